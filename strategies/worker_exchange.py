@@ -60,6 +60,18 @@ def exchange(strategy: tf.distribute.Strategy, question: str, answer: str = "") 
     return [words.partition("\n")[2] for words in said.values()]
 
 
+def worker_index(strategy: tf.distribute.Strategy) -> int:
+    """Returns this worker's place among all, from 0: that of its answers and of its shares.
+
+    Args:
+        strategy: The strategy that this process trains under; alone, it is the first.
+    """
+    resolver = strategy.cluster_resolver
+    if resolver is None or not resolver.cluster_spec().jobs:
+        return 0
+    return _workers(strategy).index((resolver.task_type, resolver.task_id))
+
+
 def report_failure(strategy: tf.distribute.Strategy, error: BaseException) -> None:
     """Tells every worker that this one failed: those in a collective, and those in a meeting.
 

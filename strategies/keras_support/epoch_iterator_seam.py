@@ -23,6 +23,7 @@ from strategies.agreed_shuffle import agreed_seed, refuse_disagreeing_shuffles
 from strategies.global_batches import GlobalBatches, replica_shares
 from strategies.keras_support.ownership import is_multi_worker, is_owned
 from strategies.keras_support.seam import Seam
+from strategies.keras_support.share_stream import distribute_shares, next_shares
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,20 @@ class Steps:
     """A stream of distributed batches and how many of them this execution takes.
 
     Attributes:
-        stream: A `tf.distribute.DistributedIterator`.
+        strategy: The strategy whose replicas are fed.
+        stream: See `share_stream`.
         count: Steps of this execution, or None for as many as there are.
         is_edge: Whether it begins or ends an epoch.
     """
 
-    def __init__(self, stream: Iterator[Any], count: int | None, is_edge: bool) -> None:
+    def __init__(
+        self,
+        strategy: tf.distribute.Strategy,
+        stream: Iterator[Any],
+        count: int | None,
+        is_edge: bool,
+    ) -> None:
+        self.strategy = strategy
         self.stream = stream
         self.count = count
         self.is_edge = is_edge
@@ -55,7 +64,7 @@ class Steps:
             raise StopIteration
         if self._left is not None:
             self._left -= 1
-        return DistributedBatch(next(self.stream))
+        return DistributedBatch(next_shares(self.strategy, self.stream))
 
 
 class GlobalBatchesAdapter(DataAdapter):
@@ -117,9 +126,7 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
         strategy, adapter = self._distribute_strategy, self.data_adapter
         if isinstance(adapter, GlobalBatchesAdapter):
             self._is_endless = True
-            return strategy.distribute_datasets_from_function(
-                lambda context: adapter.local(context.input_pipeline_id)
-            )
+            return distribute_shares(strategy, adapter.local)
         dataset = self._dataset_alike_on_all_workers()
         if not isinstance(dataset, tf.data.Dataset):
             return dataset  # distributed by the user
@@ -130,15 +137,13 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
         if rereadable and adapter.num_batches is not None:
             dataset = dataset.repeat()
         self._is_endless = dataset.cardinality() == tf.data.INFINITE_CARDINALITY
-        num_replicas = strategy.num_replicas_in_sync
+        count = len(strategy.extended.worker_devices)
 
-        def local(context: tf.distribute.InputContext) -> tf.data.Dataset:
-            count = num_replicas // context.num_input_pipelines
-            first = context.input_pipeline_id * count
-            shares = replica_shares(dataset, first, count, num_replicas)
+        def local(worker: int) -> tf.data.Dataset:
+            shares = replica_shares(dataset, worker * count, count, strategy.num_replicas_in_sync)
             return shares.prefetch(2 * count)
 
-        return strategy.distribute_datasets_from_function(local)
+        return distribute_shares(strategy, local)
 
     def _dataset_alike_on_all_workers(self) -> Any:
         strategy, adapter = self._distribute_strategy, self.data_adapter
@@ -177,7 +182,8 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
                     break
             self._steps_seen += count
             is_edge = step == 0 or step + count >= total
-            yield step, step + count - 1, Steps(self._current_iterator, count, is_edge)
+            steps = Steps(self._distribute_strategy, self._current_iterator, count, is_edge)
+            yield step, step + count - 1, steps
             step += count
         if self._num_batches and self._steps_seen >= self._num_batches:
             self._steps_seen = 0
@@ -189,7 +195,8 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
         step = 0
         while True:
             self._steps_seen = step
-            yield step, step + size - 1, Steps(stream, None, is_edge=True)
+            steps = Steps(self._distribute_strategy, stream, None, is_edge=True)
+            yield step, step + size - 1, steps
             step += size
 
 

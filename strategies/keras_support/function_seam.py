@@ -27,6 +27,7 @@ from strategies.keras_support.replica_step import (
     on_replica_function,
 )
 from strategies.keras_support.seam import Seam
+from strategies.keras_support.share_stream import next_shares
 
 LOG_STEPS = 16
 """With several workers, metrics meet in a collective every so many executions, not at each."""
@@ -73,10 +74,13 @@ def step_function(
         return with_metrics(run(batch))
 
     def run_one(stream: Any) -> Any:
-        return with_metrics(run(next(stream)))
+        return with_metrics(run(next_shares(strategy, stream)))
 
     def run_many(stream: Any, count: tf.Tensor) -> Any:
-        return with_metrics(_loop(run, stream, count, yields_extra=not _is_standard(step)))
+        def run_next() -> Extra:
+            return run(next_shares(strategy, stream))
+
+        return with_metrics(_loop(run_next, count, yields_extra=not _is_standard(step)))
 
     read_metrics: Callable[[], Logs] = functools.partial(metric_results, model)
     if not model.run_eagerly:
@@ -145,14 +149,14 @@ def _is_standard(step: Callable[[Any], Logs]) -> bool:
     return getattr(step, "__func__", None) in own
 
 
-def _loop(run: Callable[[Any], Extra], stream: Any, count: tf.Tensor, yields_extra: bool) -> Extra:
+def _loop(run_next: Callable[[], Extra], count: tf.Tensor, yields_extra: bool) -> Extra:
     """Runs `count` steps, at least one, inside the graph; returns the last one's extra logs."""
     done, last = tf.constant(0), {}
     if yields_extra:  # a loop's variables need a value to start from: the first step's
-        done, last = tf.constant(1), run(next(stream))
+        done, last = tf.constant(1), run_next()
 
     def body(done: tf.Tensor, _: Extra) -> tuple[tf.Tensor, Extra]:
-        return done + 1, run(next(stream))
+        return done + 1, run_next()
 
     _, last = tf.while_loop(lambda done, _: done < count, body, (done, last), parallel_iterations=1)
     return dict(last)
@@ -176,41 +180,28 @@ def _shares(strategy: tf.distribute.Strategy, batch: Any) -> Any:
     return distribute_batch(strategy, batch)
 
 
-def _train(make_train_function: Any) -> Any:
-    @functools.wraps(make_train_function)
-    def make(self: Any, force: bool = False) -> Any:
-        if not is_owned(self.distribute_strategy):
-            return make_train_function(self, force=force)
-        if self.train_function is None or force:
-            self.train_function = step_function(self, self.train_step, moving_statistics)
-        return self.train_function
+def _owned(attribute: str, build: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Returns the wrapper of a `make_..._function` that keeps what it made in `attribute`."""
 
-    return make
+    def wrap(make_function: Any) -> Any:
+        @functools.wraps(make_function)
+        def make(self: Any, force: bool = False) -> Any:
+            if not is_owned(self.distribute_strategy):
+                return make_function(self, force=force)
+            if getattr(self, attribute) is None or force:
+                setattr(self, attribute, build(self))
+            return getattr(self, attribute)
 
+        return make
 
-def _test(make_test_function: Any) -> Any:
-    @functools.wraps(make_test_function)
-    def make(self: Any, force: bool = False) -> Any:
-        if not is_owned(self.distribute_strategy):
-            return make_test_function(self, force=force)
-        if self.test_function is None or force:
-            self.test_function = step_function(self, self.test_step, none_written)
-        return self.test_function
-
-    return make
+    return wrap
 
 
-def _predict(make_predict_function: Any) -> Any:
-    @functools.wraps(make_predict_function)
-    def make(self: Any, force: bool = False) -> Any:
-        if not is_owned(self.distribute_strategy):
-            return make_predict_function(self, force=force)
-        if self.predict_function is None or force:
-            self.predict_function = predict_function(self)
-        return self.predict_function
-
-    return make
-
+_train = _owned(
+    "train_function", lambda model: step_function(model, model.train_step, moving_statistics)
+)
+_test = _owned("test_function", lambda model: step_function(model, model.test_step, none_written))
+_predict = _owned("predict_function", predict_function)
 
 _TRAINER = "keras.src.backend.tensorflow.trainer:TensorFlowTrainer"
 TRAIN = Seam(f"{_TRAINER}.make_train_function", frozenset({"e37a0521985e"}), _train)

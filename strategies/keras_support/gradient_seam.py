@@ -45,13 +45,14 @@ def _reduce_before(apply: Any) -> Any:
         if (
             _REPLICA.reduced
             or replica is None
-            or replica.num_replicas_in_sync == 1
             or not is_owned(replica.strategy)
+            or isinstance(replica.strategy, tf.distribute.OneDeviceStrategy)
         ):
             return apply(self, grads, trainable_variables)
         if trainable_variables is not None:
             trainable_variables = list(trainable_variables)
-        grads = reduce_with_statistics(list(grads))
+        if replica.num_replicas_in_sync > 1:
+            grads = reduce_with_statistics(list(grads))
         variables = [*self.variables, *(trainable_variables or self._trainable_variables)]
         with _replica_local(replica.strategy, variables):
             return apply(self, grads, trainable_variables)

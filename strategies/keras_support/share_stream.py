@@ -1,0 +1,66 @@
+"""Streams of shares: what a worker's input becomes on its way to the worker's replicas.
+
+Between GPUs a stream is a `tf.distribute.DistributedIterator`, which copies every share to its
+device ahead of time. On CPUs there is nothing to copy, and that iterator's own threads cost more
+than they give: a new one takes 0.35 s where a plain one takes 0.03 s (TensorFlow 2.21, two
+replicas, loaded machine), and a process that drops one while it reads ahead was seen to crash
+inside TensorFlow. So there a stream is a plain iterator, read once for each replica of a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from strategies.keras_support.ownership import is_multi_worker
+from strategies.worker_exchange import worker_index
+
+
+def distribute_shares(
+    strategy: tf.distribute.Strategy, local: Callable[[int], tf.data.Dataset]
+) -> Any:
+    """Returns what can be read for shares again and again: an iterable with an `element_spec`.
+
+    Args:
+        strategy: One of ours.
+        local: Returns the shares of a worker's replicas, replica after replica in each step; takes
+            the worker's index.
+    """
+    if all(_is_cpu(device) for device in strategy.extended.worker_devices):
+        dataset = local(worker_index(strategy))
+        # Workers that do not count must ask each other "have you more?", as the other kind does.
+        if _is_endless(dataset) or not is_multi_worker(strategy):
+            return dataset
+    return strategy.distribute_datasets_from_function(
+        lambda context: local(context.input_pipeline_id)
+    )
+
+
+def next_shares(strategy: tf.distribute.Strategy, stream: Any) -> Any:
+    """Takes one step's shares from a stream, for `strategy.run`; in graphs or eagerly.
+
+    Args:
+        strategy: The strategy that the stream was made for.
+        stream: An iterator over what `distribute_shares` returned, or a distributed one of the
+            user's.
+
+    Raises:
+        StopIteration: Eagerly, where there are no more.
+        tf.errors.OutOfRangeError: In a graph, where there are no more.
+    """
+    if not isinstance(stream, tf.data.Iterator):
+        return next(stream)
+    shares = [next(stream) for _ in strategy.extended.worker_devices]
+    return strategy.experimental_distribute_values_from_function(
+        lambda context: shares[context.replica_id_in_sync_group % len(shares)]
+    )
+
+
+def _is_cpu(device: str) -> bool:
+    return bool(tf.DeviceSpec.from_string(device).device_type == "CPU")
+
+
+def _is_endless(dataset: tf.data.Dataset) -> bool:
+    return bool(dataset.cardinality() == tf.data.INFINITE_CARDINALITY)
