@@ -51,6 +51,8 @@ def _reduce_before(apply: Any) -> Any:
             return apply(self, grads, trainable_variables)
         if trainable_variables is not None:
             trainable_variables = list(trainable_variables)
+            if not self.built:
+                replica.merge_call(_build, args=(self, trainable_variables))
         if replica.num_replicas_in_sync > 1:
             grads = reduce_with_statistics(list(grads))
         variables = [*self.variables, *(trainable_variables or self._trainable_variables)]
@@ -58,6 +60,19 @@ def _reduce_before(apply: Any) -> Any:
             return apply(self, grads, trainable_variables)
 
     return reduced_apply
+
+
+def _build(strategy: tf.distribute.Strategy, optimizer: Any, variables: Any) -> None:
+    """Makes an optimizer's variables for all replicas at once, outside of the step's graph.
+
+    Keras builds the optimizer that a model was compiled with before the first step, and one that
+    only a `train_step` of the user's knows (a GAN's second) inside of it, replica by replica.
+    """
+    # What crosses a merge_call is regrouped by replica, also where all replicas hold the same.
+    optimizer = strategy.experimental_local_results(optimizer)[0]
+    variables = [strategy.experimental_local_results(v)[0] for v in variables]
+    with tf.init_scope(), strategy.scope():
+        optimizer.build(variables)
 
 
 def reduce_with_statistics(gradients: list[Gradient | None]) -> list[Gradient | None]:

@@ -40,12 +40,20 @@ def refuse_impossible(model: Any) -> None:
         for metric in model.metrics:
             for part in getattr(metric, "metrics", None) or [metric]:  # compile keeps them in one
                 _refuse_outside("metric", part.name, part.variables, strategy)
-    if model.jit_compile and strategy.num_replicas_in_sync > 1:
+    replicas = strategy.num_replicas_in_sync
+    # Between GPUs XLA has collectives, and TensorFlow then leaves out its merge calls; not run.
+    if model.jit_compile and replicas > 1 and not _all_on_gpus(strategy):
         raise ValueError(
-            "`jit_compile` must not be True on more than one replica: XLA cannot place the "
-            f"replicas' variables and collectives. Received: jit_compile={model.jit_compile!r} with"
-            f" {strategy.num_replicas_in_sync} replicas. Use compile(jit_compile='auto') or False."
+            "`jit_compile` must not be True on more than one replica except on GPUs: elsewhere XLA "
+            "can place neither the replicas' variables nor their collectives. Received: "
+            f"jit_compile={model.jit_compile!r} with {replicas} replicas. "
+            "Use compile(jit_compile='auto') or False."
         )
+
+
+def _all_on_gpus(strategy: tf.distribute.Strategy) -> bool:
+    devices = [tf.DeviceSpec.from_string(name) for name in strategy.extended.worker_devices]
+    return all(device.device_type == "GPU" for device in devices)
 
 
 def _refuse_outside(kind: str, name: str, variables: Any, strategy: tf.distribute.Strategy) -> None:

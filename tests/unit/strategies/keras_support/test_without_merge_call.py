@@ -1,0 +1,101 @@
+"""The branch TensorFlow takes on GPUs under XLA: replicas that never meet through Python.
+
+There `extended._use_merge_call()` is False, every variable is written replica by replica, and only
+collectives hold the replicas together. Forced here on CPUs, as TensorFlow's own tests force it; it
+is that branch of TensorFlow's code, not a GPU.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import strategies
+
+pytestmark = pytest.mark.own_process
+
+ROWS, BATCH, EPOCHS = 22, 8, 3
+
+OPTIMIZERS = {
+    "clipnorm": lambda: keras.optimizers.SGD(0.05, momentum=0.9, clipnorm=0.1),
+    "accumulation": lambda: keras.optimizers.Adam(0.01, gradient_accumulation_steps=2),
+    "overwritten_average": lambda: keras.optimizers.AdamW(
+        0.01, use_ema=True, ema_overwrite_frequency=2
+    ),
+    "loss_scaling": lambda: keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.Adam(0.01, global_clipnorm=0.1), initial_scale=8.0
+    ),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _in_float64() -> None:
+    keras.config.set_floatx("float64")
+
+
+@pytest.fixture(scope="module")
+def merging() -> tf.distribute.Strategy:
+    strategy = strategies.mirrored_strategy(2)
+    assert strategy.extended._use_merge_call()
+    return strategy
+
+
+@pytest.fixture(scope="module")
+def not_merging() -> tf.distribute.Strategy:
+    strategy = strategies.mirrored_strategy(2)
+    strategy.extended._use_merge_call = lambda: False
+    return strategy
+
+
+def trained(strategy: tf.distribute.Strategy, optimizer: str) -> tuple[keras.Model, dict[str, Any]]:
+    keras.utils.set_random_seed(3)
+    draw = np.random.default_rng(0)
+    x, y = draw.normal(size=(ROWS, 6)), draw.normal(size=(ROWS, 1))
+    with strategy.scope():
+        model = keras.Sequential(
+            [
+                keras.layers.Dense(5, activation="tanh"),
+                keras.layers.BatchNormalization(synchronized=strategy.num_replicas_in_sync > 1),
+                keras.layers.Dense(1),
+            ]
+        )
+        model.compile(OPTIMIZERS[optimizer](), "mse", metrics=["mae"])
+    history = model.fit(
+        x, y, batch_size=BATCH, epochs=EPOCHS, shuffle=False, validation_data=(x, y), verbose=0
+    )
+    return model, history.history
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_replicas_that_never_meet_train_what_one_device_trains(
+    not_merging: tf.distribute.Strategy, optimizer: str
+) -> None:
+    model, history = trained(not_merging, optimizer)
+    expected, expected_history = trained(tf.distribute.get_strategy(), optimizer)
+    for own, theirs in zip(model.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_allclose(own, theirs, rtol=0, atol=1e-12)
+    for name, values in expected_history.items():
+        np.testing.assert_allclose(history[name], values, rtol=1e-12)
+    assert model.optimizer.iterations.numpy() == expected.optimizer.iterations.numpy()
+
+
+def test_replicas_that_never_meet_hold_the_same_to_the_bit(
+    not_merging: tf.distribute.Strategy,
+) -> None:
+    model, _ = trained(not_merging, "loss_scaling")
+    for variable in [*model.weights, *model.optimizer.variables]:
+        first, second = not_merging.experimental_local_results(variable._value)
+        np.testing.assert_array_equal(first.numpy(), second.numpy(), err_msg=variable.path)
+
+
+def test_the_mode_of_the_moment_is_put_back(
+    merging: tf.distribute.Strategy, not_merging: tf.distribute.Strategy
+) -> None:
+    trained(merging, "clipnorm")
+    trained(not_merging, "clipnorm")
+    assert merging.extended._use_merge_call()
+    assert not not_merging.extended._use_merge_call()
