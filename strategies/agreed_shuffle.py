@@ -22,7 +22,7 @@ UNSEEDED = (0, 0)
 
 
 @contextlib.contextmanager
-def agreed_seed(strategy: tf.distribute.Strategy) -> Iterator[None]:
+def agreed_seed(strategy: tf.distribute.Strategy) -> Iterator[bool]:
     """Makes the random ops that are built inside draw alike on all workers.
 
     Workers that were seeded alike (`keras.utils.set_random_seed`) are left alone and draw what one
@@ -30,17 +30,20 @@ def agreed_seed(strategy: tf.distribute.Strategy) -> Iterator[None]:
 
     Args:
         strategy: A strategy of several workers, all of which are here.
+
+    Yields:
+        Whether the first worker chose.
     """
     outer = context.global_seed()
     choice = f"{outer} {random.getrandbits(31)}"
     answers = exchange(strategy, "seed of the order of examples", choice)
     seeds = {answer.partition(" ")[0] for answer in answers}
     if len(seeds) == 1 and outer is not None:
-        yield
+        yield False
         return
     tf.random.set_seed(int(answers[0].partition(" ")[2]))
     try:
-        yield
+        yield True
     finally:
         tf.random.set_seed(outer)
 

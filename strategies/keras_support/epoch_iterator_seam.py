@@ -1,9 +1,12 @@
 """The epoch iterator seam: global batches in, every replica's share out.
 
-Where the number of batches is known, the stream underneath never ends and steps are counted, so no
-worker asks the others "have you more?" before each step, and the last execution of several steps
-(`steps_per_execution`, C4) is told how many are left. Where it is not known (a generator), batches
-are fetched one by one, so nothing runs before it is known that there is data (S7).
+Where the number of batches is known, steps are counted, so no worker asks the others "have you
+more?" before each step, and the last execution of several steps (`steps_per_execution`, C4) is told
+how many are left. Where it is not known (a generator), batches are fetched one by one, so nothing
+runs before it is known that there is data (S7).
+
+A data set is read anew when stock Keras would read it anew, so that one that reshuffles has the
+same order in every epoch as on one device.
 """
 
 from __future__ import annotations
@@ -111,7 +114,7 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
             x = _adapt(x, distribute_strategy, arguments)
         EpochIterator.__init__(self, x=x, **arguments)
         self._distribute_strategy = distribute_strategy
-        self._is_endless = False
+        self._goes_on = False
         self._current_iterator: Iterator[Any] | None = None
         self._distributed_dataset = self._distribute()
 
@@ -125,40 +128,48 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
     def _distribute(self) -> Any:
         strategy, adapter = self._distribute_strategy, self.data_adapter
         if isinstance(adapter, GlobalBatchesAdapter):
-            self._is_endless = True
-            return distribute_shares(strategy, adapter.local)
+            self._goes_on = True
+            return distribute_shares(strategy, adapter.local, is_counted=True)
         dataset = self._dataset_alike_on_all_workers()
         if not isinstance(dataset, tf.data.Dataset):
             return dataset  # distributed by the user
-        # Arrays and data sets can be read again; a generator or PyDataset counts its own epochs.
-        rereadable = isinstance(
-            adapter, (array_data_adapter.ArrayDataAdapter, tf_dataset_adapter.TFDatasetAdapter)
-        )
-        if rereadable and adapter.num_batches is not None:
-            dataset = dataset.repeat()
-        self._is_endless = dataset.cardinality() == tf.data.INFINITE_CARDINALITY
         count = len(strategy.extended.worker_devices)
 
         def local(worker: int) -> tf.data.Dataset:
             shares = replica_shares(dataset, worker * count, count, strategy.num_replicas_in_sync)
             return shares.prefetch(2 * count)
 
-        return distribute_shares(strategy, local)
+        rereadable = (array_data_adapter.ArrayDataAdapter, tf_dataset_adapter.TFDatasetAdapter)
+        return distribute_shares(
+            strategy,
+            local,
+            is_counted=self._total() is not None,
+            is_rereadable=isinstance(adapter, rereadable),
+        )
 
     def _dataset_alike_on_all_workers(self) -> Any:
         strategy, adapter = self._distribute_strategy, self.data_adapter
         if not is_multi_worker(strategy):
             return adapter.get_tf_dataset()
-        with agreed_seed(strategy):
+        with agreed_seed(strategy) as is_drawn:
             dataset = adapter.get_tf_dataset()
         if isinstance(adapter, tf_dataset_adapter.TFDatasetAdapter):
             refuse_disagreeing_shuffles(strategy, dataset)
+        elif is_drawn and isinstance(adapter, array_data_adapter.ArrayDataAdapter):
+            # Nobody seeded the shuffle: Keras draws another order each epoch. Read anew, the seed
+            # that was agreed on would give the first one again.
+            self._goes_on = True
+            dataset = dataset.repeat()
         return dataset
+
+    def _total(self) -> int | None:
+        """Steps of an epoch, if known. Not `_num_batches`, where Keras notes what it came to."""
+        total: int | None = self.steps_per_epoch or self.data_adapter.num_batches
+        return total
 
     def _enumerate_iterator(self) -> Iterator[tuple[int, int, Any]]:
         self.data_adapter.on_epoch_begin()
-        # Not `_num_batches`: there Keras notes what an epoch of unknown length came to.
-        total = self.steps_per_epoch or self.data_adapter.num_batches
+        total = self._total()
         if total is None:
             yield from self._until_the_end()
         else:
@@ -166,7 +177,7 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
         self.data_adapter.on_epoch_end()
 
     def _counted(self, total: int) -> Iterator[tuple[int, int, Steps]]:
-        if self._current_iterator is None or not (self._is_endless or self.steps_per_epoch):
+        if self._current_iterator is None or not (self._goes_on or self.steps_per_epoch):
             self._current_iterator = iter(self._distributed_dataset)
             self._steps_seen = 0
         step = 0
@@ -187,8 +198,11 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
             step += count
         if self._num_batches and self._steps_seen >= self._num_batches:
             self._steps_seen = 0
-            if not self._is_endless:
-                self._current_iterator = None
+            if not self._goes_on:
+                # Here already, as in Keras, for a shuffle counts its readers; but a distributed
+                # one would begin to read.
+                is_plain = isinstance(self._distributed_dataset, tf.data.Dataset)
+                self._current_iterator = iter(self._distributed_dataset) if is_plain else None
 
     def _until_the_end(self) -> Iterator[tuple[int, int, Steps]]:
         stream, size = iter(self._distributed_dataset), self.steps_per_execution

@@ -19,7 +19,11 @@ from strategies.worker_exchange import worker_index
 
 
 def distribute_shares(
-    strategy: tf.distribute.Strategy, local: Callable[[int], tf.data.Dataset]
+    strategy: tf.distribute.Strategy,
+    local: Callable[[int], tf.data.Dataset],
+    *,
+    is_counted: bool,
+    is_rereadable: bool = True,
 ) -> Any:
     """Returns what can be read for shares again and again: an iterable with an `element_spec`.
 
@@ -27,15 +31,19 @@ def distribute_shares(
         strategy: One of ours.
         local: Returns the shares of a worker's replicas, replica after replica in each step; takes
             the worker's index.
+        is_counted: Whether whoever reads knows how many steps there are, and takes no more.
+        is_rereadable: Whether it may be read again before it is used up: a generator may not.
     """
-    if all(_is_cpu(device) for device in strategy.extended.worker_devices):
-        dataset = local(worker_index(strategy))
-        # Workers that do not count must ask each other "have you more?", as the other kind does.
-        if _is_endless(dataset) or not is_multi_worker(strategy):
-            return dataset
-    return strategy.distribute_datasets_from_function(
-        lambda context: local(context.input_pipeline_id)
-    )
+    # Workers that do not count must ask each other "have you more?", as a distributed one does.
+    if _is_on_cpus(strategy) and (is_counted or not is_multi_worker(strategy)):
+        return local(worker_index(strategy))
+
+    def endless(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        dataset = local(context.input_pipeline_id)
+        # TensorFlow asks before every step of a data set that may end.
+        return dataset.repeat() if is_counted and is_rereadable else dataset
+
+    return strategy.distribute_datasets_from_function(endless)
 
 
 def next_shares(strategy: tf.distribute.Strategy, stream: Any) -> Any:
@@ -58,9 +66,6 @@ def next_shares(strategy: tf.distribute.Strategy, stream: Any) -> Any:
     )
 
 
-def _is_cpu(device: str) -> bool:
-    return bool(tf.DeviceSpec.from_string(device).device_type == "CPU")
-
-
-def _is_endless(dataset: tf.data.Dataset) -> bool:
-    return bool(dataset.cardinality() == tf.data.INFINITE_CARDINALITY)
+def _is_on_cpus(strategy: tf.distribute.Strategy) -> bool:
+    devices = [tf.DeviceSpec.from_string(name) for name in strategy.extended.worker_devices]
+    return all(device.device_type == "CPU" for device in devices)

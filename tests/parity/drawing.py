@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Sequence
 
@@ -22,9 +23,11 @@ SIZES = (
 )
 _USUAL = 0.6
 """How often a field keeps its default, so that a failure has few suspects."""
-_ALWAYS_DRAWN = ("model", "optimizer", "loss", "strategy")
+_STRATEGIES_EACH = 2
+"""Strategies that train each draw: its run on one device serves them all."""
+_ALWAYS_DRAWN = ("model", "optimizer", "loss")
 _PRECISIONS = ("float64",) * 6 + ("float32",) * 2 + ("mixed_float16", "mixed_bfloat16")
-_NEVER_DRAWN = ("overflow", "precision")
+_NEVER_DRAWN = ("overflow", "precision", "strategy")
 
 
 def draw(seed: int, count: int, strategies: Sequence[str]) -> list[Configuration]:
@@ -38,13 +41,16 @@ def draw(seed: int, count: int, strategies: Sequence[str]) -> list[Configuration
     source = random.Random(seed)
     drawn: dict[Configuration, None] = {}
     while len(drawn) < count:
-        candidate = _candidate(source, strategies[len(drawn) % len(strategies)])
-        if why_excluded(candidate) is None:
-            drawn[candidate] = None
+        drawn_once = _candidate(source)
+        for _ in range(min(_STRATEGIES_EACH, count - len(drawn))):
+            strategy = strategies[len(drawn) % len(strategies)]
+            candidate = dataclasses.replace(drawn_once, strategy=strategy)
+            if why_excluded(candidate) is None:
+                drawn[candidate] = None
     return list(drawn)
 
 
-def _candidate(source: random.Random, strategy: str) -> Configuration:
+def _candidate(source: random.Random) -> Configuration:
     values = {
         name: source.choice(choices)
         for name, choices in CHOICES.items()
@@ -56,5 +62,5 @@ def _candidate(source: random.Random, strategy: str) -> Configuration:
         values["loss"] = source.choice(CLASSIFYING)
     if values["model"] in ("two_outputs", "raw_step"):
         values["loss"] = "mse"
-    values |= {"strategy": strategy, "precision": source.choice(_PRECISIONS)}
+    values["precision"] = source.choice(_PRECISIONS)
     return Configuration(rows=rows, batch=batch, seed=source.randrange(1000), **values)
