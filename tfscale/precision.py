@@ -1,4 +1,7 @@
-"""The precision a model computes in, chosen once for all replicas."""
+"""The precision a model computes in, chosen once for all replicas.
+
+tfscale.set_precision("auto", strategy)    # before the model is built
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,10 @@ import keras
 import tensorflow as tf
 
 from strategies.announcement import announce
+from strategies.chief import is_chief
+from strategies.keras_support.ownership import is_multi_worker
+from strategies.worker_exchange import exchange
+from tfscale.precision_choice import PrecisionChoice, WorkerAnswer, agreed
 
 POLICIES = ("auto", "float64", "float32", "mixed_bfloat16", "mixed_float16")
 
@@ -17,51 +24,97 @@ def set_precision(
 
     "auto" is bfloat16 on TPUs and on GPUs of compute capability 8.0 or more, float16 on GPUs of 7.x
     (Keras adds dynamic loss scaling when the model is compiled), float32 elsewhere: a CPU gains
-    nothing from half precision. "float64" also makes float64 Keras's default float, so that losses
-    and metrics follow; it is for comparing whole runs. GPU and TPU choices were not run on one.
+    nothing from half precision. It prints what it chose and why. "float64" also makes float64
+    Keras's default float, so that losses and metrics follow; it is for comparing whole runs. GPU
+    and TPU choices were not run on one.
+
+    Several workers agree: all of them call this with the same `precision`, in the same order as
+    their other calls of tfscale, and the weakest worker's devices decide for all.
 
     Args:
         precision: One of `POLICIES`.
-        strategy: The strategy whose devices "auto" looks at. None looks at all devices.
+        strategy: The strategy whose devices "auto" looks at. None looks at all devices of this
+            process and asks no other worker.
 
     Returns:
         The `keras.DTypePolicy` now in force.
 
     Raises:
-        ValueError: If `precision` is not one of `POLICIES`.
+        ValueError: If `precision` is not one of `POLICIES`, or differs between workers.
 
     Example:
         >>> set_precision("mixed_bfloat16").compute_dtype
         'bfloat16'
+    """
+    choice = choose_precision(precision, strategy)
+    if precision == "auto" and (strategy is None or is_chief(strategy)):
+        announce(f"precision {choice.policy} ({choice.reason}).")
+    keras.config.set_floatx("float64" if choice.policy == "float64" else "float32")
+    keras.config.set_dtype_policy(choice.policy)
+    return keras.config.dtype_policy()
+
+
+def choose_precision(
+    precision: str = "auto", strategy: tf.distribute.Strategy | None = None
+) -> PrecisionChoice:
+    """Returns what `set_precision` would set, and why; sets nothing.
+
+    Under several workers it is a meeting of all of them, like `set_precision`.
+
+    Args:
+        precision: One of `POLICIES`.
+        strategy: The strategy whose devices "auto" looks at. None looks at all devices.
+
+    Raises:
+        ValueError: If `precision` is not one of `POLICIES`, or differs between workers.
+
+    Example:
+        >>> choose_precision("float32")
+        PrecisionChoice(policy='float32', reason='as asked')
     """
     if precision not in POLICIES:
         raise ValueError(
             f"`precision` must be one of {', '.join(POLICIES)}. Received: precision={precision!r}."
             " Use 'auto' to follow the hardware."
         )
-    policy = precision
-    if precision == "auto":
-        policy, reason = _automatic(strategy)
-        announce(f"precision {policy} ({reason}).")
-    keras.config.set_floatx("float64" if policy == "float64" else "float32")
-    keras.config.set_dtype_policy(policy)
-    return keras.config.dtype_policy()
-
-
-def _automatic(strategy: tf.distribute.Strategy | None) -> tuple[str, str]:
-    if isinstance(strategy, tf.distribute.TPUStrategy):
-        return "mixed_bfloat16", "a TPU"
-    gpus = tf.config.list_physical_devices("GPU")
-    if strategy is not None:
-        devices = strategy.extended.worker_devices
-        gpus = gpus if all("GPU" in device for device in devices) else []
-    if not gpus:
-        return "float32", "no GPU or TPU"
-    capability = min(
-        tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
-        for gpu in gpus
+    if strategy is None or not is_multi_worker(strategy):
+        return agreed([_answer("this process", precision, strategy)])
+    resolver = strategy.cluster_resolver
+    own = _answer(f"{resolver.task_type} {resolver.task_id}", precision, strategy)
+    return agreed(
+        [
+            WorkerAnswer.from_words(words)
+            for words in exchange(strategy, "precision", own.as_words())
+        ]
     )
-    reason = "GPUs of compute capability {}.{}".format(*capability)
-    if capability >= (8, 0):
-        return "mixed_bfloat16", reason
-    return ("mixed_float16" if capability >= (7, 0) else "float32"), reason
+
+
+def _answer(worker: str, precision: str, strategy: tf.distribute.Strategy | None) -> WorkerAnswer:
+    if isinstance(strategy, tf.distribute.TPUStrategy):
+        return WorkerAnswer(worker, precision, "TPU")
+    gpus = _gpus(strategy)
+    if gpus:
+        return WorkerAnswer(worker, precision, "GPU", _lowest_capability(gpus))
+    has_tpu = strategy is None and bool(tf.config.list_physical_devices("TPU"))
+    return WorkerAnswer(worker, precision, "TPU" if has_tpu else "CPU")
+
+
+def _gpus(strategy: tf.distribute.Strategy | None) -> list[tf.config.PhysicalDevice]:
+    """Returns the GPUs that this process's replicas stand on; none where one stands on a CPU."""
+    physical = tf.config.list_physical_devices("GPU")
+    if strategy is None:
+        return list(physical)
+    logical = [  # a GPU cut into virtual ones stands here once for each
+        gpu for gpu in physical for _ in tf.config.get_logical_device_configuration(gpu) or [None]
+    ]
+    devices = [tf.DeviceSpec.from_string(name) for name in strategy.extended.worker_devices]
+    if any(device.device_type != "GPU" for device in devices):
+        return []
+    return [logical[device.device_index] for device in devices]
+
+
+def _lowest_capability(gpus: list[tf.config.PhysicalDevice]) -> tuple[int, int] | None:
+    found = [
+        tf.config.experimental.get_device_details(gpu).get("compute_capability") for gpu in gpus
+    ]
+    return None if None in found else min(found)

@@ -13,6 +13,8 @@ from typing import Any
 import tensorflow as tf
 from keras.src.backend.tensorflow import trainer as keras_trainer
 
+from strategies.chief import is_chief
+from strategies.half_outputs import warn_of_half_outputs
 from strategies.keras_support.batch_norm_seam import moving_statistics
 from strategies.keras_support.empty_share import cut_off
 from strategies.keras_support.epoch_iterator_seam import DistributedBatch, Steps
@@ -197,9 +199,13 @@ def _owned(attribute: str, build: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return wrap
 
 
-_train = _owned(
-    "train_function", lambda model: step_function(model, model.train_step, moving_statistics)
-)
+def _train_function(model: Any) -> Callable[[Any], Logs]:
+    if is_chief(model.distribute_strategy):
+        warn_of_half_outputs(model)
+    return step_function(model, model.train_step, moving_statistics)
+
+
+_train = _owned("train_function", _train_function)
 _test = _owned("test_function", lambda model: step_function(model, model.test_step, none_written))
 _predict = _owned("predict_function", predict_function)
 

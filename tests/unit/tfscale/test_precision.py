@@ -6,7 +6,8 @@ import keras
 import pytest
 import tensorflow as tf
 
-from tfscale.precision import set_precision
+from tfscale.precision import choose_precision, set_precision
+from tfscale.precision_choice import PrecisionChoice
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +49,13 @@ def test_automatic_is_float32_on_a_cpu_and_says_why(capsys: pytest.CaptureFixtur
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     assert set_precision("auto", strategy).name == "float32"
     assert "tfscale: precision float32 (no GPU or TPU)." in capsys.readouterr().err
+
+
+def test_a_choice_says_why_and_sets_nothing() -> None:
+    set_precision("mixed_bfloat16")
+    assert choose_precision("auto") == PrecisionChoice("float32", "no GPU or TPU")
+    assert choose_precision("float64") == PrecisionChoice("float64", "as asked")
+    assert keras.config.dtype_policy().name == "mixed_bfloat16"
 
 
 def test_a_named_precision_is_taken_in_silence(capsys: pytest.CaptureFixture[str]) -> None:

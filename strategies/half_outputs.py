@@ -1,0 +1,56 @@
+"""Models that end in half precision: their probabilities and losses lose what float32 would keep.
+
+bfloat16 holds two to three decimal digits: a softmax of it cannot tell 0.998 from 0.999, and its
+loss stops falling there. Keras's own advice is a last layer in float32.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import keras
+
+HALF = ("float16", "bfloat16")
+
+
+def half_outputs(model: keras.Model) -> dict[str, str]:
+    """Returns the outputs of `model` that stay in half precision: their names and dtypes.
+
+    A Sequential or functional model knows its outputs once it is built. A subclassed one does not;
+    it counts as ending in half precision where each of its layers computes in it.
+
+    Args:
+        model: A model; one that is not built yet has no outputs to speak of.
+
+    Example:
+        >>> inputs = keras.Input([2])
+        >>> end = keras.layers.Dense(1, dtype="mixed_bfloat16", name="end")
+        >>> half_outputs(keras.Model(inputs, end(inputs)))
+        {'end': 'bfloat16'}
+    """
+    outputs = getattr(model, "outputs", None)
+    if outputs:
+        is_sequential = isinstance(model, keras.Sequential)
+        names = [model.layers[-1].name] if is_sequential else model.output_names
+        pairs = zip(names, outputs, strict=True)
+        return {name: output.dtype for name, output in pairs if output.dtype in HALF}
+    dtypes = {layer.compute_dtype for layer in model.layers}
+    if isinstance(model, keras.Sequential) or not dtypes or not dtypes.issubset(HALF):
+        return {}
+    return {model.name: model.compute_dtype}
+
+
+def warn_of_half_outputs(model: keras.Model) -> None:
+    """Warns, with the cure, of a model whose outputs stay in half precision.
+
+    Args:
+        model: A model that is about to train.
+    """
+    found = ", ".join(f"{name} in {dtype}" for name, dtype in half_outputs(model).items())
+    if found:
+        warnings.warn(
+            f"The outputs of model {model.name!r} stay in half precision ({found}): probabilities "
+            'and losses lose digits there. Give the last layer dtype="float32", such as '
+            'keras.layers.Dense(10, "softmax", dtype="float32").',
+            stacklevel=3,
+        )

@@ -1,0 +1,68 @@
+"""What a copy of a model needs to see of it, and Keras keeps to itself."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import keras
+
+
+def all_layers(model: Any) -> list[Any]:
+    """Returns `model` and the layers in it at any depth, each after the one that holds it."""
+    return list(model._flatten_layers())
+
+
+def direct_layers(layer: Any) -> list[Any]:
+    """Returns the layers that `layer` itself holds, not those inside of them."""
+    return list(layer._layers)
+
+
+def names_dtype(layer: Any) -> bool:
+    """Tells whether `layer` was certainly made by a call that names its dtype.
+
+    Keras keeps the arguments of a call where all are plain values; a layer it makes from a config
+    gets everything that stands in one, `trainable` too.
+    """
+    record = getattr(layer, "_auto_config", None)
+    given = record.config if record is not None else {}
+    return given.get("dtype") is not None and "trainable" not in given
+
+
+def copy_trainable(source: Any, target: Any) -> None:
+    """Gives one layer of a copy the trainable flag of its original, and its own weights theirs.
+
+    The public setter also sets every layer inside, and so undoes what was set on these.
+    """
+    target._trainable = source._trainable
+    for original, twin in zip(_own_weights(source), _own_weights(target), strict=True):
+        twin.trainable = original.trainable
+
+
+def _own_weights(layer: Any) -> list[Any]:
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
+
+
+def compile_arguments(model: Any) -> dict[str, Any]:
+    """Returns what `model.compile` was called with, the objects themselves.
+
+    Keras stores "auto" of `jit_compile` as what it came to, and `auto_scale_loss` not at all.
+    """
+    arguments = dict(model._compile_config.config)
+    is_float16 = model.dtype_policy.name == "mixed_float16"
+    is_scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    arguments["auto_scale_loss"] = is_scaled or not is_float16
+    return arguments
+
+
+def optimized_variables(optimizer: Any) -> list[Any]:
+    """Returns the variables that `optimizer` was built for, in the order of its slots."""
+    return list(optimizer._trainable_variables)
+
+
+def loss_in(loss: Any, policy: keras.DTypePolicy) -> Any:
+    """Returns `loss` as it is but for its dtype, which a loss does not write into its config."""
+    changed = copy.copy(loss)
+    changed._dtype_policy = policy
+    changed._dtype = policy.compute_dtype
+    return changed

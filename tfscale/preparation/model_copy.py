@@ -1,0 +1,138 @@
+"""A copy of a model: of the same class, from its config, under another policy, with its state."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from strategies.keras_support.model_parts import all_layers, copy_trainable
+
+Twins = list[tuple[Any, Any]]
+
+CURE = "Pass a function that builds and compiles the model."
+
+
+def copy_under(
+    policy: keras.DTypePolicy,
+    model: keras.Model,
+    followers: Sequence[Any],
+    custom_objects: dict[str, Any],
+) -> tuple[keras.Model, Twins]:
+    """Returns an uncompiled copy of `model`, and each of its variables with its twin in the copy.
+
+    Call it in the scope of the strategy that the copy is for, with `policy` as the global one. The
+    copy has the original's weights, the state of its random layers, and its trainable flags. An
+    input of the original's default float becomes one of the new default float.
+
+    Args:
+        policy: The policy of the layers that follow.
+        model: The original; as it was, when this returns.
+        followers: The layers that get `policy`; the others keep theirs.
+        custom_objects: The classes and functions that Keras does not find by itself, by name.
+
+    Raises:
+        ValueError: If the model cannot be made from its config.
+    """
+    default = model.dtype_policy.variable_dtype
+    try:
+        with _policy_of(followers, policy):
+            config = keras.saving.serialize_keras_object(model.get_config())
+        config = _with_inputs(config, default, policy.variable_dtype)
+        with keras.saving.custom_object_scope(custom_objects):
+            twin = type(model).from_config(config)
+            if model.built and not twin.built:
+                twin.build_from_config(model.get_build_config())
+    except Exception as error:  # whatever a user's constructor may raise
+        raise ValueError(
+            f"`model` must be one that its class can make from its config. Received: {model.name!r}"
+            f" of class {type(model).__name__}, {reason_of(error)}. {CURE}"
+        ) from error
+    twins = _twins(model, twin)
+    for variable, its_twin in twins:
+        its_twin.assign(value_of(variable))
+    return twin, twins
+
+
+def state_of(model: keras.Model) -> list[Any]:
+    """Returns the variables that make up a model: weights and random states, but no metrics.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input([2]), keras.layers.Dropout(0.5)])
+        >>> [variable.name for variable in state_of(model)]
+        ['seed_generator_state']
+    """
+    metrics = {id(variable) for variable in model.metrics_variables}
+    weights = list(model.weights)
+    metrics |= {id(variable) for variable in weights}
+    return [*weights, *(variable for variable in model.variables if id(variable) not in metrics)]
+
+
+def value_of(variable: keras.Variable) -> np.ndarray[Any, Any]:
+    """Returns the value of a variable, the same on all replicas.
+
+    Example:
+        >>> float(value_of(keras.Variable(2.0)))
+        2.0
+    """
+    # Of a tensor: what Keras hands NumPy for a variable, NumPy 2 warns of.
+    return np.asarray(tf.convert_to_tensor(variable.value))
+
+
+def reason_of(error: Exception) -> str:
+    """Returns in one line what an error says; Keras wraps it in whole configs.
+
+    Example:
+        >>> reason_of(TypeError("config={...} Exception encountered: no such argument"))
+        'TypeError: no such argument'
+    """
+    innermost = " ".join(str(error).rpartition("Exception encountered: ")[2].split())
+    return f"{type(error).__name__}: {innermost[:300]}"
+
+
+@contextlib.contextmanager
+def _policy_of(followers: Sequence[Any], policy: keras.DTypePolicy) -> Iterator[None]:
+    """Lets `followers` write `policy` into their configs, each at the place it has there."""
+    own = [layer.dtype_policy for layer in followers]
+    try:
+        for layer in followers:
+            layer.dtype_policy = policy
+        yield
+    finally:
+        for layer, before in zip(followers, own, strict=True):
+            layer.dtype_policy = before
+
+
+def _with_inputs(config: Any, old: str, new: str) -> Any:
+    """Returns `config` with inputs of the new default float, and no inner model's compilation."""
+    if isinstance(config, list):
+        return [_with_inputs(part, old, new) for part in config]
+    if not isinstance(config, dict):
+        return config
+    changed = {
+        key: _with_inputs(part, old, new) for key, part in config.items() if key != "compile_config"
+    }
+    if changed.get("class_name") == "InputLayer" and changed["config"].get("dtype") == old:
+        changed["config"] = {**changed["config"], "dtype": new}
+    return changed
+
+
+def _twins(model: keras.Model, twin: keras.Model) -> Twins:
+    layers, twin_layers = all_layers(model), all_layers(twin)
+    variables, twin_variables = state_of(model), state_of(twin)
+    if [type(layer) for layer in layers] != [type(layer) for layer in twin_layers] or [
+        (variable.name, tuple(variable.shape)) for variable in variables
+    ] != [(variable.name, tuple(variable.shape)) for variable in twin_variables]:
+        raise ValueError(
+            f"`model` must be one that its config describes in full. Received: {model.name!r} with "
+            f"{len(layers)} layers and {len(variables)} variables, while its config makes "
+            f"{len(twin_layers)} and {len(twin_variables)}, or others: layers shared between inner "
+            f"models, or weights made after its class was done, are not in it. {CURE}"
+        )
+    for layer, its_twin in zip(layers, twin_layers, strict=True):
+        copy_trainable(layer, its_twin)
+    return list(zip(variables, twin_variables, strict=True))

@@ -1,0 +1,171 @@
+"""Compiling a model again: with another rate or optimizer, and what the old optimizer knew."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+
+from strategies.keras_support.model_parts import loss_in, optimized_variables
+from tfscale.preparation.model_copy import CURE, Twins, reason_of, value_of
+
+
+def check_learning_rate(learning_rate: Any) -> None:
+    """Refuses what is neither a schedule nor a positive rate.
+
+    Raises:
+        ValueError: If `learning_rate` is something else.
+
+    Example:
+        >>> check_learning_rate(0.1)
+    """
+    if learning_rate is None or isinstance(
+        learning_rate, keras.optimizers.schedules.LearningRateSchedule
+    ):
+        return
+    is_number = isinstance(learning_rate, int | float) and not isinstance(learning_rate, bool)
+    if not is_number or not learning_rate > 0 or math.isinf(learning_rate):
+        raise ValueError(
+            "`learning_rate` must be a positive number or a LearningRateSchedule. Received: "
+            f"learning_rate={learning_rate!r}. Leave it out to keep the optimizer's own."
+        )
+
+
+def own_optimizer(optimizer: Any, learning_rate: Any) -> Any:
+    """Returns a new optimizer like `optimizer`, its variables made in the scope of the call.
+
+    Args:
+        optimizer: An optimizer or the name of one.
+        learning_rate: The rate or schedule in place of its own. None keeps that.
+
+    Raises:
+        ValueError: If it has no single rate to replace, or cannot be made from its config.
+    """
+    if isinstance(optimizer, str):
+        optimizer = keras.optimizers.get(optimizer)
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return keras.optimizers.LossScaleOptimizer(
+            own_optimizer(optimizer.inner_optimizer, learning_rate),
+            initial_scale=optimizer.initial_scale,
+            dynamic_growth_steps=optimizer.dynamic_growth_steps,
+            name=optimizer.name,
+        )
+    changes: dict[str, Any] = {}
+    if learning_rate is not None:
+        is_constant = isinstance(learning_rate, int | float)
+        changes["learning_rate"] = float(learning_rate) if is_constant else learning_rate
+    return _made_again("optimizer", optimizer, changes)
+
+
+def continue_optimizer(source: Any, target: Any, twins: Twins) -> None:
+    """Gives the optimizer of a copy the slots, counters and loss scale of the original's.
+
+    Args:
+        source: The original's optimizer. One that has not trained has nothing to give.
+        target: The copy's, of the same class inside any loss scaling.
+        twins: Each variable of the original with its twin in the copy.
+    """
+    if not source.built:
+        return
+    twin_of = {id(variable): twin for variable, twin in twins}
+    target.build([twin_of[id(variable)] for variable in optimized_variables(source)])
+    scaled = keras.optimizers.LossScaleOptimizer
+    if isinstance(source, scaled) and isinstance(target, scaled):
+        for name in ("step_counter", "dynamic_scale"):
+            getattr(target, name).assign(value_of(getattr(source, name)))
+    slots, twin_slots = _slots(source), _slots(target)
+    for slot, twin in zip(slots, twin_slots, strict=True):
+        twin.assign(value_of(slot))
+
+
+def _slots(optimizer: Any) -> list[Any]:
+    """Returns what an optimizer remembers; its rate is not among it, for that may be replaced."""
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        optimizer = optimizer.inner_optimizer
+    return [variable for variable in optimizer.variables if variable.name != "learning_rate"]
+
+
+def own_compile_arguments(
+    arguments: dict[str, Any], old: keras.DTypePolicy, new: keras.DTypePolicy
+) -> dict[str, Any]:
+    """Returns what a model was compiled with, less the optimizer, for another one.
+
+    Metrics are made anew, empty. Losses and metrics of the old default float get the new one.
+
+    Args:
+        arguments: The arguments of the old model's `compile`. Empty for one not compiled.
+        old: The policy of the old model.
+        new: The policy of the new one.
+    """
+    dtypes = old.variable_dtype, new.variable_dtype
+    own = {name: part for name, part in arguments.items() if name != "optimizer"}
+    if "loss" in own:
+        own["loss"] = _each(own["loss"], lambda loss: _own_loss(loss, *dtypes))
+    for name in {"metrics", "weighted_metrics"} & own.keys():
+        own[name] = _each(own[name], lambda metric: _own_metric(metric, *dtypes))
+    return own
+
+
+def parts_made_again(arguments: dict[str, Any]) -> list[Any]:
+    """Returns those objects among the arguments of `compile` that a copy makes from their config.
+
+    Args:
+        arguments: The arguments of a model's `compile`. Empty for one not compiled.
+    """
+    metrics = keras.tree.flatten([arguments.get("metrics"), arguments.get("weighted_metrics")])
+    found = [metric for metric in metrics if isinstance(metric, keras.metrics.Metric)]
+    return [*found, arguments.get("optimizer")]
+
+
+def refuse_own_compile(model: keras.Model) -> None:
+    """Refuses a model whose class overrides `compile`: what it was compiled with is not known.
+
+    Raises:
+        ValueError: If it does.
+    """
+    if type(model).compile is not keras.Model.compile:
+        raise ValueError(
+            "`model` must be of a class that leaves `compile` as Keras has it. Received: "
+            f"{model.name!r} of class {type(model).__name__}. Pass a function that builds and "
+            "compiles the model, with the rate and optimizer in it."
+        )
+
+
+def _each(structure: Any, change: Any) -> Any:
+    """Changes the objects of a loss or metrics argument; names and functions stay."""
+    if isinstance(structure, dict):
+        return {key: _each(part, change) for key, part in structure.items()}
+    if isinstance(structure, list | tuple):
+        return [_each(part, change) for part in structure]
+    return change(structure)
+
+
+def _own_loss(loss: Any, old: str, new: str) -> Any:
+    if isinstance(loss, keras.losses.Loss) and loss.dtype == old != new:
+        return loss_in(loss, keras.DTypePolicy(new))
+    return loss
+
+
+def _own_metric(metric: Any, old: str, new: str) -> Any:
+    if not isinstance(metric, keras.metrics.Metric):
+        return metric
+    return _made_again("metrics", metric, {"dtype": new} if metric.dtype == old != new else {})
+
+
+def _made_again(argument: str, thing: Any, changes: dict[str, Any]) -> Any:
+    try:
+        config = {**thing.get_config(), **changes}
+        if not isinstance(config.get("fn"), dict):
+            return type(thing).from_config(config)
+        # A metric of a function: where it bears the name of a custom one, Keras's own from_config
+        # takes the name for the function too.
+        for name in config.keys() - {"name", "dtype"}:
+            config[name] = keras.saving.deserialize_keras_object(config[name])
+        return type(thing)(**config)
+    except Exception as error:  # whatever a user's constructor may raise
+        raise ValueError(
+            f"`{argument}` must be of a class that is made from its config, with "
+            f"{', '.join(changes) or 'nothing'} replaced. Received: {type(thing).__name__}, "
+            f"{reason_of(error)}. {CURE}"
+        ) from error
