@@ -23,13 +23,20 @@ require_own_package("strategies")
 require_own_package("recipes")
 
 if TYPE_CHECKING:
-    from tfscale import data, launch
+    from tfscale import callbacks, data, launch, optimizers, schedules
     from tfscale.precision import set_precision
+    from tfscale.preparation import prepare
 
-_LAZY = {"set_precision": "tfscale.precision"}
-_LAZY_MODULES = {"data": "tfscale.data", "launch": "tfscale.launch"}
+_LAZY = {"prepare": "tfscale.preparation", "set_precision": "tfscale.precision"}
+_LAZY_MODULES = {
+    "callbacks": "tfscale.callbacks",
+    "data": "tfscale.data",
+    "launch": "tfscale.launch",
+    "optimizers": "tfscale.optimizers",
+    "schedules": "tfscale.schedules",
+}
 
-__all__ = ["data", "launch", "set_precision"]
+__all__ = ["callbacks", "data", "launch", "optimizers", "prepare", "schedules", "set_precision"]
 
 
 def __getattr__(name: str) -> Any:

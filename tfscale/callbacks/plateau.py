@@ -1,0 +1,168 @@
+"""A smaller learning rate where training stands still, under any schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from tfscale.schedules import Adjustable
+
+MODES = ("min", "max")
+
+
+class ReduceOnPlateau(keras.callbacks.Callback):
+    """Multiplies a running schedule by a factor when a value has stopped improving.
+
+    Keras's `ReduceLROnPlateau` needs a constant learning rate. This one needs the optimizer's rate
+    to be `tfscale.schedules.adjustable(schedule)` and sets its `factor`; the schedule goes on under
+    it. Every worker sees the same values at the end of an epoch, so all decide alike.
+
+    The logs of an epoch receive `learning_rate_factor`, the factor it was trained with. A second
+    `fit` goes on counting where the first ended; `state` and `restore` carry the count to another
+    process.
+
+    Args:
+        monitor: Name of the watched value in the logs of an epoch.
+        factor: What the schedule's factor is multiplied by, above 0 and below 1.
+        patience: Epochs without an improvement after which it is. Positive.
+        mode: "min" if the value should fall, "max" if it should rise.
+        min_delta: Smallest change that counts as an improvement, in the value's unit, at least 0.
+        cooldown: Epochs after a reduction in which no wait is counted, at least 0.
+        min_factor: The schedule's factor is not reduced below this. From 0 to 1.
+        validation_freq: As given to `fit`: an epoch between validations counts for nothing where it
+            has no `monitor`. Positive.
+
+    Raises:
+        ValueError: If an argument is out of range; when training begins, if the optimizer's rate is
+            no `adjustable` schedule; at the end of an epoch, if `monitor` is not in its logs.
+
+    Example:
+        >>> cosine = keras.optimizers.schedules.CosineDecay(0.1, decay_steps=100)
+        >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        >>> model.compile(keras.optimizers.SGD(tfscale.schedules.adjustable(cosine)), "mse")
+        >>> watch = ReduceOnPlateau("loss", factor=0.5, patience=2)
+        >>> history = model.fit(rows, targets, epochs=20, callbacks=[watch], verbose=0)
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        *,
+        factor: float = 0.1,
+        patience: int = 10,
+        mode: str = "min",
+        min_delta: float = 1e-4,
+        cooldown: int = 0,
+        min_factor: float = 0.0,
+        validation_freq: int = 1,
+    ) -> None:
+        super().__init__()
+        _require("factor", factor, 0 < factor < 1, "above 0 and below 1")
+        _require("patience", patience, patience >= 1, "a positive number of epochs")
+        _require("mode", mode, mode in MODES, f"one of {', '.join(MODES)}")
+        _require("min_delta", min_delta, 0 <= min_delta < math.inf, "at least 0")
+        _require("cooldown", cooldown, cooldown >= 0, "a number of epochs, at least 0")
+        _require("min_factor", min_factor, 0 <= min_factor <= 1, "from 0 to 1")
+        _require("validation_freq", validation_freq, validation_freq >= 1, "a positive integer")
+        self.monitor = monitor
+        self.factor = factor
+        self.patience = patience
+        self.mode = mode
+        self.min_delta = min_delta
+        self.cooldown = cooldown
+        self.min_factor = min_factor
+        self.validation_freq = validation_freq
+        self.best: float | None = None
+        self.wait = 0
+        self.cooldown_left = 0
+
+    def state(self) -> dict[str, Any]:
+        """Returns what a resumed run needs to go on as this one would, as plain numbers."""
+        return {
+            "best": self.best,
+            "wait": self.wait,
+            "cooldown_left": self.cooldown_left,
+            "factors": [schedule.factor for schedule in self._schedules()],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from what `state` returned, in another process too; the model must be set.
+
+        Raises:
+            ValueError: If the state is that of another number of schedules.
+        """
+        self.best = state["best"]
+        self.wait = state["wait"]
+        self.cooldown_left = state["cooldown_left"]
+        for schedule, factor in zip(self._schedules(), state["factors"], strict=True):
+            schedule.factor = factor
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Refuses an optimizer whose rate cannot be multiplied, before the first step."""
+        self._schedules()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Counts epochs without an improvement and reduces the factor when they are too many."""
+        logs = {} if logs is None else logs
+        schedules = self._schedules()
+        logs["learning_rate_factor"] = schedules[0].factor
+        if self.monitor not in logs:
+            if (epoch + 1) % self.validation_freq != 0:
+                return
+            raise ValueError(
+                f"`monitor` must be in the logs of epoch {epoch}: {', '.join(sorted(logs))}. "
+                f"Received: monitor={self.monitor!r}. Pass `fit` validation_data, or watch another."
+            )
+        value = float(logs[self.monitor])
+        is_cooling = self.cooldown_left > 0
+        self.cooldown_left -= is_cooling
+        if self._is_improvement(value):
+            self.best = value
+            self.wait = 0
+        elif not is_cooling:
+            self.wait += 1
+            if self.wait >= self.patience:
+                self._reduce(schedules)
+
+    def _is_improvement(self, value: float) -> bool:
+        if self.best is None or math.isnan(self.best):
+            return True
+        gain = self.best - value if self.mode == "min" else value - self.best
+        return gain > self.min_delta
+
+    def _reduce(self, schedules: list[Adjustable]) -> None:
+        for schedule in schedules:
+            if schedule.factor > self.min_factor:
+                schedule.factor = max(schedule.factor * self.factor, self.min_factor)
+        self.cooldown_left = self.cooldown
+        self.wait = 0
+
+    def _schedules(self) -> list[Adjustable]:
+        found = list(_adjustable_schedules(self.model.optimizer))
+        if not found:
+            raise ValueError(
+                "`learning_rate` of the optimizer must be an adjustable schedule. Received: "
+                f"optimizer={self.model.optimizer!r}. "
+                "Build it with tfscale.schedules.adjustable(schedule)."
+            )
+        return found
+
+
+def _adjustable_schedules(optimizer: Any) -> Iterator[Adjustable]:
+    """Yields the schedules of an optimizer and of those it holds (loss scaling holds one)."""
+    for value in vars(optimizer).values():
+        if isinstance(value, Adjustable):
+            yield value
+        for inner in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(inner, keras.optimizers.Optimizer):
+                yield from _adjustable_schedules(inner)
+
+
+def _require(name: str, value: Any, is_right: bool, rule: str) -> None:
+    if not is_right:
+        raise ValueError(
+            f"`{name}` must be {rule}. Received: {name}={value!r}. Leave it out for the default."
+        )

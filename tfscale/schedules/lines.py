@@ -1,0 +1,170 @@
+"""Schedules made of straight lines: constant, linear decay, one cycle."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfscale.schedules.arguments import finite_number, learning_rate, whole_number
+from tfscale.schedules.float64_schedule import Float64Schedule
+
+
+@keras.saving.register_keras_serializable(package="tfscale")
+class PiecewiseLinear(Float64Schedule):
+    """What `piecewise_linear` returns. Takes the arguments of `piecewise_linear`."""
+
+    def __init__(self, steps: Sequence[float], learning_rates: Sequence[float]) -> None:
+        super().__init__()
+        self.steps = [finite_number("steps", step) for step in steps]
+        self.learning_rates = [learning_rate("learning_rates", rate) for rate in learning_rates]
+        if not self.steps or len(self.steps) != len(self.learning_rates):
+            raise ValueError(
+                "`learning_rates` must be as many as the steps, at least one. Received: "
+                f"steps={steps!r}, learning_rates={learning_rates!r}. Give a rate for each step."
+            )
+        if self.steps[0] != 0 or any(a >= b for a, b in itertools.pairwise(self.steps)):
+            raise ValueError(
+                f"`steps` must begin with 0 and increase. Received: steps={steps!r}. "
+                "Count steps from the start of training."
+            )
+
+    def rate(self, step: Any) -> Any:
+        """Returns the float64 rate at an int64 step."""
+        position = ops.cast(step, "float64")
+        rate = ops.convert_to_tensor(self.learning_rates[0], "float64")
+        corners = zip(self.steps, self.learning_rates, strict=True)
+        for (start, left), (end, right) in itertools.pairwise(corners):
+            line = left + (right - left) * ((position - start) / (end - start))
+            rate = ops.where(position < start, rate, line)
+        # The last corner's rate as it was given: a line ends in it only up to rounding.
+        return ops.where(position < self.steps[-1], rate, self.learning_rates[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments."""
+        return {"steps": self.steps, "learning_rates": self.learning_rates}
+
+
+def piecewise_linear(steps: Sequence[float], learning_rates: Sequence[float]) -> PiecewiseLinear:
+    """Builds a schedule of straight lines between corners, flat after the last.
+
+    Args:
+        steps: Where the corners are, in optimizer steps: 0 first, increasing. May be fractions.
+        learning_rates: The rates at the corners, at least 0.
+
+    Returns:
+        A `LearningRateSchedule`, computed in float64.
+
+    Raises:
+        ValueError: If the steps do not increase from 0, or the rates are not as many.
+
+    Example:
+        >>> rate = piecewise_linear([0, 10, 40], [0.0, 0.3, 0.0])
+        >>> [round(float(rate(step)), 6) for step in (0, 5, 10, 20, 50)]
+        [0.0, 0.15, 0.3, 0.2, 0.0]
+    """
+    return PiecewiseLinear(steps, learning_rates)
+
+
+def constant(learning_rate: float) -> PiecewiseLinear:
+    """Builds a schedule that stays at one rate, for what takes only schedules.
+
+    Args:
+        learning_rate: The rate, at least 0.
+
+    Returns:
+        A `LearningRateSchedule`, computed in float64.
+
+    Raises:
+        ValueError: If the rate is negative or not finite.
+
+    Example:
+        >>> float(constant(0.5)(1_000_000))
+        0.5
+    """
+    return PiecewiseLinear([0], [learning_rate])
+
+
+def linear_decay(
+    initial_learning_rate: float, decay_steps: int, end_learning_rate: float = 0.0
+) -> PiecewiseLinear:
+    """Builds a schedule that falls along one line and stays at its end.
+
+    Args:
+        initial_learning_rate: Rate of step 0, at least 0.
+        decay_steps: Optimizer steps the decay lasts. Positive.
+        end_learning_rate: Rate from step `decay_steps` on, at least 0.
+
+    Returns:
+        A `LearningRateSchedule`, computed in float64.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> rate = linear_decay(0.4, decay_steps=4)
+        >>> [round(float(rate(step)), 6) for step in range(6)]
+        [0.4, 0.3, 0.2, 0.1, 0.0, 0.0]
+    """
+    decay_steps = whole_number("decay_steps", decay_steps)
+    return PiecewiseLinear([0, decay_steps], [initial_learning_rate, end_learning_rate])
+
+
+def one_cycle(
+    maximum_learning_rate: float,
+    num_steps: int,
+    *,
+    initial_learning_rate: float | None = None,
+    final_learning_rate: float | None = None,
+    final_steps: int | None = None,
+) -> PiecewiseLinear:
+    """Builds the 1cycle schedule: up along a line, down again as long, then far below.
+
+    The cycle lasts `num_steps - final_steps` steps, half of them up and half down, from and to
+    `initial_learning_rate`; the last `final_steps` fall on to `final_learning_rate`.
+
+    Args:
+        maximum_learning_rate: Rate in the middle of the cycle. Positive.
+        num_steps: Optimizer steps of the whole training, more than `final_steps`.
+        initial_learning_rate: Rate of step 0, at least 0. Default: a tenth of the maximum.
+        final_learning_rate: Rate of step `num_steps` and after. Default: a thousandth of
+            `initial_learning_rate`.
+        final_steps: Steps of the last fall, at least 1. Default: a tenth of `num_steps`, rounded
+            up.
+
+    Returns:
+        A `LearningRateSchedule`, computed in float64.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> rate = one_cycle(1.0, 100)
+        >>> [round(float(rate(step)), 6) for step in (0, 45, 90, 100)]
+        [0.1, 1.0, 0.1, 0.0001]
+
+    Source: Smith and Topin 2017, arXiv:1708.07120; a tenth as the foot of a single cycle is advised
+    by Smith 2018, arXiv:1803.09820.
+    """
+    num_steps = whole_number("num_steps", num_steps, at_least=2)
+    maximum = learning_rate("maximum_learning_rate", maximum_learning_rate, is_zero_allowed=False)
+    if initial_learning_rate is None:
+        initial_learning_rate = maximum / 10
+    if final_learning_rate is None:
+        final_learning_rate = initial_learning_rate / 1000
+    if final_steps is None:
+        final_steps = -(-num_steps // 10)
+    final_steps = whole_number("final_steps", final_steps)
+    if final_steps >= num_steps:
+        raise ValueError(
+            f"`final_steps` must be fewer than the {num_steps} steps of training. Received: "
+            f"final_steps={final_steps!r}. Leave steps for the cycle."
+        )
+    cycle_steps = num_steps - final_steps
+    return PiecewiseLinear(
+        [0, cycle_steps / 2, cycle_steps, num_steps],
+        [initial_learning_rate, maximum, initial_learning_rate, final_learning_rate],
+    )
