@@ -1,4 +1,4 @@
-"""One order for all workers: shuffles that would differ between them are agreed on, or refused.
+"""The same global batches for all workers: what would differ is agreed on, or refused.
 
 Every worker reads the same global batches and keeps its share. With a shuffle that each worker
 seeds for itself, the shares overlap and miss examples, and no error says so.
@@ -67,6 +67,34 @@ def refuse_disagreeing_shuffles(strategy: tf.distribute.Strategy, dataset: tf.da
             f"every batch. Received: shuffles with the seeds {said}, where (0, 0) is none. Give "
             "`shuffle` the same `seed` everywhere, call keras.utils.set_random_seed first, or use "
             "tfscale.data.input_pipeline."
+        )
+
+
+def refuse_disagreeing_lengths(
+    strategy: tf.distribute.Strategy,
+    num_batches: int | None,
+    batch_size: int | None,
+    last_batch_size: int | None,
+) -> None:
+    """Checks that all workers were given the same batches, as far as numbers tell.
+
+    Args:
+        strategy: A strategy of several workers, all of which are here.
+        num_batches: Global batches an epoch, or None where that is not known.
+        batch_size: Examples of a global batch, or None where that is not known.
+        last_batch_size: Examples of the last one, where it is smaller and that is known.
+
+    Raises:
+        ValueError: If the workers' numbers differ.
+    """
+    own = f"{num_batches} batches of {batch_size}"
+    own += f" and a last one of {last_batch_size}" if last_batch_size else ""
+    answers = exchange(strategy, "number of batches", own)
+    if len(set(answers)) > 1:
+        said = "; ".join(f"worker {i}: {answer}" for i, answer in enumerate(answers))
+        raise ValueError(
+            "`x` must hold the same number of batches on every worker, each of which trains on its "
+            f"share of every batch. Received: {said}. Pass all workers the same data, uncut."
         )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from strategies.keras_support.ownership import is_owned
+from strategies.keras_support.refusals import refuse_impossible
 from strategies.keras_support.seam import Seam
 
 
@@ -22,6 +23,7 @@ def _build_from_spec(maybe_symbolic_build: Any) -> Any:
         if not is_owned(self._distribute_strategy):
             maybe_symbolic_build(self, iterator=iterator, data_batch=data_batch)
             return
+        refuse_impossible(self)  # Keras builds the optimizer here, and says less
         if iterator is not None:
             data_batch = _without_optionals(iterator.replica_spec())
         with self._distribute_strategy.scope():

@@ -19,11 +19,15 @@ from typing import Any
 import tensorflow as tf
 from keras.src.backend.tensorflow import trainer as keras_trainer
 from keras.src.trainers.data_adapters import array_data_adapter, tf_dataset_adapter
-from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 from keras.src.trainers.epoch_iterator import EpochIterator
 
-from strategies.agreed_shuffle import agreed_seed, refuse_disagreeing_shuffles
+from strategies.agreed_data import (
+    agreed_seed,
+    refuse_disagreeing_lengths,
+    refuse_disagreeing_shuffles,
+)
 from strategies.global_batches import GlobalBatches, replica_shares
+from strategies.keras_support.global_batches_adapter import GlobalBatchesAdapter, adapted
 from strategies.keras_support.ownership import is_multi_worker, is_owned
 from strategies.keras_support.seam import Seam
 from strategies.keras_support.share_stream import distribute_shares, next_shares
@@ -70,48 +74,12 @@ class Steps:
         return DistributedBatch(next_shares(self.strategy, self.stream))
 
 
-class GlobalBatchesAdapter(DataAdapter):
-    """Lets Keras's epoch iterator count the steps of `GlobalBatches`."""
-
-    def __init__(self, batches: GlobalBatches, class_weight: dict[int, float] | None) -> None:
-        self.batches = batches
-        self.class_weight = class_weight
-
-    def local(self, worker: int) -> tf.data.Dataset:
-        """Returns one worker's batches, with class weights as sample weights."""
-        dataset = self.batches.local(worker)
-        if self.class_weight is None:
-            return dataset
-        weigh = tf_dataset_adapter.make_class_weight_map_fn(self.class_weight)
-        return dataset.map(weigh)
-
-    @property
-    def num_batches(self) -> int:
-        """Global batches an epoch."""
-        return self.batches.steps_per_epoch
-
-    @property
-    def batch_size(self) -> int:
-        """Examples of a full global batch."""
-        return self.batches.global_batch_size
-
-    @property
-    def has_partial_batch(self) -> None:
-        """Not known here, and not asked for by the TensorFlow trainer."""
-        return None
-
-    @property
-    def partial_batch_size(self) -> None:
-        """Not known here, and not asked for by the TensorFlow trainer."""
-        return None
-
-
 class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
     """Keras's epoch iterator over the shares of our strategy's replicas."""
 
     def __init__(self, distribute_strategy: tf.distribute.Strategy, x: Any, **arguments: Any):
         if isinstance(x, GlobalBatches):
-            x = _adapt(x, distribute_strategy, arguments)
+            x = adapted(x, distribute_strategy, arguments)
         EpochIterator.__init__(self, x=x, **arguments)
         self._distribute_strategy = distribute_strategy
         self._goes_on = False
@@ -153,6 +121,11 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
             return adapter.get_tf_dataset()
         with agreed_seed(strategy) as is_drawn:
             dataset = adapter.get_tf_dataset()
+        if not isinstance(dataset, tf.data.Dataset):
+            return dataset  # distributed by the user
+        refuse_disagreeing_lengths(
+            strategy, adapter.num_batches, adapter.batch_size, adapter.partial_batch_size
+        )
         if isinstance(adapter, tf_dataset_adapter.TFDatasetAdapter):
             refuse_disagreeing_shuffles(strategy, dataset)
         elif is_drawn and isinstance(adapter, array_data_adapter.ArrayDataAdapter):
@@ -212,23 +185,6 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
             steps = Steps(self._distribute_strategy, stream, None, is_edge=True)
             yield step, step + size - 1, steps
             step += size
-
-
-def _adapt(
-    batches: GlobalBatches, strategy: tf.distribute.Strategy, arguments: dict[str, Any]
-) -> GlobalBatchesAdapter:
-    for name in ("y", "sample_weight"):
-        if arguments.get(name) is not None:
-            raise ValueError(
-                f"`{name}` must be None when `x` is a pipeline, which yields it itself. Received: "
-                f"{name} of type {type(arguments[name]).__name__}. Make it part of the source."
-            )
-    if batches.strategy is not strategy:
-        raise ValueError(
-            "`x` must be a pipeline built for the model's own strategy. Received: a pipeline for "
-            f"{batches.strategy!r} and a model under {strategy!r}. Build both with one strategy."
-        )
-    return GlobalBatchesAdapter(batches, arguments.pop("class_weight", None))
 
 
 def _dispatch(tf_epoch_iterator: Any) -> Any:

@@ -21,7 +21,7 @@ from strategies.keras_support.epoch_iterator_seam import DistributedBatch, Steps
 from strategies.keras_support.logs import Path, flat_logs, mean_over_examples, merged_logs
 from strategies.keras_support.metric_state import metric_names, metric_results
 from strategies.keras_support.ownership import is_multi_worker, is_owned
-from strategies.keras_support.refusals import refuse_impossible
+from strategies.keras_support.refusals import refuse_impossible, refuse_parts_of_ours
 from strategies.keras_support.replica_step import (
     distribute_batch,
     graph_function,
@@ -189,6 +189,8 @@ def _owned(attribute: str, build: Callable[[Any], Any]) -> Callable[[Any], Any]:
         @functools.wraps(make_function)
         def make(self: Any, force: bool = False) -> Any:
             if not is_owned(self.distribute_strategy):
+                if attribute == "train_function":
+                    refuse_parts_of_ours(self)
                 return make_function(self, force=force)
             if getattr(self, attribute) is None or force:
                 setattr(self, attribute, build(self))

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from strategies.keras_support.ownership import is_multi_worker
+from strategies.keras_support.ownership import is_multi_worker, is_owned
 
 
 def refuse_impossible(model: Any) -> None:
@@ -49,6 +49,26 @@ def refuse_impossible(model: Any) -> None:
             f"jit_compile={model.jit_compile!r} with {replicas} replicas. "
             "Use compile(jit_compile='auto') or False."
         )
+
+
+def refuse_parts_of_ours(model: Any) -> None:
+    """Checks a model that is about to train under no strategy of ours.
+
+    Args:
+        model: A Keras model, made outside the scopes of our strategies.
+
+    Raises:
+        ValueError: If its optimizer, or a layer it took over, was made inside of one.
+    """
+    for kind, owner in (("model", model), ("optimizer", model.optimizer)):
+        for variable in owner.variables if owner is not None else ():
+            if is_owned(getattr(variable._value, "distribute_strategy", None)):
+                raise ValueError(
+                    f"`model` {model.name!r} must be made inside `strategy.scope()` where its parts"
+                    f" are. Received: the {kind}'s variable {variable.path!r}, made inside a scope,"
+                    " and a model made outside. Make it, and call compile, under `with "
+                    "strategy.scope():`."
+                )
 
 
 def _all_on_gpus(strategy: tf.distribute.Strategy) -> bool:

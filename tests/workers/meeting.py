@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow.python.eager import context
 
 from strategies import worker_exchange
-from strategies.agreed_shuffle import agreed_seed, refuse_disagreeing_shuffles, shuffle_seeds
+from strategies.agreed_data import agreed_seed, refuse_disagreeing_shuffles, shuffle_seeds
 from strategies.keras_support.refusals import refuse_impossible
 from tests.workers.job import Found, wait_for
 from tests.workers.training import regression
