@@ -123,12 +123,12 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
             dataset = adapter.get_tf_dataset()
         if not isinstance(dataset, tf.data.Dataset):
             return dataset  # distributed by the user
-        refuse_disagreeing_lengths(
-            strategy, adapter.num_batches, adapter.batch_size, adapter.partial_batch_size
-        )
+        is_array = isinstance(adapter, array_data_adapter.ArrayDataAdapter)
+        last = adapter.partial_batch_size if is_array else None  # others do not know it
+        refuse_disagreeing_lengths(strategy, adapter.num_batches, adapter.batch_size, last)
         if isinstance(adapter, tf_dataset_adapter.TFDatasetAdapter):
             refuse_disagreeing_shuffles(strategy, dataset)
-        elif is_drawn and isinstance(adapter, array_data_adapter.ArrayDataAdapter):
+        elif is_drawn and is_array:
             # Nobody seeded the shuffle: Keras draws another order each epoch. Read anew, the seed
             # that was agreed on would give the first one again.
             self._goes_on = True
@@ -153,11 +153,13 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
         if self._current_iterator is None or not (self._goes_on or self.steps_per_epoch):
             self._current_iterator = iter(self._distributed_dataset)
             self._steps_seen = 0
+        is_shared = self._distribute_strategy.num_replicas_in_sync > 1
         step = 0
         while step < total:
             count = min(self.steps_per_execution, total - step)
-            if step + count == total and count > 1 and is_multi_worker(self._distribute_strategy):
-                # The last batch may be smaller, and a collective keeps its shape in an execution.
+            if step + count == total and count > 1 and is_shared:
+                # The last batch may be smaller, and a collective keeps its shape in an execution:
+                # rows of an embedding's gradient are gathered.
                 count -= 1
             if self.steps_per_epoch and self._num_batches:
                 count = min(count, self._num_batches - self._steps_seen)
