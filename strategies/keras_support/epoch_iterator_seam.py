@@ -48,6 +48,7 @@ class Steps:
         stream: See `share_stream`.
         count: Steps of this execution, or None for as many as there are.
         is_edge: Whether it begins or ends an epoch.
+        is_end: Whether it ends one, so that the last batch may be smaller than the others.
     """
 
     def __init__(
@@ -56,11 +57,13 @@ class Steps:
         stream: Iterator[Any],
         count: int | None,
         is_edge: bool,
+        is_end: bool,
     ) -> None:
         self.strategy = strategy
         self.stream = stream
         self.count = count
         self.is_edge = is_edge
+        self.is_end = is_end
         self._left = count
 
     def __iter__(self) -> Steps:
@@ -153,22 +156,23 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
         if self._current_iterator is None or not (self._goes_on or self.steps_per_epoch):
             self._current_iterator = iter(self._distributed_dataset)
             self._steps_seen = 0
-        is_shared = self._distribute_strategy.num_replicas_in_sync > 1
         step = 0
         while step < total:
             count = min(self.steps_per_execution, total - step)
-            if step + count == total and count > 1 and is_shared:
-                # The last batch may be smaller, and a collective keeps its shape in an execution:
-                # rows of an embedding's gradient are gathered.
-                count -= 1
             if self.steps_per_epoch and self._num_batches:
                 count = min(count, self._num_batches - self._steps_seen)
                 if count == 0:
                     self._interrupted_warning()
                     break
             self._steps_seen += count
-            is_edge = step == 0 or step + count >= total
-            steps = Steps(self._distribute_strategy, self._current_iterator, count, is_edge)
+            is_end = step + count >= total
+            steps = Steps(
+                self._distribute_strategy,
+                self._current_iterator,
+                count,
+                step == 0 or is_end,
+                is_end,
+            )
             yield step, step + count - 1, steps
             step += count
         if self._num_batches and self._steps_seen >= self._num_batches:
@@ -184,7 +188,7 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
         step = 0
         while True:
             self._steps_seen = step
-            steps = Steps(self._distribute_strategy, stream, None, is_edge=True)
+            steps = Steps(self._distribute_strategy, stream, None, is_edge=True, is_end=False)
             yield step, step + size - 1, steps
             step += size
 

@@ -103,6 +103,11 @@ def step_function(
                 logs = run_one(iterator.stream)
         elif iterator.count == 1:
             logs = run_one(iterator.stream)
+        elif iterator.is_end and strategy.num_replicas_in_sync > 1:
+            # A collective keeps its shape within a call, and the rows of an embedding's gradient
+            # are gathered: the last batch, which may be smaller, has a call of its own.
+            run_many(iterator.stream, tf.constant(iterator.count - 1))
+            logs = run_one(iterator.stream)
         else:
             logs = run_many(iterator.stream, tf.constant(iterator.count))
         if not is_shared:

@@ -267,3 +267,20 @@ def test_targets_and_weights_beside_a_pipeline_are_refused(
     arguments: dict[str, Any] = {name: np.ones([ROWS])}
     with pytest.raises(ValueError, match=rf"`{name}` must"):
         fitted(strategy, pipeline(strategy, 6), **arguments)
+
+
+def test_rows_of_an_embedding_are_gathered_from_a_smaller_last_batch_too(
+    strategy: tf.distribute.Strategy,
+) -> None:
+    weights = []
+    for each in (strategy, tf.distribute.get_strategy()):
+        keras.utils.set_random_seed(2)
+        with each.scope():
+            layers = [keras.layers.Embedding(9, 3), keras.layers.Flatten(), keras.layers.Dense(1)]
+            model = keras.Sequential([keras.Input((4,), dtype="int32"), *layers])
+            model.compile("sgd", "mse", steps_per_execution=3 if each is strategy else 1)
+        words = np.arange(4 * ROWS).reshape([ROWS, 4]) % 9
+        model.fit(words, rows() / 2**ROWS, batch_size=6, epochs=2, shuffle=False, verbose=0)
+        weights.append(model.get_weights())
+    for found, expected in zip(*weights, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
