@@ -1,4 +1,5 @@
-# make train | seeds | test | lint | matrix | parity | clean. Needs only Python 3.11-3.13 and make.
+# make train | seeds | test | lint | matrix | parity | defects | clean. Needs only Python 3.11-3.13
+# and make.
 # PYTHON=/path/to/python chooses the interpreter. All paths below are relative, so that a checkout
 # whose own path holds a space works.
 
@@ -20,6 +21,10 @@ STOCK ?=
 DISABLE ?=
 PARITY = tests.parity --seed=$(SEED) --cases=$(CASES) --workers=$(WORKERS) --jobs=$(JOBS) \
     $(if $(STOCK),--stock) $(if $(DISABLE),--disable=$(DISABLE))
+
+# make defects ROWS=S4,C13 renews some rows of the table.
+ROWS ?=
+DEFECTS = tests.defects --jobs=$(JOBS) $(if $(ROWS),--rows=$(ROWS))
 
 PACKAGES = strategies tfscale recipes
 METADATA = setup.cfg pyproject.toml
@@ -52,7 +57,7 @@ endef
 # Several editable installs of one checkout write the same tfscale.egg-info.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help train seeds test lint matrix parity clean same-python $(MATRIX:%=matrix-%)
+.PHONY: help train seeds test lint matrix parity defects clean same-python $(MATRIX:%=matrix-%)
 
 help:
 	@echo "make train   trains the image recipe on the bundled digits, on 2 replicas"
@@ -61,6 +66,7 @@ help:
 	@echo "make lint    ruff check, ruff format --check, mypy --strict"
 	@echo "make matrix  runs the tests under each TensorFlow-Keras pair of: $(MATRIX)"
 	@echo "make parity  compares a random sweep of trainings with stock Keras on one device"
+	@echo "make defects runs every known defect on stock and on ours; writes docs/defects.md"
 	@echo "make clean   removes the environments, build output and caches"
 
 train: .venv/.installed-recipes
@@ -95,6 +101,10 @@ $(MATRIX:%=matrix-%): matrix-%: .venv-matrix/%/.installed
 parity: .venv/.installed-test
 	@echo "parity: python -m $(PARITY)"
 	@.venv/bin/python -m $(PARITY)
+
+defects: .venv/.installed-test
+	@echo "defects: python -m $(DEFECTS)"
+	@TF_CPP_MIN_LOG_LEVEL=3 .venv/bin/python -m $(DEFECTS)
 
 clean:
 	rm -rf .venv .venv-matrix build dist tfscale.egg-info .mypy_cache .pytest_cache .ruff_cache

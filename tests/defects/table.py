@@ -1,0 +1,75 @@
+"""The table in docs/defects.md."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.defects.trial import Result
+
+BEGIN = "<!-- defects: begin, written by python -m tests.defects -->"
+END = "<!-- defects: end -->"
+HEAD = ("| row | case | stock says | tfscale says | status |", "|---|---|---|---|---|")
+PATCHED = "†"
+
+_LINE = re.compile(r"\| \[\w+\]\([^)]*\)†? \| .*?(?<!\\) \| ")
+
+
+def line_of(result: Result) -> str:
+    """Returns a row's line; what it begins with, up to the case, tells it from all others."""
+    row = result.row
+    source = row.reproduce.__module__.replace(".", "/")
+    name = f"[{row.name}](../{source}.py)" + (PATCHED if row.is_patched else "")
+    cells = [row.case, result.stock.says, result.ours.says, result.status]
+    return f"| {name} | " + " | ".join(_escaped(cell) for cell in cells) + " |"
+
+
+def updated(text: str, versions: str, lines: Sequence[str], *, is_whole: bool) -> str:
+    """Returns a document with lines of its table renewed.
+
+    Args:
+        text: The document, with the two markers.
+        versions: The versions that the lines were made with.
+        lines: New lines of the table, in their order.
+        is_whole: Whether they are the whole table; if not, lines of other rows are kept.
+
+    Raises:
+        ValueError: If there are no markers, or the lines kept were made with other versions.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    block, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(
+            f"`text` must hold the markers of the table. Received: a document without {BEGIN!r} "
+            f"and {END!r}. Put the two lines where the table belongs."
+        )
+    old = [line for line in block.splitlines() if _LINE.match(line)]
+    if is_whole or not old:
+        kept = list(lines)
+    elif versions not in block:
+        raise ValueError(
+            f"`versions` must be those of the other rows. Received: versions={versions!r} for a "
+            "table made with others. Run all rows."
+        )
+    else:
+        new = {_key(line): line for line in lines}
+        kept = [new.pop(_key(line), line) for line in old] + list(new.values())
+    table = "\n".join([*HEAD, *kept])
+    return f"{before}{begin}\n{versions}\n\n{table}\n{end}{after}"
+
+
+def write(path: Path, text: str) -> None:
+    """Replaces a file all at once."""
+    part = path.with_suffix(".part")
+    part.write_text(text, "utf-8")
+    part.rename(path)
+
+
+def _key(line: str) -> str:
+    match = _LINE.match(line)
+    return match[0] if match else line
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|").replace("<", "&lt;")

@@ -1,0 +1,152 @@
+"""The table of defects tells what was run, and says so where a row is not fixed."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from strategies.keras_support.registry import REPAIRS
+from tests.defects.catalogue import ALL_ROWS, rows_named
+from tests.defects.row import Row
+from tests.defects.runner import RAISED
+from tests.defects.table import BEGIN, END, line_of, updated
+from tests.defects.trial import Result
+from tests.defects.verdict import FIXED, NO_LONGER, NOT_FIXED, REFUSED, judge
+from tests.parity.children import ROOT, Outcome
+
+WITHOUT_A_SEAM = {"S14", "C7", "C14", "C15"}
+RIGHT = {"weights": np.array([3.0, 4.0]), "steps": np.array(9)}
+CLIPPED, STRAY, RAISES = (
+    rows_named("S4")[0],
+    rows_named("C13")[0],
+    rows_named("H3")[0],
+)
+
+
+def found(weights: list[float], steps: int = 9) -> Outcome:
+    return Outcome("finished", [{"weights": np.array(weights), "steps": np.array(steps)}])
+
+
+def crashed(text: str) -> Outcome:
+    return Outcome("crashed", detail=RAISED + text)
+
+
+SAME = found([3.0, 4.0])
+MIXING = crashed("RuntimeError: Mixing different tf.distribute.Strategy objects: ...")
+CURED = crashed("ValueError: `optimizer` 'sgd' must be made inside. Make it, and call compile, "
+                "under `with strategy.scope():`.")  # fmt: skip
+TOLD = crashed("RuntimeError: worker 1 failed with OSError: the disk is full")
+HUNG = Outcome("hung")
+
+
+@pytest.mark.parametrize(
+    ("row", "stock", "ours", "status"),
+    [
+        pytest.param(CLIPPED, found([3.0, 4.1]), SAME, FIXED, id="equal to one device"),
+        pytest.param(CLIPPED, HUNG, found([3.0, 4.0 + 1e-10]), FIXED, id="equal to rounding"),
+        pytest.param(CLIPPED, SAME, SAME, NO_LONGER, id="stock is right as well"),
+        pytest.param(CLIPPED, HUNG, found([3.0, 4.0 + 1e-7]), NOT_FIXED, id="nearly equal"),
+        pytest.param(CLIPPED, HUNG, found([3.0, np.nan]), NOT_FIXED, id="NaN"),
+        pytest.param(CLIPPED, HUNG, found([3.0, 4.0], 10), NOT_FIXED, id="another step"),
+        pytest.param(CLIPPED, HUNG, found([3.0]), NOT_FIXED, id="another shape"),
+        pytest.param(CLIPPED, HUNG, CURED, NOT_FIXED, id="refused, and should not be"),
+        pytest.param(CLIPPED, HUNG, HUNG, NOT_FIXED, id="hung"),
+        pytest.param(STRAY, MIXING, CURED, REFUSED, id="refused with the cure"),
+        pytest.param(STRAY, MIXING, MIXING, NOT_FIXED, id="an error without the cure"),
+        pytest.param(STRAY, MIXING, SAME, FIXED, id="better than refused"),
+        pytest.param(RAISES, HUNG, TOLD, FIXED, id="ends with the reason"),
+        pytest.param(RAISES, HUNG, MIXING, NOT_FIXED, id="ends with another reason"),
+        pytest.param(RAISES, HUNG, SAME, NOT_FIXED, id="hides the error"),
+    ],
+)
+def test_the_status_follows_from_the_two_outcomes(
+    row: Row, stock: Outcome, ours: Outcome, status: str
+) -> None:
+    right = row.right if row.right is not None else RIGHT
+    verdicts = [judge(row, outcome, right, 60) for outcome in (stock, ours)]
+    assert Result(row, *verdicts).status == status
+
+
+def test_one_worker_that_differs_is_enough() -> None:
+    both = Outcome("finished", [*SAME.findings, *found([3.0, 4.5]).findings])
+    verdict = judge(CLIPPED, both, RIGHT, 60)
+    assert not verdict.is_right
+    assert verdict.says == "dW 5.0e-01"
+
+
+def test_the_frames_that_tensorflow_adds_are_left_out_of_the_table() -> None:
+    text = (
+        "TypeError: in user code:\n\n    File 'a.py', line 3\n\n    RuntimeError: merge_call called"
+    )
+    assert judge(CLIPPED, crashed(text), RIGHT, 60).says == "RuntimeError: merge_call called"
+
+
+def test_every_repair_has_a_reproducer() -> None:
+    known = {row.name for row in ALL_ROWS}
+    assert known == {repair.row for repair in REPAIRS} | WITHOUT_A_SEAM
+
+
+def test_the_committed_table_has_every_case_and_none_that_is_gone() -> None:
+    text = (ROOT / "docs" / "defects.md").read_text("utf-8")
+    listed = re.findall(
+        r"^\| \[(\w+)\]\(\.\./(tests/defects/\w+\.py)\)†? \| (.*?)(?<!\\) \| ", text, re.M
+    )
+    assert listed == [
+        (row.name, row.reproduce.__module__.replace(".", "/") + ".py", row.case) for row in ALL_ROWS
+    ]
+
+
+def _line(row: Row, ours: Outcome) -> str:
+    verdicts = [judge(row, outcome, RIGHT, 60) for outcome in (HUNG, ours)]
+    return line_of(Result(row, *verdicts))
+
+
+def test_some_rows_are_renewed_and_the_others_kept() -> None:
+    old = [_line(CLIPPED, found([3.0, 9.0])), _line(STRAY, CURED)]
+    text = updated(f"a\n{BEGIN}\n{END}\nb\n", "keras 1.", old, is_whole=True)
+    new = updated(text, "keras 1.", [_line(CLIPPED, SAME)], is_whole=False)
+    assert new == text.replace(old[0], _line(CLIPPED, SAME)) != text
+
+
+def test_rows_of_other_versions_are_not_mixed() -> None:
+    text = updated(f"{BEGIN}\n{END}", "keras 1.", [_line(CLIPPED, SAME)], is_whole=True)
+    with pytest.raises(ValueError, match=r"versions='keras 2\.'.*Run all rows"):
+        updated(text, "keras 2.", [_line(STRAY, CURED)], is_whole=False)
+
+
+def test_an_unknown_row_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"Received: rows='S99'\. Choose from S1, S2, "):
+        rows_named("S4,S99")
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, dict[str, list[str]]]:
+    """The status of a small run, and the lines of its table by row."""
+    table: Path = tmp_path_factory.mktemp("defects") / "table.md"
+    table.write_text(f"{BEGIN}\n{END}\n", "utf-8")
+    command = [sys.executable, "-m", "tests.defects", "--rows=S4,C13", f"--table={table}"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    lines = re.findall(r"^\| \[(\w+)\](.*)$", table.read_text("utf-8"), re.M)
+    rows: dict[str, list[str]] = {}
+    for name, line in lines:
+        rows.setdefault(name, []).append(line)
+    return ended.returncode, rows
+
+
+def test_a_fixed_row_shows_what_stock_does(written: tuple[int, dict[str, list[str]]]) -> None:
+    status, rows = written
+    stock, ours = (float(number) for number in re.findall(r"dW (\S+)", rows["S4"][0]))
+    assert status == 0
+    assert ours < 1e-12 < 1e-3 < stock
+    assert rows["S4"][0].endswith("| fixed |")
+
+
+def test_a_refused_row_shows_the_cure(written: tuple[int, dict[str, list[str]]]) -> None:
+    for line in written[1]["C13"]:
+        assert "under `with strategy.scope():`." in line
+        assert line.endswith("| refused |")
