@@ -1,6 +1,7 @@
 """The program of a child process: runs reproducers one after another, one way.
 
     python -m tests.defects.runner ROWS FOLDER --way=stock --on=mirrored
+    python -m tests.defects.runner ROWS FOLDER --way=tfscale --on=mirrored --disable=S4
 
 ROWS holds a row's key on each line. What row i found goes to `FOLDER/i.WORKER.npz`, an exception
 to `FOLDER/i.WORKER.error`; `parity: start i` and `parity: done i` tell how far it is, in the words
@@ -25,6 +26,7 @@ from tests.defects.catalogue import row_of
 from tests.defects.row import OURS, PARAMETER_SERVERS, STOCK, Run
 from tests.defects.ways import new_strategy
 from tests.parity.children import DONE, STARTED
+from tests.parity.leaving_out import leave_out
 
 RAISED = "raised "
 """Begins the text of a Python exception; a process that TensorFlow took down leaves none."""
@@ -37,7 +39,10 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--way", required=True)
     parser.add_argument("--on", required=True)
+    parser.add_argument("--disable", default="")
     arguments = parser.parse_args()
+    if arguments.disable:
+        leave_out(arguments.disable)
     task: dict[str, Any] = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {})
     worker = int(task.get("index", 0))
     build = new_strategy(arguments.way, arguments.on)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ class WayTask(Task):
         """Returns the command line of the child process."""
         program = [sys.executable, "-m", "tests.defects.runner", str(cases), str(folder)]
         program += [f"--way={self.way}", f"--on={self.on}"]
+        program += [f"--disable={self.disable}"] if self.disable else []
         if self.num_workers == 1:
             return program
         launch = ["-m", "tfscale", "launch", f"--num_workers={self.num_workers}"]
@@ -68,6 +70,39 @@ def try_rows(
         seconds: Deadline of each row.
         on_progress: Told of each finished run.
     """
+    outcomes = _outcomes(rows, _children(rows, seconds), jobs, on_progress)
+    return [
+        Result(row, *(_verdict(row, way, outcomes, seconds) for way in (STOCK, OURS)))
+        for row in rows
+    ]
+
+
+def try_without(
+    disable: str, rows: Sequence[Row], *, jobs: int = 2, seconds: float = 60.0
+) -> list[Verdict]:
+    """Runs rows on ours without one repair, and judges them.
+
+    Args:
+        disable: The defect that is left unrepaired.
+        rows: What to run.
+        jobs: Child processes at a time; a cluster counts as one.
+        seconds: Deadline of each row.
+    """
+    children = [
+        (dataclasses.replace(task, disable=disable if task.way == OURS else ""), members)
+        for task, members in _children(rows, seconds)
+        if task.way != STOCK
+    ]
+    outcomes = _outcomes(rows, children, jobs, None)
+    return [_verdict(row, OURS, outcomes, seconds) for row in rows]
+
+
+def _outcomes(
+    rows: Sequence[Row],
+    children: list[tuple[WayTask, list[Row]]],
+    jobs: int,
+    on_progress: Callable[[str], None] | None,
+) -> Outcomes:
     outcomes: Outcomes = {}
     lock = threading.Lock()
 
@@ -88,9 +123,9 @@ def try_rows(
             _run([key], task, note)
 
     with ThreadPoolExecutor(max_workers=jobs) as pool:
-        for future in [pool.submit(run, *each) for each in _children(rows, seconds)]:
+        for future in [pool.submit(run, *each) for each in children]:
             future.result()
-    return [_result(row, outcomes, seconds) for row in rows]
+    return outcomes
 
 
 def _run(keys: list[str], task: WayTask, note: Callable[[str, Outcome], None]) -> None:
@@ -136,16 +171,15 @@ def _children(rows: Sequence[Row], seconds: float) -> list[tuple[WayTask, list[R
     return children
 
 
-def _result(row: Row, outcomes: Outcomes, seconds: float) -> Result:
+def _verdict(row: Row, way: str, outcomes: Outcomes, seconds: float) -> Verdict:
     right = row.right
     if right is None:
         reference = outcomes[ONE_DEVICE, row.key]
         if reference.kind != "finished":
             says = judge(row, reference, {}, seconds).says
-            unknown = Verdict(False, False, f"not known: the reproducer on one device: {says}")
-            return Result(row, unknown, unknown)
+            return Verdict(False, False, f"not known: the reproducer on one device: {says}")
         right = reference.findings[0]
-    stock, ours = (judge(row, outcomes[way, row.key], right, seconds) for way in (STOCK, OURS))
-    if row.ends_with and outcomes[STOCK, row.key].kind == "crashed":
-        stock = Verdict(True, False, stock.says)  # whatever it says, it ended
-    return Result(row, stock, ours)
+    verdict = judge(row, outcomes[way, row.key], right, seconds)
+    if way == STOCK and row.ends_with and outcomes[way, row.key].kind == "crashed":
+        return Verdict(True, False, verdict.says)  # whatever it says, it ended
+    return verdict

@@ -32,30 +32,9 @@ SHOWN_BY: dict[str, tuple[str, ...]] = {
     "H1": ("mlp precision=mixed_float16 overflow=True rows=48 batch=8 on=workers2",),
 }
 
-ELSEWHERE: dict[str, str] = {
-    "C8": "two workers write one file: nothing that a training leaves in memory differs",
-    "C9": "two workers write one file: nothing that a training leaves in memory differs",
-    "H2": "workers that stop at different epochs do not do what one device does",
-    "H3": "a worker raises",
-    "H4": "one worker evaluates alone",
-    "S19": "refused",
-}
-"""Repairs that no comparison with one device can show; tests of whole programs do."""
-
-PENDING: tuple[str, ...] = (
-    "C10",
-    "C11",
-    "C12",
-    "C13",
-    "S8",
-    "S9",
-    "S10",
-    "S13",
-    "S15",
-    "S17",
-    "S18",
-)
-"""Repairs that no case shows yet; `make parity DISABLE=all` fails on them."""
+PROGRAMS = tuple(repair.row for repair in REPAIRS if repair.row not in SHOWN_BY)
+"""Repairs that no training compared with one device shows: workers that stop, files, refusals. The
+reproducers of tests/defects do."""
 
 
 def cases_for(row: str) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from tests.parity.configuration import Configuration
+from tests.parity.leaving_out import leave_out
 from tests.parity.scenarios import is_scenario, play
 from tests.parity.training import Run, train
 
@@ -38,7 +39,7 @@ def main() -> int:
     parser.add_argument("--disable")
     arguments = parser.parse_args()
     if arguments.disable:
-        _leave_out(arguments.disable)
+        leave_out(arguments.disable)
     strategy = _strategy(arguments.strategy, arguments.stock)
     run = Run(strategy, arguments.permuted, takes_pipelines=not arguments.stock)
     worker = _worker_index()
@@ -79,15 +80,6 @@ def _strategy(name: str, is_stock: bool) -> tf.distribute.Strategy | None:
     parts = [tf.config.LogicalDeviceConfiguration()] * num_replicas
     tf.config.set_logical_device_configuration(cpu, parts)
     return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(num_replicas)])
-
-
-def _leave_out(row: str) -> None:
-    """Takes the seams of one repair away from what the factories install."""
-    from strategies.keras_support import installation, registry
-
-    seams = {seam for repair in registry.REPAIRS if repair.row == row for seam in repair.seams}
-    left = tuple(seam for seam in registry.SEAMS if seam not in seams)
-    vars(installation)["SEAMS"] = left
 
 
 def _worker_index() -> int:

@@ -1,0 +1,56 @@
+"""Each repair left out in turn: something must then go wrong, or nothing shows that it works.
+
+A repair is missed by its cases here (`rows.SHOWN_BY`), which are compared with one device, or by
+its reproducers in tests/defects, which must no longer count as fixed or refused.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from tests.defects.catalogue import rows_named
+from tests.defects.trial import try_without
+from tests.parity.rows import PROGRAMS, SHOWN_BY, cases_for
+from tests.parity.trial import try_cases
+
+ALL = (*SHOWN_BY, *PROGRAMS)
+"""Every repaired defect."""
+
+CASE_SECONDS = 45.0
+"""Without a repair a case may hang, which is an answer as well."""
+
+
+def disable_each(rows: Sequence[str], jobs: int) -> list[str]:
+    """Leaves out one repair after the other and prints what became of each.
+
+    Args:
+        rows: Names of repaired defects, such as "S4".
+        jobs: Child processes at a time.
+
+    Returns:
+        Those that nothing missed.
+    """
+    unnoticed = []
+    for row in rows:
+        started = time.monotonic()
+        kinds = _compared(row, jobs) if row in SHOWN_BY else _reproduced(row, jobs)
+        is_red = any(kind in ("wrong", "crashed", "hung", "not fixed") for kind in kinds)
+        unnoticed += [] if is_red else [row]
+        colour = "red" if is_red else "NOT MISSED"
+        seconds = time.monotonic() - started
+        print(f"without {row}: {colour} ({', '.join(kinds)}), {seconds:.0f} s", flush=True)
+    print(f"parity: {len(rows) - len(unnoticed)} of {len(rows)} repairs are missed")
+    if unnoticed:
+        print(f"parity: nothing tells that these are repaired: {', '.join(unnoticed)}")
+    return unnoticed
+
+
+def _compared(row: str, jobs: int) -> list[str]:
+    results = try_cases(cases_for(row), jobs=jobs, disable=row, case_seconds=CASE_SECONDS)
+    return [result.verdict.kind for result in results]
+
+
+def _reproduced(row: str, jobs: int) -> list[str]:
+    verdicts = try_without(row, rows_named(row), jobs=jobs, seconds=CASE_SECONDS)
+    return ["fixed" if v.is_right or v.is_refusal else "not fixed" for v in verdicts]

@@ -1,0 +1,16 @@
+"""Our strategies without one of their repairs: what was repaired must show again."""
+
+from __future__ import annotations
+
+
+def leave_out(row: str) -> None:
+    """Takes the seams of one repair away from what the factories install in this process.
+
+    Args:
+        row: Name of the defect, such as "S4".
+    """
+    from strategies.keras_support import installation, registry
+
+    seams = {seam for repair in registry.REPAIRS if repair.row == row for seam in repair.seams}
+    left = tuple(seam for seam in registry.SEAMS if seam not in seams)
+    vars(installation)["SEAMS"] = left
