@@ -21,12 +21,16 @@ from typing import Any, NoReturn
 COMMANDS = {
     "doctor": "tfscale.inspect.doctor",
     "launch": "tfscale.launch.command",
+    "report": "tfscale.inspect.report",
+    "verify": "tfscale.inspect.verify.command",
 }
 
 _EPILOG = """\
 examples:
   tfscale doctor                                       what this machine offers to training
   tfscale launch --num_workers=2 -- python train.py    two workers of one job on this host
+  tfscale report runs/digits                           one HTML page of a run
+  tfscale verify mine:build --num_replicas=2           does your model train as on one device?
   tfscale launch --help                                the flags of a command
 
 exit status: 0 fine, 1 what was checked or run has failed, 2 wrong usage.
