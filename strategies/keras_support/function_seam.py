@@ -18,6 +18,7 @@ from strategies.half_outputs import warn_of_half_outputs
 from strategies.keras_support.batch_norm_seam import moving_statistics
 from strategies.keras_support.empty_share import cut_off
 from strategies.keras_support.epoch_iterator_seam import DistributedBatch, Steps
+from strategies.keras_support.gathering import gathered
 from strategies.keras_support.logs import Path, flat_logs, mean_over_examples, merged_logs
 from strategies.keras_support.metric_state import metric_names, metric_results
 from strategies.keras_support.ownership import is_multi_worker, is_owned
@@ -134,8 +135,8 @@ def predict_function(model: Any) -> Callable[[list[Any]], Any]:
     def run_one(batch: Any) -> Any:
         outputs = strategy.run(on_own_rows, args=(batch,))
         if is_multi_worker(strategy):
-            # Shares are contiguous in the order of the replicas, and so is what `gather` returns.
-            return tf.nest.map_structure(lambda rows: strategy.gather(rows, axis=0), outputs)
+            # Shares are contiguous in the order of the replicas, and so is what is gathered.
+            return tf.nest.map_structure(lambda rows: gathered(strategy, rows), outputs)
         return keras_trainer.reduce_per_replica(outputs, strategy, reduction="concat")
 
     def run(batches: list[Any]) -> Any:

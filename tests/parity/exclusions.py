@@ -56,6 +56,14 @@ IMPOSSIBLE = (
         ),
     ),
     Exclusion(
+        "a model without a compiled loss has nothing to validate with",
+        lambda c: c.model == "raw_step" and c.validation != "none",
+    ),
+    Exclusion(
+        "in float64 stock Muon multiplies a schedule's rate by a float32 and crashes",
+        lambda c: c.optimizer == "muon" and c.schedule != "constant" and c.precision == "float64",
+    ),
+    Exclusion(
         "the two outputs bring their own losses; only the first one's reduction is drawn",
         lambda c: c.model == "two_outputs" and c.loss != "mse",
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import context
 
@@ -104,4 +105,16 @@ def seeds(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
     return found
 
 
-CASES = (answers, different_questions, one_is_late, stray_metric, shuffles, seeds)
+def outputs(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
+    """Predicts in dtypes that TensorFlow's collectives do not gather by themselves."""
+    found: Found = {}
+    for dtype in ("bfloat16", "bool", "uint8", "int64"):
+        with strategy.scope():
+            inputs = keras.Input((1,))
+            model = keras.Model(inputs, keras.ops.cast(inputs, dtype))
+        predicted = model.predict(np.arange(5.0)[:, None], batch_size=3, verbose=0)
+        found[dtype] = [str(predicted.dtype), predicted[:, 0].astype(float).tolist()]
+    return found
+
+
+CASES = (answers, different_questions, one_is_late, stray_metric, shuffles, seeds, outputs)

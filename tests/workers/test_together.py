@@ -67,3 +67,9 @@ def test_evaluate_on_the_chief_alone_fails_on_both_within_seconds(failed: Failed
         assert worker["kind"] == "RuntimeError"
         assert "worker 0 at 'evaluate()', worker 1 at 'fit()'" in worker["error"]
     assert abs(found[0]["at"] - found[1]["at"]) < 5
+
+
+def test_predictions_of_every_dtype_come_in_order(both: Cases) -> None:
+    rows = [0.0, 1.0, 2.0, 3.0, 4.0]
+    expected = {dtype: [dtype, rows] for dtype in ("bfloat16", "uint8", "int64")}
+    assert both("outputs") == [{**expected, "bool": ["bool", [0.0, 1.0, 1.0, 1.0, 1.0]]}] * 2
