@@ -34,8 +34,9 @@ def refuse_impossible(model: Any) -> None:
             "made outside of it. Build and compile it under `with strategy.scope():`."
         )
     _refuse_outside("model", model.name, model.weights, strategy)
-    if model.optimizer is not None:
-        _refuse_outside("optimizer", model.optimizer.name, model.optimizer.variables, strategy)
+    optimizer = getattr(model, "optimizer", None)  # `predict` needs no compile
+    if optimizer is not None:
+        _refuse_outside("optimizer", optimizer.name, optimizer.variables, strategy)
     if is_multi_worker(strategy):
         for metric in model.metrics:
             for part in getattr(metric, "metrics", None) or [metric]:  # compile keeps them in one
@@ -60,7 +61,7 @@ def refuse_parts_of_ours(model: Any) -> None:
     Raises:
         ValueError: If its optimizer, or a layer it took over, was made inside of one.
     """
-    for kind, owner in (("model", model), ("optimizer", model.optimizer)):
+    for kind, owner in (("model", model), ("optimizer", getattr(model, "optimizer", None))):
         for variable in owner.variables if owner is not None else ():
             if is_owned(getattr(variable._value, "distribute_strategy", None)):
                 raise ValueError(
