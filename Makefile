@@ -1,5 +1,5 @@
-# make train | seeds | test | lint | matrix | parity | defects | clean. Needs only Python 3.11-3.13
-# and make.
+# make train | seeds | test | lint | matrix | parity | defects | bench | clean. Needs only Python
+# 3.11-3.13 and make.
 # PYTHON=/path/to/python chooses the interpreter. All paths below are relative, so that a checkout
 # whose own path holds a space works.
 
@@ -25,6 +25,10 @@ PARITY = tests.parity --seed=$(SEED) --cases=$(CASES) --workers=$(WORKERS) --job
 # make defects ROWS=S4,C13 renews some rows of the table.
 ROWS ?=
 DEFECTS = tests.defects --jobs=$(JOBS) $(if $(ROWS),--rows=$(ROWS))
+
+# make bench MODELS="tiny_mlp mlp" ROUNDS=7; run it where nothing else does.
+MODELS ?= tiny_mlp mlp
+ROUNDS ?= 7
 
 PACKAGES = strategies tfscale recipes
 METADATA = setup.cfg pyproject.toml
@@ -57,7 +61,7 @@ endef
 # Several editable installs of one checkout write the same tfscale.egg-info.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help train seeds test lint matrix parity defects clean same-python $(MATRIX:%=matrix-%)
+.PHONY: help train seeds test lint matrix parity defects bench clean same-python $(MATRIX:%=matrix-%)
 
 help:
 	@echo "make train   trains the image recipe on the bundled digits, on 2 replicas"
@@ -67,6 +71,7 @@ help:
 	@echo "make matrix  runs the tests under each TensorFlow-Keras pair of: $(MATRIX)"
 	@echo "make parity  compares a random sweep of trainings with stock Keras on one device"
 	@echo "make defects runs every known defect on stock and on ours; writes docs/defects.md"
+	@echo "make bench   times a step of fit beside stock Keras, replicas and two workers"
 	@echo "make clean   removes the environments, build output and caches"
 
 train: .venv/.installed-recipes
@@ -105,6 +110,12 @@ parity: .venv/.installed-test
 defects: .venv/.installed-test
 	@echo "defects: python -m $(DEFECTS)"
 	@TF_CPP_MIN_LOG_LEVEL=3 .venv/bin/python -m $(DEFECTS)
+
+bench: .venv/.installed-test
+	@for model in $(MODELS); do \
+	    echo "bench: python -m tests.benchmarks --model=$$model --rounds=$(ROUNDS)"; \
+	    .venv/bin/python -m tests.benchmarks --model=$$model --rounds=$(ROUNDS) || exit $$?; \
+	done
 
 clean:
 	rm -rf .venv .venv-matrix build dist tfscale.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -10,13 +10,18 @@ from __future__ import annotations
 
 import math
 
+import keras
 import tensorflow as tf
 from absl import flags
 
 import strategies
+import tfscale
 from recipes.flag_sections import section
+from recipes.microbatches import PerUpdate
 from strategies.automatic import STRATEGIES
+from tfscale.optimizers import OPTIMIZERS
 from tfscale.precision import POLICIES
+from tfscale.schedules import SCHEDULES
 
 FLAGS = flags.FLAGS
 
@@ -43,14 +48,7 @@ def define() -> None:
             lower_bound=1,
         )
     with section("training"):
-        flags.DEFINE_integer("train_epochs", 40, "Passes over the training data.", lower_bound=1)
-        flags.DEFINE_float("learning_rate", 3e-3, "Rate of the first step, before it decays.")
-        flags.DEFINE_integer(
-            "seed", 0, "Seed of weights, order and augmentation.", 0, upper_bound=2**31 - 1
-        )
-    flags.register_validator(
-        "learning_rate", lambda rate: 0 < rate < math.inf, "It must be positive and finite."
-    )
+        _define_training()
     with section("results"):
         flags.DEFINE_string(
             "model_dir",
@@ -93,6 +91,67 @@ def _define_where() -> None:
     )
 
 
+def _define_training() -> None:
+    flags.DEFINE_integer("train_epochs", 40, "Passes over the training data.", lower_bound=1)
+    flags.DEFINE_integer(
+        "train_steps",
+        None,
+        "Optimizer updates of the whole training, whatever --train_epochs says; the last epoch may "
+        "end early. Default: as many as the epochs have.",
+        lower_bound=1,
+    )
+    flags.DEFINE_enum(
+        "optimizer",
+        "adam",
+        list(OPTIMIZERS),
+        "What turns gradients into updates; each wants a --learning_rate of its own.",
+    )
+    flags.DEFINE_float(
+        "learning_rate",
+        3e-3,
+        "Highest rate of the schedule. adam takes 0.001 to 0.003, sgd about 0.1, lion 0.0003.",
+    )
+    flags.DEFINE_enum(
+        "schedule",
+        "cosine",
+        list(SCHEDULES),
+        "How the rate goes on after the warm-up, over the updates that are left: cosine, linear, "
+        "one_cycle and warmup_stable_decay end at 0, exponential and piecewise at a hundredth.",
+    )
+    flags.DEFINE_integer(
+        "warmup_steps",
+        0,
+        "Optimizer updates in which the rate rises from 0 to --learning_rate along a line; part of "
+        "the training, not added to it.",
+        lower_bound=0,
+    )
+    flags.DEFINE_float(
+        "gradient_clip_norm",
+        None,
+        "Longest gradient, as the norm over all weights, of the mean over the global batch; a "
+        "longer one is shortened to it. Default: not clipped.",
+    )
+    flags.DEFINE_integer(
+        "microbatches",
+        1,
+        "Parts that each global batch is computed in, one after the other, before one update: less "
+        "memory for activations, the numbers of the whole batch, up to dropout. "
+        "--global_batch_size must be a multiple of replicas times microbatches.",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer(
+        "seed", 0, "Seed of weights, order and augmentation.", 0, upper_bound=2**31 - 1
+    )
+    flags.register_validator(
+        "learning_rate", lambda rate: 0 < rate < math.inf, "It must be positive and finite."
+    )
+    flags.register_validator(
+        "gradient_clip_norm",
+        lambda norm: norm is None or 0 < norm < math.inf,
+        "It must be positive and finite.",
+    )
+
+
 def strategy() -> tf.distribute.Strategy:
     """Builds the strategy that the flags describe.
 
@@ -112,3 +171,60 @@ def strategy() -> tf.distribute.Strategy:
             )
     chosen = {flag: value for flag, value in given.items() if value is not None}
     return strategies.strategy_by_name(name, **chosen)
+
+
+def train_steps(steps_per_epoch: int) -> int:
+    """Returns the optimizer updates of the whole training.
+
+    Args:
+        steps_per_epoch: Global batches an epoch. Positive.
+    """
+    return int(FLAGS.train_steps or FLAGS.train_epochs * steps_per_epoch)
+
+
+def schedule(num_steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Builds the schedule that the flags describe, a function of the optimizer's updates.
+
+    Args:
+        num_steps: Optimizer updates of the whole training. Positive.
+
+    Raises:
+        ValueError: If the warm-up does not suit the schedule or is as long as the training.
+    """
+    return tfscale.schedules.schedule_by_name(
+        FLAGS.schedule,
+        learning_rate=FLAGS.learning_rate,
+        num_steps=num_steps,
+        warmup_steps=FLAGS.warmup_steps,
+    )
+
+
+def optimizer(
+    num_steps: int, *, weight_decay: float | None = None, momentum: float | None = None
+) -> keras.optimizers.Optimizer:
+    """Builds the optimizer that the flags describe. Call it in the strategy's scope.
+
+    Args:
+        num_steps: Optimizer updates of the whole training. Positive.
+        weight_decay: See `optimizer_by_name`; None is the optimizer's own.
+        momentum: The same.
+
+    Raises:
+        ValueError: If flags do not go together.
+    """
+    parts = FLAGS.microbatches
+    if parts > 1 and keras.config.dtype_policy().compute_dtype == "float16":
+        # A part that overflows is skipped, and later updates would mix two global batches.
+        raise ValueError(
+            "`--microbatches` must be 1 where the model computes in float16. Received: "
+            f"--microbatches={parts}. Use --precision=mixed_bfloat16 or a smaller batch."
+        )
+    rate = schedule(num_steps)
+    return tfscale.optimizers.optimizer_by_name(
+        FLAGS.optimizer,
+        PerUpdate(rate, parts) if parts > 1 else rate,
+        weight_decay=weight_decay,
+        momentum=momentum,
+        clip_norm=FLAGS.gradient_clip_norm,
+        gradient_accumulation_steps=parts if parts > 1 else None,
+    )

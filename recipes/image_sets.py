@@ -62,6 +62,12 @@ class ImageSet:
                 "Choose another set."
             )
 
+    @property
+    def class_names(self) -> list[str]:
+        """The names of the classes, in the order of their numbers."""
+        _, label = self.builder.info.supervised_keys
+        return list(self.builder.info.features[label].names)
+
     def num_examples(self, split: str) -> int:
         """Returns how many examples a split of the prepared set has."""
         return int(self.builder.info.splits[split].num_examples)

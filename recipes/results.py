@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import tempfile
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -25,12 +26,8 @@ def make_writable(path: str) -> None:
     Raises:
         ValueError: If nothing can be written there.
     """
-    probe = f"{path}/.writable-{os.getpid()}"
     try:
-        tf.io.gfile.makedirs(path)
-        with tf.io.gfile.GFile(probe, "w") as file:
-            file.write("written and read by nobody")
-        tf.io.gfile.remove(probe)
+        _probe(path)
     except (OSError, tf.errors.OpError) as error:
         raise ValueError(
             "`--model_dir` must be a folder that this process can write to. Received: "
@@ -38,27 +35,53 @@ def make_writable(path: str) -> None:
         ) from error
 
 
-def write(folder: str, model: keras.Model, summary: dict[str, Any]) -> None:
-    """Writes the model and the summary; under their names only once both are there in full.
+def make_file_writable(path: str, *, flag: str) -> None:
+    """Does the same for the folder of a file that is to be written later.
+
+    Args:
+        path: A file, local or of a file system that `tf.io.gfile` knows.
+        flag: The flag that names it.
+
+    Raises:
+        ValueError: If it is a folder, or nothing can be written next to it.
+    """
+    try:
+        if tf.io.gfile.isdir(path):
+            raise IsADirectoryError("It is a folder")
+        _probe(os.path.dirname(path) or ".")  # noqa: PTH120  (Path makes gs:/a of gs://a)
+    except (OSError, tf.errors.OpError) as error:
+        raise ValueError(
+            f"`--{flag}` must be a file that this process can write. Received: --{flag}={path} "
+            f"({_reason(error)}). Name another file."
+        ) from error
+
+
+def write(
+    folder: str,
+    model: keras.Model,
+    summary: dict[str, Any],
+    texts: Mapping[str, str] | None = None,
+) -> None:
+    """Writes the model, the summary and more; under their names only once all are there in full.
 
     Args:
         folder: A folder that `make_writable` has seen.
-        model: The trained model; saved as one `.keras` file that plain Keras loads.
+        model: The trained model; saved as one `.keras` file.
         summary: What was measured; JSON values.
+        texts: More files: their texts by their names.
 
     Raises:
         OSError: If they cannot be written. What the folder held before is still there.
     """
-    partial = {
-        f"{folder}/{name}": f"{folder}/{name}.partial" for name in (MODEL_FILE, SUMMARY_FILE)
-    }
+    written = {SUMMARY_FILE: json.dumps(summary, indent=2, default=float), **(texts or {})}
+    partial = {f"{folder}/{name}": f"{folder}/{name}.partial" for name in (MODEL_FILE, *written)}
     try:
         with tempfile.TemporaryDirectory() as temporary:
             local = pathlib.Path(temporary)
             # Keras writes to a local disk; the folder may be in a bucket.
             model.save(local / MODEL_FILE)
-            text = json.dumps(summary, indent=2, default=float)
-            (local / SUMMARY_FILE).write_text(text, encoding="utf-8")
+            for name, text in written.items():
+                (local / name).write_text(text, encoding="utf-8")
             for final, place in partial.items():
                 name = final.rpartition("/")[2]
                 tf.io.gfile.copy(str(local / name), place, overwrite=True)
@@ -72,6 +95,14 @@ def write(folder: str, model: keras.Model, summary: dict[str, Any]) -> None:
             f"The trained model could not be written to {folder}: {_reason(error)}. Make room "
             "there and in the folder of temporary files, and train again."
         ) from error
+
+
+def _probe(folder: str) -> None:
+    probe = f"{folder}/.writable-{os.getpid()}"
+    tf.io.gfile.makedirs(folder)
+    with tf.io.gfile.GFile(probe, "w") as file:
+        file.write("written and read by nobody")
+    tf.io.gfile.remove(probe)
 
 
 def _reason(error: OSError | tf.errors.OpError) -> str:

@@ -21,12 +21,14 @@ from typing import Any, NoReturn
 COMMANDS = {
     "doctor": "tfscale.inspect.doctor",
     "launch": "tfscale.launch.command",
-    "report": "tfscale.inspect.report",
+    "report": "tfscale.inspect.report.command",
     "verify": "tfscale.inspect.verify.command",
+    "bench": "tfscale.inspect.bench.command",
 }
 
 _EPILOG = """\
 examples:
+  tfscale bench --model=mlp                            what a step costs, side by side
   tfscale doctor                                       what this machine offers to training
   tfscale launch --num_workers=2 -- python train.py    two workers of one job on this host
   tfscale report runs/digits                           one HTML page of a run

@@ -13,16 +13,18 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from strategies.keras_support.gradient_watch import Before, GradientWatch, watch_of
+from strategies.keras_support.local_updates import local_gradients
 from strategies.keras_support.ownership import is_owned
 from strategies.keras_support.packed_reduce import Gradient, reduce_gradients
 from strategies.keras_support.seam import Seam
-from strategies.keras_support.step_context import current_step
+from strategies.keras_support.step_context import current_step, told_loss
 
 
 class _Replica(threading.local):
@@ -42,24 +44,57 @@ def _reduce_before(apply: Any) -> Any:
         self: Any, grads: Sequence[Gradient | None], trainable_variables: Any = None
     ) -> Any:
         replica = tf.distribute.get_replica_context()
-        if (
-            _REPLICA.reduced
-            or replica is None
-            or not is_owned(replica.strategy)
-            or isinstance(replica.strategy, tf.distribute.OneDeviceStrategy)
-        ):
+        if _REPLICA.reduced or replica is None or not is_owned(replica.strategy):
             return apply(self, grads, trainable_variables)
+        watch = watch_of(self)
+        loss = None if watch is None else told_loss()
+
+        def update() -> Any:
+            return apply(self, grads, trainable_variables)
+
+        if isinstance(replica.strategy, tf.distribute.OneDeviceStrategy):
+            return _watched(watch, grads, loss, update)
         if trainable_variables is not None:
             trainable_variables = list(trainable_variables)
             if not self.built:
                 replica.merge_call(_build, args=(self, trainable_variables))
-        if replica.num_replicas_in_sync > 1:
-            grads = reduce_with_statistics(list(grads))
+        alone = local_gradients(self, list(grads))
+        if alone is not None:
+            grads = alone
+        elif replica.num_replicas_in_sync > 1:
+            told = [] if loss is None else [_in_pack(loss, grads)]
+            grads = reduce_with_statistics([*grads, *told])
+            loss = grads.pop() if told else None
         variables = [*self.variables, *(trainable_variables or self._trainable_variables)]
+        if watch is not None:
+            variables += watch.written(_before(watch))
         with _replica_local(replica.strategy, variables):
-            return apply(self, grads, trainable_variables)
+            return _watched(watch, grads, loss, update)
 
     return reduced_apply
+
+
+def _watched(
+    watch: GradientWatch | None,
+    gradients: Sequence[Gradient | None],
+    loss: Any,
+    update: Callable[[], Any],
+) -> Any:
+    """Applies reduced gradients, unless a watch holds the step back."""
+    if watch is None:
+        return update()
+    return watch.apply(gradients, loss, _before(watch), update)
+
+
+def _before(watch: GradientWatch) -> Before | None:
+    step = current_step()
+    return None if step is None else step.before.get(watch)
+
+
+def _in_pack(loss: tf.Tensor, gradients: Sequence[Gradient | None]) -> tf.Tensor:
+    """Casts a loss so that it travels with the gradients and not by itself."""
+    is_wide = any(g is not None and g.dtype == tf.float64 for g in gradients)
+    return tf.cast(loss, tf.float64 if is_wide else tf.float32)
 
 
 def _build(strategy: tf.distribute.Strategy, optimizer: Any, variables: Any) -> None:

@@ -94,11 +94,23 @@ def _unscaled_in_step(scale: Any) -> Any:
     return unscaled
 
 
+def _told(unscale: Any) -> Any:
+    """Notes, too, what Keras unscales for its logs: last of all the loss that a step minimizes."""
+    unscaled_in_step = _unscaled_in_step(unscale)
+
+    @functools.wraps(unscale)
+    def told(value: Any) -> Any:
+        loss, step = unscaled_in_step(value), current_step()
+        if step is not None:
+            step.loss = tf.reduce_sum(loss)
+        return loss
+
+    return told
+
+
 _LOSS = "keras.src.losses.loss"
 REDUCE_LOSS = Seam(
     f"{_LOSS}:reduce_weighted_values", frozenset({"53cf33c149ac"}), _weigh_over_replicas
 )
 SCALE = Seam(f"{_LOSS}:scale_loss_for_distribution", frozenset({"1eb8b8f836bf"}), _unscaled_in_step)
-UNSCALE = Seam(
-    f"{_LOSS}:unscale_loss_for_distribution", frozenset({"9201da870665"}), _unscaled_in_step
-)
+UNSCALE = Seam(f"{_LOSS}:unscale_loss_for_distribution", frozenset({"9201da870665"}), _told)

@@ -10,6 +10,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from strategies.keras_support.gradient_watch import Before, GradientWatch, watches_under
+
 
 @dataclass
 class StepContext:
@@ -21,12 +23,16 @@ class StepContext:
             averaged, with their values before it (see `batch_norm_seam`).
         loss_metrics: Keras's metrics of each output's own loss, which count examples.
         owes_statistics: Whether any of them moved since gradients were last reduced.
+        loss: Scalar, this replica's loss as a `train_step` like Keras's told it, or None.
+        before: What each watch remembers of the state before this step.
     """
 
     examples: tf.Tensor
     statistics: list[tuple[Any, tf.Tensor]] = field(default_factory=list)
     loss_metrics: tuple[Any, ...] = ()
     owes_statistics: bool = False
+    loss: tf.Tensor | None = None
+    before: dict[GradientWatch, Before] = field(default_factory=dict)
     _share: tf.Tensor | None = None
 
     def share(self) -> tf.Tensor:
@@ -53,12 +59,25 @@ def current_step() -> StepContext | None:
     return _CURRENT.step
 
 
+def told_loss() -> tf.Tensor | None:
+    """Returns this replica's loss, if its step told one that can be used where we are."""
+    step = current_step()
+    if step is None or step.loss is None:
+        return None
+    if tf.is_symbolic_tensor(step.loss):  # perhaps of a tf.function inside the step
+        return step.loss if step.loss.graph is tf.compat.v1.get_default_graph() else None
+    return step.loss
+
+
 @contextlib.contextmanager
 def taking_step(step: StepContext) -> Iterator[None]:
     """Makes `step` the current one of this replica."""
     outer = _CURRENT.step
     _CURRENT.step = step
     try:
-        yield
+        with contextlib.ExitStack() as watched:
+            for watch in watches_under(tf.distribute.get_strategy()):
+                step.before[watch] = watched.enter_context(watch.around_step())
+            yield
     finally:
         _CURRENT.step = outer

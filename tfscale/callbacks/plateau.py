@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 
-from tfscale.schedules import Adjustable
+from tfscale.schedules import Adjustable, adjustable_schedules
 
 MODES = ("min", "max")
 
@@ -141,7 +140,7 @@ class ReduceOnPlateau(keras.callbacks.Callback):
         self.wait = 0
 
     def _schedules(self) -> list[Adjustable]:
-        found = list(_adjustable_schedules(self.model.optimizer))
+        found = list(adjustable_schedules(self.model.optimizer))
         if not found:
             raise ValueError(
                 "`learning_rate` of the optimizer must be an adjustable schedule. Received: "
@@ -149,16 +148,6 @@ class ReduceOnPlateau(keras.callbacks.Callback):
                 "Build it with tfscale.schedules.adjustable(schedule)."
             )
         return found
-
-
-def _adjustable_schedules(optimizer: Any) -> Iterator[Adjustable]:
-    """Yields the schedules of an optimizer and of those it holds (loss scaling holds one)."""
-    for value in vars(optimizer).values():
-        if isinstance(value, Adjustable):
-            yield value
-        for inner in value if isinstance(value, (list, tuple)) else [value]:
-            if isinstance(inner, keras.optimizers.Optimizer):
-                yield from _adjustable_schedules(inner)
 
 
 def _require(name: str, value: Any, is_right: bool, rule: str) -> None:

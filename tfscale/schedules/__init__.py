@@ -8,7 +8,7 @@ A schedule here is a `keras.optimizers.schedules.LearningRateSchedule`, computed
 file names it; to load that file compiled, import this package first.
 """
 
-from tfscale.schedules.adjusting import Adjustable, adjustable
+from tfscale.schedules.adjusting import Adjustable, adjustable, adjustable_schedules
 from tfscale.schedules.batch_scaling import scale_learning_rate
 from tfscale.schedules.by_name import SCHEDULES, schedule_by_name
 from tfscale.schedules.joining import Joined, join
@@ -31,6 +31,7 @@ __all__ = [
     "PiecewiseLinear",
     "Warmup",
     "adjustable",
+    "adjustable_schedules",
     "constant",
     "inverse_square_root_decay",
     "join",

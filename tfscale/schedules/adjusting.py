@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -88,3 +89,17 @@ def adjustable(schedule: Any, factor: float = 1.0) -> Adjustable:
         0.01
     """
     return Adjustable(schedule, factor)
+
+
+def adjustable_schedules(optimizer: Any) -> Iterator[Adjustable]:
+    """Yields the adjustable schedules of an optimizer and of those it holds, as loss scaling does.
+
+    Args:
+        optimizer: A Keras optimizer.
+    """
+    for value in vars(optimizer).values():
+        if isinstance(value, Adjustable):
+            yield value
+        for inner in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(inner, keras.optimizers.Optimizer):
+                yield from adjustable_schedules(inner)

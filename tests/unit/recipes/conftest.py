@@ -8,10 +8,13 @@ import os
 import select
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 
 import recipes.image_sets  # noqa: F401  (registers the name "digits")
@@ -106,3 +109,39 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
     for builder in builders:
         tfds_preparation.prepare(builder, is_preparer=True)
     return path
+
+
+def launch_two_workers(flags: list[str]) -> list[str]:
+    recipe = [sys.executable, "-m", "recipes.image_classification", *flags]
+    done = subprocess.run(
+        [sys.executable, "-m", "tfscale", "launch", "--num_workers=2", "--", *recipe],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.splitlines()
+
+
+def weights(model_dir: Path) -> np.ndarray[Any, Any]:
+    """All trained weights in one vector, read without Keras."""
+    arrays: dict[str, Any] = {}
+    with (
+        zipfile.ZipFile(model_dir / "model.keras") as archive,
+        archive.open("model.weights.h5") as stream,
+        h5py.File(stream) as file,
+    ):
+
+        def visit(name: str, part: Any) -> None:
+            if isinstance(part, h5py.Dataset) and name.startswith("layers/"):
+                arrays[name] = part[()]
+
+        file.visititems(visit)
+    assert len(arrays) == 12  # four convolutions and two dense layers: kernel and bias
+    return np.concatenate([arrays[name].ravel() for name in sorted(arrays)])
+
+
+def distance(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> float:
+    return float(np.linalg.norm(one - other) / np.linalg.norm(other))

@@ -15,9 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from recipes.image_classification import compiled_model, to_float
+from recipes.image_model import compiled_model, to_float
 from recipes.image_sets import find_image_set
 from tfscale.data import input_pipeline
 
@@ -46,7 +47,9 @@ def main() -> None:
     for name, order in {"in_order": None, **orders}.items():
         keras.utils.set_random_seed(0)
         steps = pipeline.steps_per_epoch
-        model = compiled_model(image_set, num_steps=steps, learning_rate=3e-3, dropout=0.0)
+        # From a NumPy float64 Keras computes the schedule in float64, as the recipe's is.
+        schedule = keras.optimizers.schedules.CosineDecay(np.float64(3e-3), steps)
+        model = compiled_model(image_set, keras.optimizers.Adam(schedule), dropout=0.0)
         batches = pipeline.local(0)
         model.fit(batches.map(order) if order else batches, steps_per_epoch=steps, verbose=0)
         assert int(model.optimizer.iterations) == steps

@@ -8,7 +8,15 @@ from tests.unit.recipes.conftest import Run
 # Scripts name these flags: to rename one, or to change a default, breaks them. Change this table
 # only on purpose, and say so in the change log.
 FLAGS = {
-    "this recipe": {"dataset": "digits", "dropout": "0.4", "augment": "true"},
+    "this recipe": {
+        "dataset": "digits",
+        "dropout": "0.4",
+        "augmentation": "1.0",
+        "flips": None,
+        "label_smoothing": "0.0",
+        "weight_decay": None,
+        "momentum": None,
+    },
     "where to train": {
         "distribution_strategy": "auto",
         "num_replicas": None,
@@ -17,11 +25,27 @@ FLAGS = {
         "precision": "auto",
     },
     "data": {"data_dir": None, "global_batch_size": "96"},
-    "training": {"train_epochs": "40", "learning_rate": "0.003", "seed": "0"},
-    "results": {"model_dir": None},
+    "training": {
+        "train_epochs": "40",
+        "train_steps": None,
+        "optimizer": "adam",
+        "learning_rate": "0.003",
+        "schedule": "cosine",
+        "warmup_steps": "0",
+        "gradient_clip_norm": None,
+        "microbatches": "1",
+        "seed": "0",
+    },
+    "results": {"model_dir": None, "tensorboard": None, "predictions": None},
     "this program": {"traceback": None, "verbosity": "-1", "help": None, "flagfile": None},
 }
 STRATEGIES = ["auto", "one_device", "mirrored", "multi_worker_mirrored", "parameter_server", "tpu"]
+OPTIMIZERS = (
+    "adadelta|adafactor|adagrad|adam|adamax|adamw|ftrl|lamb|lars|lion|muon|nadam|rmsprop|sgd"
+)
+SCHEDULES = (
+    "constant|cosine|linear|exponential|piecewise|warmup_stable_decay|inverse_square_root|one_cycle"
+)
 PRECISIONS = ["auto", "float64", "float32", "mixed_bfloat16", "mixed_float16"]
 
 
@@ -42,6 +66,8 @@ def test_the_choices_are_frozen(run_recipe: Callable[..., Run]) -> None:
     lines = run_recipe("--help").stdout.splitlines()
     assert f"  --distribution_strategy={'|'.join(STRATEGIES)}" in lines
     assert f"  --precision={'|'.join(PRECISIONS)}  (default: auto)" in lines
+    assert f"  --optimizer={OPTIMIZERS}" in lines
+    assert f"  --schedule={SCHEDULES}" in lines
 
 
 def test_help_explains_every_flag_and_shows_how_to_start(run_recipe: Callable[..., Run]) -> None:
@@ -50,7 +76,7 @@ def test_help_explains_every_flag_and_shows_how_to_start(run_recipe: Callable[..
     assert "tfscale launch --num_workers=2" in text
     for head, explanation in re.findall(r"^  --(.*)\n(.*)", text, re.MULTILINE):
         assert re.match(r" {6}\S.*", explanation), head
-    # Only the line of the strategies' names, which must not be broken, is longer.
+    # Only lines of names to choose from, which must not be broken, and of the synopsis are longer.
     assert sum(len(line) > 80 for line in text.splitlines()) <= 7
 
 

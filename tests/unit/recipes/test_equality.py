@@ -11,16 +11,22 @@ import json
 import os
 import subprocess
 import sys
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 
-from tests.unit.recipes.conftest import ROOT, Run, environment, is_start_up
+from tests.unit.recipes.conftest import (
+    ROOT,
+    Run,
+    distance,
+    environment,
+    is_start_up,
+    launch_two_workers,
+    weights,
+)
 from tfscale.data import tfds
 
 PLACES = {
@@ -33,6 +39,7 @@ PLACES = {
 # multiple of 2.
 EPOCHS = os.environ.get("EQUALITY_EPOCHS", "2")
 FLOAT64 = ["--precision=float64", "--global_batch_size=96", f"--train_epochs={EPOCHS}"]
+FILES = ["metrics.csv", "model.keras", "report.html", "run.json", "summary.json"]
 FLOAT32 = ["--precision=float32", "--global_batch_size=72", "--train_epochs=1"]
 
 
@@ -47,7 +54,12 @@ def train(
         model_dir = folder / "-".join([place, *flags]).replace(" ", "-")
         if model_dir.exists():
             return model_dir
-        fixed = ["--dropout=0", "--noaugment", f"--data_dir={data_dir}", f"--model_dir={model_dir}"]
+        fixed = [
+            "--dropout=0",
+            "--augmentation=0",
+            f"--data_dir={data_dir}",
+            f"--model_dir={model_dir}",
+        ]
         everything = [*PLACES[place], *flags, *fixed]
         if place == "2 workers":
             launch_two_workers(everything)
@@ -57,42 +69,6 @@ def train(
         return model_dir
 
     return run
-
-
-def launch_two_workers(flags: list[str]) -> list[str]:
-    recipe = [sys.executable, "-m", "recipes.image_classification", *flags]
-    done = subprocess.run(
-        [sys.executable, "-m", "tfscale", "launch", "--num_workers=2", "--", *recipe],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.splitlines()
-
-
-def weights(model_dir: Path) -> np.ndarray[Any, Any]:
-    """All trained weights in one vector, read without Keras."""
-    arrays: dict[str, Any] = {}
-    with (
-        zipfile.ZipFile(model_dir / "model.keras") as archive,
-        archive.open("model.weights.h5") as stream,
-        h5py.File(stream) as file,
-    ):
-
-        def visit(name: str, part: Any) -> None:
-            if isinstance(part, h5py.Dataset) and name.startswith("layers/"):
-                arrays[name] = part[()]
-
-        file.visititems(visit)
-    assert len(arrays) == 12  # four convolutions and two dense layers: kernel and bias
-    return np.concatenate([arrays[name].ravel() for name in sorted(arrays)])
-
-
-def distance(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> float:
-    return float(np.linalg.norm(one - other) / np.linalg.norm(other))
 
 
 @pytest.mark.parametrize("place", ["mirrored 2", "mirrored 3", "2 workers"])
@@ -164,8 +140,5 @@ def test_two_workers_reach_the_accuracy_and_only_the_chief_speaks_and_writes(
     assert "[worker 0] Epoch 40/40" in lines
     (accuracy,) = [line.split()[-1] for line in lines if "test accuracy" in line]
     assert float(accuracy) >= 0.97  # The five seeds give 0.98 and more; one image is 0.003.
-    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
-        "model.keras",
-        "summary.json",
-    ]
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == FILES
     assert json.loads((tmp_path / "model" / "summary.json").read_text())["num_replicas"] == 2

@@ -1,0 +1,229 @@
+r"""Fits a linear model in four ways, and compares them with the least-squares solution.
+
+    python -m recipes.linear_regression --distribution_strategy=mirrored --num_replicas=2
+
+    tfscale launch --num_workers=2 -- python -m recipes.linear_regression \
+        --distribution_strategy=multi_worker_mirrored
+
+Gradient descent from all rows, SGD and Adam from global batches, and "averaged": each
+replica steps alone and all parameters become their mean every --average_every steps.
+The solution itself comes from one pass over the rows (QR, in float64). Rows are made
+from the seed when they are needed and never stored, so --num_rows may be larger than
+any memory.
+
+Prints, for each optimizer, its distance to the solution in lengths of the solution, the
+tolerance it is held to, which follows from the problem (recipes/convergence.py), and the
+loss above the least one; writes summary.json and distances.svg to --model_dir.
+
+--learning_rate is Adam's; the other rates follow from the problem. --data_dir,
+--train_steps, --optimizer, --schedule, --warmup_steps, --gradient_clip_norm and
+--microbatches of other recipes are refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Sequence
+
+# TensorFlow's own start-up lines would hide the recipe's. Set before it is imported.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import flags
+
+import strategies
+import tfscale
+from recipes import (
+    common_flags,
+    convergence,
+    entry_point,
+    flag_sections,
+    regression_files,
+    regression_methods,
+    results,
+)
+from recipes.least_squares import LeastSquares, least_squares
+from recipes.linear_problem import LinearProblem
+from strategies.keras_support.ownership import is_multi_worker
+from strategies.worker_exchange import exchange
+
+FLAGS = flags.FLAGS
+
+# Flags of all recipes that mean nothing here.
+_NOT_TAKEN = (
+    "data_dir",
+    "train_steps",
+    "optimizer",
+    "schedule",
+    "warmup_steps",
+    "gradient_clip_norm",
+    "microbatches",
+)
+
+
+def define_flags() -> None:
+    """Defines this recipe's flags."""
+    with flag_sections.section("this recipe"):
+        flags.DEFINE_integer(
+            "num_rows", 3072, "Rows; a multiple of --global_batch_size.", lower_bound=1
+        )
+        flags.DEFINE_integer("num_features", 10, "Features of a row.", lower_bound=1)
+        flags.DEFINE_float(
+            "condition",
+            10.0,
+            "How ill the problem is conditioned: largest by smallest curvature of the loss.",
+        )
+        flags.DEFINE_float(
+            "noise",
+            0.1,
+            "Standard deviation of the targets' errors; the coefficients have length 1.",
+        )
+        flags.DEFINE_string(
+            "optimizers",
+            ",".join(regression_methods.NAMES),
+            "Which optimizers to compare, in this order.",
+        )
+        flags.DEFINE_integer(
+            "average_every",
+            8,
+            "Steps that each replica of the averaged optimizer takes alone. 1 is synchronous SGD.",
+            lower_bound=1,
+        )
+    flags.register_validator(
+        "optimizers",
+        lambda names: set(names.split(",")) <= set(regression_methods.NAMES),
+        f"It must be names out of {','.join(regression_methods.NAMES)}, separated by commas.",
+    )
+    common_flags.define()
+    # Differences are to be those between optimizers, not those of rounding.
+    FLAGS.set_default("precision", "float64")
+    FLAGS.set_default("learning_rate", 0.02)
+    entry_point.define(__doc__)
+
+
+def landscape_of(
+    problem: LinearProblem, solution: LeastSquares, strategy: tf.distribute.Strategy
+) -> convergence.Landscape:
+    """Returns what the learning rates follow from, the same numbers on every worker.
+
+    Every worker has solved the problem, but hosts may round differently, and rates that differ in
+    their last place would let the replicas' copies drift apart. So all take the first worker's.
+
+    Args:
+        problem: The rows.
+        solution: Its solution.
+        strategy: The strategy to train under.
+    """
+    smallest, largest = solution.curvatures
+    numbers = [smallest, largest, problem.largest_square, solution.loss]
+    if is_multi_worker(strategy):
+        # JSON writes floats so that they are read back to the bit.
+        answers = exchange(strategy, "what is the landscape?", json.dumps(numbers))
+        numbers = json.loads(answers[0])
+    return convergence.Landscape(*numbers)
+
+
+def _refuse_wrong_flags() -> None:
+    for name in _NOT_TAKEN:
+        if name in FLAGS and FLAGS[name].present:
+            raise ValueError(
+                f"`--{name}` must not be set: this recipe makes its rows, and its optimizers and "
+                f"their schedules are what it compares. Received: --{name}={FLAGS[name].value}. "
+                "Leave it out."
+            )
+    if FLAGS.num_rows % FLAGS.global_batch_size:
+        size = FLAGS.global_batch_size
+        raise ValueError(
+            f"`--num_rows` must be a multiple of --global_batch_size={size}, for a step of gradient"
+            f" descent is the mean of equal batches. Received: --num_rows={FLAGS.num_rows}. Use "
+            f"{max(1, round(FLAGS.num_rows / size)) * size}."
+        )
+
+
+def _epsilon(policy: keras.DTypePolicy) -> float:
+    """The distance between 1 and the next number that a linear model computes in."""
+    if policy.compute_dtype not in ("float32", "float64"):
+        raise ValueError(
+            "`--precision` must be float64 or float32: distances here are far below what half "
+            f"precision can tell apart. Received: --precision={FLAGS.precision}, which is "
+            f"{policy.name} here. Use --precision=float64."
+        )
+    return float(np.finfo(policy.compute_dtype).eps)
+
+
+def main(_: Sequence[str]) -> None:
+    """Solves the problem, trains in all ways, and writes the results."""
+    started = time.monotonic()
+    _refuse_wrong_flags()
+    problem = LinearProblem(
+        FLAGS.num_rows, FLAGS.num_features, FLAGS.condition, FLAGS.noise, FLAGS.seed
+    )
+    strategy = common_flags.strategy()
+    is_chief = strategies.is_chief(strategy)
+    epsilon = _epsilon(tfscale.set_precision(FLAGS.precision, strategy))
+    batches = tfscale.data.input_pipeline(
+        tf.data.Dataset.range(problem.num_rows),
+        strategy,
+        global_batch_size=FLAGS.global_batch_size,
+        seed=FLAGS.seed,
+        preprocess=problem.rows,
+    )
+    model_dir = FLAGS.model_dir or "runs/linear_regression"
+    if is_chief:
+        results.make_writable(model_dir)
+
+    solution = least_squares(problem.chunks())
+    landscape = landscape_of(problem, solution, strategy)
+    solving_seconds = time.monotonic() - started
+    if is_chief:
+        condition = landscape.largest / landscape.smallest
+        print(
+            f"least squares: {problem.num_rows} rows, {problem.num_features} features, condition "
+            f"{condition:.3g}, loss {solution.loss:.4g}, {solving_seconds:.1f} s"
+        )
+        print(regression_methods.HEADING, flush=True)
+    outcomes = []
+    planned = regression_methods.methods(
+        landscape,
+        steps_per_epoch=batches.steps_per_epoch,
+        epochs=FLAGS.train_epochs,
+        global_batch_size=FLAGS.global_batch_size,
+        num_replicas=strategy.num_replicas_in_sync,
+        average_every=FLAGS.average_every,
+        adam_rate=FLAGS.learning_rate,
+        epsilon=epsilon,
+    )
+    for name in dict.fromkeys(FLAGS.optimizers.split(",")):
+        outcome = regression_methods.train(
+            planned[name], batches, solution, epochs=FLAGS.train_epochs
+        )
+        outcomes.append(outcome)
+        if is_chief:
+            print(regression_methods.table_line(outcome), flush=True)
+    if not is_chief:
+        return
+    summary = {
+        "least_squares": {
+            "coefficients": solution.coefficients.tolist(),
+            "loss": solution.loss,
+            "landscape": dataclasses.asdict(landscape),
+            "true_coefficients": problem.coefficients.tolist(),
+            "distance_of_true_coefficients": solution.distance(problem.coefficients),
+        },
+        "optimizers": {outcome.method.name: outcome.record() for outcome in outcomes},
+        "num_replicas": strategy.num_replicas_in_sync,
+        "total_seconds": time.monotonic() - started,
+        "flags": flag_sections.values(),
+    }
+    regression_files.write(model_dir, summary, outcomes)
+    print(f"model directory: {model_dir}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    entry_point.run(main)

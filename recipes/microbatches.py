@@ -1,0 +1,176 @@
+"""Global batches in parts: less memory for activations, the update of the whole batch.
+
+train = tfscale.data.input_pipeline(images_and_labels, strategy, global_batch_size=96)
+rate = PerUpdate(schedule, microbatches=4)
+with strategy.scope():
+    model.compile(keras.optimizers.SGD(rate, gradient_accumulation_steps=4), loss)
+model.fit(Microbatches(train, 4), epochs=10)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from strategies.global_batches import replica_shares, share_bounds
+from tfscale.data.pipeline import Pipeline
+from tfscale.schedules.float64_schedule import Float64Schedule, rate_at
+
+
+@dataclass(frozen=True, eq=False)
+class Microbatches:
+    """The global batches of a pipeline, each in `count` parts one after the other.
+
+    Every replica computes its share of a global batch in `count` contiguous parts. Keras's
+    `gradient_accumulation_steps` takes the plain mean of their gradients. The last batch of an
+    epoch may be smaller and its parts of different sizes: its examples then weigh
+    `count * part / batch`, in examples, which makes the mean of parts that of the batch.
+
+    The loss in the logs weighs that batch's parts so, too: of 93 examples in two parts by 47/46.
+    The gradient, and metrics without weights, are exact.
+
+    Attributes:
+        pipeline: Yields pairs, such as `(images, labels)`.
+        count: Parts of a global batch, at least 2.
+    """
+
+    pipeline: Pipeline
+    count: int
+
+    def __post_init__(self) -> None:
+        size, parts = self.pipeline.global_batch_size, self.count * self._num_replicas
+        if self.count < 2:
+            raise ValueError(
+                f"`count` must be at least 2. Received: count={self.count!r}. Pass the pipeline "
+                "itself to `fit`."
+            )
+        if size % parts:
+            raise ValueError(
+                f"`--global_batch_size` must be a multiple of the {parts} parts: "
+                f"{self.count} microbatches on {self._num_replicas} replicas. Received: "
+                f"--global_batch_size={size}. Use {max(1, round(size / parts)) * parts}."
+            )
+        if 0 < self._last_size < parts:
+            raise ValueError(
+                f"`--global_batch_size` must leave at least {parts} examples to an epoch's last "
+                f"batch: {self.count} microbatches on {self._num_replicas} replicas. Received: "
+                f"--global_batch_size={size}, which leaves {self._last_size} of "
+                f"{self.pipeline.source.num_examples}. Use another size."
+            )
+
+    @property
+    def strategy(self) -> tf.distribute.Strategy:
+        """The strategy whose replicas are fed."""
+        return self.pipeline.strategy
+
+    @property
+    def global_batch_size(self) -> int:
+        """Examples of a part, on all replicas."""
+        return self.pipeline.global_batch_size // self.count
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Parts an epoch: `count` for each update."""
+        return self.pipeline.steps_per_epoch * self.count
+
+    @cached_property
+    def element_spec(self) -> Any:
+        """Structure of `tf.TypeSpec` of one replica's part."""
+        return self.local(0).element_spec
+
+    def at(self, epoch: int) -> Microbatches:
+        """Returns the same batches from an epoch on, counted from 0."""
+        return replace(self, pipeline=self.pipeline.at(epoch))
+
+    def local(self, worker: int) -> tf.data.Dataset:
+        """Returns the endless parts of one worker's replicas, replica after replica in each.
+
+        Args:
+            worker: Index of the worker, from 0.
+        """
+        replicas = len(self.strategy.extended.worker_devices)
+        shares = self.pipeline.local(worker).enumerate()
+        # A share for each replica of a step is open at a time, and gives one part in its turn.
+        parts = shares.interleave(
+            lambda place, share: self._parts(place // replicas, share),
+            cycle_length=replicas,
+            block_length=1,
+        )
+        endless = parts.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+        return endless.prefetch(max(2 * replicas, 4))
+
+    def _parts(self, step: tf.Tensor, share: Any) -> tf.data.Dataset:
+        """Yields the parts of one replica's share of the step-th batch of the stream."""
+        parts = replica_shares(tf.data.Dataset.from_tensors(share), 0, self.count, self.count)
+        sizes = self._last_part_sizes()
+        if len(set(sizes)) == 1:
+            return parts
+        steps = self.pipeline.steps_per_epoch
+        is_last = (self.pipeline.first_step + step) % steps == steps - 1
+        of_last = [self.count * size / self._last_size for size in sizes]
+        weights = tf.where(is_last, tf.constant(of_last, tf.float64), tf.ones([], tf.float64))
+
+        def weigh(part: tf.Tensor, batch: Any) -> Any:
+            rows = tf.shape(batch[1])[:1]
+            return *batch, tf.fill(rows, tf.cast(weights[part], keras.config.floatx()))
+
+        return parts.enumerate().map(weigh)
+
+    def _last_part_sizes(self) -> list[int]:
+        """Examples of each part of an epoch's last batch, on all replicas."""
+        size = self._last_size or self.pipeline.global_batch_size
+        replicas = [
+            share_bounds(size, replica, self._num_replicas) for replica in range(self._num_replicas)
+        ]
+        bounds = [
+            [share_bounds(stop - start, part, self.count) for start, stop in replicas]
+            for part in range(self.count)
+        ]
+        return [sum(stop - start for start, stop in part) for part in bounds]
+
+    @property
+    def _last_size(self) -> int:
+        """Examples of an epoch's last batch, or 0 where it is a full one."""
+        rest = self.pipeline.source.num_examples % self.pipeline.global_batch_size
+        return 0 if self.pipeline.drop_remainder else rest
+
+    @property
+    def _num_replicas(self) -> int:
+        return int(self.strategy.num_replicas_in_sync)
+
+
+@keras.saving.register_keras_serializable(package="recipes")
+class PerUpdate(Float64Schedule):
+    """A schedule that counts updates, for an optimizer that counts microbatches.
+
+    Keras hands a schedule the microbatches seen so far (3.15, `BaseOptimizer.learning_rate`); this
+    one hands on the updates: `schedule(step // microbatches)`.
+
+    Args:
+        schedule: A `LearningRateSchedule` over updates.
+        microbatches: The optimizer's `gradient_accumulation_steps`. Positive.
+    """
+
+    def __init__(self, schedule: Any, microbatches: int) -> None:
+        super().__init__()
+        self.schedule = schedule
+        self.microbatches = microbatches
+
+    def rate(self, step: Any) -> Any:
+        """Returns the float64 rate at an int64 microbatch, counted from 0."""
+        return rate_at(self.schedule, step // self.microbatches)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments, with the schedule serialized."""
+        schedule = keras.saving.serialize_keras_object(self.schedule)
+        return {"schedule": schedule, "microbatches": self.microbatches}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> PerUpdate:
+        """Makes the schedule again from what `get_config` returned."""
+        schedule = keras.saving.deserialize_keras_object(config["schedule"])
+        return cls(schedule, config["microbatches"])

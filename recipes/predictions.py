@@ -1,0 +1,116 @@
+"""Predictions of a whole split: in order, from all replicas, in bounded memory.
+
+    confusion = predict_split(model, image_set.read("test"), num_classes=10, batch_size=96,
+                              path="predictions.csv")
+
+The file has a line for each example of the split, in the split's order:
+
+    row,label,prediction,probability
+    0,7,7,0.9981
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+COLUMNS = ("row", "label", "prediction", "probability")
+CHUNK_BYTES = 2**25
+
+Pair = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
+
+
+def predict_split(
+    model: keras.Model,
+    source: Pair | tf.data.Dataset,
+    *,
+    num_classes: int | None,
+    batch_size: int,
+    path: str | None = None,
+    chunk_bytes: int = CHUNK_BYTES,
+) -> np.ndarray[Any, Any] | None:
+    """Predicts every example of a split, counts the confusions and writes the predictions.
+
+    A chunk of the split is in memory at a time. Every worker makes the same calls and reads the
+    whole split; each replica computes its share of each batch.
+
+    Args:
+        model: A model that returns logits [batch, num_classes].
+        source: `(images, labels)`: arrays, or a `tf.data.Dataset` of single examples whose order is
+            the same each time it is read.
+        num_classes: Classes to count confusions of, whose table has their square as entries; labels
+            are in [0, num_classes). None counts nothing.
+        batch_size: Examples of all replicas in one step. Positive.
+        path: File to write, local or of a file system that `tf.io.gfile` knows; None where another
+            process writes, or nobody. It appears under its name once it is complete.
+        chunk_bytes: Bytes of images to hold at a time; a batch is held in any case.
+
+    Returns:
+        int64 [num_classes, num_classes]: row i, column j counts examples of class i taken for j.
+        None where nothing is counted.
+
+    Raises:
+        OSError: If the file cannot be written. What stood there before still does.
+    """
+    confusion = None if num_classes is None else np.zeros((num_classes, num_classes), np.int64)
+    with contextlib.ExitStack() as open_files:
+        writer = open_files.enter_context(_csv_writer(path)) if path else None
+        row = 0
+        for images, labels in _chunks(source, batch_size, chunk_bytes):
+            floats = images.astype(keras.config.floatx())
+            logits = model.predict(floats, batch_size=batch_size, verbose=0).astype(np.float64)
+            predicted = logits.argmax(axis=1)
+            # The softmax of the largest logit: 1 over the sum of all relative to it.
+            probability = 1 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
+            if confusion is not None:
+                np.add.at(confusion, (labels, predicted), 1)
+            if writer is not None:
+                rows = range(row, row + len(labels))
+                columns = (rows, labels.tolist(), predicted.tolist(), probability.tolist())
+                writer.writerows(zip(*columns, strict=True))
+            row += len(labels)
+    return confusion
+
+
+def _chunks(source: Pair | tf.data.Dataset, batch_size: int, chunk_bytes: int) -> Iterator[Pair]:
+    """Yields the split in pieces of whole batches, but for the last piece."""
+    if isinstance(source, tf.data.Dataset):
+        spec = source.element_spec[0]
+        example_bytes = int(np.prod(spec.shape)) * spec.dtype.size
+    else:
+        example_bytes = max(1, source[0][:1].nbytes)
+    rows = max(1, chunk_bytes // (example_bytes * batch_size)) * batch_size
+    if isinstance(source, tf.data.Dataset):
+        yield from source.batch(rows).prefetch(1).as_numpy_iterator()
+    else:
+        images, labels = source
+        for start in range(0, len(images), rows):
+            yield images[start : start + rows], labels[start : start + rows]
+
+
+@contextlib.contextmanager
+def _csv_writer(path: str) -> Iterator[Any]:
+    """Opens a file under a temporary name, and gives it its own once it is complete."""
+    partial = f"{path}.partial"
+    try:
+        with tf.io.gfile.GFile(partial, "w") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            yield writer
+        tf.io.gfile.rename(partial, path, overwrite=True)
+    except BaseException as error:
+        with contextlib.suppress(tf.errors.OpError):
+            tf.io.gfile.remove(partial)
+        if isinstance(error, (OSError, tf.errors.OpError)):
+            reason = error.message if isinstance(error, tf.errors.OpError) else error
+            raise OSError(
+                f"The predictions could not be written to {path}: {reason}. Make room there, or "
+                "name another file."
+            ) from error
+        raise

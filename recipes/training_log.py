@@ -1,0 +1,106 @@
+"""What each epoch of a training came to, noted while it runs; a CSV file of it afterwards.
+
+log = TrainingLog(schedule)
+model.fit(train, epochs=10, callbacks=[log])
+print(log.csv())
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import importlib.util
+import io
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+FIELDS = ("epoch", "step", "learning_rate", "seconds")
+
+
+class TrainingLog(keras.callbacks.Callback):
+    """Notes, at the end of each epoch, its metrics and where the training stands.
+
+    Asks nothing of other workers; may stand in the callbacks of several `fit` calls, one after the
+    other.
+
+    Args:
+        schedule: The learning rate as a function of the optimizer's updates.
+        clock: Returns seconds from any origin.
+
+    Attributes:
+        rows: One dict an epoch: `FIELDS`, then the epoch's metrics. `epoch` counts from 1, `step`
+            the optimizer's updates so far, `learning_rate` is that of the last of them.
+        first_step_ended: The clock after the first step, traced and compiled by then, or None.
+    """
+
+    # The only thing done beside the steps is to read a clock once: no step needs to wait for it.
+    async_safe = True
+
+    def __init__(
+        self, schedule: Callable[[int], Any], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__()
+        self.rows: list[dict[str, float]] = []
+        self.first_step_ended: float | None = None
+        self._schedule = schedule
+        self._clock = clock
+        self._epoch_began = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Starts the epoch's clock."""
+        self._epoch_began = self._clock()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Notes the end of the first step."""
+        if self.first_step_ended is None:
+            self.first_step_ended = self._clock()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Notes the epoch."""
+        updates = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
+        # Loss scaling may have skipped all updates so far; the next one's rate is then the first.
+        rate = float(keras.ops.convert_to_numpy(self._schedule(max(updates - 1, 0))))
+        place = (epoch + 1, updates, rate, self._clock() - self._epoch_began)
+        self.rows.append({**dict(zip(FIELDS, place, strict=True)), **(logs or {})})
+
+    @property
+    def history(self) -> dict[str, list[float]]:
+        """The metrics by name, a value an epoch, as in Keras's `History.history`."""
+        names = [name for row in self.rows[:1] for name in row if name not in FIELDS]
+        return {name: [float(row[name]) for row in self.rows] for name in names}
+
+    def column(self, field: str) -> list[float]:
+        """Returns one of `FIELDS`, a value an epoch."""
+        return [row[field] for row in self.rows]
+
+    def csv(self) -> str:
+        """Returns all rows as CSV text, with a line of names; numbers as Python reads them back."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, [*FIELDS, *self.history], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        return text.getvalue()
+
+
+def tensorboard_log(model_dir: str) -> keras.callbacks.Callback:
+    """Returns the callback that writes metrics for TensorBoard, to a folder of this run's own.
+
+    Args:
+        model_dir: The folder is made in its tensorboard/.
+
+    Raises:
+        ImportError: If the package is not installed.
+    """
+    if importlib.util.find_spec("tensorboard") is None:
+        raise ImportError(
+            "`--tensorboard` needs the package tensorboard, which TensorFlow does not bring along "
+            'since 2.21. Install it: pip install "tfscale[recipes]".'
+        )
+    started = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
+    # Of the graph and of weights nothing is written: that takes long and is read by few.
+    return keras.callbacks.TensorBoard(
+        f"{model_dir}/tensorboard/{started}", write_graph=False, update_freq="epoch"
+    )

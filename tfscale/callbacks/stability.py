@@ -1,0 +1,222 @@
+"""Training that survives a batch that would ruin it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from strategies.announcement import announce
+from strategies.chief import is_chief
+from strategies.keras_support.gradient_watch import GradientWatch, Trouble
+from strategies.keras_support.ownership import is_owned
+from tfscale.callbacks.stability_state import KeptState, adjustable_rates
+
+ACTIONS = ("skip", "roll_back", "stop")
+_DONE = {
+    "skip": "The step is skipped.",
+    "roll_back": "Rolled back to the state before step {kept}, the rate times {rate_factor:g}.",
+    "stop": "Training stops, with the weights from before that step.",
+}
+
+
+@dataclass(frozen=True)
+class StabilityEvent:
+    """One step that went wrong, and what was done.
+
+    Attributes:
+        step: Its number among all steps that the callback has watched, from 0.
+        kind: "loss_not_finite", "norm_not_finite", "loss_spike" or "norm_spike".
+        norm: The gradient's norm.
+        loss: The global batch's loss, NaN also where the model's `train_step` told none.
+        limit: What a spike was above, in the unit of its value; NaN otherwise.
+        action: One of `ACTIONS`.
+    """
+
+    step: int
+    kind: str
+    norm: float
+    loss: float
+    limit: float
+    action: str
+
+
+class Stability(keras.callbacks.Callback):
+    """Watches the loss and the gradient of every step, and undoes the step that went wrong.
+
+    A step goes wrong when its loss or its gradient's norm is NaN or inf, or is a spike: above
+    `factor` times the median of the last `window` good steps (where a median m is negative, above
+    m + (factor - 1) |m|). The norm is that of the whole gradient, after replicas are added up,
+    unscaled, before clipping; the loss is that of the global batch. The step itself decides, before
+    it moves anything, so no wrong step changes a weight, an optimizer's slot or count, a moving
+    statistic or a metric: it is as if the batch were not in the data. This costs no communication,
+    and all replicas and workers decide alike. What happens then is `on_trouble`:
+
+    * "skip": training goes on with the next batch.
+    * "roll_back": the model and the optimizer return to the last state kept, bit by bit, and the
+      learning rate is multiplied by `rate_factor`. The data go on with the next batch.
+    * "stop": `fit` ends. Several workers end together, after at most 16 more executions, whose
+      steps change nothing.
+
+    With dynamic loss scaling a gradient that overflows is left to the scale. With gradient
+    accumulation each micro-batch is a step. A `train_step` of your own that does not compute its
+    loss as Keras's does is watched by its gradients alone.
+
+    Each execution is waited for, to see what happened; `compile(steps_per_execution=)` makes that
+    rare and changes no decision. A later `fit` with the same callback goes on counting. After a
+    `fit` that raised, the model is watched until it is compiled with a new optimizer.
+
+    Attributes:
+        events: A `StabilityEvent` for each step that went wrong, oldest first.
+
+    Args:
+        on_trouble: One of "skip", "roll_back", "stop".
+        factor: Above 1, or None to act on NaN and inf alone.
+        window: Good steps that the median is taken of. Positive.
+        warmup_steps: Good steps before the first spike is called one. Positive.
+        keep_every: Steps between two states that are kept in the host's memory, counted to the end
+            of an execution, for "roll_back". Positive.
+        rate_factor: What a roll-back multiplies the learning rate by. Above 0, at most 1.
+        max_rollbacks: Roll-backs after which the next trouble stops training. Positive.
+
+    Raises:
+        ValueError: If an argument is out of range; when training begins, if the model is not under
+            one of our strategies, or "roll_back" cannot lower its rate.
+
+    Example:
+        >>> strategy = strategies.one_device_strategy()
+        >>> with strategy.scope():
+        ...     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        ...     model.compile("sgd", "mse")
+        >>> watch = Stability(on_trouble="skip", factor=20)
+        >>> history = model.fit(rows, targets, callbacks=[watch], verbose=0)
+        >>> watch.events
+        []
+    """
+
+    def __init__(
+        self,
+        *,
+        on_trouble: str = "skip",
+        factor: float | None = 10.0,
+        window: int = 64,
+        warmup_steps: int = 32,
+        keep_every: int = 100,
+        rate_factor: float = 0.5,
+        max_rollbacks: int = 3,
+    ) -> None:
+        super().__init__()
+        _require("on_trouble", on_trouble, on_trouble in ACTIONS, f"one of {', '.join(ACTIONS)}")
+        is_factor = factor is None or 1 < factor < math.inf
+        _require("factor", factor, is_factor, "above 1, or None to act on NaN and inf alone")
+        _require("rate_factor", rate_factor, 0 < rate_factor <= 1, "above 0 and at most 1")
+        for name, count in (
+            ("window", window),
+            ("warmup_steps", warmup_steps),
+            ("keep_every", keep_every),
+            ("max_rollbacks", max_rollbacks),
+        ):
+            _require(name, count, isinstance(count, int) and count >= 1, "a positive integer")
+        self.on_trouble = on_trouble
+        self.factor = factor
+        self.window = window
+        self.warmup_steps = warmup_steps
+        self.keep_every = keep_every
+        self.rate_factor = rate_factor
+        self.max_rollbacks = max_rollbacks
+        self.events: list[StabilityEvent] = []
+        self._watch: GradientWatch | None = None
+        self._kept: KeptState | None = None
+        self._steps = 0
+        self._first = 0
+        self._is_over = False
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Begins to watch; refuses a model that cannot be watched."""
+        model = self.model
+        if not is_owned(model.distribute_strategy):
+            raise ValueError(
+                "`model` must be made under one of our strategies to be watched. Received: a model "
+                f"under {model.distribute_strategy!r}. Build and compile it under `with "
+                "strategies.one_device_strategy().scope():`."
+            )
+        if not model.optimizer.built:
+            raise ValueError(
+                "`model` must be built before training to be watched. Received: model "
+                f"{model.name!r}, whose layers Keras cannot build by themselves. Call it once on a "
+                "batch, and model.optimizer.build(model.trainable_variables)."
+            )
+        self._is_over = False
+        if self.on_trouble == "roll_back":
+            if self.rate_factor < 1:
+                adjustable_rates(model.optimizer)
+            self._kept = KeptState(model, self._steps)
+        if self._watch is None or not self._watch.is_of(model):
+            self._watch = GradientWatch(
+                model,
+                factor=self.factor,
+                window=self.window,
+                warmup_steps=self.warmup_steps,
+                first_step=self._steps,
+                holds_on=self.on_trouble != "skip",
+            )
+        self._watch.attach()
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Notes where the execution begins."""
+        self._first = batch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Acts on what happened in the execution that ended."""
+        assert self._watch is not None
+        self._steps += batch - self._first + 1
+        troubles = self._watch.new_troubles()
+        for trouble in troubles:
+            self._act(trouble)
+        if self._kept is None or troubles or self._is_over:
+            return
+        if self._steps - self._kept.steps >= self.keep_every:
+            self._kept = KeptState(self.model, self._steps)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Watches no more, and forgets the kept state."""
+        if self._watch is not None:
+            self._watch.detach()
+        self._kept = None
+
+    def _act(self, trouble: Trouble) -> None:
+        action = self.on_trouble
+        rolled_back = sum(event.action == "roll_back" for event in self.events)
+        if action == "roll_back" and rolled_back == self.max_rollbacks:
+            action = "stop"
+        self.events.append(StabilityEvent(**vars(trouble), action=action))
+        done = _DONE[action]
+        if action == "roll_back":
+            assert self._watch is not None
+            assert self._kept is not None
+            done = done.format(kept=self._kept.steps, rate_factor=self.rate_factor)
+            self._kept.restore(self.rate_factor)
+            self._watch.release()
+        elif action == "stop":
+            self.model.stop_training = self._is_over = True
+            if self.on_trouble == "roll_back":
+                done = f"Rolled back {rolled_back} times already (max_rollbacks). {done}"
+        if is_chief(self.model.distribute_strategy):
+            announce(f"step {trouble.step}: {_described(trouble)}. {done}")
+
+
+def _described(trouble: Trouble) -> str:
+    values = f"loss {trouble.loss:.6g}, gradient norm {trouble.norm:.6g}"
+    if trouble.kind.endswith("_not_finite"):
+        return f"not finite: {values}"
+    name = "loss" if trouble.kind == "loss_spike" else "gradient norm"
+    return f"{name} above {trouble.limit:.6g}: {values}"
+
+
+def _require(name: str, value: Any, is_right: bool, rule: str) -> None:
+    if not is_right:
+        raise ValueError(
+            f"`{name}` must be {rule}. Received: {name}={value!r}. Leave it out for the default."
+        )

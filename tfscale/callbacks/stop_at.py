@@ -1,0 +1,178 @@
+"""Training that ends as soon as it is good enough."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from strategies.announcement import announce
+from strategies.chief import is_chief
+
+MODES = ("auto", "min", "max")
+_RISING = ("accuracy", "acc", "auc", "precision", "recall", "_score", "io_u", "iou")
+_FALLING = (
+    "loss",
+    "error",
+    "mae",
+    "mse",
+    "mape",
+    "msle",
+    "rmse",
+    "crossentropy",
+    "divergence",
+    "hinge",
+)
+
+
+@dataclass(frozen=True)
+class Reached:
+    """When a target was reached.
+
+    Attributes:
+        epoch: From 0, as `fit` counts them.
+        step: Training steps of this `fit` by then.
+        seconds: Since the `fit` began, on this worker.
+        value: What was reached, in the unit of the watched value.
+    """
+
+    epoch: int
+    step: int
+    seconds: float
+    value: float
+
+
+class StopAt(keras.callbacks.Callback):
+    """Ends `fit` when a logged value has reached a target, and says when that was.
+
+    The logs of an epoch are those of all replicas and workers, so all stop together. `reached`
+    tells the epoch, step and time, and is None while the target is not reached.
+
+    Attributes:
+        reached: A `Reached`, or None.
+
+    Args:
+        monitor: Name of the watched value in the logs, such as "val_accuracy" or "loss".
+        value: The target, in the value's unit. Reached when the value is equal or better.
+        mode: "min" if the value should fall, "max" if it should rise; "auto" knows from the names
+            that Keras gives its losses and metrics.
+        every_steps: Looks every so many steps too, at the mean since the epoch began; such logs are
+            up to 16 executions old where there are several workers. Positive, or None for the end
+            of epochs alone, which is when validation values are there.
+        validation_freq: As given to `fit`: an epoch between validations is passed over where it has
+            no `monitor`. Positive.
+
+    Raises:
+        ValueError: If an argument is out of range, or `mode` is "auto" and the name says nothing;
+            at the end of an epoch, if `monitor` is not in its logs.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        >>> model.compile("sgd", "mse")
+        >>> target = StopAt("loss", 1e-3)
+        >>> history = model.fit(rows, targets, epochs=500, callbacks=[target], verbose=0)
+        >>> target.reached.value <= 1e-3
+        True
+    """
+
+    def __init__(
+        self,
+        monitor: str,
+        value: float,
+        *,
+        mode: str = "auto",
+        every_steps: int | None = None,
+        validation_freq: int = 1,
+    ) -> None:
+        super().__init__()
+        if not math.isfinite(value):
+            raise ValueError(
+                f"`value` must be a finite number. Received: value={value!r}. "
+                f"Name the {monitor} to stop at."
+            )
+        for name, count in (("every_steps", every_steps), ("validation_freq", validation_freq)):
+            if count is not None and (not isinstance(count, int) or count < 1):
+                raise ValueError(
+                    f"`{name}` must be a positive integer. Received: {name}={count!r}. "
+                    "Leave it out to look at the end of every epoch."
+                )
+        self.monitor = monitor
+        self.value = value
+        self.mode = _mode(monitor, mode)
+        self.every_steps = every_steps
+        self.validation_freq = validation_freq
+        self.reached: Reached | None = None
+        self._steps = 0
+        self._epoch = 0
+        self._first = 0
+        self._began = 0.0
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Starts the clock."""
+        self.reached = None
+        self._steps = 0
+        self._began = time.monotonic()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Notes the epoch."""
+        self._epoch = epoch
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Notes where the execution begins."""
+        self._first = batch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Looks at the value if another `every_steps` steps are done."""
+        before = self._steps
+        self._steps += batch - self._first + 1
+        every = self.every_steps
+        if every is not None and before // every < self._steps // every:
+            self._look(logs or {})
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Looks at the value of the epoch."""
+        logs = logs or {}
+        if self.monitor not in logs:
+            if (epoch + 1) % self.validation_freq != 0:
+                return
+            raise ValueError(
+                f"`monitor` must be in the logs of epoch {epoch}: {', '.join(sorted(logs))}. "
+                f"Received: monitor={self.monitor!r}. Pass `fit` validation_data, or watch another."
+            )
+        self._look(logs)
+
+    def _look(self, logs: dict[str, Any]) -> None:
+        if self.reached is not None or self.monitor not in logs:
+            return
+        value = float(logs[self.monitor])
+        if value <= self.value if self.mode == "min" else value >= self.value:
+            seconds = time.monotonic() - self._began
+            self.reached = Reached(self._epoch, self._steps, seconds, value)
+            self.model.stop_training = True
+            if is_chief(self.model.distribute_strategy):
+                announce(
+                    f"{self.monitor} reached {value:.6g} (target {self.value:g}) after "
+                    f"{self._steps} steps, {seconds:.1f} s, in epoch {self._epoch + 1}."
+                )
+
+
+def _mode(monitor: str, mode: str) -> str:
+    if mode not in MODES:
+        raise ValueError(
+            f"`mode` must be one of {', '.join(MODES)}. Received: mode={mode!r}. "
+            "Leave it out for a value that Keras named."
+        )
+    name = monitor.removeprefix("val_")
+    if mode == "auto" and name.endswith(_RISING):
+        return "max"
+    if mode == "auto" and name.endswith(_FALLING):
+        return "min"
+    if mode == "auto":
+        raise ValueError(
+            f"`mode` must be min or max for a value whose name does not tell. Received: "
+            f"monitor={monitor!r}. Pass mode='min' if it should fall, 'max' if it should rise."
+        )
+    return mode

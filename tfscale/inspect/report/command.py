@@ -1,0 +1,69 @@
+"""`tfscale report`: one HTML page from what a run left in its folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+SUMMARY = "writes one HTML page from what a run left in its folder"
+
+_DESCRIPTION = """\
+Shows a run on one page that needs no network: results, curves, confusion of classes, timing,
+environment, configuration. Reads run.json, which holds all of it; without one, as much as is there
+of summary.json, history.json or history.csv (Keras's CSVLogger), and predictions.csv (columns
+label and prediction).
+"""
+_EPILOG = """\
+examples:
+  tfscale report runs/digits                           writes runs/digits/report.html
+  tfscale report runs/digits --output digits.html
+  tfscale report runs/digits --json                    the run, and where the page lies, as JSON
+
+exit status: 0 written, 1 the page cannot be written, 2 wrong usage or nothing to read.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `tfscale report`."""
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "run_dir", metavar="RUN_DIR", type=Path, help="folder that a run wrote to (--model_dir)"
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        type=Path,
+        help="where to write the page (default: RUN_DIR/report.html)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON on standard output")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Writes the page and prints its place."""
+    from tfscale.inspect.report.directory import read_directory
+    from tfscale.inspect.report.json import to_json
+    from tfscale.inspect.report.page import REPORT_FILE, write_report
+
+    output: Path = arguments.output or arguments.run_dir / REPORT_FILE
+    try:
+        record = read_directory(arguments.run_dir)
+    except (ValueError, OSError) as error:
+        return _fail(2, error)
+    try:
+        write_report(record, output)
+    except OSError as error:
+        return _fail(1, error)
+    if arguments.json:
+        print(json.dumps({"report": str(output), "run": json.loads(to_json(record))}, indent=1))
+    else:
+        print(f"report: {output}")
+    return 0
+
+
+def _fail(status: int, error: Exception) -> int:
+    print(f"tfscale report: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    return status
