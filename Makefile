@@ -1,5 +1,5 @@
-# make train | seeds | test | lint | matrix | parity | defects | bench | clean. Needs only Python
-# 3.11-3.13 and make.
+# make train | seeds | test | lint | matrix | parity | defects | bench | browser-test | clean. Needs
+# only Python 3.11-3.13 and make.
 # PYTHON=/path/to/python chooses the interpreter. All paths below are relative, so that a checkout
 # whose own path holds a space works.
 
@@ -61,7 +61,7 @@ endef
 # Several editable installs of one checkout write the same tfscale.egg-info.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help train seeds test lint matrix parity defects bench clean same-python $(MATRIX:%=matrix-%)
+.PHONY: help train seeds test lint matrix parity defects bench browser-test clean same-python $(MATRIX:%=matrix-%)
 
 help:
 	@echo "make train   trains the image recipe on the bundled digits, on 2 replicas"
@@ -72,6 +72,7 @@ help:
 	@echo "make parity  compares a random sweep of trainings with stock Keras on one device"
 	@echo "make defects runs every known defect on stock and on ours; writes docs/defects.md"
 	@echo "make bench   times a step of fit beside stock Keras, replicas and two workers"
+	@echo "make browser-test  looks at the HTML report in a real Chromium (64 MB, needs npm and node)"
 	@echo "make clean   removes the environments, build output and caches"
 
 train: .venv/.installed-recipes
@@ -116,6 +117,15 @@ bench: .venv/.installed-test
 	    echo "bench: python -m tests.benchmarks --model=$$model --rounds=$(ROUNDS)"; \
 	    .venv/bin/python -m tests.benchmarks --model=$$model --rounds=$(ROUNDS) || exit $$?; \
 	done
+
+browser-test: .venv/.installed-browser
+	@.venv/bin/python -m pytest -q -p no:xdist \
+	    tests/unit/tfscale/inspect/report/test_report_browser.py
+
+.venv/.installed-browser: .venv/.installed-test tests/unit/tfscale/inspect/report/report_browser.py
+	@echo ".venv: installing Chromium for the tests"
+	@.venv/bin/python tests/unit/tfscale/inspect/report/report_browser.py .venv/browser
+	@touch "$@"
 
 clean:
 	rm -rf .venv .venv-matrix build dist tfscale.egg-info .mypy_cache .pytest_cache .ruff_cache

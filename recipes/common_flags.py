@@ -9,6 +9,7 @@ strategy = common_flags.strategy()      # inside main: flags are parsed by then
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
@@ -16,6 +17,7 @@ from absl import flags
 
 import strategies
 import tfscale
+from recipes import flag_sections
 from recipes.flag_sections import section
 from recipes.microbatches import PerUpdate
 from strategies.automatic import STRATEGIES
@@ -33,8 +35,12 @@ _STRATEGY_FLAGS = {
 }
 
 
-def define() -> None:
-    """Defines the flags, under the headings that `--help` shows."""
+def define(*, without: Sequence[str] = ()) -> None:
+    """Defines the flags, under the headings that `--help` shows.
+
+    Args:
+        without: Those that mean nothing to the recipe.
+    """
     with section("where to train"):
         _define_where()
     with section("data"):
@@ -56,6 +62,7 @@ def define() -> None:
             "Folder that the trained model and the summary of the run are written to, over what "
             "an earlier run left there. Default: runs/ and the name of the data set.",
         )
+    flag_sections.leave_out(without)
 
 
 def _define_where() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from absl import flags
 
@@ -34,6 +34,19 @@ def section(title: str, *known: str) -> Iterator[None]:
     defined = [name for name in FLAGS if name not in before]
     _SECTIONS.setdefault(title, []).extend([*defined, *known])
     _SHOWN_ONLY.update(known)
+
+
+def leave_out(names: Sequence[str]) -> None:
+    """Takes flags away again: a recipe that shares most of a section may have no use for some.
+
+    Args:
+        names: Flags that a section defined.
+    """
+    for name in names:
+        delattr(FLAGS, name)
+        for section_names in _SECTIONS.values():
+            if name in section_names:
+                section_names.remove(name)
 
 
 def values() -> dict[str, object]:

@@ -34,15 +34,16 @@ from absl import flags
 
 import strategies
 import tfscale
-from recipes import common_flags, entry_point, flag_sections, image_sets, results, run_report
-from recipes.augmentation import augmentation
-from recipes.image_model import compiled_model, predictor, smooth_labels, to_float
+from recipes import common_flags, entry_point, flag_sections, results
+from recipes.images import run_report
+from recipes.images import sets as image_sets
+from recipes.images.augmentation import augmentation
+from recipes.images.model import compiled_model, predictor, smooth_labels, to_float
+from recipes.images.predictions import predict_split
+from recipes.images.training_log import TrainingLog, tensorboard_log
 from recipes.microbatches import Microbatches
-from recipes.predictions import predict_split
-from recipes.training_log import TrainingLog, tensorboard_log
 from tfscale.data.pipeline import Pipeline
-from tfscale.inspect.report.json import RUN_FILE, to_json
-from tfscale.inspect.report.page import REPORT_FILE, render
+from tfscale.inspect.report.page import REPORT_FILE
 from tfscale.inspect.report.record import Timing
 
 FLAGS = flags.FLAGS
@@ -220,7 +221,7 @@ def main(_: Sequence[str]) -> None:
         num_steps=num_steps,
         global_batch_size=FLAGS.global_batch_size,
     )
-    record = run_report.run_record(
+    record = run_report.image_record(
         strategy, image_set, log, results=measured, confusion=confusion, timing=timing
     )
     summary = {
@@ -231,8 +232,7 @@ def main(_: Sequence[str]) -> None:
         "flags": flag_sections.values(),
         "history": log.history,
     }
-    texts = {RUN_FILE: to_json(record), REPORT_FILE: render(record), "metrics.csv": log.csv()}
-    results.write(model_dir, predictor(model), summary, texts)
+    results.write(model_dir, predictor(model), summary, record, {"metrics.csv": log.csv()})
     print(f"test accuracy: {accuracy:.4f}")
     print(f"training time: {training_seconds:.1f} s")
     print(f"model directory: {model_dir}")

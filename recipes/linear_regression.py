@@ -12,12 +12,11 @@ from the seed when they are needed and never stored, so --num_rows may be larger
 any memory.
 
 Prints, for each optimizer, its distance to the solution in lengths of the solution, the
-tolerance it is held to, which follows from the problem (recipes/convergence.py), and the
-loss above the least one; writes summary.json and distances.svg to --model_dir.
+tolerance it is held to, which follows from the problem (recipes/regression/convergence.py),
+and the loss above the least one; writes report.html with the plot, run.json and
+summary.json to --model_dir.
 
---learning_rate is Adam's; the other rates follow from the problem. --data_dir,
---train_steps, --optimizer, --schedule, --warmup_steps, --gradient_clip_norm and
---microbatches of other recipes are refused.
+--learning_rate is Adam's; the other rates follow from the problem.
 """
 
 from __future__ import annotations
@@ -38,23 +37,19 @@ from absl import flags
 
 import strategies
 import tfscale
-from recipes import (
-    common_flags,
-    convergence,
-    entry_point,
-    flag_sections,
-    regression_files,
-    regression_methods,
-    results,
-)
-from recipes.least_squares import LeastSquares, least_squares
-from recipes.linear_problem import LinearProblem
+from recipes import common_flags, entry_point, flag_sections, results
+from recipes.regression import convergence, methods
+from recipes.regression.least_squares import LeastSquares, least_squares
+from recipes.regression.problem import LinearProblem
+from recipes.run_record import run_record
 from strategies.keras_support.ownership import is_multi_worker
 from strategies.worker_exchange import exchange
+from tfscale.inspect.report.page import REPORT_FILE
+from tfscale.inspect.report.record import Curve, Timing
 
 FLAGS = flags.FLAGS
 
-# Flags of all recipes that mean nothing here.
+# This recipe makes its rows, and compares optimizers and their schedules.
 _NOT_TAKEN = (
     "data_dir",
     "train_steps",
@@ -85,7 +80,7 @@ def define_flags() -> None:
         )
         flags.DEFINE_string(
             "optimizers",
-            ",".join(regression_methods.NAMES),
+            ",".join(methods.NAMES),
             "Which optimizers to compare, in this order.",
         )
         flags.DEFINE_integer(
@@ -96,10 +91,10 @@ def define_flags() -> None:
         )
     flags.register_validator(
         "optimizers",
-        lambda names: set(names.split(",")) <= set(regression_methods.NAMES),
-        f"It must be names out of {','.join(regression_methods.NAMES)}, separated by commas.",
+        lambda names: set(names.split(",")) <= set(methods.NAMES),
+        f"It must be names out of {','.join(methods.NAMES)}, separated by commas.",
     )
-    common_flags.define()
+    common_flags.define(without=_NOT_TAKEN)
     # Differences are to be those between optimizers, not those of rounding.
     FLAGS.set_default("precision", "float64")
     FLAGS.set_default("learning_rate", 0.02)
@@ -129,13 +124,6 @@ def landscape_of(
 
 
 def _refuse_wrong_flags() -> None:
-    for name in _NOT_TAKEN:
-        if name in FLAGS and FLAGS[name].present:
-            raise ValueError(
-                f"`--{name}` must not be set: this recipe makes its rows, and its optimizers and "
-                f"their schedules are what it compares. Received: --{name}={FLAGS[name].value}. "
-                "Leave it out."
-            )
     if FLAGS.num_rows % FLAGS.global_batch_size:
         size = FLAGS.global_batch_size
         raise ValueError(
@@ -186,9 +174,9 @@ def main(_: Sequence[str]) -> None:
             f"least squares: {problem.num_rows} rows, {problem.num_features} features, condition "
             f"{condition:.3g}, loss {solution.loss:.4g}, {solving_seconds:.1f} s"
         )
-        print(regression_methods.HEADING, flush=True)
+        print(methods.HEADING, flush=True)
     outcomes = []
-    planned = regression_methods.methods(
+    planned = methods.planned(
         landscape,
         steps_per_epoch=batches.steps_per_epoch,
         epochs=FLAGS.train_epochs,
@@ -199,14 +187,18 @@ def main(_: Sequence[str]) -> None:
         epsilon=epsilon,
     )
     for name in dict.fromkeys(FLAGS.optimizers.split(",")):
-        outcome = regression_methods.train(
-            planned[name], batches, solution, epochs=FLAGS.train_epochs
-        )
+        outcome = methods.train(planned[name], batches, solution, epochs=FLAGS.train_epochs)
         outcomes.append(outcome)
         if is_chief:
-            print(regression_methods.table_line(outcome), flush=True)
+            print(methods.table_line(outcome), flush=True)
     if not is_chief:
         return
+    timing = Timing(
+        total_seconds=time.monotonic() - started,
+        startup_seconds=solving_seconds,
+        training_seconds=sum(outcome.seconds for outcome in outcomes),
+        global_batch_size=FLAGS.global_batch_size,
+    )
     summary = {
         "least_squares": {
             "coefficients": solution.coefficients.tolist(),
@@ -217,11 +209,28 @@ def main(_: Sequence[str]) -> None:
         },
         "optimizers": {outcome.method.name: outcome.record() for outcome in outcomes},
         "num_replicas": strategy.num_replicas_in_sync,
-        "total_seconds": time.monotonic() - started,
+        "total_seconds": timing.total_seconds,
         "flags": flag_sections.values(),
     }
-    regression_files.write(model_dir, summary, outcomes)
+    record = run_record(
+        "Least squares by steps",
+        strategy,
+        results={f"distance_of_{o.method.name}": o.distances[-1] for o in outcomes},
+        timing=timing,
+        curves=[
+            Curve(
+                "distance to the least-squares solution",
+                {outcome.method.name: outcome.distances for outcome in outcomes},
+                x_name="epoch",
+                first=0,
+                scale="log",
+            )
+        ],
+        notes=[methods.reading(outcome) for outcome in outcomes],
+    )
+    results.write(model_dir, None, summary, record)
     print(f"model directory: {model_dir}")
+    print(f"report: {model_dir}/{REPORT_FILE}")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfscale.inspect.report.json import RUN_FILE, to_json
+from tfscale.inspect.report.page import REPORT_FILE, render
+from tfscale.inspect.report.record import RunRecord
+
 MODEL_FILE = "model.keras"
 SUMMARY_FILE = "summary.json"
 
@@ -58,28 +62,36 @@ def make_file_writable(path: str, *, flag: str) -> None:
 
 def write(
     folder: str,
-    model: keras.Model,
+    model: keras.Model | None,
     summary: dict[str, Any],
+    record: RunRecord,
     texts: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes the model, the summary and more; under their names only once all are there in full.
+    """Writes all that a run leaves; under their names only once all are there in full.
 
     Args:
         folder: A folder that `make_writable` has seen.
-        model: The trained model; saved as one `.keras` file.
+        model: The trained model, saved as one `.keras` file; None where there is no one model.
         summary: What was measured; JSON values.
+        record: The run, for the report and for programs that read `run.json`.
         texts: More files: their texts by their names.
 
     Raises:
         OSError: If they cannot be written. What the folder held before is still there.
     """
-    written = {SUMMARY_FILE: json.dumps(summary, indent=2, default=float), **(texts or {})}
-    partial = {f"{folder}/{name}": f"{folder}/{name}.partial" for name in (MODEL_FILE, *written)}
+    written = {
+        SUMMARY_FILE: json.dumps(summary, indent=2, default=float),
+        RUN_FILE: to_json(record),
+        REPORT_FILE: render(record),
+        **(texts or {}),
+    }
+    names = [*([] if model is None else [MODEL_FILE]), *written]
+    partial = {f"{folder}/{name}": f"{folder}/{name}.partial" for name in names}
     try:
         with tempfile.TemporaryDirectory() as temporary:
             local = pathlib.Path(temporary)
-            # Keras writes to a local disk; the folder may be in a bucket.
-            model.save(local / MODEL_FILE)
+            if model is not None:  # Keras writes to a local disk; the folder may be in a bucket.
+                model.save(local / MODEL_FILE)
             for name, text in written.items():
                 (local / name).write_text(text, encoding="utf-8")
             for final, place in partial.items():
@@ -92,8 +104,8 @@ def write(
             with contextlib.suppress(tf.errors.OpError):
                 tf.io.gfile.remove(place)
         raise OSError(
-            f"The trained model could not be written to {folder}: {_reason(error)}. Make room "
-            "there and in the folder of temporary files, and train again."
+            f"The results could not be written to {folder}: {_reason(error)}. Make room there and "
+            "in the folder of temporary files, and train again."
         ) from error
 
 

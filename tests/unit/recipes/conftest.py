@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import pytest
 
-import recipes.image_sets  # noqa: F401  (registers the name "digits")
+import recipes.images.sets  # noqa: F401  (registers the name "digits")
 import tests.unit.recipes.stripes_dataset_builder  # noqa: F401  (registers the name "stripes")
 from recipes import results
 from tfscale.data import tfds, tfds_preparation

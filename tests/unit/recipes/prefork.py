@@ -16,7 +16,8 @@ import warnings
 from typing import Any
 
 # Their definitions are what every recipe imports; the recipe itself is left for `runpy`.
-from recipes import common_flags, entry_point, image_sets, results  # noqa: F401
+from recipes import common_flags, entry_point, results  # noqa: F401
+from recipes.images import sets  # noqa: F401
 from tfscale.data import pipeline  # noqa: F401
 
 

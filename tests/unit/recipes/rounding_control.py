@@ -18,8 +18,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes.image_model import compiled_model, to_float
-from recipes.image_sets import find_image_set
+from recipes.images.model import compiled_model, to_float
+from recipes.images.sets import find_image_set
 from tfscale.data import input_pipeline
 
 NUM_ORDERS = 5

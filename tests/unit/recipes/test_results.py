@@ -11,6 +11,10 @@ import pytest
 
 from recipes import results
 from tests.unit.recipes.conftest import ROOT, environment
+from tfscale.inspect.report.record import RunRecord
+
+RECORD = RunRecord(title="a run")
+FILES = ["model.keras", "report.html", "run.json", "summary.json"]
 
 
 @pytest.fixture
@@ -23,8 +27,8 @@ def test_the_model_and_the_summary_are_read_back_as_they_were(
 ) -> None:
     folder = tmp_path / "a" / "b"
     results.make_writable(str(folder))
-    results.write(str(folder), model, {"accuracy": np.float32(0.5), "flags": {"tpu": None}})
-    assert sorted(path.name for path in folder.iterdir()) == ["model.keras", "summary.json"]
+    results.write(str(folder), model, {"accuracy": np.float32(0.5), "flags": {"tpu": None}}, RECORD)
+    assert sorted(path.name for path in folder.iterdir()) == FILES
     rows = np.ones((4, 3), np.float32)
     loaded = keras.saving.load_model(folder / "model.keras")
     np.testing.assert_array_equal(loaded(rows), model(rows))
@@ -34,22 +38,22 @@ def test_the_model_and_the_summary_are_read_back_as_they_were(
 
 def test_a_later_run_replaces_an_earlier_one(model: keras.Model, tmp_path: Path) -> None:
     for accuracy in (0.5, 0.75):
-        results.write(str(tmp_path), model, {"accuracy": accuracy})
+        results.write(str(tmp_path), model, {"accuracy": accuracy}, RECORD)
     assert json.loads((tmp_path / "summary.json").read_text("utf-8")) == {"accuracy": 0.75}
 
 
 def test_remote_file_systems_are_written_to(model: keras.Model) -> None:
     results.make_writable("ram://results/run")
-    results.write("ram://results/run", model, {"accuracy": 0.5})
+    results.write("ram://results/run", model, {"accuracy": 0.5}, RECORD)
     import tensorflow as tf
 
-    assert sorted(tf.io.gfile.listdir("ram://results/run")) == ["model.keras", "summary.json"]
+    assert sorted(tf.io.gfile.listdir("ram://results/run")) == FILES
 
 
 def test_a_folder_that_went_away_is_one_clear_error(model: keras.Model, tmp_path: Path) -> None:
     folder = tmp_path / "gone"
     with pytest.raises(OSError, match=r"could not be written to .*gone: .*Make room"):
-        results.write(str(folder), model, {})
+        results.write(str(folder), model, {}, RECORD)
 
 
 def test_looking_whether_a_folder_can_be_written_to_leaves_nothing(tmp_path: Path) -> None:
@@ -60,13 +64,13 @@ def test_looking_whether_a_folder_can_be_written_to_leaves_nothing(tmp_path: Pat
 def test_a_failure_between_two_files_leaves_both_as_they_were(
     model: keras.Model, tmp_path: Path
 ) -> None:
-    results.write(str(tmp_path), model, {"run": "earlier"})
+    results.write(str(tmp_path), model, {"run": "earlier"}, RECORD)
     before = (tmp_path / "model.keras").read_bytes()
     (tmp_path / "summary.json.partial").mkdir()  # In the way of the second file.
     with pytest.raises(OSError, match="could not be written to"):
-        results.write(str(tmp_path), model, {"run": "later"})
+        results.write(str(tmp_path), model, {"run": "later"}, RECORD)
     (tmp_path / "summary.json.partial").rmdir()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.keras", "summary.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES
     assert (tmp_path / "model.keras").read_bytes() == before
     assert json.loads((tmp_path / "summary.json").read_text("utf-8")) == {"run": "earlier"}
 
@@ -77,6 +81,9 @@ FULL_DISK = """
 import resource, signal, sys
 import keras
 from recipes import results
+from tfscale.inspect.report.record import RunRecord
+
+RECORD = RunRecord(title="a run")
 
 def limit(size):
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -84,10 +91,10 @@ def limit(size):
 
 folder, size = sys.argv[1], int(sys.argv[2])
 model = keras.Sequential([keras.Input((300,)), keras.layers.Dense(300)])
-results.write(folder, model, {"run": "earlier"})
+results.write(folder, model, {"run": "earlier"}, RECORD)
 limit(size)
 try:
-    results.write(folder, model, {"run": "later", "long": "x" * 2_000_000})
+    results.write(folder, model, {"run": "later", "long": "x" * 2_000_000}, RECORD)
 except OSError as error:
     print(error)
 """
@@ -104,7 +111,7 @@ def test_a_full_disk_leaves_the_earlier_results_and_no_half_file(tmp_path: Path,
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"The trained model could not be written to {tmp_path}: ")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.keras", "summary.json"]
+    assert done.stdout.startswith(f"The results could not be written to {tmp_path}: ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES
     assert json.loads((tmp_path / "summary.json").read_text("utf-8")) == {"run": "earlier"}
     assert keras.saving.load_model(tmp_path / "model.keras").count_params() == 301 * 300

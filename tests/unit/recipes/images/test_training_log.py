@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import pytest
 
+from recipes.images.run_report import seconds_per_step
+from recipes.images.training_log import FIELDS, TrainingLog
 from recipes.microbatches import PerUpdate
-from recipes.run_report import seconds_per_step
-from recipes.training_log import FIELDS, TrainingLog
 from tfscale.schedules import linear_decay
 
 FEATURES, TARGETS = np.ones((8, 2), np.float32), np.ones((8, 1), np.float32)

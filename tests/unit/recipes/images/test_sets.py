@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from recipes.image_sets import find_image_set
+from recipes.images.sets import find_image_set
 
 
 @pytest.mark.parametrize(

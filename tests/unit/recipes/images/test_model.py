@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recipes.image_model import compiled_model, image_model, predictor, smooth_labels, to_float
+from recipes.images.model import compiled_model, image_model, predictor, smooth_labels, to_float
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recipes.augmentation import augmentation, random_flip, random_shift
+from recipes.images.augmentation import augmentation, random_flip, random_shift
 
 
 def all_moves(

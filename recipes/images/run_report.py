@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import datetime
 import itertools
-import shlex
 import statistics
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from recipes import flag_sections
-from recipes.image_sets import ImageSet
-from recipes.training_log import TrainingLog
-from tfscale.inspect.report.environment import environment
+from recipes.images.sets import ImageSet
+from recipes.images.training_log import TrainingLog
+from recipes.run_record import run_record
 from tfscale.inspect.report.record import Confusion, Curve, RunRecord, Timing
 
 MOST_CLASSES = 100
 """Of more classes no confusions are counted: the table helps nobody, and grows with the square."""
 
 
-def run_record(
+def image_record(
     strategy: tf.distribute.Strategy,
     image_set: ImageSet,
     log: TrainingLog,
@@ -54,11 +49,10 @@ def run_record(
         {"learning rate": log.column("learning_rate")},
         x_name="epoch",
     )
-    return RunRecord(
-        title=f"Images of {image_set.builder.info.name}",
+    return run_record(
+        f"Images of {image_set.builder.info.name}",
+        strategy,
         results=results,
-        configuration=flag_sections.values(),
-        environment=environment(strategy),
         timing=timing,
         history=log.history,
         curves=[rates],
@@ -66,8 +60,6 @@ def run_record(
         if confusion is None
         else Confusion(image_set.class_names, confusion.tolist()),
         notes=notes,
-        command=_command(),
-        finished=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
     )
 
 
@@ -81,8 +73,3 @@ def seconds_per_step(log: TrainingLog) -> float | None:
         if count
     ]
     return statistics.median(seconds) if seconds else None
-
-
-def _command() -> str:
-    module = Path(sys.argv[0]).stem
-    return shlex.join(["python", "-m", f"recipes.{module}", *sys.argv[1:]])

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from recipes.image_sets import ImageSet
+from recipes.images.sets import ImageSet
 
 
 def image_model(

@@ -10,10 +10,10 @@ import tensorflow as tf
 
 import strategies
 import tfscale
-from recipes import regression_methods
-from recipes.convergence import Landscape
-from recipes.least_squares import least_squares
-from recipes.linear_problem import LinearProblem
+from recipes.regression import methods as regression_methods
+from recipes.regression.convergence import Landscape
+from recipes.regression.least_squares import least_squares
+from recipes.regression.problem import LinearProblem
 
 FEATURES, BATCH = 24, 4096
 
@@ -35,7 +35,7 @@ def train(strategy: tf.distribute.Strategy, num_rows: int) -> None:
     )
     solution = least_squares(problem.chunks())
     landscape = Landscape(*solution.curvatures, problem.largest_square, solution.loss)
-    planned = regression_methods.methods(
+    planned = regression_methods.planned(
         landscape,
         steps_per_epoch=batches.steps_per_epoch,
         epochs=1,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recipes.linear_problem import LinearProblem, mixed_bits
+from recipes.regression.problem import LinearProblem, mixed_bits
 from tests.unit.recipes.conftest import ROOT, environment
 
 Array = np.ndarray[Any, Any]
@@ -101,7 +101,7 @@ def test_what_is_out_of_range_is_refused(name: str, value: Any) -> None:
 
 
 def test_memory_does_not_grow_with_the_rows() -> None:
-    program = [sys.executable, "-m", "tests.unit.recipes.regression_memory"]
+    program = [sys.executable, "-m", "tests.unit.recipes.regression.flat_memory"]
     done = subprocess.run(
         program, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=240
     )

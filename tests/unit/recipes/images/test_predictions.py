@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recipes.predictions import predict_split
+from recipes.images.predictions import predict_split
 
 RNG = np.random.default_rng(3)
 IMAGES = RNG.integers(0, 17, (23, 4, 3, 1)).astype(np.uint8)

@@ -7,7 +7,8 @@
 | adam | from a global batch, rates falling along a cosine | that of sgd, not proven |
 | averaged | from a replica's share; means every so many steps | sgd's, for a share |
 
-The bounds stand in `recipes.convergence`. Adam has none: Reddi, Kale, Kumar 2018, arXiv:1904.09237.
+The bounds stand in `recipes.regression.convergence`. Adam has none: Reddi, Kale and Kumar 2018,
+arXiv:1904.09237.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ import keras
 import numpy as np
 
 import tfscale
-from recipes.convergence import Landscape
-from recipes.least_squares import LeastSquares
+from recipes.regression.convergence import Landscape
+from recipes.regression.least_squares import LeastSquares
 
 NAMES = ("gradient_descent", "sgd", "adam", "averaged")
 
@@ -91,7 +92,7 @@ class Outcome:
         }
 
 
-def methods(
+def planned(
     landscape: Landscape,
     *,
     steps_per_epoch: int,
@@ -157,8 +158,8 @@ def methods(
         average_every=None,
         tolerance=sgd.tolerance,
     )
-    planned = [descent, sgd, adam, stochastic("averaged", share, average_every)]
-    return {method.name: method for method in planned}
+    all_four = [descent, sgd, adam, stochastic("averaged", share, average_every)]
+    return {method.name: method for method in all_four}
 
 
 def _execution(every: int, steps_per_epoch: int) -> int:
@@ -233,4 +234,14 @@ def table_line(outcome: Outcome) -> str:
     return (
         f"{method.name:<16}  {method.steps:>8}  {outcome.distances[-1]:>9.2e}"
         f"  {method.tolerance:>9.2e}  {outcome.loss_gap:>9.2e}  {outcome.seconds:>7.1f}{end}"
+    )
+
+
+def reading(outcome: Outcome) -> str:
+    """Returns an outcome as a sentence."""
+    method, distance = outcome.method, outcome.distances[-1]
+    kept = "within" if outcome.is_reached else "outside of"
+    return (
+        f"{method.name} came to {distance:.2e} of the least-squares solution in {method.steps:,} "
+        f"steps, {kept} its tolerance of {method.tolerance:.2e}."
     )

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recipes import least_squares as module
-from recipes.least_squares import LeastSquares, least_squares
+from recipes.regression import least_squares as module
+from recipes.regression.least_squares import LeastSquares, least_squares
 
 Array = np.ndarray[Any, Any]
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recipes.convergence import Landscape
+from recipes.regression.convergence import Landscape
 
 Array = np.ndarray[Any, Any]
 

@@ -1,0 +1,53 @@
+"""The record of a recipe's run, for `run.json`, `report.html` and `tfscale report`."""
+
+from __future__ import annotations
+
+import datetime
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import tensorflow as tf
+
+from recipes import flag_sections
+from tfscale.inspect.report.environment import environment
+from tfscale.inspect.report.record import Confusion, Curve, RunRecord, Timing
+
+
+def run_record(
+    title: str,
+    strategy: tf.distribute.Strategy,
+    *,
+    results: Mapping[str, float],
+    timing: Timing,
+    history: Mapping[str, Sequence[float]] | None = None,
+    curves: Sequence[Curve] = (),
+    confusion: Confusion | None = None,
+    notes: Sequence[str] = (),
+) -> RunRecord:
+    """Returns what a run was and came to; it ended now, with the flags of this process.
+
+    Args:
+        title: What was done, as a heading.
+        strategy: What it was done under.
+        results: Numbers that count, most important first.
+        timing: How long it took.
+        history: Values by epoch, as Keras's `History` holds them.
+        curves: More to draw.
+        confusion: Which class was taken for which, or None.
+        notes: Sentences a reader should know.
+    """
+    return RunRecord(
+        title=title,
+        results=results,
+        configuration=flag_sections.values(),
+        environment=environment(strategy),
+        timing=timing,
+        history=history or {},
+        curves=curves,
+        confusion=confusion,
+        notes=notes,
+        command=shlex.join(["python", "-m", f"recipes.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
+        finished=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
+    )
