@@ -81,25 +81,26 @@ class _Pack:
         parts = [tf.reshape(tf.cast(g, self.dtype), [-1]) for g in self.members.values()]
         if examples is None:
             return tf.concat(parts, axis=0) if parts else tf.zeros([0], self.dtype)
-        weight = tf.cast(examples, self.dtype)
+        # The last element becomes the number of examples. One copy and one product, in all.
+        pack = tf.concat([*parts, tf.ones([1], self.dtype)], axis=0)
         # An empty replica's gradient is 0 or NaN (a mean over nothing); multiply_no_nan makes it 0.
-        weighted = tf.math.multiply_no_nan(tf.concat(parts, axis=0), weight) if parts else None
-        count = tf.reshape(weight, [1])
-        return count if weighted is None else tf.concat([weighted, count], axis=0)
+        return tf.math.multiply_no_nan(pack, tf.cast(examples, self.dtype))
 
     def restore(
         self, total: tf.Tensor, examples: tf.Tensor | None
     ) -> tuple[dict[int, tf.Tensor], tf.Tensor | None]:
-        all_examples = None
-        if examples is not None:
-            all_examples = total[-1]
-            total = total[:-1] / all_examples
         shapes = [tf.shape(g) for g in self.members.values()]
         sizes = [
             g.shape.num_elements() if g.shape.is_fully_defined() else tf.reduce_prod(shape)
             for g, shape in zip(self.members.values(), shapes, strict=True)
         ]
-        parts = tf.split(total, sizes) if sizes else []
+        all_examples = None
+        if examples is None:
+            parts = tf.split(total, sizes) if sizes else []
+        else:
+            *parts, counted = tf.split(total, [*sizes, 1])
+            all_examples = counted[0]
+            parts = [part / all_examples for part in parts]
         return {
             i: tf.cast(tf.reshape(part, g.shape if g.shape.is_fully_defined() else shape), g.dtype)
             for (i, g), part, shape in zip(self.members.items(), parts, shapes, strict=True)

@@ -1,0 +1,59 @@
+"""The program of a child process: takes the turns of a peer, or of two workers of ours.
+
+python -m tests.benchmarks.child ADDRESS VARIANT NUM_WORKERS RACE
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from typing import Any
+
+import tensorflow as tf
+
+import strategies
+from tests.defects import patched_stock
+from tfscale.inspect.bench.child import Way, main
+from tfscale.inspect.bench.training import fit_in_turns
+
+
+def stock_mirrored() -> tf.distribute.Strategy:
+    """TensorFlow's own on two logical CPUs."""
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+def patched_workers() -> tf.distribute.Strategy:
+    """TensorFlow's own; without the two patches `fit` crashes."""
+    patched_stock.patch()
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def workers() -> tf.distribute.Strategy:
+    """Ours."""
+    return strategies.multi_worker_mirrored_strategy(bring_up_seconds=120)
+
+
+def own_shares(strategy: tf.distribute.Strategy, dataset: tf.data.Dataset) -> Any:
+    """Each worker's rows of each batch: TensorFlow's own sharding would give it other batches."""
+
+    def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        def own(part: tf.Tensor) -> tf.Tensor:
+            rows = part.shape[0] // context.num_input_pipelines
+            return part[context.input_pipeline_id * rows :][:rows]
+
+        return dataset.map(lambda *batch: tf.nest.map_structure(own, batch)).prefetch(2)
+
+    return strategy.distribute_datasets_from_function(of_worker)
+
+
+WAYS: dict[str, Way] = {
+    "stock_mirrored": functools.partial(fit_in_turns, stock_mirrored),
+    "patched_workers": functools.partial(fit_in_turns, patched_workers, distributed=own_shares),
+    "workers": functools.partial(fit_in_turns, workers),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main(WAYS, sys.argv[1:]))

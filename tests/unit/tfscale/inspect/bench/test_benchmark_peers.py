@@ -1,0 +1,26 @@
+"""The peers of `make bench`: what is held to what."""
+
+from __future__ import annotations
+
+from tests.benchmarks.peers import benchmark_variants
+
+
+def test_every_variant_is_raced_behind_its_peer() -> None:
+    names = [variant.name for variant in benchmark_variants()]
+    assert len(set(names)) == len(names)
+    for i, variant in enumerate(benchmark_variants()):
+        assert variant.peer is None or variant.peer in names[:i]
+
+
+def test_the_goals_are_those_that_were_promised() -> None:
+    goals = {v.name: (v.peer, v.goal) for v in benchmark_variants() if v.goal is not None}
+    assert goals == {
+        "one_device": ("stock", 1.02),
+        "mirrored": ("stock_mirrored", 0.8),
+        "workers": ("patched_workers", 0.7),
+    }
+
+
+def test_clusters_of_both_sides_are_equally_large() -> None:
+    workers = {v.name: v.num_workers for v in benchmark_variants() if v.num_workers}
+    assert workers == {"patched_workers": 2, "workers": 2}

@@ -1,0 +1,118 @@
+"""The models that are raced where the user brings none: four sizes of a step.
+
+A step of `tiny_mlp` is all overhead, one of `mlp` is weighed down by its gradients (2.7 MB), `cnn`
+and `transformer` are arithmetic. All are compiled without XLA: Keras's "auto" turns it on for one
+device and not for several replicas, and on CPUs it makes convolutions two to three times slower, so
+that the compilers would be compared and not the strategies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+BATCHES = 8
+"""Batches kept in memory, trained on again and again."""
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """A model and its data.
+
+    Attributes:
+        text: What it is, in a few words.
+        batch_size: Rows of a batch on one device.
+        steps: Steps of a turn that last long enough to be timed.
+        compiled: Builds the compiled model.
+        examples: Makes so many rows `(x, y)`, always the same.
+    """
+
+    text: str
+    batch_size: int
+    steps: int
+    compiled: Callable[[], Any]
+    examples: Callable[[int], tuple[Any, Any]]
+
+
+def _compile(parts: list[Any], loss: str) -> Any:
+    import keras
+
+    model = keras.Sequential(parts)
+    model.compile(keras.optimizers.Adam(1e-3), loss, jit_compile=False)
+    return model
+
+
+def _tiny_mlp() -> Any:
+    from keras import Input, layers
+
+    return _compile([Input((8,)), layers.Dense(8, "relu"), layers.Dense(4)], "mse")
+
+
+def _mlp() -> Any:
+    from keras import Input, layers
+
+    hidden = [layers.Dense(512, "relu"), layers.Dense(512, "relu")]
+    parts = [Input((784,)), *hidden, layers.Dense(10, "softmax")]
+    return _compile(parts, "sparse_categorical_crossentropy")
+
+
+def _cnn() -> Any:
+    from keras import Input, layers
+
+    parts = [
+        Input((32, 32, 3)),
+        layers.Conv2D(32, 3, activation="relu"),
+        layers.MaxPooling2D(),
+        layers.Conv2D(64, 3, activation="relu"),
+        layers.MaxPooling2D(),
+        layers.Flatten(),
+        layers.Dense(10, "softmax"),
+    ]
+    return _compile(parts, "sparse_categorical_crossentropy")
+
+
+def _transformer() -> Any:
+    import keras
+    from keras import layers
+
+    tokens = keras.Input((128,), dtype="int32")
+    x = layers.Embedding(1000, 128)(tokens)
+    for _ in range(2):
+        y = layers.LayerNormalization()(x)
+        x = x + layers.MultiHeadAttention(4, 32)(y, y)
+        y = layers.Dense(512, "relu")(layers.LayerNormalization()(x))
+        x = x + layers.Dense(128)(y)
+    outputs = layers.Dense(10, "softmax")(layers.GlobalAveragePooling1D()(x))
+    model = keras.Model(tokens, outputs)
+    model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy", jit_compile=False)
+    return model
+
+
+def _drawn(shape: tuple[int, ...], count: int, classes: int) -> tuple[Any, Any]:
+    import numpy as np
+
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(count, *shape)).astype("float32")
+    return x, generator.integers(classes, size=(count,)).astype("int32")
+
+
+def _numbers(count: int) -> tuple[Any, Any]:
+    x, _ = _drawn((8,), count, 1)
+    return x, x[:, :4] - x[:, 4:]
+
+
+def _sentences(count: int) -> tuple[Any, Any]:
+    import numpy as np
+
+    generator = np.random.default_rng(0)
+    x = generator.integers(1000, size=(count, 128)).astype("int32")
+    return x, (x[:, 0] % 10).astype("int32")
+
+
+MODELS = {
+    "tiny_mlp": NamedModel("MLP 8-8-4", 8, 500, _tiny_mlp, _numbers),
+    "mlp": NamedModel("MLP 784-512-512-10", 128, 100, _mlp, lambda n: _drawn((784,), n, 10)),
+    "cnn": NamedModel("CNN 32x32x3", 64, 40, _cnn, lambda n: _drawn((32, 32, 3), n, 10)),
+    "transformer": NamedModel("transformer d=128, sequence 128", 16, 15, _transformer, _sentences),
+}
