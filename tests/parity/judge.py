@@ -14,6 +14,7 @@ import numpy as np
 
 from tests.parity.children import Findings, Outcome
 from tests.parity.configuration import Configuration
+from tfscale.inspect.verify.judgement import difference
 
 FLOAT64 = 1e-9
 TIMES_CONTROL = 10.0
@@ -21,8 +22,6 @@ FLOAT32_FLOOR = 2e-6
 """Sixteen roundings: a control of a single row, or of two, may happen to be exact."""
 HALF_FLOOR = {"mixed_float16": 4 * 2.0**-10, "mixed_bfloat16": 4 * 2.0**-7}
 """What is computed in half precision: outputs, and the metrics of them."""
-SMALL = 1e-6
-"""Below this, entries count as noise: their error is taken relative to it."""
 
 EXACT = ("iterations", "inner_iterations", "epochs", "batch_logs_steps")
 _COMPUTED = ("history", "evaluate", "predict", "batch_logs")
@@ -101,22 +100,6 @@ def compare(
         f"{name}: {d:.2e}, at most {limit:.2e}" for _, name, d, limit in sorted(problems)[::-1]
     ]
     return Verdict("wrong" if problems else "matched", worst, where, "\n".join(lines[:8]))
-
-
-def difference(expected: np.ndarray, found: np.ndarray) -> float:
-    """Returns the norm of the difference over the norm of what was expected."""
-    if expected.shape != found.shape:
-        return float("inf")
-    if not np.issubdtype(expected.dtype, np.floating):
-        return 0.0 if np.array_equal(expected, found) else float("inf")
-    a, b = expected.astype(np.float64).ravel(), found.astype(np.float64).ravel()
-    finite = np.isfinite(a)
-    if not np.array_equal(finite, np.isfinite(b)):
-        return float("inf")
-    if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
-        return float("inf")
-    a, b = a[finite], b[finite]
-    return float(np.linalg.norm(a - b) / (np.linalg.norm(a) + SMALL * np.sqrt(max(1, a.size))))
 
 
 def _limits(

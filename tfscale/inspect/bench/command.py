@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
-import re
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from tfscale.inspect.arguments import at_least, function_name, seconds
 from tfscale.inspect.bench.models import MODELS
 from tfscale.inspect.bench.variant import VARIANTS, Race, Variant
 
@@ -49,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "target",
         nargs="?",
         metavar="MODULE:FUNCTION",
-        type=_target,
+        type=function_name,
         help="a model of your own; the current directory is importable",
     )
     add_race_arguments(parser, VARIANTS)
@@ -83,38 +82,38 @@ def add_race_arguments(parser: argparse.ArgumentParser, variants: Sequence[Varia
     )
     parser.add_argument(
         "--rounds",
-        type=_at_least(2),
+        type=at_least(2),
         default=7,
         metavar="N",
         help="turns of each variant, the first not counted (default: 7)",
     )
     parser.add_argument(
         "--steps",
-        type=_at_least(1),
+        type=at_least(1),
         metavar="N",
         help=f"optimizer steps of a turn ({default}, of your own {TARGET_STEPS})",
     )
     parser.add_argument(
         "--steps_per_execution",
-        type=_at_least(1),
+        type=at_least(1),
         metavar="N",
         help="steps that fit takes in one call (default: 1; of your own as compiled)",
     )
     parser.add_argument(
         "--batch_size",
-        type=_at_least(1),
+        type=at_least(1),
         metavar="N",
         help="rows of a batch where data of your own are arrays (default: 32)",
     )
     parser.add_argument(
         "--threads",
-        type=_at_least(1),
+        type=at_least(1),
         metavar="N",
         help="threads of a process; workers of a cluster share them out (default: the CPUs)",
     )
     parser.add_argument(
         "--timeout_seconds",
-        type=_seconds,
+        type=seconds,
         default=300.0,
         metavar="S",
         help="deadline of start-up and of each turn (default: 300)",
@@ -197,35 +196,3 @@ def race_of(arguments: argparse.Namespace) -> Race:
         timeout_seconds=timeout,
         patience_seconds=timeout * (len(arguments.variants) + 1),
     )
-
-
-def _target(text: str) -> str:
-    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", text):
-        raise argparse.ArgumentTypeError(
-            f"must be MODULE:FUNCTION. Received: {text!r}. Example: mine:build for build() in "
-            "mine.py"
-        )
-    return text
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def integer(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(
-                f"must be an integer, at least {least}. Received: {text!r}"
-            )
-        return int(text)
-
-    return integer
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not (seconds > 0 and math.isfinite(seconds)):
-        raise argparse.ArgumentTypeError(
-            f"must be a positive, finite number of seconds. Received: {text!r}"
-        )
-    return seconds

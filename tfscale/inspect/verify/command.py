@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import re
 import sys
 import tempfile
 from pathlib import Path
+
+from tfscale.inspect.arguments import at_least, function_name, seconds
 
 SUMMARY = "does your own model train under a strategy what one device trains?"
 
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "target",
         metavar="MODULE:FUNCTION",
-        type=_target,
+        type=function_name,
         help="where the model comes from; the current directory is importable",
     )
     parser.add_argument(
@@ -55,20 +55,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--num_replicas",
-        type=_positive_integer,
+        type=at_least(1),
         metavar="N",
         help="replicas of the strategy mirrored (default: 2)",
     )
     parser.add_argument(
         "--steps",
-        type=_positive_integer,
+        type=at_least(1),
         default=20,
         metavar="N",
         help="optimizer steps of training (default: 20)",
     )
     parser.add_argument(
         "--batch_size",
-        type=_positive_integer,
+        type=at_least(1),
         default=32,
         metavar="N",
         help="rows of a batch where the data are arrays (default: 32)",
@@ -89,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--timeout_seconds",
-        type=_seconds,
+        type=seconds,
         default=600.0,
         metavar="S",
         help="deadline of each training (default: 600)",
@@ -159,34 +159,7 @@ def _keep_quiet(line: str) -> None:
     """The chief shows progress."""
 
 
-def _target(text: str) -> str:
-    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", text):
-        raise argparse.ArgumentTypeError(
-            f"must be MODULE:FUNCTION. Received: {text!r}. Example: mine:build for build() in "
-            "mine.py"
-        )
-    return text
-
-
-def _positive_integer(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive integer. Received: {text!r}")
-    return int(text)
-
-
 def _seed(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"must be an integer in [0, 2**32). Received: {text!r}")
     return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not (seconds > 0 and math.isfinite(seconds)):
-        raise argparse.ArgumentTypeError(
-            f"must be a positive, finite number of seconds. Received: {text!r}"
-        )
-    return seconds
