@@ -13,7 +13,7 @@ MATRIX ?= 2.20-3.14 2.20-3.15 2.21-3.14 2.21-3.15
 
 # make parity SEED=7 CASES=100 STOCK=1, or DISABLE=<row of a defect>, or DISABLE=all. WORKERS is the
 # size of the cluster, 0 for none; JOBS the child processes at a time.
-SEED ?= 0
+SEED ?= $(shell date +%Y%m%d)
 CASES ?= 40
 WORKERS ?= 2
 JOBS ?= 2
