@@ -52,7 +52,7 @@ def try_cases(
         stock: Whether to train under stock strategies too.
         disable: Row of the defect whose repair is left out, or "".
         case_seconds: Deadline of a case.
-        on_progress: Told of each finished run.
+        on_progress: Told of each finished run, and of its verdict where that can be given.
     """
     runs = _runs(list(dict.fromkeys(cases)), stock, disable, case_seconds)
     outcomes: dict[tuple[str, str], Outcome] = {}
@@ -62,8 +62,9 @@ def try_cases(
         def note(case: str, outcome: Outcome) -> None:
             with lock:
                 outcomes[role, case] = outcome
+                says = _says(role, case, outcomes)
             if on_progress is not None:
-                on_progress(f"{role}: {case}: {outcome.kind}, {outcome.seconds:.0f} s")
+                on_progress(f"{role}: {case}: {says}, {outcome.seconds:.0f} s")
 
         run_cases(members, task, note)
 
@@ -88,21 +89,19 @@ def _configuration(case: str) -> Configuration:
 def _runs(
     cases: list[str], stock: bool, disable: str, case_seconds: float
 ) -> list[tuple[str, Task, list[str]]]:
-    """Groups runs by child process, those that take long first."""
-    strategies = sorted({strategy_of(case) for case in cases}, reverse=True)
-    runs = []
-    for strategy in strategies:
+    """Groups runs by child process; one device first, so that the others can be judged at once."""
+    reference = Task("reference", case_seconds=case_seconds)
+    on_one_device = list(dict.fromkeys(_on_one_device(case) for case in cases))
+    runs = [("reference", reference, on_one_device)]
+    rounded = [case for case in on_one_device if _configuration(case).precision != "float64"]
+    if rounded:
+        runs.append(("control", dataclasses.replace(reference, permuted=True), rounded))
+    for strategy in sorted({strategy_of(case) for case in cases}, reverse=True):
         members = [case for case in cases if strategy_of(case) == strategy]
         task = Task(strategy, disable=disable, case_seconds=case_seconds)
         runs.append((STRATEGY, task, members))
         if stock:
             runs.append((STOCK, dataclasses.replace(task, stock=True, disable=""), members))
-    reference = Task("reference", case_seconds=case_seconds)
-    on_one_device = list(dict.fromkeys(_on_one_device(case) for case in cases))
-    runs.append(("reference", reference, on_one_device))
-    rounded = [case for case in on_one_device if _configuration(case).precision != "float64"]
-    if rounded:
-        runs.append(("control", dataclasses.replace(reference, permuted=True), rounded))
     return runs
 
 
@@ -113,15 +112,29 @@ def _on_one_device(case: str) -> str:
     return f"{case.rpartition('on=')[0]}on=mirrored1"
 
 
+def _says(role: str, case: str, outcomes: dict[tuple[str, str], Outcome]) -> str:
+    """The verdict on a run, or what became of it where its reference is still to come."""
+    has_control = ("control", _on_one_device(case)) in outcomes
+    needs_control = _configuration(case).precision != "float64"
+    is_known = ("reference", _on_one_device(case)) in outcomes and (
+        has_control or not needs_control
+    )
+    if role not in (STRATEGY, STOCK) or not is_known:
+        return outcomes[role, case].kind
+    verdict = _verdict(role, case, outcomes)
+    return f"{verdict.kind} ({verdict.difference:.1e})"
+
+
+def _verdict(role: str, case: str, outcomes: dict[tuple[str, str], Outcome]) -> Verdict:
+    one_device = _on_one_device(case)
+    return judge(
+        _configuration(case),
+        outcomes["reference", one_device],
+        outcomes.get(("control", one_device)),
+        outcomes[role, case],
+    )
+
+
 def _result(case: str, outcomes: dict[tuple[str, str], Outcome]) -> Result:
-    verdicts = {
-        role: judge(
-            _configuration(case),
-            outcomes["reference", _on_one_device(case)],
-            outcomes.get(("control", _on_one_device(case))),
-            outcomes[role, case],
-        )
-        for role in (STRATEGY, STOCK)
-        if (role, case) in outcomes
-    }
-    return Result(case, verdicts[STRATEGY], outcomes[STRATEGY, case], verdicts.get(STOCK))
+    stock = _verdict(STOCK, case, outcomes) if (STOCK, case) in outcomes else None
+    return Result(case, _verdict(STRATEGY, case, outcomes), outcomes[STRATEGY, case], stock)
