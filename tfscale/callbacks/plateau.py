@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from tfscale.callbacks.arguments import require
 from tfscale.schedules import Adjustable, adjustable_schedules
 
 MODES = ("min", "max")
@@ -59,13 +60,13 @@ class ReduceOnPlateau(keras.callbacks.Callback):
         validation_freq: int = 1,
     ) -> None:
         super().__init__()
-        _require("factor", factor, 0 < factor < 1, "above 0 and below 1")
-        _require("patience", patience, patience >= 1, "a positive number of epochs")
-        _require("mode", mode, mode in MODES, f"one of {', '.join(MODES)}")
-        _require("min_delta", min_delta, 0 <= min_delta < math.inf, "at least 0")
-        _require("cooldown", cooldown, cooldown >= 0, "a number of epochs, at least 0")
-        _require("min_factor", min_factor, 0 <= min_factor <= 1, "from 0 to 1")
-        _require("validation_freq", validation_freq, validation_freq >= 1, "a positive integer")
+        require("factor", factor, 0 < factor < 1, "above 0 and below 1")
+        require("patience", patience, patience >= 1, "a positive number of epochs")
+        require("mode", mode, mode in MODES, f"one of {', '.join(MODES)}")
+        require("min_delta", min_delta, 0 <= min_delta < math.inf, "at least 0")
+        require("cooldown", cooldown, cooldown >= 0, "a number of epochs, at least 0")
+        require("min_factor", min_factor, 0 <= min_factor <= 1, "from 0 to 1")
+        require("validation_freq", validation_freq, validation_freq >= 1, "a positive integer")
         self.monitor = monitor
         self.factor = factor
         self.patience = patience
@@ -148,10 +149,3 @@ class ReduceOnPlateau(keras.callbacks.Callback):
                 "Build it with tfscale.schedules.adjustable(schedule)."
             )
         return found
-
-
-def _require(name: str, value: Any, is_right: bool, rule: str) -> None:
-    if not is_right:
-        raise ValueError(
-            f"`{name}` must be {rule}. Received: {name}={value!r}. Leave it out for the default."
-        )

@@ -12,6 +12,7 @@ from strategies.announcement import announce
 from strategies.chief import is_chief
 from strategies.keras_support.gradient_watch import GradientWatch, Trouble
 from strategies.keras_support.ownership import is_owned
+from tfscale.callbacks.arguments import require
 from tfscale.callbacks.stability_state import KeptState, adjustable_rates
 
 ACTIONS = ("skip", "roll_back", "stop")
@@ -108,17 +109,17 @@ class Stability(keras.callbacks.Callback):
         max_rollbacks: int = 3,
     ) -> None:
         super().__init__()
-        _require("on_trouble", on_trouble, on_trouble in ACTIONS, f"one of {', '.join(ACTIONS)}")
+        require("on_trouble", on_trouble, on_trouble in ACTIONS, f"one of {', '.join(ACTIONS)}")
         is_factor = factor is None or 1 < factor < math.inf
-        _require("factor", factor, is_factor, "above 1, or None to act on NaN and inf alone")
-        _require("rate_factor", rate_factor, 0 < rate_factor <= 1, "above 0 and at most 1")
+        require("factor", factor, is_factor, "above 1, or None to act on NaN and inf alone")
+        require("rate_factor", rate_factor, 0 < rate_factor <= 1, "above 0 and at most 1")
         for name, count in (
             ("window", window),
             ("warmup_steps", warmup_steps),
             ("keep_every", keep_every),
             ("max_rollbacks", max_rollbacks),
         ):
-            _require(name, count, isinstance(count, int) and count >= 1, "a positive integer")
+            require(name, count, isinstance(count, int) and count >= 1, "a positive integer")
         self.on_trouble = on_trouble
         self.factor = factor
         self.window = window
@@ -213,10 +214,3 @@ def _described(trouble: Trouble) -> str:
         return f"not finite: {values}"
     name = "loss" if trouble.kind == "loss_spike" else "gradient norm"
     return f"{name} above {trouble.limit:.6g}: {values}"
-
-
-def _require(name: str, value: Any, is_right: bool, rule: str) -> None:
-    if not is_right:
-        raise ValueError(
-            f"`{name}` must be {rule}. Received: {name}={value!r}. Leave it out for the default."
-        )
