@@ -195,7 +195,6 @@ def main(_: Sequence[str]) -> None:
         return
     timing = Timing(
         total_seconds=time.monotonic() - started,
-        startup_seconds=solving_seconds,
         training_seconds=sum(outcome.seconds for outcome in outcomes),
         global_batch_size=FLAGS.global_batch_size,
     )

@@ -48,6 +48,7 @@ def image_record(
         "learning rate of an epoch's last update",
         {"learning rate": log.column("learning_rate")},
         x_name="epoch",
+        scale="linear",
     )
     return run_record(
         f"Images of {image_set.builder.info.name}",
