@@ -14,10 +14,12 @@ import time
 from pathlib import Path
 
 from tests.defects.catalogue import ALL_ROWS, rows_named
-from tests.defects.table import line_of, updated, write
+from tests.defects.table import brief, line_of, updated, write
 from tests.defects.trial import try_rows
 from tests.defects.verdict import NOT_FIXED
 from tests.parity.children import ROOT
+
+TABLE, README = ROOT / "docs" / "defects.md", ROOT / "README.md"
 
 
 def main() -> int:
@@ -29,8 +31,8 @@ def main() -> int:
     parser.add_argument(
         "--table",
         type=Path,
-        default=ROOT / "docs" / "defects.md",
-        help="document whose table is renewed (default: docs/defects.md)",
+        default=TABLE,
+        help="document whose table is renewed (default: docs/defects.md, and README.md in short)",
     )
     arguments = parser.parse_args()
     try:
@@ -46,7 +48,10 @@ def main() -> int:
     lines = [line_of(result) for result in results]
     print("\n".join(lines))
     text = arguments.table.read_text("utf-8")
-    write(arguments.table, updated(text, _versions(), lines, is_whole=rows == ALL_ROWS))
+    whole = updated(text, _versions(), lines, is_whole=rows == ALL_ROWS)
+    write(arguments.table, whole)
+    if arguments.table == TABLE:
+        write(README, brief(README.read_text("utf-8"), whole))
     failed = [result.row.name for result in results if result.status == NOT_FIXED]
     seconds = time.monotonic() - started
     print(
