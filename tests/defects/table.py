@@ -61,7 +61,7 @@ def updated(text: str, versions: str, lines: Sequence[str], *, is_whole: bool) -
 
 
 def brief(text: str, table: str) -> str:
-    """Returns a document with the short form of the table renewed: each row's case, stock's result and status.
+    """Returns a document with the short form of the table renewed: case, stock's result, status.
 
     Args:
         text: The document, with the two markers.

@@ -9,6 +9,7 @@ import contextlib
 import queue
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
@@ -45,8 +46,30 @@ class OutputFailed:
     error: str
 
 
-Event: TypeAlias = WorkerExited | SignalReceived | OutputEnded | OutputFailed
+@dataclass(frozen=True)
+class NameAnswered:
+    """A host's name was looked up; `reason` says why it has no address, None that it has one."""
+
+    name: str
+    reason: str | None
+
+
+Event: TypeAlias = WorkerExited | SignalReceived | OutputEnded | OutputFailed | NameAnswered
 Events: TypeAlias = "queue.SimpleQueue[Event]"
+
+
+def next_event(events: Events, deadline: float | None) -> Event | None:
+    """Waits for an event until `deadline` on the clock of `time.monotonic`; None: without end.
+
+    Returns:
+        The event, or None where the deadline has come first.
+    """
+    try:
+        if deadline is None:
+            return events.get()
+        return events.get(timeout=max(0.0, deadline - time.monotonic()))
+    except queue.Empty:
+        return None
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import selectors
@@ -15,6 +16,12 @@ from tfscale.launch.events import Events, OutputEnded, OutputFailed
 from tfscale.launch.prefixed_lines import PrefixedLines
 
 _CHUNK = 1 << 16  # Bytes: what a pipe of Linux holds.
+
+
+def say(sentence: str) -> None:
+    """Prints a line of the launcher's own; that nobody reads it is no reason to end a job."""
+    with contextlib.suppress(OSError):
+        print(f"tfscale launch: {sentence}.", file=sys.stderr, flush=True)
 
 
 class SharedOutput:
@@ -72,18 +79,29 @@ class OutputRelay:
     Args:
         worker: Index of the worker, for the prefix.
         source: Descriptor of the pipe that the worker writes to. Closed in the end.
-        output: Where the lines go.
-        events: Gets `OutputFailed` at most once, and `OutputEnded` in the end.
+        output: Where the lines go, each behind `[worker i] `.
+        events: Gets `OutputFailed` at most once for each of the two, and `OutputEnded` in the end.
+        log: File that gets the same lines without prefix. Closed in the end.
     """
 
-    def __init__(self, worker: int, source: int, output: SharedOutput, events: Events) -> None:
+    def __init__(
+        self,
+        worker: int,
+        source: int,
+        output: SharedOutput,
+        events: Events,
+        log: BinaryIO | None = None,
+    ) -> None:
         self._worker = worker
         self._source = source
         self._output = output
         self._events = events
-        self._lines = PrefixedLines(f"[worker {worker}] ".encode(), now=time.monotonic())
+        self._log = log
+        now = time.monotonic()
+        self._lines = PrefixedLines(f"[worker {worker}] ".encode(), now=now)
+        self._log_lines = PrefixedLines(b"", now=now)
         self._ended, self._end = os.pipe()
-        self._failed = False
+        self._output_failed = self._log_failed = False
         # Daemon: after a signal nobody waits for a reader of the output that has stopped reading.
         threading.Thread(target=self._run, name=f"output of worker {worker}", daemon=True).start()
 
@@ -103,7 +121,12 @@ class OutputRelay:
                 selector.register(self._ended, selectors.EVENT_READ)
                 self._pass_on(selector)
             self._write(self._lines.finish())
+            self._write_log(self._log_lines.finish())
         finally:
+            if self._log is not None:
+                # What is left in the buffer of a file that has failed fails again.
+                with contextlib.suppress(OSError):
+                    self._log.close()
             os.close(self._source)
             os.close(self._ended)
             self._events.put(OutputEnded(self._worker))
@@ -119,17 +142,31 @@ class OutputRelay:
                 return
             if left is not None:
                 left -= len(chunk)
-            self._write(self._lines.feed(chunk, time.monotonic()))
+            now = time.monotonic()
+            # The file first: it must not lack what a reader that does not read holds up.
+            if self._log is not None:
+                self._write_log(self._log_lines.feed(chunk, now))
+            self._write(self._lines.feed(chunk, now))
 
     def _write(self, lines: bytes) -> None:
-        if not lines or self._failed:
+        if not lines or self._output_failed:
             # Read on after a failure: a worker must not block on a full pipe while it is ended.
             return
         try:
             self._output.write(lines)
         except (OSError, ValueError) as error:  # ValueError: the stream was closed.
-            self._failed = True
+            self._output_failed = True
             self._events.put(OutputFailed(getattr(error, "strerror", None) or str(error)))
+
+    def _write_log(self, lines: bytes) -> None:
+        if not lines or self._log is None or self._log_failed:
+            return
+        try:
+            self._log.write(lines)
+            self._log.flush()
+        except OSError as error:
+            self._log_failed = True
+            self._events.put(OutputFailed(f"{self._log.name}: {error.strerror}"))
 
 
 def _bytes_waiting(pipe: int) -> int:

@@ -24,15 +24,20 @@ class ReservedPort:
 
     Args:
         number: The port.
+        used_before: Whether workers of this job may have had the port a moment ago. Connections of
+            theirs that the kernel remembers (TIME_WAIT) then do not count as taken: TensorFlow's
+            server, which sets SO_REUSEADDR, can bind all the same.
 
     Raises:
         OSError: If something holds the port, with `errno` EADDRINUSE.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, *, used_before: bool = False) -> None:
         self.number = number
         self._claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        if used_before:
+            self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._claim.bind((_LOCALHOST, number))
             # On all interfaces, as TensorFlow's server will; without listen nobody can connect.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import signal
 import time
 from collections.abc import Sequence
@@ -15,9 +14,10 @@ from tfscale.launch.events import (
     OutputFailed,
     SignalReceived,
     WorkerExited,
+    next_event,
 )
 from tfscale.launch.orphan_guard import OrphanGuard
-from tfscale.launch.outcome import Outcome, WorkerFailure
+from tfscale.launch.outcome import PREEMPTED_STATUS, Outcome, WorkerFailure
 from tfscale.launch.output import OutputRelay
 from tfscale.launch.worker_process import WorkerProcess
 
@@ -39,7 +39,7 @@ class Supervision:
       ended, for whatever cause, kills at once.
 
     Args:
-        workers: All workers of the job, started; worker i at position i.
+        workers: All workers of the job on this host, started.
         events: The queue that workers, relays and signal handlers fill.
         grace_seconds: Time from the first signal to SIGKILL. At least 0.
         guard: Has every worker's group in its care.
@@ -52,21 +52,22 @@ class Supervision:
         grace_seconds: float,
         guard: OrphanGuard,
     ) -> None:
-        self._workers = workers
+        self._workers = {worker.process.index: worker for worker in workers}
         self._events = events
         self._grace_seconds = grace_seconds
         self._guard = guard
         # The cause of the job's end; nothing that happens later replaces it.
         self._cause: WorkerFailure | SignalReceived | OutputFailed | None = None
-        self._outputs_open = {worker.process.index for worker in workers}
-        self._signalled = False
+        self._outputs_open = set(self._workers)
+        self._signal: int | None = None  # The first to the launcher, also where it is not the cause.
 
     def run(self) -> Outcome:
         """Returns when every group is gone and all that the workers wrote is passed on."""
-        while running := [w for w in self._workers if not w.process.ended]:
+        while running := [w for w in self._workers.values() if not w.process.ended]:
             now = time.monotonic()
             deadlines = [w.process.next_deadline(now) for w in running]
-            self._take(self._next_event(min((d for d in deadlines if d is not None), default=None)))
+            deadline = min((d for d in deadlines if d is not None), default=None)
+            self._take(next_event(self._events, deadline))
             for worker in running:
                 worker.process.advance(time.monotonic())
                 if worker.process.ended:
@@ -74,26 +75,19 @@ class Supervision:
         # As long as the reader of the output takes, as any program would that writes to it; but
         # after a signal, now or before, a reader that does not read is left.
         while self._outputs_open:
-            event = self._next_event(time.monotonic() + 1.0 if self._signalled else None)
+            patience = None if self._signal is None else time.monotonic() + 1.0
+            event = next_event(self._events, patience)
             if event is None:
                 break
             self._take(event)
         return self._outcome()
-
-    def _next_event(self, deadline: float | None) -> Event | None:
-        try:
-            if deadline is None:
-                return self._events.get()
-            return self._events.get(timeout=max(0.0, deadline - time.monotonic()))
-        except queue.Empty:
-            return None
 
     def _take(self, event: Event | None) -> None:
         match event:
             case WorkerExited():
                 self._worker_exited(event)
             case SignalReceived():
-                self._signalled = True
+                self._signal = self._signal or event.number
                 kill_now = self._cause is not None
                 self._stop_all(event, event.number, 0.0 if kill_now else self._grace_seconds)
             case OutputFailed() if self._cause is None:
@@ -119,7 +113,7 @@ class Supervision:
         if self._cause is None:
             self._cause = cause
         kill_at = time.monotonic() + grace_seconds
-        for worker in self._workers:
+        for worker in self._workers.values():
             if not worker.process.ended:
                 worker.process.stop(signal_number, kill_at)
 
@@ -130,9 +124,12 @@ class Supervision:
 
     def _outcome(self) -> Outcome:
         cause = self._cause
+        returncodes = {i: worker.process.returncode for i, worker in self._workers.items()}
         return Outcome(
             first_failure=cause if isinstance(cause, WorkerFailure) else None,
-            stop_signal=cause.number if isinstance(cause, SignalReceived) else None,
+            stop_signal=self._signal,
             output_error=cause.error if isinstance(cause, OutputFailed) else None,
-            not_ended=tuple(w.process.index for w in self._workers if w.process.returncode is None),
+            not_ended=tuple(i for i, returncode in returncodes.items() if returncode is None),
+            all_saved=isinstance(cause, SignalReceived)
+            and set(returncodes.values()) == {PREEMPTED_STATUS},
         )
