@@ -28,6 +28,7 @@ from strategies.keras_support.replica_step import (
     graph_function,
     none_written,
     on_replica_function,
+    without_static_rows,
 )
 from strategies.keras_support.seam import Seam
 from strategies.keras_support.share_stream import next_shares
@@ -56,7 +57,7 @@ def step_function(
 
     reported: list[tuple[str, ...]] = []
 
-    def run(batch: Any) -> Extra:
+    def run(batch: Any, on_replica: Callable[[Any], Any] = on_replica) -> Extra:
         """Takes one step on all replicas; returns what only the step itself can tell."""
         outputs, examples = strategy.run(on_replica, args=(batch,))
         flat = flat_logs(outputs)
@@ -74,7 +75,8 @@ def step_function(
         return merged_logs(reported, metrics, extra)
 
     def run_batch(batch: Any) -> Any:
-        return with_metrics(run(batch))
+        # An argument's shape is static, a stream's is not; Keras weighs an output's loss by it.
+        return with_metrics(run(batch, lambda data: on_replica(without_static_rows(data))))
 
     def run_one(stream: Any) -> Any:
         return with_metrics(run(next_shares(strategy, stream)))

@@ -67,16 +67,15 @@ def _own_loss(get_metrics_result_or_logs: Any) -> Any:
 def _by_examples(update_state: Any) -> Any:
     """Counts a batch once in the loss of each output: its shares by their examples (S5).
 
-    Keras counts the examples where shapes are static and 1 where they are not, so that every
-    replica's share counts as a batch, however many examples it holds.
+    Keras counts the examples where shapes are static, which is right of a share too, and 1 where
+    they are not, so that every share counts as a batch, however many examples it holds.
     """
 
     @functools.wraps(update_state)
     def update(self: Any, values: Any, sample_weight: Any = None) -> Any:
         step, replicas = current_step(), tf.distribute.get_strategy().num_replicas_in_sync
         if replicas > 1 and step and any(self is metric for metric in step.loss_metrics):
-            batch = 1 if sample_weight is None else sample_weight * replicas
-            sample_weight = step.share() * batch
+            sample_weight = step.share() if sample_weight is None else sample_weight
         return update_state(self, values, sample_weight=sample_weight)
 
     return update

@@ -62,6 +62,17 @@ def _num_examples(data: Any) -> tf.Tensor:
     return tf.cast(tf.shape(first)[0], tf.int32)
 
 
+def without_static_rows(data: Any) -> Any:
+    """Returns the same data, of whose number of rows a graph knows nothing."""
+
+    def forget(part: Any) -> Any:
+        if not isinstance(part, tf.Tensor) or part.shape.rank in (None, 0):
+            return part
+        return tf.compat.v1.placeholder_with_default(part, [None, *part.shape[1:]])
+
+    return tf.nest.map_structure(forget, data)
+
+
 def graph_function(function: Callable[..., Any], jit_compile: bool | None = None) -> Any:
     """Traces `function` once for all batch sizes; TensorFlow's own code needs no conversion."""
     return tf.function(function, reduce_retracing=True, autograph=False, jit_compile=jit_compile)
