@@ -5,11 +5,13 @@ Synopsis:
     outcome = tfscale.launch.launch_local_workers(["python", "train.py"], num_workers=2)
     sys.exit(outcome.status)
 
-The same from a shell: `tfscale launch --num_workers=2 -- python train.py`.
+The same from a shell: `tfscale launch --num_workers=2 -- python train.py`. With `max_restarts` a
+job that fails is started again; with `hosts` it spans several hosts, one launcher on each.
 Nothing here imports TensorFlow, Keras or numpy.
 """
 
+from tfscale.launch.hosts import Hosts
 from tfscale.launch.local_workers import launch_local_workers
-from tfscale.launch.outcome import Outcome, WorkerFailure
+from tfscale.launch.outcome import PREEMPTED_STATUS, Outcome, WorkerFailure
 
-__all__ = ["Outcome", "WorkerFailure", "launch_local_workers"]
+__all__ = ["PREEMPTED_STATUS", "Hosts", "Outcome", "WorkerFailure", "launch_local_workers"]

@@ -1,47 +1,74 @@
-"""A training job of several workers on this host."""
+"""The workers of a training job that run on this host."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import os
 import queue
 import shutil
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from strategies.cluster import Cluster
-from tfscale.launch.events import Events, signals_as_events
+from tfscale.launch.attempt import Job, run_attempt
+from tfscale.launch.events import Events, SignalReceived, next_event, signals_as_events
+from tfscale.launch.hosts import Hosts
 from tfscale.launch.orphan_guard import OrphanGuard
-from tfscale.launch.outcome import Outcome
-from tfscale.launch.output import OutputRelay, SharedOutput
-from tfscale.launch.ports import ReservedPort, reserve_port
-from tfscale.launch.supervision import SupervisedWorker, Supervision
-from tfscale.launch.worker_process import WorkerProcess
+from tfscale.launch.outcome import Outcome, WorkerFailure, signal_name
+from tfscale.launch.output import SharedOutput, say
+from tfscale.launch.restarts import NoRestart, Restart, RestartPolicy
+
+_FIRST_WAIT_SECONDS = 1.0
+# Of several hosts each sees the failure for itself; the last by TensorFlow's heartbeat, which took
+# up to 10 s. A worker that came back before would join peers that are about to end.
+_FIRST_WAIT_SECONDS_OF_HOSTS = 15.0
 
 
 def launch_local_workers(
     command: Sequence[str],
     num_workers: int,
     *,
+    hosts: Hosts | None = None,
     grace_seconds: float = 10.0,
+    max_restarts: int | None = None,
+    early_seconds: float = 20.0,
+    start_seconds: float | None = None,
+    log_dir: str | os.PathLike[str] | None = None,
     output: BinaryIO | None = None,
 ) -> Outcome:
     r"""Runs a command as N workers of one TensorFlow cluster on this host, until all have ended.
 
     Worker i gets this process's environment with TF_CONFIG set to a cluster of N workers on
-    127.0.0.1 whose task i it is, on ports that were free, and with PYTHONUNBUFFERED=1. A single
-    worker gets a TF_CONFIG too, of one worker, so that it takes the same path as several. Input is
-    empty; standard output and error come out together, each line behind `[worker i] `.
+    127.0.0.1 whose task i it is, on ports that were free, with PYTHONUNBUFFERED=1 and with
+    TFSCALE_RESTART, which counts the restarts so far from 0. A single worker gets a TF_CONFIG too,
+    of one worker, so that it takes the same path as several. Input is empty; standard output and
+    error come out together, each line behind `[worker i] `.
 
     The first worker to fail ends the job: its peers would wait for it, or fail in confusing ways.
     Every process group gets SIGTERM and, `grace_seconds` later, SIGKILL (TensorFlow logs SIGTERM
     and trains on). What a worker leaves behind in its group is ended the same way. SIGINT, SIGTERM
     and SIGHUP to this process are passed on and end the job likewise, the second one at once; the
     outcome says so and no KeyboardInterrupt is raised. That needs the main thread: called in
-    another, signals are left alone.
+    another, signals are left alone. Where every worker answers with status 42 (preempted, all
+    saved) the outcome's status is 42 too.
+
+    With `max_restarts` a job that a worker's failure has ended is started again, all of its
+    workers, on new ports, when the last process of the old start is gone. A failure with status 42
+    does not count. A job that ends soon after its start three times in a row is given up. The
+    reason, the restart's number and the wait (1 s, doubled after each further early end) are
+    printed on standard error. A job whose own output cannot be written is not started again.
+
+    With `hosts` this host's part of a larger job runs: TF_CONFIG lists all hosts' workers, their
+    names are resolved and this host's ports checked before a worker starts, ports stay the same,
+    and waits of several hosts begin at 15 s. Each host's launcher decides for itself: a worker's
+    failure ends its host's workers, the other hosts' end by TensorFlow's own error within about
+    15 s, and all launchers restart, if all were told to. A host whose launcher has ended, given up
+    or succeeded, is waited for until the bring-up deadline of the others' workers, start after
+    start.
 
     If this process is killed, even by SIGKILL, the groups are killed. On Linux the kernel does so
     for the workers themselves; on macOS a small guard process does it for everything, which
@@ -49,8 +76,16 @@ def launch_local_workers(
 
     Args:
         command: Program and arguments; no shell is involved. The program must exist.
-        num_workers: Workers to start. Positive.
+        num_workers: Workers to start; with `hosts`, on each host. Positive.
+        hosts: All hosts of the job and this one's place. None: this host alone.
         grace_seconds: Time to end by oneself, from SIGTERM to SIGKILL. At least 0, finite.
+        max_restarts: Restarts after failures. At least 0; with 0 only preempted jobs start again.
+            None: nothing is started again.
+        early_seconds: A failure sooner after the start is an early one. At least 0; 0: none is.
+        start_seconds: Deadline for the hosts' names (None: 300 s) and, as TFSCALE_START_SECONDS in
+            the workers' environment, for the cluster to come together. Positive.
+        log_dir: Folder for `worker-<i>.attempt-<restart>.log`, what worker i wrote, without prefix.
+            Made if missing; a file that is there is added to.
         output: Binary stream for the workers' lines. None: standard output.
 
     Returns:
@@ -59,7 +94,8 @@ def launch_local_workers(
     Raises:
         ValueError: If an argument is impossible.
         FileNotFoundError: If the program is not there, or is not executable.
-        OSError: If the system refuses a process, a pipe or a port.
+        OSError: If the system refuses a process, a pipe, a port or a log file, or a host's name
+            has no address in time.
         NotImplementedError: On Windows.
 
     Example:
@@ -74,45 +110,75 @@ def launch_local_workers(
             "`tfscale launch` needs process groups and POSIX signals, which Windows lacks. Run it "
             "in WSL 2, or start the workers yourself, each with its own TF_CONFIG."
         )
-    _check(command, num_workers, grace_seconds)
+    _check(command, num_workers, grace_seconds, start_seconds)
+    if hosts is not None:
+        hosts.worker_addresses(num_workers)  # Raises where there is no room for the ports.
+    several = hosts is not None and len(hosts.addresses) > 1
+    first_wait = _FIRST_WAIT_SECONDS_OF_HOSTS if several else _FIRST_WAIT_SECONDS
+    policy = RestartPolicy(max_restarts, early_seconds, first_wait)
     events: Events = queue.SimpleQueue()
     with contextlib.ExitStack() as stack:
         # First and left last: from here on a signal ends the job in order. The guard is left after
         # the workers were: should anything below raise, it kills what was started.
         stack.enter_context(signals_as_events(events))
         shared_output = SharedOutput(output)
-        guard = stack.enter_context(OrphanGuard())
-        ports = [stack.enter_context(reserve_port()) for _ in range(num_workers)]
-        workers = []
-        for index, environment in enumerate(_environments(ports)):
-            ports[index].release()
-            read_end, write_end = os.pipe()
-            try:
-                process = WorkerProcess(index, command, environment, write_end, events)
-            finally:
-                os.close(write_end)
-            guard.add(process.group)
-            relay = OutputRelay(index, read_end, shared_output, events)
-            workers.append(SupervisedWorker(process, relay))
-        return Supervision(workers, events, grace_seconds, guard).run()
+        job = Job(
+            command=command,
+            num_workers=num_workers,
+            hosts=hosts,
+            grace_seconds=grace_seconds,
+            start_seconds=start_seconds,
+            log_dir=None if log_dir is None else Path(log_dir),
+            output=shared_output,
+            events=events,
+            guard=stack.enter_context(OrphanGuard()),
+        )
+        return _run_with_restarts(job, policy, stack.enter_context(contextlib.ExitStack()))
 
 
-def _environments(ports: Sequence[ReservedPort]) -> list[dict[str, str]]:
-    addresses = tuple(port.address for port in ports)
-    return [
-        {
-            **os.environ,
-            "TF_CONFIG": Cluster(
-                jobs={"worker": addresses}, task_type="worker", task_index=index
-            ).to_tf_config(),
-            # A worker that is killed would otherwise take the last kilobytes it printed with it.
-            "PYTHONUNBUFFERED": "1",
-        }
-        for index in range(len(ports))
-    ]
+def _run_with_restarts(
+    job: Job, policy: RestartPolicy, ports_of_job: contextlib.ExitStack
+) -> Outcome:
+    failures: list[WorkerFailure] = []
+    while True:
+        restarts = len(failures)
+        outcome = run_attempt(job, restarts, ports_of_job)
+        outcome = dataclasses.replace(outcome, restarts=restarts)
+        # Never beside what SIGKILL has left of the last start.
+        if outcome.first_failure is None or outcome.not_ended:
+            return outcome
+        if outcome.stop_signal is not None:
+            received = f"{signal_name(outcome.stop_signal)} was received"
+            reason = None if policy.max_restarts is None else received
+            return dataclasses.replace(outcome, not_restarted=reason)
+        failures.append(outcome.first_failure)
+        match policy.decide(failures):
+            case NoRestart(reason):
+                return dataclasses.replace(outcome, not_restarted=reason)
+            case Restart() as restart:
+                count = "free" if restart.free else "counted"
+                say(
+                    f"{outcome}. Restart {restarts + 1} in {restart.wait_seconds:g} s, {count}: "
+                    f"{restart.used} of {policy.max_restarts} used"
+                )
+                stop_signal = _signal_within(restart.wait_seconds, job.events)
+                if stop_signal is not None:
+                    return Outcome(
+                        stop_signal=stop_signal, all_saved=restart.free, restarts=restarts
+                    )
 
 
-def _check(command: Sequence[str], num_workers: int, grace_seconds: float) -> None:
+def _signal_within(seconds: float, events: Events) -> int | None:
+    deadline = time.monotonic() + seconds
+    while (event := next_event(events, deadline)) is not None:
+        if isinstance(event, SignalReceived):
+            return event.number
+    return None
+
+
+def _check(
+    command: Sequence[str], num_workers: int, grace_seconds: float, start_seconds: float | None
+) -> None:
     if isinstance(command, str) or not command or not all(isinstance(p, str) for p in command):
         raise ValueError(
             "`command` must be a sequence of strings, program first. "
@@ -127,6 +193,11 @@ def _check(command: Sequence[str], num_workers: int, grace_seconds: float) -> No
         raise ValueError(
             "`grace_seconds` must be finite and at least 0. "
             f"Received: grace_seconds={grace_seconds!r}. Give 0 to kill at once."
+        )
+    if start_seconds is not None and not (start_seconds > 0 and math.isfinite(start_seconds)):
+        raise ValueError(
+            "`start_seconds` must be positive and finite. "
+            f"Received: start_seconds={start_seconds!r}. Leave it out for the defaults of 300 s."
         )
     program = command[0]
     if shutil.which(program) is None:

@@ -58,7 +58,8 @@ class Outcome:
         output_error: Why the workers' output could not be passed on, which ended the job.
         not_ended: Workers that were still there half a minute after SIGKILL: the kernel holds
             them, for instance in a dead network file system.
-        all_saved: Every worker answered `stop_signal` with status 42: what is saved is complete.
+        all_saved: What was saved is complete: every worker answered `stop_signal` with status 42,
+            or had been preempted before and was not yet started again.
         restarts: How often the job was started again, counted or free.
         not_restarted: Why there was not one restart more, where restarts were asked for.
     """
@@ -94,7 +95,7 @@ class Outcome:
         elif self.stop_signal is not None:
             sentence = f"{signal_name(self.stop_signal)} received; the whole job was ended"
             if self.all_saved:
-                sentence += ", every worker with status 42 (preempted, all saved)"
+                sentence += ", all saved before"
         else:
             sentence = "every worker succeeded"
         if self.not_ended:

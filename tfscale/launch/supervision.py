@@ -59,7 +59,9 @@ class Supervision:
         # The cause of the job's end; nothing that happens later replaces it.
         self._cause: WorkerFailure | SignalReceived | OutputFailed | None = None
         self._outputs_open = set(self._workers)
-        self._signal: int | None = None  # The first to the launcher, also where it is not the cause.
+        self._signal: int | None = (
+            None  # The first to the launcher, also where it is not the cause.
+        )
 
     def run(self) -> Outcome:
         """Returns when every group is gone and all that the workers wrote is passed on."""

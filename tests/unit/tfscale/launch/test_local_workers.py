@@ -161,7 +161,9 @@ def test_a_worker_gets_the_users_environment_and_its_task(
         assert config["task"] == {"type": "worker", "index": worker}
         configs.append(config["cluster"])
         assert environment.pop("PYTHONUNBUFFERED") == "1"
-        outer = {k: v for k, v in os.environ.items() if k not in ("TF_CONFIG", "PYTHONUNBUFFERED")}
+        assert environment.pop("TFSCALE_RESTART") == "0"
+        ours = ("TF_CONFIG", "PYTHONUNBUFFERED", "TFSCALE_RESTART")
+        outer = {k: v for k, v in os.environ.items() if k not in ours}
         assert environment == outer
     assert configs[0] == configs[1]
     assert list(configs[0]) == ["worker"]
