@@ -25,7 +25,7 @@ import tensorflow as tf
 
 from strategies.keras_support.ownership import is_owned
 from strategies.keras_support.seam import Seam
-from strategies.keras_support.step_context import current_step
+from strategies.keras_support.step_context import current_step, sum_over_replicas
 
 
 def moving_statistics(model: Any) -> list[Any]:
@@ -105,11 +105,11 @@ def _gather(replica: Any, local: tf.Tensor, examples: tf.Tensor) -> tf.Tensor:
         # for the sizes, in a collective of its own.
         is_own = tf.range(replica.num_replicas_in_sync) == replica.replica_id_in_sync_group
         rows = tf.where(is_own[:, tf.newaxis], value[tf.newaxis], tf.zeros_like(value)[tf.newaxis])
-        stacked = replica.all_reduce(tf.distribute.ReduceOp.SUM, rows)
+        stacked = sum_over_replicas(rows)
 
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
             weighed = tf.math.multiply_no_nan(upstream, examples)
-            summed = replica.all_reduce(tf.distribute.ReduceOp.SUM, weighed)
+            summed = sum_over_replicas(weighed)
             own = tf.gather(summed, replica.replica_id_in_sync_group)
             return tf.math.divide_no_nan(own, examples)
 

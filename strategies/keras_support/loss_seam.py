@@ -24,7 +24,7 @@ import tensorflow as tf
 from keras.src.losses import loss as keras_loss
 
 from strategies.keras_support.seam import Seam
-from strategies.keras_support.step_context import current_step
+from strategies.keras_support.step_context import current_step, sum_over_replicas
 
 _SUMS = ("sum", "none", None)
 
@@ -50,20 +50,16 @@ def _weigh_over_replicas(reduce_weighted_values: Any) -> Any:
         wide = tf.float64 if loss.dtype == tf.float64 else tf.float32
         examples = tf.cast(step.examples, wide)
         if reduction in _SUMS:
-            total = _sum_over_replicas(replica, tf.reshape(examples, [1]))
+            total = tf.stop_gradient(sum_over_replicas(tf.reshape(examples, [1])))
             factor = tf.math.divide_no_nan(total[0], examples)
         else:
             divisor = tf.cast(_divisor(values, sample_weight, mask, reduction), wide)
-            total = _sum_over_replicas(replica, tf.stack([divisor, examples]))
+            # Counts and weights of the data: no gradient flows.
+            total = tf.stop_gradient(sum_over_replicas(tf.stack([divisor, examples])))
             factor = tf.math.divide_no_nan(divisor * total[1], total[0] * examples)
         return loss * tf.cast(factor, loss.dtype)
 
     return weighed
-
-
-def _sum_over_replicas(replica: Any, values: tf.Tensor) -> tf.Tensor:
-    """Adds up the divisors; they are counts and weights of the data, so no gradient flows."""
-    return tf.stop_gradient(replica.all_reduce(tf.distribute.ReduceOp.SUM, values))
 
 
 def _divisor(values: Any, sample_weight: Any, mask: Any, reduction: str) -> tf.Tensor:

@@ -17,6 +17,8 @@ from typing import TypeAlias
 
 import tensorflow as tf
 
+from strategies.keras_support.step_context import sum_over_replicas
+
 Gradient: TypeAlias = tf.Tensor | tf.IndexedSlices
 
 
@@ -38,7 +40,6 @@ def reduce_gradients(
     Returns:
         The reduced gradients in the given order and dtypes, the same on all replicas.
     """
-    replica = tf.distribute.get_replica_context()
     dense = {i: g for i, g in enumerate(gradients) if isinstance(g, tf.Tensor)}
     sparse = {i: g for i, g in enumerate(gradients) if isinstance(g, tf.IndexedSlices)}
     if not dense and not sparse:
@@ -50,9 +51,7 @@ def reduce_gradients(
         pack = _Pack(dense, dtype)
         members = {i: g for i, g in sparse.items() if _wide(g.dtype) == dtype}
         rows = [_scale_rows(g, examples) for g in members.values()]
-        total, *summed = replica.all_reduce(
-            tf.distribute.ReduceOp.SUM, [pack.flatten(examples), *rows]
-        )
+        total, *summed = sum_over_replicas([pack.flatten(examples), *rows])
         parts, all_examples = pack.restore(total, examples)
         for i, part in parts.items():
             reduced[i] = part

@@ -11,6 +11,7 @@ import tensorflow as tf
 from strategies.global_batches import share_bounds
 from strategies.keras_support.empty_share import filled, may_be_empty, metrics_kept
 from strategies.keras_support.gradient_seam import reduce_with_statistics
+from strategies.keras_support.model_parts import all_layers
 from strategies.keras_support.step_context import StepContext, taking_step
 
 
@@ -36,7 +37,8 @@ def on_replica_function(
         written = statistics(model) if is_replicated else []
         before = [(variable, tf.identity(variable.value)) for variable in written]
         loss_metrics = getattr(getattr(model, "_compile_loss", None), "metrics", ())
-        context = StepContext(_num_examples(data), before, tuple(loss_metrics))
+        layers = tuple(all_layers(model))
+        context = StepContext(_num_examples(data), before, tuple(loss_metrics), layers)
         with taking_step(context), contextlib.ExitStack() as kept:
             if is_replicated and may_be_empty(data):
                 data = filled(data, context.examples)

@@ -22,6 +22,7 @@ class StepContext:
         statistics: Variables that each replica writes for itself in this step and that must be
             averaged, with their values before it (see `batch_norm_seam`).
         loss_metrics: Keras's metrics of each output's own loss, which count examples.
+        layers: All layers of the model, itself included.
         owes_statistics: Whether any of them moved since gradients were last reduced.
         loss: Scalar, this replica's loss as a `train_step` like Keras's told it, or None.
         before: What each watch remembers of the state before this step.
@@ -30,6 +31,7 @@ class StepContext:
     examples: tf.Tensor
     statistics: list[tuple[Any, tf.Tensor]] = field(default_factory=list)
     loss_metrics: tuple[Any, ...] = ()
+    layers: tuple[Any, ...] = ()
     owes_statistics: bool = False
     loss: tf.Tensor | None = None
     before: dict[GradientWatch, Before] = field(default_factory=dict)
@@ -39,9 +41,7 @@ class StepContext:
         """This replica's part of the global batch's examples, in one small all-reduce a step."""
         if self._share is None:
             own = tf.cast(self.examples, tf.float64)
-            replica = tf.distribute.get_replica_context()
-            total = replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.reshape(own, [1]))
-            self._share = own / total[0]
+            self._share = own / sum_over_replicas(tf.reshape(own, [1]))[0]
         return self._share
 
 
@@ -57,6 +57,25 @@ _CURRENT = _Current()
 def current_step() -> StepContext | None:
     """Returns the step this replica is taking, or None outside a step of our trainer."""
     return _CURRENT.step
+
+
+def sum_over_replicas(values: Any) -> Any:
+    """Adds up over all replicas, in replica context; may be called in the middle of a step.
+
+    While one replica waits here, TensorFlow traces the next one up to the same place, in the same
+    layers. A layer keeps what `add_loss` and activity regularizers told it until the loss is put
+    together, so the one that waited would find the other's: each has its own back afterwards.
+
+    Args:
+        values: A tensor, or a structure of tensors; the same structure on all replicas.
+    """
+    step, replica = current_step(), tf.distribute.get_replica_context()
+    layers = step.layers if step is not None else ()
+    told = [list(layer._losses) for layer in layers]
+    total = replica.all_reduce(tf.distribute.ReduceOp.SUM, values)
+    for layer, losses in zip(layers, told, strict=True):
+        layer._losses[:] = losses
+    return total
 
 
 def told_loss() -> tf.Tensor | None:

@@ -35,6 +35,9 @@ CONFIGURATIONS: dict[str, str] = {
         "mlp reduction=mean_with_sample_weight weights=sample rows=41 batch=8 on=mirrored2"
     ),
     "a sum is a sum over all replicas": "mlp reduction=sum rows=41 batch=8 on=workers2",
+    "a penalty stays its replica's own though a sum lets the replicas meet before it is read": (
+        "add_loss reduction=sum rows=41 batch=8 on=mirrored3"
+    ),
     "a generator's batches count alike in the loss of each output": (
         "two_outputs rows=22 batch=7 data=generator on=mirrored2"
     ),

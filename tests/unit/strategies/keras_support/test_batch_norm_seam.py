@@ -416,3 +416,30 @@ def test_statistics_that_do_not_train_stay_as_they_are_to_the_bit(
     assert statistics_of(training) != before
     model.evaluate(rows(num_examples, 3), rows(num_examples, 3), verbose=0)
     assert [statistics_of(layer) for layer in (frozen, inferring)] == kept
+
+
+class Penalty(keras.layers.Layer):
+    """Adds a mean over the rows to the loss."""
+
+    def call(self, inputs: Any) -> Any:
+        self.add_loss(keras.ops.mean(keras.ops.square(inputs)))
+        return inputs
+
+
+def test_penalties_on_both_sides_of_a_meeting_stay_their_replicas_own() -> None:
+    """While one replica waits for the moments, the next one passes through the same layers."""
+    found = []
+    for strategy in (strategies.mirrored_strategy(2), tf.distribute.get_strategy()):
+        keras.utils.set_random_seed(4)
+        is_replicated = strategy.num_replicas_in_sync > 1
+        with strategy.scope():
+            normalization = keras.layers.BatchNormalization(synchronized=is_replicated)
+            layers = [keras.layers.Dense(4), Penalty(), normalization, Penalty()]
+            model = keras.Sequential([keras.Input((3,)), *layers, keras.layers.Dense(1)])
+            model.compile(keras.optimizers.SGD(0.1), "mse")
+        history = model.fit(
+            rows(14, 3), rows(14, 1), batch_size=4, epochs=2, shuffle=False, verbose=0
+        )
+        found.append([*model.get_weights(), np.array(history.history["loss"])])
+    for own, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(own, theirs, rtol=0, atol=1e-12)
