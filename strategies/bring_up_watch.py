@@ -29,8 +29,8 @@ def main() -> None:
     waited_for = ", ".join(silent) or "no task in particular: every address accepts connections"
     print(
         f"tfscale: {own} waited {seconds:g} s for the cluster to come together and gives up. Waited"
-        f" for: {waited_for}. Start all tasks within `bring_up_seconds`, and check that their "
-        "addresses are reachable from here.",
+        f" for: {waited_for}. Start all tasks within `bring_up_seconds` (tfscale launch "
+        "--start_seconds), and check that their addresses are reachable from here.",
         file=sys.stderr,
         flush=True,
     )

@@ -8,14 +8,20 @@ from strategies.all_reduce import check_all_reduce
 from strategies.announcement import announce
 from strategies.bring_up import bring_up_deadline
 from strategies.cluster import Cluster
-from strategies.cluster_environments import cluster_from_environment
+from strategies.cluster_environments import (
+    cluster_from_environment,
+    start_seconds_from_environment,
+)
 from strategies.collective_keys import own_collective_keys
 from strategies.devices import gpu_devices
 from strategies.keras_support import support
 
 
 def multi_worker_mirrored_strategy(
-    cluster: Cluster | None = None, *, all_reduce: str = "auto", bring_up_seconds: float = 300.0
+    cluster: Cluster | None = None,
+    *,
+    all_reduce: str = "auto",
+    bring_up_seconds: float | None = None,
 ) -> tf.distribute.MultiWorkerMirroredStrategy:
     """Builds a strategy whose replicas stand on the devices of all workers of a cluster.
 
@@ -28,7 +34,8 @@ def multi_worker_mirrored_strategy(
             TF_CONFIG, Slurm, MPI or Kubernetes.
         all_reduce: How gradients are added up: "ring" (gRPC), "nccl" (GPUs only) or "auto".
         bring_up_seconds: How long to wait for the other workers before this process ends with a
-            message that names the missing ones. Positive.
+            message that names the missing ones. Positive. None takes what `tfscale launch
+            --start_seconds` said, or 300.
 
     Returns:
         A `tf.distribute.MultiWorkerMirroredStrategy` under which Keras trains as on one device.
@@ -40,6 +47,8 @@ def multi_worker_mirrored_strategy(
     Example:
         >>> strategy = multi_worker_mirrored_strategy()  # doctest: +SKIP
     """
+    if bring_up_seconds is None:
+        bring_up_seconds = start_seconds_from_environment()
     if not bring_up_seconds > 0:  # also a NaN
         raise ValueError(
             "`bring_up_seconds` must be positive. Received: "

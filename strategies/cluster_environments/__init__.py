@@ -11,6 +11,7 @@ from strategies.cluster_environments.detection import (
     cluster_from_environment,
     cluster_from_tf_config,
     own_tpu_environment,
+    start_seconds_from_environment,
 )
 from strategies.cluster_environments.kubernetes import cluster_from_kubernetes
 from strategies.cluster_environments.mpi import cluster_from_mpi
@@ -25,5 +26,6 @@ __all__ = [
     "cluster_from_slurm",
     "cluster_from_tf_config",
     "own_tpu_environment",
+    "start_seconds_from_environment",
     "tpu_environment",
 ]

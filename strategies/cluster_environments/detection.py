@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 
@@ -11,6 +12,37 @@ from strategies.cluster_environments.mpi import cluster_from_mpi
 from strategies.cluster_environments.scontrol import Scontrol, scontrol_answer
 from strategies.cluster_environments.slurm import cluster_from_slurm
 from strategies.cluster_environments.tpu_vm import TpuEnvironment, tpu_environment
+
+
+DEFAULT_START_SECONDS = 300.0
+
+
+def start_seconds_from_environment(environ: Mapping[str, str] | None = None) -> float:
+    """Returns how long a cluster may take to come together: TFSCALE_START_SECONDS, or 300.
+
+    `tfscale launch --start_seconds` sets the variable.
+
+    Args:
+        environ: The environment. None means this process's own.
+
+    Raises:
+        ValueError: If the variable is no positive number.
+
+    Example:
+        >>> start_seconds_from_environment({"TFSCALE_START_SECONDS": "60"})
+        60.0
+    """
+    text = (os.environ if environ is None else environ).get("TFSCALE_START_SECONDS", "").strip()
+    try:
+        seconds = float(text or DEFAULT_START_SECONDS)
+    except ValueError:
+        seconds = math.nan
+    if not (seconds > 0 and math.isfinite(seconds)):
+        raise ValueError(
+            "`TFSCALE_START_SECONDS` must be a positive number of seconds. Received: "
+            f"TFSCALE_START_SECONDS={text!r}. Unset it for {DEFAULT_START_SECONDS:g}."
+        )
+    return seconds
 
 
 def cluster_from_environment(

@@ -13,6 +13,7 @@ from strategies.cluster_environments import (
     cluster_from_environment,
     cluster_from_kubernetes,
     cluster_from_mpi,
+    start_seconds_from_environment,
     tpu_environment,
 )
 from strategies.cluster_environments.ports import computed_ports
@@ -279,3 +280,23 @@ def test_tpu_variables_that_contradict_each_other_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         tpu_environment(TPU | changed)
+
+
+@pytest.mark.parametrize(
+    ("environ", "seconds"),
+    [
+        ({}, 300.0),
+        ({"TFSCALE_START_SECONDS": " 45 "}, 45.0),
+        ({"TFSCALE_START_SECONDS": ""}, 300.0),
+    ],
+)
+def test_the_launcher_says_how_long_a_start_may_take(
+    environ: dict[str, str], seconds: float
+) -> None:
+    assert start_seconds_from_environment(environ) == seconds
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "nan", "inf", "soon"])
+def test_a_start_of_no_length_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=rf"must be a positive .*TFSCALE_START_SECONDS='{text}'"):
+        start_seconds_from_environment({"TFSCALE_START_SECONDS": text})
