@@ -13,7 +13,6 @@ from strategies.cluster_environments.scontrol import Scontrol, scontrol_answer
 from strategies.cluster_environments.slurm import cluster_from_slurm
 from strategies.cluster_environments.tpu_vm import TpuEnvironment, tpu_environment
 
-
 DEFAULT_START_SECONDS = 300.0
 
 
