@@ -27,6 +27,7 @@ from strategies.agreed_data import (
     refuse_disagreeing_shuffles,
 )
 from strategies.global_batches import GlobalBatches, replica_shares
+from strategies.keras_support.fit_inputs import note_input
 from strategies.keras_support.global_batches_adapter import GlobalBatchesAdapter, adapted
 from strategies.keras_support.ownership import is_multi_worker, is_owned
 from strategies.keras_support.seam import Seam
@@ -81,13 +82,41 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
     """Keras's epoch iterator over the shares of our strategy's replicas."""
 
     def __init__(self, distribute_strategy: tf.distribute.Strategy, x: Any, **arguments: Any):
+        note_input(distribute_strategy, self, arguments)
         if isinstance(x, GlobalBatches):
             x = adapted(x, distribute_strategy, arguments)
         EpochIterator.__init__(self, x=x, **arguments)
         self._distribute_strategy = distribute_strategy
         self._goes_on = False
-        self._current_iterator: Iterator[Any] | None = None
+        self._first_step = 0
+        self._current_iterator: Any = None
         self._distributed_dataset = self._distribute()
+
+    def begin_at(self, step: int, batches: int) -> None:
+        """Moves on, before the first epoch: `step` of its steps, `batches` in all, are passed over.
+
+        Global batches are sought. Other input is read and dropped: of earlier epochs that each read
+        it anew, nothing is read, but each reader is made, since a shuffle counts them.
+        """
+        adapter: Any = self.data_adapter
+        if isinstance(adapter, GlobalBatchesAdapter):
+            self.data_adapter: Any = adapter.after(batches)
+            self._distributed_dataset = self._distribute()
+            self._begin_stream()
+            self._steps_seen = batches % adapter.num_batches
+        else:
+            total = self.steps_in_epoch() or 1
+            for _ in range((batches - step) // total):
+                for *_, steps in self._counted(total):
+                    if self._goes_on or self.steps_per_epoch:
+                        for _ in steps:
+                            pass
+            if step:
+                self._begin_stream()
+                for _ in range(step):
+                    next_shares(self._distribute_strategy, self._current_iterator)
+                self._steps_seen += step
+        self._first_step = step
 
     def replica_spec(self) -> Any:
         """Returns the structure of `tf.TypeSpec` of one replica's batch."""
@@ -114,7 +143,7 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
         return distribute_shares(
             strategy,
             local,
-            is_counted=self._total() is not None,
+            is_counted=self.steps_in_epoch() is not None,
             is_rereadable=isinstance(adapter, rereadable),
         )
 
@@ -138,25 +167,30 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
             dataset = dataset.repeat()
         return dataset
 
-    def _total(self) -> int | None:
-        """Steps of an epoch, if known. Not `_num_batches`, where Keras notes what it came to."""
+    def steps_in_epoch(self) -> int | None:
+        """Returns the steps of an epoch, or None where nobody knows."""
+        # Not `_num_batches`, where Keras notes what it came to.
         total: int | None = self.steps_per_epoch or self.data_adapter.num_batches
         return total
 
     def _enumerate_iterator(self) -> Iterator[tuple[int, int, Any]]:
         self.data_adapter.on_epoch_begin()
-        total = self._total()
+        total = self.steps_in_epoch()
         if total is None:
             yield from self._until_the_end()
         else:
             yield from self._counted(total)
         self.data_adapter.on_epoch_end()
 
-    def _counted(self, total: int) -> Iterator[tuple[int, int, Steps]]:
+    def _begin_stream(self) -> None:
         if self._current_iterator is None or not (self._goes_on or self.steps_per_epoch):
             self._current_iterator = iter(self._distributed_dataset)
             self._steps_seen = 0
-        step = 0
+
+    def _counted(self, total: int) -> Iterator[tuple[int, int, Steps]]:
+        if not self._first_step:
+            self._begin_stream()
+        step, self._first_step = self._first_step, 0
         while step < total:
             count = min(self.steps_per_execution, total - step)
             if self.steps_per_epoch and self._num_batches:

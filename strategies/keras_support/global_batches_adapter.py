@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import tensorflow as tf
 from keras.src.trainers.data_adapters import tf_dataset_adapter
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 from strategies.global_batches import GlobalBatches
+
+_ORDERING = ("seed", "shuffle", "global_batch_size", "drop_remainder", "shuffle_window")
+
+
+@runtime_checkable
+class SeekableBatches(GlobalBatches, Protocol):
+    """Global batches that can begin anywhere; `tfscale.data.Pipeline` can.
+
+    Attributes:
+        first_epoch: The epoch the stream begins in.
+        first_step: The step of that epoch it begins with.
+    """
+
+    @property
+    def first_epoch(self) -> int:
+        """The epoch the stream begins in."""
+
+    @property
+    def first_step(self) -> int:
+        """The step of that epoch it begins with."""
+
+    def at(self, epoch: int, step: int = 0) -> GlobalBatches:
+        """Returns the same batches, begun after so many whole epochs and steps."""
 
 
 class GlobalBatchesAdapter(DataAdapter):
@@ -25,6 +48,28 @@ class GlobalBatchesAdapter(DataAdapter):
             return dataset
         weigh = tf_dataset_adapter.make_class_weight_map_fn(self.class_weight)
         return dataset.map(weigh)
+
+    def after(self, batches: int) -> GlobalBatchesAdapter:
+        """Returns the adapter of the same batches, begun after so many of them.
+
+        Raises:
+            ValueError: If they can begin only at their beginning.
+        """
+        if not isinstance(self.batches, SeekableBatches):
+            raise ValueError(
+                "`x` must have a method at(epoch, step) to be resumed. Received: "
+                f"{type(self.batches).__name__}. Use tfscale.data.input_pipeline."
+            )
+        steps = self.batches.steps_per_epoch
+        first = self.batches.first_epoch * steps + self.batches.first_step
+        return GlobalBatchesAdapter(
+            self.batches.at(*divmod(first + batches, steps)), self.class_weight
+        )
+
+    def order(self) -> str:
+        """Returns what the order of the batches follows from, for messages and comparison."""
+        said = (f"{name}={getattr(self.batches, name, None)}" for name in _ORDERING)
+        return f"a pipeline with {', '.join(said)}"
 
     @property
     def num_batches(self) -> int:

@@ -3,9 +3,18 @@
 model.fit(train, callbacks=[tfscale.callbacks.ReduceOnPlateau("val_loss", patience=5)])
 """
 
+from tfscale.callbacks.checkpoint import Checkpoint
 from tfscale.callbacks.local_updates import LocalUpdates
 from tfscale.callbacks.plateau import ReduceOnPlateau
 from tfscale.callbacks.stability import Stability, StabilityEvent
 from tfscale.callbacks.stop_at import Reached, StopAt
 
-__all__ = ["LocalUpdates", "Reached", "ReduceOnPlateau", "Stability", "StabilityEvent", "StopAt"]
+__all__ = [
+    "Checkpoint",
+    "LocalUpdates",
+    "Reached",
+    "ReduceOnPlateau",
+    "Stability",
+    "StabilityEvent",
+    "StopAt",
+]

@@ -1,0 +1,163 @@
+"""A training that is interrupted and resumed is the training that was not interrupted."""
+
+from __future__ import annotations
+
+import doctest
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import strategies
+import tfscale
+from tfscale.callbacks import Checkpoint, checkpoint
+
+ROOT = Path(__file__).resolve().parents[4]
+PROGRAM = Path(__file__).with_name("checkpoint_training.py")
+DEADLINE_S = 240
+
+# Batches trained before the interruption, and where the newest checkpoint then stands: 5 batches an
+# epoch, one saved every 2 of all, the interrupted one not yet.
+STOPS = {3: (0, 2, 2), 7: (1, 1, 6), 11: (2, 0, 10)}
+CASES = [("pipeline", stop) for stop in STOPS] + [("arrays", 8), ("dataset", 9)]
+
+
+def run(*command: str) -> str:
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
+    result = subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env={**environment, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+class Jobs:
+    """Jobs of one process after another, all in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.waiting: list[dict[str, Any]] = []
+
+    def add(self, output: str, folder: str, **job: Any) -> None:
+        self.waiting.append(
+            {**job, "folder": str(self.folder / folder), "output": str(self.folder / output)}
+        )
+
+    def run(self, *launch: str) -> str:
+        printed = run(*launch, str(PROGRAM), json.dumps(self.waiting))
+        self.waiting = []
+        return printed
+
+    def found(self, output: str, worker: int = 0) -> dict[str, Any]:
+        return json.loads((self.folder / f"{output}.{worker}").read_text())
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> Jobs:
+    """Everything on one host: a process that is interrupted, and one that resumes."""
+    jobs = Jobs(tmp_path_factory.mktemp("checkpoint"))
+    on_two = {"kind": "mirrored", "replicas": 2}
+    for data in ("pipeline", "arrays", "dataset"):
+        jobs.add(f"{data} whole", f"{data} whole", **on_two, data=data)
+    for data, stop in CASES:
+        jobs.add(f"{data} {stop} first", f"{data} {stop}", **on_two, data=data, stop=stop)
+    jobs.add("plain whole", "plain whole", **on_two, data="pipeline", dropout=0)
+    jobs.add("plain first", "plain 2", **on_two, data="pipeline", dropout=0, stop=8)
+    jobs.run()
+    jobs.add("plain 3", "plain 2", kind="mirrored", replicas=3, data="pipeline", dropout=0)
+    for data, stop in CASES:
+        jobs.add(f"{data} {stop}", f"{data} {stop}", **on_two, data=data)
+    jobs.add("finished", "pipeline whole", **on_two, data="pipeline")
+    jobs.run()
+    return jobs
+
+
+@pytest.mark.parametrize(("data", "stop"), CASES)
+def test_a_resumed_run_equals_the_uninterrupted_one_to_the_bit(
+    jobs: Jobs, data: str, stop: int
+) -> None:
+    whole, resumed = jobs.found(f"{data} whole"), jobs.found(f"{data} {stop}")
+    assert resumed["variables"] == whole["variables"]
+    epoch = resumed["resumed_from"]["epoch"]
+    assert resumed["history"] == {name: all_[epoch:] for name, all_ in whole["history"].items()}
+
+
+@pytest.mark.parametrize("stop", STOPS)
+def test_training_resumes_at_the_batch_after_the_last_saved_one(jobs: Jobs, stop: int) -> None:
+    found = jobs.found(f"pipeline {stop}")["resumed_from"]
+    assert (found["epoch"], found["step"], found["batches"]) == STOPS[stop]
+
+
+def test_three_replicas_go_on_with_the_numbers_of_two(jobs: Jobs) -> None:
+    whole, resumed = jobs.found("plain whole"), jobs.found("plain 3")
+    for ours, theirs in zip(resumed["variables"], whole["variables"], strict=True):
+        values = [np.frombuffer(bytes.fromhex(x)) for x in (ours, theirs)]
+        np.testing.assert_allclose(*values, rtol=1e-12, atol=1e-12)
+    for name, values in resumed["history"].items():
+        assert values == pytest.approx(whole["history"][name][1:], rel=1e-12)
+
+
+def test_a_finished_run_is_as_it_was_and_trains_nothing(jobs: Jobs) -> None:
+    whole, again = jobs.found("pipeline whole"), jobs.found("finished")
+    assert again["variables"] == whole["variables"]
+    assert again["history"] == {}
+    assert again["resumed_from"] == {"epoch": 3, "step": 0, "batches": 15}
+
+
+def test_two_workers_resume_to_the_bit(tmp_path: Path) -> None:
+    jobs = Jobs(tmp_path)
+    launch = ["-m", "tfscale", "launch", "--num_workers=2", "--", sys.executable]
+    jobs.add("whole", "whole", kind="workers", data="pipeline")
+    jobs.add("first", "run", kind="workers", data="pipeline", stop=8)
+    jobs.run(*launch)
+    jobs.add("resumed", "run", kind="workers", data="pipeline")
+    jobs.run(*launch)
+    for worker in range(2):
+        whole, resumed = jobs.found("whole", worker), jobs.found("resumed", worker)
+        assert resumed["variables"] == whole["variables"]
+        assert resumed["resumed_from"] == {"epoch": 1, "step": 1, "batches": 6}
+        assert resumed["history"] == {name: v[1:] for name, v in whole["history"].items()}
+
+
+def test_a_model_under_no_strategy_of_ours_is_refused_with_the_cure(tmp_path: Path) -> None:
+    plain = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    plain.compile("sgd", "mse")
+    rows = np.ones([4, 1])
+    with pytest.raises(ValueError, match=r"strategies\.one_device_strategy\(\)\.scope\(\)"):
+        plain.fit(rows, rows, callbacks=[Checkpoint(tmp_path)], verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"every": 0}, "`every` must be 'epoch' or a positive number of global batches. Received"),
+        ({"every": "step"}, "`every` must be 'epoch' or a positive number"),
+        ({"every": True}, "`every` must be 'epoch' or a positive number"),
+        ({"keep": 0}, "`keep` must be a positive number, or None. Received: keep=0"),
+    ],
+)
+def test_the_impossible_is_refused(tmp_path: Path, arguments: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Checkpoint(tmp_path, **arguments)
+
+
+def test_the_example_runs(tmp_path: Path) -> None:
+    names = {
+        "tfscale": tfscale,
+        "strategies": strategies,
+        "rows": np.ones([4, 1]),
+        "targets": np.ones([4, 1]),
+        "folder": str(tmp_path),
+    }
+    assert doctest.testmod(checkpoint, extraglobs=names, raise_on_error=True).attempted > 0

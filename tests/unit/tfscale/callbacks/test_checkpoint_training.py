@@ -1,0 +1,225 @@
+"""What a checkpoint refuses, what it waits for, and what it leaves to others."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import strategies
+from tfscale.callbacks import Checkpoint, LocalUpdates
+from tfscale.checkpoints import CheckpointDirectory
+from tfscale.checkpoints.state import snapshot, training_variables
+from tfscale.checkpoints.writing import BackgroundWriter
+
+ROWS = np.arange(12.0, dtype=np.float32).reshape(12, 1) / 12
+
+
+@pytest.fixture(scope="module")
+def strategy() -> tf.distribute.Strategy:
+    return strategies.one_device_strategy("CPU:0")
+
+
+class StopAfter(keras.callbacks.Callback):
+    """Ends `fit` after so many batches: by a wish, or by an error."""
+
+    def __init__(self, batches: int, error: Exception | None = None) -> None:
+        super().__init__()
+        self.left = batches
+        self.error = error
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.left -= 1
+        if self.left == 0 and self.error:
+            raise self.error
+        if self.left == 0:
+            self.model.stop_training = True
+
+
+def made(strategy: tf.distribute.Strategy, units: int = 1, **compiling: Any) -> keras.Model:
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(units)])
+        model.compile(**{"optimizer": keras.optimizers.SGD(0.1), "loss": "mse", **compiling})
+    return model
+
+
+def fit(
+    model: keras.Model, checkpoint: keras.callbacks.Callback, *others: Any, **arguments: Any
+) -> Any:
+    """Trains 2 epochs of 3 batches."""
+    given = {"x": ROWS, "y": ROWS, "batch_size": 4, "shuffle": False, "epochs": 2, **arguments}
+    return model.fit(**given, callbacks=[checkpoint, *others], verbose=0)
+
+
+class Sequence(keras.utils.PyDataset):
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> Any:
+        return ROWS[:4], ROWS[:4]
+
+
+def endless() -> Iterator[Any]:
+    while True:
+        yield ROWS[:4], ROWS[:4]
+
+
+@pytest.mark.parametrize(
+    ("data", "arguments"),
+    [
+        (Sequence, {}),
+        (endless, {"steps_per_epoch": 3}),
+        (lambda: tf.data.Dataset.from_tensor_slices((ROWS, ROWS)).batch(4).filter(any_of), {}),
+    ],
+    ids=["PyDataset", "generator", "unknown length"],
+)
+def test_input_that_cannot_be_read_again_is_refused(
+    strategy: tf.distribute.Strategy, tmp_path: Path, data: Any, arguments: Any
+) -> None:
+    given = {"x": data(), "y": None, "batch_size": None, "shuffle": True, **arguments}
+    with pytest.raises(ValueError, match="`x` must be input that can be read again"):
+        fit(made(strategy), Checkpoint(tmp_path), **given)
+
+
+def any_of(*_: Any) -> Any:
+    return tf.constant(True)
+
+
+def test_a_shuffle_without_a_seed_is_refused_in_mid_epoch_only(
+    strategy: tf.distribute.Strategy, tmp_path: Path
+) -> None:
+    tf.random.set_seed(None)
+    model = made(strategy)
+    with pytest.raises(ValueError, match=r"Call keras\.utils\.set_random_seed first"):
+        fit(model, Checkpoint(tmp_path, every=2), shuffle=True)
+    fit(model, Checkpoint(tmp_path), shuffle=True)
+    assert CheckpointDirectory(tmp_path).steps() == [3, 6]
+
+
+def test_local_updates_are_saved_at_the_ends_of_epochs_only(
+    strategy: tf.distribute.Strategy, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="`every` must be 'epoch' beside LocalUpdates"):
+        fit(made(strategy), Checkpoint(tmp_path, every=2), LocalUpdates(every=2))
+
+
+def test_a_fit_that_stops_in_mid_epoch_is_saved_there(
+    strategy: tf.distribute.Strategy, tmp_path: Path
+) -> None:
+    model = made(strategy)
+    checkpoint = Checkpoint(tmp_path, every=100)
+    fit(model, checkpoint, StopAfter(4))
+    assert CheckpointDirectory(tmp_path).steps() == [4]
+    resumed = Checkpoint(tmp_path, every=100)
+    fit(model, resumed)
+    assert vars(resumed.resumed_from) == {"epoch": 1, "step": 1, "batches": 4}
+    assert vars(resumed.position) == {"epoch": 2, "step": 0, "batches": 6}
+
+
+def test_a_position_in_other_input_or_another_model_is_refused(
+    strategy: tf.distribute.Strategy, tmp_path: Path
+) -> None:
+    model = made(strategy)
+    fit(model, Checkpoint(tmp_path, every=2), StopAfter(4))
+    with pytest.raises(ValueError, match=r"must be the input that was checkpointed .*3 steps"):
+        fit(model, Checkpoint(tmp_path, every=2), batch_size=2)
+    with pytest.raises(ValueError, match=r"`model` must be the one .*kernel"):
+        fit(made(strategy, units=2), Checkpoint(tmp_path, every=2))
+    adam = made(strategy, optimizer="adam")
+    with pytest.raises(ValueError, match=r"Not in the checkpoint: \['optimizer/adam"):
+        fit(adam, Checkpoint(tmp_path, every=2))
+
+
+def test_a_damaged_newest_checkpoint_costs_the_steps_since_the_one_before(
+    strategy: tf.distribute.Strategy, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    model = made(strategy)
+    fit(model, Checkpoint(tmp_path, every=2))
+    whole = [v.numpy() for v in model.variables]
+    (tmp_path / "step-000000000006" / "tensors-00000.bin").write_bytes(b"")
+    resumed = Checkpoint(tmp_path, every=2)
+    fit(model, resumed)
+    assert vars(resumed.resumed_from) == {"epoch": 1, "step": 1, "batches": 4}
+    assert "step-000000000006 is damaged" in capfd.readouterr().err
+    for found, wanted in zip(model.variables, whole, strict=True):
+        np.testing.assert_array_equal(found.numpy(), wanted)
+
+
+def test_a_rate_that_another_callback_lowers_is_lowered_once_an_epoch(
+    strategy: tf.distribute.Strategy, tmp_path: Path
+) -> None:
+    """0.1 times 0.5 at the beginning of each of 2 epochs is 0.025, interrupted or not."""
+    halve = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.5)
+    model = made(strategy)
+    with pytest.raises(RuntimeError, match="killed"):
+        fit(model, Checkpoint(tmp_path, every=2), halve, StopAfter(5, RuntimeError("killed")))
+    resumed = made(strategy)
+    fit(resumed, Checkpoint(tmp_path, every=2), halve)
+    assert float(resumed.optimizer.learning_rate.numpy()) == pytest.approx(0.025)
+
+
+def test_accumulated_gradients_and_the_loss_scale_are_part_of_the_state(
+    strategy: tf.distribute.Strategy,
+) -> None:
+    with strategy.scope():
+        inner = keras.optimizers.SGD(0.1, momentum=0.9, gradient_accumulation_steps=2)
+        model = made(strategy, optimizer=keras.optimizers.LossScaleOptimizer(inner))
+        model.optimizer.build(model.trainable_variables)
+    keys = " ".join(training_variables(model))
+    for part in ("dynamic_scale", "step_counter", "gradient_accumulator", "momentum", "iteration"):
+        assert part in keys
+
+
+def test_training_goes_on_without_changing_a_snapshot(strategy: tf.distribute.Strategy) -> None:
+    model = made(strategy)
+    kernel = model.layers[0].kernel
+    wanted = np.array(kernel.numpy())
+    taken = snapshot(model, with_metrics=False)
+    fit(model, StopAfter(0))
+    assert not np.array_equal(kernel.numpy(), wanted)
+    found = next(values.array for key, values in taken.items() if key.endswith("/kernel"))
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_write_that_fails_ends_training_and_says_so(
+    strategy: tf.distribute.Strategy, tmp_path: Path
+) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("no folder")
+    with pytest.raises(OSError, match=r"could not be written to .*run: .*Earlier ones are whole"):
+        fit(made(strategy), Checkpoint(blocked / "run", every=1))
+
+
+def test_a_second_write_waits_for_the_first() -> None:
+    writer, other, gate = BackgroundWriter("a"), BackgroundWriter("b"), threading.Event()
+    done: list[str] = []
+
+    def write() -> None:
+        gate.wait(60)
+        done.append("first")
+
+    writer.begin(write)
+    other.wait()  # goes elsewhere
+    assert done == []
+    threading.Timer(0.1, gate.set).start()
+    BackgroundWriter("a").wait()
+    assert done == ["first"]
+
+
+def test_an_error_of_a_write_is_raised_once() -> None:
+    writer = BackgroundWriter("a")
+
+    def fails() -> None:
+        raise OSError("full")
+
+    writer.begin(fails)
+    with pytest.raises(OSError, match="full"):
+        writer.wait()
+    writer.wait()
+    writer.check()

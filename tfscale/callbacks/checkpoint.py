@@ -1,0 +1,249 @@
+"""Training that can be interrupted at any moment and goes on as if it had not been."""
+
+from __future__ import annotations
+
+import functools
+import numbers
+import os
+from typing import Any
+
+import keras
+
+from strategies.announcement import announce
+from strategies.chief import is_chief
+from strategies.keras_support.ownership import is_owned
+from strategies.keras_support.resumption import FitInput, end_resumption
+from tfscale.callbacks.arguments import require
+from tfscale.callbacks.local_updates import LocalUpdates
+from tfscale.checkpoints import CheckpointDirectory, Content, Position
+from tfscale.checkpoints.agreement import newest_for_all, num_workers
+from tfscale.checkpoints.callback_state import callback_states, restore_callbacks
+from tfscale.checkpoints.state import restore, snapshot
+from tfscale.checkpoints.writing import BackgroundWriter
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Saves the whole state of a training, and resumes from the newest whole checkpoint.
+
+    The state: the model's variables with the seeds of its random layers, the optimizer's, the
+    metrics', that of callbacks which have `state()` and `restore(state)` and of Keras's
+    EarlyStopping, ReduceLROnPlateau and ModelCheckpoint, and the position, in global batches
+    consumed. When `fit` begins and the folder holds checkpoints, training goes on from there: `fit`
+    keeps its `epochs` and does the rest. With `tf.config.experimental.enable_op_determinism()` and
+    the same replicas, the rest is the same to the bit; on other replicas and workers, to rounding.
+
+    A pipeline of `tfscale.data` seeks its position. Arrays and data sets are read again and passed
+    over without training; they need a known length and, for `every` in steps, seeds. Other input is
+    refused.
+
+    A damaged checkpoint is named, and the one before is used. Of several workers the chief writes,
+    and all read: they need a common folder. See docs/checkpoints.md for the format.
+
+    Attributes:
+        position: The `Position` of the training now.
+        resumed_from: The `Position` this `fit` began at, or None if it began anew.
+
+    Args:
+        directory: The run's folder, local or of a file system that TensorFlow knows (`gs://`).
+        every: "epoch" for the end of every epoch, or a positive number of global batches, looked at
+            after each execution. The end of training is always saved, and with a number also a
+            `fit` that is stopped in mid-epoch.
+        keep: Checkpoints to keep; older ones go once a new one is whole. Positive, or None for all.
+        asynchronous: Whether to write beside training. The state is copied first, so it is in
+            memory twice; a second write waits for the first. An error is raised after the next
+            step.
+
+    Raises:
+        ValueError: If an argument is out of range; when training begins, if the model is not under
+            one of our strategies or not built, the input cannot be resumed, or the checkpoint is
+            that of another model or, in mid-epoch, of other input.
+        OSError: If a checkpoint cannot be written. Those from before are whole.
+
+    Example:
+        >>> strategy = strategies.one_device_strategy()
+        >>> with strategy.scope():
+        ...     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        ...     model.compile("adam", "mse")
+        >>> checkpoint = Checkpoint(folder, keep=2)
+        >>> history = model.fit(rows, targets, epochs=3, callbacks=[checkpoint], verbose=0)
+        >>> checkpoint.position.epoch
+        3
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        every: int | str = "epoch",
+        keep: int | None = 3,
+        asynchronous: bool = True,
+    ) -> None:
+        super().__init__()
+        is_every = every == "epoch" or _is_positive(every)
+        require("every", every, is_every, "'epoch' or a positive number of global batches")
+        require("keep", keep, keep is None or _is_positive(keep), "a positive number, or None")
+        self.every = every if isinstance(every, str) else int(every)
+        self.keep = keep
+        self.asynchronous = asynchronous
+        self.position = Position(0, 0, 0)
+        self.resumed_from: Position | None = None
+        self._directory = CheckpointDirectory(directory)
+        self._writer = BackgroundWriter(self._directory.path)
+        self._saved = 0
+        self._callbacks: list[Any] = []
+        self._input: FitInput | None = None
+        self._order = ""
+        self._content: Content | None = None
+
+    def see_callbacks(self, callbacks: list[Any]) -> None:
+        """Restores the model before any callback looks at it; from here on comes after all."""
+        self._refuse_impossible(callbacks)
+        callbacks.remove(self)
+        callbacks.append(self)
+        self._callbacks = callbacks
+        self._input = FitInput(self.model)
+        self._input.refuse_unseekable()
+        self._order = "" if self.every == "epoch" else self._input.order()
+        self._writer.wait()
+        self._content = content = newest_for_all(self._directory, self.model.distribute_strategy)
+        self.position = content.position if content else Position(0, 0, 0)
+        self.resumed_from = content.position if content else None
+        self._saved = self.position.batches
+        if content is not None:
+            if content.position.step:
+                self._refuse_other_input(content)
+            restore(self.model, content.tensors)
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Restores the callbacks, which have begun, and moves the input on."""
+        self._refuse_impossible(self._callbacks)  # Keras that was never repaired shows no callbacks
+        if self._content is None:
+            return
+        assert self._input is not None
+        said = restore_callbacks(
+            self._callbacks, self._content.callbacks, dict(self._content.tensors)
+        )
+        epoch, step, batches = vars(self.position).values()
+        self._input.begin_at(epoch, step, batches)
+        if is_chief(self.model.distribute_strategy):
+            announce(f"resuming from {self._directory.path}: epoch {epoch}, step {step}.")
+            for line in said:
+                announce(f"WARNING: {line}.")
+            if epoch >= self.params["epochs"]:
+                announce(f"`epochs` is {self.params['epochs']}: nothing is left to train.")
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Takes note of the epoch."""
+        end_resumption(self.model)
+        at = self.position
+        self.position = Position(epoch, at.step, at.batches)
+        if self._content is None:
+            return
+        if epoch != at.epoch:
+            raise ValueError(
+                f"`initial_epoch` must be 0 for a run that resumes. Received: initial_epoch="
+                f"{epoch}, where the checkpoint is at epoch {at.epoch}. Leave it out."
+            )
+        if not at.step:
+            self._content = None  # what callbacks have set for the new epoch stays
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Restores once more in mid-epoch: the metrics' state, which the epoch's begin resets.
+
+        And what other callbacks have set for an epoch that had begun already, such as a rate.
+        """
+        if self._content is not None:
+            restore(self.model, self._content.tensors)
+            self._content = None
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Counts what was consumed, and saves if it is time."""
+        self._writer.check()
+        at, step = self.position, batch + 1
+        self.position = Position(at.epoch, step, at.batches + step - at.step)
+        if self.every == "epoch" or self._is_whole_epoch():
+            return
+        if self._is_due() or self.model.stop_training:
+            self._save(with_metrics=True)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Saves if it is time, after all other callbacks have had their say."""
+        stops = bool(self.model.stop_training)
+        if stops and not self._is_whole_epoch():
+            return
+        self.position = Position(epoch + 1, 0, self.position.batches)
+        if self._is_due() or stops or epoch + 1 >= self.params["epochs"]:
+            self._save(with_metrics=False)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Waits for what is being written."""
+        end_resumption(self.model)
+        self._content = None
+        self._writer.wait()
+
+    def _is_whole_epoch(self) -> bool:
+        assert self._input is not None
+        return bool(self.position.step == self._input.steps_per_epoch)
+
+    def _is_due(self) -> bool:
+        if not isinstance(self.every, int):
+            return True
+        return self.position.batches // self.every > self._saved // self.every
+
+    def _save(self, *, with_metrics: bool) -> None:
+        assert self._input is not None
+        self._writer.wait()  # before the snapshot: no more than one is in memory
+        strategy = self.model.distribute_strategy
+        tensors = snapshot(self.model, with_metrics=with_metrics)
+        self._saved = self.position.batches
+        if not is_chief(strategy):
+            return
+        states, arrays = callback_states(self._callbacks)
+        topology = {
+            "num_replicas": strategy.num_replicas_in_sync,
+            "num_workers": num_workers(strategy),
+            "steps_per_epoch": self._input.steps_per_epoch,
+            "order": self._order,
+            "keras": keras.version(),
+        }
+        content = Content(self.position, topology, {**tensors, **arrays}, states)
+        write = functools.partial(self._directory.save, content, self.keep)
+        if self.asynchronous:
+            self._writer.begin(write)
+        else:
+            write()
+
+    def _refuse_impossible(self, callbacks: list[Any]) -> None:
+        if not is_owned(self.model.distribute_strategy):
+            raise ValueError(
+                "`model` must be made under one of our strategies to be checkpointed. Received: a "
+                f"model under {self.model.distribute_strategy!r}. Build and compile it under "
+                "`with strategies.one_device_strategy().scope():`."
+            )
+        if not self.model.optimizer.built:
+            raise ValueError(
+                "`model` must be built before training to be checkpointed. Received: model "
+                f"{self.model.name!r}, whose layers Keras cannot build by themselves. Call it once "
+                "on a batch, and model.optimizer.build(model.trainable_variables)."
+            )
+        if self.every != "epoch" and any(isinstance(c, LocalUpdates) for c in callbacks):
+            raise ValueError(
+                "`every` must be 'epoch' beside LocalUpdates, whose replicas differ within a "
+                f"round. Received: every={self.every!r}. Checkpoint at the ends of epochs."
+            )
+
+    def _refuse_other_input(self, content: Content) -> None:
+        assert self._input is not None
+        trained = (content.topology["steps_per_epoch"], content.topology["order"])
+        now = (self._input.steps_per_epoch, self._input.order())
+        if trained != now:
+            raise ValueError(
+                f"`x` must be the input that was checkpointed in mid-epoch: {trained[1]}, "
+                f"{trained[0]} steps an epoch. Received: {now[1]}, {now[0]} steps an epoch. Pass "
+                "that, or name another folder."
+            )
+
+
+def _is_positive(value: Any) -> bool:
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return is_integer and value > 0

@@ -1,0 +1,43 @@
+"""The checkpoint that all workers resume from: the chief chooses, and all read the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from strategies.chief import is_chief
+from strategies.keras_support.ownership import is_multi_worker
+from strategies.worker_exchange import exchange
+from tfscale.checkpoints.directory import CheckpointDirectory, Content
+from tfscale.checkpoints.manifest import BrokenCheckpoint
+
+
+def newest_for_all(directory: CheckpointDirectory, strategy: Any) -> Content | None:
+    """Returns the newest whole checkpoint, or None where there is none; all workers call it.
+
+    Args:
+        directory: A folder that all workers read.
+        strategy: One of ours.
+
+    Raises:
+        ValueError: If all checkpoints are damaged, or this worker does not see the chief's.
+    """
+    content = directory.newest() if is_chief(strategy) else None
+    if not is_multi_worker(strategy):
+        return content
+    own = "" if content is None else str(content.position.batches)
+    chosen = exchange(strategy, "checkpoint to resume from", own)[0]  # the chief is the first
+    if is_chief(strategy) or not chosen:
+        return content
+    try:
+        return directory.read(int(chosen))
+    except BrokenCheckpoint as error:
+        raise ValueError(
+            "`directory` must be one folder that all workers read. Received: directory="
+            f"{directory.path!r}, where this worker does not find the chief's checkpoint after "
+            f"{chosen} batches ({error}). Name a folder on a common file system."
+        ) from error
+
+
+def num_workers(strategy: Any) -> int:
+    """Returns the processes that train together under one of our strategies."""
+    return int(strategy.num_replicas_in_sync) // len(strategy.extended.worker_devices)

@@ -1,0 +1,135 @@
+"""What the state of a training is: the variables that a step reads and writes.
+
+The model's variables (weights, moving statistics, seeds of random layers), the optimizer's (counts,
+slots, averages, accumulated gradients, the loss scale) and the metrics'. Each has a key: the part
+it belongs to and its Keras path.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from strategies.chief import is_chief
+from strategies.keras_support.replica_values import (
+    assign_replica_values,
+    assign_value,
+    is_per_replica,
+    replica_values,
+    shared_value,
+)
+from tfscale.checkpoints.tensors import Values
+
+METRICS = "metrics/"
+_PARTS = ("model/", "optimizer/", METRICS)
+_NUMBERED = re.compile(r"(?<=[a-z])_\d+(?=/|$|_)")
+
+
+def training_variables(model: Any) -> dict[str, Any]:
+    """Returns every variable of a training by its key, in an order that the program decides.
+
+    Args:
+        model: A built and compiled Keras model.
+    """
+    variables_of_parts = (model.variables, model.optimizer.variables, model.metrics_variables)
+    found: dict[str, Any] = {}
+    times: Counter[str] = Counter()
+    seen: set[int] = set()
+    for part, variables in zip(_PARTS, variables_of_parts, strict=True):
+        for variable in variables:
+            if id(variable) in seen:
+                continue
+            seen.add(id(variable))
+            key = part + variable.path
+            times[key] += 1
+            found[key if times[key] == 1 else f"{key}#{times[key]}"] = variable
+    return found
+
+
+def snapshot(model: Any, *, with_metrics: bool) -> dict[str, Values]:
+    """Copies the state into this process's memory; all workers call it together.
+
+    Args:
+        model: A built and compiled model under one of our strategies.
+        with_metrics: Whether the metrics' state counts: in mid-epoch it does.
+
+    Returns:
+        The values by their keys on the chief, who writes them; nothing on other workers.
+    """
+    strategy = model.distribute_strategy
+    variables = {
+        key: variable
+        for key, variable in training_variables(model).items()
+        if with_metrics or not key.startswith(METRICS)
+    }
+    own = [key for key, variable in variables.items() if is_per_replica(variable)]
+    found = replica_values(strategy, [variables[key] for key in own])
+    if not is_chief(strategy):
+        return {}
+    of_replicas = dict(zip(own, found, strict=True))
+    return {
+        key: Values(of_replicas[key], is_per_replica=True)
+        if key in of_replicas
+        else Values(shared_value(strategy, variable))
+        for key, variable in variables.items()
+    }
+
+
+def restore(model: Any, tensors: Mapping[str, Values]) -> None:
+    """Puts a state back, on any number of replicas and workers; every worker calls it.
+
+    Metrics that the state does not hold stay as they are.
+
+    Args:
+        model: A built and compiled model under one of our strategies.
+        tensors: What `snapshot` returned, here or elsewhere; other keys are passed over.
+
+    Raises:
+        ValueError: If the state is not that of such a model.
+    """
+    strategy = model.distribute_strategy
+    variables = training_variables(model)
+    tensors = {k: v for k, v in tensors.items() if k.startswith(_PARTS)}
+    if not any(key.startswith(METRICS) for key in tensors):
+        variables = {k: v for k, v in variables.items() if not k.startswith(METRICS)}
+    for stored, (key, variable) in zip(
+        _in_order_of(variables, tensors), variables.items(), strict=True
+    ):
+        values = tensors[stored]
+        array = values.array
+        shape = array.shape[1:] if values.is_per_replica else array.shape
+        if (shape, array.dtype.name) != (tuple(variable.shape), variable.dtype):
+            raise ValueError(
+                f"`model` must be the one that was checkpointed. Received: {key!r} of "
+                f"{variable.dtype} {tuple(variable.shape)}, in the checkpoint {array.dtype.name} "
+                f"{shape}. Build the model as it was, or name another folder."
+            )
+        if values.is_per_replica:
+            assign_replica_values(strategy, variable, array)
+        else:
+            assign_value(strategy, variable, array)
+
+
+def _in_order_of(variables: Mapping[str, Any], tensors: Mapping[str, Any]) -> list[str]:
+    """Returns the stored key of each variable.
+
+    Keras numbers layers through a process, so a model built second is `dense_1` where it was
+    `dense`. Where keys differ in such numbers alone, they are taken in their order.
+    """
+    if variables.keys() == tensors.keys():
+        return list(variables)
+    if _without_numbers(variables) == _without_numbers(tensors):
+        return list(tensors)
+    own, others = set(_without_numbers(variables)), set(_without_numbers(tensors))
+    missing, left = sorted(own - others)[:3], sorted(others - own)[:3]
+    raise ValueError(
+        f"`model` must be the one that was checkpointed. Received: a model of {len(variables)} "
+        f"variables, a checkpoint of {len(tensors)}. Not in the checkpoint: {missing}; not in the "
+        f"model: {left}. Build and compile the model as it was, or name another folder."
+    )
+
+
+def _without_numbers(keys: Iterable[str]) -> list[str]:
+    return [_NUMBERED.sub("", key) for key in keys]

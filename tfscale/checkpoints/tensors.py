@@ -1,0 +1,122 @@
+"""Arrays in and out of a checkpoint's data files, slice by slice, with checksums."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from tfscale.checkpoints.manifest import BrokenCheckpoint, Slice, StoredTensor
+
+_CHUNK_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class Values:
+    """A variable's value in memory.
+
+    Attributes:
+        array: The value. Where `is_per_replica`, one value a replica along the first dimension.
+        is_per_replica: Whether each replica keeps a value of its own; the variable's is their sum.
+    """
+
+    array: np.ndarray[Any, Any]
+    is_per_replica: bool = False
+
+
+def write_tensors(
+    file: BinaryIO, name: str, tensors: Mapping[str, Values]
+) -> dict[str, StoredTensor]:
+    """Writes tensors one after another; returns where they lie.
+
+    Args:
+        file: Opened for writing, at its beginning.
+        name: Its name inside the checkpoint's directory.
+        tensors: The values by their keys.
+    """
+    offset = 0
+    stored = {}
+    for key, values in tensors.items():
+        # Not ascontiguousarray, which makes one dimension of none.
+        array = np.asarray(values.array, order="C")
+        if array.dtype.byteorder == ">":
+            array = array.astype(array.dtype.newbyteorder("<"))
+        boxes = _boxes(array.shape, values.is_per_replica)
+        slices = []
+        for start, shape in boxes:
+            box = array[start[0] : start[0] + 1] if values.is_per_replica else array
+            data: Any = memoryview(box.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+            checksum = 0
+            for first in range(0, len(data), _CHUNK_BYTES):
+                # Copied, for GFile writes bytes only.
+                chunk = bytes(data[first : first + _CHUNK_BYTES])
+                checksum = zlib.crc32(chunk, checksum)
+                file.write(chunk)
+            slices.append(Slice(name, offset, start, shape, checksum))
+            offset += len(data)
+        dtype = array.dtype.name
+        stored[key] = StoredTensor(dtype, array.shape, values.is_per_replica, tuple(slices))
+    return stored
+
+
+def read_tensor(key: str, stored: StoredTensor, open_file: Callable[[str], BinaryIO]) -> Values:
+    """Puts a tensor together from its slices.
+
+    Args:
+        key: The tensor's key, for messages.
+        stored: Where it lies.
+        open_file: Returns a file of the checkpoint by its name, opened for reading.
+
+    Raises:
+        BrokenCheckpoint: If a byte of it is not what was written, or slices leave a gap.
+    """
+    dtype = dtype_named(stored.dtype)
+    array = np.empty(stored.shape, dtype)
+    covered = 0
+    for part in stored.slices:
+        size = math.prod(part.shape) * dtype.itemsize
+        file = open_file(part.file)
+        file.seek(part.offset)
+        data = file.read(size)
+        if len(data) != size:
+            raise BrokenCheckpoint(f"{part.file} is cut short: {key!r} is not all there")
+        if zlib.crc32(data) != part.crc32:
+            raise BrokenCheckpoint(f"{part.file} is damaged: the checksum of {key!r} differs")
+        box = tuple(
+            slice(first, first + length)
+            for first, length in zip(part.start, part.shape, strict=True)
+        )
+        array[box] = np.frombuffer(data, dtype).reshape(part.shape)
+        covered += math.prod(part.shape)
+    if covered != array.size:
+        raise BrokenCheckpoint(f"the slices of {key!r} hold {covered} of {array.size} elements")
+    return Values(array, stored.is_per_replica)
+
+
+def dtype_named(name: str) -> np.dtype[Any]:
+    """Returns a dtype by name, also those that NumPy itself does not know.
+
+    Example:
+        >>> dtype_named("bfloat16").itemsize
+        2
+    """
+    try:
+        return np.dtype(name)
+    except TypeError:
+        import ml_dtypes  # comes with TensorFlow
+
+        found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+        return found
+
+
+def _boxes(
+    shape: tuple[int, ...], is_per_replica: bool
+) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    rest = (0,) * (len(shape) - 1)
+    if is_per_replica:
+        return [((replica, *rest), (1, *shape[1:])) for replica in range(shape[0])]
+    return [((0,) * len(shape), shape)]
