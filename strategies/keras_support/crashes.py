@@ -90,14 +90,14 @@ CRASHES = (
     Repair(
         "C12",
         "jit_compile=True: variables of another device, no collectives: refused",
-        (TRAIN, TEST),
+        (BUILD, TRAIN, TEST),
         (),
         "XLA compiles collectives between the replicas of one process",
     ),
     Repair(
         "C13",
         "a model, optimizer or metric made outside the scope: refused with its name",
-        (TRAIN, TEST),
+        (BUILD, TRAIN, TEST),
         (),
         "Keras says which object was made outside the scope",
     ),

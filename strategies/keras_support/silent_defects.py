@@ -82,7 +82,7 @@ SILENT = (
     Repair(
         "S10",
         "a metric made outside the scope counts each worker's own examples: refused",
-        (TRAIN, TEST),
+        (BUILD, TRAIN, TEST),
         (),
         "Keras checks what scope a metric was made in",
     ),
@@ -124,7 +124,7 @@ SILENT = (
     Repair(
         "S17",
         "keras.distribution trains on one device of the TensorFlow backend: refused",
-        (TRAIN, TEST),
+        (BUILD, TRAIN, TEST),
         (),
         "keras.distribution works on the TensorFlow backend",
     ),
