@@ -83,3 +83,14 @@ def _grow_memory(gpu: tf.config.PhysicalDevice) -> None:
     except RuntimeError:
         # TensorFlow has started: its memory is laid out, and trains as well as it would have.
         return
+
+
+def all_stand_on(kind: str, strategy: tf.distribute.Strategy) -> bool:
+    """Tells whether every replica of this process stands on a device of one kind.
+
+    Args:
+        kind: A TensorFlow device type, "CPU" or "GPU".
+        strategy: The strategy whose replicas they are.
+    """
+    devices = [tf.DeviceSpec.from_string(name) for name in strategy.extended.worker_devices]
+    return all(device.device_type == kind for device in devices)

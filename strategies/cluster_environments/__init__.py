@@ -8,6 +8,8 @@ process's own. Needs no TensorFlow.
 """
 
 from strategies.cluster_environments.detection import (
+    DEFAULT_START_SECONDS,
+    START_SECONDS_VARIABLE,
     cluster_from_environment,
     cluster_from_tf_config,
     own_tpu_environment,
@@ -19,6 +21,8 @@ from strategies.cluster_environments.slurm import cluster_from_slurm
 from strategies.cluster_environments.tpu_vm import TpuEnvironment, tpu_environment
 
 __all__ = [
+    "DEFAULT_START_SECONDS",
+    "START_SECONDS_VARIABLE",
     "TpuEnvironment",
     "cluster_from_environment",
     "cluster_from_kubernetes",

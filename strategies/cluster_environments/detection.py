@@ -13,6 +13,7 @@ from strategies.cluster_environments.scontrol import Scontrol, scontrol_answer
 from strategies.cluster_environments.slurm import cluster_from_slurm
 from strategies.cluster_environments.tpu_vm import TpuEnvironment, tpu_environment
 
+START_SECONDS_VARIABLE = "TFSCALE_START_SECONDS"
 DEFAULT_START_SECONDS = 300.0
 
 
@@ -31,7 +32,7 @@ def start_seconds_from_environment(environ: Mapping[str, str] | None = None) -> 
         >>> start_seconds_from_environment({"TFSCALE_START_SECONDS": "60"})
         60.0
     """
-    text = (os.environ if environ is None else environ).get("TFSCALE_START_SECONDS", "").strip()
+    text = (os.environ if environ is None else environ).get(START_SECONDS_VARIABLE, "").strip()
     try:
         seconds = float(text or DEFAULT_START_SECONDS)
     except ValueError:

@@ -190,15 +190,22 @@ def _shares(strategy: tf.distribute.Strategy, batch: Any) -> Any:
     return distribute_batch(strategy, batch)
 
 
-def _owned(attribute: str, build: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Returns the wrapper of a `make_..._function` that keeps what it made in `attribute`."""
+def _owned(
+    attribute: str,
+    build: Callable[[Any], Any],
+    check_others: Callable[[Any], None] | None = None,
+) -> Callable[[Any], Any]:
+    """Returns the wrapper of a `make_..._function` that keeps what it made in `attribute`.
+
+    Models that are not ours go to Keras's own, after `check_others`.
+    """
 
     def wrap(make_function: Any) -> Any:
         @functools.wraps(make_function)
         def make(self: Any, force: bool = False) -> Any:
             if not is_owned(self.distribute_strategy):
-                if attribute == "train_function":
-                    refuse_parts_of_ours(self)
+                if check_others is not None:
+                    check_others(self)
                 return make_function(self, force=force)
             if getattr(self, attribute) is None or force:
                 setattr(self, attribute, build(self))
@@ -215,7 +222,7 @@ def _train_function(model: Any) -> Callable[[Any], Logs]:
     return step_function(model, model.train_step, moving_statistics)
 
 
-_train = _owned("train_function", _train_function)
+_train = _owned("train_function", _train_function, refuse_parts_of_ours)
 _test = _owned("test_function", lambda model: step_function(model, model.test_step, none_written))
 _predict = _owned("predict_function", predict_function)
 

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from strategies.devices import all_stand_on
 from strategies.keras_support.ownership import is_multi_worker, is_owned
 
 
@@ -43,7 +44,7 @@ def refuse_impossible(model: Any) -> None:
                 _refuse_outside("metric", part.name, part.variables, strategy)
     replicas = strategy.num_replicas_in_sync
     # Between GPUs XLA has collectives, and TensorFlow then leaves out its merge calls; not run.
-    if model.jit_compile and replicas > 1 and not _all_on_gpus(strategy):
+    if model.jit_compile and replicas > 1 and not all_stand_on("GPU", strategy):
         raise ValueError(
             "`jit_compile` must not be True on more than one replica except on GPUs: elsewhere XLA "
             "can place neither the replicas' variables nor their collectives. Received: "
@@ -70,11 +71,6 @@ def refuse_parts_of_ours(model: Any) -> None:
                     " and a model made outside. Make it, and call compile, under `with "
                     "strategy.scope():`."
                 )
-
-
-def _all_on_gpus(strategy: tf.distribute.Strategy) -> bool:
-    devices = [tf.DeviceSpec.from_string(name) for name in strategy.extended.worker_devices]
-    return all(device.device_type == "GPU" for device in devices)
 
 
 def _refuse_outside(kind: str, name: str, variables: Any, strategy: tf.distribute.Strategy) -> None:

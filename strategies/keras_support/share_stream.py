@@ -14,6 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from strategies.devices import all_stand_on
 from strategies.keras_support.ownership import is_multi_worker
 from strategies.worker_exchange import worker_index
 
@@ -35,7 +36,7 @@ def distribute_shares(
         is_rereadable: Whether it may be read again before it is used up: a generator may not.
     """
     # Workers that do not count must ask each other "have you more?", as a distributed one does.
-    if _is_on_cpus(strategy) and (is_counted or not is_multi_worker(strategy)):
+    if all_stand_on("CPU", strategy) and (is_counted or not is_multi_worker(strategy)):
         return local(worker_index(strategy))
 
     def endless(context: tf.distribute.InputContext) -> tf.data.Dataset:
@@ -64,8 +65,3 @@ def next_shares(strategy: tf.distribute.Strategy, stream: Any) -> Any:
     return strategy.experimental_distribute_values_from_function(
         lambda context: shares[context.replica_id_in_sync_group % len(shares)]
     )
-
-
-def _is_on_cpus(strategy: tf.distribute.Strategy) -> bool:
-    devices = [tf.DeviceSpec.from_string(name) for name in strategy.extended.worker_devices]
-    return all(device.device_type == "CPU" for device in devices)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 
@@ -21,3 +22,9 @@ def require(name: str, value: Any, is_right: bool, rule: str) -> None:
         raise ValueError(
             f"`{name}` must be {rule}. Received: {name}={value!r}. Leave it out for the default."
         )
+
+
+def is_positive_integer(value: Any) -> bool:
+    """Tells whether `value` is an integer, NumPy's too but no bool, of 1 or more."""
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return is_integer and value > 0

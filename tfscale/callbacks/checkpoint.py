@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import numbers
 import os
 from typing import Any
 
@@ -13,7 +12,7 @@ from strategies.announcement import announce
 from strategies.chief import is_chief
 from strategies.keras_support.ownership import is_owned
 from strategies.keras_support.resumption import FitInput, end_resumption
-from tfscale.callbacks.arguments import require
+from tfscale.callbacks.arguments import is_positive_integer, require
 from tfscale.callbacks.local_updates import LocalUpdates
 from tfscale.checkpoints import CheckpointDirectory, Content, Position
 from tfscale.checkpoints.agreement import newest_for_all, num_workers
@@ -79,9 +78,11 @@ class Checkpoint(keras.callbacks.Callback):
         asynchronous: bool = True,
     ) -> None:
         super().__init__()
-        is_every = every == "epoch" or _is_positive(every)
+        is_every = every == "epoch" or is_positive_integer(every)
         require("every", every, is_every, "'epoch' or a positive number of global batches")
-        require("keep", keep, keep is None or _is_positive(keep), "a positive number, or None")
+        require(
+            "keep", keep, keep is None or is_positive_integer(keep), "a positive number, or None"
+        )
         self.every = every if isinstance(every, str) else int(every)
         self.keep = keep
         self.asynchronous = asynchronous
@@ -242,8 +243,3 @@ class Checkpoint(keras.callbacks.Callback):
                 f"{trained[0]} steps an epoch. Received: {now[1]}, {now[0]} steps an epoch. Pass "
                 "that, or name another folder."
             )
-
-
-def _is_positive(value: Any) -> bool:
-    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    return is_integer and value > 0

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import numbers
 from typing import Any
 
 import keras
 
 from strategies.keras_support.local_updates import LocalTraining, trains_alone
+from tfscale.callbacks.arguments import is_positive_integer
 
 
 class LocalUpdates(keras.callbacks.Callback):
@@ -50,8 +50,7 @@ class LocalUpdates(keras.callbacks.Callback):
 
     def __init__(self, every: int) -> None:
         super().__init__()
-        is_integer = isinstance(every, numbers.Integral) and not isinstance(every, bool)
-        if not is_integer or every < 1:
+        if not is_positive_integer(every):
             raise ValueError(
                 f"`every` must be a positive integer. Received: every={every!r}. Count steps; 1 "
                 "averages after each."

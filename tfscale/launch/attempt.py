@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from strategies.cluster import Cluster
+from strategies.cluster_environments import DEFAULT_START_SECONDS, START_SECONDS_VARIABLE
 from tfscale.launch.events import Events
 from tfscale.launch.hosts import Hosts
 from tfscale.launch.names import await_names
@@ -22,9 +23,6 @@ from tfscale.launch.worker_process import WorkerProcess
 
 # How often the job was started again, for the workers: 0, 1, 2, ...
 RESTART_VARIABLE = "TFSCALE_RESTART"
-# How long a worker waits for the others to come up, in seconds.
-START_SECONDS_VARIABLE = "TFSCALE_START_SECONDS"
-_START_SECONDS = 300.0  # The strategy's own default.
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ def run_attempt(job: Job, restart: int, ports_of_job: contextlib.ExitStack) -> O
             pipe or a process.
     """
     if job.hosts is not None:
-        seconds = _START_SECONDS if job.start_seconds is None else job.start_seconds
+        seconds = DEFAULT_START_SECONDS if job.start_seconds is None else job.start_seconds
         stop_signal = await_names(job.hosts.names, seconds, job.events)
         if stop_signal is not None:
             return Outcome(stop_signal=stop_signal)

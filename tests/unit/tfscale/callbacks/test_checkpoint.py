@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import doctest
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import pytest
 
 import strategies
 import tfscale
+from tests.unit.programs import run_program
 from tfscale.callbacks import Checkpoint, checkpoint
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -26,20 +25,6 @@ DEADLINE_S = 240
 # epoch, one saved every 2 of all, the interrupted one not yet.
 STOPS = {3: (0, 2, 2), 7: (1, 1, 6), 11: (2, 0, 10)}
 CASES = [("pipeline", stop) for stop in STOPS] + [("arrays", 8), ("dataset", 9)]
-
-
-def run(*command: str) -> str:
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
-    result = subprocess.run(
-        [sys.executable, *command],
-        cwd=ROOT,
-        env={**environment, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout + result.stderr
 
 
 class Jobs:
@@ -55,7 +40,7 @@ class Jobs:
         )
 
     def run(self, *launch: str) -> str:
-        printed = run(*launch, str(PROGRAM), json.dumps(self.waiting))
+        printed = run_program(*launch, str(PROGRAM), json.dumps(self.waiting), timeout=DEADLINE_S)
         self.waiting = []
         return printed
 

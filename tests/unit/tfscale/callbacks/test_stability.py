@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 
+from tests.unit.programs import run_program
 from tfscale.callbacks import Stability
 from tfscale.callbacks.stability_state import adjustable_rates
 
@@ -32,27 +31,15 @@ EVENTS = {
 }
 
 
-def run(*command: str) -> str:
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
-    result = subprocess.run(
-        [sys.executable, *command],
-        cwd=ROOT,
-        env={**environment, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout + result.stderr
-
-
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What came of each case, by kind of strategy; and what the two workers printed."""
     folder = tmp_path_factory.mktemp("stability")
-    run(str(PROGRAM), "mirrored", str(folder / "alone"))
+    run_program(str(PROGRAM), "mirrored", str(folder / "alone"), timeout=DEADLINE_S)
     launch = ["-m", "tfscale", "launch", "--num_workers=2", "--", sys.executable]
-    printed = run(*launch, str(PROGRAM), "workers", str(folder / "worker"))
+    printed = run_program(
+        *launch, str(PROGRAM), "workers", str(folder / "worker"), timeout=DEADLINE_S
+    )
     found: dict[str, Any] = json.loads((folder / "alone").read_text())
     for index in range(2):
         found[f"worker {index}"] = json.loads((folder / f"worker.{index}").read_text())

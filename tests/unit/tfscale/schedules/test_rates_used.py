@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from tests.unit.programs import run_program
 
 ROOT = Path(__file__).resolve().parents[4]
 PROGRAM = Path(__file__).with_name("rates_used.py")
@@ -51,26 +51,13 @@ CLOSED_FORMS: dict[str, Callable[[int], float]] = {
 }
 
 
-def run(*command: str) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
-    result = subprocess.run(
-        [sys.executable, *command],
-        cwd=ROOT,
-        env={**environment, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-
-
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What was seen on 2 mirrored replicas, without a strategy, and by each of 2 workers."""
     folder = tmp_path_factory.mktemp("rates")
-    run(str(PROGRAM), "mirrored", str(folder / "alone"))
+    run_program(str(PROGRAM), "mirrored", str(folder / "alone"), timeout=DEADLINE_S)
     launch = ["-m", "tfscale", "launch", "--num_workers=2", "--", sys.executable]
-    run(*launch, str(PROGRAM), "workers", str(folder / "worker"))
+    run_program(*launch, str(PROGRAM), "workers", str(folder / "worker"), timeout=DEADLINE_S)
     found: dict[str, Any] = json.loads((folder / "alone").read_text())
     for index in range(2):
         found[f"worker {index}"] = json.loads((folder / f"worker.{index}").read_text())["workers"]
