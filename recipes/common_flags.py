@@ -17,7 +17,7 @@ from absl import flags
 
 import strategies
 import tfscale
-from recipes import flag_sections
+from recipes import checkpoint_flag, flag_sections
 from recipes.flag_sections import section
 from recipes.microbatches import PerUpdate
 from strategies.automatic import STRATEGIES
@@ -62,6 +62,7 @@ def define(*, without: Sequence[str] = ()) -> None:
             "Folder that the trained model and the summary of the run are written to, over what "
             "an earlier run left there. Default: runs/ and the name of the data set.",
         )
+        checkpoint_flag.define()
     flag_sections.leave_out(without)
 
 

@@ -15,7 +15,8 @@ looked at once, at the end.
 
 A run leaves in --model_dir: model.keras (for predicting, loads in plain Keras),
 report.html (open it in a browser), run.json and summary.json (for programs) and
-metrics.csv (a line an epoch).
+metrics.csv (a line an epoch). With --checkpoint_every=epoch an interrupted run, started
+again, goes on where it was.
 """
 
 from __future__ import annotations
@@ -29,16 +30,20 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
-import tensorflow as tf
 from absl import flags
 
 import strategies
 import tfscale
-from recipes import common_flags, entry_point, flag_sections, results
+from recipes import checkpoint_flag, common_flags, entry_point, flag_sections, results
 from recipes.images import run_report
 from recipes.images import sets as image_sets
-from recipes.images.augmentation import augmentation
-from recipes.images.model import compiled_model, predictor, smooth_labels, to_float
+from recipes.images.model import predictor
+from recipes.images.parts import (
+    flagged_model,
+    microbatches,
+    model_and_data,  # noqa: F401  (what `tfscale preflight` looks at)
+    pipelines,
+)
 from recipes.images.predictions import predict_split
 from recipes.images.training_log import TrainingLog, tensorboard_log
 from recipes.microbatches import Microbatches
@@ -108,32 +113,6 @@ def define_flags() -> None:
     entry_point.define(__doc__)
 
 
-def pipelines(
-    image_set: image_sets.ImageSet, strategy: tf.distribute.Strategy
-) -> tuple[Pipeline, Pipeline]:
-    """Builds the inputs for training and for the test that the flags describe."""
-    smoothing, classes = FLAGS.label_smoothing, image_set.num_classes
-    train = tfscale.data.input_pipeline(
-        image_set.read("train"),
-        strategy,
-        global_batch_size=FLAGS.global_batch_size,
-        seed=FLAGS.seed,
-        preprocess=smooth_labels(classes, smoothing) if smoothing else to_float,
-        augment=augmentation(image_set.image_shape, strength=FLAGS.augmentation, flips=FLAGS.flips),
-    )
-    replicas = strategy.num_replicas_in_sync
-    whole_batches = image_set.num_examples("test") // replicas * replicas
-    test = tfscale.data.input_pipeline(
-        image_set.read("test"),
-        strategy,
-        # The result does not depend on it, and a test split may be smaller than a training batch.
-        global_batch_size=min(FLAGS.global_batch_size, whole_batches),
-        shuffle=False,
-        preprocess=smooth_labels(classes, 0.0) if smoothing else to_float,
-    )
-    return train, test
-
-
 def fit(
     model: keras.Model, train: Pipeline | Microbatches, num_steps: int, callbacks: list[Any]
 ) -> None:
@@ -178,21 +157,17 @@ def main(_: Sequence[str]) -> None:
     train, test = pipelines(image_set, strategy)
     num_steps = common_flags.train_steps(train.steps_per_epoch)
     log = TrainingLog(common_flags.schedule(num_steps))
-    parts = FLAGS.microbatches
-    batches = train if parts == 1 else Microbatches(train, parts)
+    checkpoint = checkpoint_flag.callback(
+        model_dir, steps_per_epoch=train.steps_per_epoch, num_steps=num_steps
+    )
+    callbacks += [log] if checkpoint is None else [log, checkpoint]
+    batches = microbatches(train)
     # Not before: a task that waits for another one to prepare the set draws random numbers.
     keras.utils.set_random_seed(FLAGS.seed)
     with strategy.scope():
-        model = compiled_model(
-            image_set,
-            common_flags.optimizer(
-                num_steps, weight_decay=FLAGS.weight_decay, momentum=FLAGS.momentum
-            ),
-            dropout=FLAGS.dropout,
-            has_soft_labels=FLAGS.label_smoothing > 0,
-        )
+        model = flagged_model(image_set, num_steps)
     training_started = time.monotonic()
-    fit(model, batches, num_steps * parts, [log, *callbacks])
+    fit(model, batches, num_steps * FLAGS.microbatches, callbacks)
     training_seconds = time.monotonic() - training_started
     loss, accuracy = model.evaluate(test, verbose=0)
     classes = image_set.num_classes if image_set.num_classes <= run_report.MOST_CLASSES else None
@@ -233,6 +208,8 @@ def main(_: Sequence[str]) -> None:
         "history": log.history,
     }
     results.write(model_dir, predictor(model), summary, record, {"metrics.csv": log.csv()})
+    if checkpoint is not None:
+        checkpoint.directory.clear()  # a run that is finished is not resumed
     print(f"test accuracy: {accuracy:.4f}")
     print(f"training time: {training_seconds:.1f} s")
     print(f"model directory: {model_dir}")

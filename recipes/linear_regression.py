@@ -40,6 +40,11 @@ import tfscale
 from recipes import common_flags, entry_point, flag_sections, results
 from recipes.regression import convergence, methods
 from recipes.regression.least_squares import LeastSquares, least_squares
+from recipes.regression.parts import (
+    batches_of,
+    flagged_problem,
+    model_and_data,  # noqa: F401  (what `tfscale preflight` looks at)
+)
 from recipes.regression.problem import LinearProblem
 from recipes.run_record import run_record
 from strategies.keras_support.ownership import is_multi_worker
@@ -58,6 +63,7 @@ _NOT_TAKEN = (
     "warmup_steps",
     "gradient_clip_norm",
     "microbatches",
+    "checkpoint_every",
 )
 
 
@@ -148,19 +154,11 @@ def main(_: Sequence[str]) -> None:
     """Solves the problem, trains in all ways, and writes the results."""
     started = time.monotonic()
     _refuse_wrong_flags()
-    problem = LinearProblem(
-        FLAGS.num_rows, FLAGS.num_features, FLAGS.condition, FLAGS.noise, FLAGS.seed
-    )
+    problem = flagged_problem()
     strategy = common_flags.strategy()
     is_chief = strategies.is_chief(strategy)
     epsilon = _epsilon(tfscale.set_precision(FLAGS.precision, strategy))
-    batches = tfscale.data.input_pipeline(
-        tf.data.Dataset.range(problem.num_rows),
-        strategy,
-        global_batch_size=FLAGS.global_batch_size,
-        seed=FLAGS.seed,
-        preprocess=problem.rows,
-    )
+    batches = batches_of(problem, strategy)
     model_dir = FLAGS.model_dir or "runs/linear_regression"
     if is_chief:
         results.make_writable(model_dir)

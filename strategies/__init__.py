@@ -18,6 +18,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from strategies.cluster import Cluster
+from strategies.tpu_wheels import require_importable_wheels
 
 if TYPE_CHECKING:
     from strategies.automatic import auto_strategy, strategy_by_name
@@ -55,6 +56,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    require_importable_wheels()  # what follows imports TensorFlow
     return getattr(importlib.import_module(_LAZY[name]), name)
 
 

@@ -14,14 +14,15 @@ from strategies.mirrored import mirrored_strategy
 from strategies.multi_worker_mirrored import multi_worker_mirrored_strategy
 from strategies.one_device import one_device_strategy
 from strategies.parameter_server import parameter_server_strategy
-from strategies.tpu import has_local_tpu, tpu_strategy
+from strategies.tpu import automatic_tpu, tpu_strategy
 
 
 def auto_strategy() -> tf.distribute.Strategy:
     """Builds the strategy that uses what this process was given, and prints what it chose.
 
-    In this order: the TPU of a Cloud TPU VM; the cluster of the environment (TF_CONFIG, Slurm, MPI,
-    Kubernetes) if it has more than one worker; all GPUs; the CPU.
+    In this order: the TPU of a Cloud TPU VM, or the slice it belongs to (TPU_NAME); the cluster of
+    the environment (TF_CONFIG, Slurm, MPI, Kubernetes) if it has more than one worker; all GPUs;
+    the CPU.
 
     Returns:
         A `tf.distribute.Strategy`.
@@ -33,8 +34,9 @@ def auto_strategy() -> tf.distribute.Strategy:
         >>> auto_strategy().num_replicas_in_sync >= 1
         True
     """
-    if has_local_tpu():
-        return tpu_strategy()
+    tpu = automatic_tpu()
+    if tpu is not None:
+        return tpu_strategy(tpu)
     cluster = cluster_from_environment()
     if cluster is not None and cluster.num_parameter_servers:
         return parameter_server_strategy(cluster)

@@ -29,7 +29,8 @@ _LARGEST_PORT = 65535
 class Cluster:
     """The jobs of one training run and this process's place among them.
 
-    Chief and workers train: one `fit` runs on each of them. Parameter servers hold variables. An
+    Chief and workers train: one `fit` runs on each of them. Parameter servers hold variables; where
+    there are any, the chief alone runs `fit`, and workers serve it. An
     evaluator reads checkpoints and takes part in no step, so TensorFlow lets its task stand outside
     `jobs`, and so does this class: such a task has a type and an index but no address.
     TensorFlow 2.21 itself takes one evaluator only; several are described here without complaint.

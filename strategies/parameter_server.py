@@ -1,34 +1,109 @@
-"""Asynchronous training with parameter servers: described here, refused until `fit` is right."""
+"""Asynchronous training: workers train one model, whose variables parameter servers hold."""
 
 from __future__ import annotations
 
-from typing import NoReturn
+import os
 
+import tensorflow as tf
+
+from strategies.announcement import announce
+from strategies.bring_up import bring_up_deadline
 from strategies.cluster import Cluster
-from strategies.cluster_environments import cluster_from_environment
+from strategies.cluster_environments import (
+    cluster_from_environment,
+    start_seconds_from_environment,
+)
+from strategies.keras_support import support
+from strategies.served_task import serve_until_chief_ends
 
 
-def parameter_server_strategy(cluster: Cluster | None = None) -> NoReturn:
-    """Will build a strategy whose workers train one model asynchronously; refuses for now.
+def parameter_server_strategy(
+    cluster: Cluster | None = None, *, bring_up_seconds: float | None = None
+) -> tf.distribute.ParameterServerStrategy:
+    """Builds a strategy whose workers train one model, each at its own pace.
 
-    Keras 3's `fit` does not run under parameter servers (keras-team/keras#18624), and its counters
-    lose updates there. Until both are repaired, training would be wrong or crash.
+    Choose it where workers differ in speed or come and go, and for tables larger than one machine.
+    A worker takes a step by itself: it reads the variables from the servers, computes the gradient
+    of its own batch and applies it, while others do the same. So gradients are stale by the steps
+    that others applied meanwhile, and two runs are never quite alike. See docs/asynchronous.md.
+
+    Every task runs the same program. The chief goes on from here: it builds the model, calls `fit`
+    and hands steps out. In a worker or a parameter server this call does not return: it serves the
+    chief, and ends the process with status 0 (SystemExit) once the chief is gone. So build the
+    strategy first thing in the program. TensorFlow's servers listen on all interfaces and ask
+    nobody who they are: a cluster belongs in a closed network.
 
     Args:
-        cluster: The cluster with its parameter servers. None finds it in the environment.
+        cluster: The cluster and this task's place in it, with one chief, workers and parameter
+            servers. None finds it in the environment: TF_CONFIG.
+        bring_up_seconds: How long the chief waits for the others before its process ends with a
+            message that names the missing ones, and how long they wait for the chief. Positive.
+            None takes what `tfscale launch --start_seconds` said, or 300.
+
+    Returns:
+        A `tf.distribute.ParameterServerStrategy` under which Keras trains asynchronously.
 
     Raises:
-        ValueError: If the cluster has no parameter server.
-        NotImplementedError: Otherwise.
+        ValueError: If the cluster lacks a chief, a worker or a parameter server, or an argument is
+            not one of the above.
+        NotImplementedError: If a worker has several GPUs.
+        SystemExit: In a worker or a parameter server: 0 when the chief has ended, 1 if it never
+            came.
+
+    Example:
+        >>> strategy = parameter_server_strategy()  # doctest: +SKIP
+
+    Source: Li et al. 2014, "Scaling Distributed Machine Learning with the Parameter Server", OSDI.
     """
-    cluster = cluster or cluster_from_environment()
-    if cluster is None or cluster.num_parameter_servers == 0:
+    if bring_up_seconds is None:
+        bring_up_seconds = start_seconds_from_environment()
+    if not bring_up_seconds > 0:  # also a NaN
         raise ValueError(
-            "`cluster` must hold at least one task of the job 'ps'. Received: "
-            f"cluster={cluster!r}. Describe it in TF_CONFIG, or train in step with "
-            "`multi_worker_mirrored_strategy`."
+            "`bring_up_seconds` must be positive. Received: "
+            f"bring_up_seconds={bring_up_seconds!r}. The default is 300."
         )
-    raise NotImplementedError(
-        "`parameter_server_strategy` is not right under Keras `fit` yet: stock Keras refuses it and"
-        " loses updates of its counters. Use `multi_worker_mirrored_strategy` for now."
+    cluster = cluster or cluster_from_environment()
+    _refuse_incomplete(cluster)
+    assert cluster is not None
+    # Otherwise a call to a task that has gone blocks instead of failing, and nobody recovers.
+    os.environ.setdefault("GRPC_FAIL_FAST", "use_caller")
+    if cluster.task_type != "chief":
+        serve_until_chief_ends(cluster, bring_up_seconds)
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({job: list(hosts) for job, hosts in cluster.jobs.items()}),
+        task_type=cluster.task_type,
+        task_id=cluster.task_index,
+        rpc_layer="grpc",
     )
+    announce(
+        f"{len(cluster.jobs['worker'])} worker(s) train asynchronously with "
+        f"{cluster.num_parameter_servers} parameter server(s), from "
+        f"{cluster.source or 'the cluster given'}; this is the chief."
+    )
+    with bring_up_deadline(cluster, bring_up_seconds):
+        strategy = tf.distribute.ParameterServerStrategy(resolver)
+    if strategy.num_replicas_in_sync > 1:
+        raise NotImplementedError(
+            "A worker of `parameter_server_strategy` must have at most one GPU. Received: workers "
+            f"with {strategy.num_replicas_in_sync}. Start one worker for each GPU, with "
+            "CUDA_VISIBLE_DEVICES set to it."
+        )
+    return support(strategy)
+
+
+def _refuse_incomplete(cluster: Cluster | None) -> None:
+    for job, name in (("ps", "parameter server"), ("chief", "chief"), ("worker", "worker")):
+        if cluster is None or job not in cluster.jobs:
+            raise ValueError(
+                f"`cluster` must hold at least one {name}, a task of the job {job!r}. Received: "
+                f"cluster={cluster!r}. Start the program with `tfscale launch --num_workers=2 "
+                "--num_ps=1 -- COMMAND`, describe the cluster in TF_CONFIG, or train in step with "
+                "`multi_worker_mirrored_strategy`."
+            )
+    assert cluster is not None
+    if cluster.task_type not in ("chief", "worker", "ps"):
+        raise ValueError(
+            "`cluster` must place this task at the chief, a worker or a parameter server. Received:"
+            f" task_type={cluster.task_type!r}. An evaluator reads checkpoints, under a strategy of"
+            " its own."
+        )

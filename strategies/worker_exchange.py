@@ -9,15 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import signal
 import sys
+import threading
 import time
 
 import tensorflow as tf
 from tensorflow.python.eager import context
 
+from strategies.progress import phase
+
 DEADLINE_SECONDS = 300.0
 NOTICE_SECONDS = 10.0
 _SLICE_SECONDS = 1.0
+_WRITE_SECONDS = 5.0
+_END_SECONDS = 5
 
 _ROUNDS = itertools.count()
 
@@ -45,10 +51,13 @@ def exchange(strategy: tf.distribute.Strategy, question: str, answer: str = "") 
     if number >= 2:  # whoever is here has read the meeting before the last
         table.delete_config_key_value(_key(number - 2, own))
     end = time.monotonic() + DEADLINE_SECONDS
-    said = {
-        worker: f"{question}\n{answer}" if worker == own else _listen(number, worker, question, end)
-        for worker in _workers(strategy)
-    }
+    with phase("collective"):
+        said = {
+            worker: f"{question}\n{answer}"
+            if worker == own
+            else _listen(number, worker, question, end)
+            for worker in workers_of(strategy)
+        }
     questions = {worker: words.partition("\n")[0] for worker, words in said.items()}
     if set(questions.values()) != {question}:
         places = ", ".join(f"{job} {i} at {asked!r}" for (job, i), asked in questions.items())
@@ -69,7 +78,7 @@ def worker_index(strategy: tf.distribute.Strategy) -> int:
     resolver = strategy.cluster_resolver
     if resolver is None or not resolver.cluster_spec().jobs:
         return 0
-    return _workers(strategy).index((resolver.task_type, resolver.task_id))
+    return workers_of(strategy).index((resolver.task_type, resolver.task_id))
 
 
 def report_failure(strategy: tf.distribute.Strategy, error: BaseException) -> None:
@@ -81,13 +90,17 @@ def report_failure(strategy: tf.distribute.Strategy, error: BaseException) -> No
     """
     own = (strategy.cluster_resolver.task_type, strategy.cluster_resolver.task_id)
     text = f"{own[0]} {own[1]} failed with {type(error).__name__}: {error}"[:1000]
-    with contextlib.suppress(tf.errors.OpError, ValueError):  # the service may be gone already
-        context.context().set_config_key_value(_failure_key(own), text)
+    # The service may be gone. One that does not answer would hold Python's lock for its report.
+    with contextlib.suppress(tf.errors.OpError, ValueError, TimeoutError):
+        insert(_failure_key(own), text)
         context.context().report_error_to_cluster(tf.errors.ABORTED, text)
 
 
 def tell_of_end(strategy: tf.distribute.Strategy) -> None:
     """Lets a worker that waits for this one know that its program is over; called at exit.
+
+    Where the first worker's process is stopped, or cut off, TensorFlow would wait at its own end
+    for the service there, for ever: then the system ends this process, by SIGALRM.
 
     Args:
         strategy: A strategy of several workers.
@@ -97,11 +110,62 @@ def tell_of_end(strategy: tf.distribute.Strategy) -> None:
         f"{own[0]} {own[1]} has ended its program. Every worker must make the same calls of fit, "
         "evaluate and predict."
     )
-    with contextlib.suppress(tf.errors.OpError, ValueError):  # the service may be gone already
-        context.context().set_config_key_value(_failure_key(own), text)
+    try:
+        with contextlib.suppress(tf.errors.OpError, ValueError):  # the service may be gone
+            insert(_failure_key(own), text)
+    except TimeoutError:
+        print(
+            f"tfscale: {own[0]} {own[1]} has ended its program, but the first worker does not "
+            f"answer: the process is ended in {_END_SECONDS} s.",
+            file=sys.stderr,
+            flush=True,
+        )
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # works where no Python runs any more
+        signal.alarm(_END_SECONDS)
 
 
-def _workers(strategy: tf.distribute.Strategy) -> list[Worker]:
+def insert(key: str, words: str, seconds: float = _WRITE_SECONDS) -> bool:
+    """Writes a key that nobody has written; tells whether that was so.
+
+    Args:
+        key: Of the coordination service's table.
+        words: What to write.
+        seconds: How long the table may take.
+
+    Raises:
+        TimeoutError: If it took longer. A service whose process is stopped never answers.
+        tf.errors.OpError: If the service is gone.
+    """
+    outcome: list[BaseException | None] = []
+
+    def write() -> None:
+        try:
+            context.context().set_config_key_value(key, words)
+            outcome.append(None)
+        except (tf.errors.OpError, ValueError) as error:
+            outcome.append(error)
+
+    # TensorFlow's call has no deadline of its own.
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    writer.join(seconds)
+    if not outcome:
+        raise TimeoutError(
+            f"The first worker, whose process keeps the workers' table, did not take {key!r} "
+            f"within {seconds:g} s. Look for what stopped it, or the network between."
+        )
+    if isinstance(outcome[0], tf.errors.AlreadyExistsError):
+        return False
+    if outcome[0] is not None:
+        raise outcome[0]
+    return True
+
+
+def workers_of(strategy: tf.distribute.Strategy) -> list[Worker]:
+    """Returns the workers of a strategy of several, in the order of their answers and shares.
+
+    The first one's process holds the table.
+    """
     jobs = strategy.cluster_resolver.cluster_spec().as_dict()
     return [(job, i) for job in ("chief", "worker") for i in range(len(jobs.get(job, ())))]
 

@@ -40,6 +40,10 @@ __all__ = ["callbacks", "data", "launch", "optimizers", "prepare", "schedules", 
 
 
 def __getattr__(name: str) -> Any:
+    if name in (*_LAZY, *_LAZY_MODULES):
+        from strategies.tpu_wheels import require_importable_wheels
+
+        require_importable_wheels()  # what follows imports TensorFlow
     if name in _LAZY_MODULES:
         return importlib.import_module(_LAZY_MODULES[name])
     if name in _LAZY:

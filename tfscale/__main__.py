@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 COMMANDS = {
     "doctor": "tfscale.inspect.doctor",
     "launch": "tfscale.launch.command",
+    "preflight": "tfscale.inspect.preflight.command",
     "report": "tfscale.inspect.report.command",
     "verify": "tfscale.inspect.verify.command",
     "bench": "tfscale.inspect.bench.command",
@@ -31,6 +32,7 @@ examples:
   tfscale bench --model=mlp                            what a step costs, side by side
   tfscale doctor                                       what this machine offers to training
   tfscale launch --num_workers=2 -- python train.py    two workers of one job on this host
+  tfscale preflight mine:build --target=v5e:2x2        what a TPU would refuse, without one
   tfscale report runs/digits                           one HTML page of a run
   tfscale verify mine:build --num_replicas=2           does your model train as on one device?
   tfscale launch --help                                the flags of a command

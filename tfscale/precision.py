@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from strategies.announcement import announce
 from strategies.chief import is_chief
+from strategies.devices import all_stand_on
 from strategies.keras_support.ownership import is_multi_worker
 from strategies.worker_exchange import exchange
 from tfscale.precision_choice import PrecisionChoice, WorkerAnswer, agreed
@@ -90,7 +91,7 @@ def choose_precision(
 
 
 def _answer(worker: str, precision: str, strategy: tf.distribute.Strategy | None) -> WorkerAnswer:
-    if isinstance(strategy, tf.distribute.TPUStrategy):
+    if strategy is not None and all_stand_on("TPU", strategy):
         return WorkerAnswer(worker, precision, "TPU")
     gpus = _gpus(strategy)
     if gpus:

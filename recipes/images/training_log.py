@@ -66,6 +66,19 @@ class TrainingLog(keras.callbacks.Callback):
         place = (epoch + 1, updates, rate, self._clock() - self._epoch_began)
         self.rows.append({**dict(zip(FIELDS, place, strict=True)), **(logs or {})})
 
+    def state(self) -> dict[str, Any]:
+        """Returns what a checkpoint keeps: the rows so far."""
+        rows = [{name: float(value) for name, value in row.items()} for row in self.rows]
+        return {"rows": rows}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on after the rows that a checkpoint has kept."""
+        whole = ("epoch", "step")
+        self.rows = [
+            {name: int(value) if name in whole else value for name, value in row.items()}
+            for row in state["rows"]
+        ]
+
     @property
     def history(self) -> dict[str, list[float]]:
         """The metrics by name, a value an epoch, as in Keras's `History.history`."""

@@ -25,6 +25,7 @@ import numpy as np
 import tfscale
 from recipes.regression.convergence import Landscape
 from recipes.regression.least_squares import LeastSquares
+from recipes.regression.parts import linear_model
 
 NAMES = ("gradient_descent", "sgd", "adam", "averaged")
 
@@ -197,13 +198,9 @@ def train(
     """
     started = time.monotonic()
     with batches.strategy.scope():
-        model = keras.Sequential(
-            [
-                keras.Input((len(solution.coefficients),)),
-                keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros"),
-            ]
+        model = linear_model(
+            len(solution.coefficients), method.optimizer(), method.steps_per_execution
         )
-        model.compile(method.optimizer(), "mse", steps_per_execution=method.steps_per_execution)
     distances = _Distances(solution)
     callbacks: list[keras.callbacks.Callback] = [distances]
     if method.average_every is not None:

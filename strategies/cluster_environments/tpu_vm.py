@@ -10,6 +10,8 @@ from strategies.cluster_environments.variables import integer_variable
 _WORKER_ID = "TPU_WORKER_ID"
 _HOSTNAMES = "TPU_WORKER_HOSTNAMES"
 _ACCELERATOR_TYPE = "TPU_ACCELERATOR_TYPE"
+# In the order in which TensorFlow's resolver looks.
+_NAMES = ("KUBE_GOOGLE_CLOUD_TPU_ENDPOINTS", "TPU_NAME")
 
 
 @dataclass(frozen=True)
@@ -68,3 +70,16 @@ def tpu_environment(environ: Mapping[str, str]) -> TpuEnvironment | None:
             f"Received: {_WORKER_ID}={worker_id}. {cure}"
         )
     return TpuEnvironment(environ.get(_ACCELERATOR_TYPE, ""), worker_id, hostnames)
+
+
+def named_tpu(environ: Mapping[str, str]) -> str | None:
+    """Returns the name or addresses of the TPU that `environ` gives, or None where it gives none.
+
+    Args:
+        environ: The environment.
+
+    Example:
+        >>> named_tpu({"TPU_NAME": "my-slice"})
+        'my-slice'
+    """
+    return next((environ[name] for name in _NAMES if environ.get(name)), None)

@@ -12,7 +12,8 @@ import tempfile
 from typing import Any
 
 from strategies.chief import is_chief
-from strategies.keras_support.ownership import is_multi_worker, is_owned
+from strategies.keras_support.asynchronous_executions import settle
+from strategies.keras_support.ownership import is_asynchronous, is_multi_worker, is_owned
 from strategies.keras_support.seam import Seam
 
 
@@ -27,6 +28,19 @@ def _chief_only(method: Any) -> Any:
         return None if _is_silent(self) else method(self, *args, **kwargs)
 
     return on_chief
+
+
+def _chief_at_rest(save_model: Any) -> Any:
+    """Lets no worker change a variable while the chief writes the others."""
+    chief_only = _chief_only(save_model)
+
+    @functools.wraps(save_model)
+    def save(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if is_asynchronous(self.model.distribute_strategy):
+            settle(self.model.distribute_strategy)
+        return chief_only(self, *args, **kwargs)
+
+    return save
 
 
 def _whole_epochs_only(on_train_begin: Any) -> Any:
@@ -62,12 +76,12 @@ def _elsewhere(set_model: Any) -> Any:
 CHECKPOINT = Seam(
     "keras.src.callbacks.model_checkpoint:ModelCheckpoint._save_model",
     frozenset({"1db2a5a958d6"}),
-    _chief_only,
+    _chief_at_rest,
 )
 BACKUP_SAVE = Seam(
     "keras.src.callbacks.backup_and_restore:BackupAndRestore._save_model",
     frozenset({"8877dd811391"}),
-    _chief_only,
+    _chief_at_rest,
 )
 BACKUP_END = Seam(
     "keras.src.callbacks.backup_and_restore:BackupAndRestore.on_train_end",

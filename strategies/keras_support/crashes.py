@@ -14,6 +14,7 @@ from strategies.keras_support.chief_seam import (
 )
 from strategies.keras_support.epoch_iterator_seam import EPOCH_ITERATOR
 from strategies.keras_support.function_seam import TEST, TRAIN
+from strategies.keras_support.gradient_seam import APPLY
 from strategies.keras_support.repair import GRADIENTS, KERAS, REDUCES_FIRST, TENSORFLOW, Repair
 
 CRASHES = (
@@ -100,5 +101,12 @@ CRASHES = (
         (BUILD, TRAIN, TEST),
         (),
         "Keras says which object was made outside the scope",
+    ),
+    Repair(
+        "C15",
+        "fit crashes under parameter servers: `pass this dataset to ClusterCoordinator`",
+        (EPOCH_ITERATOR, TRAIN, BUILD, APPLY),
+        (f"{KERAS}18624",),
+        "Keras hands steps to a ClusterCoordinator",
     ),
 )

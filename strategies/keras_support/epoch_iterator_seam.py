@@ -27,11 +27,13 @@ from strategies.agreed_data import (
     refuse_disagreeing_shuffles,
 )
 from strategies.global_batches import GlobalBatches, replica_shares
+from strategies.keras_support.asynchronous_epoch import AsynchronousEpochIterator
 from strategies.keras_support.fit_inputs import note_input
 from strategies.keras_support.global_batches_adapter import GlobalBatchesAdapter, adapted
-from strategies.keras_support.ownership import is_multi_worker, is_owned
+from strategies.keras_support.ownership import is_asynchronous, is_multi_worker, is_owned
 from strategies.keras_support.seam import Seam
 from strategies.keras_support.share_stream import distribute_shares, next_shares
+from strategies.progress import phase
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ class Steps:
             raise StopIteration
         if self._left is not None:
             self._left -= 1
-        return DistributedBatch(next_shares(self.strategy, self.stream))
+        with phase("input"):
+            return DistributedBatch(next_shares(self.strategy, self.stream))
 
 
 class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
@@ -230,6 +233,9 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
 def _dispatch(tf_epoch_iterator: Any) -> Any:
     @functools.wraps(tf_epoch_iterator, updated=())
     def epoch_iterator(distribute_strategy: Any = None, **arguments: Any) -> Any:
+        is_fit = "class_weight" in arguments  # evaluate and predict run on the chief alone
+        if is_owned(distribute_strategy) and is_asynchronous(distribute_strategy) and is_fit:
+            return AsynchronousEpochIterator(distribute_strategy, **arguments)
         if is_owned(distribute_strategy):
             return ReplicaEpochIterator(distribute_strategy, **arguments)
         return tf_epoch_iterator(distribute_strategy=distribute_strategy, **arguments)

@@ -15,6 +15,7 @@ from keras.src.backend.tensorflow import trainer as keras_trainer
 
 from strategies.chief import is_chief
 from strategies.half_outputs import warn_of_half_outputs
+from strategies.keras_support.asynchronous_function import asynchronous_or
 from strategies.keras_support.batch_norm_seam import moving_statistics
 from strategies.keras_support.empty_share import cut_off
 from strategies.keras_support.epoch_iterator_seam import DistributedBatch, Steps
@@ -32,6 +33,8 @@ from strategies.keras_support.replica_step import (
 )
 from strategies.keras_support.seam import Seam
 from strategies.keras_support.share_stream import next_shares
+from strategies.keras_support.step_clock import clock_of
+from strategies.progress import phase
 
 LOG_STEPS = 16
 """With several workers, metrics meet in a collective every so many executions, not at each."""
@@ -54,6 +57,7 @@ def step_function(
     refuse_impossible(model)
     is_shared = is_multi_worker(strategy)
     on_replica = on_replica_function(model, step, statistics=statistics)
+    clock = clock_of(model)
 
     reported: list[tuple[str, ...]] = []
 
@@ -66,7 +70,11 @@ def step_function(
         if not _is_standard(step):
             known -= {"loss"}  # perhaps the step's own, which no metric has seen
         extra = {path: value for path, value in flat.items() if path[-1] not in known}
-        return mean_over_examples(strategy, extra, examples)
+        if not extra or clock is None:
+            return mean_over_examples(strategy, extra, examples)
+        return clock.around_collective(
+            lambda: mean_over_examples(strategy, extra, examples), after=(extra, examples)
+        )
 
     def with_metrics(extra: Extra) -> Any:
         return extra if is_shared else merge(metric_results(model), extra)
@@ -79,11 +87,11 @@ def step_function(
         return with_metrics(run(batch, lambda data: on_replica(without_static_rows(data))))
 
     def run_one(stream: Any) -> Any:
-        return with_metrics(run(next_shares(strategy, stream)))
+        return with_metrics(run(next_shares(strategy, stream, clock)))
 
     def run_many(stream: Any, count: tf.Tensor) -> Any:
         def run_next() -> Extra:
-            return run(next_shares(strategy, stream))
+            return run(next_shares(strategy, stream, clock))
 
         return with_metrics(_loop(run_next, count, yields_extra=not _is_standard(step)))
 
@@ -117,7 +125,8 @@ def step_function(
             return dict(logs)
         is_edge = not isinstance(iterator, Steps) or iterator.is_edge
         if is_edge or executions % LOG_STEPS == 0:
-            metrics = read_metrics()
+            with phase("collective"):
+                metrics = read_metrics()
         executions += 1
         return merge(metrics, logs)
 
@@ -219,7 +228,14 @@ def _owned(
 def _train_function(model: Any) -> Callable[[Any], Logs]:
     if is_chief(model.distribute_strategy):
         warn_of_half_outputs(model)
-    return step_function(model, model.train_step, moving_statistics)
+    in_step = functools.partial(step_function, model, model.train_step, moving_statistics)
+    function = asynchronous_or(in_step, model)
+
+    def train(iterator: Any) -> Logs:
+        with phase("step"):
+            return function(iterator)
+
+    return train
 
 
 _train = _owned("train_function", _train_function, refuse_parts_of_ours)

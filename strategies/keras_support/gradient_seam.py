@@ -19,9 +19,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from strategies.keras_support.asynchronous_updates import without_merging
 from strategies.keras_support.gradient_watch import Before, GradientWatch, watch_of
 from strategies.keras_support.local_updates import local_gradients
-from strategies.keras_support.ownership import is_owned
+from strategies.keras_support.ownership import is_asynchronous, is_owned
 from strategies.keras_support.packed_reduce import Gradient, reduce_gradients
 from strategies.keras_support.seam import Seam
 from strategies.keras_support.step_context import current_step, told_loss
@@ -46,6 +47,7 @@ def _reduce_before(apply: Any) -> Any:
         replica = tf.distribute.get_replica_context()
         if _REPLICA.reduced or replica is None or not is_owned(replica.strategy):
             return apply(self, grads, trainable_variables)
+        note_apply(self, grads)
         watch = watch_of(self)
         loss = None if watch is None else told_loss()
 
@@ -68,10 +70,20 @@ def _reduce_before(apply: Any) -> Any:
         variables = [*self.variables, *(trainable_variables or self._trainable_variables)]
         if watch is not None:
             variables += watch.written(_before(watch))
-        with _replica_local(replica.strategy, variables):
+        with contextlib.ExitStack() as alone_here:
+            alone_here.enter_context(_replica_local(replica.strategy, variables))
+            if is_asynchronous(replica.strategy):
+                alone_here.enter_context(without_merging(replica.strategy))
             return _watched(watch, grads, loss, update)
 
     return reduced_apply
+
+
+def note_apply(optimizer: Any, gradients: Sequence[Gradient | None]) -> None:
+    """Lets a worker that trains at its own pace measure how stale its gradients are by now."""
+    step = current_step()
+    if step is not None and step.pull is not None:
+        step.pull.note_apply(optimizer, gradients)
 
 
 def _watched(

@@ -96,6 +96,11 @@ class GradientWatch:
             self._is_on_hold = judging_variable([], "bool")
         self._steps.assign(first_step)
 
+    @property
+    def memory(self) -> tuple[Any, ...]:
+        """The variables that the next steps are judged by: the window of good ones, the count."""
+        return (*self._judge.variables, self._steps)
+
     def is_of(self, model: Any) -> bool:
         """Tells whether it can go on watching `model`, as it is compiled now."""
         return bool(

@@ -19,6 +19,11 @@ def is_owned(strategy: object) -> bool:
     return strategy in _OWNED
 
 
+def is_asynchronous(strategy: object) -> bool:
+    """Tells whether the workers of `strategy` train each at its own pace."""
+    return isinstance(strategy, tf.distribute.ParameterServerStrategy)
+
+
 def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:
-    """Tells whether `strategy` trains in more than one process."""
-    return bool(strategy.extended._in_multi_worker_mode())
+    """Tells whether `strategy` trains in more than one process, step by step together."""
+    return not is_asynchronous(strategy) and bool(strategy.extended._in_multi_worker_mode())

@@ -26,10 +26,13 @@ _DRAWS_PER_REPLICA = 2**20 * 1031
 def _own_draw(next_seed: Any) -> Any:
     @functools.wraps(next_seed)
     def own(self: Any, ordered: bool = True) -> Any:
+        step = current_step()
+        if step is not None and step.pull is not None and ordered:
+            return _draw_of_worker(self.state, step.pull.worker)
         seed = next_seed(self, ordered=ordered)
         replica = tf.distribute.get_replica_context()
         if (
-            current_step() is None
+            step is None
             or replica is None
             or replica.num_replicas_in_sync == 1
             or not is_owned(replica.strategy)
@@ -39,6 +42,14 @@ def _own_draw(next_seed: Any) -> Any:
         return seed + tf.stack([tf.zeros_like(index), index * _DRAWS_PER_REPLICA])
 
     return own
+
+
+def _draw_of_worker(state: Any, worker: tf.Tensor) -> tf.Tensor:
+    """Counts a draw without losing another worker's; two that read the same count draw apart."""
+    seed = tf.identity(state.value)
+    state.assign_add(tf.constant([0, 1], seed.dtype))
+    apart = tf.cast(worker, seed.dtype) * _DRAWS_PER_REPLICA
+    return seed + tf.stack([tf.zeros_like(apart), apart])
 
 
 NEXT_SEED = Seam(

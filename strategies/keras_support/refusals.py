@@ -8,7 +8,9 @@ import keras
 import tensorflow as tf
 
 from strategies.devices import all_stand_on
-from strategies.keras_support.ownership import is_multi_worker, is_owned
+from strategies.keras_support.asynchronous_counters import stands_on_server
+from strategies.keras_support.gradient_watch import watches_under
+from strategies.keras_support.ownership import is_asynchronous, is_multi_worker, is_owned
 
 
 def refuse_impossible(model: Any) -> None:
@@ -38,11 +40,17 @@ def refuse_impossible(model: Any) -> None:
     optimizer = getattr(model, "optimizer", None)  # `predict` needs no compile
     if optimizer is not None:
         _refuse_outside("optimizer", optimizer.name, optimizer.variables, strategy)
-    if is_multi_worker(strategy):
+    if is_multi_worker(strategy) or is_asynchronous(strategy):
         for metric in model.metrics:
             for part in getattr(metric, "metrics", None) or [metric]:  # compile keeps them in one
                 _refuse_outside("metric", part.name, part.variables, strategy)
     replicas = strategy.num_replicas_in_sync
+    if model.jit_compile and all_stand_on("TPU", strategy):
+        raise ValueError(
+            "`jit_compile` must not be True on a TPU: TensorFlow compiles the whole step for it, "
+            "and a part that is compiled by itself has no place inside (keras-team/keras#19448). "
+            f"Received: jit_compile={model.jit_compile!r}. Use compile(jit_compile='auto')."
+        )
     # Between GPUs XLA has collectives, and TensorFlow then leaves out its merge calls; not run.
     if model.jit_compile and replicas > 1 and not all_stand_on("GPU", strategy):
         raise ValueError(
@@ -50,6 +58,50 @@ def refuse_impossible(model: Any) -> None:
             "can place neither the replicas' variables nor their collectives. Received: "
             f"jit_compile={model.jit_compile!r} with {replicas} replicas. "
             "Use compile(jit_compile='auto') or False."
+        )
+
+
+def refuse_out_of_step(model: Any) -> None:
+    """Checks a model before its workers train it each at its own pace.
+
+    Args:
+        model: A Keras model about to `fit` under a parameter server strategy.
+
+    Raises:
+        ValueError: If it asks for what needs Python, XLA or steps in order.
+    """
+    optimizer = getattr(model, "optimizer", None)
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    asked = {
+        "run_eagerly": (model.run_eagerly, "workers run graphs, not Python. Leave it out"),
+        "jit_compile": (
+            model.jit_compile,
+            "XLA cannot compile what reads variables of other processes. Use 'auto' or False",
+        ),
+        "gradient_accumulation_steps": (
+            getattr(inner, "gradient_accumulation_steps", None),
+            "workers would add to one sum and reset it under each other. Use larger batches",
+        ),
+    }
+    for name, (value, why) in asked.items():
+        if value:
+            raise ValueError(
+                f"`{name}` must not be set under parameter servers. Received: {name}={value!r}: "
+                f"{why}."
+            )
+
+
+def refuse_watches(strategy: tf.distribute.Strategy) -> None:
+    """Checks that no callback judges steps that workers take each at its own pace.
+
+    Raises:
+        ValueError: If one does.
+    """
+    if watches_under(strategy):
+        raise ValueError(
+            "`callbacks` must not judge each step under parameter servers, where none comes after "
+            "another. Received: a callback that watches gradients. Leave it out, or stop at a loss "
+            "that is not finite with keras.callbacks.TerminateOnNaN."
         )
 
 
@@ -77,6 +129,8 @@ def _refuse_outside(kind: str, name: str, variables: Any, strategy: tf.distribut
     for variable in variables:
         value = variable._value
         if value is None or getattr(value, "distribute_strategy", None) is strategy:
+            continue
+        if is_asynchronous(strategy) and stands_on_server(variable):
             continue
         raise ValueError(
             f"`{kind}` {name!r} must be made inside `strategy.scope()`. Received: its variable "

@@ -1,8 +1,7 @@
 """Every defect of Keras under tf.distribute that is repaired or refused here.
 
 `tfscale doctor` prints this table. A repair may go when the condition in its `remove_when` holds.
-What needs no seam is not in it: keys of several strategies (`strategies.collective_keys`)
-and parameter servers, which are refused (`strategies.parameter_server`).
+What needs no seam is not in it: keys of several strategies (`strategies.collective_keys`).
 """
 
 from __future__ import annotations

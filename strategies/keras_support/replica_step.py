@@ -12,6 +12,7 @@ from strategies.global_batches import share_bounds
 from strategies.keras_support.empty_share import filled, may_be_empty, metrics_kept
 from strategies.keras_support.gradient_seam import reduce_with_statistics
 from strategies.keras_support.model_parts import all_layers
+from strategies.keras_support.step_clock import clock_of
 from strategies.keras_support.step_context import StepContext, taking_step
 
 
@@ -31,6 +32,7 @@ def on_replica_function(
         statistics: Names the variables of `model` that `step` writes replica by replica.
     """
     is_replicated = model.distribute_strategy.num_replicas_in_sync > 1
+    is_graph_ours = not model.jit_compile or model.run_eagerly  # XLA knows no clock
 
     def on_replica(data: Any) -> Any:
         data = tf.nest.map_structure(_none_for_optional, data)
@@ -39,6 +41,8 @@ def on_replica_function(
         loss_metrics = getattr(getattr(model, "_compile_loss", None), "metrics", ())
         layers = tuple(all_layers(model))
         context = StepContext(_num_examples(data), before, tuple(loss_metrics), layers)
+        if is_replicated and is_graph_ours and _is_first_here():
+            context.clock = clock_of(model)
         with taking_step(context), contextlib.ExitStack() as kept:
             if is_replicated and may_be_empty(data):
                 data = filled(data, context.examples)
@@ -48,9 +52,19 @@ def on_replica_function(
                 reduce_with_statistics([])
         return outputs, context.examples
 
-    if model.jit_compile and not model.run_eagerly:
+    if not is_graph_ours:
         return graph_function(on_replica, jit_compile=True)
     return on_replica
+
+
+def _is_first_here() -> bool:
+    """Tells whether this is the first of this worker's replicas, which keeps the time for all.
+
+    Of a TPU's replicas none is: one program runs on all, and tells them apart as it runs.
+    """
+    replica = tf.distribute.get_replica_context()
+    index = tf.get_static_value(replica.replica_id_in_sync_group)
+    return index is not None and int(index) % len(replica.strategy.extended.worker_devices) == 0
 
 
 def _none_for_optional(part: Any) -> Any:

@@ -15,6 +15,7 @@ from keras.src.trainers.data_adapters import array_data_adapter, tf_dataset_adap
 from tensorflow.python.eager import context
 
 from strategies.agreed_data import UNSEEDED, shuffle_seeds
+from strategies.keras_support.asynchronous_epoch import AsynchronousEpochIterator
 from strategies.keras_support.epoch_iterator_seam import ReplicaEpochIterator
 from strategies.keras_support.fit_inputs import latest_input
 from strategies.keras_support.global_batches_adapter import GlobalBatchesAdapter
@@ -41,7 +42,9 @@ class FitInput:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self._iterator: ReplicaEpochIterator = latest_input(model.distribute_strategy)
+        self._iterator: ReplicaEpochIterator | AsynchronousEpochIterator = latest_input(
+            model.distribute_strategy
+        )
         self.steps_per_epoch = self._iterator.steps_in_epoch()
 
     def refuse_unseekable(self) -> None:
@@ -51,6 +54,8 @@ class FitInput:
             ValueError: If it cannot: a generator, a `PyDataset`, or an unknown number of batches.
         """
         adapter = self._iterator.data_adapter
+        if isinstance(self._iterator, AsynchronousEpochIterator):
+            return  # every worker can
         if isinstance(adapter, (GlobalBatchesAdapter, array_data_adapter.ArrayDataAdapter)):
             return
         if (
@@ -76,6 +81,8 @@ class FitInput:
         adapter = self._iterator.data_adapter
         if isinstance(adapter, GlobalBatchesAdapter):
             return adapter.order()
+        if isinstance(self._iterator, AsynchronousEpochIterator):
+            return "each worker's own"
         if isinstance(adapter, array_data_adapter.ArrayDataAdapter):
             seed = context.global_seed()
             if adapter._shuffle and seed is None:

@@ -15,7 +15,8 @@ from typing import Any
 import tensorflow as tf
 
 from strategies.devices import all_stand_on
-from strategies.keras_support.ownership import is_multi_worker
+from strategies.keras_support.ownership import is_asynchronous, is_multi_worker
+from strategies.keras_support.step_clock import StepClock
 from strategies.worker_exchange import worker_index
 
 
@@ -35,6 +36,8 @@ def distribute_shares(
         is_counted: Whether whoever reads knows how many steps there are, and takes no more.
         is_rereadable: Whether it may be read again before it is used up: a generator may not.
     """
+    if is_asynchronous(strategy):
+        return local(0)  # the chief's own
     # Workers that do not count must ask each other "have you more?", as a distributed one does.
     if all_stand_on("CPU", strategy) and (is_counted or not is_multi_worker(strategy)):
         return local(worker_index(strategy))
@@ -47,18 +50,23 @@ def distribute_shares(
     return strategy.distribute_datasets_from_function(endless)
 
 
-def next_shares(strategy: tf.distribute.Strategy, stream: Any) -> Any:
+def next_shares(
+    strategy: tf.distribute.Strategy, stream: Any, clock: StepClock | None = None
+) -> Any:
     """Takes one step's shares from a stream, for `strategy.run`; in graphs or eagerly.
 
     Args:
         strategy: The strategy that the stream was made for.
         stream: An iterator over what `distribute_shares` returned, or a distributed one of the
             user's.
+        clock: Told when the stream is being read.
 
     Raises:
         StopIteration: Eagerly, where there are no more.
         tf.errors.OutOfRangeError: In a graph, where there are no more.
     """
+    if clock is not None:
+        return clock.around_input(lambda: next_shares(strategy, stream))
     if not isinstance(stream, tf.data.Iterator):
         return next(stream)
     shares = [next(stream) for _ in strategy.extended.worker_devices]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from strategies.keras_support.asynchronous_counters import ASSIGN_ADD, ASSIGN_SUB
 from strategies.keras_support.batch_norm_seam import MOMENTS
 from strategies.keras_support.build_seam import BUILD
 from strategies.keras_support.chief_seam import (
@@ -106,6 +107,13 @@ SILENT = (
         (EPOCH_LOGS, TRAIN),
         (f"{KERAS}19529",),
         "Keras shows what the step returned where no metric has recorded it",
+    ),
+    Repair(
+        "S14",
+        "parameter servers: workers overwrite each other's counts of steps, metrics and draws",
+        (ASSIGN_ADD, ASSIGN_SUB, TRAIN, NEXT_SEED),
+        (),
+        "Keras adds to a variable in one operation, in assign_add and in every metric",
     ),
     Repair(
         "S15",

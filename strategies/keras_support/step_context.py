@@ -10,7 +10,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from strategies.keras_support.asynchronous_staleness import Pull
 from strategies.keras_support.gradient_watch import Before, GradientWatch, watches_under
+from strategies.keras_support.step_clock import StepClock
 
 
 @dataclass
@@ -26,6 +28,8 @@ class StepContext:
         owes_statistics: Whether any of them moved since gradients were last reduced.
         loss: Scalar, this replica's loss as a `train_step` like Keras's told it, or None.
         before: What each watch remembers of the state before this step.
+        pull: What a worker that trains at its own pace has read, or None.
+        clock: Told when this replica waits for the others; None where nobody looks.
     """
 
     examples: tf.Tensor
@@ -35,6 +39,8 @@ class StepContext:
     owes_statistics: bool = False
     loss: tf.Tensor | None = None
     before: dict[GradientWatch, Before] = field(default_factory=dict)
+    pull: Pull | None = None
+    clock: StepClock | None = None
     _share: tf.Tensor | None = None
 
     def share(self) -> tf.Tensor:
@@ -72,7 +78,13 @@ def sum_over_replicas(values: Any) -> Any:
     step, replica = current_step(), tf.distribute.get_replica_context()
     layers = step.layers if step is not None else ()
     told = [list(layer._losses) for layer in layers]
-    total = replica.all_reduce(tf.distribute.ReduceOp.SUM, values)
+    clock = step.clock if step is not None else None
+    if clock is None:
+        total = replica.all_reduce(tf.distribute.ReduceOp.SUM, values)
+    else:
+        total = clock.around_collective(
+            lambda: replica.all_reduce(tf.distribute.ReduceOp.SUM, values), after=values
+        )
     for layer, losses in zip(layers, told, strict=True):
         layer._losses[:] = losses
     return total

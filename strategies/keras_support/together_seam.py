@@ -9,14 +9,17 @@ is reported to all, whose collectives then end with its text.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from typing import Any
 
 import keras
 
-from strategies.keras_support.ownership import is_multi_worker, is_owned
+from strategies.keras_support.asynchronous_report import with_staleness_report
+from strategies.keras_support.ownership import is_asynchronous, is_multi_worker, is_owned
 from strategies.keras_support.seam import Seam
+from strategies.progress import phase, whole_fit
 from strategies.worker_exchange import exchange, report_failure
 
 STOP_EXECUTIONS = 16
@@ -41,11 +44,13 @@ def _together(call: Any) -> Any:
     def together(self: Any, *args: Any, **kwargs: Any) -> Any:
         strategy = self.distribute_strategy
         if not _trains_together(strategy):
-            return call(self, *args, **kwargs)
+            with _noted(call.__name__):
+                return call(self, *args, **kwargs)
         _CALLS.depth += 1
         try:
             exchange(strategy, f"{call.__name__}()")
-            return call(self, *args, **kwargs)
+            with _noted(call.__name__):
+                return call(self, *args, **kwargs)
         except Exception as error:
             if _CALLS.depth == 1:
                 report_failure(strategy, error)
@@ -54,6 +59,10 @@ def _together(call: Any) -> Any:
             _CALLS.depth -= 1
 
     return together
+
+
+def _noted(name: str) -> contextlib.AbstractContextManager[None]:
+    return whole_fit() if name == "fit" else phase(name)
 
 
 class StopTogether(keras.callbacks.Callback):
@@ -94,6 +103,9 @@ def _with_stop_together(set_model: Any) -> Any:
         ):
             self.callbacks.append(StopTogether())
             self._async_train = False  # a wish must be heard before the next step, not beside it
+        strategy = getattr(model, "distribute_strategy", None)
+        if model and is_owned(strategy) and is_asynchronous(strategy):
+            self.callbacks = with_staleness_report(self.callbacks)
         return set_model(self, model)
 
     return set_model_and_stop

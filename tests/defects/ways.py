@@ -25,8 +25,8 @@ def _ours() -> dict[str, NewStrategy]:
     import strategies
 
     def parameter_servers() -> tf.distribute.Strategy:
-        cluster = strategies.Cluster(_jobs(), "chief", 0)
-        return strategies.parameter_server_strategy(cluster)
+        cluster = strategies.Cluster(_served_jobs(), "chief", 0)
+        return strategies.parameter_server_strategy(cluster, bring_up_seconds=60)
 
     mirrored = functools.partial(strategies.mirrored_strategy, num_replicas=2)
     return {
@@ -55,27 +55,32 @@ def _no_strategy_on_two_cpus() -> tf.distribute.Strategy:
 
 
 def _two_workers_and_a_server() -> tf.distribute.Strategy:
-    """A cluster inside this process."""
-    spec = tf.train.ClusterSpec(_jobs())
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec(_served_jobs()), task_type="chief", task_id=0, rpc_layer="grpc"
+    )
+    return tf.distribute.ParameterServerStrategy(resolver)
+
+
+def _served_jobs() -> dict[str, list[str]]:
+    """Starts a cluster inside this process; the chief's is the only address without a server."""
+    jobs = _jobs()
+    spec = tf.train.ClusterSpec(jobs)
     # Workers of one process share its threads, and wait for each other where these are few.
     config = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=8)
     for job, index in (("worker", 0), ("worker", 1), ("ps", 0)):
         # Kept: TensorFlow blocks when a server is let go of.
         _SERVERS.append(tf.distribute.Server(spec, job, index, protocol="grpc", config=config))
-    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
-        spec, task_type="chief", task_id=0, rpc_layer="grpc"
-    )
-    return tf.distribute.ParameterServerStrategy(resolver)
+    return jobs
 
 
-def _jobs() -> dict[str, tuple[str, ...]]:
+def _jobs() -> dict[str, list[str]]:
     with socket.socket() as a, socket.socket() as b, socket.socket() as c, socket.socket() as d:
         for each in (a, b, c, d):
             each.bind(("127.0.0.1", 0))
         chief, first, second, server = (
             f"127.0.0.1:{each.getsockname()[1]}" for each in (a, b, c, d)
         )
-    return {"chief": (chief,), "worker": (first, second), "ps": (server,)}
+    return {"chief": [chief], "worker": [first, second], "ps": [server]}
 
 
 _SERVERS: list[tf.distribute.Server] = []

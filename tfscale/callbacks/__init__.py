@@ -8,6 +8,7 @@ from tfscale.callbacks.local_updates import LocalUpdates
 from tfscale.callbacks.plateau import ReduceOnPlateau
 from tfscale.callbacks.stability import Stability, StabilityEvent
 from tfscale.callbacks.stop_at import Reached, StopAt
+from tfscale.callbacks.watchdog import Watchdog
 
 __all__ = [
     "Checkpoint",
@@ -17,4 +18,5 @@ __all__ = [
     "Stability",
     "StabilityEvent",
     "StopAt",
+    "Watchdog",
 ]

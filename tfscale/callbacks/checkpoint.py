@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import Any
+from typing import Any, NoReturn
 
 import keras
 
 from strategies.announcement import announce
 from strategies.chief import is_chief
-from strategies.keras_support.ownership import is_owned
+from strategies.keras_support.asynchronous_executions import settle
 from strategies.keras_support.resumption import FitInput, end_resumption
+from strategies.progress import phase
 from tfscale.callbacks.arguments import is_positive_integer, require
 from tfscale.callbacks.local_updates import LocalUpdates
+from tfscale.callbacks.preemption import Preemption
 from tfscale.checkpoints import CheckpointDirectory, Content, Position
-from tfscale.checkpoints.agreement import newest_for_all, num_workers
+from tfscale.checkpoints.agreement import newest_for_all, topology_of
 from tfscale.checkpoints.callback_state import callback_states, restore_callbacks
+from tfscale.checkpoints.refusals import known_order, refuse_model, refuse_other_input
+from tfscale.checkpoints.snapshot_memory import SnapshotMemory
 from tfscale.checkpoints.state import restore, snapshot
 from tfscale.checkpoints.writing import BackgroundWriter
 
@@ -38,7 +42,11 @@ class Checkpoint(keras.callbacks.Callback):
     A damaged checkpoint is named, and the one before is used. Of several workers the chief writes,
     and all read: they need a common folder. See docs/checkpoints.md for the format.
 
+    On SIGTERM to any worker all of them save the same step and end with `SystemExit(42)`, once each
+    knows that it is saved; `tfscale launch --max_restarts` starts such a job again for free.
+
     Attributes:
+        directory: The `CheckpointDirectory`.
         position: The `Position` of the training now.
         resumed_from: The `Position` this `fit` began at, or None if it began anew.
 
@@ -88,36 +96,47 @@ class Checkpoint(keras.callbacks.Callback):
         self.asynchronous = asynchronous
         self.position = Position(0, 0, 0)
         self.resumed_from: Position | None = None
-        self._directory = CheckpointDirectory(directory)
-        self._writer = BackgroundWriter(self._directory.path)
+        self.directory = CheckpointDirectory(directory)
+        self._memory = SnapshotMemory()
+        self._writer = BackgroundWriter(self.directory.path)
         self._saved = 0
         self._callbacks: list[Any] = []
         self._input: FitInput | None = None
         self._order = ""
         self._content: Content | None = None
+        self._steps_alone = False
 
     def see_callbacks(self, callbacks: list[Any]) -> None:
         """Restores the model before any callback looks at it; from here on comes after all."""
-        self._refuse_impossible(callbacks)
+        refuse_model(self.model)
+        self._steps_alone = any(isinstance(c, LocalUpdates) for c in callbacks)
+        if self.every != "epoch" and self._steps_alone:
+            raise ValueError(
+                "`every` must be 'epoch' beside LocalUpdates, whose replicas differ within a "
+                f"round. Received: every={self.every!r}. Checkpoint at the ends of epochs."
+            )
         callbacks.remove(self)
         callbacks.append(self)
         self._callbacks = callbacks
         self._input = FitInput(self.model)
         self._input.refuse_unseekable()
-        self._order = "" if self.every == "epoch" else self._input.order()
+        self._order = known_order(self._input, is_needed=self.every != "epoch")
         self._writer.wait()
-        self._content = content = newest_for_all(self._directory, self.model.distribute_strategy)
+        self._content = content = newest_for_all(self.directory, self.model.distribute_strategy)
         self.position = content.position if content else Position(0, 0, 0)
         self.resumed_from = content.position if content else None
         self._saved = self.position.batches
         if content is not None:
             if content.position.step:
-                self._refuse_other_input(content)
+                refuse_other_input(content, self._input)
             restore(self.model, content.tensors)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Restores the callbacks, which have begun, and moves the input on."""
-        self._refuse_impossible(self._callbacks)  # Keras that was never repaired shows no callbacks
+        refuse_model(self.model)  # Keras that was never repaired has shown no callbacks
+        in_mid_epoch = bool(self._order) and not self._steps_alone
+        self._preemption = Preemption(self.model, in_mid_epoch=in_mid_epoch)
+        self._preemption.begin()
         if self._content is None:
             return
         assert self._input is not None
@@ -127,7 +146,7 @@ class Checkpoint(keras.callbacks.Callback):
         epoch, step, batches = vars(self.position).values()
         self._input.begin_at(epoch, step, batches)
         if is_chief(self.model.distribute_strategy):
-            announce(f"resuming from {self._directory.path}: epoch {epoch}, step {step}.")
+            announce(f"resuming from {self.directory.path}: epoch {epoch}, step {step}.")
             for line in said:
                 announce(f"WARNING: {line}.")
             if epoch >= self.params["epochs"]:
@@ -162,7 +181,11 @@ class Checkpoint(keras.callbacks.Callback):
         self._writer.check()
         at, step = self.position, batch + 1
         self.position = Position(at.epoch, step, at.batches + step - at.step)
-        if self.every == "epoch" or self._is_whole_epoch():
+        if self._is_whole_epoch():
+            return
+        if not self.model.stop_training and self._preemption.is_due():
+            self._save_and_leave(with_metrics=True)
+        if self.every == "epoch":
             return
         if self._is_due() or self.model.stop_training:
             self._save(with_metrics=True)
@@ -175,12 +198,17 @@ class Checkpoint(keras.callbacks.Callback):
         self.position = Position(epoch + 1, 0, self.position.batches)
         if self._is_due() or stops or epoch + 1 >= self.params["epochs"]:
             self._save(with_metrics=False)
+        if self._preemption.is_due_at_meeting():
+            self._save_and_leave(with_metrics=False)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Waits for what is being written."""
         end_resumption(self.model)
         self._content = None
         self._writer.wait()
+        if self._preemption.is_due_at_meeting():
+            self._preemption.leave()
+        self._preemption.end()
 
     def _is_whole_epoch(self) -> bool:
         assert self._input is not None
@@ -191,55 +219,27 @@ class Checkpoint(keras.callbacks.Callback):
             return True
         return self.position.batches // self.every > self._saved // self.every
 
+    def _save_and_leave(self, *, with_metrics: bool) -> NoReturn:
+        if self._saved != self.position.batches:
+            self._save(with_metrics=with_metrics)
+        self._writer.wait()
+        self._preemption.leave()
+
+    @phase("save")
     def _save(self, *, with_metrics: bool) -> None:
         assert self._input is not None
         self._writer.wait()  # before the snapshot: no more than one is in memory
         strategy = self.model.distribute_strategy
-        tensors = snapshot(self.model, with_metrics=with_metrics)
+        settle(strategy)
+        tensors = snapshot(self.model, with_metrics=with_metrics, memory=self._memory)
         self._saved = self.position.batches
         if not is_chief(strategy):
             return
         states, arrays = callback_states(self._callbacks)
-        topology = {
-            "num_replicas": strategy.num_replicas_in_sync,
-            "num_workers": num_workers(strategy),
-            "steps_per_epoch": self._input.steps_per_epoch,
-            "order": self._order,
-            "keras": keras.version(),
-        }
+        topology = topology_of(strategy, self._input.steps_per_epoch, self._order)
         content = Content(self.position, topology, {**tensors, **arrays}, states)
-        write = functools.partial(self._directory.save, content, self.keep)
+        write = functools.partial(self.directory.save, content, self.keep)
         if self.asynchronous:
             self._writer.begin(write)
         else:
             write()
-
-    def _refuse_impossible(self, callbacks: list[Any]) -> None:
-        if not is_owned(self.model.distribute_strategy):
-            raise ValueError(
-                "`model` must be made under one of our strategies to be checkpointed. Received: a "
-                f"model under {self.model.distribute_strategy!r}. Build and compile it under "
-                "`with strategies.one_device_strategy().scope():`."
-            )
-        if not self.model.optimizer.built:
-            raise ValueError(
-                "`model` must be built before training to be checkpointed. Received: model "
-                f"{self.model.name!r}, whose layers Keras cannot build by themselves. Call it once "
-                "on a batch, and model.optimizer.build(model.trainable_variables)."
-            )
-        if self.every != "epoch" and any(isinstance(c, LocalUpdates) for c in callbacks):
-            raise ValueError(
-                "`every` must be 'epoch' beside LocalUpdates, whose replicas differ within a "
-                f"round. Received: every={self.every!r}. Checkpoint at the ends of epochs."
-            )
-
-    def _refuse_other_input(self, content: Content) -> None:
-        assert self._input is not None
-        trained = (content.topology["steps_per_epoch"], content.topology["order"])
-        now = (self._input.steps_per_epoch, self._input.order())
-        if trained != now:
-            raise ValueError(
-                f"`x` must be the input that was checkpointed in mid-epoch: {trained[1]}, "
-                f"{trained[0]} steps an epoch. Received: {now[1]}, {now[0]} steps an epoch. Pass "
-                "that, or name another folder."
-            )

@@ -13,7 +13,13 @@ from strategies.chief import is_chief
 from strategies.keras_support.gradient_watch import GradientWatch, Trouble
 from strategies.keras_support.ownership import is_owned
 from tfscale.callbacks.arguments import require
-from tfscale.callbacks.stability_state import KeptState, adjustable_rates
+from tfscale.callbacks.stability_state import (
+    KeptState,
+    adjustable_rates,
+    memory_of,
+    restore_memory,
+)
+from tfscale.schedules import adjustable_schedules
 
 ACTIONS = ("skip", "roll_back", "stop")
 _DONE = {
@@ -133,6 +139,33 @@ class Stability(keras.callbacks.Callback):
         self._steps = 0
         self._first = 0
         self._is_over = False
+
+    def state(self) -> dict[str, Any]:
+        """Returns what a checkpoint keeps, JSON values: what was seen, and judged by."""
+        assert self._watch is not None
+        factors = [schedule.factor for schedule in adjustable_schedules(self.model.optimizer)]
+        return {
+            "steps": self._steps,
+            "events": [vars(event) for event in self.events],
+            "factors": factors,
+            "memory": memory_of(self._watch),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from what `state` returned; a roll-back goes no further back than here.
+
+        Raises:
+            ValueError: If the state is that of another `window`, or number of schedules.
+        """
+        assert self._watch is not None
+        self._steps = state["steps"]
+        self.events = [StabilityEvent(**event) for event in state["events"]]
+        schedules = adjustable_schedules(self.model.optimizer)
+        for schedule, factor in zip(schedules, state["factors"], strict=True):
+            schedule.factor = factor
+        restore_memory(self._watch, state["memory"])
+        if self._kept is not None:
+            self._kept = KeptState(self.model, self._steps)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Begins to watch; refuses a model that cannot be watched."""

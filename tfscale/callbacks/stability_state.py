@@ -1,4 +1,7 @@
-"""The state a training returns to after trouble: weights, slots, counts, and a lower rate."""
+"""The state a training returns to after trouble: weights, slots, counts, and a lower rate.
+
+And what a checkpoint keeps of the watch itself, so that a resumed run judges as the one before.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ import itertools
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from strategies.keras_support.gradient_watch import GradientWatch
 from tfscale.schedules import Adjustable, adjustable_schedules
 
 
@@ -72,3 +77,23 @@ def adjustable_rates(optimizer: Any) -> list[Adjustable]:
             "tfscale.schedules.adjustable(schedule), or pass rate_factor=1.0."
         )
     return schedules
+
+
+def memory_of(watch: GradientWatch) -> list[Any]:
+    """Returns what the next steps are judged by: the window of good ones, and their number."""
+    return [variable.value.numpy().tolist() for variable in watch.memory]
+
+
+def restore_memory(watch: GradientWatch, memory: list[Any]) -> None:
+    """Puts back what `memory_of` returned.
+
+    Raises:
+        ValueError: If the window is of another length.
+    """
+    for variable, value in zip(watch.memory, map(np.asarray, memory), strict=True):
+        if value.shape != tuple(variable.shape):
+            raise ValueError(
+                "`window` must be that of the run that was checkpointed. Received: "
+                f"window={variable.shape[0]}, in the checkpoint {len(value)}. Pass that."
+            )
+        variable.assign(value.astype(variable.dtype))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
+
 from strategies.chief import is_chief
 from strategies.keras_support.ownership import is_multi_worker
 from strategies.worker_exchange import exchange
@@ -36,6 +38,23 @@ def newest_for_all(directory: CheckpointDirectory, strategy: Any) -> Content | N
             f"{directory.path!r}, where this worker does not find the chief's checkpoint after "
             f"{chosen} batches ({error}). Name a folder on a common file system."
         ) from error
+
+
+def topology_of(strategy: Any, steps_per_epoch: int | None, order: str) -> dict[str, Any]:
+    """Returns what a checkpoint says of the training that it is taken of, JSON values.
+
+    Args:
+        strategy: One of ours.
+        steps_per_epoch: Global batches an epoch.
+        order: What the order of the batches follows from.
+    """
+    return {
+        "num_replicas": strategy.num_replicas_in_sync,
+        "num_workers": num_workers(strategy),
+        "steps_per_epoch": steps_per_epoch,
+        "order": order,
+        "keras": keras.version(),
+    }
 
 
 def num_workers(strategy: Any) -> int:

@@ -144,6 +144,11 @@ class CheckpointDirectory:
             )
         return None
 
+    def clear(self) -> None:
+        """Removes all checkpoints, the oldest first."""
+        for step in self.steps():
+            self._storage.remove(_name(step))
+
     def _remove_older(self, step: int, keep: int) -> None:
         """A damaged one does not count, or it could outlive the last whole one."""
         older = [number for number in self.steps() if number < step]

@@ -18,8 +18,8 @@ from strategies.keras_support.replica_values import (
     assign_value,
     is_per_replica,
     replica_values,
-    shared_value,
 )
+from tfscale.checkpoints.snapshot_memory import SnapshotMemory
 from tfscale.checkpoints.tensors import Values
 
 METRICS = "metrics/"
@@ -48,16 +48,20 @@ def training_variables(model: Any) -> dict[str, Any]:
     return found
 
 
-def snapshot(model: Any, *, with_metrics: bool) -> dict[str, Values]:
+def snapshot(
+    model: Any, *, with_metrics: bool, memory: SnapshotMemory | None = None
+) -> dict[str, Values]:
     """Copies the state into this process's memory; all workers call it together.
 
     Args:
         model: A built and compiled model under one of our strategies.
         with_metrics: Whether the metrics' state counts: in mid-epoch it does.
+        memory: Where the copy goes, over the one before; None takes memory of its own.
 
     Returns:
         The values by their keys on the chief, who writes them; nothing on other workers.
     """
+    memory = SnapshotMemory() if memory is None else memory
     strategy = model.distribute_strategy
     variables = {
         key: variable
@@ -72,7 +76,7 @@ def snapshot(model: Any, *, with_metrics: bool) -> dict[str, Values]:
     return {
         key: Values(of_replicas[key], is_per_replica=True)
         if key in of_replicas
-        else Values(shared_value(strategy, variable))
+        else Values(memory.copied(key, strategy.experimental_local_results(variable.value)[0]))
         for key, variable in variables.items()
     }
 

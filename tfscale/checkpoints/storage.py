@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from tfscale.checkpoints.uncached_file import uncached_file
+
 MANIFEST = "manifest.json"
 
 
@@ -69,15 +71,8 @@ class LocalStorage:
         shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
         temporary.mkdir()
 
-        @contextmanager
-        def opened(file: str) -> Iterator[BinaryIO]:
-            with (temporary / file).open("wb") as stream:
-                yield stream
-                stream.flush()
-                os.fsync(stream.fileno())
-
         try:
-            yield opened
+            yield lambda file: uncached_file(temporary / file)
             _sync(temporary)
             self.remove(directory)  # a damaged one of the same step
             temporary.rename(self._root / directory)
@@ -128,8 +123,10 @@ class RemoteStorage:
         self.remove(directory)
         self._files.makedirs(f"{self._root}/{directory}")
 
-        def opened(file: str) -> Any:
-            return self._files.GFile(f"{self._root}/{directory}/{file}", "wb")
+        @contextmanager
+        def opened(file: str) -> Iterator[Any]:
+            with self._files.GFile(f"{self._root}/{directory}/{file}", "wb") as stream:
+                yield _BytesOnly(stream)
 
         try:
             yield opened
@@ -145,6 +142,16 @@ class RemoteStorage:
             self._files.remove(f"{path}/{MANIFEST}")
         if self._files.isdir(path):
             self._files.rmtree(path)
+
+
+class _BytesOnly:
+    """A GFile, whose `write` takes no memoryview."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._stream.write(bytes(data))
 
 
 def storage_at(root: str) -> Storage:

@@ -52,8 +52,7 @@ def write_tensors(
             data: Any = memoryview(box.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
             checksum = 0
             for first in range(0, len(data), _CHUNK_BYTES):
-                # Copied, for GFile writes bytes only.
-                chunk = bytes(data[first : first + _CHUNK_BYTES])
+                chunk = data[first : first + _CHUNK_BYTES]
                 checksum = zlib.crc32(chunk, checksum)
                 file.write(chunk)
             slices.append(Slice(name, offset, start, shape, checksum))

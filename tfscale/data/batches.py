@@ -103,7 +103,7 @@ def array_batches(source: ArraySource, cut: Cut, prepare: Prepare) -> tf.data.Da
 
 
 def stream_batches(
-    source: StreamSource, cut: Cut, prepare: Prepare, *, window: int, drop_remainder: bool
+    source: StreamSource, cut: Cut, prepare: Prepare, *, window: int
 ) -> tf.data.Dataset:
     """Yields batches of a stream, which every worker reads whole, so that they do not depend on it.
 
@@ -112,7 +112,6 @@ def stream_batches(
         cut: The batches.
         prepare: Applied to every share.
         window: Examples that are shuffled among, where the cut has a seed. Positive.
-        drop_remainder: Whether the examples after an epoch's last full batch are left out.
     """
 
     def epoch_of_batches(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -124,7 +123,7 @@ def stream_batches(
                 tf.random.set_seed(1)
             shuffle_seed = tf.cast(epoch_key(epoch, cut.seed)[0], tf.int64)
             examples = examples.shuffle(window, seed=shuffle_seed, reshuffle_each_iteration=False)
-        batches = examples.batch(cut.size, drop_remainder=drop_remainder).enumerate()
+        batches = examples.batch(cut.size, drop_remainder=is_static).enumerate()
         skipped = tf.where(epoch == cut.first_epoch, cut.first_step, 0)
         return batches.skip(tf.cast(skipped, tf.int64)).map(
             lambda step, batch: (batch, *numbered(step, epoch))

@@ -223,7 +223,6 @@ class Pipeline:
                 cut,
                 self._prepare,
                 window=self.shuffle_window,
-                drop_remainder=self.drop_remainder,
             )
         return batches.prefetch(max(2 * local_replicas, 4))
 

@@ -9,6 +9,8 @@ import platform
 from importlib import metadata
 from typing import Any
 
+from strategies.tpu_wheels import require_importable_wheels
+
 SUMMARY = "what this machine offers to training, and which defects are repaired"
 
 _DISTRIBUTIONS = ("tfscale", "keras", "numpy", "absl-py", "tensorflow-datasets")
@@ -85,9 +87,12 @@ def _versions(problems: list[str]) -> dict[str, str]:
 
 def _devices(problems: list[str]) -> dict[str, int]:
     try:
+        require_importable_wheels()
         import tensorflow as tf
     except ImportError as error:
-        if error.name == "tensorflow":
+        if "libtpu" in str(error):
+            problems.append(f"TensorFlow does not import: {error}")
+        elif error.name == "tensorflow":
             cure = 'pip install "tfscale[cpu]", or [gpu], or [tpu]'
             problems.append(f"TensorFlow is missing. Install it: {cure}.")
         else:

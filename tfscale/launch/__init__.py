@@ -6,7 +6,8 @@ Synopsis:
     sys.exit(outcome.status)
 
 The same from a shell: `tfscale launch --num_workers=2 -- python train.py`. With `max_restarts` a
-job that fails is started again; with `hosts` it spans several hosts, one launcher on each.
+job that fails is started again; with `hosts` it spans several hosts, one launcher on each; with
+`num_ps` a chief runs the program, and workers and parameter servers serve it.
 Nothing here imports TensorFlow, Keras or numpy.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import BinaryIO
 
 from strategies.cluster import Cluster
 from strategies.cluster_environments import DEFAULT_START_SECONDS, START_SECONDS_VARIABLE
+from tfscale.launch.chief_supervision import ChiefSupervision, task_name
 from tfscale.launch.events import Events
 from tfscale.launch.hosts import Hosts
 from tfscale.launch.names import await_names
@@ -18,6 +20,7 @@ from tfscale.launch.orphan_guard import OrphanGuard
 from tfscale.launch.outcome import Outcome
 from tfscale.launch.output import OutputRelay, SharedOutput
 from tfscale.launch.ports import ReservedPort, reserve_port
+from tfscale.launch.restarts import RestartPolicy
 from tfscale.launch.supervision import SupervisedWorker, Supervision
 from tfscale.launch.worker_process import WorkerProcess
 
@@ -34,6 +37,8 @@ class Job:
 
     command: Sequence[str]
     num_workers: int
+    num_ps: int
+    policy: RestartPolicy
     hosts: Hosts | None
     grace_seconds: float
     start_seconds: float | None
@@ -41,6 +46,11 @@ class Job:
     output: SharedOutput
     events: Events
     guard: OrphanGuard
+
+    @property
+    def num_tasks(self) -> int:
+        """Processes of this host: workers, and with parameter servers these and a chief."""
+        return self.num_workers + (self.num_ps and 1 + self.num_ps)
 
 
 def run_attempt(job: Job, restart: int, ports_of_job: contextlib.ExitStack) -> Outcome:
@@ -61,17 +71,40 @@ def run_attempt(job: Job, restart: int, ports_of_job: contextlib.ExitStack) -> O
         if stop_signal is not None:
             return Outcome(stop_signal=stop_signal)
     ports = _reserved_ports(job, restart, ports_of_job)
+    for port in ports:
+        port.release()
+    if job.num_ps:
+        return _run_with_chief(job, restart, [port.address for port in ports])
     if job.hosts is None:
         first, addresses = 0, tuple(port.address for port in ports)
     else:
         first = job.hosts.first_worker(job.num_workers)
         addresses = job.hosts.worker_addresses(job.num_workers)
-    workers = []
-    for index, port in enumerate(ports, start=first):
-        port.release()
-        cluster = Cluster({"worker": addresses}, "worker", index)
-        workers.append(_started_worker(job, cluster, restart))
+    clusters = [
+        Cluster({"worker": addresses}, "worker", index)
+        for index in range(first, first + len(ports))
+    ]
+    workers = [_started(job, cluster, cluster.task_index, restart) for cluster in clusters]
     return Supervision(workers, job.events, job.grace_seconds, job.guard).run()
+
+
+def _run_with_chief(job: Job, restart: int, addresses: list[str]) -> Outcome:
+    first_ps = 1 + job.num_workers
+    jobs = {
+        "chief": tuple(addresses[:1]),
+        "worker": tuple(addresses[1:first_ps]),
+        "ps": tuple(addresses[first_ps:]),
+    }
+    tasks = [(name, index) for name in jobs for index in range(len(jobs[name]))]
+    processes = itertools.count()
+
+    def start(task_type: str, task_index: int) -> SupervisedWorker:
+        return _started(job, Cluster(jobs, task_type, task_index), next(processes), restart)
+
+    workers = [start(*task) for task in tasks]
+    return ChiefSupervision(
+        workers, job.events, job.grace_seconds, job.guard, start, job.policy
+    ).run()
 
 
 def _reserved_ports(
@@ -80,7 +113,7 @@ def _reserved_ports(
     with contextlib.ExitStack() as stack:
         if job.hosts is None:
             # While the last start's are still held, so that none of them comes again.
-            ports = [stack.enter_context(reserve_port()) for _ in range(job.num_workers)]
+            ports = [stack.enter_context(reserve_port()) for _ in range(job.num_tasks)]
             ports_of_job.close()
         else:
             ports_of_job.close()
@@ -99,19 +132,19 @@ def _reserved_ports(
     return ports
 
 
-def _started_worker(job: Job, cluster: Cluster, restart: int) -> SupervisedWorker:
-    index = cluster.task_index
+def _started(job: Job, cluster: Cluster, process_index: int, restart: int) -> SupervisedWorker:
+    task = f"{cluster.task_type}-{cluster.task_index}"
     with contextlib.ExitStack() as stack:
         log: BinaryIO | None = None
         if job.log_dir is not None:
             job.log_dir.mkdir(parents=True, exist_ok=True)
             # Appended: a scheduler that starts the same command again destroys no log.
-            path = job.log_dir / f"worker-{index}.attempt-{restart}.log"
+            path = job.log_dir / f"{task}.attempt-{restart}.log"
             log = stack.enter_context(path.open("ab"))
         read_end, write_end = os.pipe()
         try:
             environment = _environment(job, cluster, restart)
-            process = WorkerProcess(index, job.command, environment, write_end, job.events)
+            process = WorkerProcess(process_index, job.command, environment, write_end, job.events)
         except BaseException:
             os.close(read_end)
             raise
@@ -119,8 +152,10 @@ def _started_worker(job: Job, cluster: Cluster, restart: int) -> SupervisedWorke
             os.close(write_end)
         job.guard.add(process.group)
         stack.pop_all()  # The relay closes the log.
-        relay = OutputRelay(index, read_end, job.output, job.events, log)
-    return SupervisedWorker(process, relay)
+        relay = OutputRelay(
+            process_index, task_name(cluster), read_end, job.output, job.events, log
+        )
+    return SupervisedWorker(process, relay, cluster)
 
 
 def _environment(job: Job, cluster: Cluster, restart: int) -> Mapping[str, str]:

@@ -22,6 +22,10 @@ ports, when its last process is gone: at most R times, not counting preemptions 
 workers see the number of restarts so far in TFSCALE_RESTART. The first wait is 1 s, doubled after
 each further early failure in a row; the third early one in a row is the last.
 
+With --num_ps=M a chief and M parameter servers are started beside the workers, for
+strategies.parameter_server_strategy. The chief's end is the job's, its status too; a worker that
+fails is started again alone (with --max_restarts, up to R times each), while the chief goes on.
+
 With --hosts run one launcher on every host, with the same list and its own --host_index. Worker k
 of a host listens k ports above the port given. Names are resolved and this host's ports checked
 before a worker starts. Each launcher restarts its own workers, from 15 s after their end, on the
@@ -33,6 +37,7 @@ examples:
   tfscale launch --num_workers=2 -- sh -c 'echo "$TF_CONFIG"'
   tfscale launch --num_workers=2 -- python -m recipes.image_classification \\
       --dataset=digits --distribution_strategy=multi_worker_mirrored
+  tfscale launch --num_workers=2 --num_ps=1 --max_restarts=3 -- python train.py
   tfscale launch --num_workers=2 --max_restarts=3 --log_dir=logs -- python train.py
   tfscale launch --hosts=10.0.0.1:2222,10.0.0.2:2222 --host_index=0 -- python train.py
 
@@ -51,6 +56,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="workers to start; 1 gives a cluster of one worker; required without --hosts, with "
         "it the same number on every host (default there: 1)",
+    )
+    parser.add_argument(
+        "--num_ps",
+        type=_count,
+        default=0,
+        metavar="M",
+        help="parameter servers to start, and a chief, for workers that train asynchronously "
+        "(default: 0, workers in step)",
     )
     parser.add_argument(
         "--grace_seconds",
@@ -114,6 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
         outcome = launch_local_workers(
             arguments.command,
             num_workers,
+            num_ps=arguments.num_ps,
             hosts=hosts,
             grace_seconds=arguments.grace_seconds,
             max_restarts=arguments.max_restarts,

@@ -32,6 +32,7 @@ def launch_local_workers(
     command: Sequence[str],
     num_workers: int,
     *,
+    num_ps: int = 0,
     hosts: Hosts | None = None,
     grace_seconds: float = 10.0,
     max_restarts: int | None = None,
@@ -70,6 +71,12 @@ def launch_local_workers(
     or succeeded, is waited for until the bring-up deadline of the others' workers, start after
     start.
 
+    With `num_ps` a chief runs the program, and workers and parameter servers serve it; see
+    `strategies.parameter_server_strategy`. Lines begin with `[chief] `, `[worker 0] `, `[ps 0] `.
+    The chief's end ends the job, with its status. A worker that fails is started again alone, on
+    the port it had, at most `max_restarts` times each; the chief's or a server's failure is that of
+    the job. Signals go to the chief, and the others end after it.
+
     If this process is killed, even by SIGKILL, the groups are killed. On Linux the kernel does so
     for the workers themselves; on macOS a small guard process does it for everything, which
     leaves a gap of microseconds after a worker's start.
@@ -77,6 +84,7 @@ def launch_local_workers(
     Args:
         command: Program and arguments; no shell is involved. The program must exist.
         num_workers: Workers to start; with `hosts`, on each host. Positive.
+        num_ps: Parameter servers to start, beside a chief. At least 0; 0 starts neither.
         hosts: All hosts of the job and this one's place. None: this host alone.
         grace_seconds: Time to end by oneself, from SIGTERM to SIGKILL. At least 0, finite.
         max_restarts: Restarts after failures. At least 0; with 0 only preempted jobs start again.
@@ -111,6 +119,11 @@ def launch_local_workers(
             "in WSL 2, or start the workers yourself, each with its own TF_CONFIG."
         )
     _check(command, num_workers, grace_seconds, start_seconds)
+    if not isinstance(num_ps, int) or isinstance(num_ps, bool) or num_ps < 0 or (num_ps and hosts):
+        raise ValueError(
+            "`num_ps` must be an integer of at least 0, and 0 where `hosts` are given. Received: "
+            f"num_ps={num_ps!r}. On several hosts, start each task with its own TF_CONFIG."
+        )
     if hosts is not None:
         hosts.worker_addresses(num_workers)  # Raises where there is no room for the ports.
     several = hosts is not None and len(hosts.addresses) > 1
@@ -125,6 +138,8 @@ def launch_local_workers(
         job = Job(
             command=command,
             num_workers=num_workers,
+            num_ps=num_ps,
+            policy=policy,
             hosts=hosts,
             grace_seconds=grace_seconds,
             start_seconds=start_seconds,

@@ -15,14 +15,16 @@ class WorkerFailure:
     """The end of a worker that did not end well.
 
     Attributes:
-        worker: Index of the worker.
+        worker: Index of the worker; its position among all tasks where there is a chief.
         returncode: As `subprocess` has it: the exit status, or minus the signal's number.
         seconds: From the worker's start to its end.
+        task: Its name where not all tasks are workers: "chief", "worker 0", "ps 0".
     """
 
     worker: int
     returncode: int
     seconds: float
+    task: str = ""
 
     @property
     def preempted(self) -> bool:
@@ -34,7 +36,9 @@ class WorkerFailure:
         """The exit status a shell would show: 128 + s for a worker killed by signal s."""
         return self.returncode if self.returncode >= 0 else 128 - self.returncode
 
-    def __str__(self) -> str:
+    @property
+    def how(self) -> str:
+        """How the worker ended, in words."""
         how = (
             f"exit status {self.returncode}"
             if self.returncode >= 0
@@ -42,7 +46,10 @@ class WorkerFailure:
         )
         if self.preempted:
             how += " (preempted, all saved)"
-        return f"worker {self.worker} failed first: {how} after {self.seconds:.1f} s"
+        return f"{how} after {self.seconds:.1f} s"
+
+    def __str__(self) -> str:
+        return f"{self.task or f'worker {self.worker}'} failed first: {self.how}"
 
 
 @dataclass(frozen=True)

@@ -77,9 +77,10 @@ class OutputRelay:
     Its own thread, so that an output that nobody reads never keeps the supervision from acting.
 
     Args:
-        worker: Index of the worker, for the prefix.
+        worker: Index of the worker, for the events.
+        name: What its lines begin with, in brackets.
         source: Descriptor of the pipe that the worker writes to. Closed in the end.
-        output: Where the lines go, each behind `[worker i] `.
+        output: Where the lines go, each behind `[name] `.
         events: Gets `OutputFailed` at most once for each of the two, and `OutputEnded` in the end.
         log: File that gets the same lines without prefix. Closed in the end.
     """
@@ -87,6 +88,7 @@ class OutputRelay:
     def __init__(
         self,
         worker: int,
+        name: str,
         source: int,
         output: SharedOutput,
         events: Events,
@@ -98,12 +100,12 @@ class OutputRelay:
         self._events = events
         self._log = log
         now = time.monotonic()
-        self._lines = PrefixedLines(f"[worker {worker}] ".encode(), now=now)
+        self._lines = PrefixedLines(f"[{name}] ".encode(), now=now)
         self._log_lines = PrefixedLines(b"", now=now)
         self._ended, self._end = os.pipe()
         self._output_failed = self._log_failed = False
         # Daemon: after a signal nobody waits for a reader of the output that has stopped reading.
-        threading.Thread(target=self._run, name=f"output of worker {worker}", daemon=True).start()
+        threading.Thread(target=self._run, name=f"output of {name}", daemon=True).start()
 
     def end(self) -> None:
         """Says that the worker's group is gone: what is in the pipe now is all that is passed on.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from strategies.cluster import Cluster
 from tfscale.launch.events import (
     Event,
     Events,
@@ -18,16 +19,17 @@ from tfscale.launch.events import (
 )
 from tfscale.launch.orphan_guard import OrphanGuard
 from tfscale.launch.outcome import PREEMPTED_STATUS, Outcome, WorkerFailure
-from tfscale.launch.output import OutputRelay
+from tfscale.launch.output import OutputRelay, say
 from tfscale.launch.worker_process import WorkerProcess
 
 
 @dataclass(frozen=True)
 class SupervisedWorker:
-    """A running worker and the relay of its output."""
+    """A running worker, the relay of its output, and the cluster with its place in it."""
 
     process: WorkerProcess
     relay: OutputRelay
+    cluster: Cluster
 
 
 class Supervision:
@@ -67,9 +69,10 @@ class Supervision:
         """Returns when every group is gone and all that the workers wrote is passed on."""
         while running := [w for w in self._workers.values() if not w.process.ended]:
             now = time.monotonic()
-            deadlines = [w.process.next_deadline(now) for w in running]
+            deadlines = [*(w.process.next_deadline(now) for w in running), self._own_deadline()]
             deadline = min((d for d in deadlines if d is not None), default=None)
             self._take(next_event(self._events, deadline))
+            self._do_what_is_due(time.monotonic())
             for worker in running:
                 worker.process.advance(time.monotonic())
                 if worker.process.ended:
@@ -83,6 +86,13 @@ class Supervision:
                 break
             self._take(event)
         return self._outcome()
+
+    def _own_deadline(self) -> float | None:
+        """When something is due that no process asks for; None: nothing is."""
+        return None
+
+    def _do_what_is_due(self, now: float) -> None:
+        """Does what `_own_deadline` has announced."""
 
     def _take(self, event: Event | None) -> None:
         match event:
@@ -98,13 +108,21 @@ class Supervision:
                 self._outputs_open.discard(event.worker)
 
     def _worker_exited(self, event: WorkerExited) -> None:
+        self._note_end(event)
+        if event.returncode != 0 and self._cause is None:
+            failure = self._failure(event)
+            if any(worker.process.returncode is None for worker in self._workers.values()):
+                say(f"{failure}; the others are ended, within {self._grace_seconds:g} s")
+            self._stop_all(failure, signal.SIGTERM, self._grace_seconds)
+
+    def _note_end(self, event: WorkerExited) -> None:
         process = self._workers[event.worker].process
         process.returncode = event.returncode
         process.stop(signal.SIGTERM, event.at + self._grace_seconds)
-        if event.returncode != 0 and self._cause is None:
-            seconds = event.at - process.started
-            failure = WorkerFailure(event.worker, event.returncode, seconds)
-            self._stop_all(failure, signal.SIGTERM, self._grace_seconds)
+
+    def _failure(self, event: WorkerExited) -> WorkerFailure:
+        seconds = event.at - self._workers[event.worker].process.started
+        return WorkerFailure(event.worker, event.returncode, seconds)
 
     def _stop_all(
         self,
@@ -114,8 +132,13 @@ class Supervision:
     ) -> None:
         if self._cause is None:
             self._cause = cause
+        self._stop(self._workers.values(), signal_number, grace_seconds)
+
+    def _stop(
+        self, workers: Iterable[SupervisedWorker], signal_number: int, grace_seconds: float
+    ) -> None:
         kill_at = time.monotonic() + grace_seconds
-        for worker in self._workers.values():
+        for worker in workers:
             if not worker.process.ended:
                 worker.process.stop(signal_number, kill_at)
 
@@ -133,5 +156,9 @@ class Supervision:
             output_error=cause.error if isinstance(cause, OutputFailed) else None,
             not_ended=tuple(i for i, returncode in returncodes.items() if returncode is None),
             all_saved=isinstance(cause, SignalReceived)
-            and set(returncodes.values()) == {PREEMPTED_STATUS},
+            and {worker.process.returncode for worker in self._savers()} == {PREEMPTED_STATUS},
         )
+
+    def _savers(self) -> Iterable[SupervisedWorker]:
+        """Those that have something to save."""
+        return self._workers.values()

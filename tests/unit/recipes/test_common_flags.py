@@ -36,7 +36,12 @@ FLAGS = {
         "microbatches": "1",
         "seed": "0",
     },
-    "results": {"model_dir": None, "tensorboard": None, "predictions": None},
+    "results": {
+        "model_dir": None,
+        "checkpoint_every": "none",
+        "tensorboard": None,
+        "predictions": None,
+    },
     "this program": {"traceback": None, "verbosity": "-1", "help": None, "flagfile": None},
 }
 STRATEGIES = ["auto", "one_device", "mirrored", "multi_worker_mirrored", "parameter_server", "tpu"]

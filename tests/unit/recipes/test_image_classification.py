@@ -56,3 +56,36 @@ def test_predictions_that_cannot_be_written_do_not_cost_the_trained_model(
     assert model.output_shape == (None, 5)
     summary = json.loads((tmp_path / "model" / "summary.json").read_text("utf-8"))
     assert len(summary["history"]["loss"]) == 1
+
+
+def test_an_interrupted_run_goes_on_and_a_finished_one_trains_anew(
+    run_recipe: Callable[..., Run], data_dir: str, tmp_path: Path
+) -> None:
+    flags = [
+        "--dataset=stripes/stripes",
+        f"--data_dir={data_dir}",
+        f"--model_dir={tmp_path}",
+        "--distribution_strategy=one_device",
+        "--global_batch_size=40",
+        "--train_epochs=2",
+        "--checkpoint_every=epoch",
+    ]
+    in_the_way = tmp_path / "report.html.partial"
+    in_the_way.mkdir()  # The run ends before it has written anything but checkpoints.
+    assert run_recipe(*flags).status == 1
+    in_the_way.rmdir()
+    resumed = run_recipe(*flags)
+    assert resumed.status == 0, resumed.stderr
+    assert "checkpoints: epoch 2, step 0." in resumed.stderr
+    summary = json.loads((tmp_path / "summary.json").read_text("utf-8"))
+    assert len(summary["history"]["loss"]) == 2
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_a_run_that_cannot_be_resumed_is_refused_with_the_flag(
+    run_recipe: Callable[..., Run], data_dir: str, tmp_path: Path
+) -> None:
+    flags = ["--dataset=stripes/stripes", f"--data_dir={data_dir}", f"--model_dir={tmp_path}"]
+    run = run_recipe(*flags, "--checkpoint_every=9", "--train_steps=2", "--global_batch_size=40")
+    assert run.status == 2
+    assert "`--checkpoint_every` must be none with --microbatches" in run.complaints[0]

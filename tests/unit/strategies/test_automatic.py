@@ -82,7 +82,7 @@ def test_a_cluster_with_parameter_servers_is_not_passed_over(
     cluster = {"worker": ["localhost:2"], "ps": ["localhost:3"]}
     task = {"type": "worker", "index": 0}
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
-    with pytest.raises(NotImplementedError, match="parameter_server_strategy"):
+    with pytest.raises(ValueError, match="at least one chief, a task of the job 'chief'"):
         strategies.auto_strategy()
 
 

@@ -1,27 +1,114 @@
-"""Parameter servers are refused in words, with or without a cluster."""
+"""Clusters that asynchronous training cannot run on are refused in words; tasks that serve end."""
 
 from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 import strategies
+from strategies.keras_support.asynchronous_counters import ASSIGN_ADD, ASSIGN_SUB
 
-WITH_SERVER = strategies.Cluster({"worker": ("a:1",), "ps": ("b:1",)}, "worker", 0)
-WITHOUT = strategies.Cluster({"worker": ("a:1", "b:1")}, "worker", 0)
-
-
-def test_a_cluster_with_parameter_servers_is_not_trained_on_wrongly() -> None:
-    message = "not right under Keras `fit` yet.*Use `multi_worker_mirrored_strategy` for now"
-    with pytest.raises(NotImplementedError, match=message):
-        strategies.parameter_server_strategy(WITH_SERVER)
+ROOT = Path(__file__).resolve().parents[3]
+JOBS = {"chief": ("a:1",), "worker": ("b:1", "c:1"), "ps": ("d:1",)}
 
 
-def test_a_cluster_without_parameter_servers_is_refused() -> None:
-    with pytest.raises(ValueError, match="`cluster` must hold at least one task of the job 'ps'"):
-        strategies.parameter_server_strategy(WITHOUT)
+@pytest.mark.parametrize(
+    ("missing", "name"), [("ps", "parameter server"), ("chief", "chief"), ("worker", "worker")]
+)
+def test_a_cluster_that_lacks_a_job_is_refused(missing: str, name: str) -> None:
+    jobs = {job: addresses for job, addresses in JOBS.items() if job != missing}
+    cluster = strategies.Cluster(jobs, next(iter(jobs)), 0)
+    message = f"`cluster` must hold at least one {name}, a task of the job '{missing}'.*--num_ps=1"
+    with pytest.raises(ValueError, match=message):
+        strategies.parameter_server_strategy(cluster)
 
 
 def test_no_cluster_at_all_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TF_CONFIG", raising=False)
-    with pytest.raises(ValueError, match=r"Received: cluster=None\. Describe it in TF_CONFIG"):
+    with pytest.raises(ValueError, match=r"Received: cluster=None\. Start the program with"):
         strategies.parameter_server_strategy()
+
+
+def test_an_evaluator_is_no_task_of_it() -> None:
+    with pytest.raises(ValueError, match=r"Received: task_type='evaluator'"):
+        strategies.parameter_server_strategy(strategies.Cluster(JOBS, "evaluator", 0))
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0, float("nan")])
+def test_an_impossible_deadline_is_refused(seconds: float) -> None:
+    with pytest.raises(ValueError, match=r"`bring_up_seconds` must be positive"):
+        strategies.parameter_server_strategy(
+            strategies.Cluster(JOBS, "chief", 0), bring_up_seconds=seconds
+        )
+
+
+def test_counters_are_kept_by_code_that_keras_still_has() -> None:
+    assert ASSIGN_ADD.is_recognised()
+    assert ASSIGN_SUB.is_recognised()
+
+
+def served(chief: str, seconds: float) -> subprocess.Popen[str]:
+    """A parameter server whose chief is to listen at an address."""
+    with socket.socket() as own:
+        own.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{own.getsockname()[1]}"
+    program = f"""
+        import strategies
+        jobs = {{"chief": [{chief!r}], "worker": ["127.0.0.1:1"], "ps": [{address!r}]}}
+        cluster = strategies.Cluster(jobs, "ps", 0)
+        strategies.parameter_server_strategy(cluster, bring_up_seconds={seconds})
+        print("went on")
+    """
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def output_of(process: subprocess.Popen[str]) -> str:
+    try:
+        return process.communicate(timeout=120)[0]
+    finally:
+        process.kill()
+
+
+@pytest.fixture(scope="module")
+def ended() -> dict[str, Any]:
+    """Two servers: the chief of one comes and goes, that of the other never comes."""
+    with socket.create_server(("127.0.0.1", 0)) as chief, socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        orphan = served(f"127.0.0.1:{chief.getsockname()[1]}", seconds=60)
+        waiting = served(f"127.0.0.1:{nobody.getsockname()[1]}", seconds=1)
+        chief.settimeout(100)
+        chief.accept()  # it has seen the chief
+    left = time.monotonic()
+    said = output_of(orphan)
+    seconds = time.monotonic() - left
+    return {
+        "orphan": (orphan.returncode, said, seconds),
+        "waiting": (output_of(waiting), waiting.returncode),
+    }
+
+
+def test_a_server_ends_well_when_its_chief_is_gone(ended: dict[str, Any]) -> None:
+    status, said, seconds = ended["orphan"]
+    assert "ps 0 ends: the chief at 127.0.0.1:" in said
+    assert "went on" not in said
+    assert status == 0
+    assert seconds < 20
+
+
+def test_a_server_whose_chief_never_comes_gives_up(ended: dict[str, Any]) -> None:
+    said, status = ended["waiting"]
+    assert "ps 0 waited 1 s for the chief at" in said
+    assert status == 1

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 import strategies
-from tfscale.callbacks import Checkpoint, LocalUpdates
+from tfscale.callbacks import Checkpoint, LocalUpdates, Stability
 from tfscale.checkpoints import CheckpointDirectory
 from tfscale.checkpoints.state import snapshot, training_variables
 from tfscale.checkpoints.writing import BackgroundWriter
@@ -134,6 +134,55 @@ def test_a_position_in_other_input_or_another_model_is_refused(
     adam = made(strategy, optimizer="adam")
     with pytest.raises(ValueError, match=r"Not in the checkpoint: \['optimizer/adam"):
         fit(adam, Checkpoint(tmp_path, every=2))
+
+
+def test_an_initial_epoch_past_the_checkpoint_is_refused(
+    strategy: tf.distribute.Strategy, tmp_path: Path
+) -> None:
+    model = made(strategy)
+    fit(model, Checkpoint(tmp_path, every=2), StopAfter(2))
+    with pytest.raises(ValueError, match="`initial_epoch` must be 0 for a run that resumes"):
+        fit(model, Checkpoint(tmp_path, every=2), initial_epoch=1)
+
+
+def test_with_steps_per_epoch_the_stream_goes_on_at_its_batch(
+    strategy: tf.distribute.Strategy, tmp_path: Path
+) -> None:
+    """One stream of 6 batches runs through 3 epochs of 2; it is stopped after the third."""
+    rows = np.linspace(0.0, 1.0, 24, dtype=np.float32).reshape(24, 1)
+    batches = tf.data.Dataset.from_tensor_slices((rows, rows**2)).batch(4)
+    given = {"x": batches, "y": None, "batch_size": None, "steps_per_epoch": 2, "epochs": 3}
+    whole, stopped, resumed = (made(strategy) for _ in range(3))
+    for model in (stopped, resumed):
+        model.set_weights(whole.get_weights())
+    fit(whole, Checkpoint(tmp_path / "whole", every=1), **given)
+    fit(stopped, Checkpoint(tmp_path / "run", every=1), StopAfter(3), **given)
+    fit(resumed, Checkpoint(tmp_path / "run", every=1), **given)
+    for found, wanted in zip(resumed.variables, whole.variables, strict=True):
+        np.testing.assert_array_equal(found.numpy(), wanted.numpy())
+
+
+def test_stability_judges_on_by_the_window_of_the_run_before(
+    strategy: tf.distribute.Strategy, tmp_path: Path
+) -> None:
+    """12 batches; a NaN in the third, a spike in the eleventh, interrupted after the eighth."""
+    rows = np.random.default_rng(0).normal(size=[48, 1]).astype(np.float32)
+    targets = 3 * rows
+    targets[8], targets[40] = np.nan, 1e6
+    given = {"x": rows, "y": targets, "epochs": 1}
+    whole, first, second = (Stability(window=8, warmup_steps=6) for _ in range(3))
+    models = [made(strategy) for _ in range(3)]
+    for model in models[1:]:
+        model.set_weights(models[0].get_weights())
+    fit(models[0], Checkpoint(tmp_path / "whole", every=2), whole, **given)
+    killed = StopAfter(8, RuntimeError("killed"))
+    with pytest.raises(RuntimeError, match="killed"):
+        fit(models[1], Checkpoint(tmp_path / "run", every=2), first, killed, **given)
+    fit(models[2], Checkpoint(tmp_path / "run", every=2), second, **given)
+    assert [event.step for event in whole.events] == [2, 10]
+    assert repr(second.events) == repr(whole.events)
+    with pytest.raises(ValueError, match="`window` must be that of the run that was checkpointed"):
+        fit(models[2], Checkpoint(tmp_path / "run", every=2), Stability(window=9), **given)
 
 
 def test_a_damaged_newest_checkpoint_costs_the_steps_since_the_one_before(

@@ -33,6 +33,8 @@ def test_status_and_reason_are_the_first_failures(launch: Launch, python: Python
     assert output == ""
     assert re.fullmatch(
         r"tfscale launch: worker 1 failed first: exit status 7 after \d\.\d s; "
+        r"the others are ended, within 10 s\.\n"
+        r"tfscale launch: worker 1 failed first: exit status 7 after \d\.\d s; "
         r"the whole job was ended\.\n",
         errors,
     )
@@ -221,7 +223,8 @@ def test_two_launchers_at_once_share_no_port(launch: Launch, python: Python) -> 
         (["--num_workers=2"], "`--` and then a command are needed"),
         (["--num_workers=2", "--"], "`--` and then a command are needed"),
         (["--num_workers=2", "ls", "-l"], "`--` and then a command are needed"),
-        (["--num_workers=2", "--num_ps=1", "--", "ls"], "unknown arguments: --num_ps=1"),
+        (["--num_workers=2", "--num_servers=1", "--", "ls"], "unknown arguments: --num_servers"),
+        (["--num_workers=2", "--num_ps=-1", "--", "ls"], "at least 0. Received: '-1'."),
         (["--num_workers=2", "--", "no-such-program"], "Received: 'no-such-program'."),
         (["--num_workers=2", "--", "/"], "Received: '/'."),
     ],

@@ -64,6 +64,8 @@ def test_the_whole_job_is_started_again_on_new_ports(
     assert len({*ports["0"], *ports["1"]}) == 4
     assert re.fullmatch(
         r"tfscale launch: worker 1 failed first: exit status 7 after \d+\.\d s; "
+        r"the others are ended, within 0\.5 s\.\n"
+        r"tfscale launch: worker 1 failed first: exit status 7 after \d+\.\d s; "
         r"the whole job was ended\. Restart 1 in 1 s, counted: 1 of 2 used\.\n",
         errors,
     )

@@ -1,0 +1,72 @@
+"""The parts of the image recipe's training that its flags describe: inputs and model."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+from absl import flags
+
+import tfscale
+from recipes import common_flags
+from recipes.images.augmentation import augmentation
+from recipes.images.model import compiled_model, smooth_labels, to_float
+from recipes.images.sets import ImageSet, find_image_set
+from recipes.microbatches import Microbatches
+from tfscale.data.pipeline import Pipeline
+
+FLAGS = flags.FLAGS
+
+
+def pipelines(image_set: ImageSet, strategy: tf.distribute.Strategy) -> tuple[Pipeline, Pipeline]:
+    """Builds the inputs for training and for the test that the flags describe."""
+    smoothing, classes = FLAGS.label_smoothing, image_set.num_classes
+    train = tfscale.data.input_pipeline(
+        image_set.read("train"),
+        strategy,
+        global_batch_size=FLAGS.global_batch_size,
+        seed=FLAGS.seed,
+        preprocess=smooth_labels(classes, smoothing) if smoothing else to_float,
+        augment=augmentation(image_set.image_shape, strength=FLAGS.augmentation, flips=FLAGS.flips),
+    )
+    replicas = strategy.num_replicas_in_sync
+    whole_batches = image_set.num_examples("test") // replicas * replicas
+    test = tfscale.data.input_pipeline(
+        image_set.read("test"),
+        strategy,
+        # The result does not depend on it, and a test split may be smaller than a training batch.
+        global_batch_size=min(FLAGS.global_batch_size, whole_batches),
+        shuffle=False,
+        preprocess=smooth_labels(classes, 0.0) if smoothing else to_float,
+    )
+    return train, test
+
+
+def microbatches(train: Pipeline) -> Pipeline | Microbatches:
+    """Returns the training input in the parts that `--microbatches` asks for."""
+    return train if FLAGS.microbatches == 1 else Microbatches(train, FLAGS.microbatches)
+
+
+def flagged_model(image_set: ImageSet, num_steps: int) -> keras.Model:
+    """Builds and compiles the model that the flags describe. Call it in the strategy's scope.
+
+    Args:
+        image_set: The set to classify.
+        num_steps: Optimizer updates of the whole training. Positive.
+    """
+    return compiled_model(
+        image_set,
+        common_flags.optimizer(num_steps, weight_decay=FLAGS.weight_decay, momentum=FLAGS.momentum),
+        dropout=FLAGS.dropout,
+        has_soft_labels=FLAGS.label_smoothing > 0,
+    )
+
+
+def model_and_data() -> tuple[keras.Model, Pipeline | Microbatches]:
+    """Builds what would train, for `tfscale preflight`. Call it in the strategy's scope."""
+    strategy = tf.distribute.get_strategy()
+    image_set = find_image_set(FLAGS.dataset, data_dir=FLAGS.data_dir)
+    tfscale.set_precision(FLAGS.precision, strategy)
+    image_set.prepare(shows_progress=False)
+    train, _ = pipelines(image_set, strategy)
+    num_steps = common_flags.train_steps(train.steps_per_epoch)
+    return flagged_model(image_set, num_steps), microbatches(train)

@@ -1,0 +1,153 @@
+"""What the workers are doing: executions that were handed out and have not ended yet.
+
+The coordinator takes any number of executions at once; then `fit` would be through with an epoch's
+batches before the first of them was trained. So only as many are handed out as keep every worker
+busy, and the next waits until one has ended.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from strategies.keras_support.asynchronous_staleness import Staleness
+
+A_WORKER = 2
+"""Executions handed out to a worker: one that runs, and one that waits for its end."""
+
+DEADLINE_SECONDS = 3600.0
+"""If no execution has ended for so long, none will; TensorFlow waits as long for a lost worker."""
+
+_LOOK_SECONDS = 0.2
+
+
+class Executions:
+    """Hands executions to whichever worker is free.
+
+    Args:
+        strategy: A parameter server strategy.
+
+    Attributes:
+        staleness: Of the steps that ended since it was last taken.
+        extra: What the last execution to end returned beside it; None before the first.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy) -> None:
+        self.staleness = Staleness()
+        self.extra: Any = None
+        self._coordinator = coordinator_of(strategy)
+        self._limit = A_WORKER * num_workers(strategy)
+        self._ended: queue.SimpleQueue[tuple[int, int, int, Any]] = queue.SimpleQueue()
+        self._under_way = 0
+
+    def begin(self, execute: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        """Hands one out, as soon as there is room.
+
+        Args:
+            execute: Called in a thread of the chief that stands for a worker, with the worker's own
+                of each argument; returns steps, total and largest staleness, and extra logs.
+            arguments: Its arguments.
+
+        Raises:
+            tf.errors.OpError: What ended an earlier execution.
+            TimeoutError: If none has ended within `DEADLINE_SECONDS`.
+        """
+        while self._under_way >= self._limit:
+            self._take_one()
+
+        def run(*own: Any) -> None:
+            self._ended.put(execute(*own))
+
+        # The public `schedule` takes graph functions only, of which nobody is told when they end.
+        self._coordinator._cluster.schedule(run, args=arguments, kwargs={})
+        self._under_way += 1
+
+    def forget_extra(self) -> None:
+        """Forgets what earlier executions returned."""
+        self.extra = None
+
+    def wait_for_first(self) -> None:
+        """Returns when at least one has ended."""
+        while self.extra is None and self._under_way:
+            self._take_one()
+
+    def settle(self) -> None:
+        """Returns when all have ended: the variables then stand still."""
+        while self._under_way:
+            self._take_one()
+        self._coordinator.join()  # at once; raises what went wrong
+
+    def take_staleness(self) -> Staleness:
+        """Returns the staleness of the steps since the last call, and begins anew."""
+        taken, self.staleness = self.staleness, Staleness()
+        return taken
+
+    def _take_one(self) -> None:
+        end = time.monotonic() + DEADLINE_SECONDS
+        while True:
+            try:
+                steps, total, largest, self.extra = self._ended.get(timeout=_LOOK_SECONDS)
+            except queue.Empty:
+                self._raise_error()
+                if time.monotonic() > end:
+                    raise TimeoutError(
+                        f"No worker has ended an execution within {DEADLINE_SECONDS:g} s. Look for "
+                        "workers that have gone and were not started again (tfscale launch "
+                        "--max_restarts), or for `steps_per_execution` that takes longer."
+                    ) from None
+                continue
+            self._under_way -= 1
+            self.staleness.add(steps, total, largest)
+            return
+
+    def _raise_error(self) -> None:
+        try:
+            self._coordinator.done()
+        except tf.errors.UnavailableError as error:
+            self._under_way = 0
+            error.add_note(
+                "A parameter server is lost, and what it held with it. Start the whole job again "
+                "from its last checkpoint: tfscale launch --max_restarts, "
+                "tfscale.callbacks.Checkpoint."
+            )
+            raise
+        except Exception:
+            self._under_way = 0
+            raise
+
+
+_EXECUTIONS: weakref.WeakKeyDictionary[Any, Executions] = weakref.WeakKeyDictionary()
+
+
+def executions_of(strategy: tf.distribute.Strategy) -> Executions:
+    """Returns the executions under a parameter server strategy; there is one set for each."""
+    if strategy not in _EXECUTIONS:
+        _EXECUTIONS[strategy] = Executions(strategy)
+    return _EXECUTIONS[strategy]
+
+
+def settle(strategy: tf.distribute.Strategy) -> None:
+    """Waits until no worker is in a step, so that what is read now belongs together.
+
+    Args:
+        strategy: Any strategy; where workers train in step there is nothing to wait for.
+    """
+    if strategy in _EXECUTIONS:
+        _EXECUTIONS[strategy].settle()
+
+
+def coordinator_of(
+    strategy: tf.distribute.Strategy,
+) -> tf.distribute.coordinator.ClusterCoordinator:
+    """Returns the strategy's coordinator; TensorFlow keeps one for each strategy."""
+    return tf.distribute.coordinator.ClusterCoordinator(strategy)
+
+
+def num_workers(strategy: tf.distribute.Strategy) -> int:
+    """Returns the workers of a parameter server strategy."""
+    return int(strategy.extended._num_workers)  # it keeps its resolver to itself

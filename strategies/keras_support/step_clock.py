@@ -1,0 +1,119 @@
+"""The step clock: marks in the graph that say when a step reads input and when it waits.
+
+A worker's batches are read inside the graph of its step, and so do replicas meet: Python sees one
+call. So while a model is watched its functions are traced with marks, which a thread can read in
+the middle of an execution. A mark adds `now` to a sum where a phase ends and takes it away where it
+begins: a sum below zero is a phase that goes on, any other the seconds spent in it. No data flows
+through a mark, so it changes no number.
+
+Two phases are four marks a step, of three or four small operations each. Inside a step that XLA
+compiles there are none: there, waiting counts as the step. On GPUs a collective is over for a mark
+once its kernel is under way.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import tensorflow as tf
+from tensorflow.python.framework import config
+from tensorflow.python.ops.resource_variable_ops import ResourceVariable
+
+from strategies.progress import Marks
+
+_INPUT, _COLLECTIVE = 0, 1
+_Result = TypeVar("_Result")
+
+
+class StepClock:
+    """The marks of one model's functions on this worker."""
+
+    def __init__(self) -> None:
+        # Not a tf.Variable, of which a strategy's scope would make one for each replica.
+        with tf.init_scope(), tf.device("CPU:0"):
+            self._sums = ResourceVariable(tf.zeros([3], tf.float64), trainable=False)
+
+    def read(self) -> Marks:
+        """Returns the marks as they are now; may be called from any thread."""
+        with tf.init_scope():
+            reading, waiting, batches = self._sums.numpy().tolist()
+        return Marks(reading, waiting, int(batches))
+
+    def reset(self) -> None:
+        """Ends every phase and forgets its seconds; batches are counted on."""
+        with tf.init_scope():
+            self._sums.assign(self._sums * [0.0, 0.0, 1.0])
+
+    def around_input(self, read: Callable[[], _Result]) -> _Result:
+        """Runs `read`, which takes the shares of a step, between two marks."""
+        return self._around(_INPUT, read, after=())
+
+    def around_collective(self, meet: Callable[[], _Result], after: Any) -> _Result:
+        """Runs `meet`, in which replicas wait for each other, between two marks.
+
+        Args:
+            meet: Returns tensors, or structures of them.
+            after: What must be computed before this worker is ready to meet.
+        """
+        return self._around(_COLLECTIVE, meet, after)
+
+    def _around(self, place: int, run: Callable[[], _Result], after: Any) -> _Result:
+        one = [float(place == _INPUT), float(place == _COLLECTIVE), 0.0]
+        # tf.function itself keeps the writes of one variable in their order.
+        self._add(after, [-part for part in one], [0.0, 0.0, 0.0])
+        result = run()
+        self._add(result, one, [0.0, 0.0, float(place == _INPUT)])
+        return result
+
+    def _add(self, after: Any, now: list[float], more: list[float]) -> None:
+        parts = [part for part in _tensors(after) if not isinstance(part, tf.Variable)]
+        with tf.control_dependencies(parts), tf.device(self._sums.device):
+            moment = _now() * tf.constant(now, tf.float64)
+            if any(more):
+                moment += tf.constant(more, tf.float64)
+            self._sums.assign_add(moment, read_value=False)
+
+
+def _now() -> tf.Tensor:
+    """The time in seconds, when the operation runs."""
+    if not config.is_op_determinism_enabled():
+        return tf.timestamp()
+    # tf.timestamp is refused there, for its value differs from run to run. No number depends on it.
+    now: tf.Tensor = tf.numpy_function(time.time, [], tf.float64)
+    return tf.ensure_shape(now, [])
+
+
+def _tensors(structure: Any) -> list[Any]:
+    """Returns the tensors of a structure; of what lies with replicas, this worker's."""
+    found: list[Any] = []
+    for part in tf.nest.flatten(structure):
+        values = getattr(part, "values", None)
+        own = values if isinstance(part, tf.distribute.DistributedValues) else (part,)
+        found += [t for t in tf.nest.flatten(own, expand_composites=True) if tf.is_tensor(t)]
+    return found
+
+
+_CLOCKS: weakref.WeakKeyDictionary[Any, StepClock] = weakref.WeakKeyDictionary()
+
+
+def clock_of(model: Any) -> StepClock | None:
+    """Returns the clock that the functions of `model` are traced with, if it has one."""
+    return _CLOCKS.get(model)
+
+
+def attach_clock(model: Any) -> StepClock:
+    """Traces the functions of `model` with a clock, from here on; one that it has begins anew.
+
+    Args:
+        model: A compiled model under one of our strategies.
+    """
+    clock = _CLOCKS.get(model)
+    if clock is None:
+        clock = _CLOCKS[model] = StepClock()
+        model.make_train_function(force=True)
+        model.make_test_function(force=True)
+    clock.reset()
+    return clock

@@ -1,0 +1,55 @@
+"""One replica of a TPU's, played by the CPU: for tracing what a TPU would be given.
+
+    strategy = support(TpuStandIn(num_replicas=4))
+
+It says that it has so many replicas on TPU cores, so that a batch is cut, a precision chosen and a
+step built as on the TPU; but only the first replica is there. What it sums over replicas is what
+this one has: numbers that come out are no training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.distribute.one_device_strategy import OneDeviceExtended
+
+
+class TpuStandIn(tf.distribute.Strategy):
+    """A strategy under which a step can be traced and compiled, and should not be run.
+
+    Args:
+        num_replicas: Replicas it claims. Positive.
+
+    Example:
+        >>> TpuStandIn(num_replicas=4).num_replicas_in_sync
+        4
+    """
+
+    def __init__(self, num_replicas: int) -> None:
+        super().__init__(_OneOfMany(self, num_replicas))
+
+
+class _OneOfMany(OneDeviceExtended):
+    """TensorFlow's one device, which claims to be one of many."""
+
+    def __init__(self, strategy: tf.distribute.Strategy, num_replicas: int) -> None:
+        super().__init__(strategy, "CPU:0")
+        self._claimed = num_replicas
+
+    @property
+    def _num_replicas_in_sync(self) -> int:
+        return self._claimed
+
+    @property
+    def worker_devices(self) -> tuple[str, ...]:
+        """The cores of the TPU. Nothing is placed on them."""
+        core = "/job:localhost/replica:0/task:0/device:TPU:"
+        return tuple(f"{core}{index}" for index in range(self._claimed))
+
+    def _create_variable(self, next_creator: Callable[..., Any], **kwargs: Any) -> Any:
+        variable = super()._create_variable(next_creator, **kwargs)
+        # One device's variables are plain ones and belong to nobody; a TPU's know their strategy.
+        variable.distribute_strategy = self._container_strategy()
+        return variable

@@ -1,0 +1,45 @@
+"""All faults, in the order of the table, and what `--only` chooses of them and of the chains."""
+
+from __future__ import annotations
+
+from tests.faults import cost, disks, links, signals, stalls, starting
+from tests.faults.fault import FAULTS, Fault
+from tests.faults.resume import Chain, chains
+from tests.faults.training import KINDS
+
+_MODULES = (signals, stalls, disks, starting, links)
+"""Imported in the order in which their cases stand in the table."""
+
+
+def chosen(only: str) -> tuple[list[Fault], list[Chain], list[str]]:
+    """Returns the faults, the chains and the measured kinds whose name holds one of some words.
+
+    Args:
+        only: Words with commas between them; "" for all cases.
+
+    Raises:
+        ValueError: If a word is in no name.
+    """
+    every_chain, every_fault = chains(), sorted(FAULTS.values(), key=_place)
+    names = [chain.name for chain in every_chain] + [fault.name for fault in every_fault]
+    names.append(cost.NAME)
+    words = [word.strip() for word in only.split(",") if word.strip()]
+    for word in words:
+        if not any(word in name for name in names):
+            raise ValueError(
+                f"`only` must hold words of names. Received: only={only!r}, where nothing has "
+                f"{word!r}. Choose from {', '.join(names)}."
+            )
+
+    def is_chosen(name: str) -> bool:
+        return not words or any(word in name for word in words)
+
+    return (
+        [fault for fault in every_fault if is_chosen(fault.name)],
+        [chain for chain in every_chain if is_chosen(chain.name)],
+        list(KINDS) if is_chosen(cost.NAME) else [],
+    )
+
+
+def _place(fault: Fault) -> int:
+    return [module.__name__ for module in _MODULES].index(fault.run.__module__)

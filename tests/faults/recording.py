@@ -1,0 +1,97 @@
+"""What a training notes while it runs, so that `notes` can compare two of them to the bit."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tests.faults.notes import RESUMED_LINE, STEP_LINE
+from tests.faults.training import Training
+from tfscale.callbacks import Checkpoint
+
+
+class RowsSeen(keras.layers.Layer):
+    """Notes the numbers of the rows it is trained on, the last column, and passes on the rest.
+
+    Noted where they are consumed, inside the step: a pipeline reads ahead.
+
+    Args:
+        file: One line a step and replica: the replica's number and its rows'.
+    """
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(dtype="float32")  # float16 counts to 2048 only
+        self._stream = f"file://{file}"
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Takes [batch, columns + 1]."""
+        if training:
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            rows = tf.cast(inputs[:, -1], tf.int32)
+            tf.print(replica, rows, output_stream=self._stream, summarize=-1)
+        return inputs[:, :-1]
+
+    def compute_output_shape(self, shape: tuple[Any, ...]) -> tuple[Any, ...]:
+        """One column less."""
+        return (*shape[:-1], shape[-1] - 1)
+
+
+class Notes(keras.callbacks.Callback):
+    """Tells of every step on standard output, and writes down what every epoch ended with.
+
+    Args:
+        training: Says where.
+        worker: Index of this worker.
+        checkpoint: Knows where this `fit` began.
+    """
+
+    def __init__(self, training: Training, worker: int, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        self._training, self._worker, self._checkpoint = training, worker, checkpoint
+        self._batches = 0
+        self._ends: list[float] = []
+
+    def step_seconds(self) -> float:
+        """Returns the median time from one step's end to the next one's, NaN of a single step."""
+        between = [end - begin for begin, end in itertools.pairwise(self._ends)]
+        return statistics.median(between) if between else math.nan
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Begins to count."""
+        self._batches = self._checkpoint.position.batches
+        self._training.note("from", self._worker).write_text(str(self._batches), "utf-8")
+        print(f"{RESUMED_LINE}{self._batches}", flush=True)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Counts."""
+        self._batches += 1
+        self._ends.append(time.perf_counter())
+        print(f"{STEP_LINE}{self._batches}", flush=True)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Appends the epoch's numbers, which JSON holds to the last bit."""
+        line = json.dumps([epoch, {name: float(value) for name, value in (logs or {}).items()}])
+        with self._training.note("epochs", self._worker).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+def write_state(model: keras.Model, file: Path) -> None:
+    """Writes all variables of a model and its optimizer, all at once."""
+    variables = enumerate([*model.variables, *model.optimizer.variables])
+    values: dict[str, Any] = {str(index): variable.numpy() for index, variable in variables}
+    part = file.with_name(file.name + ".part")
+    with part.open("wb") as stream:
+        np.savez(stream, **values)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.rename(file)

@@ -1,0 +1,155 @@
+"""Where a fault happens: a training of two workers, and the same one undisturbed beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.faults.fault import Report
+from tests.faults.job import Job, launcher
+from tests.faults.notes import STEP_LINE, differences
+from tests.faults.timeline import lost, names, noticed, recovered, told
+from tests.faults.traces import end_all, files, listening, processes
+from tests.faults.training import Training
+
+FAULT_STEP = 20
+"""Steps before the fault: in the third of eight epochs."""
+PACE_SECONDS = 0.1
+CASE_SECONDS = 400.0
+"""Deadline of a job from its fault on."""
+GONE_SECONDS = 5.0
+TOLD_LINES = 3
+RESTART_LINE = r"^tfscale launch: .* Restart \d+ in"
+Disturb = Callable[[Job], object]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The place of one case.
+
+    Attributes:
+        folder: Empty.
+        control: The undisturbed run, which has ended.
+    """
+
+    folder: Path
+    control: Training
+
+    @property
+    def training(self) -> Training:
+        """The training that is disturbed."""
+        folder = self.folder / "run"
+        folder.mkdir(exist_ok=True)
+        return dataclasses.replace(self.control, folder=str(folder), pace_seconds=PACE_SECONDS)
+
+    def job(
+        self, command: Sequence[str], environment: Mapping[str, str] | None = None, mark: str = ""
+    ) -> Job:
+        """Starts a command of this case; its temporary files are looked for at the end.
+
+        Args:
+            command: What to run.
+            environment: Variables besides the usual ones.
+            mark: Of the job, where this case has another one.
+        """
+        temporary = self.folder / "tmp"
+        temporary.mkdir(exist_ok=True)
+        variables = {"TMPDIR": str(temporary), **(environment or {})}
+        return Job(command, mark or str(self.folder), variables)
+
+    def disturbed(
+        self,
+        disturb: Disturb,
+        *,
+        culprit: int,
+        training: Training | None = None,
+        restarts: int = 1,
+    ) -> Report:
+        """Disturbs a job of two workers in a step, and lets it come to its end.
+
+        Args:
+            disturb: The fault.
+            culprit: The worker that must be named, where the job restarts.
+            training: What is trained; None for the usual.
+            restarts: How often the launcher must start the job again.
+        """
+        training = training or self.training
+        with self.job(launcher(training)) as job:
+            job.await_line(rf"{STEP_LINE}{FAULT_STEP}$")
+            at = time.monotonic()
+            disturb(job)
+            status = job.wait(CASE_SECONDS)
+            return self.report([job], at, status, culprit, training, restarts)
+
+    def report(
+        self,
+        jobs: Sequence[Job],
+        at: float,
+        status: int | None,
+        culprit: int,
+        training: Training,
+        restarts: int | None,
+        earlier: Sequence[Training] = (),
+    ) -> Report:
+        """Judges a job that should have come to its end.
+
+        Args:
+            jobs: Its launchers, one a host.
+            at: When the fault happened.
+            status: The exit status, or None where it hung.
+            culprit: The worker that must be named, where the job restarts.
+            training: What it trained.
+            restarts: How often it must have started again; None for as often as it liked.
+            earlier: Attempts of this training by other jobs before.
+        """
+        lines = sorted((line for job in jobs for line in job.lines), key=lambda line: line.at)
+        left = self.left_over(set().union(*(job.ports() for job in jobs)))
+        if status != 0:
+            why = "; ".join(told(lines, at)[-TOLD_LINES:])
+            trouble = [f"it hung: {why}" if status is None else f"status {status}: {why}"]
+            return Report(noticed(lines, at), left_over=left, trouble=tuple(trouble))
+        starts = sum(bool(re.search(RESTART_LINE, line.text)) for line in lines) // len(jobs)
+        last = dataclasses.replace(training, attempt=starts)
+        attempts = [dataclasses.replace(training, attempt=i) for i in range(starts)]
+        wrong = differences([*earlier, *attempts, last], self.control, 0.0)
+        who = names(lines, at, culprit) if restarts else ()
+        again = lost(lines)
+        trouble = list(wrong)
+        if restarts not in (None, starts):
+            why = "; ".join(told(lines, at)[:TOLD_LINES])
+            trouble.append(f"{starts} restarts, not {restarts}: {why}")
+        if restarts and not who:
+            trouble.append(f"nobody names worker {culprit}")
+        # A checkpoint is written beside the steps up to the next one.
+        if again > 2 * training.every:
+            trouble.append(f"{again} steps lost, at most {2 * training.every} are right")
+        if left:
+            trouble.append(f"left over: {', '.join(left)}")
+        return Report(
+            noticed(lines, at) if restarts else None,
+            who,
+            again,
+            recovered(lines, at) if restarts else None,
+            not wrong,
+            left,
+            tuple(trouble),
+        )
+
+    def left_over(self, ports: set[int], mark: str = "") -> tuple[str, ...]:
+        """Returns what a job that has ended left: processes, ports, files.
+
+        Args:
+            ports: That it may have listened on.
+            mark: Of the job, where it has another one than this case.
+        """
+        mark = mark or str(self.folder)
+        deadline = time.monotonic() + GONE_SECONDS  # the launcher's orphan guard goes after it
+        while processes(mark) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        found = [f"process {process}" for process in end_all(mark)]
+        found += [f"port {port}" for port in listening(ports)]
+        return (*found, *files(self.folder))

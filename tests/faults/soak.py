@@ -1,0 +1,94 @@
+"""Half an hour of faults: a random one every minute, and the numbers of an undisturbed run.
+
+python -m tests.faults.soak --minutes=30 --every=60 --seed=1
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import random
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.faults import resume
+from tests.faults.job import KILL, RAISE, STOP, TERMINATE, Job, launcher
+from tests.faults.notes import STEP_LINE
+from tests.faults.scene import RESTART_LINE, Scene
+from tests.faults.timeline import lost
+from tests.faults.training import STEPS, WORKERS, Training
+
+PACE_SECONDS = 0.25
+EVERY_BATCHES = 12
+FAULTS = {
+    "kill worker": (1, KILL),
+    "kill chief": (0, KILL),
+    "stop worker": (1, STOP),
+    "stop chief": (0, STOP),
+    "preempt worker": (1, TERMINATE),
+    "preempt chief": (0, TERMINATE),
+    "exception on worker": (1, RAISE),
+    "exception on chief": (0, RAISE),
+}
+SHARE = 0.6
+"""Of the time that is spent in steps; the rest goes into noticing and starting again."""
+FINISH_SECONDS = 1200.0
+"""To come to the end after the last fault, beside twice the time asked for; later it hangs."""
+START_SECONDS = 90
+"""For a cluster to come together: a worker may be stopped while it does."""
+
+
+def main() -> int:
+    """Returns 0 where the numbers are equal and nothing is left over, else 1."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.soak")
+    parser.add_argument("--minutes", type=float, default=30.0, help="how long faults happen")
+    parser.add_argument("--every", type=float, default=60.0, help="seconds between two faults")
+    parser.add_argument("--seed", type=int, default=1, help="of the draw of faults")
+    arguments = parser.parse_args()
+    seconds = arguments.minutes * 60
+    epochs = max(2, round(SHARE * seconds / PACE_SECONDS / STEPS))
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        undisturbed = Path(folder) / "undisturbed"
+        undisturbed.mkdir()
+        control = Training(WORKERS, str(undisturbed), epochs=epochs, every=EVERY_BATCHES)
+        _say(f"{epochs} epochs undisturbed, then the same with seed {arguments.seed}")
+        resume.train([control], undisturbed)
+        disturbed = Path(folder) / "disturbed"
+        disturbed.mkdir()
+        scene = Scene(disturbed, control)
+        training = dataclasses.replace(scene.training, pace_seconds=PACE_SECONDS)
+        draw = random.Random(arguments.seed)
+        flags = ("--num_workers=2", "--max_restarts=100000", f"--start_seconds={START_SECONDS}")
+        with scene.job(launcher(training, *flags)) as job:
+            count = _disturb(job, draw, seconds, arguments.every)
+            status = job.wait(2 * seconds + FINISH_SECONDS)
+            restarts = sum(bool(re.search(RESTART_LINE, line.text)) for line in job.lines)
+            report = scene.report([job], time.monotonic(), status, 0, training, restarts=None)
+    says = "; ".join(report.trouble) or "the undisturbed run's bits, nothing left over"
+    _say(f"{count} faults, {restarts} restarts, {lost(job.lines)} steps lost at most: {says}")
+    return 1 if report.trouble else 0
+
+
+def _disturb(job: Job, draw: random.Random, seconds: float, every: float) -> int:
+    """Sends faults until the time is over or the job is; returns how many."""
+    job.await_line(STEP_LINE)
+    end, count = time.monotonic() + seconds, 0
+    while (left := end - time.monotonic()) > 0:
+        if job.wait(min(every, left)) is not None:
+            break
+        name = draw.choice(list(FAULTS))
+        count += job.signal(*FAULTS[name])
+        steps = [line.text for line in job.lines if STEP_LINE in line.text]
+        _say(f"{name}, after {steps[-1].partition(STEP_LINE)[2]} steps")
+    return count
+
+
+def _say(line: str) -> None:
+    print(f"[{time.strftime('%H:%M:%S')}] soak: {line}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

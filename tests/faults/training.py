@@ -1,0 +1,76 @@
+"""What the program of the faults trains; JSON, so that a harness can hand it to a child."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+ROWS, VALIDATION_ROWS, BATCH = 60, 20, 8
+STEPS = 8
+"""Steps an epoch: seven of 8 rows and one of 4."""
+EVERY = 3
+"""Batches between checkpoints: never an epoch's whole number of them."""
+VALIDATION_BATCHES = 3
+
+ONE_DEVICE, MIRRORED, WORKERS = "one_device", "mirrored", "workers"
+KINDS = {ONE_DEVICE: "1 device", MIRRORED: "2 replicas", WORKERS: "2 workers"}
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training, from its start or from its newest checkpoint.
+
+    Attributes:
+        kind: One of `KINDS`.
+        folder: Holds `checkpoints` and whatever the program notes; the same for all workers.
+        precision: Name of a dtype policy.
+        epochs: Epochs of 8 steps.
+        every: Batches between checkpoints.
+        dropout: Rate. Replicas draw for themselves, so 0 where topologies are compared.
+        deterministic: Whether op determinism is on.
+        pace_seconds: Pause after each step, which slows a training down to let faults in.
+        watchdog_seconds: Deadline of a Watchdog, or None for none.
+        is_stallable: Whether SIGUSR2 stops the input.
+        interruption: Text of an `Interruption` of the process by itself, or "".
+        disk: Folder of the checkpoints, or "" for one in `folder`.
+        attempt: How often this training was started before.
+    """
+
+    kind: str
+    folder: str
+    precision: str = "float32"
+    epochs: int = 8
+    every: int = EVERY
+    dropout: float = 0.3
+    deterministic: bool = True
+    pace_seconds: float = 0.0
+    watchdog_seconds: float | None = None
+    is_stallable: bool = False
+    interruption: str = ""
+    disk: str = ""
+    attempt: int = 0
+
+    @property
+    def num_workers(self) -> int:
+        """Processes that train together."""
+        return 2 if self.kind == WORKERS else 1
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return Path(self.disk or self.folder) / "checkpoints"
+
+    def note(self, what: str, worker: int) -> Path:
+        """Returns the file in which a worker of this attempt notes something."""
+        return Path(self.folder) / f"{what}.attempt-{self.attempt}.worker-{worker}"
+
+    def to_json(self) -> str:
+        """Returns the text that `from_json` reads."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> Training:
+        """Reads what `to_json` wrote."""
+        return Training(**json.loads(text))

@@ -1,0 +1,35 @@
+"""What a Watchdog refuses, and that its example holds."""
+
+from __future__ import annotations
+
+import doctest
+
+import keras
+import numpy as np
+import pytest
+
+import strategies
+from tfscale.callbacks import Watchdog, watchdog
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0, 7, float("nan"), float("inf")])
+def test_an_impossible_deadline_is_refused(seconds: float) -> None:
+    with pytest.raises(ValueError, match="`deadline_seconds` must be a number of seconds above 7"):
+        Watchdog(seconds)
+
+
+def test_a_model_that_is_not_under_one_of_our_strategies_is_refused() -> None:
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    rows = np.ones([4, 1])
+    with pytest.raises(ValueError, match="`model` must be made under one of our strategies"):
+        model.fit(rows, rows, callbacks=[Watchdog()], verbose=0)
+
+
+def test_the_example_in_the_docstring_holds() -> None:
+    rows = np.ones([4, 1])
+    result = doctest.testmod(
+        watchdog, extraglobs={"strategies": strategies, "rows": rows, "targets": rows}
+    )
+    assert result.attempted > 0
+    assert result.failed == 0

@@ -1,0 +1,60 @@
+"""How a snapshot gets out of the variables, and past the page cache to the disk."""
+
+from __future__ import annotations
+
+import doctest
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfscale.checkpoints import snapshot_memory, uncached_file
+from tfscale.checkpoints.snapshot_memory import SnapshotMemory
+from tfscale.checkpoints.uncached_file import BLOCK_BYTES
+
+
+def test_a_snapshot_is_a_copy_in_the_memory_of_the_one_before() -> None:
+    memory, variable = SnapshotMemory(), tf.Variable(tf.range(5.0))
+    first = memory.copied("v", variable)
+    variable.assign_add(tf.ones([5]))
+    np.testing.assert_array_equal(first, np.arange(5.0))
+    second = memory.copied("v", variable)
+    assert second is first
+    np.testing.assert_array_equal(second, np.arange(1.0, 6.0))
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int64", "float16", "bfloat16", "float64"])
+def test_every_dtype_of_a_variable_can_be_copied(dtype: str) -> None:
+    values = tf.cast(tf.constant([[1, 0, 1]]), dtype)
+    found = SnapshotMemory().copied("v", tf.Variable(values))
+    assert found.dtype.name == dtype
+    np.testing.assert_array_equal(found.astype("float64"), [[1.0, 0.0, 1.0]])
+
+
+@pytest.mark.parametrize("size", [0, 1, 4096, BLOCK_BYTES - 1, BLOCK_BYTES, 2 * BLOCK_BYTES + 4097])
+@pytest.mark.parametrize("is_direct", [True, False])
+def test_a_file_past_the_cache_holds_what_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, is_direct: bool
+) -> None:
+    if not is_direct:
+        monkeypatch.setattr(os, "O_DIRECT", 0, raising=False)  # as on macOS
+    data = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8).tobytes()
+    with uncached_file.uncached_file(tmp_path / "file") as file:
+        for first in range(0, size, 5_000_011):
+            file.write(data[first : first + 5_000_011])
+    assert (tmp_path / "file").read_bytes() == data
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+def test_a_full_disk_is_an_error() -> None:
+    with (
+        pytest.raises(OSError, match="No space left"),
+        uncached_file.uncached_file(Path("/dev/full")) as file,
+    ):
+        file.write(b"x" * BLOCK_BYTES)
+
+
+def test_the_example_runs() -> None:
+    assert doctest.testmod(snapshot_memory, raise_on_error=True).attempted > 0

@@ -1,0 +1,6 @@
+"""Lets modules marked `own_process` run in a Python of their own here too."""
+
+from tests.unit.strategies.conftest import (  # noqa: F401  (hooks of pytest)
+    pytest_configure,
+    pytest_runtest_protocol,
+)

@@ -1,0 +1,108 @@
+"""A job that hangs says which worker it hangs on, and ends.
+
+Here a stalled input of one of two workers, and a callback that never returns in a process alone;
+workers that are stopped, killed or cut off are cases of `make faults`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.workers.job import DEADLINE_SECONDS, ROOT
+
+WATCH_SECONDS = 8
+NOTICED_SECONDS = 15
+
+
+@dataclass
+class Job:
+    """A job that ended: its status, its lines with the time they came, and when the fault came."""
+
+    status: int
+    lines: list[tuple[float, str]]
+    fault: float
+
+    def at(self, pattern: str) -> float:
+        """Returns how many seconds after the fault a line like this came first."""
+        for moment, line in self.lines:
+            if re.search(pattern, line):
+                return moment - self.fault
+        raise AssertionError(f"no line like {pattern!r} among:\n{self.text()[-6000:]}")
+
+    def text(self) -> str:
+        return "".join(line for _, line in self.lines)
+
+
+def begun(folder: Path, case: str, culprit: int, *launch: str) -> subprocess.Popen[str]:
+    program = ["-m", "tests.workers.watched", str(folder), case, str(culprit), str(WATCH_SECONDS)]
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
+    return subprocess.Popen(
+        [sys.executable, *launch, *program],
+        cwd=ROOT,
+        env={**environment, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def ended(process: subprocess.Popen[str], fault: Path) -> Job:
+    """Reads a job's lines to its end; `make test` ends one that outlives its own deadline."""
+    assert process.stdout is not None
+    lines = [(time.time(), line) for line in process.stdout]
+    return Job(process.wait(DEADLINE_SECONDS), lines, float(fault.read_text("utf-8")))
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Job]:
+    """Both jobs, beside each other: most of their time they wait."""
+    folder = tmp_path_factory.mktemp("watched")
+    launch = ["-m", "tfscale", "launch", "--num_workers=2", "--grace_seconds=1"]
+    launch += ["--", sys.executable]
+    processes = {
+        "input": begun(folder, "input", 1, *launch),
+        "loop": begun(folder, "loop", 0),
+    }
+    with ThreadPoolExecutor() as readers:
+        ends = {c: readers.submit(ended, process, folder / c) for c, process in processes.items()}
+    return {case: end.result() for case, end in ends.items()}
+
+
+def test_every_worker_names_the_one_whose_input_stalls(jobs: dict[str, Job]) -> None:
+    job = jobs["input"]
+    said = r"tfscale: watchdog: worker 1 has not moved for \d+ s: epoch 1, step 4, phase input\."
+    for worker in (0, 1):
+        assert job.at(rf"\[worker {worker}\] {said}") < NOTICED_SECONDS
+    assert "watchdog: worker 0" not in job.text()
+
+
+def test_the_stack_shows_the_generator_that_blocks(jobs: dict[str, Job]) -> None:
+    for worker in (0, 1):
+        assert jobs["input"].at(rf"\[worker {worker}\] .*watched\.py.*in rows") < NOTICED_SECONDS
+
+
+def test_a_job_past_the_deadline_ends_with_what_it_hung_on(jobs: dict[str, Job]) -> None:
+    job = jobs["input"]
+    said = rf"tfscale: watchdog: the job is ended after {WATCH_SECONDS} s: worker 1 has not moved"
+    assert WATCH_SECONDS - 1 < job.at(said) < 2 * NOTICED_SECONDS
+    assert "[worker 0] Collective ops is aborted by" in job.text()  # it was not left to hang
+    assert job.status == 1
+
+
+def test_a_process_alone_says_where_it_hangs_and_ends(jobs: dict[str, Job]) -> None:
+    job = jobs["loop"]
+    said = r"tfscale: watchdog: this process has not moved for \d+ s: epoch 1, step 3, phase callb"
+    assert job.at(said) < NOTICED_SECONDS
+    assert job.at(r"watched\.py.*in on_train_batch_end") < NOTICED_SECONDS
+    assert job.at("the job is ended after 8 s: this process") < 2 * NOTICED_SECONDS
+    assert job.status == 1

@@ -1,0 +1,1 @@
+"""`tfscale preflight`: what a TPU would refuse of a training step, found without one."""

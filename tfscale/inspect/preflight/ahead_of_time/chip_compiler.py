@@ -1,0 +1,109 @@
+"""Compiles one program for a TPU, with no TPU there. Runs by itself, in an environment of its own.
+
+    ENVIRONMENT/bin/python -I chip_compiler.py FOLDER
+
+The only file here that imports JAX, which is never imported into the user's process: it would
+bring another XLA beside TensorFlow's. FOLDER holds `request.json`, such as
+{"topology": "v5e:2x2", "num_replicas": 4}, and `program.hlo`, the bytes of an `HloModuleProto`.
+What comes of it is `result.json`, written last and whole, and for a program that compiles
+`optimized.txt`, as the chip will run it.
+
+libtpu has no public interface for this. What is used of JAX's is what its own ahead-of-time
+compilation uses, so it goes with the pinned versions alone (see `environment`).
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+# Read by libtpu as it is loaded: without them it asks a metadata server for minutes, and refuses a
+# second process that loads it.
+os.environ.update(TPU_SKIP_MDS_QUERY="1", ALLOW_MULTIPLE_LIBTPU_LOAD="1", JAX_PLATFORMS="cpu")
+
+import jax
+import libtpu
+import numpy as np
+from jax._src.interpreters import mlir
+from jax._src.lib import xla_client
+from jax.experimental import topologies
+from jaxlib.mlir import ir
+
+_SIZES = ("argument", "output", "alias", "temp", "generated_code")
+_NO_MEMORY = ("RESOURCE_EXHAUSTED", "CompileTimeHbmOom", "Ran out of memory")
+
+
+def main(folder: Path) -> int:
+    """Compiles what lies in `folder`.
+
+    Returns:
+        0 where the compiler has answered, with a yes or a no.
+    """
+    request = json.loads((folder / "request.json").read_text("utf-8"))
+    program = (folder / "program.hlo").read_bytes()
+    try:
+        executable = _compile(program, request["topology"], request["num_replicas"])
+    except Exception as error:
+        text = str(error)
+        is_memory = any(word in text for word in _NO_MEMORY)
+        _answer(folder, {"kind": "out_of_memory" if is_memory else "refused", "message": text})
+        return 0
+    (module,) = executable.hlo_modules()
+    (folder / "optimized.txt").write_text(module.to_string(), "utf-8")
+    stats = executable.get_compiled_memory_stats()
+    sizes = {name: int(getattr(stats, f"{name}_size_in_bytes")) for name in _SIZES}
+    _answer(folder, {"kind": "compiled", "bytes": sizes})
+    return 0
+
+
+def _compile(program: bytes, topology: str, num_replicas: int) -> Any:
+    module = ir.Module.parse(
+        xla_client._xla.mlir.xla_computation_to_mlir_module(xla_client.XlaComputation(program)),
+        mlir.make_ir_context(),
+    )
+    _drop_copies(module)
+    described = topologies.get_topology_desc(platform="tpu", topology_name=topology)
+    if num_replicas > len(described.devices):
+        raise ValueError(
+            f"{topology} has {len(described.devices)} devices, and {num_replicas} replicas need one"
+            " each"
+        )
+    devices = tuple(described.devices[:num_replicas])
+    options = xla_client.CompileOptions()
+    options.num_replicas, options.num_partitions = num_replicas, 1
+    placed = np.array([[device.id] for device in devices])
+    options.device_assignment = xla_client.DeviceAssignment.create(placed)
+    return devices[0].client.compile(
+        module, executable_devices=xla_client.DeviceList(devices), compile_options=options
+    )
+
+
+def _drop_copies(module: Any) -> None:
+    """Takes out the copies that TensorFlow puts in and that this way into the compiler lacks.
+
+    They change no value, and the compiler makes copies of its own where it needs them.
+    """
+    for copy in [found for found in _operations(module.operation) if found.name == "mhlo.copy"]:
+        copy.results[0].replace_all_uses_with(copy.operands[0])
+        copy.erase()
+
+
+def _operations(operation: Any) -> list[Any]:
+    found = []
+    for region in operation.regions:
+        for block in region.blocks:
+            for inner in block.operations:
+                found += [inner.operation, *_operations(inner.operation)]
+    return found
+
+
+def _answer(folder: Path, result: dict[str, Any]) -> None:
+    versions = {"jax": jax.__version__, "libtpu": libtpu.__version__}
+    temporary = folder / "result.json.tmp"
+    temporary.write_text(json.dumps({**result, "versions": versions}), "utf-8")
+    temporary.replace(folder / "result.json")
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

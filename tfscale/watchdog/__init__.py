@@ -1,0 +1,1 @@
+"""What stands behind `tfscale.callbacks.Watchdog`: heartbeats, who is judged to hold up whom."""

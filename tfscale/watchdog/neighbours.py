@@ -1,0 +1,67 @@
+"""The other workers as this one sees them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from strategies.heartbeat_board import HeartbeatBoard
+from tfscale.watchdog.heartbeat import Heartbeat, Seen
+
+READINGS = 16
+"""A look asks so many workers, in turn: a large job must not drown the first in questions."""
+
+_READ_SECONDS = 0.2
+
+
+@dataclass
+class _Known:
+    heartbeat: Heartbeat | None
+    since: float
+
+
+class Neighbours:
+    """What this worker knows of all workers.
+
+    Args:
+        board: Where they write; None if there is one worker only.
+    """
+
+    def __init__(self, board: HeartbeatBoard | None) -> None:
+        self._board = board
+        self._names = board.names if board else ["this process"]
+        self._own = board.own if board else 0
+        now = time.monotonic()
+        self._known = [_Known(None, now) for _ in self._names]
+        self._next = 0
+
+    def look(self, own: Heartbeat) -> None:
+        """Reads what some of the others say now."""
+        if self._board is None:
+            return
+        others = [i for i in range(len(self._names)) if i != self._own]
+        asked = {others[(self._next + n) % len(others)] for n in range(min(READINGS, len(others)))}
+        self._next += READINGS
+        for i in sorted(asked):
+            try:
+                words = self._board.read(i, _READ_SECONDS)
+            except tf.errors.OpError:
+                return  # the table is gone, and with it the first worker
+            known = self._known[i]
+            if words is None:
+                continue
+            heartbeat = Heartbeat.from_words(words)
+            if known.heartbeat is None or heartbeat.number != known.heartbeat.number:
+                self._known[i] = _Known(heartbeat, time.monotonic())
+
+    def seen(self, own: Heartbeat) -> list[Seen]:
+        """Returns all workers in their order, this one with its own heartbeat."""
+        now = time.monotonic()
+        return [
+            Seen(name, own, 0.0)
+            if i == self._own
+            else Seen(name, known.heartbeat, now - known.since)
+            for i, (name, known) in enumerate(zip(self._names, self._known, strict=True))
+        ]
