@@ -23,6 +23,8 @@ from tests.faults.training import WORKERS, Training
 from tfscale.launch.ports import reserve_port
 
 ATTEMPT_SECONDS = 300.0
+EPOCH_SECONDS = 3.0
+"""More for each epoch, on a loaded machine."""
 POLL_SECONDS = 0.02
 
 
@@ -49,7 +51,7 @@ def run(training: Training) -> str:
         for port in ports:
             port.release()
         workers = {_forked(training, worker, addresses) for worker in range(len(ports))}
-        return _ended(workers)
+        return _ended(workers, ATTEMPT_SECONDS + EPOCH_SECONDS * training.epochs)
 
 
 def _forked(training: Training, worker: int, addresses: tuple[str, ...]) -> int:
@@ -74,10 +76,10 @@ def _forked(training: Training, worker: int, addresses: tuple[str, ...]) -> int:
         os._exit(status)
 
 
-def _ended(workers: set[int]) -> str:
+def _ended(workers: set[int], seconds: float) -> str:
     ends: set[int] = set()
     result = ""
-    deadline = time.monotonic() + ATTEMPT_SECONDS
+    deadline = time.monotonic() + seconds
     while workers:
         for process in list(workers):
             found, status = os.waitpid(process, os.WNOHANG)
