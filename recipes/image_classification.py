@@ -15,8 +15,8 @@ looked at once, at the end.
 
 A run leaves in --model_dir: model.keras (for predicting, loads in plain Keras),
 report.html (open it in a browser), run.json and summary.json (for programs) and
-metrics.csv (a line an epoch). With --checkpoint_every=epoch an interrupted run, started
-again, goes on where it was.
+metrics.csv (a line an epoch). With --checkpoint_every=epoch an interrupted run,
+started again, goes on where it was.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ require_own_package("strategies")
 require_own_package("recipes")
 
 if TYPE_CHECKING:
-    from tfscale import callbacks, data, launch, optimizers, schedules
+    from tfscale import callbacks, data, launch, optimizers, parallel, schedules
     from tfscale.precision import set_precision
     from tfscale.preparation import prepare
 
@@ -33,10 +33,20 @@ _LAZY_MODULES = {
     "data": "tfscale.data",
     "launch": "tfscale.launch",
     "optimizers": "tfscale.optimizers",
+    "parallel": "tfscale.parallel",
     "schedules": "tfscale.schedules",
 }
 
-__all__ = ["callbacks", "data", "launch", "optimizers", "prepare", "schedules", "set_precision"]
+__all__ = [
+    "callbacks",
+    "data",
+    "launch",
+    "optimizers",
+    "parallel",
+    "prepare",
+    "schedules",
+    "set_precision",
+]
 
 
 def __getattr__(name: str) -> Any:

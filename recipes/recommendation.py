@@ -1,0 +1,176 @@
+r"""Learns which items a user likes, from clicks: two towers with embeddings in shards.
+
+    python -m recipes.recommendation --distribution_strategy=mirrored --num_replicas=2
+
+    tfscale launch --num_workers=2 --num_ps=2 -- python -m recipes.recommendation \
+        --distribution_strategy=parameter_server --num_shards=2
+
+The second trains asynchronously: half of each table lies on each of two parameter
+servers, and two workers train at their own pace. See docs/asynchronous.md.
+
+By default the clicks are made from their index, by a logistic model of latent vectors,
+so the best ranking is known, and what a run came to stands beside it. --dataset=
+movielens/100k-ratings or movielens/1m-ratings takes 4 and 5 stars for a click; TFDS
+downloads them (not run here, this project's machines reach no data server).
+
+Prints the loss and the AUC of rows it did not train on, and over all users NDCG and
+recall of their first --k items; writes model.keras, report.html, run.json and
+summary.json to --model_dir.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+
+# TensorFlow's own start-up lines would hide the recipe's. Set before it is imported.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+from absl import flags
+
+import strategies
+import tfscale
+from recipes import common_flags, entry_point, flag_sections, results
+from recipes.images.training_log import TrainingLog
+from recipes.ratings import ranking
+from recipes.ratings.model import all_scores
+from recipes.ratings.parts import (
+    GENERATED,
+    Ratings,
+    batches_of,
+    flagged_model,
+    flagged_ratings,
+    model_and_data,  # noqa: F401  (what `tfscale preflight` looks at)
+)
+from recipes.run_record import run_record
+from tfscale.inspect.report.page import REPORT_FILE
+from tfscale.inspect.report.record import Curve, Timing
+
+FLAGS = flags.FLAGS
+
+_NOT_TAKEN = ("train_steps", "microbatches", "checkpoint_every")
+
+
+def define_flags() -> None:
+    """Defines this recipe's flags."""
+    with flag_sections.section("this recipe"):
+        flags.DEFINE_string(
+            "dataset",
+            GENERATED,
+            "generated, or the TFDS name of a set of ratings such as movielens/100k-ratings.",
+        )
+        flags.DEFINE_integer("num_users", 400, "Users of the generated clicks.", lower_bound=1)
+        flags.DEFINE_integer("num_items", 200, "Items of the generated clicks.", lower_bound=1)
+        flags.DEFINE_integer(
+            "num_rows", 60_000, "Generated rows to train on; 20,000 more are for testing.", 1
+        )
+        flags.DEFINE_integer("embedding_dim", 4, "Elements of a vector.", lower_bound=1)
+        flags.DEFINE_integer(
+            "num_shards",
+            2,
+            "Parts of each table: with parameter servers as many as there are of these.",
+            lower_bound=1,
+        )
+        flags.DEFINE_integer("k", 10, "Ranks that NDCG and recall look at.", lower_bound=1)
+    common_flags.define(without=_NOT_TAKEN)
+    FLAGS.set_default("global_batch_size", 256)
+    FLAGS.set_default("train_epochs", 5)
+    FLAGS.set_default("learning_rate", 0.02)
+    entry_point.define(__doc__)
+
+
+def measures(scores: np.ndarray, ratings: Ratings, k: int) -> dict[str, float]:
+    """Returns how well scores tell and rank what users like.
+
+    Args:
+        scores: Logits, float64 [num_users, num_items].
+        ratings: What they are held against.
+        k: Ranks that NDCG and recall look at. At most the number of items.
+    """
+    users, items, clicks = ratings.test_rows()
+    return {
+        "test_loss": ranking.log_loss(scores[users, items], clicks),
+        "auc": ranking.auc(scores[users, items], clicks),
+        f"ndcg_at_{k}": ranking.ndcg(scores, ratings.gains, k),
+        f"recall_at_{k}": ranking.recall(scores, ratings.relevant(k), k),
+    }
+
+
+def main(_: Sequence[str]) -> None:
+    """Trains and ranks as the flags say, and writes the results."""
+    started = time.monotonic()
+    # First: in a worker or a parameter server the call does not return.
+    strategy = common_flags.strategy()
+    is_chief = strategies.is_chief(strategy)
+    tfscale.set_precision(FLAGS.precision, strategy)
+    ratings = flagged_ratings()
+    if ratings.num_items < FLAGS.k:
+        raise ValueError(
+            f"`--k` must be at most the number of items, {ratings.num_items}. Received: "
+            f"--k={FLAGS.k}. Choose a smaller one."
+        )
+    model_dir = FLAGS.model_dir or "runs/recommendation"
+    if is_chief:
+        results.make_writable(model_dir)
+    train = batches_of(ratings, strategy)
+    num_steps = FLAGS.train_epochs * train.steps_per_epoch
+    log = TrainingLog(common_flags.schedule(num_steps))
+    keras.utils.set_random_seed(FLAGS.seed)
+    with strategy.scope():
+        model = flagged_model(ratings, num_steps)
+    training_started = time.monotonic()
+    model.fit(train, epochs=FLAGS.train_epochs, verbose=2 if is_chief else 0, callbacks=[log])
+    training_seconds = time.monotonic() - training_started
+    if not is_chief:
+        return
+    found = measures(all_scores(model), ratings, FLAGS.k)
+    best = {}
+    if ratings.best_scores is not None:
+        best = measures(ratings.best_scores, ratings, FLAGS.k)
+    timing = Timing(
+        total_seconds=time.monotonic() - started,
+        startup_seconds=None if log.first_step_ended is None else log.first_step_ended - started,
+        training_seconds=training_seconds,
+        num_steps=num_steps,
+        global_batch_size=FLAGS.global_batch_size,
+    )
+    summary = {
+        **found,
+        "best": best,
+        "training_seconds": training_seconds,
+        "total_seconds": timing.total_seconds,
+        "num_replicas": strategy.num_replicas_in_sync,
+        "flags": flag_sections.values(),
+        "history": log.history,
+    }
+    record = run_record(
+        f"Recommendations from {FLAGS.dataset}",
+        strategy,
+        results={**found, **{f"best_{name}": value for name, value in best.items()}},
+        timing=timing,
+        history=log.history,
+        curves=[
+            Curve(
+                "learning rate of an epoch's last update",
+                {"learning rate": log.column("learning_rate")},
+                x_name="epoch",
+                scale="linear",
+            )
+        ],
+        notes=["The best are those of the scores that the clicks were drawn from."] if best else [],
+    )
+    results.write(model_dir, model, summary, record, {"metrics.csv": log.csv()})
+    for name, value in found.items():
+        beside = f"  (the best scores: {best[name]:.4f})" if best else ""
+        print(f"{name}: {value:.4f}{beside}")
+    print(f"training time: {training_seconds:.1f} s")
+    print(f"model directory: {model_dir}")
+    print(f"report: {model_dir}/{REPORT_FILE}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    entry_point.run(main)

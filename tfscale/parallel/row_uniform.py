@@ -1,0 +1,90 @@
+"""An initializer that draws any row of a table without the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+# Of the generator SplitMix64: the step of its counter, and the shifts and multipliers of its mixer.
+_STEP = np.uint64(0x9E3779B97F4A7C15)
+_MIXERS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+_BLOCK_ELEMENTS = 2**20
+
+
+@keras.saving.register_keras_serializable(package="tfscale")
+class RowUniform(keras.initializers.Initializer):
+    """Uniform draws that follow from the row's index, for tables larger than one memory.
+
+    Element j of row i is number `i * output_dim + j` of a counter-based generator. So each shard of
+    a `ShardedEmbedding` is drawn by itself, and the table is that of any number of shards, and of
+    `keras.layers.Embedding`. Drawn with NumPy, in blocks of 8 MiB.
+
+    Args:
+        minval: Lower bound. Finite.
+        maxval: Upper bound. Finite, above `minval`.
+        seed: In `[0, 2**31)`. Two tables want two seeds.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> table = RowUniform(seed=1)((4, 2))
+        >>> bool((table[1::2] == RowUniform(seed=1).rows(range(1, 4, 2), 2, "float32")).all())
+        True
+
+    Source: Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators", OOPSLA.
+    """
+
+    def __init__(self, minval: float = -0.05, maxval: float = 0.05, seed: int = 0) -> None:
+        if not -np.inf < minval < maxval < np.inf:
+            raise ValueError(
+                "`maxval` must be above `minval`, both finite. Received: "
+                f"minval={minval!r}, maxval={maxval!r}. Keras's default is -0.05 and 0.05."
+            )
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**31:
+            raise ValueError(
+                f"`seed` must be an integer in [0, 2**31). Received: seed={seed!r}. 0 will do."
+            )
+        self.minval = float(minval)
+        self.maxval = float(maxval)
+        self.seed = seed
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> np.ndarray[Any, Any]:
+        """Draws a whole table, [rows, output_dim]."""
+        rows, output_dim = shape
+        return self.rows(range(rows), output_dim, dtype or keras.config.floatx())
+
+    def rows(self, indices: range, output_dim: int, dtype: Any) -> np.ndarray[Any, Any]:
+        """Draws the rows at `indices`, as [len(indices), output_dim].
+
+        Args:
+            indices: Of rows. Not negative.
+            output_dim: Elements of a row. Positive.
+            dtype: Of the result; half precision comes as float32, for the variable to round.
+        """
+        name = keras.backend.standardize_dtype(dtype)
+        drawn = np.empty([len(indices), output_dim], name if name == "float64" else "float32")
+        size = max(1, _BLOCK_ELEMENTS // output_dim)
+        for first in range(0, len(indices), size):
+            block = np.asarray(indices[first : first + size], np.uint64)
+            drawn[first : first + size] = self._block(block, output_dim)
+        return drawn
+
+    def _block(self, indices: np.ndarray[Any, Any], output_dim: int) -> np.ndarray[Any, Any]:
+        columns = np.arange(1, output_dim + 1, dtype=np.uint64)
+        start = np.random.default_rng(self.seed).integers(2**64, dtype=np.uint64)
+        bits = indices[:, np.newaxis] * np.uint64(output_dim) + columns
+        bits = start + bits * _STEP  # modulo 2**64
+        for shift, multiplier in _MIXERS:
+            bits = (bits ^ (bits >> np.uint64(shift))) * np.uint64(multiplier)
+        bits ^= bits >> np.uint64(31)
+        # 53 bits fill the fraction of a float64.
+        unit = (bits >> np.uint64(11)) * 2.0**-53
+        return self.minval + (self.maxval - self.minval) * unit
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor."""
+        return {"minval": self.minval, "maxval": self.maxval, "seed": self.seed}
