@@ -1,5 +1,5 @@
-# make train | seeds | test | lint | matrix | parity | defects | faults | soak | bench | browser-test |
-# clean. Needs only Python 3.11-3.13 and make.
+# make train | seeds | test | thorough | lint | matrix | parity | defects | faults | soak | bench |
+# preflight | browser-test | clean. Needs only Python 3.11-3.13 and make.
 # PYTHON=/path/to/python chooses the interpreter. All paths below are relative, so that a checkout
 # whose own path holds a space works.
 
@@ -68,12 +68,13 @@ endef
 # Several editable installs of one checkout write the same tfscale.egg-info.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help train seeds test lint matrix parity defects faults soak bench preflight browser-test clean same-python $(MATRIX:%=matrix-%)
+.PHONY: help train seeds test thorough lint matrix parity defects faults soak bench preflight browser-test clean same-python $(MATRIX:%=matrix-%)
 
 help:
 	@echo "make train   trains the image recipe on the bundled digits, on 2 replicas"
 	@echo "make seeds   trains it with each of the seeds 0 to 4; fails if the mean is below 0.98"
 	@echo "make test    runs the tests"
+	@echo "make thorough runs the tests that show at length what others show in short"
 	@echo "make lint    ruff check, ruff format --check, mypy --strict"
 	@echo "make matrix  runs the tests under each TensorFlow-Keras pair of: $(MATRIX)"
 	@echo "make parity  compares a random sweep of trainings with stock Keras on one device"
@@ -101,6 +102,10 @@ seeds: .venv/.installed-recipes
 test: .venv/.installed-test
 	@echo "test: python -m pytest $(PYTEST_FLAGS)"
 	@.venv/bin/python -m pytest $(PYTEST_FLAGS)
+
+thorough: .venv/.installed-test
+	@echo "thorough: python -m pytest $(PYTEST_FLAGS) -m thorough"
+	@.venv/bin/python -m pytest $(PYTEST_FLAGS) -m thorough
 
 lint: .venv/.installed-test
 	.venv/bin/python -m ruff check .

@@ -71,7 +71,10 @@ def train(
     return run
 
 
-@pytest.mark.parametrize("place", ["mirrored 2", "mirrored 3", "2 workers"])
+@pytest.mark.parametrize(
+    "place",
+    ["mirrored 2", pytest.param("mirrored 3", marks=pytest.mark.thorough), "2 workers"],
+)
 def test_in_float64_the_final_weights_are_those_of_one_device(
     train: Callable[[str, list[str]], Path], place: str
 ) -> None:
@@ -96,6 +99,7 @@ def control(data_dir: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return {path.name: weights(path) for path in folder.iterdir()}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("place", ["mirrored 2", "mirrored 3", "2 workers"])
 def test_in_float32_20_steps_differ_from_stock_keras_by_no_more_than_rounding(
     train: Callable[[str, list[str]], Path], control: dict[str, Any], place: str

@@ -122,6 +122,7 @@ def test_averaging_every_step_is_sgd_and_every_fourth_is_not(summaries: dict[str
     assert np.linalg.norm(apart) > 1e-6
 
 
+@pytest.mark.thorough
 def test_two_workers_that_average_every_step_are_one_device_too(
     summaries: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -74,7 +74,14 @@ def read(path: Path) -> dict[str, list[float]]:
     return {name: [float(row[name]) for row in rows] for name in rows[0]}
 
 
-@pytest.mark.parametrize("place", [place for place in PLACES if place != "one device"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param(place, marks=[pytest.mark.thorough] if place == "two workers" else [])
+        for place in PLACES
+        if place != "one device"
+    ],
+)
 def test_microbatches_train_what_whole_batches_train(
     model_dir: Callable[[str], Path], place: str
 ) -> None:

@@ -100,6 +100,7 @@ def test_what_is_out_of_range_is_refused(name: str, value: Any) -> None:
         dataclasses.replace(PROBLEM, **{name: value})
 
 
+@pytest.mark.thorough
 def test_memory_does_not_grow_with_the_rows() -> None:
     program = [sys.executable, "-m", "tests.unit.recipes.regression.flat_memory"]
     done = subprocess.run(

@@ -100,6 +100,7 @@ def test_a_finished_run_is_as_it_was_and_trains_nothing(jobs: Jobs) -> None:
     assert again["resumed_from"] == {"epoch": 3, "step": 0, "batches": 15}
 
 
+@pytest.mark.thorough
 def test_two_workers_resume_to_the_bit(tmp_path: Path) -> None:
     jobs = Jobs(tmp_path)
     launch = ["-m", "tfscale", "launch", "--num_workers=2", "--", sys.executable]

@@ -119,6 +119,7 @@ def test_all_workers_save_the_same_step_whichever_is_told(
             assert resumed["variables"] == two("whole", worker)["variables"]
 
 
+@pytest.mark.thorough
 def test_a_job_is_started_again_and_ends_with_the_weights_of_the_undisturbed_one(
     two: Found, tmp_path: Path
 ) -> None:

@@ -113,6 +113,7 @@ def test_another_task_takes_over_when_the_preparer_is_killed(
     assert not list(tmp_path.rglob("*.claim-*"))
 
 
+@pytest.mark.thorough
 def test_a_preparer_that_was_suspended_finds_the_work_done_and_goes_on(
     tasks: list[Task], tmp_path: Path
 ) -> None:

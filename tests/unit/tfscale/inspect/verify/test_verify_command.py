@@ -33,6 +33,7 @@ def child(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.thorough
 def test_a_clipped_model_on_uneven_batches_is_equal() -> None:
     flags = ("--num_replicas=2", "--steps=4", "--batch_size=16", "--json")
     done = child("verify", f"{MODELS}:clipped", *flags)
