@@ -72,8 +72,11 @@ IMPOSSIBLE = (
         lambda c: c.reduction == "none",
     ),
     Exclusion(
-        "strings travel in data sets: Keras's arrays and PyDatasets are numeric",
-        lambda c: c.model == "strings" and c.data in ("arrays", "pydataset", "generator"),
+        "strings travel in data sets: arrays, PyDatasets and generators are numeric in Keras",
+        lambda c: (
+            c.model == "strings"
+            and c.data in ("arrays", "pydataset", "generator", "endless_generator")
+        ),
     ),
     Exclusion(
         "`input_pipeline` refuses a batch that the replicas do not divide, or larger than an epoch",
