@@ -22,12 +22,6 @@ def is_per_replica(variable: Any) -> bool:
     return str(variable.synchronization) == "on_read"
 
 
-def shared_value(strategy: tf.distribute.Strategy, variable: Any) -> np.ndarray[Any, Any]:
-    """Returns a copy of the value that all replicas share."""
-    first = strategy.experimental_local_results(variable.value)[0]
-    return np.asarray(first.numpy())  # a copy already (TensorFlow 2.21): not what steps write
-
-
 def replica_values(
     strategy: tf.distribute.Strategy, variables: list[Any]
 ) -> list[np.ndarray[Any, Any]]:

@@ -7,17 +7,16 @@ python -m tests.defects --rows=S1,S4
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
-import platform
 import sys
 import time
 from pathlib import Path
 
 from tests.defects.catalogue import ALL_ROWS, rows_named
-from tests.defects.table import brief, line_of, updated, write
+from tests.defects.table import brief, line_of, updated
 from tests.defects.trial import try_rows
 from tests.defects.verdict import NOT_FIXED
 from tests.parity.children import ROOT
+from tests.tables import versions, write
 
 TABLE, README = ROOT / "docs" / "defects.md", ROOT / "README.md"
 
@@ -48,7 +47,7 @@ def main() -> int:
     lines = [line_of(result) for result in results]
     print("\n".join(lines))
     text = arguments.table.read_text("utf-8")
-    whole = updated(text, _versions(), lines, is_whole=rows == ALL_ROWS)
+    whole = updated(text, f"{versions()}.", lines, is_whole=rows == ALL_ROWS)
     write(arguments.table, whole)
     if arguments.table == TABLE:
         write(README, brief(README.read_text("utf-8"), whole))
@@ -58,17 +57,6 @@ def main() -> int:
         f"defects: {len(rows)} cases in {seconds:.0f} s; not fixed: {', '.join(failed) or 'none'}"
     )
     return 1 if failed else 0
-
-
-def _versions() -> str:
-    names = ("tensorflow-cpu", "tensorflow", "keras")
-    installed = {
-        found.metadata["Name"].lower().replace("_", "-"): found.version
-        for found in importlib.metadata.distributions()
-        if found.metadata["Name"]
-    }
-    parts = [f"{name} {installed[name]}" for name in names if name in installed]
-    return f"{', '.join(parts)}, Python {platform.python_version()}, {platform.system()}."
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from tests.defects.trial import Result
+from tests.tables import around, escaped, renewed
 
 BEGIN = "<!-- defects: begin, written by python -m tests.defects -->"
 END = "<!-- defects: end -->"
@@ -23,7 +23,7 @@ def line_of(result: Result) -> str:
     source = row.reproduce.__module__.replace(".", "/")
     name = f"[{row.name}](../{source}.py)" + (PATCHED if row.is_patched else "")
     cells = [row.case, result.stock.says, result.ours.says, result.status]
-    return f"| {name} | " + " | ".join(_escaped(cell) for cell in cells) + " |"
+    return f"| {name} | " + " | ".join(escaped(cell) for cell in cells) + " |"
 
 
 def updated(text: str, versions: str, lines: Sequence[str], *, is_whole: bool) -> str:
@@ -38,13 +38,7 @@ def updated(text: str, versions: str, lines: Sequence[str], *, is_whole: bool) -
     Raises:
         ValueError: If there are no markers, or the lines kept were made with other versions.
     """
-    before, begin, rest = text.partition(BEGIN)
-    block, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(
-            f"`text` must hold the markers of the table. Received: a document without {BEGIN!r} "
-            f"and {END!r}. Put the two lines where the table belongs."
-        )
+    before, block, after = around(text, BEGIN, END)
     old = [line for line in block.splitlines() if _LINE.match(line)]
     if is_whole or not old:
         kept = list(lines)
@@ -54,10 +48,9 @@ def updated(text: str, versions: str, lines: Sequence[str], *, is_whole: bool) -
             "table made with others. Run all rows."
         )
     else:
-        new = {_key(line): line for line in lines}
-        kept = [new.pop(_key(line), line) for line in old] + list(new.values())
+        kept = renewed(old, lines, _key)
     table = "\n".join([*HEAD, *kept])
-    return f"{before}{begin}\n{versions}\n\n{table}\n{end}{after}"
+    return f"{before}{BEGIN}\n{versions}\n\n{table}\n{END}{after}"
 
 
 def brief(text: str, table: str) -> str:
@@ -77,17 +70,6 @@ def brief(text: str, table: str) -> str:
     return f"{before}{BEGIN}\n" + "\n".join([*BRIEF_HEAD, *short]) + f"\n{END}{after}"
 
 
-def write(path: Path, text: str) -> None:
-    """Replaces a file all at once."""
-    part = path.with_suffix(".part")
-    part.write_text(text, "utf-8")
-    part.rename(path)
-
-
 def _key(line: str) -> str:
     match = _LINE.match(line)
     return match[0] if match else line
-
-
-def _escaped(cell: str) -> str:
-    return cell.replace("|", "\\|").replace("<", "&lt;")

@@ -25,6 +25,7 @@ from tests.faults.traces import end_all
 from tests.faults.training import WORKERS, Training
 from tests.faults.versions import versions
 from tests.parity.children import ROOT
+from tests.tables import write
 
 TABLE = ROOT / "docs" / "faults.md"
 
@@ -121,7 +122,7 @@ def main() -> int:
     for name, lines in tables.items():
         if lines:
             text = table.updated(text, name, versions(), lines, is_whole=not arguments.only)
-    table.write(arguments.table, text)
+    write(arguments.table, text)
     print(
         f"faults: {sum(map(len, tables.values()))} cases; "
         f"not right: {', '.join(session.failed) or 'none'}"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from tests.faults.fault import Fault, Report
+from tests.tables import around, escaped, renewed
 
 BEGIN = "<!-- {}: begin, written by python -m tests.faults -->"
 END = "<!-- {}: end -->"
@@ -56,28 +56,14 @@ def updated(text: str, name: str, about: str, lines: Sequence[str], *, is_whole:
         ValueError: If there are no markers.
     """
     first, last = BEGIN.format(name), END.format(name)
-    before, begin, rest = text.partition(first)
-    block, end, after = rest.partition(last)
-    if not (begin and end):
-        raise ValueError(
-            f"`text` must hold the markers of the table. Received: a document without {first!r} "
-            f"and {last!r}. Put the two lines where the table belongs."
-        )
+    before, block, after = around(text, first, last)
     kept = list(lines)
     if not is_whole:
-        new = {_key(line): line for line in lines}
         _, *old = [line for line in block.splitlines() if line.startswith("| ")] or [""]
-        kept = [new.pop(_key(line), line) for line in old] + list(new.values())
+        kept = renewed(old, lines, _key)
     head = HEADS[name]
     rule = re.sub(r"[^|]+", "---", head)
-    return f"{before}{begin}\n{about}\n\n" + "\n".join([head, rule, *kept]) + f"\n{end}{after}"
-
-
-def write(path: Path, text: str) -> None:
-    """Replaces a file all at once."""
-    part = path.with_suffix(".part")
-    part.write_text(text, "utf-8")
-    part.rename(path)
+    return f"{before}{first}\n{about}\n\n" + "\n".join([head, rule, *kept]) + f"\n{last}{after}"
 
 
 def _key(line: str) -> str:
@@ -90,4 +76,4 @@ def _seconds(seconds: float | None) -> str:
 
 def _escaped(cell: str) -> str:
     cell = cell if len(cell) <= _LONGEST else cell[: _LONGEST - 3] + "..."
-    return cell.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    return escaped(cell).replace("\n", " ")
