@@ -12,7 +12,7 @@ import sys
 import time
 
 from tests.parity.drawing import draw
-from tests.parity.report import mismatches, table
+from tests.parity.report import mismatches, stock_crashes, table
 from tests.parity.trial import try_cases
 
 
@@ -44,6 +44,7 @@ def main() -> int:
     )
     print(table(results))
     print(mismatches(results))
+    print(stock_crashes(results), end="\n" if arguments.stock else "")
     wrong = sum(result.verdict.kind != "matched" for result in results)
     print(f"parity: {total - wrong} of {total} matched in {time.monotonic() - started:.0f} s")
     return 1 if wrong else 0

@@ -1,7 +1,8 @@
-"""What a sweep prints: a table by strategy, and every case that did not match."""
+"""What a sweep prints: a table by strategy, every case that did not match, why stock crashed."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -29,6 +30,40 @@ def mismatches(results: Sequence[Result]) -> str:
             detail = "\n".join(f"    {line}" for line in verdict.detail.splitlines()[-12:])
             parts.append(f"{verdict.kind}: {command}\n{detail}")
     return "\n".join(parts)
+
+
+def stock_crashes(results: Sequence[Result]) -> str:
+    """Returns how often stock Keras crashed where and with which error, most often first."""
+    crashes = [r.stock.detail for r in results if r.stock and r.stock.kind == "crashed"]
+    if not crashes:
+        return ""
+    counts = Counter(crash_of(detail) for detail in crashes).most_common()
+    return "\n".join(["stock crashed:", *(f"{n:>6}  {crash}" for crash, n in counts)])
+
+
+def crash_of(detail: str) -> str:
+    """Returns the call that failed and the start of its error, numbers left out.
+
+    Args:
+        detail: A traceback, or the end of what a process printed.
+    """
+    call = re.search(r"model\.(fit|evaluate|predict)\(", detail)
+    errors = re.findall(r"^(?:\w+\.)*(\w+(?:Error|Exception)): *(.*)$", detail, re.MULTILINE)
+    if not errors:
+        lines = detail.strip().splitlines()
+        return f"no traceback: {_in_short(lines[-1] if lines else 'no output')}"
+    kind, text = errors[-1]
+    # In a graph the first line says only that it was one; what failed comes after the frames.
+    root = re.search(r"^\s*(?:\(0\))?\s*[A-Z]+(?:_[A-Z]+)+:\s*(.*)$", detail, re.MULTILINE)
+    if text.startswith("Graph execution error") and root:
+        text = root[1]
+    return f"{call[1] if call else '?'}: {kind}: {_in_short(text)}"
+
+
+def _in_short(text: str) -> str:
+    """Leaves out the node's name, numbers, and what shapes and values follow."""
+    text = re.sub(r"^{{.*?}} ", "", text).partition("  Input ")[0]
+    return re.sub(r"\d+", "#", text)[:90]
 
 
 def _rows(verdicts: Sequence[tuple[str, Verdict]], prefix: str) -> list[str]:

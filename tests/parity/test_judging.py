@@ -14,6 +14,7 @@ from tests.parity.drawing import draw
 from tests.parity.examples import permuted_in_batches
 from tests.parity.exclusions import EXCEPTIONS, why_excluded
 from tests.parity.judge import FLOAT64, compare, difference
+from tests.parity.report import crash_of
 
 STRATEGIES = ("mirrored2", "mirrored3", "workers2")
 LIMITS = dict.fromkeys(("weights", "history", "batch_logs"), FLOAT64)
@@ -110,3 +111,31 @@ def test_every_repaired_defect_is_shown_by_a_case_or_by_a_program() -> None:
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=180
     )
     assert (result.stdout.split(), result.returncode) == (["[]", "[]"], 0), result.stderr
+
+
+GRAPH_ERROR = """Traceback (most recent call last):
+  File "training.py", line 69, in train
+    history = model.fit(
+tensorflow.python.framework.errors_impl.InvalidArgumentError: Graph execution error:
+  File "trainer.py", line 171, in has_next
+2 root error(s) found.
+  (0) INVALID_ARGUMENT:  You must feed a value for placeholder 'while/body/_10'
+     [[{{node while/cond/Placeholder_1}}]]
+"""
+
+
+@pytest.mark.parametrize(
+    ("detail", "crash"),
+    [
+        (GRAPH_ERROR, "fit: InvalidArgumentError: You must feed a value for placeholder 'while"),
+        (
+            "    predicted = model.predict(\na.b.InvalidArgumentError: {{function_node __AddN_2}} "
+            "must have the same shape.  Input 0: [4,6] != input 1: [3,6]",
+            "predict: InvalidArgumentError: must have the same shape.",
+        ),
+        ("[worker 0] killed by signal 11", "no traceback: [worker #] killed by signal #"),
+        ("", "no traceback: no output"),
+    ],
+)
+def test_crashes_are_counted_by_call_and_error(detail: str, crash: str) -> None:
+    assert crash_of(detail).startswith(crash)
