@@ -1,6 +1,6 @@
 """A training step as a graph to look at and to compile, never run: for `tfscale preflight`.
 
-The same `on_replica_function` as in `function_seam` is traced inside `strategy.run`, so the graph
+The same `on_replica_function` as in `step_function` is traced inside `strategy.run`, so the graph
 holds what training holds: the user's step, the reduction, the optimizer, the metrics.
 """
 
