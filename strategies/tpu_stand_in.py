@@ -9,11 +9,16 @@ this one has: numbers that come out are no training.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.distribute.one_device_strategy import OneDeviceExtended
+
+# What TPUMirroredVariable raises NotImplementedError for (TensorFlow 2.21).
+_VERBS = ("add", "sub", "mul", "div", "min", "max", "update")
+_ROW_BY_ROW = tuple(f"scatter_{verb}" for verb in _VERBS)
 
 
 class TpuStandIn(tf.distribute.Strategy):
@@ -52,4 +57,12 @@ class _OneOfMany(OneDeviceExtended):
         variable = super()._create_variable(next_creator, **kwargs)
         # One device's variables are plain ones and belong to nobody; a TPU's know their strategy.
         variable.distribute_strategy = self._container_strategy()
+        for name in _ROW_BY_ROW:
+            setattr(variable, name, functools.partial(_refuse_rows, name))
         return variable
+
+
+def _refuse_rows(name: str, *_: Any, **__: Any) -> None:
+    raise NotImplementedError(
+        f"a variable of TPUStrategy has no {name}. Write it whole: assign, assign_add, assign_sub."
+    )

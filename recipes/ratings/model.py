@@ -41,7 +41,9 @@ def two_towers(
     )
     biases = ShardedEmbedding(num_items, 1, num_shards, "zeros", name="biases")
     logits = keras.layers.Dot(axes=1)([users(user), items(item)])
-    return keras.Model([user, item], keras.layers.Add()([logits, biases(item)]))
+    # Logits in float32 at least: half precision would round the loss (Keras's own advice).
+    last = keras.layers.Add(dtype=keras.config.floatx())
+    return keras.Model([user, item], last([logits, biases(item)]))
 
 
 def all_scores(model: keras.Model) -> np.ndarray:

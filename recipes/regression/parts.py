@@ -27,6 +27,7 @@ def batches_of(problem: LinearProblem, strategy: tf.distribute.Strategy) -> Pipe
         strategy,
         global_batch_size=FLAGS.global_batch_size,
         seed=FLAGS.seed,
+        drop_remainder=True,  # there is none, and so every batch has one static size
         preprocess=problem.rows,
     )
 

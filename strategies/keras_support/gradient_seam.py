@@ -19,11 +19,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from strategies.devices import all_stand_on
 from strategies.keras_support.asynchronous_updates import without_merging
 from strategies.keras_support.gradient_watch import Before, GradientWatch, watch_of
 from strategies.keras_support.local_updates import local_gradients
 from strategies.keras_support.ownership import is_asynchronous, is_owned
-from strategies.keras_support.packed_reduce import Gradient, reduce_gradients
+from strategies.keras_support.packed_reduce import Gradient, dense_gradients, reduce_gradients
 from strategies.keras_support.seam import Seam
 from strategies.keras_support.step_context import current_step, told_loss
 
@@ -56,6 +57,8 @@ def _reduce_before(apply: Any) -> Any:
 
         if isinstance(replica.strategy, tf.distribute.OneDeviceStrategy):
             return _watched(watch, grads, loss, update)
+        if all_stand_on("TPU", replica.strategy):
+            grads = dense_gradients(grads)
         if trainable_variables is not None:
             trainable_variables = list(trainable_variables)
             if not self.built:

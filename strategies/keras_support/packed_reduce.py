@@ -60,6 +60,24 @@ def reduce_gradients(
     return reduced
 
 
+def dense_gradients(gradients: Sequence[Gradient | None]) -> list[Gradient | None]:
+    """Returns gradients with the sparse ones made dense, rows of one index added up.
+
+    A TPU's variables can be written whole and not row by row (`scatter_sub` of TPUStrategy's raises
+    NotImplementedError), and its all-reduce makes a dense tensor of slices without a word.
+
+    Args:
+        gradients: This replica's gradients; `None` where a variable has none.
+    """
+    return [
+        # Half precision would lose the rows that a frequent index has many of.
+        tf.cast(tf.convert_to_tensor(tf.cast(g, _wide(g.dtype))), g.dtype)
+        if isinstance(g, tf.IndexedSlices)
+        else g
+        for g in gradients
+    ]
+
+
 def _wide_dtypes(gradients: Sequence[Gradient]) -> list[tf.DType]:
     """The dtypes gradients travel in, in a fixed order."""
     return sorted({_wide(g.dtype) for g in gradients}, key=lambda dtype: dtype.name)

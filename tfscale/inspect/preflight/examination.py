@@ -22,7 +22,12 @@ from strategies.tpu_stand_in import TpuStandIn
 from tfscale.inspect.preflight.batches import ReplicaBatch, replica_batch
 from tfscale.inspect.preflight.finding import FAILS, WARNS, Finding, Place
 from tfscale.inspect.preflight.operations import scan
-from tfscale.inspect.preflight.places import LayerPlaces, error_place, function_place
+from tfscale.inspect.preflight.places import (
+    LayerPlaces,
+    error_place,
+    function_place,
+    refused_place,
+)
 from tfscale.inspect.preflight.target import Target
 from tfscale.inspect.verify.subject import Subject, in_one_line
 
@@ -96,7 +101,7 @@ def preflight(
         _look_at(result, result.step.graph, layers, say)
         if batch.is_static:
             say("compiling it with XLA")
-            _compile(result, result.step, batch)
+            _compile(result, result.step, layers, batch)
     else:
         _look_at_forward_pass(result, model, batch, strategy, layers, say)
     result.findings += _half_findings(model, place)
@@ -169,7 +174,7 @@ def _look_at_forward_pass(
     _look_at(result, step.graph, layers, say)
 
 
-def _compile(result: Preflight, step: TracedStep, batch: ReplicaBatch) -> None:
+def _compile(result: Preflight, step: TracedStep, layers: LayerPlaces, batch: ReplicaBatch) -> None:
     """Asks XLA itself, whose word is the last: it may drop an operation before it compiles."""
     is_expected = all(finding.kind not in ("operation", "host") for finding in result.findings)
     try:
@@ -179,7 +184,8 @@ def _compile(result: Preflight, step: TracedStep, batch: ReplicaBatch) -> None:
         if is_expected:
             said = f"XLA refuses the step: {in_one_line(error)[:_LONGEST_ERROR]}"
             cure = "The operation it names is the one to replace, or to do in the input pipeline."
-            result.findings.append(Finding(FAILS, "compiler", said, cure))
+            place = refused_place(error, step.graph, layers)
+            result.findings.append(Finding(FAILS, "compiler", said, cure, place))
         return
     result.is_compiled = True
     result.findings = [_dropped(finding) for finding in result.findings]

@@ -19,6 +19,7 @@ from tfscale.inspect.preflight.places import LayerPlaces, operation_place
 
 _DEVICE = "XLA_CPU_JIT"
 _ARGUMENTS = ("Placeholder",)
+_CONSTANT = "Const"  # what computes with it tells the dtype
 
 Located = tuple[Any, Place | None]
 
@@ -44,7 +45,8 @@ def scan(graph: Any, layers: LayerPlaces) -> list[Finding]:
             refused.append((operation, place))
         elif advice.is_dynamic(operation.type):
             dynamic.append((operation, place))
-        if place is not None and any(output.dtype == tf.float64 for output in operation.outputs):
+        is_computed = place is not None and operation.type != _CONSTANT
+        if is_computed and any(output.dtype == tf.float64 for output in operation.outputs):
             wide.append((operation, place))
     findings = [
         Finding(FAILS, "operation", f"XLA cannot compile {_names(types)}", advice.cure(types), p)

@@ -20,6 +20,7 @@ from typing import Any
 from tfscale.inspect.preflight.finding import Place
 
 _LIBRARIES = ("tensorflow", "keras", "numpy", "absl", "strategies", "tfscale")
+_REFUSED = re.compile(r"\{\{node ([^}\s]+)\}\}")
 _TRACING = str(Path("keras_support", "traced_step.py"))
 
 
@@ -84,6 +85,20 @@ def error_place(error: BaseException) -> Place | None:
             break
         inside.append((frame.filename, frame.lineno or 0))
     return _first_own(inside)
+
+
+def refused_place(error: BaseException, graph: Any, layers: LayerPlaces) -> Place | None:
+    """Returns the user's own line of the operation that XLA names where it refuses a step, if any.
+
+    Args:
+        error: XLA's.
+        graph: The step's.
+        layers: Where layers were made.
+    """
+    named = _REFUSED.search(str(error))
+    operations = {operation.name: operation for operation in graph.get_operations()}
+    operation = operations.get(named[1]) if named else None  # none of a branch or a loop
+    return None if operation is None else operation_place(operation, layers)
 
 
 def function_place(function: Any) -> Place | None:

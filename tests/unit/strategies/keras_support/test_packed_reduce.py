@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import strategies
-from strategies.keras_support.packed_reduce import reduce_gradients
+from strategies.keras_support.packed_reduce import dense_gradients, reduce_gradients
 
 pytestmark = pytest.mark.own_process
 
@@ -268,3 +268,22 @@ def test_gradients_whose_shape_is_known_only_at_run_time(strategy: tf.distribute
     wanted = np.mean([g[0] for g in gradients], axis=0), np.mean([g[1] for g in gradients], axis=0)
     np.testing.assert_allclose(first, wanted[0], rtol=1e-13)
     np.testing.assert_allclose(second, wanted[1], rtol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float16])
+def test_sparse_rows_made_dense_are_added_up_by_index(
+    strategy: tf.distribute.Strategy, dtype: Any
+) -> None:
+    (rows, *_) = drawn_rows(strategy, dtype)  # one index twice
+    slices = tf.IndexedSlices(rows.values, rows.indices, rows.shape)
+    kept = tf.ones([2])
+    first, none, last = dense_gradients([slices, None, kept])
+    assert (none, last is kept, first.dtype, tuple(first.shape)) == (None, True, dtype, rows.shape)
+    tolerance = TOLERANCES[np.dtype(dtype)]
+    np.testing.assert_allclose(first, rows.dense(), rtol=tolerance, atol=tolerance)
+
+
+def test_many_rows_of_half_precision_are_added_up_without_losing_the_last() -> None:
+    slices = tf.IndexedSlices(tf.ones([4096, 1], tf.float16), tf.zeros([4096], tf.int32), [1, 1])
+    (total,) = dense_gradients([slices])
+    assert total.numpy().tolist() == [[4096.0]]  # added up in float16 it ends at 2048

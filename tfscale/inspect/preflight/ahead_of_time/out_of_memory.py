@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from tfscale.inspect.preflight.ahead_of_time.program import Program
+from tfscale.inspect.preflight.ahead_of_time.program import ELSEWHERE, Program
 
+_SIZE = r"[\d.]+[KMGT]?"
 _USED = (
-    re.compile(r"Used ([\d.]+[KMGT]?)\w* of ([\d.]+[KMGT]?)\w* hbm"),
-    re.compile(r"required for .*? \(([\d.]+[KMGT]?)\) exceeds available HBM \(([\d.]+[KMGT]?)\)"),
+    re.compile(rf"Used (?P<needed>{_SIZE})\w* of (?P<offered>{_SIZE})\w* hbm"),
+    re.compile(
+        rf"required for (?P<part>.*?) \((?P<needed>{_SIZE})\) exceeds available HBM "
+        rf"\((?P<offered>{_SIZE})\)"
+    ),
 )
 _ALLOCATION = re.compile(r"^\s*\d+\. Size: ([\d.]+[KMGT]?)", re.MULTILINE)
 _OPERATOR = re.compile(r'op_name="([^"]*)"')
@@ -41,6 +45,7 @@ class OutOfMemory:
 
     Attributes:
         needed_bytes: What it takes of one replica's main memory; 0 if the compiler does not say.
+        needed_for: What takes so much, in the compiler's words; "" if it is all of the step.
         offered_bytes: What there is; 0 if the compiler does not say.
         largest: The largest buffers that the compiler names; where it names none, the largest
             array of each layer as traced.
@@ -50,6 +55,7 @@ class OutOfMemory:
     needed_bytes: int
     offered_bytes: int
     largest: tuple[Buffer, ...]
+    needed_for: str = ""
     is_named_by_compiler: bool = True
 
 
@@ -67,11 +73,14 @@ def read_out_of_memory(message: str, program: Program) -> OutOfMemory:
     by_layer: dict[str, int] = {}
     for operation, size in program.largest:
         by_layer.setdefault(program.layer_of(operation), size)
-    traced = tuple(Buffer(layer, "", size, size) for layer, size in by_layer.items())
+    # Of equals a layer comes before the loss, whose arrays are as large as what it is given.
+    ordered = sorted(by_layer.items(), key=lambda item: (-item[1], item[0] == ELSEWHERE))
+    traced = tuple(Buffer(layer, "", size, size) for layer, size in ordered)
     return OutOfMemory(
-        needed_bytes=in_bytes(used[1]) if used else 0,
-        offered_bytes=in_bytes(used[2]) if used else 0,
+        needed_bytes=in_bytes(used["needed"]) if used else 0,
+        offered_bytes=in_bytes(used["offered"]) if used else 0,
         largest=named or traced,
+        needed_for=used.groupdict().get("part", "") if used else "",
         is_named_by_compiler=bool(named),
     )
 

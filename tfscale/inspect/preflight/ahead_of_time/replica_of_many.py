@@ -41,23 +41,20 @@ class ReplicaOfMany(TpuStandIn):
         everyone = [list(range(replicas))]
 
         def total(part: tf.Tensor) -> tf.Tensor:
+            if part.dtype == tf.float64:
+                # What a TPU makes of it, which has none: a pair of float32.
+                high = tf.cast(part, tf.float32)
+                low = tf.cast(part - tf.cast(high, part.dtype), tf.float32)
+                return tf.cast(total(high), part.dtype) + tf.cast(total(low), part.dtype)
             # TPUStrategy's own operation, CrossReplicaSum, has no kernel on a CPU; XLA is given the
             # same all-reduce by this one.
-            summed = gen_xla_ops.xla_all_reduce(
+            return gen_xla_ops.xla_all_reduce(
                 part, group_assignment=everyone, reduce_op="Add", mode="CrossReplica"
             )
+
+        def reduced(part: tf.Tensor | tf.IndexedSlices) -> tf.Tensor:
+            summed = total(tf.convert_to_tensor(part))  # TPUStrategy makes slices dense too
             is_mean = reduce_op == tf.distribute.ReduceOp.MEAN
             return summed / tf.cast(replicas, summed.dtype) if is_mean else summed
-
-        def among_others(rows: tf.Tensor) -> tf.Tensor:
-            behind = [0, (replicas - 1) * rows.shape[0]]
-            return tf.pad(rows, [behind, *[[0, 0]] * (rows.shape.rank - 1)])
-
-        def reduced(part: Any) -> Any:
-            if not isinstance(part, tf.IndexedSlices):
-                return total(part)
-            # An embedding's rows are gathered: an all-reduce of zeros but for one's own.
-            values, indices = (total(among_others(p)) for p in (part.values, part.indices))
-            return tf.IndexedSlices(values, indices, part.dense_shape)
 
         return tf.nest.map_structure(reduced, value)

@@ -51,7 +51,8 @@ def verdict(result: Fitting) -> str:
     short = result.shortage
     sizes = ""
     if short.needed_bytes:
-        sizes = f": it takes {mib(short.needed_bytes)} of {mib(short.offered_bytes)} a replica"
+        part = f"its {short.needed_for} alone take" if short.needed_for else "it takes"
+        sizes = f": {part} {mib(short.needed_bytes)} of {mib(short.offered_bytes)} a replica"
     return f"does not fit on {target}{sizes}, with {rows} examples each."
 
 

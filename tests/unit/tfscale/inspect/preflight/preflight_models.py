@@ -54,7 +54,17 @@ def clean() -> Any:
 def printing() -> Any:
     def through(x: Any) -> Any:
         tf.print(tf.reduce_mean(x))  # fault: print alone
-        return x
+        return x * tf.cast(tf.constant(2.0, tf.float64), x.dtype)  # no float64 is computed
+
+    return compiled(Through(through)), IMAGES
+
+
+def stitched() -> Any:
+    def through(x: Any) -> Any:
+        flat = tf.reshape(x, [-1])
+        places = tf.dynamic_partition(tf.range(tf.size(flat)), tf.cast(flat > 0, tf.int32), 2)
+        parts = [tf.gather(flat, part) for part in places]
+        return tf.reshape(tf.dynamic_stitch(places, parts), tf.shape(x))  # fault: stitched
 
     return compiled(Through(through)), IMAGES
 

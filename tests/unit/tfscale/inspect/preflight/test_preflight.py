@@ -112,6 +112,12 @@ def test_what_a_tpu_leaves_to_the_host_is_no_failure() -> None:
     assert result.is_fine
 
 
+def test_an_operation_that_xla_has_and_refuses_all_the_same_is_found_at_its_line() -> None:
+    result = looked_at("stitched")
+    assert ("fails", "compiler", line_of("stitched")) in found(result)
+    assert not result.is_compiled
+
+
 def test_a_step_that_cannot_be_traced_does_not_hide_what_the_model_holds() -> None:
     result = looked_at("untraceable")
     assert ("fails", "trace", line_of("eager metric")) in found(result)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from tfscale.inspect.preflight.ahead_of_time.out_of_memory import in_bytes, read_out_of_memory
@@ -41,6 +43,7 @@ PROGRAM = Program(
 def test_what_is_needed_and_offered_is_read_from_a_real_message() -> None:
     short = read_out_of_memory(SHORT, PROGRAM)
     assert (short.needed_bytes, short.offered_bytes) == (36 * 2**30, round(15.75 * 2**30))
+    assert short.needed_for == "HLO temporaries"  # weights and batch come on top
 
 
 def test_where_the_compiler_names_no_buffer_the_step_as_traced_tells_the_layers() -> None:
@@ -50,10 +53,18 @@ def test_where_the_compiler_names_no_buffer_the_step_as_traced_tells_the_layers(
     assert found == [("net/hidden", 2**34), ("(outside of the layers)", 9)]
 
 
+def test_of_equally_large_arrays_that_of_a_layer_is_told_first() -> None:
+    largest = (("compile_loss/sub", 9), ("net_1/hidden_1/MatMul", 9), ("adam/Sqrt", 10))
+    short = read_out_of_memory(SHORT, dataclasses.replace(PROGRAM, largest=largest))
+    told = [buffer.layer for buffer in short.largest]
+    assert told == ["(optimizer)", "net/hidden", "(outside of the layers)"]
+
+
 def test_buffers_that_it_names_are_told_by_layer() -> None:
     long = read_out_of_memory(LONG, PROGRAM)
     assert long.is_named_by_compiler
     assert (long.needed_bytes, long.offered_bytes) == (in_bytes("40.80G"), in_bytes("15.75G"))
+    assert long.needed_for == ""
     assert [(b.layer, b.bytes, b.unpadded_bytes) for b in long.largest] == [
         ("net/hidden", 8 * 2**30, 8 * 2**30),
         ("(optimizer)", 3 * 2**29, 768 * 2**20),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 from tfscale.inspect.preflight.ahead_of_time.fitting import Fitting
@@ -45,6 +46,13 @@ def test_one_that_does_not_fit_is_told_with_the_layer() -> None:
     text = as_text(SHORT)
     assert "does not fit on v5e:1x1: it takes 40,960.0 MiB of 16,384.0 MiB a replica" in text
     assert "1.0 MiB  net/logits  f32[9]" in text
+
+
+def test_where_a_part_is_too_large_already_the_part_is_told() -> None:
+    assert SHORT.shortage is not None
+    part = dataclasses.replace(SHORT.shortage, needed_for="HLO temporaries")
+    text = as_text(dataclasses.replace(SHORT, shortage=part))
+    assert "v5e:1x1: its HLO temporaries alone take 40,960.0 MiB of 16,384.0 MiB" in text
 
 
 def test_no_report_says_that_anything_runs() -> None:

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from tensorflow.python.distribute import tpu_values
+from tensorflow.python.tpu.ops import tpu_ops
 
 from strategies.keras_support import support
 from strategies.keras_support.traced_step import traced_train_step
+from strategies.tpu_stand_in import TpuStandIn
 from tfscale.inspect.preflight.ahead_of_time.program import (
     BATCH,
     METRICS,
@@ -85,8 +88,34 @@ def test_one_replica_reduces_nothing() -> None:
     assert all_reduces(text_of(1, network, IMAGES)) == []
 
 
-def test_rows_of_an_embedding_are_gathered_from_all_replicas() -> None:
-    def build() -> keras.Model:
+WORDS = np.array([[1, 4, 4, 0, 1], [7, 4, 2, 2, 2]], np.int32)  # some of them twice and more
+TARGETS = np.array([[1.0], [-2.0]])
+WORD_SPECS = (tf.TensorSpec([2, 5], tf.int32), tf.TensorSpec([2, 1], tf.float64))
+OPTIMIZERS = {
+    "sgd": lambda: keras.optimizers.SGD(0.1),
+    "adam": lambda: keras.optimizers.Adam(0.1, clipnorm=0.01),
+    "adamw": lambda: keras.optimizers.AdamW(0.1, weight_decay=0.1, global_clipnorm=0.01),
+}
+
+
+def embedded(optimizer: str = "sgd", *, is_one_hot: bool = False) -> keras.Model:
+    """50 words of 6 numbers each, and a dense layer: 307 weights, drawn from a seed."""
+    if is_one_hot:
+        words = keras.Input((5, 50), dtype="float64")
+        rows = layers.Dense(6, use_bias=False, dtype="float64")(words)
+    else:
+        words = keras.Input((5,), dtype="int32")
+        rows = layers.Embedding(50, 6, dtype="float64")(words)
+    pooled = layers.GlobalAveragePooling1D(dtype="float64")(rows)
+    model = keras.Model(words, layers.Dense(1, dtype="float64")(pooled))
+    model.compile(OPTIMIZERS[optimizer](), "mse", jit_compile=False)
+    draw = np.random.default_rng(0)
+    model.set_weights([draw.normal(size=weight.shape) for weight in model.get_weights()])
+    return model
+
+
+def test_an_embeddings_gradient_rides_densely_in_the_one_all_reduce() -> None:
+    def single() -> keras.Model:
         words = keras.Input((5,), dtype="int32")
         pooled = layers.GlobalAveragePooling1D()(layers.Embedding(50, 6)(words))
         model = keras.Model(words, layers.Dense(1)(pooled))
@@ -94,9 +123,48 @@ def test_rows_of_an_embedding_are_gathered_from_all_replicas() -> None:
         return model
 
     batch = (tf.TensorSpec([2, 5], tf.int32), tf.TensorSpec([2, 1]))
-    reduced = "".join(all_reduces(text_of(4, build, batch)))
-    assert f"f32[{4 * 2 * 5},6]" in reduced  # of each replica, 2 examples of 5 words
-    assert f"s32[{4 * 2 * 5}]" in reduced
+    (line,) = all_reduces(text_of(4, single, batch))
+    assert f"f32[{50 * 6 + 6 + 1 + 1}]" in line  # the table, a layer, the number of examples
+
+
+def test_float64_is_reduced_in_the_two_float32_that_a_tpu_makes_of_it() -> None:
+    lines = all_reduces(text_of(4, embedded, WORD_SPECS))
+    assert [f"f32[{50 * 6 + 6 + 1 + 1}]" in line for line in lines] == [True, True]
+
+
+@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
+@pytest.mark.parametrize("num_replicas", [1, 4])
+def test_an_embedding_is_updated_as_its_matrix_is_on_one_device(
+    optimizer: str, num_replicas: int
+) -> None:
+    """Words are rows of a matrix; times one-hot vectors it has a dense gradient in plain Keras."""
+    stock = embedded(optimizer, is_one_hot=True)
+    stock.train_on_batch(np.eye(50)[WORDS], TARGETS)
+    # Its replicas are one: what they sum up, and divide by all examples, is this one's.
+    with support(TpuStandIn(num_replicas)).scope():
+        ours = embedded(optimizer)
+        step = traced_train_step(ours, WORD_SPECS)
+        step.function(WORDS, TARGETS)
+    operations = {operation.type for operation in step.graph.get_operations()}
+    assert not [kind for kind in operations if "Scatter" in kind]
+    for one, other in zip(ours.get_weights(), stock.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-14)
+
+
+def test_tensorflows_tpu_makes_slices_dense_and_writes_no_rows() -> None:
+    """What the two tests above rest on, asked of TensorFlow's own code."""
+    with tf.Graph().as_default():
+        slices = tf.IndexedSlices(tf.ones([2, 3]), [1, 1], [7, 3])
+        summed = tpu_ops.cross_replica_sum(slices, group_assignment=[[0, 1]])
+    assert not isinstance(summed, tf.IndexedSlices)
+    assert summed.shape == [7, 3]
+    with support(TpuStandIn(1)).scope():
+        variable = tf.Variable([0.0])
+    for name in ("add", "sub", "mul", "div", "min", "max", "update"):
+        with pytest.raises(NotImplementedError):
+            getattr(tpu_values.TPUMirroredVariable, f"scatter_{name}")(variable)
+        with pytest.raises(NotImplementedError, match=f"has no scatter_{name}. Write it whole"):
+            getattr(variable, f"scatter_{name}")(tf.IndexedSlices([1.0], [0]))
 
 
 def test_every_argument_is_known_by_what_it_is_for(model: keras.Model, program: Program) -> None:
