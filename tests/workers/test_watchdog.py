@@ -1,74 +1,25 @@
 """A job that hangs says which worker it hangs on, and ends.
 
 Here a stalled input of one of two workers, and a callback that never returns in a process alone;
-workers that are stopped, killed or cut off are cases of `make faults`.
+three workers are in test_watchdog_of_three, and workers that are stopped, killed or cut off are
+cases of `make faults`.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-from tests.workers.job import DEADLINE_SECONDS, ROOT
-
-WATCH_SECONDS = 8
-NOTICED_SECONDS = 15
-
-
-@dataclass
-class Job:
-    """A job that ended: its status, its lines with the time they came, and when the fault came."""
-
-    status: int
-    lines: list[tuple[float, str]]
-    fault: float
-
-    def at(self, pattern: str) -> float:
-        """Returns how many seconds after the fault a line like this came first."""
-        for moment, line in self.lines:
-            if re.search(pattern, line):
-                return moment - self.fault
-        raise AssertionError(f"no line like {pattern!r} among:\n{self.text()[-6000:]}")
-
-    def text(self) -> str:
-        return "".join(line for _, line in self.lines)
-
-
-def begun(folder: Path, case: str, culprit: int, *launch: str) -> subprocess.Popen[str]:
-    program = ["-m", "tests.workers.watched", str(folder), case, str(culprit), str(WATCH_SECONDS)]
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
-    return subprocess.Popen(
-        [sys.executable, *launch, *program],
-        cwd=ROOT,
-        env={**environment, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def ended(process: subprocess.Popen[str], fault: Path) -> Job:
-    """Reads a job's lines to its end; `make test` ends one that outlives its own deadline."""
-    assert process.stdout is not None
-    lines = [(time.time(), line) for line in process.stdout]
-    return Job(process.wait(DEADLINE_SECONDS), lines, float(fault.read_text("utf-8")))
+from tests.workers.watched_job import LAUNCH, NOTICED_SECONDS, WATCH_SECONDS, Job, begun, ended
 
 
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Job]:
     """Both jobs, beside each other: most of their time they wait."""
     folder = tmp_path_factory.mktemp("watched")
-    launch = ["-m", "tfscale", "launch", "--num_workers=2", "--grace_seconds=1"]
-    launch += ["--", sys.executable]
+    launch = [*LAUNCH, "--num_workers=2", "--", sys.executable]
     processes = {
         "input": begun(folder, "input", 1, *launch),
         "loop": begun(folder, "loop", 0),

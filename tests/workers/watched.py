@@ -25,6 +25,7 @@ import tfscale
 from strategies.heartbeat_board import HeartbeatBoard
 
 FAULTY_STEP = 4
+SLOW_SECONDS = 0.05
 STEPS = 40
 EPOCHS = 3
 
@@ -45,7 +46,7 @@ class Fault(keras.callbacks.Callback):
         self._path = path
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if not self._case or batch != FAULTY_STEP - 2 or self._path.exists():
+        if self._case in ("", "slow") or batch != FAULTY_STEP - 2 or self._path.exists():
             return
         if self._board is not None:  # the others shall know where it was
             while '"step": 3, "phase": "callbacks"' not in (
@@ -61,6 +62,8 @@ class Fault(keras.callbacks.Callback):
             os.kill(os.getpid(), name)
         if self._case == "pause":
             time.sleep(10)
+        if self._case == "raise":
+            raise ValueError("a row of letters")
 
 
 def shares(case: str, path: Path) -> tf.data.Dataset:
@@ -71,6 +74,10 @@ def shares(case: str, path: Path) -> tf.data.Dataset:
             if number == FAULTY_STEP - 1 and case == "input":
                 note(path)
                 threading.Event().wait()
+            if case == "slow":  # a disk that is slower than the others'
+                if not path.exists():
+                    note(path)
+                time.sleep(SLOW_SECONDS)
             yield np.full([2, 3], number, np.float32)
 
     spec = tf.TensorSpec([2, 3], tf.float32)
@@ -88,6 +95,7 @@ def main() -> None:
     else:
         strategy, index, board = strategies.one_device_strategy(), 0, None
     own = case if index == culprit else ""
+    print(f"worker {index} is process {os.getpid()}", flush=True)
     with strategy.scope():
         model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
         model.compile("sgd", "mse")

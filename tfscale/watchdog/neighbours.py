@@ -25,6 +25,9 @@ class _Known:
 class Neighbours:
     """What this worker knows of all workers.
 
+    The first worker's process holds the table in which all words stand. While it does not answer,
+    nobody knows whether the others speak: only its own silence grows.
+
     Args:
         board: Where they write; None if there is one worker only.
     """
@@ -35,6 +38,7 @@ class Neighbours:
         self._own = board.own if board else 0
         now = time.monotonic()
         self._known = [_Known(None, now) for _ in self._names]
+        self._answered = now
         self._next = 0
 
     def look(self, own: Heartbeat) -> None:
@@ -49,12 +53,12 @@ class Neighbours:
                 words = self._board.read(i, _READ_SECONDS)
             except tf.errors.OpError:
                 return  # the table is gone, and with it the first worker
-            known = self._known[i]
             if words is None:
                 continue
-            heartbeat = Heartbeat.from_words(words)
+            self._answered = time.monotonic()
+            known, heartbeat = self._known[i], Heartbeat.from_words(words)
             if known.heartbeat is None or heartbeat.number != known.heartbeat.number:
-                self._known[i] = _Known(heartbeat, time.monotonic())
+                self._known[i] = _Known(heartbeat, self._answered)
 
     def seen(self, own: Heartbeat) -> list[Seen]:
         """Returns all workers in their order, this one with its own heartbeat."""
@@ -62,6 +66,6 @@ class Neighbours:
         return [
             Seen(name, own, 0.0)
             if i == self._own
-            else Seen(name, known.heartbeat, now - known.since)
+            else Seen(name, known.heartbeat, (self._answered if i else now) - known.since)
             for i, (name, known) in enumerate(zip(self._names, self._known, strict=True))
         ]

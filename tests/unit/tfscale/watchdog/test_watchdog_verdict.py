@@ -27,6 +27,7 @@ def seen(
 
 WAITS = seen("collective")
 MOVES = seen("step", still=0.2)
+SILENT = seen("collective", still=1, age=19)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,7 @@ MOVES = seen("step", still=0.2)
         pytest.param([MOVES, seen("step", end="has ended its fit")], [], id="one was faster"),
         pytest.param([WAITS, seen("step", still=1, age=19)], [1], id="one is silent"),
         pytest.param([seen("input"), seen("step", still=1, age=19)], [1], id="silence first"),
+        pytest.param([WAITS, SILENT, SILENT], [1, 2], id="two are silent"),
         pytest.param([WAITS, Seen("worker", None, 11.0)], [1], id="one has never spoken"),
         pytest.param([WAITS, Seen("worker", None, 3.0)], [], id="one is about to speak"),
         pytest.param([seen("input")], [0], id="a process alone"),
