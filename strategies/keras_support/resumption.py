@@ -17,7 +17,7 @@ from tensorflow.python.eager import context
 from strategies.agreed_data import UNSEEDED, shuffle_seeds
 from strategies.keras_support.asynchronous_epoch import AsynchronousEpochIterator
 from strategies.keras_support.epoch_iterator_seam import ReplicaEpochIterator
-from strategies.keras_support.fit_inputs import latest_input
+from strategies.keras_support.fit_inputs import latest_initial_epoch, latest_input
 from strategies.keras_support.global_batches_adapter import GlobalBatchesAdapter
 from strategies.keras_support.seam import Seam
 
@@ -38,6 +38,7 @@ class FitInput:
 
     Attributes:
         steps_per_epoch: Global batches an epoch, or None where nobody knows.
+        initial_epoch: The epoch that `fit` was told to begin with.
     """
 
     def __init__(self, model: Any) -> None:
@@ -46,6 +47,7 @@ class FitInput:
             model.distribute_strategy
         )
         self.steps_per_epoch = self._iterator.steps_in_epoch()
+        self.initial_epoch = latest_initial_epoch(model.distribute_strategy)
 
     def refuse_unseekable(self) -> None:
         """Checks that the input can be read again from its beginning, in the same batches.

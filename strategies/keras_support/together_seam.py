@@ -17,6 +17,7 @@ from typing import Any
 import keras
 
 from strategies.keras_support.asynchronous_report import with_staleness_report
+from strategies.keras_support.fit_inputs import note_initial_epoch
 from strategies.keras_support.ownership import is_asynchronous, is_multi_worker, is_owned
 from strategies.keras_support.seam import Seam
 from strategies.progress import phase, whole_fit
@@ -43,6 +44,8 @@ def _together(call: Any) -> Any:
     @functools.wraps(call)
     def together(self: Any, *args: Any, **kwargs: Any) -> Any:
         strategy = self.distribute_strategy
+        if is_owned(strategy) and call.__name__ == "fit":
+            note_initial_epoch(strategy, call, args, kwargs)
         if not _trains_together(strategy):
             with _noted(call.__name__):
                 return call(self, *args, **kwargs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from typing import Any, NoReturn
 
@@ -19,7 +18,12 @@ from tfscale.callbacks.preemption import Preemption
 from tfscale.checkpoints import CheckpointDirectory, Content, Position
 from tfscale.checkpoints.agreement import newest_for_all, topology_of
 from tfscale.checkpoints.callback_state import callback_states, restore_callbacks
-from tfscale.checkpoints.refusals import known_order, refuse_model, refuse_other_input
+from tfscale.checkpoints.refusals import (
+    known_initial_epoch,
+    known_order,
+    refuse_model,
+    refuse_other_input,
+)
 from tfscale.checkpoints.snapshot_memory import SnapshotMemory
 from tfscale.checkpoints.state import restore, snapshot
 from tfscale.checkpoints.writing import BackgroundWriter
@@ -32,8 +36,9 @@ class Checkpoint(keras.callbacks.Callback):
     metrics', that of callbacks which have `state()` and `restore(state)` and of Keras's
     EarlyStopping, ReduceLROnPlateau and ModelCheckpoint, and the position, in global batches
     consumed. When `fit` begins and the folder holds checkpoints, training goes on from there: `fit`
-    keeps its `epochs` and does the rest. With `tf.config.experimental.enable_op_determinism()` and
-    the same replicas, the rest is the same to the bit; on other replicas and workers, to rounding.
+    keeps its `epochs` and does the rest, and an `initial_epoch` that says otherwise is refused.
+    With `tf.config.experimental.enable_op_determinism()` and the same replicas, the rest is the
+    same to the bit; on other replicas and workers, to rounding.
 
     A pipeline of `tfscale.data` seeks its position. Arrays and data sets are read again and passed
     over without training; they need a known length and, for `every` in steps, seeds. Other input is
@@ -56,14 +61,14 @@ class Checkpoint(keras.callbacks.Callback):
             after each execution. The end of training is always saved, and with a number also a
             `fit` that is stopped in mid-epoch.
         keep: Checkpoints to keep; older ones go once a new one is whole. Positive, or None for all.
-        asynchronous: Whether to write beside training. The state is copied first, so it is in
-            memory twice; a second write waits for the first. An error is raised after the next
-            step.
+        asynchronous: Whether to copy and write beside training. The state is in memory twice, and
+            what changes before it is copied a third time. A second write waits for the first. An
+            error is raised after the next step.
 
     Raises:
         ValueError: If an argument is out of range; when training begins, if the model is not under
             one of our strategies or not built, the input cannot be resumed, or the checkpoint is
-            that of another model or, in mid-epoch, of other input.
+            of another epoch than `initial_epoch`, of another model or, in mid-epoch, other input.
         OSError: If a checkpoint cannot be written. Those from before are whole.
 
     Example:
@@ -103,6 +108,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._callbacks: list[Any] = []
         self._input: FitInput | None = None
         self._order = ""
+        self._initial_epoch = 0
         self._content: Content | None = None
         self._steps_alone = False
 
@@ -126,9 +132,10 @@ class Checkpoint(keras.callbacks.Callback):
         self.position = content.position if content else Position(0, 0, 0)
         self.resumed_from = content.position if content else None
         self._saved = self.position.batches
+        self._initial_epoch = self._input.initial_epoch
         if content is not None:
-            if content.position.step:
-                refuse_other_input(content, self._input)
+            self._initial_epoch = known_initial_epoch(content, self._input)
+            refuse_other_input(content, self._input)
             restore(self.model, content.tensors)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -157,13 +164,6 @@ class Checkpoint(keras.callbacks.Callback):
         end_resumption(self.model)
         at = self.position
         self.position = Position(epoch, at.step, at.batches)
-        if self._content is None:
-            return
-        if epoch != at.epoch:
-            raise ValueError(
-                f"`initial_epoch` must be 0 for a run that resumes. Received: initial_epoch="
-                f"{epoch}, where the checkpoint is at epoch {at.epoch}. Leave it out."
-            )
         if not at.step:
             self._content = None  # what callbacks have set for the new epoch stays
 
@@ -236,9 +236,13 @@ class Checkpoint(keras.callbacks.Callback):
         if not is_chief(strategy):
             return
         states, arrays = callback_states(self._callbacks)
-        topology = topology_of(strategy, self._input.steps_per_epoch, self._order)
+        topology = topology_of(strategy, self._input, self._order, self._initial_epoch)
         content = Content(self.position, topology, {**tensors, **arrays}, states)
-        write = functools.partial(self.directory.save, content, self.keep)
+
+        def write() -> None:
+            self._memory.fill()
+            self.directory.save(content, self.keep)
+
         if self.asynchronous:
             self._writer.begin(write)
         else:

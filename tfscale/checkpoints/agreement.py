@@ -8,6 +8,7 @@ import keras
 
 from strategies.chief import is_chief
 from strategies.keras_support.ownership import is_multi_worker
+from strategies.keras_support.resumption import FitInput
 from strategies.worker_exchange import exchange
 from tfscale.checkpoints.directory import CheckpointDirectory, Content
 from tfscale.checkpoints.manifest import BrokenCheckpoint
@@ -40,19 +41,21 @@ def newest_for_all(directory: CheckpointDirectory, strategy: Any) -> Content | N
         ) from error
 
 
-def topology_of(strategy: Any, steps_per_epoch: int | None, order: str) -> dict[str, Any]:
+def topology_of(strategy: Any, now: FitInput, order: str, initial_epoch: int) -> dict[str, Any]:
     """Returns what a checkpoint says of the training that it is taken of, JSON values.
 
     Args:
         strategy: One of ours.
-        steps_per_epoch: Global batches an epoch.
+        now: The input of the `fit`.
         order: What the order of the batches follows from.
+        initial_epoch: The epoch that the run was told to begin with.
     """
     return {
         "num_replicas": strategy.num_replicas_in_sync,
         "num_workers": num_workers(strategy),
-        "steps_per_epoch": steps_per_epoch,
+        "steps_per_epoch": now.steps_per_epoch,
         "order": order,
+        "initial_epoch": initial_epoch,
         "keras": keras.version(),
     }
 

@@ -35,6 +35,8 @@ def refuse_other_input(content: Content, now: FitInput) -> None:
     Raises:
         ValueError: If it was not, or the order of this one cannot be had again.
     """
+    if not content.position.step:
+        return
     trained = (content.topology["steps_per_epoch"], content.topology["order"])
     found = (now.steps_per_epoch, now.order())
     if trained != found:
@@ -43,6 +45,26 @@ def refuse_other_input(content: Content, now: FitInput) -> None:
             f"{trained[0]} steps an epoch. Received: {found[1]}, {found[0]} steps an epoch. Pass "
             "that, or name another folder."
         )
+
+
+def known_initial_epoch(content: Content, now: FitInput) -> int:
+    """Returns the epoch that the run was told to begin with, now or when it was checkpointed.
+
+    The checkpoint decides where training goes on. `initial_epoch` may be 0, the checkpoint's epoch,
+    or what the run was told before: started again, the same program says the same again.
+
+    Raises:
+        ValueError: If `initial_epoch` is another one.
+    """
+    told, epoch = now.initial_epoch, content.position.epoch
+    before: int = content.topology.get("initial_epoch", 0)
+    if told not in (0, epoch, before):
+        raise ValueError(
+            f"`initial_epoch` must be 0, or the epoch of the newest checkpoint, {epoch}, in which "
+            f"training goes on. Received: initial_epoch={told}. Leave it out, or name another "
+            "folder to begin anew."
+        )
+    return told or before
 
 
 def known_order(fit_input: FitInput, *, is_needed: bool) -> str:

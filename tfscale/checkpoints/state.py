@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from strategies.chief import is_chief
+from strategies.keras_support.ownership import is_asynchronous
 from strategies.keras_support.replica_values import (
     assign_replica_values,
     assign_value,
@@ -48,20 +49,18 @@ def training_variables(model: Any) -> dict[str, Any]:
     return found
 
 
-def snapshot(
-    model: Any, *, with_metrics: bool, memory: SnapshotMemory | None = None
-) -> dict[str, Values]:
-    """Copies the state into this process's memory; all workers call it together.
+def snapshot(model: Any, *, with_metrics: bool, memory: SnapshotMemory) -> dict[str, Values]:
+    """Takes the state into this process's memory; all workers call it together.
 
     Args:
         model: A built and compiled model under one of our strategies.
         with_metrics: Whether the metrics' state counts: in mid-epoch it does.
-        memory: Where the copy goes, over the one before; None takes memory of its own.
+        memory: Where the copy goes, over the one before.
 
     Returns:
-        The values by their keys on the chief, who writes them; nothing on other workers.
+        The values by their keys on the chief, who writes them; nothing on other workers. They are
+        there when `memory.fill()` has returned, which may be called beside the steps that follow.
     """
-    memory = SnapshotMemory() if memory is None else memory
     strategy = model.distribute_strategy
     variables = {
         key: variable
@@ -73,12 +72,15 @@ def snapshot(
     if not is_chief(strategy):
         return {}
     of_replicas = dict(zip(own, found, strict=True))
-    return {
-        key: Values(of_replicas[key], is_per_replica=True)
-        if key in of_replicas
-        else Values(memory.copied(key, strategy.experimental_local_results(variable.value)[0]))
-        for key, variable in variables.items()
-    }
+
+    def taken(key: str, variable: Any) -> Values:
+        if key in of_replicas:
+            return Values(of_replicas[key], is_per_replica=True)
+        copy = strategy.experimental_local_results(variable.value)[0]
+        is_at_hand = ":CPU:" in copy.device and not is_asynchronous(strategy)
+        return Values(memory.taken(key, copy, is_at_hand=is_at_hand))
+
+    return {key: taken(key, variable) for key, variable in variables.items()}
 
 
 def restore(model: Any, tensors: Mapping[str, Values]) -> None:

@@ -65,10 +65,14 @@ class LocalStorage:
 
     @contextmanager
     def writing(self, directory: str) -> Iterator[Any]:
-        """Writes beside the name, forces it to the disk, and renames."""
+        """Writes beside the name, forces it to the disk, and renames.
+
+        Nobody else writes to the same root meanwhile.
+        """
         temporary = self._root / f".{directory}.partial"
         self._root.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
+        for left in self._root.glob(".step-*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
         temporary.mkdir()
 
         try:

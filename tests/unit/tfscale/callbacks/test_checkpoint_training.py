@@ -15,6 +15,7 @@ import tensorflow as tf
 import strategies
 from tfscale.callbacks import Checkpoint, LocalUpdates, Stability
 from tfscale.checkpoints import CheckpointDirectory
+from tfscale.checkpoints.snapshot_memory import SnapshotMemory
 from tfscale.checkpoints.state import snapshot, training_variables
 from tfscale.checkpoints.writing import BackgroundWriter
 
@@ -136,13 +137,47 @@ def test_a_position_in_other_input_or_another_model_is_refused(
         fit(adam, Checkpoint(tmp_path, every=2))
 
 
-def test_an_initial_epoch_past_the_checkpoint_is_refused(
+class Epochs(keras.callbacks.Callback):
+    """Notes the epochs that are trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[int] = []
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.seen.append(epoch)
+
+
+def test_an_initial_epoch_that_contradicts_the_checkpoint_is_refused(
     strategy: tf.distribute.Strategy, tmp_path: Path
 ) -> None:
     model = made(strategy)
+    told = r"must be 0, or the epoch of the newest checkpoint, {}, .*initial_epoch={}\."
     fit(model, Checkpoint(tmp_path, every=2), StopAfter(2))
-    with pytest.raises(ValueError, match="`initial_epoch` must be 0 for a run that resumes"):
+    with pytest.raises(ValueError, match=told.format(0, 1)):
         fit(model, Checkpoint(tmp_path, every=2), initial_epoch=1)
+    fit(model, Checkpoint(tmp_path, every=2))
+    for wrong in (1, 3):
+        with pytest.raises(ValueError, match=told.format(2, wrong)):
+            fit(model, Checkpoint(tmp_path, every=2), epochs=5, initial_epoch=wrong)
+    assert CheckpointDirectory(tmp_path).steps() == [2, 4, 6]
+
+
+def test_an_initial_epoch_that_agrees_with_the_checkpoint_is_where_training_goes_on(
+    strategy: tf.distribute.Strategy, tmp_path: Path
+) -> None:
+    model = made(strategy)
+    for first, last, stop, trained, position in (
+        (1, 3, 4, [1, 2], (2, 1, 4)),
+        (1, 3, 0, [2], (3, 0, 6)),  # the same program, started again
+        (3, 4, 1, [3], (3, 1, 7)),
+        (0, 4, 0, [3], (4, 0, 9)),
+        (3, 5, 0, [4], (5, 0, 12)),
+    ):
+        epochs, checkpoint = Epochs(), Checkpoint(tmp_path, every=2)
+        fit(model, checkpoint, epochs, StopAfter(stop), initial_epoch=first, epochs=last)
+        assert epochs.seen == trained
+        assert tuple(vars(checkpoint.position).values()) == position
 
 
 def test_with_steps_per_epoch_the_stream_goes_on_at_its_batch(
@@ -225,15 +260,38 @@ def test_accumulated_gradients_and_the_loss_scale_are_part_of_the_state(
         assert part in keys
 
 
-def test_training_goes_on_without_changing_a_snapshot(strategy: tf.distribute.Strategy) -> None:
-    model = made(strategy)
-    kernel = model.layers[0].kernel
-    wanted = np.array(kernel.numpy())
-    taken = snapshot(model, with_metrics=False)
-    fit(model, StopAfter(0))
-    assert not np.array_equal(kernel.numpy(), wanted)
-    found = next(values.array for key, values in taken.items() if key.endswith("/kernel"))
-    np.testing.assert_array_equal(found, wanted)
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_training_goes_on_without_changing_a_snapshot(
+    strategy: tf.distribute.Strategy, jit_compile: bool
+) -> None:
+    """Copied only after six steps, the snapshot is what a copy taken at once would be."""
+    with strategy.scope():
+        layers = [
+            keras.Input((3,), dtype="int32"),
+            keras.layers.Embedding(5, 4),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.5, seed=1),
+            keras.layers.Flatten(),
+            keras.layers.Dense(1),
+        ]
+        model = keras.Sequential(layers)
+        optimizer = keras.optimizers.Adam(0.1, use_ema=True, gradient_accumulation_steps=2)
+        model.compile(optimizer, "mse", metrics=["mae"], jit_compile=jit_compile)
+    x, y = np.arange(72).reshape(24, 3) % 5, np.ones([24, 1])
+    arguments = {"batch_size": 4, "verbose": 0, "shuffle": False}
+    model.fit(x, y, **arguments)
+    memory = SnapshotMemory()
+    snapshot(model, with_metrics=True, memory=memory)  # which has no memory to lie in yet
+    variables = training_variables(model)
+    wanted = {key: np.array(variable.numpy()) for key, variable in variables.items()}
+    taken = snapshot(model, with_metrics=True, memory=memory)
+    model.fit(x, y, **arguments)
+    memory.fill()
+    changed = [key for key, v in variables.items() if not np.array_equal(v.numpy(), wanted[key])]
+    assert len(changed) > 10
+    for key, values in taken.items():
+        found = values.array.sum(0) if values.is_per_replica else values.array
+        np.testing.assert_array_equal(found, wanted[key], err_msg=key)
 
 
 def test_a_write_that_fails_ends_training_and_says_so(

@@ -170,9 +170,9 @@ def test_the_same_step_is_written_anew_over_a_damaged_one(tmp_path: Path) -> Non
 
 def test_what_a_killed_process_left_is_no_checkpoint_and_in_nobodys_way(tmp_path: Path) -> None:
     directory = saved(tmp_path, 2)
-    partial = tmp_path / ".step-000000000004.partial"
-    partial.mkdir()
-    (partial / "tensors-00000.bin").write_bytes(b"half")
+    for left in (".step-000000000003.partial", ".step-000000000004.partial", ".step-1.removed"):
+        (tmp_path / left).mkdir()
+        (tmp_path / left / "tensors-00000.bin").write_bytes(b"half")
     assert directory.newest().position.batches == 2  # type: ignore[union-attr]
     directory.save(content(4))
     assert names(tmp_path) == ["step-000000000002", "step-000000000004"]

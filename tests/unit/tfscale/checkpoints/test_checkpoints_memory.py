@@ -15,20 +15,49 @@ from tfscale.checkpoints.snapshot_memory import SnapshotMemory
 from tfscale.checkpoints.uncached_file import BLOCK_BYTES
 
 
-def test_a_snapshot_is_a_copy_in_the_memory_of_the_one_before() -> None:
+@pytest.mark.parametrize("is_at_hand", [True, False])
+def test_a_snapshot_is_what_a_variable_was_in_the_memory_of_the_one_before(
+    is_at_hand: bool,
+) -> None:
     memory, variable = SnapshotMemory(), tf.Variable(tf.range(5.0))
-    first = memory.copied("v", variable)
+    first = memory.taken("v", variable, is_at_hand=is_at_hand)
+    memory.fill()
     variable.assign_add(tf.ones([5]))
     np.testing.assert_array_equal(first, np.arange(5.0))
-    second = memory.copied("v", variable)
+    second = memory.taken("v", variable, is_at_hand=is_at_hand)
+    variable.assign_add(tf.ones([5]))
+    memory.fill()
     assert second is first
     np.testing.assert_array_equal(second, np.arange(1.0, 6.0))
 
 
+def test_a_copied_variable_is_let_go() -> None:
+    """Its buffer has one owner again: TensorFlow writes into it, and moves it nowhere."""
+    memory, variable = SnapshotMemory(), tf.Variable(tf.range(5.0))
+
+    def place() -> int:
+        return int(np.asarray(memoryview(variable.read_value())).ctypes.data)
+
+    memory.taken("v", variable)
+    memory.fill()
+    before = place()
+    memory.taken("v", variable)
+    memory.fill()
+    variable.assign_add(tf.ones([5]))
+    assert place() == before
+    memory.taken("v", variable)
+    variable.assign_add(tf.ones([5]))
+    assert place() != before
+
+
 @pytest.mark.parametrize("dtype", ["bool", "int64", "float16", "bfloat16", "float64"])
 def test_every_dtype_of_a_variable_can_be_copied(dtype: str) -> None:
-    values = tf.cast(tf.constant([[1, 0, 1]]), dtype)
-    found = SnapshotMemory().copied("v", tf.Variable(values))
+    memory, values = SnapshotMemory(), tf.cast(tf.constant([[1, 0, 1]]), dtype)
+    variable = tf.Variable(tf.zeros_like(values))
+    memory.taken("v", variable)
+    variable.assign(values)
+    found = memory.taken("v", variable)
+    memory.fill()
     assert found.dtype.name == dtype
     np.testing.assert_array_equal(found.astype("float64"), [[1.0, 0.0, 1.0]])
 

@@ -1,0 +1,69 @@
+"""Program: a training whose checkpoint is on its way to the disk until somebody lets it through.
+
+    python -m tests.workers.interrupted FOLDER
+
+Says "writing" when all tensors of the second checkpoint are written and the manifest is not, and
+waits there for FOLDER/go, beside the steps that follow; says "left" when `fit` has ended.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+import strategies
+import tfscale
+from tests.workers.job import wait_for
+
+EVERY = 4
+HELD = f".step-{2 * EVERY:012d}.partial/manifest.json"
+GO_SECONDS = 120.0
+STEP_SECONDS = 0.05
+STEPS = 4000
+
+
+def hold(go: Path) -> None:
+    """Lets nobody open the held file, in whatever thread, before `go` is there."""
+
+    def see(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and str(arguments[0]).endswith(HELD):
+            print("writing", flush=True)
+            wait_for(go, GO_SECONDS)
+
+    sys.addaudithook(see)
+
+
+class Paced(keras.callbacks.Callback):
+    """Slows training down, so that it goes on for long enough."""
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        time.sleep(STEP_SECONDS)
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    hold(folder / "go")
+    if "TF_CONFIG" in os.environ:
+        strategy = strategies.multi_worker_mirrored_strategy()
+    else:
+        strategy = strategies.one_device_strategy("CPU:0")
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        model.compile("adam", "mse")
+    rows = np.ones([4 * STEPS, 1], np.float32)
+    checkpoint = tfscale.callbacks.Checkpoint(folder / "run", every=EVERY)
+    keras.utils.set_random_seed(1)
+    try:
+        model.fit(rows, rows, batch_size=4, verbose=0, callbacks=[checkpoint, Paced()])
+    finally:
+        print("left", flush=True)
+
+
+if __name__ == "__main__":
+    main()
