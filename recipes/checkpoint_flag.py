@@ -30,7 +30,7 @@ def define() -> None:
 
 
 def callback(
-    model_dir: str, *, steps_per_epoch: int, num_steps: int
+    model_dir: str, *, steps_per_epoch: int, num_steps: int, microbatches: int = 1
 ) -> tfscale.callbacks.Checkpoint | None:
     """Builds what saves and resumes, or returns None where the flags ask for none.
 
@@ -38,6 +38,7 @@ def callback(
         model_dir: The run's folder.
         steps_per_epoch: Global batches an epoch. Positive.
         num_steps: Optimizer updates of the whole training. Positive.
+        microbatches: Parts that a global batch is computed in. Positive.
 
     Raises:
         ValueError: If other flags make the run one that cannot be resumed.
@@ -45,11 +46,11 @@ def callback(
     every = FLAGS.checkpoint_every
     if every == "none":
         return None
-    if FLAGS.microbatches > 1 or num_steps % steps_per_epoch:
+    if microbatches > 1 or num_steps % steps_per_epoch:
         raise ValueError(
             "`--checkpoint_every` must be none with --microbatches, and where --train_steps are no "
             f"whole epochs of {steps_per_epoch} steps. Received: --checkpoint_every={every}, "
-            f"--microbatches={FLAGS.microbatches}, --train_steps={FLAGS.train_steps}. Leave it out."
+            f"--microbatches={microbatches}, --train_steps={num_steps}. Leave it out."
         )
     return tfscale.callbacks.Checkpoint(
         f"{model_dir}/checkpoints", every=every if every == "epoch" else int(every)

@@ -158,7 +158,10 @@ def main(_: Sequence[str]) -> None:
     num_steps = common_flags.train_steps(train.steps_per_epoch)
     log = TrainingLog(common_flags.schedule(num_steps))
     checkpoint = checkpoint_flag.callback(
-        model_dir, steps_per_epoch=train.steps_per_epoch, num_steps=num_steps
+        model_dir,
+        steps_per_epoch=train.steps_per_epoch,
+        num_steps=num_steps,
+        microbatches=FLAGS.microbatches,
     )
     callbacks += [log] if checkpoint is None else [log, checkpoint]
     batches = microbatches(train)

@@ -15,7 +15,8 @@ downloads them (not run here, this project's machines reach no data server).
 
 Prints the loss and the AUC of rows it did not train on, and over all users NDCG and
 recall of their first --k items; writes model.keras, report.html, run.json and
-summary.json to --model_dir.
+summary.json to --model_dir. With --checkpoint_every=epoch an interrupted run, started
+again, goes on where it was: by itself where the launcher has --max_restarts.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from absl import flags
 
 import strategies
 import tfscale
-from recipes import common_flags, entry_point, flag_sections, results
+from recipes import checkpoint_flag, common_flags, entry_point, flag_sections, results
 from recipes.images.training_log import TrainingLog
 from recipes.ratings import ranking
 from recipes.ratings.model import all_scores
@@ -51,7 +52,7 @@ from tfscale.inspect.report.record import Curve, Timing
 
 FLAGS = flags.FLAGS
 
-_NOT_TAKEN = ("train_steps", "microbatches", "checkpoint_every")
+_NOT_TAKEN = ("train_steps", "microbatches")
 
 
 def define_flags() -> None:
@@ -118,11 +119,16 @@ def main(_: Sequence[str]) -> None:
     train = batches_of(ratings, strategy)
     num_steps = FLAGS.train_epochs * train.steps_per_epoch
     log = TrainingLog(common_flags.schedule(num_steps))
+    checkpoint = checkpoint_flag.callback(
+        model_dir, steps_per_epoch=train.steps_per_epoch, num_steps=num_steps
+    )
+    callbacks = [log] if checkpoint is None else [log, checkpoint]
     keras.utils.set_random_seed(FLAGS.seed)
     with strategy.scope():
         model = flagged_model(ratings, num_steps)
     training_started = time.monotonic()
-    model.fit(train, epochs=FLAGS.train_epochs, verbose=2 if is_chief else 0, callbacks=[log])
+    verbose = 2 if is_chief else 0
+    model.fit(train, epochs=FLAGS.train_epochs, verbose=verbose, callbacks=callbacks)
     training_seconds = time.monotonic() - training_started
     if not is_chief:
         return
@@ -163,6 +169,8 @@ def main(_: Sequence[str]) -> None:
         notes=["The best are those of the scores that the clicks were drawn from."] if best else [],
     )
     results.write(model_dir, model, summary, record, {"metrics.csv": log.csv()})
+    if checkpoint is not None:
+        checkpoint.directory.clear()  # a run that is finished is not resumed
     for name, value in found.items():
         beside = f"  (the best scores: {best[name]:.4f})" if best else ""
         print(f"{name}: {value:.4f}{beside}")

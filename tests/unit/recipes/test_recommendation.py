@@ -66,6 +66,23 @@ def test_it_leaves_a_model_and_a_record_and_prints_where(summaries: dict[str, An
     assert f"report: {folder}/report.html" in found["stdout"]
 
 
+def test_an_interrupted_run_goes_on_and_a_finished_one_trains_anew(
+    run_recipe: Callable[..., Run], tmp_path: Path
+) -> None:
+    flags = [*PLACES["one device"], *FLAGS, "--num_rows=3000", "--train_epochs=2"]
+    flags += ["--checkpoint_every=epoch", f"--model_dir={tmp_path}"]
+    in_the_way = tmp_path / "report.html.partial"
+    in_the_way.mkdir()  # The run ends before it has written anything but checkpoints.
+    assert run_recipe(*flags, module=MODULE).status == 1
+    in_the_way.rmdir()
+    resumed = run_recipe(*flags, module=MODULE)
+    assert resumed.status == 0, resumed.stderr
+    assert "checkpoints: epoch 2, step 0." in resumed.stderr
+    summary = json.loads((tmp_path / "summary.json").read_text("utf-8"))
+    assert len(summary["history"]["loss"]) == 2
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("flag", "words"),
     [
