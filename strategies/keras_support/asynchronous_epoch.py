@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from keras.src.backend.tensorflow import trainer as keras_trainer
 from keras.src.trainers.epoch_iterator import EpochIterator
@@ -44,6 +45,7 @@ class AsynchronousEpochIterator(keras_trainer.TFEpochIterator):
 
     def __init__(self, distribute_strategy: tf.distribute.Strategy, x: Any, **arguments: Any):
         note_input(distribute_strategy, self, arguments)
+        _refuse_steps(arguments.get("steps_per_epoch"))
         if isinstance(x, GlobalBatches):
             x = adapted(x, distribute_strategy, arguments)
         elif callable(x):
@@ -62,6 +64,11 @@ class AsynchronousEpochIterator(keras_trainer.TFEpochIterator):
                 f"epoch. Received: steps_per_epoch={self.steps_per_epoch!r} for "
                 f"{type(x).__name__}. Divide the examples by the batch size, whatever the number "
                 "of workers."
+            )
+        if not self.steps_in_epoch():
+            raise ValueError(
+                "`x` must hold at least one batch. Received: "
+                f"{type(x).__name__} without any. Look for an empty file or a filter."
             )
 
     def begin_at(self, step: int, batches: int) -> None:
@@ -108,6 +115,17 @@ class AsynchronousEpochIterator(keras_trainer.TFEpochIterator):
         """Ends an epoch, also one that a callback stops: with no step still under way."""
         yield
         settle(self._distribute_strategy)
+
+
+def _refuse_steps(steps: Any) -> None:
+    if steps is None:
+        return
+    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
+        raise ValueError(
+            "`steps_per_epoch` must be a positive integer or None under parameter servers: the "
+            f"steps of all workers together that make an epoch. Received: steps_per_epoch={steps!r}"
+            ". Divide the examples by the batch size and round."
+        )
 
 
 def _refuse_beside_function(arguments: dict[str, Any]) -> None:

@@ -116,6 +116,14 @@ class Executions:
                 "tfscale.callbacks.Checkpoint."
             )
             raise
+        except tf.errors.OutOfRangeError as error:
+            self._under_way = 0
+            error.add_note(
+                "What a worker reads has come to its end at once, for it is read again and again: "
+                "`x` holds no batch for this worker. Give each worker a file at least, or let them "
+                "share examples instead of files."
+            )
+            raise
         except Exception:
             self._under_way = 0
             raise

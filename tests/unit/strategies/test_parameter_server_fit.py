@@ -196,6 +196,15 @@ def test_an_error_of_a_worker_is_raised_by_fit(strategy: Strategy) -> None:
         compiled(strategy).fit(bad, verbose=0)
 
 
+def test_a_worker_without_any_batch_is_an_error_with_the_cure(strategy: Strategy) -> None:
+    def files(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensors((X, Y)).skip(context.input_pipeline_id)
+
+    with pytest.raises(tf.errors.OutOfRangeError) as raised:
+        compiled(strategy).fit(files, steps_per_epoch=50, verbose=0)
+    assert "`x` holds no batch for this worker" in raised.value.__notes__[0]
+
+
 def stream(strategy: Strategy, x: Any, worker: int, count: int = 6, **arguments: Any) -> Any:
     adapter = ReplicaEpochIterator(strategy, x, **arguments).data_adapter
     return list(worker_stream(adapter, 2, 0)(worker).take(count))
@@ -251,6 +260,21 @@ REFUSED: list[tuple[str, Callable[[Strategy], Any], str]] = [
         "a function without steps",
         lambda strategy: compiled(strategy).fit(unbatched, verbose=0),
         "`steps_per_epoch` must be given under parameter servers.*steps of all workers together",
+    ),
+    (
+        "no step at all",
+        lambda strategy: compiled(strategy).fit(X, Y, steps_per_epoch=0, verbose=0),
+        "`steps_per_epoch` must be a positive integer.*Received: steps_per_epoch=0",
+    ),
+    (
+        "a part of a step",
+        lambda strategy: compiled(strategy).fit(X, Y, steps_per_epoch=2.5, verbose=0),
+        "`steps_per_epoch` must be a positive integer.*Received: steps_per_epoch=2.5",
+    ),
+    (
+        "no example",
+        lambda strategy: compiled(strategy).fit(X[:0], Y[:0], verbose=0),
+        "`x` must hold at least one batch",
     ),
     (
         "a generator",
