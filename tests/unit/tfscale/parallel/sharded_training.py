@@ -30,7 +30,7 @@ TARGETS = np.random.default_rng(1).normal(size=(STEPS * BATCH, 1))
 
 OPTIMIZERS: dict[str, Any] = {
     "sgd, clipped": lambda: keras.optimizers.SGD(0.2, momentum=0.5, global_clipnorm=0.1),
-    "adagrad": lambda: keras.optimizers.Adagrad(0.1),
+    "adagrad, clipped": lambda: keras.optimizers.Adagrad(0.1, global_clipnorm=0.1),
     "adam": lambda: keras.optimizers.Adam(0.02),
     "adam, clipped": lambda: keras.optimizers.Adam(0.02, global_clipnorm=0.1),
 }
@@ -80,14 +80,23 @@ def refusals(strategy: Any) -> list[str]:
     return told
 
 
-def continued() -> dict[str, Any]:
-    """Ten steps, and ten more: as they are, and with the table in another number of shards."""
-    model = compiled(None, OPTIMIZERS["adam, clipped"], 3)
+def continued(strategy: Any, *num_shards: int) -> dict[str, Any]:
+    """Ten steps with 3 shards, and ten more: as they are, and with the table in other shards."""
+    model = compiled(strategy, OPTIMIZERS["adam, clipped"], 3)
     trained(model, 10)
-    others = {str(count): tfscale.parallel.resharded(model, count) for count in (1, 2, 5)}
-    iterations = [int(other.optimizer.iterations.numpy()) for other in others.values()]
-    tables = {name: trained(other, 10, first=10) for name, other in others.items()}
-    return {"as it was": trained(model, 10, first=10), **tables, "iterations": iterations}
+    with strategy.scope() if strategy else contextlib.nullcontext():
+        others = [tfscale.parallel.resharded(model, count) for count in num_shards]
+    return {
+        "iterations": {int(other.optimizer.iterations.numpy()) for other in others} == {10},
+        "tables": [trained(other, 10, first=10) for other in (model, *others)],
+    }
+
+
+def loaded(model: keras.Model, folder: str) -> Any:
+    """The table in a file of the model, read outside the scope: on this process's own device."""
+    path = Path(folder) / "model.keras"
+    model.save(path)
+    return np.asarray(keras.models.load_model(path).get_layer("table").embeddings).tolist()
 
 
 def parameter_servers() -> tf.distribute.Strategy:
@@ -124,23 +133,26 @@ def main(folder: str) -> None:
     found: dict[str, Any] = {"keras": {}, "mirrored": {}, "servers": {}}
     for name, optimizer in OPTIMIZERS.items():
         found["keras"][name] = trained(compiled(None, optimizer, None))
-        found["mirrored"][name] = trained(compiled(mirrored, optimizer, 3))
+        model = compiled(mirrored, optimizer, 3)
+        found["mirrored"][name] = trained(model)
+    found["loaded"] = {"mirrored": loaded(model, folder)}
     found["refused"] = refusals(mirrored)
-    found["continued"] = continued()
+    found["continued"] = {
+        "one device": continued(None, 1, 2, 5),
+        "mirrored": continued(mirrored, 2),
+    }
 
     strategy = parameter_servers()
-    for name in ("adagrad", "adam, clipped"):
-        model = compiled(strategy, OPTIMIZERS[name], 2)
+    for name, optimizer in OPTIMIZERS.items():
+        model = compiled(strategy, optimizer, 2)
         found["servers"][name] = trained(model)
+    found["loaded"]["servers"] = loaded(model, folder)
+    found["continued"]["servers"] = continued(strategy, 2)
     found["drawn on servers"] = drawn_on_servers(strategy)
     parts = model.get_layer("table").trainable_variables
     slots = [v for v in model.optimizer.variables if "shard" in v.path]
     found["devices"] = [variable.value.device for variable in parts]
     found["devices of slots"] = {slot.path: slot.value.device for slot in slots}
-    path = Path(folder) / "model.keras"
-    model.save(path)
-    again = keras.models.load_model(path)  # outside the scope: on this process's own device
-    found["loaded"] = np.asarray(again.get_layer("table").embeddings).tolist()
     (Path(folder) / "found.json").write_text(json.dumps(found))
     print("written", flush=True)
 

@@ -27,12 +27,15 @@ def is_same(one: Any, other: Any) -> bool:
     return bool(np.abs(np.subtract(one, other)).max() < 1e-12)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd, clipped", "adagrad", "adam", "adam, clipped"])
+OPTIMIZERS = ["sgd, clipped", "adagrad, clipped", "adam", "adam, clipped"]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_replicas_train_the_table_that_keras_trains(found: Found, optimizer: str) -> None:
     assert is_same(found["mirrored"][optimizer], found["keras"][optimizer])
 
 
-@pytest.mark.parametrize("optimizer", ["adagrad", "adam, clipped"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_worker_trains_a_table_on_two_servers_as_keras_does(found: Found, optimizer: str) -> None:
     assert is_same(found["servers"][optimizer], found["keras"][optimizer])
 
@@ -52,8 +55,9 @@ def test_each_server_holds_a_shard_and_its_slots(found: Found) -> None:
         assert device == place.format(0 if "shard0of2" in path else 1)
 
 
-def test_what_the_servers_hold_is_saved_as_one_table(found: Found) -> None:
-    assert is_same(found["loaded"], found["servers"]["adam, clipped"])
+@pytest.mark.parametrize("place", ["mirrored", "servers"])
+def test_what_lies_in_shards_is_saved_as_one_table(found: Found, place: str) -> None:
+    assert is_same(found["loaded"][place], found[place]["adam, clipped"])
 
 
 def test_a_table_drawn_block_by_block_on_servers_is_the_one_drawn_at_once(found: Found) -> None:
@@ -68,8 +72,10 @@ def test_rules_of_whole_variables_are_refused_with_the_cure(found: Found) -> Non
     assert "Received: optimizer=LARS" in lars
 
 
-@pytest.mark.parametrize("num_shards", ["1", "2", "5"])
-def test_training_goes_on_in_another_number_of_shards(found: Found, num_shards: str) -> None:
-    continued = found["continued"]
-    assert is_same(continued[num_shards], continued["as it was"])
-    assert continued["iterations"] == [10, 10, 10]
+@pytest.mark.parametrize("place", ["one device", "mirrored", "servers"])
+def test_training_goes_on_in_another_number_of_shards(found: Found, place: str) -> None:
+    continued = found["continued"][place]
+    as_it_was, *others = continued["tables"]
+    assert all(is_same(other, as_it_was) for other in others)
+    assert continued["iterations"]
+    assert is_same(as_it_was, found["continued"]["one device"]["tables"][0])
