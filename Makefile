@@ -144,7 +144,7 @@ bench: .venv/.installed-test
 # The environment that compiles stays in the user's cache, for `tfscale preflight --aot` too.
 preflight: .venv/.installed-test
 	@.venv/bin/python -m tfscale.inspect.preflight.ahead_of_time.environment
-	@TFSCALE_PREFLIGHT=1 .venv/bin/python -m pytest -q -p no:xdist \
+	@TFSCALE_PREFLIGHT=1 .venv/bin/python -m pytest -q -p no:xdist -o faulthandler_timeout=0 \
 	    tests/unit/tfscale/inspect/preflight/ahead_of_time/test_aot_chips.py
 
 browser-test: .venv/.installed-browser
