@@ -25,6 +25,7 @@ from tfscale.inspect.preflight.ahead_of_time.program import (
 
 _LARGEST = 8
 _NUMBERED = re.compile(r"(_inference_\w+?)_\d+__")
+_SOURCE = re.compile(r' source_\w+=("[^"]*"|\d+)')
 
 
 def traced_program(model: Any, batch: Any, rows: int, *, rows_vary: bool = False) -> Program:
@@ -92,9 +93,10 @@ def program_maker(
 def _fingerprint(text: str) -> str:
     """Hashes a step, without the number TensorFlow gives a function for those traced before it.
 
+    Nor where TensorFlow is installed, which stands in the text too, as the source of operations.
     Large constants are not in the text. Their values take no more memory than others.
     """
-    return hashlib.sha256(_NUMBERED.sub(r"\1", text).encode()).hexdigest()
+    return hashlib.sha256(_SOURCE.sub("", _NUMBERED.sub(r"\1", text)).encode()).hexdigest()
 
 
 def _largest(text: str) -> tuple[tuple[str, int], ...]:

@@ -24,7 +24,7 @@ from tfscale.inspect.preflight.ahead_of_time.program import (
     Program,
 )
 from tfscale.inspect.preflight.ahead_of_time.replica_of_many import ReplicaOfMany
-from tfscale.inspect.preflight.ahead_of_time.tracing import traced_program
+from tfscale.inspect.preflight.ahead_of_time.tracing import _fingerprint, traced_program
 
 pytestmark = pytest.mark.own_process
 
@@ -194,6 +194,10 @@ def test_the_same_step_has_the_same_fingerprint(model: keras.Model, program: Pro
     again = traced_program(model, IMAGES, rows=2)
     larger = traced_program(model, IMAGES, rows=3)
     assert again.fingerprint == program.fingerprint
+    text = 'HloModule a_inference_step_7__.5 add(), metadata={op_name="add" source_file="/a" '
+    moved = text.replace("_7__", "_8__").replace("/a", "/b") + "source_line=3}"
+    assert _fingerprint(text + "source_line=2}") == _fingerprint(moved)
+    assert _fingerprint(text) != _fingerprint(text.replace('"add"', '"mul"'))
     assert larger.fingerprint != program.fingerprint
     assert (program.rows, larger.rows, program.num_replicas) == (2, 3, 4)
 
