@@ -1,4 +1,5 @@
-"""The program of a child process: takes the turns of a peer, or of two workers of ours.
+"""The program of a child process: takes the turns of a peer, of two workers of ours, or of any of
+ours with op determinism.
 
 python -m tests.benchmarks.child ADDRESS VARIANT NUM_WORKERS RACE
 """
@@ -13,8 +14,11 @@ import tensorflow as tf
 
 import strategies
 from tests.defects import patched_stock
+from tfscale.inspect.bench.child import WAYS as OWN_WAYS
 from tfscale.inspect.bench.child import Way, main
 from tfscale.inspect.bench.training import fit_in_turns
+from tfscale.inspect.bench.turns import Turns
+from tfscale.inspect.bench.variant import Race
 
 
 def stock_mirrored() -> tf.distribute.Strategy:
@@ -48,11 +52,22 @@ def own_shares(strategy: tf.distribute.Strategy, dataset: tf.data.Dataset) -> An
     return strategy.distribute_datasets_from_function(of_worker)
 
 
+def to_the_bit(way: Way) -> Way:
+    """The same with op determinism."""
+
+    def taken(race: Race, turns: Turns, num_workers: int) -> None:
+        tf.config.experimental.enable_op_determinism()
+        way(race, turns, num_workers)
+
+    return taken
+
+
 WAYS: dict[str, Way] = {
     "stock_mirrored": functools.partial(fit_in_turns, stock_mirrored),
     "patched_workers": functools.partial(fit_in_turns, patched_workers, distributed=own_shares),
     "workers": functools.partial(fit_in_turns, workers),
 }
+WAYS |= {f"{name}_bits": to_the_bit(way) for name, way in {**OWN_WAYS, **WAYS}.items()}
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from tests.faults.notes import END_LINE
 from tests.faults.resume import train
 from tests.faults.training import KINDS, Training
 
-ROUNDS = 3
+ROUNDS = 5
 EPOCHS = 40
 NAME = "cost of determinism"
 """For `--only`."""
