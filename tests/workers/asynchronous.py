@@ -17,6 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.data.experimental.ops.testing import sleep
 
 import strategies
 import tfscale
@@ -26,6 +27,7 @@ from tests.workers.job import Found, leave
 X = np.random.default_rng(0).normal(size=(48, 3))
 Y = X.sum(1, keepdims=True) + 0.1 * X[:, :1] ** 2
 RATE = 2.0**-10
+PACE_MICROSECONDS = 40_000
 
 Cluster = tf.distribute.Strategy
 Compiled = Callable[[], keras.Model]
@@ -88,8 +90,10 @@ def killed_worker(strategy: Cluster, folder: Path) -> Found:
     return counted(model)
 
 
-def constant_gradient(strategy: Cluster) -> keras.Model:
-    """Each step takes exactly RATE off each weight."""
+def constant_gradient(
+    strategy: Cluster, *of_dropped: Callable[[], keras.metrics.Metric]
+) -> keras.Model:
+    """Each step takes exactly RATE off each weight; with metrics of the second output."""
     with strategy.scope():
         inputs = keras.Input((3,))
         dropped = keras.layers.Dropout(0.5, seed=3)(inputs)
@@ -100,7 +104,8 @@ def constant_gradient(strategy: Cluster) -> keras.Model:
             return predicted
 
         losses = [own_sum, lambda _, dropped: 0.0 * dropped]
-        model.compile(keras.optimizers.SGD(RATE), losses, metrics=[[Seen()], []])
+        metrics = [[Seen()], [metric() for metric in of_dropped]]
+        model.compile(keras.optimizers.SGD(RATE), losses, metrics=metrics)
     return model
 
 
@@ -143,8 +148,32 @@ def counts(strategy: Cluster, folder: Path) -> Found:
     return counted(model)
 
 
+def paced(context: tf.distribute.InputContext) -> tf.data.Dataset:
+    """The batches of `ones`, slowly, with the worker's index as the target of the dropped."""
+    worker = tf.fill([2, 3], tf.cast(context.input_pipeline_id, tf.float64))
+    batches = ones(context).map(lambda x, y: (x, (y[0], worker)))
+    return batches.repeat().apply(sleep(PACE_MICROSECONDS))
+
+
+class OfLastWorker(keras.metrics.Metric):
+    """Counts the batches of worker 1."""
+
+    def __init__(self) -> None:
+        super().__init__(name="of_last_worker")
+        self.count = self.add_variable((), "zeros", name="count")
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        self.count.assign_add(tf.cast(y_true[0, 0], self.dtype))
+
+    def result(self) -> Any:
+        return tf.identity(self.count.value)
+
+
 class Progress(keras.callbacks.Callback):
-    """Appends a line to a file for each step handed out: the time, and the steps in all."""
+    """Appends lines to a file: the time, what, the steps in all, the epoch's of worker 1.
+
+    `begin` when training begins, `step` for each that was handed out, `epoch` for each that ended.
+    """
 
     def __init__(self, path: Path, checkpoint: tfscale.callbacks.Checkpoint) -> None:
         super().__init__()
@@ -153,22 +182,26 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         at = self._checkpoint.resumed_from
-        self._say(f"begin {at.batches if at else 0}")
+        self._say("begin", at.batches if at else 0)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._say(f"step {self._checkpoint.position.batches}")
+        self._say("step", self._checkpoint.position.batches)
 
-    def _say(self, words: str) -> None:
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        (own,) = (count for name, count in logs.items() if "of_last_worker" in name)
+        self._say("epoch", self._checkpoint.position.batches, int(own))
+
+    def _say(self, word: str, steps: int, of_last_worker: int = 0) -> None:
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(f"{time.time():.3f} {words}\n")
+            file.write(f"{time.time():.3f} {word} {steps} {of_last_worker}\n")
 
 
 def faults(strategy: Cluster, folder: Path) -> Found:
     """Trains 40 epochs of 25 steps, from the last checkpoint if there is one."""
-    model = constant_gradient(strategy)
+    model = constant_gradient(strategy, OfLastWorker)
     checkpoint = tfscale.callbacks.Checkpoint(folder / "run")
     callbacks = [checkpoint, Progress(folder / "progress", checkpoint)]
-    model.fit(ones, steps_per_epoch=25, epochs=40, verbose=0, callbacks=callbacks)
+    model.fit(paced, steps_per_epoch=25, epochs=40, verbose=0, callbacks=callbacks)
     return counted(model)
 
 

@@ -1,7 +1,11 @@
 """Longer proofs of asynchronous training than `make test` has time for.
 
 python -m tests.workers.asynchronous_by_hand counts --runs=20     # no update is ever lost
-python -m tests.workers.asynchronous_by_hand faults --runs=3      # what a killed task costs
+python -m tests.workers.asynchronous_by_hand faults               # what a killed task costs
+
+`faults` kills a worker in five jobs, a server in three and the chief in three, each at a step drawn
+at random, and prints a row a job. Exit status 1 where a count is wrong, where the job started again
+more often than it had to, or where it hung; the lines of such a job are kept in --logs.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -28,30 +33,41 @@ LAUNCH = [
     *("--max_restarts=9", "--early_seconds=0", "--grace_seconds=1", "--"),
     *(sys.executable, "-m", "tests.workers.asynchronous"),
 ]
-JOB_SECONDS = 600.0
+JOB_SECONDS = 900.0
 STEPS = 2000
-FAULT_STEPS = 1000
+FAULT_STEPS, EPOCH_STEPS = 1000, 25
+KILLED = {"worker-1": 5, "ps-0": 3, "chief-0": 3}
+RESTARTED = r"^tfscale launch: .* Restart \d+ in"
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the chief's progress: when, and which step of all."""
+    """A line of the chief's progress.
+
+    Attributes:
+        at: When, in seconds since 1970.
+        word: begin, step or epoch.
+        steps: Of the training so far.
+        of_last_worker: Of an epoch that ended, those that worker 1 took.
+    """
 
     at: float
     word: str
     steps: int
+    of_last_worker: int
 
 
 def main() -> int:
     """Runs what the flags say; 1 where a run was wrong."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("what", choices=("counts", "faults"))
-    parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--runs", type=int, default=20, help="of counts")
+    parser.add_argument("--seed", type=int, default=0, help="of the steps of faults")
+    parser.add_argument("--logs", type=Path, default=Path(), help="folder for lines of wrong jobs")
     arguments = parser.parse_args()
     if arguments.what == "counts":
         return _counts(arguments.runs)
-    return _faults(arguments.runs, random.Random(arguments.seed))
+    return _faults(random.Random(arguments.seed), arguments.logs)
 
 
 def _counts(runs: int) -> int:
@@ -70,24 +86,34 @@ def _counts(runs: int) -> int:
     return int(wrong > 0)
 
 
-def _faults(runs: int, draw: random.Random) -> int:
-    print("| killed | at step | steps lost | next step after | iterations (right: 1000) |")
-    print("|---|---|---|---|---|")
-    for task in ("worker-1", "ps-0", "chief-0"):
-        for _ in range(runs):
+def _faults(draw: random.Random, logs: Path) -> int:
+    print("| killed | at step | steps lost | next step after | all train after | steps counted |")
+    print("|---|---|---|---|---|---|")
+    wrong = 0
+    for task, jobs in KILLED.items():
+        for job in range(jobs):
             with tempfile.TemporaryDirectory() as name:
-                print(_fault(Path(name), task, draw.randrange(100, 600)), flush=True)
-    return 0
+                folder = Path(name)
+                try:
+                    row = _fault(folder, task, draw.randrange(50, 600))
+                except (RuntimeError, TimeoutError) as error:
+                    wrong += 1
+                    row = f"| {task} | {error} | | | | |"
+                    kept = logs / f"{task}-{job}.log"
+                    kept.write_bytes((folder / "lines").read_bytes())
+                print(row, flush=True)
+    print(f"{sum(KILLED.values()) - wrong} of {sum(KILLED.values())} jobs were right")
+    return int(wrong > 0)
 
 
 def _fault(folder: Path, task: str, at_step: int) -> str:
     process = _started(folder, "faults")
-    for _ in _polling():
+    for _ in _polling(process):
         lines = _progress(folder)
         if lines and lines[-1].steps >= at_step:
             break
-    killed_at, steps = time.time(), _progress(folder)[-1].steps
     os.kill(int((folder / f"{task}.pid").read_text("utf-8")), signal.SIGKILL)
+    killed_at, steps = time.time(), _progress(folder)[-1].steps
     found = _ended(folder, "faults", process)
     before = [line for line in _progress(folder) if line.at <= killed_at]
     after = _progress(folder)[len(before) :]
@@ -96,19 +122,42 @@ def _fault(folder: Path, task: str, at_step: int) -> str:
     if begun is not None:  # the whole job began again, after the chief had handed out some more
         lost = max(line.steps + 1 for line in [*before, *after[:begun]]) - after[begun].steps
         after = after[begun + 1 :]
-    again = next(line.at for line in after if line.word == "step")
-    seconds = f"{again - killed_at:.1f} s"
-    return f"| {task} | {steps} | {lost} | {seconds} | {found['iterations']} |"
+    again = next(line.at for line in after if line.word == "step") - killed_at
+    _refuse_wrong(folder, task, found)
+    return f"| {task} | {steps} | {lost} | {again:.1f} s | {_back(after, killed_at)} | " + (
+        f"{found['iterations']} |"
+    )
+
+
+def _back(after: list[Line], killed_at: float) -> str:
+    """How long until worker 1 trained too, to an epoch; what was begun before does not count."""
+    epochs = [line for line in after if line.word == "epoch"][1:]
+    back = next((line.at for line in epochs if line.of_last_worker), None)
+    return "not before the end" if back is None else f"{back - killed_at:.1f} s"
+
+
+def _refuse_wrong(folder: Path, task: str, found: Found) -> None:
+    # A worker's last step may have been applied before another one took it over.
+    counted = {FAULT_STEPS, FAULT_STEPS + 1} if task.startswith("worker") else {FAULT_STEPS}
+    restarts = len(re.findall(RESTARTED, (folder / "lines").read_text("utf-8"), re.MULTILINE))
+    if restarts != int(not task.startswith("worker")):
+        raise RuntimeError(f"the job started again {restarts} times")
+    if not {found["iterations"], found["draws"], *found["moved"]} <= counted:
+        raise RuntimeError(f"wrong counts: {found}")
+    if found["batches"] != EPOCH_STEPS or len(found["moved"]) != 1:
+        raise RuntimeError(f"wrong counts: {found}")
 
 
 def _started(folder: Path, case: str) -> subprocess.Popen[bytes]:
     environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
-    return subprocess.Popen(
-        [*LAUNCH, str(folder), case],
-        cwd=ROOT,
-        env={**environment, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-    )
+    with (folder / "lines").open("wb") as lines:
+        return subprocess.Popen(
+            [*LAUNCH, str(folder), case],
+            cwd=ROOT,
+            env={**environment, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)},
+            stdout=lines,
+            stderr=subprocess.STDOUT,
+        )
 
 
 def _ended(folder: Path, case: str, process: subprocess.Popen[bytes]) -> Found:
@@ -129,14 +178,18 @@ def _progress(folder: Path) -> list[Line]:
     with contextlib.suppress(FileNotFoundError):
         text = (folder / "progress").read_text("utf-8")
     parts = [line.split() for line in text.splitlines(keepends=True) if line.endswith("\n")]
-    return [Line(float(at), word, int(steps)) for at, word, steps in parts]
+    return [Line(float(at), word, int(steps), int(own)) for at, word, steps, own in parts]
 
 
-def _polling() -> Iterator[None]:
+def _polling(process: subprocess.Popen[bytes]) -> Iterator[None]:
     end = time.monotonic() + JOB_SECONDS
     while time.monotonic() < end:
+        if process.poll() is not None:
+            raise RuntimeError(f"the job ended with status {process.returncode}, by itself")
         yield
         time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    process.wait()
     raise TimeoutError(f"the job came nowhere within {JOB_SECONDS:g} s")
 
 
