@@ -25,5 +25,5 @@ def test_a_smaller_batch_within_an_execution_is_explained_where_rows_are_gathere
             ]
         )
         model.compile("sgd", "mse", steps_per_execution=4)
-    with pytest.raises(ValueError, match=r"`steps_per_execution` must be 1 .* an execution of 4 st"):
+    with pytest.raises(ValueError, match=r"`steps_per_execution` must be 1 .* an execution of 4"):
         model.fit(passes, steps_per_epoch=8, verbose=0)
