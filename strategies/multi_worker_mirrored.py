@@ -14,6 +14,7 @@ from strategies.cluster_environments import (
 )
 from strategies.collective_keys import own_collective_keys
 from strategies.devices import gpu_devices
+from strategies.heartbeats import configure_heartbeats
 from strategies.keras_support import support
 
 
@@ -72,8 +73,9 @@ def multi_worker_mirrored_strategy(
     options = tf.distribute.experimental.CommunicationOptions(
         implementation=tf.distribute.experimental.CommunicationImplementation[all_reduce.upper()]
     )
+    spec = tf.train.ClusterSpec({job: list(hosts) for job, hosts in cluster.jobs.items()})
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
-        tf.train.ClusterSpec({job: list(hosts) for job, hosts in cluster.jobs.items()}),
+        spec,
         task_type=cluster.task_type,
         task_id=cluster.task_index,
         rpc_layer="grpc",
@@ -83,6 +85,7 @@ def multi_worker_mirrored_strategy(
             f"{cluster.num_workers} workers with {max(1, len(gpus))} replica(s) each, from "
             f"{cluster.source or 'the cluster given'}; this is worker {cluster.worker_index}."
         )
+    configure_heartbeats(spec)
     with (
         bring_up_deadline(cluster, bring_up_seconds),
         own_collective_keys(tf.distribute.MultiWorkerMirroredStrategy),

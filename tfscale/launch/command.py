@@ -28,9 +28,9 @@ fails is started again alone (with --max_restarts, up to R times each), while th
 
 With --hosts run one launcher on every host, with the same list and its own --host_index. Worker k
 of a host listens k ports above the port given. Names are resolved and this host's ports checked
-before a worker starts. Each launcher restarts its own workers, from 15 s after their end, on the
+before a worker starts. Each launcher restarts its own workers, from 25 s after their end, on the
 same ports: give all of them the same --max_restarts. The workers of the other hosts end by
-TensorFlow's own error within about 15 s of a failure.
+TensorFlow's own error within about 25 s of a failure.
 """
 _EPILOG = """\
 examples:

@@ -23,9 +23,10 @@ from tfscale.launch.output import SharedOutput, say
 from tfscale.launch.restarts import NoRestart, Restart, RestartPolicy
 
 _FIRST_WAIT_SECONDS = 1.0
-# Of several hosts each sees the failure for itself; the last by TensorFlow's heartbeat, which took
-# up to 10 s. A worker that came back before would join peers that are about to end.
-_FIRST_WAIT_SECONDS_OF_HOSTS = 15.0
+# Of several hosts each sees the failure for itself; the last by TensorFlow's heartbeat, which takes
+# up to 20 s (strategies.heartbeats). A worker that came back before would join peers that are about
+# to end.
+_FIRST_WAIT_SECONDS_OF_HOSTS = 25.0
 
 
 def launch_local_workers(
@@ -65,9 +66,9 @@ def launch_local_workers(
 
     With `hosts` this host's part of a larger job runs: TF_CONFIG lists all hosts' workers, their
     names are resolved and this host's ports checked before a worker starts, ports stay the same,
-    and waits of several hosts begin at 15 s. Each host's launcher decides for itself: a worker's
+    and waits of several hosts begin at 25 s. Each host's launcher decides for itself: a worker's
     failure ends its host's workers, the other hosts' end by TensorFlow's own error within about
-    15 s, and all launchers restart, if all were told to. A host whose launcher has ended, given up
+    25 s, and all launchers restart, if all were told to. A host whose launcher has ended, given up
     or succeeded, is waited for until the bring-up deadline of the others' workers, start after
     start.
 
