@@ -47,8 +47,9 @@ class Checkpoint(keras.callbacks.Callback):
     A damaged checkpoint is named, and the one before is used. Of several workers the chief writes,
     and all read: they need a common folder. See docs/checkpoints.md for the format.
 
-    On SIGTERM to any worker all of them save the same step and end with `SystemExit(42)`, once each
-    knows that it is saved; `tfscale launch --max_restarts` starts such a job again for free.
+    On SIGTERM to any worker, or Google Cloud's notice that its VM goes, all save the same step and
+    end with `SystemExit(42)`, once each knows that it is saved; `tfscale launch --max_restarts`
+    starts such a job again for free.
 
     Attributes:
         directory: The `CheckpointDirectory`.

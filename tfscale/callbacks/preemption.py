@@ -1,4 +1,4 @@
-"""SIGTERM while `fit` runs: the moment at which all workers save and go."""
+"""SIGTERM or a cloud's notice while `fit` runs: the moment at which all workers save and go."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from strategies.announcement import announce
 from strategies.keras_support.ownership import is_multi_worker
 from strategies.preemption_notice import PreemptionNotice
 from strategies.worker_exchange import exchange
+from tfscale.callbacks.cloud_notice import CloudNotice, metadata_host
 from tfscale.launch.outcome import PREEMPTED_STATUS
 
 
 class Preemption:
-    """Listens for SIGTERM to this worker, and for another worker's word of its own.
+    """Listens for SIGTERM to this worker, for its cloud's notice, and for another worker's word.
 
     The handler is in force from `begin` to `end`, in the main thread; elsewhere Python allows none,
     and only the others' word is heard. A second signal changes nothing.
@@ -38,6 +39,7 @@ class Preemption:
         self._is_told = False
         self._is_passed_on = False
         self._notice: PreemptionNotice | None = None
+        self._cloud: CloudNotice | None = None
 
     def begin(self) -> None:
         """Installs the handler; TensorFlow's own, of several workers, swallows the signal."""
@@ -46,6 +48,8 @@ class Preemption:
             self._earlier = signal.signal(signal.SIGTERM, self._hear) or signal.SIG_DFL
         if self._in_mid_epoch and is_multi_worker(self._strategy):
             self._notice = PreemptionNotice(self._strategy)
+        host = metadata_host()
+        self._cloud = CloudNotice(host) if host else None
 
     def end(self) -> None:
         """Puts the earlier handler back."""
@@ -53,6 +57,8 @@ class Preemption:
             signal.signal(signal.SIGTERM, self._earlier)
         if self._notice is not None:
             self._notice.end()
+        if self._cloud is not None:
+            self._cloud.end()
 
     def is_due(self) -> bool:
         """Tells whether all save here and go; every worker asks after every execution."""
@@ -88,11 +94,12 @@ class Preemption:
         raise SystemExit(PREEMPTED_STATUS)
 
     def _pass_on(self) -> None:
-        if not self._is_told or self._is_passed_on:
+        why = "SIGTERM" if self._is_told else self._cloud.text if self._cloud is not None else ""
+        if not why or self._is_passed_on:
             return
-        self._is_passed_on = True
+        self._is_passed_on = self._is_told = True
         when = "after the next steps" if self._in_mid_epoch else "at the end of this epoch"
-        announce(f"SIGTERM: all is saved {when}, and the exit status is {PREEMPTED_STATUS}.")
+        announce(f"{why}: all is saved {when}, and the exit status is {PREEMPTED_STATUS}.")
         if self._notice is not None:
             self._notice.tell_all()
 

@@ -1,0 +1,94 @@
+"""Google Cloud's word that this machine will go: a spot VM's end, or maintenance that ends it.
+
+A value of the VM's metadata server, which answers a question "once it changes". Machines that
+cannot move elsewhere alive, with TPUs or GPUs, are told up to an hour ahead; spot VMs 30 s.
+https://cloud.google.com/compute/docs/metadata/getting-live-migration-notice
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from strategies.announcement import announce
+
+_GOING = {
+    "instance/maintenance-event": "TERMINATE_ON_HOST_MAINTENANCE",
+    "instance/preempted": "TRUE",
+}
+_PRODUCT_NAME = Path("/sys/class/dmi/id/product_name")
+_ASK_SECONDS = 60
+_LATE_SECONDS = 10
+_AGAIN_SECONDS = 5.0
+_DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # past any proxy
+
+
+def metadata_host() -> str | None:
+    """Returns the address of this VM's metadata server, or None where this is no Google Cloud.
+
+    GCE_METADATA_HOST says another one, as to Google's own libraries.
+    """
+    told = os.environ.get("GCE_METADATA_HOST")
+    if told:
+        return told
+    try:
+        is_google = _PRODUCT_NAME.read_text("utf-8").startswith("Google")
+    except OSError:
+        return None
+    return "metadata.google.internal" if is_google else None
+
+
+class CloudNotice:
+    """Listens in threads, from its making until `end`.
+
+    What stood there already is no news: a job that saved and was started again on the same machine
+    trains on it until it goes.
+
+    Args:
+        host: Of the metadata server; see `metadata_host`.
+
+    Attributes:
+        text: What was heard, or "" before.
+
+    Example:
+        >>> host = metadata_host()
+        >>> notice = CloudNotice(host) if host else None
+    """
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self._is_over = threading.Event()
+        self.text = ""
+        for key, going in _GOING.items():
+            threading.Thread(target=self._listen, args=(key, going), daemon=True).start()
+
+    def end(self) -> None:
+        """Listens no more; a question that is under way ends by itself."""
+        self._is_over.set()
+
+    def _listen(self, key: str, going: str) -> None:
+        known, is_told = "", False
+        while not self._is_over.is_set():
+            try:
+                value, now = self._ask(key, known)
+            except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+                if not is_told:
+                    is_told = True
+                    announce(f"Google Cloud's metadata server is asked again for {key}: {error}.")
+                self._is_over.wait(_AGAIN_SECONDS)
+                continue
+            if known and value == going:
+                self.text = f"Google Cloud says {value} of {key}"
+                return
+            known = now
+
+    def _ask(self, key: str, known: str) -> tuple[str, str]:
+        """Returns a value and its tag, at once if no tag is known, or else when it has changed."""
+        wait = f"?wait_for_change=true&last_etag={known}&timeout_sec={_ASK_SECONDS}"
+        url = f"http://{self._host}/computeMetadata/v1/{key}{wait if known else ''}"
+        question = urllib.request.Request(url, headers={"Metadata-Flavor": "Google"})
+        with _DIRECTLY.open(question, timeout=_ASK_SECONDS + _LATE_SECONDS) as answer:
+            return answer.read().decode("utf-8").strip(), answer.headers["ETag"] or "0"
