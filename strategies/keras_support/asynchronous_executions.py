@@ -7,10 +7,11 @@ busy, and the next waits until one has ended.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -24,6 +25,18 @@ DEADLINE_SECONDS = 3600.0
 """If no execution has ended for so long, none will; TensorFlow waits as long for a lost worker."""
 
 _LOOK_SECONDS = 0.2
+
+_MEANINGS = {
+    tf.errors.UnavailableError: (
+        "A parameter server is lost, and what it held with it. Start the whole job again from its "
+        "last checkpoint: tfscale launch --max_restarts, tfscale.callbacks.Checkpoint."
+    ),
+    tf.errors.OutOfRangeError: (
+        "What a worker reads has come to its end at once, for it is read again and again: `x` "
+        "holds no batch for this worker. Give each worker a file at least, or let them share "
+        "examples instead of files."
+    ),
+}
 
 
 class Executions:
@@ -64,7 +77,8 @@ class Executions:
             self._ended.put(execute(*own))
 
         # The public `schedule` takes graph functions only, of which nobody is told when they end.
-        self._coordinator._cluster.schedule(run, args=arguments, kwargs={})
+        with self._explaining():
+            self._coordinator._cluster.schedule(run, args=arguments, kwargs={})
         self._under_way += 1
 
     def forget_extra(self) -> None:
@@ -80,7 +94,8 @@ class Executions:
         """Returns when all have ended: the variables then stand still."""
         while self._under_way:
             self._take_one()
-        self._coordinator.join()  # at once; raises what went wrong
+        with self._explaining():
+            self._coordinator.join()  # at once; raises what went wrong
 
     def take_staleness(self) -> Staleness:
         """Returns the staleness of the steps since the last call, and begins anew."""
@@ -93,7 +108,8 @@ class Executions:
             try:
                 steps, total, largest, self.extra = self._ended.get(timeout=_LOOK_SECONDS)
             except queue.Empty:
-                self._raise_error()
+                with self._explaining():
+                    self._coordinator.done()
                 if time.monotonic() > end:
                     raise TimeoutError(
                         f"No worker has ended an execution within {DEADLINE_SECONDS:g} s. Look for "
@@ -105,27 +121,17 @@ class Executions:
             self.staleness.add(steps, total, largest)
             return
 
-    def _raise_error(self) -> None:
+    @contextlib.contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """Says what an execution's error means; any call of the coordinator's may raise it."""
         try:
-            self._coordinator.done()
-        except tf.errors.UnavailableError as error:
-            self._under_way = 0
-            error.add_note(
-                "A parameter server is lost, and what it held with it. Start the whole job again "
-                "from its last checkpoint: tfscale launch --max_restarts, "
-                "tfscale.callbacks.Checkpoint."
-            )
-            raise
-        except tf.errors.OutOfRangeError as error:
-            self._under_way = 0
-            error.add_note(
-                "What a worker reads has come to its end at once, for it is read again and again: "
-                "`x` holds no batch for this worker. Give each worker a file at least, or let them "
-                "share examples instead of files."
-            )
-            raise
-        except Exception:
-            self._under_way = 0
+            yield
+        except Exception as error:
+            # The coordinator has waited for those that ran and dropped those that had not begun.
+            self._under_way, self._ended = 0, queue.SimpleQueue()
+            for kind, meaning in _MEANINGS.items():
+                if isinstance(error, kind):
+                    error.add_note(meaning)
             raise
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -196,13 +197,18 @@ def test_an_error_of_a_worker_is_raised_by_fit(strategy: Strategy) -> None:
         compiled(strategy).fit(bad, verbose=0)
 
 
-@pytest.mark.thorough  # on a loaded machine the error came by another way, without its note
-def test_a_worker_without_any_batch_is_an_error_with_the_cure(strategy: Strategy) -> None:
+@pytest.mark.parametrize("pause", [0.0, 0.5], ids=["while waiting", "while handing out"])
+def test_a_worker_without_any_batch_is_an_error_with_the_cure(
+    strategy: Strategy, pause: float
+) -> None:
     def files(context: tf.distribute.InputContext) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensors((X, Y)).skip(context.input_pipeline_id)
 
+    slow = keras.callbacks.LambdaCallback(
+        on_train_batch_begin=lambda batch, logs: time.sleep(pause)
+    )
     with pytest.raises(tf.errors.OutOfRangeError) as raised:
-        compiled(strategy).fit(files, steps_per_epoch=50, verbose=0)
+        compiled(strategy).fit(files, steps_per_epoch=50, verbose=0, callbacks=[slow])
     assert "`x` holds no batch for this worker" in raised.value.__notes__[0]
 
 

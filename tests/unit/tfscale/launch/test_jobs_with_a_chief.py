@@ -31,6 +31,11 @@ def await_starts(task, number):
         time.sleep(0.01)
 for task in ("chief-0", "worker-0", "worker-1", "ps-0"):
     await_starts(task, 1 + int(os.environ["TFSCALE_RESTART"]))
+def say(text):
+    print(text, flush=True)
+    (folder / f"{kind}-{index} has said").write_text("it\\n")
+    for task in ("worker-0", "worker-1", "ps-0"):
+        await_starts(task + " has said", 1)
 """
 SERVE = "\nif kind != 'chief': time.sleep(60)\n"
 
@@ -49,7 +54,7 @@ def launch(folder: Path, program: str, **arguments: Any) -> tuple[Outcome, str]:
 
 
 def test_the_end_of_the_chief_ends_the_job_well(tmp_path: Path) -> None:
-    outcome, output = launch(tmp_path, "print('hello')" + SERVE)
+    outcome, output = launch(tmp_path, "say('hello')" + SERVE)
     assert outcome.status == 0
     assert sorted(output.splitlines()) == [
         "[chief] hello",
@@ -60,7 +65,7 @@ def test_the_end_of_the_chief_ends_the_job_well(tmp_path: Path) -> None:
 
 
 def test_every_task_gets_the_same_cluster_and_its_own_place(tmp_path: Path) -> None:
-    _, output = launch(tmp_path, "print(json.dumps(config['cluster']))" + SERVE)
+    _, output = launch(tmp_path, "say(json.dumps(config['cluster']))" + SERVE)
     (cluster,) = {line.partition("] ")[2] for line in output.splitlines()}
     assert re.fullmatch(
         r'\{"chief": \["[^"]+"\], "worker": \["[^"]+", "[^"]+"\], "ps": \["[^"]+"\]\}', cluster
