@@ -51,9 +51,10 @@ def run_alone(module: str, folder: Path, case: str) -> Found:
     return left(folder, case, 1)[0]
 
 
-def _run(command: list[str], case: str) -> None:
+def started(command: list[str]) -> subprocess.Popen[str]:
+    """Starts a job whose output is read as it comes; no cluster but its own."""
     environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
-    process = subprocess.Popen(
+    return subprocess.Popen(
         command,
         cwd=ROOT,
         env={**environment, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)},
@@ -62,6 +63,10 @@ def _run(command: list[str], case: str) -> None:
         text=True,
         start_new_session=True,
     )
+
+
+def _run(command: list[str], case: str) -> None:
+    process = started(command)
     try:
         output, _ = process.communicate(timeout=DEADLINE_SECONDS)
     except subprocess.TimeoutExpired:

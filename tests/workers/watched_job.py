@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.workers.job import DEADLINE_SECONDS, ROOT
+from tests.workers.job import DEADLINE_SECONDS, started
 
 WATCH_SECONDS = 8
 NOTICED_SECONDS = 15
@@ -43,16 +42,7 @@ def begun(
 ) -> subprocess.Popen[str]:
     """Starts `tests.workers.watched`: what follows the interpreter, and the watchdog's deadline."""
     program = ["-m", "tests.workers.watched", str(folder), case, str(culprit), str(deadline)]
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
-    return subprocess.Popen(
-        [sys.executable, *launch, *program],
-        cwd=ROOT,
-        env={**environment, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    return started([sys.executable, *launch, *program])
 
 
 def ended(
