@@ -88,8 +88,10 @@ def main() -> int:
     parser.add_argument("--parameters", type=float, default=100, help="millions (default: 100)")
     parser.add_argument("--block", type=int, default=6, help="steps a block (default: 6)")
     parser.add_argument("--blocks", type=int, default=10, help="blocks of each kind (default: 10)")
+    parser.add_argument("--threads", type=int, default=0, help="of training (default: all cores)")
     parser.add_argument("--folder", default=None, help="where to write (default: temporary files)")
     flags = parser.parse_args()
+    tf.config.threading.set_intra_op_parallelism_threads(flags.threads)
     strategy = strategies.one_device_strategy("CPU:0")
     units = round((flags.parameters * 1e6 / LAYERS) ** 0.5)
     with strategy.scope():
@@ -119,7 +121,9 @@ def main() -> int:
     stolen, processor = np.median(with_save, axis=0) - np.median(without, axis=0)
     duration = statistics.median(durations)
     cores = os.cpu_count() or 1
-    print(f"load average: {os.getloadavg()[0]:.1f} on {cores} cores")
+    print(
+        f"load average: {os.getloadavg()[0]:.1f} on {cores} cores, {flags.threads or 'all'} for training"
+    )
     step_seconds = np.median(without, axis=0)[0] / flags.block
     print(f"state: {num_bytes / 1e9:.2f} GB; a step: {step_seconds:.3f} s")
     print(f"save: {duration:.2f} s, median of {_listed(durations)}")
