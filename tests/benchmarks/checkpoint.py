@@ -121,9 +121,8 @@ def main() -> int:
     stolen, processor = np.median(with_save, axis=0) - np.median(without, axis=0)
     duration = statistics.median(durations)
     cores = os.cpu_count() or 1
-    print(
-        f"load average: {os.getloadavg()[0]:.1f} on {cores} cores, {flags.threads or 'all'} for training"
-    )
+    threads = flags.threads or "all"
+    print(f"load average: {os.getloadavg()[0]:.1f} on {cores} cores, {threads} for training")
     step_seconds = np.median(without, axis=0)[0] / flags.block
     print(f"state: {num_bytes / 1e9:.2f} GB; a step: {step_seconds:.3f} s")
     print(f"save: {duration:.2f} s, median of {_listed(durations)}")
