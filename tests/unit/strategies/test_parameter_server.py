@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import signal
 import socket
 import subprocess
 import sys
@@ -54,15 +56,21 @@ def test_counters_are_kept_by_code_that_keras_still_has() -> None:
     assert ASSIGN_SUB.is_recognised()
 
 
-def served(chief: str, seconds: float) -> subprocess.Popen[str]:
-    """A parameter server whose chief is to listen at an address."""
+def started(task: str, chief: str, seconds: float) -> subprocess.Popen[str]:
+    """A chief or a parameter server; the worker's port is one where nobody ever listens.
+
+    Args:
+        task: "chief" or "ps".
+        chief: The chief's address, which a server is to wait for.
+        seconds: How long it waits.
+    """
     with socket.socket() as own:
         own.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{own.getsockname()[1]}"
     program = f"""
         import strategies
         jobs = {{"chief": [{chief!r}], "worker": ["127.0.0.1:1"], "ps": [{address!r}]}}
-        cluster = strategies.Cluster(jobs, "ps", 0)
+        cluster = strategies.Cluster(jobs, {task!r}, 0)
         strategies.parameter_server_strategy(cluster, bring_up_seconds={seconds})
         print("went on")
     """
@@ -84,19 +92,22 @@ def output_of(process: subprocess.Popen[str]) -> str:
 
 @pytest.fixture(scope="module")
 def ended() -> dict[str, Any]:
-    """Two servers: the chief of one comes and goes, that of the other never comes."""
+    """Two servers, the chief of one comes and goes, that of the other never comes; and a chief."""
     with socket.create_server(("127.0.0.1", 0)) as chief, socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # and does not listen
-        orphan = served(f"127.0.0.1:{chief.getsockname()[1]}", seconds=60)
-        waiting = served(f"127.0.0.1:{nobody.getsockname()[1]}", seconds=1)
+        own = f"127.0.0.1:{nobody.getsockname()[1]}"
+        orphan = started("ps", f"127.0.0.1:{chief.getsockname()[1]}", seconds=60)
+        waiting = started("ps", own, seconds=1)
         chief.settimeout(100)
         chief.accept()  # it has seen the chief
+    alone = started("chief", own, seconds=1)
     left = time.monotonic()
     said = output_of(orphan)
     seconds = time.monotonic() - left
     return {
         "orphan": (orphan.returncode, said, seconds),
         "waiting": (output_of(waiting), waiting.returncode),
+        "chief": (output_of(alone), alone.returncode),
     }
 
 
@@ -112,3 +123,11 @@ def test_a_server_whose_chief_never_comes_gives_up(ended: dict[str, Any]) -> Non
     said, status = ended["waiting"]
     assert "ps 0 waited 1 s for the chief at" in said
     assert status == 1
+
+
+def test_a_chief_whose_worker_never_comes_gives_up_and_names_it(ended: dict[str, Any]) -> None:
+    said, status = ended["chief"]
+    assert "chief 0 waited 1 s for the cluster to come together and gives up" in said
+    assert re.search(r"Waited for: .*worker 0 \(127\.0\.0\.1:1: Connection refused\)", said)
+    assert "went on" not in said
+    assert status == -signal.SIGKILL  # TensorFlow waits where nothing else ends it
