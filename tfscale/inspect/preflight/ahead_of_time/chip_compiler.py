@@ -6,7 +6,8 @@ The only file here that imports JAX, which is never imported into the user's pro
 bring another XLA beside TensorFlow's. FOLDER holds `request.json`, such as
 {"topology": "v5e:2x2", "num_replicas": 4}, and `program.hlo`, the bytes of an `HloModuleProto`.
 What comes of it is `result.json`, written last and whole, and for a program that compiles
-`optimized.txt`, as the chip will run it.
+`optimized.txt`, as the chip will run it; where it cannot be read back that file is a first line
+alone, and the message in `result.json` says why.
 
 libtpu has no public interface for this. What is used of JAX's is what its own ahead-of-time
 compilation uses, so it goes with the pinned versions alone (see `environment`).
@@ -43,23 +44,44 @@ def main(folder: Path) -> int:
     request = json.loads((folder / "request.json").read_text("utf-8"))
     program = (folder / "program.hlo").read_bytes()
     try:
-        executable = _compile(program, request["topology"], request["num_replicas"])
+        computation = xla_client.XlaComputation(program)
+        executable = _compile(computation, request["topology"], request["num_replicas"])
     except Exception as error:
         text = str(error)
         is_memory = any(word in text for word in _NO_MEMORY)
         _answer(folder, {"kind": "out_of_memory" if is_memory else "refused", "message": text})
         return 0
-    (module,) = executable.hlo_modules()
-    (folder / "optimized.txt").write_text(module.to_string(), "utf-8")
+    text, why_not_all = _optimized(executable, computation)
+    (folder / "optimized.txt").write_text(text, "utf-8")
     stats = executable.get_compiled_memory_stats()
     sizes = {name: int(getattr(stats, f"{name}_size_in_bytes")) for name in _SIZES}
-    _answer(folder, {"kind": "compiled", "bytes": sizes})
+    _answer(folder, {"kind": "compiled", "bytes": sizes, "message": why_not_all})
     return 0
 
 
-def _compile(program: bytes, topology: str, num_replicas: int) -> Any:
+def _optimized(executable: Any, computation: Any) -> tuple[str, str]:
+    """Returns the text of the program for the chip, and why it is a first line alone, or "".
+
+    jaxlib 0.10.2 cannot read what libtpu 0.0.52 makes of sums by row for the SparseCores of a v6e
+    ("async-update instruction should have 1 operands but sees 4"). The layouts of the arguments do
+    not need the text.
+    """
+    try:
+        (module,) = executable.hlo_modules()
+    except jax.errors.JaxRuntimeError as error:
+        given = computation.program_shape().parameter_shapes()
+        layouts = executable.get_parameter_layouts()
+        arguments = ", ".join(
+            str(shape).partition("{")[0] + str(layout)
+            for shape, layout in zip(given, layouts, strict=True)
+        )
+        return f"HloModule unread, entry_computation_layout={{({arguments})->()}}", str(error)
+    return str(module.to_string()), ""
+
+
+def _compile(computation: Any, topology: str, num_replicas: int) -> Any:
     module = ir.Module.parse(
-        xla_client._xla.mlir.xla_computation_to_mlir_module(xla_client.XlaComputation(program)),
+        xla_client._xla.mlir.xla_computation_to_mlir_module(computation),
         mlir.make_ir_context(),
     )
     _drop_copies(module)

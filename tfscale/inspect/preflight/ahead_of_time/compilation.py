@@ -32,7 +32,7 @@ class Answer:
 
     Attributes:
         kind: "compiled", "out_of_memory" or "refused".
-        message: The compiler's words where it says no.
+        message: The compiler's words where it says no, or why `module` is a first line alone.
         sizes: "argument", "output", "alias", "temp" and "generated_code", in bytes.
         module: Text of the optimized module; "" where there is none.
         versions: Of JAX and libtpu.

@@ -28,6 +28,7 @@ class Fitting:
         rows: Examples of one replica. Positive.
         memory: What it takes, where it compiles.
         padding: What tiling adds, by layer, where it compiles.
+        unread: Why `padding` holds the arguments alone, or "".
         shortage: Why it does not fit, where memory is the reason.
         refusal: The compiler's words where it refuses for another reason.
         largest: The largest batch that fits, where it was searched for.
@@ -41,6 +42,7 @@ class Fitting:
     rows: int
     memory: Memory | None = None
     padding: list[Padding] = field(default_factory=list)
+    unread: str = ""
     shortage: OutOfMemory | None = None
     refusal: str = ""
     largest: LargestBatch | None = None
@@ -77,6 +79,7 @@ def fitting(program: Program, target: Target, compiler: ChipCompiler) -> Fitting
     if answer.kind == "compiled":
         result.memory = memory_of(program, answer.sizes, answer.module)
         result.padding = padding_by_layer(program, answer.module)
+        result.unread = answer.message
     elif answer.kind == "out_of_memory":
         result.shortage = read_out_of_memory(answer.message, program)
     else:

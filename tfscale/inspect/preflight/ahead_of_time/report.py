@@ -87,6 +87,7 @@ def as_json(result: Fitting) -> dict[str, Any]:
         "verdict": verdict(result),
         "memory": {**dataclasses.asdict(memory), "total": memory.total} if memory else None,
         "padding": [dataclasses.asdict(row) for row in result.padding],
+        "unread": result.unread or None,
         "out_of_memory": dataclasses.asdict(result.shortage) if result.shortage else None,
         "refusal": result.refusal or None,
         "largest_batch": dataclasses.asdict(result.largest) if result.largest else None,
@@ -100,9 +101,13 @@ def as_json(result: Fitting) -> dict[str, Any]:
 
 def _padding(result: Fitting) -> list[str]:
     wasteful = [row for row in result.padding if row.wasted_bytes > 0][:_ROWS]
+    lines = []
+    if result.unread:
+        lines = ["  padding of the arguments alone, since the program cannot be read back:"]
+        lines += [f"    {result.unread[:_LONGEST_REFUSAL]}", ""]
     if not wasteful:
-        return []
-    lines = ["  what tiling adds to the arrays of a layer (they do not live at one time):"]
+        return lines
+    lines += ["  what tiling adds to the arrays of a layer (they do not live at one time):"]
     for row in wasteful:
         share = row.wasted_bytes / row.laid_out_bytes
         lines.append(f"  {mib(row.wasted_bytes):>14}  {share:>4.0%} of it  {row.layer}")

@@ -65,6 +65,16 @@ def test_the_parts_add_up_to_the_formula_of_the_total() -> None:
     assert memory_of(PROGRAM, SIZES, TINY).total == total
 
 
+def test_where_the_program_cannot_be_read_its_first_line_splits_the_memory() -> None:
+    given = TINY.partition("entry_computation_layout={(")[2].partition(")->")[0]
+    head = f"HloModule unread, entry_computation_layout={{({given})->()}}"
+    assert memory_of(PROGRAM, SIZES, head) == memory_of(PROGRAM, SIZES, TINY)
+    assert {row.layer for row in padding_by_layer(PROGRAM, head)} == {
+        *(HIDDEN, END, OPTIMIZER),
+        *(f"({kind})" for kind in (BATCH, METRICS)),
+    }
+
+
 def test_a_program_of_other_arguments_is_refused() -> None:
     fewer = dataclasses.replace(PROGRAM, arguments=ARGUMENTS[1:])
     with pytest.raises(ValueError, match="must take the 17 arguments of the step"):

@@ -42,6 +42,16 @@ def test_a_step_that_fits_is_told_with_its_memory_versions_and_date() -> None:
     assert "largest batch: 60 examples of a replica fit, 240 in all; 64 do not." in text
 
 
+def test_a_program_that_cannot_be_read_back_is_told_with_the_reason() -> None:
+    unread = dataclasses.replace(FITS, unread="async-update of 4 operands")
+    text = as_text(unread)
+    assert "padding of the arguments alone" in text
+    assert "async-update of 4 operands" in text
+    assert "3.0 MiB   75% of it  net/conv2d" in text
+    assert "cannot be read" not in as_text(FITS)
+    assert as_json(unread)["unread"] == "async-update of 4 operands"
+
+
 def test_one_that_does_not_fit_is_told_with_the_layer() -> None:
     text = as_text(SHORT)
     assert "does not fit on v5e:1x1: it takes 40,960.0 MiB of 16,384.0 MiB a replica" in text
