@@ -40,7 +40,7 @@ def lossy(scene: Scene) -> Report:
 
 @fault("cable cut and mended", "the cable is cut until both hosts have noticed", missing)
 def cut_and_mended(scene: Scene) -> Report:
-    with Cable() as cable, _Hosts(scene, cable) as hosts:
+    with Cable() as cable, _Hosts(scene, cable, training=scene.watched_training) as hosts:
         at = hosts.await_step()
         cable.loss = 1.0
         for job in hosts.jobs:
@@ -52,7 +52,7 @@ def cut_and_mended(scene: Scene) -> Report:
 @fault("cable cut", "the cable is cut for good: both give up; started anew it goes on", missing)
 def cut_for_good(scene: Scene) -> Report:
     with Cable() as cable:
-        with _Hosts(scene, cable, "--max_restarts=1") as hosts:
+        with _Hosts(scene, cable, "--max_restarts=1", scene.watched_training) as hosts:
             at = hosts.await_step()
             cable.loss = 1.0
             statuses = [job.wait(CASE_SECONDS) for job in hosts.jobs]

@@ -22,6 +22,7 @@ PACE_SECONDS = 0.1
 CASE_SECONDS = 400.0
 """Deadline of a job from its fault on."""
 GONE_SECONDS = 5.0
+WATCHDOG_SECONDS = 60.0
 TOLD_LINES = 3
 RESTART_LINE = r"^tfscale launch: .* Restart \d+ in"
 Disturb = Callable[[Job], object]
@@ -45,6 +46,11 @@ class Scene:
         folder = self.folder / "run"
         folder.mkdir(exist_ok=True)
         return dataclasses.replace(self.control, folder=str(folder), pace_seconds=PACE_SECONDS)
+
+    @property
+    def watched_training(self) -> Training:
+        """The same with a Watchdog, which tells of a stall and ends the job after its deadline."""
+        return dataclasses.replace(self.training, watchdog_seconds=WATCHDOG_SECONDS)
 
     def job(
         self, command: Sequence[str], environment: Mapping[str, str] | None = None, mark: str = ""

@@ -9,7 +9,6 @@ from tests.faults.fault import Report, fault
 from tests.faults.job import GO_ON, KILL, RAISE, STOP, TERMINATE, Job
 from tests.faults.scene import Scene
 
-WATCHDOG_SECONDS = 60.0
 SURVIVED_SECONDS = 8.0
 """Less than half of what `strategies.heartbeats` forgives: a heartbeat was due when it stopped."""
 
@@ -36,8 +35,9 @@ def stop_chief(scene: Scene) -> Report:
 
 def _stopped(scene: Scene, worker: int) -> Report:
     # The launcher names whoever fails first, which is never the one that has stopped.
-    training = dataclasses.replace(scene.training, watchdog_seconds=WATCHDOG_SECONDS)
-    return scene.disturbed(lambda job: job.signal(worker, STOP), culprit=worker, training=training)
+    return scene.disturbed(
+        lambda job: job.signal(worker, STOP), culprit=worker, training=scene.watched_training
+    )
 
 
 @fault("stop 8 s", "`kill -STOP` of worker 1, 8 s later `-CONT`: survives")

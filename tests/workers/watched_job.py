@@ -14,7 +14,7 @@ from tests.workers.job import DEADLINE_SECONDS, started
 
 WATCH_SECONDS = 8
 NOTICED_SECONDS = 15
-LAUNCH = ("-m", "tfscale", "launch", "--grace_seconds=1")
+LAUNCH = ("-m", "tfscale", "launch", "--grace_seconds=5")  # time to say who failed
 
 
 @dataclass
