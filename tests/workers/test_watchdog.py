@@ -55,5 +55,5 @@ def test_a_process_alone_says_where_it_hangs_and_ends(jobs: dict[str, Job]) -> N
     said = r"tfscale: watchdog: this process has not moved for \d+ s: epoch 1, step 3, phase callb"
     assert job.at(said) < NOTICED_SECONDS
     assert job.at(r"watched\.py.*in on_train_batch_end") < NOTICED_SECONDS
-    assert job.at("the job is ended after 8 s: this process") < 2 * NOTICED_SECONDS
+    assert job.at(f"the job is ended after {WATCH_SECONDS} s: this process") < 2 * NOTICED_SECONDS
     assert job.status == 1
