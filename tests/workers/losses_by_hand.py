@@ -1,18 +1,20 @@
 """Whether asynchronous training comes to the loss of training in step, at equal samples.
 
 python -m tests.workers.losses_by_hand recommendation --seeds=5
-python -m tests.workers.losses_by_hand digits --seeds=20
+python -m tests.workers.losses_by_hand digits --seeds=10
 
-In step: 2 mirrored replicas. Asynchronously: 2 workers, 2 parameter servers. As many steps of as
-many examples in both.
+Asynchronously, 2 workers with 2 parameter servers, a batch each. In step, 2 mirrored replicas, in
+two ways that are both "the same training": half a batch each, so that as many updates are made of
+as many examples; and a batch each, so that a worker does in a step what it does asynchronously,
+and half as many updates are made. All see as many examples.
 
 How it is judged was written down before the runs. Three losses are compared: that of training, the
 mean over the last quarter of the epochs; the same over all epochs, which says how fast it fell, and
-does not divide one number near 0 by another; and that of rows or images not trained on. Runs
-of one seed are a pair, for a seed also draws the clicks: so the mean over pairs of the logarithm
-of asynchronous / in step, and its standard error, which holds all that differs between runs by
-chance. Within 5 % is what lies below it with two standard errors added, above 5 % what lies above
-it with two taken off; what is neither so many seeds cannot tell. Exit status 1 where one is above.
+does not divide one number near 0 by another; and that of rows or images not trained on. Runs of one
+seed belong together, for a seed also draws the clicks: so the mean over seeds of the logarithm of
+asynchronous / in step, and its standard error, which holds all that differs between runs by chance.
+Within 5 % is what lies below it with two standard errors added, above 5 % what lies above it with
+two taken off; what is neither so many seeds cannot tell. Exit status 1 where one is above.
 """
 
 from __future__ import annotations
@@ -34,16 +36,22 @@ from tests.workers.job import ROOT
 RUN_SECONDS = 1800.0
 MOST_ABOVE = 0.05
 RECIPES = {
-    "recommendation": ("recipes.recommendation",),
-    "digits": ("recipes.image_classification", "--dataset=digits"),
+    "recommendation": (("recipes.recommendation",), 256),
+    "digits": (("recipes.image_classification", "--dataset=digits"), 96),
 }
-WAYS = {
-    "in step": ((), ("--distribution_strategy=mirrored", "--num_replicas=2")),
-    "asynchronous": (
-        ("-m", "tfscale", "launch", "--num_workers=2", "--num_ps=2", "--", sys.executable),
-        ("--distribution_strategy=parameter_server",),
-    ),
+"""The recipe, and the examples of a batch."""
+
+LAUNCHER = ("-m", "tfscale", "launch", "--num_workers=2", "--num_ps=2", "--", sys.executable)
+MIRRORED = ("--distribution_strategy=mirrored", "--num_replicas=2")
+ASYNCHRONOUS = "asynchronous"
+WAYS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int]] = {
+    "in step, half a batch each": ((), MIRRORED, 1),
+    "in step, a batch each": ((), MIRRORED, 2),
+    ASYNCHRONOUS: (LAUNCHER, ("--distribution_strategy=parameter_server",), 1),
 }
+"""The launcher, the strategy's flags, and the batches that one update takes."""
+
+COMPARED = ("training", "all_epochs", "held_out")
 
 
 @dataclass(frozen=True)
@@ -75,22 +83,23 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.seeds < 2:
         parser.error(f"`--seeds` must be at least 2. Received: --seeds={arguments.seeds}.")
-    print(
-        "| seed | training: in step | asynchronous | all epochs: in step | asynchronous "
-        "| held out: in step | asynchronous | staleness |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
-    pairs = []
+    print("| seed | two workers | training | all epochs | held out | staleness: mean, largest |")
+    print("|---|---|---|---|---|---|")
+    recipe, batch = RECIPES[arguments.recipe]
+    runs: dict[str, list[Losses]] = {way: [] for way in WAYS}
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
-        flags = (*RECIPES[arguments.recipe], *arguments.flags, f"--seed={seed}")
-        pairs.append(tuple(_losses(flags, way) for way in WAYS))
-        print(_line(str(seed), *pairs[-1]), flush=True)
-    in_step, own = zip(*pairs, strict=True)
+        for way, done in runs.items():
+            flags = (*recipe, *arguments.flags, f"--seed={seed}")
+            done.append(_losses(flags, way, batch))
+            print(_line(seed, way, done[-1]), flush=True)
+    own = runs.pop(ASYNCHRONOUS)
     is_above = False
-    for name in ("training", "all_epochs", "held_out"):
-        line, above = judged(*([getattr(run, name) for run in runs] for runs in (in_step, own)))
-        print(f"{name.replace('_', ' ')}: {line}")
-        is_above = is_above or above
+    for way, in_step in runs.items():
+        print(f"{ASYNCHRONOUS}, beside {way}:")
+        for name in COMPARED:
+            line, above = judged(*([getattr(run, name) for run in both] for both in (in_step, own)))
+            print(f"  {name.replace('_', ' ')}: {line}")
+            is_above = is_above or above
     return int(is_above)
 
 
@@ -119,8 +128,9 @@ def judged(in_step: Sequence[float], own: Sequence[float]) -> tuple[str, bool]:
     return line, low > MOST_ABOVE
 
 
-def _losses(flags: Sequence[str], way: str) -> Losses:
-    launcher, where = WAYS[way]
+def _losses(flags: Sequence[str], way: str, batch: int) -> Losses:
+    launcher, strategy, batches = WAYS[way]
+    where = (*strategy, f"--global_batch_size={batches * batch}")
     with tempfile.TemporaryDirectory() as folder:
         environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
         ended = subprocess.run(
@@ -145,11 +155,9 @@ def _losses(flags: Sequence[str], way: str) -> Losses:
     )
 
 
-def _line(name: str, in_step: Losses, own: Losses) -> str:
-    names = ("training", "all_epochs", "held_out")
-    losses = (getattr(run, name) for name in names for run in (in_step, own))
-    cells = " | ".join(f"{loss:.4f}" for loss in losses)
-    return f"| {name} | {cells} | {own.staleness:.2f}, at most {own.max_staleness:.0f} |"
+def _line(seed: int, way: str, run: Losses) -> str:
+    losses = " | ".join(f"{getattr(run, name):.4f}" for name in COMPARED)
+    return f"| {seed} | {way} | {losses} | {run.staleness:.2f}, {run.max_staleness:.0f} |"
 
 
 if __name__ == "__main__":
