@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 import tensorflow as tf
 from tensorflow.python.eager import context
@@ -23,6 +24,8 @@ DEADLINE_SECONDS = 300.0
 NOTICE_SECONDS = 10.0
 _SLICE_SECONDS = 1.0
 _WRITE_SECONDS = 5.0
+_OWN_ANSWER_SECONDS = 60.0
+"""More than the 20 s of silence after which TensorFlow gives a process up, see `heartbeats`."""
 _END_SECONDS = 5
 
 _ROUNDS = itertools.count()
@@ -42,14 +45,19 @@ def exchange(strategy: tf.distribute.Strategy, question: str, answer: str = "") 
 
     Raises:
         RuntimeError: If a worker is at another question, or has reported a failure.
-        TimeoutError: If a worker is not heard of within `DEADLINE_SECONDS`.
+        TimeoutError: If a worker is not heard of within `DEADLINE_SECONDS`, or the table does not
+            take this worker's answer within a minute.
     """
     number = next(_ROUNDS)
     own = (strategy.cluster_resolver.task_type, strategy.cluster_resolver.task_id)
     table = context.context()
-    table.set_config_key_value(_key(number, own), f"{question}\n{answer}")
-    if number >= 2:  # whoever is here has read the meeting before the last
-        table.delete_config_key_value(_key(number - 2, own))
+
+    def write() -> None:
+        table.set_config_key_value(_key(number, own), f"{question}\n{answer}")
+        if number >= 2:  # whoever is here has read the meeting before the last
+            table.delete_config_key_value(_key(number - 2, own))
+
+    _in_time(write, f"this worker's answer to {question!r}", _OWN_ANSWER_SECONDS)
     end = time.monotonic() + DEADLINE_SECONDS
     with phase("collective"):
         said = {
@@ -136,29 +144,43 @@ def insert(key: str, words: str, seconds: float = _WRITE_SECONDS) -> bool:
         TimeoutError: If it took longer. A service whose process is stopped never answers.
         tf.errors.OpError: If the service is gone.
     """
+    try:
+        _in_time(lambda: context.context().set_config_key_value(key, words), repr(key), seconds)
+    except tf.errors.AlreadyExistsError:
+        return False
+    return True
+
+
+def _in_time(write: Callable[[], None], what: str, seconds: float) -> None:
+    """Writes to the table; TensorFlow's calls have no deadline of their own.
+
+    Args:
+        write: May raise what TensorFlow does.
+        what: Is written, for the message.
+        seconds: How long it may take.
+
+    Raises:
+        TimeoutError: If it took longer.
+    """
     outcome: list[BaseException | None] = []
 
-    def write() -> None:
+    def run() -> None:
         try:
-            context.context().set_config_key_value(key, words)
+            write()
             outcome.append(None)
         except (tf.errors.OpError, ValueError) as error:
             outcome.append(error)
 
-    # TensorFlow's call has no deadline of its own.
-    writer = threading.Thread(target=write, daemon=True)
+    writer = threading.Thread(target=run, daemon=True)
     writer.start()
     writer.join(seconds)
     if not outcome:
         raise TimeoutError(
-            f"The first worker, whose process keeps the workers' table, did not take {key!r} "
+            f"The first worker, whose process keeps the workers' table, did not take {what} "
             f"within {seconds:g} s. Look for what stopped it, or the network between."
         )
-    if isinstance(outcome[0], tf.errors.AlreadyExistsError):
-        return False
     if outcome[0] is not None:
         raise outcome[0]
-    return True
 
 
 def workers_of(strategy: tf.distribute.Strategy) -> list[Worker]:

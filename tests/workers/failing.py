@@ -7,7 +7,9 @@ A worker that failed lives on until all have: what ends the others is not its de
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +20,7 @@ import keras
 import tensorflow as tf
 
 import strategies
+from strategies import worker_exchange
 from tests.workers.job import leave, wait_for
 from tests.workers.training import ROWS, regression, rows
 from tests.workers.writing import Crash, backed_up
@@ -53,6 +56,25 @@ def unseeded_shuffle(strategy: tf.distribute.Strategy, folder: Path, index: int)
     regression(strategy).fit(dataset, verbose=0)
 
 
+def meet_a_stopped_chief(strategy: tf.distribute.Strategy, folder: Path, index: int) -> None:
+    """The first worker stops between `fit` and `evaluate`, until the other has failed."""
+    model = regression(strategy)
+    model.fit(*rows(), verbose=0)
+    if index == 0:
+        leave(folder, "chief-is", index, {"pid": os.getpid()})
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return
+    wait_for(folder / "chief-is-0.json")
+    pid = json.loads((folder / "chief-is-0.json").read_text("utf-8"))["pid"]
+    while Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(") ")[2][0] != "T":
+        time.sleep(0.01)
+    worker_exchange._OWN_ANSWER_SECONDS = 3.0
+    try:
+        model.evaluate(*rows(), verbose=0)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 def resumed(strategy: tf.distribute.Strategy, folder: Path, index: int) -> None:
     """Does not fail: starts again where `in_mid_epoch` ended."""
     leave(folder, "resumed-training", index, backed_up(strategy, folder))
@@ -63,6 +85,7 @@ CASES: tuple[Callable[..., None], ...] = (
     in_a_meeting,
     evaluate_on_the_chief,
     unseeded_shuffle,
+    meet_a_stopped_chief,
     resumed,
 )
 

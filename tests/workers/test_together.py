@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -59,6 +60,16 @@ def test_a_failure_of_one_ends_the_other_that_asks_whether_to_stop(failed: Faile
     assert (failing["kind"], failing["error"]) == ("OSError", "the disk is full")
     assert DISK in waiting["error"]
     assert waiting["at"] - failing["at"] < 15
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_meeting_with_a_first_worker_that_has_stopped_ends_by_its_deadline(
+    failed: Failed,
+) -> None:
+    stopped, other = failed("meet_a_stopped_chief")
+    assert other["kind"] == "TimeoutError"
+    assert "did not take this worker's answer to 'evaluate()' within 3 s" in other["error"]
+    assert stopped["kind"] == ""
 
 
 def test_evaluate_on_the_chief_alone_fails_on_both_within_seconds(failed: Failed) -> None:
