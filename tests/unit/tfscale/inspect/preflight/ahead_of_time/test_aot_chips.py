@@ -54,9 +54,9 @@ def test_a_dense_network_compiles_for_each_chip(target: str) -> None:
 @pytest.mark.parametrize(
     ("recipe", "flags", "target", "kinds", "most"),
     [
-        # 1,437 digits in batches of 96: the last has 93.
+        # 1,437 digits in batches of 96: the last has 93. The rows of the regression end alike.
         ("image_classification", "--dataset=digits", "v5e:2x2", ["last batch"], 16),
-        ("linear_regression", "--precision=float32", "v5e:2x2", [], 8),
+        ("linear_regression", "--precision=float32", "v5e:2x2", ["last batch"], 8),
         ("recommendation", "--num_shards=1", "v5e:2x2", [], 8),
         # Its sums by row are the SparseCores', which JAX cannot read back.
         ("recommendation", "--num_shards=1", "v6e:1x1", [], 8),
@@ -70,12 +70,13 @@ def test_recipes_compile_without_a_false_alarm(
     assert 0 < found["memory"]["total"] < most * MIB
 
 
-def test_an_embedding_is_a_matrix_on_the_chip_and_so_is_its_gradient() -> None:
+def test_an_embedding_is_a_matrix_on_the_chip() -> None:
     _, found = preflight(f"{MODELS}:embedding", "v5e:2x2", "--batch_size=32")
     # Columns are padded from 64 to 128, or the table is laid out the other way round.
     table = 20_000 * 64 * 4
     assert table <= found["memory"]["parameters"] < 2.1 * table
-    assert found["memory"]["temporaries"] >= table
+    # Its gradient is one too, all-reduced in the chip's own memory (VMEM), where it has room.
+    assert found["memory"]["temporaries"] < table
 
 
 @pytest.mark.parametrize(
