@@ -57,9 +57,9 @@ def exchange(strategy: tf.distribute.Strategy, question: str, answer: str = "") 
         if number >= 2:  # whoever is here has read the meeting before the last
             table.delete_config_key_value(_key(number - 2, own))
 
-    _in_time(write, f"this worker's answer to {question!r}", _OWN_ANSWER_SECONDS)
-    end = time.monotonic() + DEADLINE_SECONDS
     with phase("collective"):
+        _in_time(write, f"this worker's answer to {question!r}", _OWN_ANSWER_SECONDS)
+        end = time.monotonic() + DEADLINE_SECONDS
         said = {
             worker: f"{question}\n{answer}"
             if worker == own
@@ -168,7 +168,7 @@ def _in_time(write: Callable[[], None], what: str, seconds: float) -> None:
         try:
             write()
             outcome.append(None)
-        except (tf.errors.OpError, ValueError) as error:
+        except Exception as error:  # raised where it was called
             outcome.append(error)
 
     writer = threading.Thread(target=run, daemon=True)
