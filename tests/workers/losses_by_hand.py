@@ -23,6 +23,7 @@ import argparse
 import json
 import math
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -77,9 +78,9 @@ def main() -> int:
     """Runs what the flags say; 1 where asynchronous training came to a larger loss."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("recipe", choices=RECIPES)
-    parser.add_argument("--seeds", type=int, default=5, help="pairs of runs; at least 2")
+    parser.add_argument("--seeds", type=int, default=5, help="at least 2")
     parser.add_argument("--first_seed", type=int, default=0)
-    parser.add_argument("flags", nargs="*", help="more flags of the recipe, after --")
+    parser.add_argument("--flags", default="", help="more flags of the recipe, in one text")
     arguments = parser.parse_args()
     if arguments.seeds < 2:
         parser.error(f"`--seeds` must be at least 2. Received: --seeds={arguments.seeds}.")
@@ -89,7 +90,7 @@ def main() -> int:
     runs: dict[str, list[Losses]] = {way: [] for way in WAYS}
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         for way, done in runs.items():
-            flags = (*recipe, *arguments.flags, f"--seed={seed}")
+            flags = (*recipe, *shlex.split(arguments.flags), f"--seed={seed}")
             done.append(_losses(flags, way, batch))
             print(_line(seed, way, done[-1]), flush=True)
     own = runs.pop(ASYNCHRONOUS)
