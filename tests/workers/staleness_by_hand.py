@@ -1,4 +1,4 @@
-"""What staleness alone costs the digits recipe: one device, stock Keras, a loop of its own.
+"""What staleness alone costs the digits recipe: one device, in a plain loop.
 
 python -m tests.workers.staleness_by_hand --seeds=3
 
