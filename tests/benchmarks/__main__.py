@@ -6,22 +6,10 @@ python -m tests.benchmarks --model=tiny_mlp --variants=stock,one_device --rounds
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 from tests.benchmarks.peers import benchmark_variants
-from tfscale.inspect.bench.command import add_race_arguments, run_and_print
-
-PROGRAM = "python -m tests.benchmarks"
-
-
-def main() -> int:
-    """Races what the flags say; goals met or missed, 0."""
-    parser = argparse.ArgumentParser(prog=PROGRAM, allow_abbrev=False)
-    parser.set_defaults(target=None)
-    add_race_arguments(parser, benchmark_variants())
-    return run_and_print(PROGRAM, parser.parse_args())
-
+from tests.benchmarks.race import raced
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(raced("python -m tests.benchmarks", benchmark_variants()))

@@ -17,7 +17,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.workers.job import ROOT, own_environment
+
 BATCH = 32
 JOB_SECONDS = 400.0
 
@@ -73,11 +74,10 @@ def _found(job: Job, path: Path, flags: list[str]) -> str:
     program += ["--slowed"] if job.is_slowed else []
     launch = [sys.executable, "-m", "tfscale", "launch", f"--num_workers={job.num_workers}"]
     launch += ["--num_ps=1"] if job.is_asynchronous else []
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
     ended = subprocess.run(
         [*launch, "--grace_seconds=1", "--", *program],
         cwd=ROOT,
-        env={**environment, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)},
+        env=own_environment(),
         capture_output=True,
         text=True,
         timeout=JOB_SECONDS,

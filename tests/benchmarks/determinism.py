@@ -5,14 +5,13 @@ python -m tests.benchmarks.determinism --model=mlp --rounds=7
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import sys
 
 from tests.benchmarks.peers import PROGRAM, WORKERS
-from tfscale.inspect.bench.command import add_race_arguments, run_and_print
+from tests.benchmarks.race import raced
 from tfscale.inspect.bench.variant import VARIANTS, Variant
 
-NAME = "python -m tests.benchmarks.determinism"
 OURS = ("one_device", "mirrored", "workers")
 
 
@@ -21,22 +20,17 @@ def variants() -> tuple[Variant, ...]:
     result: list[Variant] = []
     for variant in (*VARIANTS, WORKERS):
         if variant.name in OURS:
-            name, text, workers = variant.name, variant.text, variant.num_workers
-            plain = Variant(name, text, num_workers=workers, program=variant.program)
-            bits = Variant(
-                f"{name}_bits", "the same with op determinism", name, None, workers, PROGRAM
+            plain = dataclasses.replace(variant, peer=None, goal=None)
+            bits = dataclasses.replace(
+                plain,
+                name=f"{plain.name}_bits",
+                text="the same with op determinism",
+                peer=plain.name,
+                program=PROGRAM,
             )
             result += [plain, bits]
     return tuple(result)
 
 
-def main() -> int:
-    """Races what the flags say."""
-    parser = argparse.ArgumentParser(prog=NAME, allow_abbrev=False)
-    parser.set_defaults(target=None)
-    add_race_arguments(parser, variants())
-    return run_and_print(NAME, parser.parse_args())
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(raced("python -m tests.benchmarks.determinism", variants()))

@@ -25,7 +25,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.workers.job import ROOT, Found
+from tests.faults.scene import RESTART_LINE
+from tests.workers.job import ROOT, Found, own_environment
 
 LAUNCH = [
     sys.executable,
@@ -37,7 +38,6 @@ JOB_SECONDS = 900.0
 STEPS = 2000
 FAULT_STEPS, EPOCH_STEPS = 1000, 25
 KILLED = {"worker-1": 5, "ps-0": 3, "chief-0": 3}
-RESTARTED = r"^tfscale launch: .* Restart \d+ in"
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _back(after: list[Line], killed_at: float) -> str:
 def _refuse_wrong(folder: Path, task: str, found: Found) -> None:
     # A worker's last step may have been applied before another one took it over.
     counted = {FAULT_STEPS, FAULT_STEPS + 1} if task.startswith("worker") else {FAULT_STEPS}
-    restarts = len(re.findall(RESTARTED, (folder / "lines").read_text("utf-8"), re.MULTILINE))
+    restarts = len(re.findall(RESTART_LINE, (folder / "lines").read_text("utf-8"), re.MULTILINE))
     if restarts != int(not task.startswith("worker")):
         raise RuntimeError(f"the job started again {restarts} times")
     if not {found["iterations"], found["draws"], *found["moved"]} <= counted:
@@ -149,12 +149,11 @@ def _refuse_wrong(folder: Path, task: str, found: Found) -> None:
 
 
 def _started(folder: Path, case: str) -> subprocess.Popen[bytes]:
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
     with (folder / "lines").open("wb") as lines:
         return subprocess.Popen(
             [*LAUNCH, str(folder), case],
             cwd=ROOT,
-            env={**environment, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)},
+            env=own_environment(),
             stdout=lines,
             stderr=subprocess.STDOUT,
         )

@@ -51,13 +51,18 @@ def run_alone(module: str, folder: Path, case: str) -> Found:
     return left(folder, case, 1)[0]
 
 
+def own_environment() -> dict[str, str]:
+    """This process's variables, for a program that is in no cluster but its own."""
+    inherited = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
+    return {**inherited, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
+
+
 def started(command: list[str]) -> subprocess.Popen[str]:
-    """Starts a job whose output is read as it comes; no cluster but its own."""
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
+    """Starts a job whose output is read as it comes."""
     return subprocess.Popen(
         command,
         cwd=ROOT,
-        env={**environment, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)},
+        env=own_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

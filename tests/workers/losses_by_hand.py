@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import shlex
 import statistics
 import subprocess
@@ -32,7 +31,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.workers.job import ROOT
+from tests.workers.job import ROOT, own_environment
 
 RUN_SECONDS = 1800.0
 MOST_ABOVE = 0.05
@@ -133,11 +132,10 @@ def _losses(flags: Sequence[str], way: str, batch: int) -> Losses:
     launcher, strategy, batches = WAYS[way]
     where = (*strategy, f"--global_batch_size={batches * batch}")
     with tempfile.TemporaryDirectory() as folder:
-        environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
         ended = subprocess.run(
             [sys.executable, *launcher, "-m", *flags, *where, f"--model_dir={folder}"],
             cwd=ROOT,
-            env={**environment, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+            env=own_environment(),
             capture_output=True,
             text=True,
             timeout=RUN_SECONDS,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.workers.job import DEADLINE_SECONDS, ROOT, Found
+from tests.workers.job import DEADLINE_SECONDS, ROOT, Found, own_environment
 
 
 @pytest.fixture(scope="module")
@@ -19,11 +18,10 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
     folder: Path = tmp_path_factory.mktemp("asynchronous")
     launch = ["-m", "tfscale", "launch", "--num_workers=1", "--num_ps=1", "--max_restarts=1"]
     program = [sys.executable, "-m", "tests.workers.asynchronous", str(folder), "alone"]
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
     ended = subprocess.run(
         [sys.executable, *launch, "--grace_seconds=1", "--early_seconds=0", "--", *program],
         cwd=ROOT,
-        env={**environment, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)},
+        env=own_environment(),
         capture_output=True,
         text=True,
         timeout=3 * DEADLINE_SECONDS,

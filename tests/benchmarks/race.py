@@ -1,0 +1,22 @@
+"""A race of variants of this folder's, as a command."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from tfscale.inspect.bench.command import add_race_arguments, run_and_print
+from tfscale.inspect.bench.variant import Variant
+
+
+def raced(command: str, variants: Sequence[Variant]) -> int:
+    """Races what the flags say; goals met or missed, 0.
+
+    Args:
+        command: How it was called.
+        variants: What may be raced.
+    """
+    parser = argparse.ArgumentParser(prog=command, allow_abbrev=False)
+    parser.set_defaults(target=None)
+    add_race_arguments(parser, variants)
+    return run_and_print(command, parser.parse_args())
