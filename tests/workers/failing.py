@@ -60,12 +60,13 @@ def meet_a_stopped_chief(strategy: tf.distribute.Strategy, folder: Path, index: 
     """The first worker stops between `fit` and `evaluate`, until the other has failed."""
     model = regression(strategy)
     model.fit(*rows(), verbose=0)
+    leave(folder, "trained", index, {"pid": os.getpid()})
     if index == 0:
-        leave(folder, "chief-is", index, {"pid": os.getpid()})
+        wait_for(folder / "trained-1.json")  # which has read all that this one said
         os.kill(os.getpid(), signal.SIGSTOP)
         return
-    wait_for(folder / "chief-is-0.json")
-    pid = json.loads((folder / "chief-is-0.json").read_text("utf-8"))["pid"]
+    wait_for(folder / "trained-0.json")
+    pid = json.loads((folder / "trained-0.json").read_text("utf-8"))["pid"]
     while Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(") ")[2][0] != "T":
         time.sleep(0.01)
     worker_exchange._OWN_ANSWER_SECONDS = 3.0
