@@ -100,7 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Verifies; prints the report on the chief, and a failure on every worker."""
     # Here: these import numpy, which the help does not need.
-    from tfscale.inspect.verify.orders import Request
+    from tfscale.inspect.verify.messages import Request
     from tfscale.inspect.verify.process import Failed
     from tfscale.inspect.verify.report import as_json, as_text, verdict_sentence
     from tfscale.inspect.verify.verification import Verification, verify

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tfscale.inspect.verify.orders import Request, serve
+from tfscale.inspect.verify.messages import Request
+from tfscale.inspect.verify.orders import serve
 
 _TAIL = 12
 _NOISE = ("InitializeLog()", "oneDNN", "tfscale: ")

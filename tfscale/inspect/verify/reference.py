@@ -9,8 +9,8 @@ from pathlib import Path
 import keras
 
 from tfscale.inspect.verify.layers import precision_of
+from tfscale.inspect.verify.messages import Reference, Request
 from tfscale.inspect.verify.model import Trial, new_model
-from tfscale.inspect.verify.orders import CONTROL_SEED, Reference, Request
 from tfscale.inspect.verify.subject import (
     Subject,
     WrongUsage,
@@ -20,6 +20,8 @@ from tfscale.inspect.verify.subject import (
     take_batches,
 )
 from tfscale.inspect.verify.trial import Arrays, observe, reload
+
+CONTROL_SEED = 1
 
 
 def train_reference(

@@ -13,12 +13,12 @@ import numpy as np
 
 from tfscale.inspect.verify.blame import LayerDifference, blamed, common_factor, layer_differences
 from tfscale.inspect.verify.judgement import Quantity, judge
-from tfscale.inspect.verify.orders import Candidate, Reference, Request
+from tfscale.inspect.verify.messages import Candidate, Reference, Request
 from tfscale.inspect.verify.process import Failed, TrialProcess
 
 
 class Clerk(Protocol):
-    """Whoever carries out the orders of `verify_orders.Desk`; a `TrialProcess` does."""
+    """Whoever carries out the orders of `orders.Desk`; a `TrialProcess` does."""
 
     def ask(self, order: str, *arguments: Any) -> Any:
         """Returns what came of an order; raises `Failed`."""

@@ -19,7 +19,8 @@ import keras
 
 from strategies.keras_support.batch_norm_seam import MOMENTS
 from strategies.keras_support.seam import Seam
-from tfscale.inspect.verify.orders import Desk, Request, answer
+from tfscale.inspect.verify.messages import Request
+from tfscale.inspect.verify.orders import Desk, answer
 from tfscale.inspect.verify.process import Failed
 from tfscale.inspect.verify.report import as_json
 from tfscale.inspect.verify.verification import Verification, compare
