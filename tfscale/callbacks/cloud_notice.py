@@ -7,9 +7,9 @@ https://cloud.google.com/compute/docs/metadata/getting-live-migration-notice
 
 from __future__ import annotations
 
+import http.client
 import os
 import threading
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -63,7 +63,9 @@ class CloudNotice:
         self._is_over = threading.Event()
         self.text = ""
         for key, going in _GOING.items():
-            threading.Thread(target=self._listen, args=(key, going), daemon=True).start()
+            threading.Thread(
+                target=self._listen, args=(key, going), name=f"tfscale {key}", daemon=True
+            ).start()
 
     def end(self) -> None:
         """Listens no more; a question that is under way ends by itself."""
@@ -74,8 +76,8 @@ class CloudNotice:
         while not self._is_over.is_set():
             try:
                 value, now = self._ask(key, known)
-            except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-                if not is_told:
+            except (OSError, http.client.HTTPException) as error:
+                if not is_told and not self._is_over.is_set():
                     is_told = True
                     announce(f"Google Cloud's metadata server is asked again for {key}: {error}.")
                 self._is_over.wait(_AGAIN_SECONDS)

@@ -52,13 +52,10 @@ class Preemption:
         self._cloud = CloudNotice(host) if host else None
 
     def end(self) -> None:
-        """Puts the earlier handler back."""
+        """Puts the earlier handler back, and listens no more."""
         if self._earlier is not None and signal.getsignal(signal.SIGTERM) == self._hear:
             signal.signal(signal.SIGTERM, self._earlier)
-        if self._notice is not None:
-            self._notice.end()
-        if self._cloud is not None:
-            self._cloud.end()
+        self._end_listening()
 
     def is_due(self) -> bool:
         """Tells whether all save here and go; every worker asks after every execution."""
@@ -89,9 +86,14 @@ class Preemption:
             # The first worker's process holds the table: it stays until the others have read that.
             with contextlib.suppress(RuntimeError, TimeoutError, tf.errors.OpError):
                 exchange(self._strategy, "leaving")
+        self._end_listening()
+        raise SystemExit(PREEMPTED_STATUS)
+
+    def _end_listening(self) -> None:
         if self._notice is not None:
             self._notice.end()
-        raise SystemExit(PREEMPTED_STATUS)
+        if self._cloud is not None:
+            self._cloud.end()
 
     def _pass_on(self) -> None:
         why = "SIGTERM" if self._is_told else self._cloud.text if self._cloud is not None else ""

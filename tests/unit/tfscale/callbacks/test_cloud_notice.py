@@ -30,6 +30,8 @@ class Metadata:
     def __init__(self) -> None:
         self.values = {MAINTENANCE: "NONE", PREEMPTED: "FALSE"}
         self.waiting: set[str] = set()
+        self.num_halves = 0
+        self.has_gone = False
         self.changed = threading.Condition()
         metadata = self
 
@@ -43,12 +45,18 @@ class Metadata:
                 with metadata.changed:
                     metadata.waiting |= {asked.path} if known else set()
                     metadata.changed.notify_all()
-                    metadata.changed.wait_for(lambda: metadata.values[asked.path] != known, 60)
+                    metadata.changed.wait_for(
+                        lambda: metadata.has_gone or metadata.values[asked.path] != known, 60
+                    )
+                    if metadata.has_gone:
+                        return
                     value = metadata.values[asked.path]
+                    is_half, metadata.num_halves = metadata.num_halves > 0, metadata.num_halves - 1
                 self.send_response(200)
                 self.send_header("ETag", value)
+                self.send_header("Content-Length", str(len(value) + 1))
                 self.end_headers()
-                self.wfile.write(f"{value}\n".encode())
+                self.wfile.write(value[:1].encode() if is_half else f"{value}\n".encode())
 
             def log_message(self, *_: Any) -> None:
                 """Says nothing."""
@@ -66,6 +74,15 @@ class Metadata:
         with self.changed:
             self.values[path] = value
             self.changed.notify_all()
+
+    def go(self) -> None:
+        with self.changed:
+            self.has_gone = True
+            self.changed.notify_all()
+
+
+def listeners() -> set[threading.Thread]:
+    return {each for each in threading.enumerate() if each.name.startswith("tfscale instance/")}
 
 
 @pytest.fixture
@@ -130,6 +147,39 @@ def test_a_notice_saves_and_ends_and_the_next_start_trains_on_under_it(
     assert left.value.code == 42
     assert [folder.name for folder in tmp_path.glob("step-*")] == ["step-000000000007"]
     assert train(tmp_path) == STEPS
+
+
+def test_after_half_an_answer_the_server_is_asked_again(
+    metadata: Metadata, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cloud_notice, "_AGAIN_SECONDS", 0.01)
+    metadata.num_halves = 4
+    notice = CloudNotice(metadata.host)
+    metadata.await_listeners()
+    notice.end()
+    told = capsys.readouterr().err.splitlines()
+    assert 1 <= len(told) <= 2  # a line a value, whatever the number of attempts
+    assert all("IncompleteRead" in line for line in told)
+
+
+def test_a_training_that_left_says_nothing_of_a_server_that_goes(
+    metadata: Metadata, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    earlier = listeners()
+
+    def leave() -> None:
+        metadata.await_listeners()
+        signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(SystemExit):
+        train(tmp_path, At(3, leave))
+    own = listeners() - earlier
+    metadata.go()
+    for each in own:
+        each.join(30)
+        assert not each.is_alive()
+    assert len(own) == 2
+    assert "is asked again" not in capsys.readouterr().err
 
 
 def test_a_machine_that_moves_alive_trains_on(metadata: Metadata, tmp_path: Path) -> None:
