@@ -1,4 +1,4 @@
-"""The cases that every `make test` trains: sentences, and the texts that they stand for."""
+"""The cases that every `make test` trains, and those of `make thorough`: sentences and texts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONFIGURATIONS: dict[str, str] = {
     "every batch has fewer rows than there are replicas": "subclass rows=7 batch=1 on=mirrored3",
     "strings are looked up": "strings data=dataset on=mirrored2",
     "the norm of all gradients is clipped": (
-        "attention optimizer=adam clip=global_clipnorm accumulation=2 on=mirrored3"
+        "mlp optimizer=adam clip=global_clipnorm accumulation=2 on=mirrored3"
     ),
     "values are clipped on two workers": (
         "mlp clip=clipvalue steps_per_execution=2 validation=arrays rows=41 batch=8 on=workers2"
@@ -28,9 +28,6 @@ CONFIGURATIONS: dict[str, str] = {
     ),
     "a loss of the user's own counts once": "raw_step rows=48 on=mirrored3",
     "a loss of the user's own is reported as it is on two workers": "raw_step rows=48 on=workers2",
-    "a masked loss is a mean over all that is there": (
-        "lstm optimizer=adam clip=global_clipnorm rows=41 batch=8 on=mirrored3"
-    ),
     "a weighted mean divides by all weights": (
         "mlp reduction=mean_with_sample_weight weights=sample rows=41 batch=8 on=mirrored2"
     ),
@@ -41,14 +38,10 @@ CONFIGURATIONS: dict[str, str] = {
     "a generator's batches count alike in the loss of each output": (
         "two_outputs rows=22 batch=7 data=generator on=mirrored2"
     ),
-    "two losses of different reductions meet": (
-        "two_outputs reduction=mean_with_sample_weight weights=sample rows=41 batch=8 on=mirrored2"
-    ),
     "a step written out reports a square root": "own_step weights=sample rows=48 on=mirrored2",
     "a penalty on activations stays finite where a replica has no row": (
         "add_loss rows=21 batch=7 on=mirrored2"
     ),
-    "an uneven batch runs eagerly": "subclass run_eagerly=True rows=22 batch=7 on=mirrored2",
     "a pipeline brings uneven batches": (
         "mlp clip=clipnorm loss_scaling=True data=pipeline rows=61 batch=12 on=mirrored3"
     ),
@@ -58,9 +51,6 @@ CONFIGURATIONS: dict[str, str] = {
     "images of a share that is empty are pooled": (
         "cnn precision=float32 rows=41 batch=8 on=mirrored2"
     ),
-    "float32 rounds no more than rows in another order do": (
-        "mlp optimizer=adam precision=float32 rows=41 batch=8 on=mirrored2"
-    ),
     "an overflow on one replica skips the step on all": (
         "mlp precision=mixed_float16 overflow=True rows=48 batch=8 on=mirrored2"
     ),
@@ -69,27 +59,46 @@ CONFIGURATIONS: dict[str, str] = {
     ),
 }
 
+CONFIGURATIONS_AT_LENGTH: dict[str, str] = {
+    "gradients of attention are clipped and accumulate": (
+        "attention optimizer=adam clip=global_clipnorm accumulation=2 on=mirrored3"
+    ),
+    "a masked loss is a mean over all that is there": (
+        "lstm optimizer=adam clip=global_clipnorm rows=41 batch=8 on=mirrored3"
+    ),
+    "two losses of different reductions meet": (
+        "two_outputs reduction=mean_with_sample_weight weights=sample rows=41 batch=8 on=mirrored2"
+    ),
+    "an uneven batch runs eagerly": "subclass run_eagerly=True rows=22 batch=7 on=mirrored2",
+    "float32 rounds no more than rows in another order do": (
+        "mlp optimizer=adam precision=float32 rows=41 batch=8 on=mirrored2"
+    ),
+}
+
 OVERFLOW = "overflow_on_the_last_replica"
 ONCE = "generator_trains_each_example_once"
 SCENARIOS: dict[str, tuple[str, ...]] = {
     "mirrored2": (
         "initial_epoch",
-        "class_weight",
-        "validation_split",
         "validation_steps_and_frequency",
-        "second_fit",
-        "recompile",
         "freeze_and_recompile",
         "batch_methods",
-        "evaluate_and_predict_first",
-        "early_stopping",
-        "dict_inputs",
         "dropout_differs_between_replicas",
         ONCE,
         OVERFLOW,
     ),
     "workers2": ("class_weight", "second_fit", "batch_methods", "early_stopping", ONCE, OVERFLOW),
 }
+SCENARIOS_AT_LENGTH = (
+    "class_weight",
+    "validation_split",
+    "second_fit",
+    "recompile",
+    "evaluate_and_predict_first",
+    "early_stopping",
+    "dict_inputs",
+)
+"""On mirrored2."""
 
 
 def scenario(name: str, strategy: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.parity.children import Outcome
 from tests.parity.fixed_cases import CONFIGURATIONS, ONCE, OVERFLOW, SCENARIOS, scenario
-from tests.parity.trial import Result, try_cases
+from tests.parity.trial import Result, require_match, try_cases
 
 PLAYED = [scenario(name, strategy) for strategy in SCENARIOS for name in SCENARIOS[strategy]]
 
@@ -21,22 +21,16 @@ def results() -> dict[str, Result]:
     return dict(zip(cases, try_cases(cases, jobs=3), strict=True))
 
 
-def _require_match(result: Result) -> None:
-    verdict = result.verdict
-    repeat = f'python -m tests.parity.case "{result.case}"'
-    assert verdict.kind == "matched", f"{verdict.detail}\nTo repeat: {repeat}"
-
-
 @pytest.mark.parametrize("sentence", CONFIGURATIONS)
 def test_replicas_train_what_one_device_trains_where(
     sentence: str, results: dict[str, Result]
 ) -> None:
-    _require_match(results[CONFIGURATIONS[sentence]])
+    require_match(results[CONFIGURATIONS[sentence]])
 
 
 @pytest.mark.parametrize("case", [case for case in PLAYED if OVERFLOW not in case])
 def test_replicas_do_what_one_device_does_in(case: str, results: dict[str, Result]) -> None:
-    _require_match(results[case])
+    require_match(results[case])
 
 
 @pytest.fixture(scope="module", params=SCENARIOS)

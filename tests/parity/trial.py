@@ -74,6 +74,13 @@ def try_cases(
     return [_result(case, outcomes) for case in cases]
 
 
+def require_match(result: Result) -> None:
+    """Fails a test whose case did not match, with the command that repeats it."""
+    verdict = result.verdict
+    repeat = f'python -m tests.parity.case "{result.case}"'
+    assert verdict.kind == "matched", f"{verdict.detail}\nTo repeat: {repeat}"
+
+
 def strategy_of(case: str) -> str:
     """Returns the strategy that a case's text names."""
     return case.rpartition("on=")[2]
