@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.workers.job import ROOT, own_environment
+from tests.programs import ROOT, own_environment
 
 BATCH = 32
 JOB_SECONDS = 400.0

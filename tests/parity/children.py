@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.programs import ROOT, own_environment
+
 START_SECONDS = 180.0
 """To import TensorFlow and for a cluster to come together, on a loaded machine."""
 CASE_SECONDS = 120.0
@@ -152,14 +153,9 @@ class _Child:
         self._process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env={
-                **{k: v for k, v in os.environ.items() if k != "TF_CONFIG"},
-                "PYTHONPATH": str(ROOT),
-                "PYTHONUNBUFFERED": "1",
-                "TF_CPP_MIN_LOG_LEVEL": "3",
-                "KERAS_BACKEND": "tensorflow",
-                "CUDA_VISIBLE_DEVICES": "-1",
-            },
+            env=own_environment(
+                PYTHONUNBUFFERED="1", KERAS_BACKEND="tensorflow", CUDA_VISIBLE_DEVICES="-1"
+            ),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,

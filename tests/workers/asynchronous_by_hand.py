@@ -26,7 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.scene import RESTART_LINE
-from tests.workers.job import ROOT, Found, own_environment
+from tests.programs import ROOT, own_environment
+from tests.workers.job import Found
 
 LAUNCH = [
     sys.executable,

@@ -7,7 +7,6 @@ A worker's program runs as `python -m tests.workers.MODULE FOLDER CASE` and leav
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,7 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.programs import ROOT, own_environment
+
 DEADLINE_SECONDS = 120
 
 Found = dict[str, Any]
@@ -49,12 +49,6 @@ def run_alone(module: str, folder: Path, case: str) -> Found:
     """Runs a program that is no worker of any job."""
     _run([sys.executable, "-m", f"tests.workers.{module}", str(folder), case], case)
     return left(folder, case, 1)[0]
-
-
-def own_environment() -> dict[str, str]:
-    """This process's variables, for a program that is in no cluster but its own."""
-    inherited = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
-    return {**inherited, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
 
 
 def started(command: list[str]) -> subprocess.Popen[str]:

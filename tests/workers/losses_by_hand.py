@@ -24,14 +24,13 @@ import json
 import math
 import shlex
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.workers.job import ROOT, own_environment
+from tests.programs import completed
 
 RUN_SECONDS = 1800.0
 MOST_ABOVE = 0.05
@@ -132,13 +131,8 @@ def _losses(flags: Sequence[str], way: str, batch: int) -> Losses:
     launcher, strategy, batches = WAYS[way]
     where = (*strategy, f"--global_batch_size={batches * batch}")
     with tempfile.TemporaryDirectory() as folder:
-        ended = subprocess.run(
-            [sys.executable, *launcher, "-m", *flags, *where, f"--model_dir={folder}"],
-            cwd=ROOT,
-            env=own_environment(),
-            capture_output=True,
-            text=True,
-            timeout=RUN_SECONDS,
+        ended = completed(
+            *launcher, "-m", *flags, *where, f"--model_dir={folder}", timeout=RUN_SECONDS
         )
         if ended.returncode:
             raise RuntimeError(f"{flags} failed {way}:\n{ended.stdout}\n{ended.stderr}")

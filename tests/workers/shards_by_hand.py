@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.workers.job import ROOT
+from tests.programs import ROOT
 
 JOB_SECONDS = 300.0
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.workers.job import DEADLINE_SECONDS, ROOT, Found, own_environment
+from tests.programs import ROOT, own_environment
+from tests.workers.job import DEADLINE_SECONDS, Found
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.traces import end_all, marked_environment, processes
-from tests.workers.job import ROOT
+from tests.programs import ROOT
 
 pytestmark = pytest.mark.thorough
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults.traces import end_all, marked_environment
-from tests.workers.job import DEADLINE_SECONDS, ROOT, left
+from tests.programs import ROOT
+from tests.workers.job import DEADLINE_SECONDS, left
 
 
 @pytest.mark.thorough

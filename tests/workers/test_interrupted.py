@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.faults.traces import end_all, marked_environment, processes
-from tests.workers.job import ROOT
+from tests.programs import ROOT
 from tfscale.checkpoints import CheckpointDirectory, Content, Position
 from tfscale.checkpoints.tensors import Values
 

@@ -19,17 +19,10 @@ import pytest
 
 import recipes.images.sets  # noqa: F401  (registers the name "digits")
 import tests.unit.recipes.stripes_dataset_builder  # noqa: F401  (registers the name "stripes")
-from recipes import results
+from tests.programs import ROOT, completed, own_environment
 from tfscale.data import tfds, tfds_preparation
 
-ROOT = Path(results.__file__).parents[1]
 _DEADLINE = 180.0
-
-
-def environment(**added: str) -> dict[str, str]:
-    """This process's environment for a child, without any cluster."""
-    inherited = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
-    return {**inherited, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", **added}
 
 
 def is_start_up(line: str) -> bool:
@@ -58,7 +51,7 @@ def run_recipe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..
     prefork = subprocess.Popen(
         [sys.executable, "-m", "tests.unit.recipes.prefork"],
         cwd=ROOT,
-        env=environment(),
+        env=own_environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -113,14 +106,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def launch_two_workers(flags: list[str]) -> list[str]:
     recipe = [sys.executable, "-m", "recipes.image_classification", *flags]
-    done = subprocess.run(
-        [sys.executable, "-m", "tfscale", "launch", "--num_workers=2", "--", *recipe],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    done = completed("-m", "tfscale", "launch", "--num_workers=2", "--", *recipe, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines()
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.recipes.conftest import ROOT, Run, environment, is_start_up
+from tests.programs import ROOT, own_environment
+from tests.unit.recipes.conftest import Run, is_start_up
 
 PROGRAM = "tests.unit.recipes.failing_program"
 
@@ -76,7 +77,7 @@ def test_ctrl_c_in_mid_training_is_one_line_and_writes_nothing(
     process = subprocess.Popen(
         [sys.executable, "-m", "recipes.image_classification", *flags],
         cwd=ROOT,
-        env=environment(),
+        env=own_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         # Python installs its handler only where SIGINT is not ignored, as it is for background

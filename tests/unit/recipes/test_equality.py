@@ -18,15 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.unit.recipes.conftest import (
-    ROOT,
-    Run,
-    distance,
-    environment,
-    is_start_up,
-    launch_two_workers,
-    weights,
-)
+from tests.programs import ROOT, own_environment
+from tests.unit.recipes.conftest import Run, distance, is_start_up, launch_two_workers, weights
 from tfscale.data import tfds
 
 PLACES = {
@@ -92,7 +85,7 @@ def control(data_dir: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     subprocess.run(
         [sys.executable, "-m", "tests.unit.recipes.rounding_control", data_dir, "72", str(folder)],
         cwd=ROOT,
-        env=environment(),
+        env=own_environment(),
         check=True,
         timeout=240,
     )
@@ -122,7 +115,7 @@ def test_the_saved_model_predicts_the_same_in_keras_without_tfscale(
     done = subprocess.run(
         [sys.executable, "-P", script, model_dir / "model.keras", tmp_path / "test.npz"],
         cwd=tmp_path,
-        env={k: v for k, v in environment().items() if k != "PYTHONPATH"},
+        env={k: v for k, v in own_environment().items() if k != "PYTHONPATH"},
         capture_output=True,
         text=True,
         timeout=120,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,8 @@ import numpy as np
 import pytest
 
 from recipes.regression.problem import LinearProblem
-from tests.unit.recipes.conftest import ROOT, Run, environment, is_start_up
+from tests.programs import completed
+from tests.unit.recipes.conftest import Run, is_start_up
 
 MODULE = "recipes.linear_regression"
 PLACES = {
@@ -128,14 +128,7 @@ def test_two_workers_that_average_every_step_are_one_device_too(
 ) -> None:
     flags = ["--distribution_strategy=multi_worker_mirrored", *SIZE, f"--model_dir={tmp_path}"]
     recipe = [sys.executable, "-m", MODULE, *flags, "--optimizers=averaged", "--average_every=1"]
-    done = subprocess.run(
-        [sys.executable, "-m", "tfscale", "launch", "--num_workers=2", "--", *recipe],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    done = completed("-m", "tfscale", "launch", "--num_workers=2", "--", *recipe, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     spoken = [line.removeprefix("[worker 1] ") for line in done.stdout.splitlines()]
     assert [x for x in spoken if not x.startswith("[worker 0] ") and not is_start_up(x)] == []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.recipes.conftest import ROOT
+from tests.programs import ROOT
 
 
 @pytest.mark.parametrize(("at_least", "status"), [("0.98", 0), ("0.9801", 1)])

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -10,7 +8,7 @@ import numpy as np
 import pytest
 
 from recipes import results
-from tests.unit.recipes.conftest import ROOT, environment
+from tests.programs import completed
 from tfscale.inspect.report.record import RunRecord
 
 RECORD = RunRecord(title="a run")
@@ -102,14 +100,7 @@ except OSError as error:
 
 @pytest.mark.parametrize("size", [200_000, 1_000_000])
 def test_a_full_disk_leaves_the_earlier_results_and_no_half_file(tmp_path: Path, size: int) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(tmp_path), str(size)],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = completed("-c", FULL_DISK, str(tmp_path), str(size), timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"The results could not be written to {tmp_path}: ")
     assert sorted(path.name for path in tmp_path.iterdir()) == FILES

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.unit.recipes.conftest import ROOT, Run, distance, launch_two_workers, weights
+from tests.programs import ROOT
+from tests.unit.recipes.conftest import Run, distance, launch_two_workers, weights
 from tfscale.data import tfds
 from tfscale.inspect.report.directory import read_directory
 from tfscale.inspect.report.page import render

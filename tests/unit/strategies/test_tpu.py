@@ -5,10 +5,7 @@ What happens on a host with a TPU is not tested: nobody on this project has had 
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ import tensorflow as tf  # noqa: F401  (its import is not what is timed)
 
 import strategies.tpu
 from strategies.tpu_start import tpu_start_deadline
+from tests.programs import completed
 
 pytestmark = [
     pytest.mark.own_process,
@@ -27,7 +25,6 @@ pytestmark = [
     ),
 ]
 
-ROOT = Path(strategies.__file__).resolve().parents[1]
 VARIABLES = ("TPU_WORKER_ID", "TPU_WORKER_HOSTNAMES", "TPU_ACCELERATOR_TYPE")
 NAMES = ("TPU_NAME", "KUBE_GOOGLE_CLOUD_TPU_ENDPOINTS")
 # What initialising does where no TPU answers: it holds Python's lock, and no thread gets to run.
@@ -117,14 +114,7 @@ def test_auto_strategy_takes_the_tpu_before_anything_else(monkeypatch: pytest.Mo
 
 def test_a_tpu_that_does_not_come_ends_the_process_at_the_deadline() -> None:
     began = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-c", STUCK],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = completed("-c", STUCK, timeout=60)
     assert done.returncode == -signal.SIGKILL
     assert time.monotonic() - began < 50
     first, last = done.stderr.splitlines()

@@ -1,17 +1,13 @@
 from __future__ import annotations
 
 import importlib
-import os
 import subprocess
-import sys
 from importlib import metadata
-from pathlib import Path
 
 import pytest
 
+from tests.programs import completed
 from tfscale import __main__ as command_line
-
-ROOT = Path(command_line.__file__).parents[1]
 
 
 def tfscale(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -19,14 +15,7 @@ def tfscale(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def child(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60.0,
-        check=False,
-    )
+    return completed(*arguments, timeout=60)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from recipes.regression.problem import LinearProblem, mixed_bits
-from tests.unit.recipes.conftest import ROOT, environment
+from tests.programs import completed
 
 Array = np.ndarray[Any, Any]
 
@@ -102,10 +100,7 @@ def test_what_is_out_of_range_is_refused(name: str, value: Any) -> None:
 
 @pytest.mark.thorough
 def test_memory_does_not_grow_with_the_rows() -> None:
-    program = [sys.executable, "-m", "tests.unit.recipes.regression.flat_memory"]
-    done = subprocess.run(
-        program, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=240
-    )
+    done = completed("-m", "tests.unit.recipes.regression.flat_memory", timeout=240)
     assert done.returncode == 0, done.stderr
     grown, matrix = map(int, done.stdout.splitlines()[-1].split())
     print(f"{grown / 2**20:.0f} MiB more for a matrix of {matrix / 2**20:.0f} MiB")

@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-import strategies
+from tests.programs import completed
 
-ROOT = Path(strategies.__file__).resolve().parents[1]
 TRAINING = Path(__file__).with_name("plain_training.py")
 BUILD = "import strategies; strategies.one_device_strategy()"
-
-
-def run(command: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
-    environment |= {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT), **variables}
-    return subprocess.run(
-        [sys.executable, *command], env=environment, capture_output=True, text=True, timeout=300
-    )
+DEADLINE_SECONDS = 300
 
 
 Numbers = dict[str, list[str]]
@@ -32,7 +21,7 @@ Numbers = dict[str, list[str]]
 
 def numbers_of(repairs: str) -> Numbers:
     """Every number of each training, as the hexadecimal digits of its bits."""
-    result = run([str(TRAINING), repairs])
+    result = completed(str(TRAINING), repairs, timeout=DEADLINE_SECONDS)
     assert result.returncode == 0, result.stderr
     numbers: Numbers = json.loads(result.stdout)
     return numbers
@@ -70,7 +59,7 @@ def test_another_backend_of_keras_is_refused_with_the_cure(backend: str) -> None
     missing = {"jax": ["jax"], "numpy": ["jax", "scipy"], "torch": ["torch"]}[backend]
     if any(importlib.util.find_spec(name) is None for name in missing):
         pytest.skip(f"Keras's backend {backend} needs {' and '.join(missing)}")
-    result = run(["-c", BUILD], KERAS_BACKEND=backend)
+    result = completed("-c", BUILD, timeout=DEADLINE_SECONDS, KERAS_BACKEND=backend)
     expected = rf"RuntimeError: `KERAS_BACKEND` must be 'tensorflow'.*KERAS_BACKEND='{backend}'"
     assert re.search(expected, result.stderr), result.stderr
 
@@ -78,7 +67,7 @@ def test_another_backend_of_keras_is_refused_with_the_cure(backend: str) -> None
 def test_what_keras_says_its_backend_is_decides() -> None:
     """Stands in for the test above where no other backend is installed."""
     pretend = "from keras.src.backend import config; config._BACKEND = 'torch'"
-    result = run(["-c", f"import keras; {pretend}; {BUILD}"])
+    result = completed("-c", f"import keras; {pretend}; {BUILD}", timeout=DEADLINE_SECONDS)
     assert "Received: KERAS_BACKEND='torch'. Set the environment variable" in result.stderr
     assert result.returncode == 1
 
@@ -90,7 +79,7 @@ tf.zeros([])
 print(strategies.mirrored_strategy().num_replicas_in_sync, flush=True)
 strategies.mirrored_strategy(2)
 """
-    result = run(["-c", code])
+    result = completed("-c", code, timeout=DEADLINE_SECONDS)
     assert result.stdout == "1\n"
     expected = "RuntimeError: 2 logical CPU devices must be made before TensorFlow starts"
     assert expected in result.stderr

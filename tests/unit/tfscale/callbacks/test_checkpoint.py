@@ -14,10 +14,9 @@ import pytest
 
 import strategies
 import tfscale
-from tests.unit.programs import run_program
+from tests.programs import run_program
 from tfscale.callbacks import Checkpoint, checkpoint
 
-ROOT = Path(__file__).resolve().parents[4]
 PROGRAM = Path(__file__).with_name("checkpoint_training.py")
 DEADLINE_S = 240
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.programs import run_program
+from tests.programs import run_program
 
 PROGRAM = Path(__file__).with_name("preempted_training.py")
 DEADLINE_S = 400

@@ -12,11 +12,10 @@ import keras
 import numpy as np
 import pytest
 
-from tests.unit.programs import run_program
+from tests.programs import run_program
 from tfscale.callbacks import Stability
 from tfscale.callbacks.stability_state import adjustable_rates
 
-ROOT = Path(__file__).resolve().parents[4]
 PROGRAM = Path(__file__).with_name("stability_training.py")
 DEADLINE_S = 240
 WORKERS = ["worker 0", "worker 1"]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import doctest
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +11,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from tests.programs import completed
 from tfscale.checkpoints import CheckpointDirectory, Content, Position, directory, tensors
 from tfscale.checkpoints.tensors import Values
-
-ROOT = Path(__file__).resolve().parents[4]
 
 
 def content(batches: int, **arrays: np.ndarray) -> Content:
@@ -240,13 +237,7 @@ print(directory.newest().position.batches, "tensorflow" in sys.modules)
 
 
 def test_a_full_disk_is_a_clear_error_and_earlier_checkpoints_are_whole(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(tmp_path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = completed("-c", FULL_DISK, str(tmp_path), timeout=120)
     assert done.returncode == 0, done.stderr
     error, rest = done.stdout.splitlines()
     assert error.startswith(f"The checkpoint after 4 batches could not be written to {tmp_path}: ")

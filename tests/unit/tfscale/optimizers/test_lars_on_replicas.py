@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parents[4]
+from tests.programs import completed
+
 PROGRAM = Path(__file__).with_name("lars_on_replicas.py")
 DEADLINE_S = 240
 STRANGER = """
@@ -26,14 +24,7 @@ print(json.dumps([weight.tolist() for weight in model.get_weights()]))
 
 
 def run(*arguments: str) -> str:
-    result = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-    )
+    result = completed(*arguments, timeout=DEADLINE_S)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 

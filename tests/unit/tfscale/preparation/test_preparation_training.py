@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import tfscale
+from tests.programs import completed, run_program
 
-ROOT = Path(tfscale.__file__).resolve().parents[1]
 PROGRAM = Path(__file__).with_name("prepared_training.py")
+DEADLINE_SECONDS = 300
 MODELS = ("sequential", "functional", "nested", "subclassed")
-
-
-def run(*command: str) -> str:
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
-    done = subprocess.run(
-        [sys.executable, *command],
-        cwd=ROOT,
-        env={**environment, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
 def mirrored() -> dict[str, Any]:
     """The cases on two mirrored replicas, all in one child process."""
-    found: dict[str, Any] = json.loads(run(str(PROGRAM)).splitlines()[-1])
+    done = completed(str(PROGRAM), timeout=DEADLINE_SECONDS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
@@ -44,7 +30,7 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two workers found."""
     folder = tmp_path_factory.mktemp("workers")
     launch = ["-m", "tfscale", "launch", "--num_workers=2", "--grace_seconds=1", "--"]
-    run(*launch, sys.executable, str(PROGRAM), str(folder))
+    run_program(*launch, sys.executable, str(PROGRAM), str(folder), timeout=DEADLINE_SECONDS)
     return [json.loads((folder / f"{index}.json").read_text("utf-8")) for index in range(2)]
 
 

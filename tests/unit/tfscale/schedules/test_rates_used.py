@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.unit.programs import run_program
+from tests.programs import run_program
 
-ROOT = Path(__file__).resolve().parents[4]
 PROGRAM = Path(__file__).with_name("rates_used.py")
 STEPS = np.arange(24)
 DEADLINE_S = 240

@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-import tfscale
+from tests.programs import completed
 from tfscale.__main__ import main
 
-ROOT = Path(tfscale.__file__).parents[1]
 MODELS = "tests.unit.tfscale.inspect.bench.bench_models"
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tfscale", "bench", "--rounds=2", "--steps=4", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    command = ("-m", "tfscale", "bench", "--rounds=2", "--steps=4")
+    return completed(*command, *arguments, timeout=300)
 
 
 def test_a_short_race_has_positive_figures_of_the_same_training() -> None:

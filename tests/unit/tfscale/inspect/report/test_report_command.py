@@ -2,22 +2,18 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import tfscale
+from tests.programs import completed
 from tests.unit.tfscale.inspect.report import report_runs
 from tfscale.__main__ import main
 from tfscale.inspect.report.directory import read_directory
 from tfscale.inspect.report.json import from_json, write_run
 from tfscale.inspect.report.page import render
-
-ROOT = Path(tfscale.__file__).parents[1]
 
 # As the recipe image_classification writes it today.
 SUMMARY = {
@@ -149,15 +145,7 @@ print(json.dumps([heavy, found]))
 
 def test_the_environment_is_described_and_a_page_needs_no_tensorflow(tmp_path: Path) -> None:
     write(tmp_path / "summary.json", SUMMARY)
-    inherited = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
-    done = subprocess.run(
-        [sys.executable, "-c", LOOK, str(tmp_path)],
-        cwd=ROOT,
-        env={**inherited, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = completed("-c", LOOK, str(tmp_path), timeout=120)
     assert done.returncode == 0, done.stderr
     heavy, found = json.loads(done.stdout.splitlines()[-1])
     assert heavy == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import tfscale
+from tests.programs import completed
 from tfscale.inspect.verify import command
 
 ROOT = Path(tfscale.__file__).parents[1]
@@ -19,18 +19,7 @@ MODELS = "tests.unit.tfscale.inspect.verify.verify_models"
 
 
 def child(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tfscale", *arguments],
-        cwd=ROOT,
-        env={
-            **{name: value for name, value in os.environ.items() if name != "TF_CONFIG"},
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    return completed("-m", "tfscale", *arguments, timeout=300)
 
 
 @pytest.mark.thorough

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-import tfscale
-
-ROOT = Path(tfscale.__file__).parents[1]
+from tests.programs import completed
 
 WRONG = {
     "no_model": r"must return a keras.Model first\. Received: a value of type int",
@@ -41,24 +35,8 @@ Found = dict[str, dict[str, Any]]
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
     folder = tmp_path_factory.mktemp("verified")
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "tests.unit.tfscale.inspect.verify.verify_cases",
-            str(folder),
-            *CASES,
-        ],
-        cwd=ROOT,
-        env={
-            **{name: value for name, value in os.environ.items() if name != "TF_CONFIG"},
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    program = "tests.unit.tfscale.inspect.verify.verify_cases"
+    done = completed("-m", program, str(folder), *CASES, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
     lines = [line for line in done.stdout.splitlines() if line.startswith("case ")]
     return dict(json.loads(line.removeprefix("case ")) for line in lines)

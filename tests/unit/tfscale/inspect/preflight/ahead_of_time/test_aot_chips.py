@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[6]
+from tests.programs import completed
+
 MODELS = "tests.unit.tfscale.inspect.preflight.ahead_of_time.aot_models"
 MIB = 2**20
 
@@ -29,16 +27,8 @@ def preflight(
     subject: str, target: str, *flags: str, status: int = 0
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """What was found by TensorFlow alone, and what the chip's compiler said."""
-    command = [sys.executable, "-m", "tfscale", "preflight", subject, f"--target={target}"]
-    done = subprocess.run(
-        [*command, "--aot", "--json", *flags],
-        cwd=ROOT,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-        timeout=3600,
-        check=False,
-    )
+    command = ("-m", "tfscale", "preflight", subject, f"--target={target}", "--aot", "--json")
+    done = completed(*command, *flags, timeout=3600)
     assert done.returncode == status, done.stderr[-3000:]
     found = json.loads(done.stdout)
     return found["findings"], found["ahead_of_time"]
