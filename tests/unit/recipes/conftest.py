@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import select
 import subprocess
 import sys
@@ -27,7 +28,7 @@ _DEADLINE = 180.0
 
 def is_start_up(line: str) -> bool:
     """Of TensorFlow's C++, whatever the level of logging; or of ours, saying what was chosen."""
-    return "InitializeLog()" in line or "oneDNN" in line or line.startswith("tfscale: ")
+    return bool(re.match(r"WARNING: .*InitializeLog\(\)|I\d{4} |tfscale: ", line))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -115,6 +115,8 @@ def _run_once(
     for line in lines:
         data: dict[str, Any] = json.loads(line)
         report = config.hook.pytest_report_from_serializable(config=config, data=data)
+        if isinstance(report.longrepr, list):  # JSON has no tuples; a skip's place is one
+            report.longrepr = tuple(report.longrepr)
         reports[report.nodeid].append(report)
     return reports, child.returncode, f"{end}:\n{output[-4000:]}"
 

@@ -107,7 +107,11 @@ def test_an_optimizer_passed_outside_the_scope_before_it_has_variables(
 def distribution() -> Iterator[None]:
     """Keras's own way to distribute, which the TensorFlow backend lets one set and ignores."""
     mesh = keras.distribution.DeviceMesh((1,), ["batch"], ["cpu:0"])
-    keras.distribution.set_distribution(keras.distribution.DataParallel(device_mesh=mesh))
+    try:
+        parallel = keras.distribution.DataParallel(device_mesh=mesh)
+    except AttributeError as error:  # Keras 3.14 cannot make one on TensorFlow, so nobody sets it
+        pytest.skip(f"Keras {keras.__version__} has no such distribution here: {error}")
+    keras.distribution.set_distribution(parallel)
     try:
         yield
     finally:
