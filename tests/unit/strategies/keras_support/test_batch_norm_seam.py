@@ -17,6 +17,7 @@ import pytest
 import tensorflow as tf
 
 import strategies
+from tests.unit.strategies.keras_support.collectives import GraphWatch
 
 pytestmark = pytest.mark.own_process
 
@@ -170,30 +171,6 @@ def test_synchronized_variance_does_not_cancel_where_stock_keras_does(
     assert (stock_error > 100 * error).all(), stock_error
 
 
-class GraphWatch(keras.layers.Layer):
-    """Passes its input on and remembers in which graphs it was traced."""
-
-    def build(self, input_shape: Any) -> None:
-        self.graphs: list[Any] = []
-
-    def call(self, inputs: Any) -> Any:
-        self.graphs.append(tf.compat.v1.get_default_graph())
-        return inputs
-
-    @property
-    def collectives(self) -> list[str]:
-        """Those of the graph in which the training step was traced last."""
-        found = [names for graph in self.graphs if (names := collectives_of(graph))]
-        return found[-1] if found else []
-
-
-def collectives_of(graph: Any) -> list[str]:
-    names = [operation.type for operation in graph.get_operations()]
-    for function in graph.as_graph_def().library.function:
-        names += [node.op for node in function.node_def]
-    return sorted(name for name in names if name.startswith("Collective"))
-
-
 @pytest.mark.parametrize(
     ("is_synchronized", "gathers", "reductions"),
     [
@@ -215,7 +192,7 @@ def test_collectives_of_a_training_step(
         model.compile(keras.optimizers.SGD(0.1), "mse")
     model.fit(rows(4, 4), rows(4, 3), batch_size=4, verbose=0)
     each = ["CollectiveGatherV2"] * gathers + ["CollectiveReduceV2"] * reductions
-    assert watch.collectives == sorted(each * 2)
+    assert sorted(watch.step_collectives) == sorted(each * 2)
 
 
 def share_statistics(batch: np.ndarray, num_replicas: int) -> np.ndarray:

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 import strategies
+from tests.unit.strategies.keras_support.collectives import GraphWatch
 
 pytestmark = pytest.mark.own_process
 
@@ -27,35 +28,10 @@ class FailingSGD(keras.optimizers.SGD):
         raise ArithmeticError("no update today")
 
 
-class GraphWatch(keras.layers.Layer):
-    """Passes its input on and remembers in which graphs it was traced."""
-
-    def build(self, input_shape: Any) -> None:
-        self.graphs: list[Any] = []
-
-    def call(self, inputs: Any) -> Any:
-        self.graphs.append(tf.compat.v1.get_default_graph())
-        return inputs
-
-
 def compiled(optimizer: Any, layers: Sequence[Any], **arguments: Any) -> Any:
     model = keras.Sequential(layers)
     model.compile(optimizer, "mse", **arguments)
     return model
-
-
-def reducing_ops(graph: Any) -> list[str]:
-    """Names of the operations that add up over replicas, in a graph and all it calls."""
-    names = [operation.type for operation in graph.get_operations()]
-    for function in graph.as_graph_def().library.function:
-        names += [node.op for node in function.node_def]
-    return [name for name in names if name.startswith(("CollectiveReduce", "CollectiveGather"))]
-
-
-def step_collectives(watch: GraphWatch) -> list[str]:
-    """Those of the graph in which the training step was traced last."""
-    found = [names for graph in watch.graphs if (names := reducing_ops(graph))]
-    return found[-1] if found else []
 
 
 def aggregations(variables: Sequence[Any]) -> list[Any]:
@@ -155,7 +131,7 @@ def test_a_training_step_reduces_once_on_each_replica(
         layers = [keras.Input((4,)), watch, keras.layers.Dense(3), keras.layers.Dense(1)]
         model = compiled(optimizer(), layers, steps_per_execution=steps_per_execution)
     model.fit(np.ones([8, 4]), np.ones([8, 1]), batch_size=2, verbose=0)
-    assert step_collectives(watch) == ["CollectiveReduceV2"] * 2
+    assert watch.step_collectives == ["CollectiveReduceV2"] * 2
 
 
 def test_optimizer_and_model_are_left_as_they_were(strategy: tf.distribute.Strategy) -> None:

@@ -14,6 +14,7 @@ import tensorflow as tf
 import strategies
 from strategies.keras_support.gradient_watch import GradientWatch, watch_of
 from strategies.keras_support.step_judge import KINDS, StepJudge, global_norm
+from tests.unit.strategies.keras_support.collectives import GraphWatch
 
 pytestmark = pytest.mark.own_process
 
@@ -21,28 +22,6 @@ pytestmark = pytest.mark.own_process
 @pytest.fixture(scope="module", autouse=True)  # before TensorFlow starts with one logical CPU
 def strategy() -> tf.distribute.Strategy:
     return strategies.mirrored_strategy(2)
-
-
-class GraphWatch(keras.layers.Layer):
-    """Passes its input on and remembers in which graphs it was traced."""
-
-    def build(self, input_shape: Any) -> None:
-        self.graphs: list[Any] = []
-
-    def call(self, inputs: Any) -> Any:
-        self.graphs.append(tf.compat.v1.get_default_graph())
-        return inputs
-
-
-def step_collectives(layer: GraphWatch) -> list[str]:
-    """The operations that add up over replicas, in the training step that was traced last."""
-    found: list[str] = []
-    for graph in layer.graphs:
-        names = [operation.type for operation in graph.get_operations()]
-        for function in graph.as_graph_def().library.function:
-            names += [node.op for node in function.node_def]
-        found = [name for name in names if name.startswith("Collective")] or found
-    return found
 
 
 def judged(
@@ -132,7 +111,7 @@ def test_a_watch_adds_no_collective_to_the_step(
         watch = watch_on(model) if is_watched else None
         model.fit(np.ones([4, 4]), np.ones([4, 1]), batch_size=2, verbose=0)
         assert (watch_of(model.optimizer) is not None) is is_watched
-        counts.append(step_collectives(layer))
+        counts.append(layer.step_collectives)
         if watch:
             watch.detach()
     assert counts[0] == counts[1] == ["CollectiveReduceV2"] * 2

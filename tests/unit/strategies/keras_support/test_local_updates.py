@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 import strategies
-from tests.unit.strategies.keras_support.test_gradient_seam import reducing_ops
+from tests.unit.strategies.keras_support.collectives import GraphWatch, collectives_in
 from tfscale.callbacks import LocalUpdates, local_updates
 
 pytestmark = pytest.mark.own_process
@@ -227,27 +227,16 @@ def test_fits_before_and_after_are_synchronous(two: tf.distribute.Strategy) -> N
     np.testing.assert_allclose(fitted(model), fitted(alone), rtol=1e-12)
 
 
-class Watch(keras.layers.Layer):
-    """Passes its input on and remembers in which graphs it was traced."""
-
-    def build(self, input_shape: Any) -> None:
-        self.graphs: list[Any] = []
-
-    def call(self, inputs: Any) -> Any:
-        self.graphs.append(tf.compat.v1.get_default_graph())
-        return inputs
-
-
 def test_steps_of_a_round_communicate_nothing_and_statistics_meet_at_its_end(
     two: tf.distribute.Strategy,
 ) -> None:
     with two.scope():
-        watch, norm = Watch(), keras.layers.BatchNormalization(momentum=0.5)
+        watch, norm = GraphWatch(), keras.layers.BatchNormalization(momentum=0.5)
         model = keras.Sequential([keras.Input((3,)), watch, norm, keras.layers.Dense(1)])
         model.compile(keras.optimizers.Adam(0.01), "mse")
     arguments = {"batch_size": 4, "shuffle": False, "verbose": 0}
     model.fit(ROWS[:8], TARGETS[:8], callbacks=[LocalUpdates(2)], **arguments)
-    assert [name for graph in watch.graphs for name in reducing_ops(graph)] == []
+    assert [name for graph in watch.graphs for name in collectives_in(graph)] == []
     # Each replica halves the way to the means of its own rows, twice; then they are averaged.
     own = [[ROWS[0:2], ROWS[4:6]], [ROWS[2:4], ROWS[6:8]]]
     wanted = np.mean([0.25 * a.mean(axis=0) + 0.5 * b.mean(axis=0) for a, b in own], axis=0)

@@ -15,6 +15,7 @@ from tensorflow.python.framework import config
 import strategies
 from strategies import progress
 from strategies.progress import Place
+from tests.unit.strategies.keras_support.collectives import GraphWatch
 from tfscale.callbacks import Watchdog
 
 pytestmark = pytest.mark.own_process
@@ -152,23 +153,14 @@ def test_the_watch_ends_with_fit_also_where_it_fails(
 def test_a_model_trained_without_a_watchdog_has_no_marks(
     strategy: tf.distribute.Strategy,
 ) -> None:
-    class Stamps(keras.layers.Layer):
-        """Counts the clock readings in the graphs it was traced in."""
-
-        graphs: tuple[Any, ...] = ()
-
-        def call(self, inputs: Any) -> Any:
-            self.graphs = (*self.graphs, tf.compat.v1.get_default_graph())
-            return inputs
-
     counts = []
     for callbacks in ([], [Watchdog()]):
         with strategy.scope():
-            stamps = Stamps()
-            model = keras.Sequential([keras.Input((3,)), stamps, keras.layers.Dense(1)])
+            watch = GraphWatch()
+            model = keras.Sequential([keras.Input((3,)), watch, keras.layers.Dense(1)])
             model.compile("sgd", "mse")
         model.fit(*rows(), callbacks=callbacks, verbose=0)
-        operations = stamps.graphs[-1].get_operations()
+        operations = watch.graphs[-1].get_operations()
         counts.append(sum(operation.type == "Timestamp" for operation in operations))
     assert counts == [0, 4]  # around the input and around the all-reduce
 
