@@ -1,4 +1,4 @@
-"""Types of command-line arguments that several commands take."""
+"""What several commands take on their command lines."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import argparse
 import math
 import re
 from collections.abc import Callable
+
+
+def add_json_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds `--json`, for programs that read what a command finds."""
+    parser.add_argument("--json", action="store_true", help="print JSON on standard output")
 
 
 def function_name(text: str) -> str:

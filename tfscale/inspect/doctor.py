@@ -10,6 +10,7 @@ from importlib import metadata
 from typing import Any
 
 from strategies.tpu_wheels import require_importable_wheels
+from tfscale.inspect.arguments import add_json_flag
 
 SUMMARY = "what this machine offers to training, and which defects are repaired"
 
@@ -37,8 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `tfscale doctor`."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--json", action="store_true", help="print JSON on standard output")
+    add_json_flag(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

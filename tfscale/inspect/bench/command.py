@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfscale.inspect.arguments import at_least, function_name, seconds
+from tfscale.inspect.arguments import add_json_flag, at_least, function_name, seconds
 from tfscale.inspect.bench.models import MODELS
 from tfscale.inspect.bench.variant import VARIANTS, Race, Variant
 
@@ -43,7 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `tfscale bench`."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "target",
         nargs="?",
@@ -118,7 +117,7 @@ def add_race_arguments(parser: argparse.ArgumentParser, variants: Sequence[Varia
         metavar="S",
         help="deadline of start-up and of each turn (default: 300)",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON on standard output")
+    add_json_flag(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ import re
 import shlex
 import sys
 
-from tfscale.inspect.arguments import at_least
+from tfscale.inspect.arguments import add_json_flag, at_least
 from tfscale.inspect.preflight.ahead_of_time.flags import add_flags, check_flags
 from tfscale.inspect.preflight.target import Target, parse_target
 
@@ -41,7 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `tfscale preflight`."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "subject",
         metavar="MODULE[:FUNCTION]",
@@ -68,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help='flags of a recipe, in one text: --flags="--dataset=digits --dropout=0.1"',
     )
-    parser.add_argument("--json", action="store_true", help="print JSON on standard output")
+    add_json_flag(parser)
     add_flags(parser)
 
 

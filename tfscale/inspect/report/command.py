@@ -7,6 +7,8 @@ import json
 import sys
 from pathlib import Path
 
+from tfscale.inspect.arguments import add_json_flag
+
 SUMMARY = "writes one HTML page from what a run left in its folder"
 
 _DESCRIPTION = """\
@@ -29,7 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `tfscale report`."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "run_dir", metavar="RUN_DIR", type=Path, help="folder that a run wrote to (--model_dir)"
     )
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="where to write the page (default: RUN_DIR/report.html)",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON on standard output")
+    add_json_flag(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tfscale.inspect.arguments import at_least, function_name, seconds
+from tfscale.inspect.arguments import add_json_flag, at_least, function_name, seconds
 
 SUMMARY = "does your own model train under a strategy what one device trains?"
 
@@ -40,7 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `tfscale verify`."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "target",
         metavar="MODULE:FUNCTION",
@@ -94,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="deadline of each training (default: 600)",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON on standard output")
+    add_json_flag(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
