@@ -23,18 +23,21 @@ JOBS = 2
 
 
 def run(name: str, folder: Path) -> Job:
-    """Runs a job to its end; a worker that has stopped goes on when it was named, or never."""
+    """Runs a job to its end; a worker that has stopped goes on when both named it, or never."""
     case, culprit = name.split()[0], FAULTS[name]
     folder.mkdir()
     launch = [*LAUNCH, "--num_workers=3", "--", sys.executable]
     process = begun(folder, case, culprit, *launch, deadline=WATCH_SECONDS)
     processes: list[int] = []
+    named_by: set[str] = set()
 
     def see(line: str) -> None:
         if match := re.search(rf"worker {culprit} is process (\d+)", line):
             processes.append(int(match[1]))
-        if case == "stop" and name != FOR_GOOD and "does not answer" in line:
-            os.kill(processes[0], signal.SIGCONT)
+        if "does not answer" in line:
+            named_by.add(line.partition("]")[0])
+            if name != FOR_GOOD and len(named_by) == 2:
+                os.kill(processes[0], signal.SIGCONT)
 
     return ended(process, folder / case, see)
 
@@ -61,7 +64,8 @@ def test_a_worker_whose_input_is_slow_is_named_with_its_phase(jobs: dict[str, Jo
     job = jobs["slow"]
     slower = r"worker 1 is slower: epoch 1 took .* of its own work, .*; most in input: "
     assert job.at(rf"\[worker 0\] tfscale: watchdog: {slower}") > 0
-    assert re.findall(r"worker [02] is slower.*", job.text()) == []
+    # Of that epoch: in another, a busy machine may have slowed somebody else.
+    assert re.findall(r"worker [02] is slower: epoch 1 .*", job.text()) == []
     assert job.status == 0, job.text()[-6000:]
 
 
