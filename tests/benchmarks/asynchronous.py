@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.programs import ROOT, own_environment
+from tests.programs import completed
 
 BATCH = 32
 JOB_SECONDS = 400.0
@@ -72,16 +71,9 @@ def main() -> int:
 def _found(job: Job, path: Path, flags: list[str]) -> str:
     program = [sys.executable, "-m", "tests.benchmarks.asynchronous", *flags, f"--found={path}"]
     program += ["--slowed"] if job.is_slowed else []
-    launch = [sys.executable, "-m", "tfscale", "launch", f"--num_workers={job.num_workers}"]
+    launch = ["-m", "tfscale", "launch", f"--num_workers={job.num_workers}"]
     launch += ["--num_ps=1"] if job.is_asynchronous else []
-    ended = subprocess.run(
-        [*launch, "--grace_seconds=1", "--", *program],
-        cwd=ROOT,
-        env=own_environment(),
-        capture_output=True,
-        text=True,
-        timeout=JOB_SECONDS,
-    )
+    ended = completed(*launch, "--grace_seconds=1", "--", *program, timeout=JOB_SECONDS)
     if ended.returncode != 0:
         raise RuntimeError(f"{job} ended with {ended.returncode}:\n{ended.stdout[-3000:]}")
     return path.read_text("utf-8")

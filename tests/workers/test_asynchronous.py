@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.programs import ROOT, own_environment
+from tests.programs import completed
 from tests.workers.job import DEADLINE_SECONDS, Found
 
 
@@ -19,14 +18,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
     folder: Path = tmp_path_factory.mktemp("asynchronous")
     launch = ["-m", "tfscale", "launch", "--num_workers=1", "--num_ps=1", "--max_restarts=1"]
     program = [sys.executable, "-m", "tests.workers.asynchronous", str(folder), "alone"]
-    ended = subprocess.run(
-        [sys.executable, *launch, "--grace_seconds=1", "--early_seconds=0", "--", *program],
-        cwd=ROOT,
-        env=own_environment(),
-        capture_output=True,
-        text=True,
-        timeout=3 * DEADLINE_SECONDS,
-    )
+    launch += ["--grace_seconds=1", "--early_seconds=0", "--"]
+    ended = completed(*launch, *program, timeout=3 * DEADLINE_SECONDS)
     assert ended.returncode == 0, ended.stdout[-6000:] + ended.stderr[-2000:]
     assert "worker 0 failed: killed by SIGKILL" in ended.stderr
     result: Found = json.loads((folder / "alone-0.json").read_text("utf-8"))

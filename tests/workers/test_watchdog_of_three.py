@@ -56,8 +56,7 @@ def test_a_stopped_worker_is_named_and_so_is_that_it_moves_again(jobs: dict[str,
     for worker in (0, 1):
         assert job.at(rf"\[worker {worker}\] tfscale: {silent}") < NOTICED_SECONDS
         assert job.at(rf"\[worker {worker}\] tfscale: watchdog: worker 2 moves again") > 0
-    # Of that epoch, here and below: in another, a busy machine may have slowed somebody else.
-    assert re.findall(r"watchdog: worker [01] .*epoch 1, .*", job.text()) == []
+    assert re.findall(r"watchdog: worker [01] .*", job.text()) == []
     assert job.status == 0, job.text()[-6000:]
 
 
@@ -65,7 +64,7 @@ def test_a_worker_whose_input_is_slow_is_named_with_its_phase(jobs: dict[str, Jo
     job = jobs["slow"]
     slower = r"worker 1 is slower: epoch 1 took .* of its own work, .*; most in input: "
     assert job.at(rf"\[worker 0\] tfscale: watchdog: {slower}") > 0
-    assert re.findall(r"worker [02] is slower: epoch 1 .*", job.text()) == []
+    assert re.findall(r"worker [02] is slower.*", job.text()) == []
     assert job.status == 0, job.text()[-6000:]
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.programs import ROOT, own_environment
+from tests.programs import own_environment, run_program
 from tests.unit.recipes.conftest import Run, distance, is_start_up, launch_two_workers, weights
 from tfscale.data import tfds
 
@@ -82,13 +82,8 @@ def test_in_float64_the_final_weights_are_those_of_one_device(
 def control(data_dir: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Weights after 20 steps of stock Keras on one device, by the order of rows in a batch."""
     folder = tmp_path_factory.mktemp("control")
-    subprocess.run(
-        [sys.executable, "-m", "tests.unit.recipes.rounding_control", data_dir, "72", str(folder)],
-        cwd=ROOT,
-        env=own_environment(),
-        check=True,
-        timeout=240,
-    )
+    program = "tests.unit.recipes.rounding_control"
+    run_program("-m", program, data_dir, "72", str(folder), timeout=240)
     return {path.name: weights(path) for path in folder.iterdir()}
 
 

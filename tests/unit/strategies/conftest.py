@@ -22,6 +22,8 @@ from typing import Any
 
 import pytest
 
+from tests.programs import own_environment
+
 _REPORTS = "TFSCALE_TEST_REPORTS"
 _SECONDS = 400
 _CHILDREN = pytest.StashKey[dict[Path, dict[str, list[pytest.TestReport]]]]()
@@ -91,14 +93,13 @@ def _is_lost(reports: list[pytest.TestReport]) -> bool:
 def _run_once(
     config: pytest.Config, items: list[pytest.Item]
 ) -> tuple[dict[str, list[pytest.TestReport]], int, str]:
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "reports"
         path.touch()
         child = subprocess.Popen(
             [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *(i.nodeid for i in items)],
             cwd=config.rootpath,
-            env={**environment, "TF_CPP_MIN_LOG_LEVEL": "3", _REPORTS: str(path)},
+            env=own_environment(**{_REPORTS: str(path)}),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

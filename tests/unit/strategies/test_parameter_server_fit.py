@@ -333,7 +333,9 @@ def test_a_model_made_outside_the_scope_is_refused(strategy: Strategy) -> None:
         outer = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     outer.compile(keras.optimizers.SGD(), "mse")
     outer.optimizer.build(outer.trainable_variables)
-    with pytest.raises(ValueError, match=r"`optimizer` '(?i:sgd)\w*' must be made inside"):
+    with pytest.raises(
+        ValueError, match=f"`optimizer` '{outer.optimizer.name}' must be made inside"
+    ):
         outer.fit(X, Y, verbose=0)
 
 

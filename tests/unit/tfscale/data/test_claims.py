@@ -77,9 +77,9 @@ def test_the_claim_of_a_dead_task_is_removed_after_its_silence(result: str) -> N
 
 def test_a_task_that_works_longer_than_the_silence_keeps_its_claim(result: str) -> None:
     with Claims(result, silence_seconds=0.6).try_claim():
-        watcher = Claims(result, silence_seconds=2.0)
+        watcher = Claims(result, silence_seconds=1.0)
         start = time.monotonic()
-        while time.monotonic() - start < 3.0:
+        while time.monotonic() - start < 2.0:
             assert watcher.others()
             time.sleep(0.05)
 
