@@ -13,6 +13,9 @@ divisor d_r does not follow n_r (S5, S20). Such a loss is multiplied, before bac
 
 so that weighing with n_r / n afterwards leaves S_r / d, or S_r: what one device has. The divisors
 and n travel in one small all-reduce a loss. Losses divided by their examples need none of this.
+
+A loss that is not reduced stays as it is, a value a row: what it counts is decided where it is
+reduced. Keras sums what `add_loss` was given, so a vector over the examples is a sum there (S23).
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from keras.src.losses import loss as keras_loss
 from strategies.keras_support.seam import Seam
 from strategies.keras_support.step_context import current_step, sum_over_replicas
 
-_SUMS = ("sum", "none", None)
+_NOT_REDUCED = ("none", None)
 
 
 def _weigh_over_replicas(reduce_weighted_values: Any) -> Any:
@@ -42,21 +45,18 @@ def _weigh_over_replicas(reduce_weighted_values: Any) -> Any:
         step, replica = current_step(), tf.distribute.get_replica_context()
         if step is None or replica is None or replica.num_replicas_in_sync == 1:
             return loss
-        own_divisor = mask is not None or (
-            reduction == "mean_with_sample_weight" and sample_weight is not None
-        )
-        if reduction not in _SUMS and not own_divisor:
+        if reduction in _NOT_REDUCED:
+            return loss
+        if reduction == "sum":
+            return loss * tf.cast(step.scale_of_sums(), loss.dtype)
+        if mask is None and (reduction != "mean_with_sample_weight" or sample_weight is None):
             return loss
         wide = tf.float64 if loss.dtype == tf.float64 else tf.float32
         examples = tf.cast(step.examples, wide)
-        if reduction in _SUMS:
-            total = tf.stop_gradient(sum_over_replicas(tf.reshape(examples, [1])))
-            factor = tf.math.divide_no_nan(total[0], examples)
-        else:
-            divisor = tf.cast(_divisor(values, sample_weight, mask, reduction), wide)
-            # Counts and weights of the data: no gradient flows.
-            total = tf.stop_gradient(sum_over_replicas(tf.stack([divisor, examples])))
-            factor = tf.math.divide_no_nan(divisor * total[1], total[0] * examples)
+        divisor = tf.cast(_divisor(values, sample_weight, mask, reduction), wide)
+        # Counts and weights of the data: no gradient flows.
+        total = tf.stop_gradient(sum_over_replicas(tf.stack([divisor, examples])))
+        factor = tf.math.divide_no_nan(divisor * total[1], total[0] * examples)
         return loss * tf.cast(factor, loss.dtype)
 
     return weighed
@@ -74,6 +74,29 @@ def _divisor(values: Any, sample_weight: Any, mask: Any, reduction: str) -> tf.T
         )
         return tf.reduce_sum(tf.cast(weight, values.dtype))
     return tf.reduce_sum(tf.cast(mask, values.dtype))
+
+
+def _rows_summed(aggregate_additional_loss: Any) -> Any:
+    """Counts a vector over the examples, which Keras sums, as the sum of all replicas' (S23)."""
+
+    @functools.wraps(aggregate_additional_loss)
+    def summed(self: Any, loss: Any) -> Any:
+        total, step = aggregate_additional_loss(self, loss), current_step()
+        if step is None or tf.distribute.get_strategy().num_replicas_in_sync == 1:
+            return total
+        shape = tf.TensorShape(loss.shape)
+        if shape.rank == 0:
+            return total
+        rows, examples = shape[0] if shape.rank else None, tf.get_static_value(step.examples)
+        # Of the sizes in a graph only those that follow the batch are unknown. A known one is of
+        # features or weights; but eagerly, and on TPUs, a batch's is known as well.
+        if rows is not None and examples is None:
+            return total
+        scale = tf.cast(step.scale_of_sums(), total.dtype)  # together, however many rows are here
+        is_over_examples = rows is None or rows == max(int(examples), 1)
+        return total * scale if is_over_examples else total
+
+    return summed
 
 
 def _unscaled_in_step(scale: Any) -> Any:
@@ -110,3 +133,8 @@ REDUCE_LOSS = Seam(
 )
 SCALE = Seam(f"{_LOSS}:scale_loss_for_distribution", frozenset({"1eb8b8f836bf"}), _unscaled_in_step)
 UNSCALE = Seam(f"{_LOSS}:unscale_loss_for_distribution", frozenset({"9201da870665"}), _told)
+ADDITIONAL_LOSS = Seam(
+    "keras.src.trainers.trainer:Trainer._aggregate_additional_loss",
+    frozenset({"9cf6c1dfa1f2"}),
+    _rows_summed,
+)

@@ -65,17 +65,19 @@ def _own_loss(get_metrics_result_or_logs: Any) -> Any:
 
 
 def _by_examples(update_state: Any) -> Any:
-    """Counts a batch once in the loss of each output: its shares by their examples (S5).
+    """Counts a batch once in a mean of scalars: its shares by their examples (S5).
 
-    Keras counts the examples where shapes are static, which is right of a share too, and 1 where
-    they are not, so that every share counts as a batch, however many examples it holds.
+    A scalar that comes without a weight, such as the loss of one output or a mean that the user
+    took, counts once a batch on one device. Counted once a share it would count as often as there
+    are replicas, each alike, however few its examples.
     """
 
     @functools.wraps(update_state)
     def update(self: Any, values: Any, sample_weight: Any = None) -> Any:
         step, replicas = current_step(), tf.distribute.get_strategy().num_replicas_in_sync
-        if replicas > 1 and step and any(self is metric for metric in step.loss_metrics):
-            sample_weight = step.share() if sample_weight is None else sample_weight
+        is_scalar = len(getattr(values, "shape", ())) == 0
+        if replicas > 1 and step is not None and sample_weight is None and is_scalar:
+            sample_weight = step.share()
         return update_state(self, values, sample_weight=sample_weight)
 
     return update

@@ -38,9 +38,8 @@ def on_replica_function(
         data = tf.nest.map_structure(_none_for_optional, data)
         written = statistics(model) if is_replicated else []
         before = [(variable, tf.identity(variable.value)) for variable in written]
-        loss_metrics = getattr(getattr(model, "_compile_loss", None), "metrics", ())
         layers = tuple(all_layers(model))
-        context = StepContext(_num_examples(data), before, tuple(loss_metrics), layers)
+        context = StepContext(_num_examples(data), before, layers)
         if is_replicated and is_graph_ours and _is_first_here():
             context.clock = clock_of(model)
         with taking_step(context), contextlib.ExitStack() as kept:

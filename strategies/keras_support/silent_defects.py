@@ -11,7 +11,7 @@ from strategies.keras_support.chief_seam import (
 from strategies.keras_support.epoch_iterator_seam import EPOCH_ITERATOR
 from strategies.keras_support.function_seam import TEST, TRAIN
 from strategies.keras_support.gradient_seam import APPLY
-from strategies.keras_support.loss_seam import REDUCE_LOSS, SCALE, UNSCALE
+from strategies.keras_support.loss_seam import ADDITIONAL_LOSS, REDUCE_LOSS, SCALE, UNSCALE
 from strategies.keras_support.metric_state import EPOCH_LOGS, OUTPUT_LOSSES
 from strategies.keras_support.random_seam import NEXT_SEED
 from strategies.keras_support.repair import GRADIENTS, KERAS, REDUCES_FIRST, TENSORFLOW, Repair
@@ -156,5 +156,12 @@ SILENT = (
         (TRAIN, TEST, REDUCE_LOSS, SCALE, UNSCALE, APPLY),
         (),
         "Keras adds numerators and denominators up over the replicas",
+    ),
+    Repair(
+        "S23",
+        "a vector given to add_loss counts 1/N: Keras sums it and then averages the replicas",
+        (ADDITIONAL_LOSS, TRAIN, TEST, SCALE, UNSCALE, APPLY),
+        (),
+        "Keras adds sums up over the replicas",
     ),
 )

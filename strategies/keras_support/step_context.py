@@ -23,7 +23,6 @@ class StepContext:
         examples: int32 scalar, the examples this replica holds in this step. May be zero.
         statistics: Variables that each replica writes for itself in this step and that must be
             averaged, with their values before it (see `batch_norm_seam`).
-        loss_metrics: Keras's metrics of each output's own loss, which count examples.
         layers: All layers of the model, itself included.
         owes_statistics: Whether any of them moved since gradients were last reduced.
         loss: Scalar, this replica's loss as a `train_step` like Keras's told it, or None.
@@ -34,7 +33,6 @@ class StepContext:
 
     examples: tf.Tensor
     statistics: list[tuple[Any, tf.Tensor]] = field(default_factory=list)
-    loss_metrics: tuple[Any, ...] = ()
     layers: tuple[Any, ...] = ()
     owes_statistics: bool = False
     loss: tf.Tensor | None = None
@@ -49,6 +47,13 @@ class StepContext:
             own = tf.cast(self.examples, tf.float64)
             self._share = own / sum_over_replicas(tf.reshape(own, [1]))[0]
         return self._share
+
+    def scale_of_sums(self) -> tf.Tensor:
+        """What a sum over this replica's examples is multiplied by: n / n_r, float64.
+
+        Weighing replicas by their examples, n_r / n, then leaves the sum. Zero without examples.
+        """
+        return tf.math.divide_no_nan(tf.constant(1.0, tf.float64), self.share())
 
 
 class _Current(threading.local):
