@@ -26,6 +26,7 @@ from typing import Any
 import tensorflow as tf
 from keras.src.losses import loss as keras_loss
 
+from strategies.keras_support.rows import is_over_rows, may_be_over_rows
 from strategies.keras_support.seam import Seam
 from strategies.keras_support.step_context import current_step, sum_over_replicas
 
@@ -84,17 +85,10 @@ def _rows_summed(aggregate_additional_loss: Any) -> Any:
         total, step = aggregate_additional_loss(self, loss), current_step()
         if step is None or tf.distribute.get_strategy().num_replicas_in_sync == 1:
             return total
-        shape = tf.TensorShape(loss.shape)
-        if shape.rank == 0:
-            return total
-        rows, examples = shape[0] if shape.rank else None, tf.get_static_value(step.examples)
-        # Of the sizes in a graph only those that follow the batch are unknown. A known one is of
-        # features or weights; but eagerly, and on TPUs, a batch's is known as well.
-        if rows is not None and examples is None:
+        if not may_be_over_rows(loss, step.examples):
             return total
         scale = tf.cast(step.scale_of_sums(), total.dtype)  # together, however many rows are here
-        is_over_examples = rows is None or rows == max(int(examples), 1)
-        return total * scale if is_over_examples else total
+        return total * scale if is_over_rows(loss, step.examples) else total
 
     return summed
 

@@ -74,7 +74,8 @@ def _num_examples(data: Any) -> tf.Tensor:
     first = next(part for part in tf.nest.flatten(data) if part is not None)
     if isinstance(first, tf.RaggedTensor):
         return tf.cast(first.nrows(), tf.int32)
-    return tf.cast(tf.shape(first)[0], tf.int32)
+    rows = first.shape[0]
+    return tf.constant(rows) if rows is not None else tf.shape(first)[0]
 
 
 def without_static_rows(data: Any) -> Any:

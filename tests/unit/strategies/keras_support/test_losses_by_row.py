@@ -106,10 +106,11 @@ def layers(*more: Any) -> list[Any]:
 
 
 def fitted(model: Any, batch_size: int, **arguments: Any) -> Found:
+    x, y = (X[:18], Y[:18]) if batch_size == 6 else (X, Y)
     history = model.fit(
-        X, Y, batch_size=batch_size, epochs=2, shuffle=False, verbose=0, **arguments
+        x, y, batch_size=batch_size, epochs=2, shuffle=False, verbose=0, **arguments
     )
-    evaluated = model.evaluate(X, Y, batch_size=batch_size, verbose=0)
+    evaluated = model.evaluate(x, y, batch_size=batch_size, verbose=0)
     return found(model, history, evaluated=evaluated)
 
 
@@ -159,14 +160,29 @@ def test_a_vector_given_to_add_loss_is_summed_over_the_whole_batch(
     assert_like_one_device(program, strategy)
 
 
+@pytest.mark.parametrize("batch_size", [7, 6])
 def test_a_vector_over_features_or_weights_counts_as_it_stands(
-    strategy: tf.distribute.Strategy,
+    strategy: tf.distribute.Strategy, batch_size: int
 ) -> None:
+    """Of batches of six a replica holds two examples, as many as there are features."""
+
     def program(strategy: tf.distribute.Strategy) -> Found:
         with strategy.scope():
             model = keras.Sequential(layers(OfFeatures()))
             model.compile(keras.optimizers.SGD(0.05), "mse")
-        return fitted(model, 7)
+        return fitted(model, batch_size)
+
+    assert_like_one_device(program, strategy)
+
+
+def test_a_vector_is_summed_where_all_batches_have_the_same_known_size(
+    strategy: tf.distribute.Strategy,
+) -> None:
+    def program(strategy: tf.distribute.Strategy) -> Found:
+        with strategy.scope():
+            model = keras.Sequential(layers(Endpoint()))
+            model.compile(keras.optimizers.SGD(0.05), "mse")
+        return found(model, model.fit(X[:18], Y[:18], batch_size=6, shuffle=False, verbose=0))
 
     assert_like_one_device(program, strategy)
 
