@@ -77,4 +77,4 @@ def _keeps_rows(given: Any, result: Any) -> bool:
     """Tells whether an operation's input has the rows that its result has."""
     if not isinstance(given, tf.Tensor) or not given.shape.rank or not result.shape.rank:
         return False
-    return given.shape.rank >= result.shape.rank and given.shape[0] == result.shape[0]
+    return bool(given.shape.rank >= result.shape.rank and given.shape[0] == result.shape[0])

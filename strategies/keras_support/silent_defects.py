@@ -8,6 +8,7 @@ from strategies.keras_support.build_seam import BUILD
 from strategies.keras_support.chief_seam import (
     BACKUP_BEGIN,
 )
+from strategies.keras_support.compile_seam import COMPILE
 from strategies.keras_support.epoch_iterator_seam import EPOCH_ITERATOR
 from strategies.keras_support.function_seam import TEST, TRAIN
 from strategies.keras_support.gradient_seam import APPLY
@@ -163,5 +164,12 @@ SILENT = (
         (ADDITIONAL_LOSS, TRAIN, TEST, SCALE, UNSCALE, APPLY),
         (),
         "Keras adds sums up over the replicas",
+    ),
+    Repair(
+        "S24",
+        "a model made inside the scope and compiled outside: the loss in history is wrong",
+        (COMPILE, TRAIN, TEST),
+        (),
+        "Keras makes the metrics of compile inside the model's own scope",
     ),
 )

@@ -26,3 +26,13 @@ def vector_in_add_loss(run: Run) -> Findings:
         model.compile(keras.optimizers.SGD(0.01), "mse")
     model.fit(X, Y, batch_size=8, epochs=3, shuffle=False, verbose=0)
     return trained(model)
+
+
+@row("S24", "`compile` outside of the scope, a batch of one example")
+def compiled_outside(run: Run) -> Findings:
+    with run.strategy.scope():
+        model = keras.Sequential([keras.Input((3,)), layers.Dense(2, kernel_initializer="ones")])
+        optimizer = keras.optimizers.SGD(0.01)
+    model.compile(optimizer, "mse")
+    history = model.fit(X[:5], Y[:5], batch_size=1, shuffle=False, verbose=0).history
+    return {"loss in history": history["loss"][0]}
