@@ -7,7 +7,7 @@ seeds for itself, the shares overlap and miss examples, and no error says so.
 from __future__ import annotations
 
 import contextlib
-import random
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +16,7 @@ from tensorflow.core.framework import graph_pb2
 from tensorflow.python.eager import context
 from tensorflow.python.framework import tensor_util
 
-from strategies.worker_exchange import exchange
+from strategies.worker_exchange import exchange, refusal_by_all
 
 UNSEEDED = (0, 0)
 
@@ -35,17 +35,19 @@ def agreed_seed(strategy: tf.distribute.Strategy) -> Iterator[bool]:
         Whether the first worker chose.
     """
     outer = context.global_seed()
-    choice = f"{outer} {random.getrandbits(31)}"
+    choice = f"{outer} {secrets.randbits(31)}"  # Python's own state is the user's
     answers = exchange(strategy, "seed of the order of examples", choice)
     seeds = {answer.partition(" ")[0] for answer in answers}
     if len(seeds) == 1 and outer is not None:
         yield False
         return
+    draws = getattr(context.context(), "_rng", None)  # what unseeded ops draw their seeds from
     tf.random.set_seed(int(answers[0].partition(" ")[2]))
     try:
         yield True
     finally:
         tf.random.set_seed(outer)
+        context.context()._rng = draws  # to set a seed is to begin its draws again
 
 
 def refuse_disagreeing_shuffles(strategy: tf.distribute.Strategy, dataset: tf.data.Dataset) -> None:
@@ -62,7 +64,7 @@ def refuse_disagreeing_shuffles(strategy: tf.distribute.Strategy, dataset: tf.da
     answers = exchange(strategy, "seeds of the data set's shuffles", repr(seeds))
     if UNSEEDED in seeds or len(set(answers)) > 1:
         said = "; ".join(f"worker {i}: {answer}" for i, answer in enumerate(answers))
-        raise ValueError(
+        raise refusal_by_all(
             "`x` must be in the same order on every worker, each of which trains on its share of "
             f"every batch. Received: shuffles with the seeds {said}, where (0, 0) is none. Give "
             "`shuffle` the same `seed` everywhere, call keras.utils.set_random_seed first, or use "
@@ -92,7 +94,7 @@ def refuse_disagreeing_lengths(
     answers = exchange(strategy, "number of batches", own)
     if len(set(answers)) > 1:
         said = "; ".join(f"worker {i}: {answer}" for i, answer in enumerate(answers))
-        raise ValueError(
+        raise refusal_by_all(
             "`x` must hold the same number of batches on every worker, each of which trains on its "
             f"share of every batch. Received: {said}. Pass all workers the same data, uncut."
         )

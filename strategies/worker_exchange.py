@@ -33,7 +33,13 @@ _ROUNDS = itertools.count()
 Worker = tuple[str, int]
 
 
-def exchange(strategy: tf.distribute.Strategy, question: str, answer: str = "") -> list[str]:
+def exchange(
+    strategy: tf.distribute.Strategy,
+    question: str,
+    answer: str = "",
+    *,
+    deadline_seconds: float | None = None,
+) -> list[str]:
     """Meets all workers at `question` and returns what each of them answers, in their order.
 
     All workers put the same questions in the same order; it is their n-th meeting that meets.
@@ -42,11 +48,12 @@ def exchange(strategy: tf.distribute.Strategy, question: str, answer: str = "") 
         strategy: A strategy of several workers.
         question: What is being asked, such as "fit" or "stop after this epoch?".
         answer: This worker's answer.
+        deadline_seconds: How long to wait for the others; `DEADLINE_SECONDS` if None.
 
     Raises:
         RuntimeError: If a worker is at another question, or has reported a failure.
-        TimeoutError: If a worker is not heard of within `DEADLINE_SECONDS`, or the table does not
-            take this worker's answer within a minute.
+        TimeoutError: If a worker is not heard of in this time, or the table does not take this
+            worker's answer within a minute.
     """
     number = next(_ROUNDS)
     own = (strategy.cluster_resolver.task_type, strategy.cluster_resolver.task_id)
@@ -59,11 +66,12 @@ def exchange(strategy: tf.distribute.Strategy, question: str, answer: str = "") 
 
     with phase("collective"):
         _in_time(write, f"this worker's answer to {question!r}", _OWN_ANSWER_SECONDS)
-        end = time.monotonic() + DEADLINE_SECONDS
+        seconds = DEADLINE_SECONDS if deadline_seconds is None else deadline_seconds
+        end = time.monotonic() + seconds
         said = {
             worker: f"{question}\n{answer}"
             if worker == own
-            else _listen(number, worker, question, end)
+            else _listen(number, worker, question, seconds, end)
             for worker in workers_of(strategy)
         }
     questions = {worker: words.partition("\n")[0] for worker, words in said.items()}
@@ -87,6 +95,16 @@ def worker_index(strategy: tf.distribute.Strategy) -> int:
     if resolver is None or not resolver.cluster_spec().jobs:
         return 0
     return workers_of(strategy).index((resolver.task_type, resolver.task_id))
+
+
+def refusal_by_all(message: str) -> ValueError:
+    """Returns an error that every worker raises at the same place, so that none need be told.
+
+    Reported to the cluster, it would end every later collective; so the program may go on.
+    """
+    error = ValueError(message)
+    error.__dict__["known_to_all"] = True
+    return error
 
 
 def report_failure(strategy: tf.distribute.Strategy, error: BaseException) -> None:
@@ -200,7 +218,7 @@ def _failure_key(worker: Worker) -> str:
     return f"tfscale/failure/{worker[0]}/{worker[1]}"
 
 
-def _listen(number: int, worker: Worker, question: str, end: float) -> str:
+def _listen(number: int, worker: Worker, question: str, seconds: float, end: float) -> str:
     notice = time.monotonic() + NOTICE_SECONDS
     while True:
         words = _value(_key(number, worker), min(_SLICE_SECONDS, end - time.monotonic()))
@@ -211,7 +229,7 @@ def _listen(number: int, worker: Worker, question: str, end: float) -> str:
             raise RuntimeError(failure)
         if time.monotonic() >= end:
             raise TimeoutError(
-                f"{worker[0]} {worker[1]} did not come to {question!r} within {DEADLINE_SECONDS:g} "
+                f"{worker[0]} {worker[1]} did not come to {question!r} within {seconds:g} "
                 "s. Look for what stopped it, and for an `if` that keeps it from calling fit, "
                 "evaluate or predict."
             )

@@ -24,10 +24,15 @@ require_own_package("recipes")
 
 if TYPE_CHECKING:
     from tfscale import callbacks, data, launch, optimizers, parallel, schedules
+    from tfscale.broadcasting import broadcast
     from tfscale.precision import set_precision
     from tfscale.preparation import prepare
 
-_LAZY = {"prepare": "tfscale.preparation", "set_precision": "tfscale.precision"}
+_LAZY = {
+    "broadcast": "tfscale.broadcasting",
+    "prepare": "tfscale.preparation",
+    "set_precision": "tfscale.precision",
+}
 _LAZY_MODULES = {
     "callbacks": "tfscale.callbacks",
     "data": "tfscale.data",
@@ -38,6 +43,7 @@ _LAZY_MODULES = {
 }
 
 __all__ = [
+    "broadcast",
     "callbacks",
     "data",
     "launch",

@@ -11,6 +11,7 @@ same order in every epoch as on one device.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterator
 from typing import Any
@@ -27,8 +28,10 @@ from strategies.agreed_data import (
 )
 from strategies.global_batches import GlobalBatches, replica_shares
 from strategies.keras_support.asynchronous_epoch import AsynchronousEpochIterator
+from strategies.keras_support.end_of_input import EndTogether, refuse_unequal_ends
 from strategies.keras_support.fit_inputs import note_input
 from strategies.keras_support.global_batches_adapter import GlobalBatchesAdapter, adapted
+from strategies.keras_support.input_agreement import FirstBatch
 from strategies.keras_support.ownership import is_asynchronous, is_multi_worker, is_owned
 from strategies.keras_support.seam import Seam
 from strategies.keras_support.share_stream import distribute_shares, next_shares
@@ -47,6 +50,11 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
         self._goes_on = False
         self._first_step = 0
         self._current_iterator: Any = None
+        self._executing = 0
+        self._is_together = is_multi_worker(distribute_strategy)
+        self._first_batch: FirstBatch | None = None
+        if self._is_together:
+            self._first_batch = FirstBatch(distribute_strategy, self.data_adapter)
         self._distributed_dataset = self._distribute()
 
     def begin_at(self, step: int, batches: int) -> None:
@@ -86,6 +94,8 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
         strategy, adapter = self._distribute_strategy, self.data_adapter
         if isinstance(adapter, GlobalBatchesAdapter):
             self._goes_on = True
+            if self._first_batch is not None:
+                self._first_batch.compare_at_hand()
             return distribute_shares(strategy, adapter.local, is_counted=True)
         dataset = self._dataset_alike_on_all_workers()
         if not isinstance(dataset, tf.data.Dataset):
@@ -111,10 +121,13 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
         with agreed_seed(strategy) as is_drawn:
             dataset = adapter.get_tf_dataset()
         if not isinstance(dataset, tf.data.Dataset):
+            self._first_batch = None
             return dataset  # distributed by the user
         is_array = isinstance(adapter, array_data_adapter.ArrayDataAdapter)
         last = adapter.partial_batch_size if is_array else None  # others do not know it
         refuse_disagreeing_lengths(strategy, adapter.num_batches, adapter.batch_size, last)
+        assert self._first_batch is not None
+        self._first_batch.compare_at_hand()
         if isinstance(adapter, tf_dataset_adapter.TFDatasetAdapter):
             refuse_disagreeing_shuffles(strategy, dataset)
         elif is_drawn and is_array:
@@ -122,7 +135,7 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
             # that was agreed on would give the first one again.
             self._goes_on = True
             dataset = dataset.repeat()
-        return dataset
+        return self._first_batch.seen_in(dataset)
 
     def steps_in_epoch(self) -> int | None:
         """Returns the steps of an epoch, or None where nobody knows."""
@@ -133,10 +146,10 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
     def _enumerate_iterator(self) -> Iterator[tuple[int, int, Any]]:
         self.data_adapter.on_epoch_begin()
         total = self.steps_in_epoch()
-        if total is None:
-            yield from self._until_the_end()
-        else:
-            yield from self._counted(total)
+        for execution in self._until_the_end() if total is None else self._counted(total):
+            yield execution
+            if self._first_batch is not None:  # by now it has been read
+                self._first_batch.compare()
         self.data_adapter.on_epoch_end()
 
     def _begin_stream(self) -> None:
@@ -156,6 +169,7 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
                     self._interrupted_warning()
                     break
             self._steps_seen += count
+            self._executing = step
             is_end = step + count >= total
             steps = Steps(
                 self._distribute_strategy,
@@ -175,13 +189,29 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
                 self._current_iterator = iter(self._distributed_dataset) if is_plain else None
 
     def _until_the_end(self) -> Iterator[tuple[int, int, Steps]]:
-        stream, size = iter(self._distributed_dataset), self.steps_per_execution
+        stream: Any = iter(self._distributed_dataset)
+        if self._is_together and isinstance(stream, tf.data.Iterator):
+            stream = EndTogether(self._distribute_strategy, stream)
+        size = self.steps_per_execution
         step = 0
         while True:
             self._steps_seen = step
             steps = Steps(self._distribute_strategy, stream, None, is_edge=True, is_end=False)
             yield step, step + size - 1, steps
             step += size
+
+    @contextlib.contextmanager
+    def catch_stop_iteration(self) -> Iterator[None]:
+        """Lets input end before its steps are taken only where it does so on all workers."""
+        with super().catch_stop_iteration():
+            try:
+                yield
+            except (StopIteration, tf.errors.OutOfRangeError):
+                if self._is_together and self.steps_in_epoch() is not None:
+                    refuse_unequal_ends(
+                        self._distribute_strategy, self._executing, self.steps_in_epoch()
+                    )
+                raise
 
 
 def _dispatch(tf_epoch_iterator: Any) -> Any:

@@ -38,8 +38,8 @@ def distribute_shares(
     """
     if is_asynchronous(strategy):
         return local(0)  # the chief's own
-    # Workers that do not count must ask each other "have you more?", as a distributed one does.
-    if all_stand_on("CPU", strategy) and (is_counted or not is_multi_worker(strategy)):
+    # Workers that do not count ask each other "have you more?" before each step: `end_of_input`.
+    if all_stand_on("CPU", strategy) or (is_multi_worker(strategy) and not is_counted):
         return local(worker_index(strategy))
 
     def endless(context: tf.distribute.InputContext) -> tf.data.Dataset:

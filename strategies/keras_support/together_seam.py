@@ -3,8 +3,9 @@
 fit, evaluate and predict are collective: a call that only the chief makes waits for ever for the
 others (H4), a worker whose callback stops training leaves the others waiting (H2), and so does one
 that raises but lives on (H3). So each call begins with the workers telling each other which call it
-is; the wish to stop is shared every so many executions and at the end of each epoch; and an error
-is reported to all, whose collectives then end with its text.
+is and what was passed; the wish to stop is shared every so many executions and at the end of each
+epoch, where the models are compared; and an error that not all know of is reported to all, whose
+collectives then end with its text.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from typing import Any
 import keras
 
 from strategies.keras_support.asynchronous_report import with_staleness_report
+from strategies.keras_support.call_agreement import call_arguments, refuse_other_arguments
 from strategies.keras_support.fit_inputs import note_initial_epoch
 from strategies.keras_support.ownership import is_asynchronous, is_multi_worker, is_owned
 from strategies.keras_support.seam import Seam
+from strategies.keras_support.state_agreement import WorkerState, refuse_other_state
 from strategies.progress import phase, whole_fit
 from strategies.worker_exchange import exchange, report_failure
 
@@ -51,11 +54,12 @@ def _together(call: Any) -> Any:
                 return call(self, *args, **kwargs)
         _CALLS.depth += 1
         try:
-            exchange(strategy, f"{call.__name__}()")
+            arguments = call_arguments(self, call, args, kwargs)
+            refuse_other_arguments(exchange(strategy, f"{call.__name__}()", arguments))
             with _noted(call.__name__):
                 return call(self, *args, **kwargs)
         except Exception as error:
-            if _CALLS.depth == 1:
+            if _CALLS.depth == 1 and not hasattr(error, "known_to_all"):
                 report_failure(strategy, error)
             raise
         finally:
@@ -69,7 +73,11 @@ def _noted(name: str) -> contextlib.AbstractContextManager[None]:
 
 
 class StopTogether(keras.callbacks.Callback):
-    """Last in every list of callbacks: makes one worker's wish to stop the wish of all."""
+    """Last in every list of callbacks: makes one worker's wish to stop the wish of all.
+
+    What the other callbacks did to the model by then, such as restoring it, is seen too: models
+    that are no longer the same are refused.
+    """
 
     async_safe = True
 
@@ -77,6 +85,17 @@ class StopTogether(keras.callbacks.Callback):
         """Forgets an earlier wish."""
         self._wish = False
         self._executions = 0
+        refuse_other_state(self.model, with_optimizer=True)
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Looks at the model that a call of `evaluate` is about."""
+        if _CALLS.depth == 1:  # not inside `fit`
+            refuse_other_state(self.model, with_optimizer=False)
+
+    def on_predict_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Looks at the model that a call of `predict` is about."""
+        if _CALLS.depth == 1:
+            refuse_other_state(self.model, with_optimizer=False)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Holds a wish back until all have heard it."""
@@ -89,11 +108,16 @@ class StopTogether(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Shares the wish of an epoch's end, such as EarlyStopping's."""
         self._wish = self._wish or self.model.stop_training
-        self._agree("stop after this epoch?")
+        state = WorkerState(self.model)
+        texts = self._agree("stop after this epoch?", state.text())
+        state.refuse_others(texts)
 
-    def _agree(self, question: str) -> None:
-        answers = exchange(self.model.distribute_strategy, question, str(int(self._wish)))
-        self.model.stop_training = "1" in answers
+    def _agree(self, question: str, text: str = "") -> list[str]:
+        """Shares the wish to stop; returns what each worker says beside it."""
+        answer = f"{int(self._wish)}{text}"
+        answers = exchange(self.model.distribute_strategy, question, answer)
+        self.model.stop_training = any(answer[0] == "1" for answer in answers)
+        return [answer[1:] for answer in answers]
 
 
 def _with_stop_together(set_model: Any) -> Any:

@@ -21,6 +21,7 @@ import tensorflow as tf
 
 import strategies
 from strategies import worker_exchange
+from strategies.keras_support import end_of_input
 from tests.workers.job import leave, wait_for
 from tests.workers.training import ROWS, regression, rows
 from tests.workers.writing import Crash, backed_up
@@ -56,6 +57,14 @@ def unseeded_shuffle(strategy: tf.distribute.Strategy, folder: Path, index: int)
     regression(strategy).fit(dataset, verbose=0)
 
 
+def ends_early(strategy: tf.distribute.Strategy, folder: Path, index: int) -> None:
+    """Worker 1's generator has two of the four batches that an epoch should have."""
+    x, y = rows()
+    batches = ((x[i : i + 5], y[i : i + 5]) for i in range(0, 10 if index else 20, 5))
+    end_of_input.MEETING_SECONDS = 5.0
+    regression(strategy).fit(batches, steps_per_epoch=4, verbose=0)
+
+
 def meet_a_stopped_chief(strategy: tf.distribute.Strategy, folder: Path, index: int) -> None:
     """The first worker stops between `fit` and `evaluate`, until the other has failed."""
     model = regression(strategy)
@@ -86,6 +95,7 @@ CASES: tuple[Callable[..., None], ...] = (
     in_a_meeting,
     evaluate_on_the_chief,
     unseeded_shuffle,
+    ends_early,
     meet_a_stopped_chief,
     resumed,
 )

@@ -41,15 +41,13 @@ class Checkpoint(keras.callbacks.Callback):
     same to the bit; on other replicas and workers, to rounding.
 
     A pipeline of `tfscale.data` seeks its position. Arrays and data sets are read again and passed
-    over without training; they need a known length and, for `every` in steps, seeds. Other input is
-    refused.
+    over; they need a known length and, for `every` in steps, seeds. Other input is refused.
 
     A damaged checkpoint is named, and the one before is used. Of several workers the chief writes,
     and all read: they need a common folder. See docs/checkpoints.md for the format.
 
-    On SIGTERM to any worker, or Google Cloud's notice that its VM goes, all save the same step and
-    end with `SystemExit(42)`, once each knows that it is saved; `tfscale launch --max_restarts`
-    starts such a job again for free.
+    On SIGTERM to any worker, or Google Cloud's notice that its VM goes, all save the same step, end
+    with `SystemExit(42)`, and `tfscale launch --max_restarts` starts such a job again for free.
 
     Attributes:
         directory: The `CheckpointDirectory`.
@@ -82,6 +80,8 @@ class Checkpoint(keras.callbacks.Callback):
         >>> checkpoint.position.epoch
         3
     """
+
+    needs_every_worker = True  # workers meet in it
 
     def __init__(
         self,

@@ -48,6 +48,8 @@ class LocalUpdates(keras.callbacks.Callback):
     momentum Yu, Jin, Yang 2019, arXiv:1905.03817.
     """
 
+    needs_every_worker = True  # workers meet in it
+
     def __init__(self, every: int) -> None:
         super().__init__()
         if not is_positive_integer(every):

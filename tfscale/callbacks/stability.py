@@ -64,8 +64,7 @@ class Stability(keras.callbacks.Callback):
     * "skip": training goes on with the next batch.
     * "roll_back": the model and the optimizer return to the last state kept, bit by bit, and the
       learning rate is multiplied by `rate_factor`. The data go on with the next batch.
-    * "stop": `fit` ends. Several workers end together, after at most 16 more executions, whose
-      steps change nothing.
+    * "stop": `fit` ends, on all workers after at most 16 more executions, which change nothing.
 
     With dynamic loss scaling a gradient that overflows is left to the scale. With gradient
     accumulation each micro-batch is a step. A `train_step` of your own that does not compute its
@@ -102,6 +101,8 @@ class Stability(keras.callbacks.Callback):
         >>> watch.events
         []
     """
+
+    needs_every_worker = True  # workers meet in it
 
     def __init__(
         self,

@@ -69,6 +69,8 @@ class Watchdog(keras.callbacks.Callback):
         ['callbacks', 'collective', 'evaluate']
     """
 
+    needs_every_worker = True  # workers meet in it
+
     def __init__(self, deadline_seconds: float = 300.0) -> None:
         super().__init__()
         is_long = math.isfinite(deadline_seconds) and deadline_seconds > NOTICE_SECONDS

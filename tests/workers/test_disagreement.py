@@ -1,0 +1,146 @@
+"""Two workers that are given different things are refused together, by name, and may go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from tests.workers.job import Found, run_alone, run_workers
+
+CUT = "`x` must be the whole data on every worker"
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
+    return run_workers("disagreeing", tmp_path_factory.mktemp("disagreeing"), "refused")
+
+
+@pytest.fixture(scope="module")
+def one_device(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    return run_alone("disagreeing", tmp_path_factory.mktemp("one-device"), "stock")
+
+
+@pytest.mark.parametrize(
+    ("name", "received"),
+    [
+        ("epochs", "worker 0: 2; worker 1: 3."),
+        ("initial_epoch", "worker 0: 0; worker 1: 1."),
+        ("steps_per_epoch", "worker 0: 2; worker 1: 3."),
+        ("batch_size", "worker 0: 6; worker 1: 5."),
+        ("class_weight", "worker 0: {'0': 1.0}; worker 1: {'0': 2.0}."),
+        ("validation_data", "worker 0: given; worker 1: None."),
+        ("callbacks", "worker 0: ['Watchdog']; worker 1: []."),
+        ("steps", "worker 0: 1; worker 1: 2."),
+    ],
+)
+def test_an_argument_that_differs_is_refused_by_name(
+    found: list[Found], name: str, received: str
+) -> None:
+    for worker in found:
+        said = f"`{name}` must be the same on every worker. Received: {received} Pass "
+        assert worker[name].startswith(said)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rows cut",
+        "weights of rows",
+        "data set cut",
+        "data set cut, no auto-sharding",
+        "generator cut",
+        "PyDataset cut",
+        "pipeline cut",
+        "validation cut",
+        "evaluate on rows cut",
+        "predict on rows cut",
+    ],
+)
+def test_data_that_the_user_has_cut_is_refused_with_the_way_to_pass_it(
+    found: list[Found], name: str
+) -> None:
+    for worker in found:
+        assert worker[name].startswith(CUT)
+        assert "on worker 1 the first global batch has other targets" in worker[name]
+        assert "strategy.distribute_datasets_from_function" in worker[name]
+
+
+def test_the_same_rows_in_another_order_are_told_from_other_rows(found: list[Found]) -> None:
+    for worker in found:
+        error = worker["rows in another order"]
+        assert error.startswith("`x` must come in the same order on every worker")
+        assert "keras.utils.set_random_seed" in error
+
+
+def test_generators_of_other_length_are_refused_with_the_worker_whose_ends(
+    found: list[Found],
+) -> None:
+    for worker in found:
+        error = worker["generators of other length"]
+        assert "the input of worker 1 ended after 2 steps, where the others had more" in error
+
+
+def test_other_inputs_to_the_same_targets_are_reported_by_the_chief(found: list[Found]) -> None:
+    chief, other = found
+    assert "has other inputs on worker 1 than on worker 0, with the same" in chief["augmented"]
+    assert other["augmented"] == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "argument", "received"),
+    [
+        ("add to weights", "`model` must hold the same weights", "'sequential_1/dense_1/kernel'"),
+        ("turn a sign", "`model` must hold the same weights", "kernel' (of 2 variables) differs"),
+        ("other rate", "`learning_rate` of the optimizer", "worker 0: 0.1; worker 1: 0.7"),
+        ("other momentum", "`momentum` of the optimizer", "worker 0: 0.5; worker 1: 0.6"),
+        ("move a slot", "`optimizer` must be in the same state", "bias_momentum' (of 4 variables)"),
+    ],
+)
+def test_a_model_that_one_worker_has_changed_is_refused_by_fit(
+    found: list[Found], change: str, argument: str, received: str
+) -> None:
+    for worker in found:
+        assert worker[change].startswith(argument)
+        assert received in worker[change]
+
+
+@pytest.mark.parametrize("call", ["evaluate", "predict"])
+def test_evaluate_and_predict_refuse_other_weights_and_ask_for_no_optimizer(
+    found: list[Found], call: str
+) -> None:
+    for worker in found:
+        assert worker[f"add to weights, {call}"].startswith("`model` must hold the same weights")
+        assert worker[f"other rate, {call}"] == ""
+
+
+def test_a_rate_that_a_callback_changes_on_one_worker_is_refused_at_the_epochs_end(
+    found: list[Found],
+) -> None:
+    for worker in found:
+        assert "Received: worker 0: 0.1; worker 1: 0.3." in worker["rate in a callback"]
+
+
+@pytest.mark.parametrize("change", ["add to weights", "turn a sign", "other rate", "move a slot"])
+def test_after_broadcast_workers_hold_the_same(found: list[Found], change: str) -> None:
+    assert [worker[f"{change}, sent"] for worker in found] == ["", ""]
+
+
+def test_data_cut_in_a_function_and_weights_of_the_chief_train_as_on_one_device(
+    found: list[Found], one_device: Found
+) -> None:
+    for worker in found:
+        for name in ("weights", "loss"):
+            np.testing.assert_allclose(worker[name], one_device[name], rtol=1e-9)
+
+
+def test_counted_input_that_ends_early_on_one_worker_ends_both_with_its_name(
+    failed: Callable[[str], list[Found]],
+) -> None:
+    waiting, ended = failed("ends_early")
+    said = "the input of worker 1 ended at step 2 of 4, where others had more"
+    assert ended["kind"] == "ValueError"
+    assert said in ended["error"]
+    assert said in waiting["error"]
+    assert waiting["at"] - ended["at"] < 15
