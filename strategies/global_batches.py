@@ -8,9 +8,17 @@ one apart. So predictions come back in order, and step t sees the same examples 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import tensorflow as tf
+
+from strategies.batch_parts import (
+    equal_rows,
+    holds_examples,
+    refuse_empty,
+    refuse_unequal_rows,
+    static_rows,
+)
 
 
 @runtime_checkable
@@ -61,10 +69,86 @@ def share_bounds(num_rows: Any, replica: Any, num_replicas: int) -> tuple[Any, A
     return replica * num_rows // num_replicas, (replica + 1) * num_rows // num_replicas
 
 
+class Share(NamedTuple):
+    """One replica's share of a global batch, on its way to the replica.
+
+    Attributes:
+        data: Its rows. Where it has none of its own, one row of another replica's, which counts for
+            nothing: kernels, layers and lookups do not expect a batch of no rows.
+        examples: int32 scalar, the rows that are its own. May be zero.
+        all_examples: int32 scalar, the rows of the global batch. Positive. None where only all
+            replicas together know, for the user distributed the data.
+    """
+
+    data: Any
+    examples: tf.Tensor
+    all_examples: tf.Tensor | None
+
+
+class EvenShare(NamedTuple):
+    """A share whose static number of rows is that of every other replica's, and positive.
+
+    Attributes:
+        data: Its rows, all its own.
+    """
+
+    data: Any
+
+
+def counted_shares(
+    dataset: tf.data.Dataset,
+    first_replica: int,
+    local_replicas: int,
+    num_replicas: int,
+    function: Callable[[Any], Any] | None = None,
+) -> tf.data.Dataset:
+    """Cuts global batches into the shares of one worker's replicas, replica after replica.
+
+    Parts that all examples share are in every share, whole: scalars, and `Shared`.
+
+    Args:
+        dataset: Global batches, the same on every worker.
+        first_replica: Index of this worker's first replica among all.
+        local_replicas: Replicas of this worker. Positive.
+        num_replicas: Replicas of all workers.
+        function: Maps a batch to a batch of as many rows: each share, several at a time. Never sees
+            a batch of no rows. None for none.
+
+    Returns:
+        A `tf.data.Dataset` with `local_replicas` elements for each of `dataset`: all `EvenShare`
+        where the batch size is static and divisible, all `Share` otherwise. Endless if `dataset`
+        is.
+
+    Raises:
+        ValueError: If parts of a batch have different numbers of rows. Where only a batch can tell,
+            reading it raises `tf.errors.InvalidArgumentError`.
+    """
+    shares = _cut(
+        dataset, first_replica, local_replicas, num_replicas, at_least=1, check=refuse_empty
+    )
+
+    def counted(data: Any, examples: tf.Tensor, all_examples: tf.Tensor) -> Any:
+        is_even = bool(static_rows(data))
+        if function is not None:
+            data = function(data)
+        if is_even and static_rows(data):
+            return EvenShare(data)
+        return Share(data, tf.cast(examples, tf.int32), tf.cast(all_examples, tf.int32))
+
+    if function is None:
+        return shares.map(counted)
+    return shares.map(counted, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def own_rows(share: Share | EvenShare) -> Any:
+    """Returns the rows of a share that are the replica's own."""
+    return share.data if isinstance(share, EvenShare) else keep_rows(share.data, share.examples)
+
+
 def replica_shares(
     dataset: tf.data.Dataset, first_replica: int, local_replicas: int, num_replicas: int
 ) -> tf.data.Dataset:
-    """Cuts global batches into the shares of one worker's replicas, replica after replica.
+    """Like `counted_shares`, with nothing but the rows.
 
     Args:
         dataset: Global batches, the same on every worker.
@@ -80,7 +164,7 @@ def replica_shares(
     if num_replicas == 1:
         return dataset
     shares = _cut(dataset, first_replica, local_replicas, num_replicas, at_least=0)
-    return shares.map(lambda share, _: share)
+    return shares.map(lambda share, *_: share)
 
 
 def mapped_replica_shares(
@@ -102,17 +186,19 @@ def mapped_replica_shares(
         num_replicas: Replicas of all workers.
         function: Maps a batch to a batch of as many rows.
     """
-    shares = _cut(dataset, first_replica, local_replicas, num_replicas, at_least=1)
-    return shares.map(
-        lambda share, rows: keep_rows(function(share), rows),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    )
+    shares = counted_shares(dataset, first_replica, local_replicas, num_replicas, function)
+    return shares.map(own_rows)
+
+
+def cut_rows(batch: Any, start: Any, stop: Any) -> Any:
+    """Returns the rows `[start, stop)` of a batch, and whole what all examples share."""
+    start, stop = tf.cast(start, tf.int64), tf.cast(stop, tf.int64)
+    return tf.nest.map_structure(_cutter(start, stop, None), batch)
 
 
 def keep_rows(batch: Any, rows: tf.Tensor) -> Any:
     """Returns the first `rows` rows of every part of `batch`; knows nothing of static shapes."""
-    return tf.nest.map_structure(_cutter(tf.constant(0, tf.int64), rows, None), batch)
+    return cut_rows(batch, 0, rows)
 
 
 def _cut(
@@ -121,21 +207,23 @@ def _cut(
     local_replicas: int,
     num_replicas: int,
     at_least: int,
+    check: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
 ) -> tf.data.Dataset:
-    """Yields `(share, rows)`: a share of at least so many rows, and how many are its own."""
+    """Yields `(share, rows, all rows)`: a share of at least so many rows, and how many are own."""
     spec = dataset.element_spec
-    rows = tf.data.Dataset.range(first_replica, first_replica + local_replicas)
+    refuse_unequal_rows(spec)
+    replicas = tf.data.Dataset.range(first_replica, first_replica + local_replicas)
 
     def shares(*element: Any) -> tf.data.Dataset:
-        batch = element if isinstance(spec, tuple) else element[0]
-        num_rows = _num_rows(batch)
+        batch = element if type(spec) is tuple else element[0]
+        num_rows = check(equal_rows(batch))
 
         def share(replica: tf.Tensor) -> Any:
             start, stop = share_bounds(num_rows, replica, num_replicas)
             cut = _cutter(start, tf.maximum(stop, start + at_least), num_replicas)
-            return tf.nest.map_structure(cut, batch), stop - start
+            return tf.nest.map_structure(cut, batch), stop - start, num_rows
 
-        return rows.map(share)
+        return replicas.map(share)
 
     cut = dataset.flat_map(shares)
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:  # flat_map does not tell
@@ -143,28 +231,14 @@ def _cut(
     return cut
 
 
-def _num_rows(batch: Any) -> tf.Tensor:
-    for part in tf.nest.flatten(batch):
-        if isinstance(part, tf.RaggedTensor):
-            return tf.cast(part.nrows(), tf.int64)
-        if isinstance(part, tf.SparseTensor):
-            return tf.cast(part.dense_shape[0], tf.int64)
-        if isinstance(part, tf.Tensor) and part.shape.rank != 0:
-            return tf.shape(part, tf.int64)[0]
-    raise ValueError(
-        "A batch must hold at least one tensor whose first dimension is the examples. "
-        f"Received: batch={batch!r}."
-    )
-
-
 def _cutter(start: tf.Tensor, stop: tf.Tensor, num_shares: int | None) -> Callable[[Any], Any]:
     def cut(part: Any) -> Any:
+        if not holds_examples(part):
+            return part
         if isinstance(part, tf.SparseTensor):
             lower = tf.concat([[start], tf.zeros_like(part.dense_shape[1:])], axis=0)
             size = tf.concat([[stop - start], part.dense_shape[1:]], axis=0)
             return tf.sparse.slice(part, lower, size)
-        if not isinstance(part, (tf.Tensor, tf.RaggedTensor)):
-            return part  # an Optional: Keras's stand-in for None
         share = part[start:stop]
         size = part.shape[0]
         is_static = num_shares is not None and size is not None and size % num_shares == 0

@@ -10,8 +10,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import tensorflow as tf
-
+from strategies.batch_parts import without_wrapper_specs
 from strategies.keras_support.ownership import is_owned
 from strategies.keras_support.refusals import refuse_impossible
 from strategies.keras_support.seam import Seam
@@ -25,18 +24,11 @@ def _build_from_spec(maybe_symbolic_build: Any) -> Any:
             return
         refuse_impossible(self)  # Keras builds the optimizer here, and says less
         if iterator is not None:
-            data_batch = _without_optionals(iterator.replica_spec())
+            data_batch = without_wrapper_specs(iterator.replica_spec())
         with self._distribute_strategy.scope():
             self._symbolic_build(data_batch=data_batch)
 
     return build
-
-
-def _without_optionals(spec: Any) -> Any:
-    """Keras's generator adapters say None with an empty Optional."""
-    return tf.nest.map_structure(
-        lambda part: None if isinstance(part, tf.OptionalSpec) else part, spec
-    )
 
 
 BUILD = Seam(

@@ -2,8 +2,10 @@
 
 A batch of fewer rows than replicas leaves some without. Kernels and layers do not expect a batch of
 no rows: oneDNN's max pooling aborts the process, LSTM's bias crashes, Keras's losses lose their
-scalar shape and means are NaN. So such a replica computes on one row of zeros that counts for
-nothing: its gradient weighs 0, its metrics are put back, its predictions are cut off.
+scalar shape and means are NaN; a lookup without an out-of-vocabulary bucket refuses what is not in
+its vocabulary, a row of zeros too (C16). So such a replica computes on a row of another replica's
+that counts for nothing: its gradient weighs 0, its metrics are put back, its predictions are cut
+off. Data that the user distributed have no such row to give; there it is a row of zeros.
 """
 
 from __future__ import annotations
@@ -14,11 +16,15 @@ from typing import Any
 
 import tensorflow as tf
 
+from strategies.batch_parts import static_rows
+from strategies.global_batches import EvenShare, Share
 
-def may_be_empty(data: Any) -> bool:
-    """Tells whether a share of this shape could hold no examples."""
-    sizes = [part.shape[0] for part in tf.nest.flatten(data) if isinstance(part, tf.Tensor)]
-    return any(size is None or size == 0 for size in sizes)
+
+def may_be_empty(batch: Any) -> bool:
+    """Tells whether a replica that is given this may hold no examples of its own."""
+    if isinstance(batch, EvenShare):
+        return False
+    return isinstance(batch, Share) or not static_rows(batch)
 
 
 def filled(data: Any, examples: tf.Tensor) -> Any:

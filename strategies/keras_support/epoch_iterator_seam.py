@@ -26,7 +26,7 @@ from strategies.agreed_data import (
     refuse_disagreeing_lengths,
     refuse_disagreeing_shuffles,
 )
-from strategies.global_batches import GlobalBatches, replica_shares
+from strategies.global_batches import EvenShare, GlobalBatches, Share, counted_shares
 from strategies.keras_support.asynchronous_epoch import AsynchronousEpochIterator
 from strategies.keras_support.end_of_input import EndTogether, refuse_unequal_ends
 from strategies.keras_support.fit_inputs import note_input
@@ -85,10 +85,11 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
 
     def replica_spec(self) -> Any:
         """Returns the structure of `tf.TypeSpec` of one replica's batch."""
-        return tf.nest.map_structure(
+        spec = tf.nest.map_structure(
             lambda spec: getattr(spec, "_value_specs", (spec,))[0],
             self._distributed_dataset.element_spec,
         )
+        return spec.data if isinstance(spec, (Share, EvenShare)) else spec
 
     def _distribute(self) -> Any:
         strategy, adapter = self._distribute_strategy, self.data_adapter
@@ -100,11 +101,12 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
         dataset = self._dataset_alike_on_all_workers()
         if not isinstance(dataset, tf.data.Dataset):
             return dataset  # distributed by the user
-        count = len(strategy.extended.worker_devices)
+        count, total = len(strategy.extended.worker_devices), strategy.num_replicas_in_sync
 
         def local(worker: int) -> tf.data.Dataset:
-            shares = replica_shares(dataset, worker * count, count, strategy.num_replicas_in_sync)
-            return shares.prefetch(2 * count)
+            if total == 1:
+                return dataset.prefetch(2)
+            return counted_shares(dataset, worker * count, count, total).prefetch(2 * count)
 
         rereadable = (array_data_adapter.ArrayDataAdapter, tf_dataset_adapter.TFDatasetAdapter)
         return distribute_shares(

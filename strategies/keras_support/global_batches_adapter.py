@@ -8,9 +8,17 @@ import tensorflow as tf
 from keras.src.trainers.data_adapters import tf_dataset_adapter
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
-from strategies.global_batches import GlobalBatches
+from strategies.global_batches import EvenShare, GlobalBatches, Share
 
 _ORDERING = ("seed", "shuffle", "global_batch_size", "drop_remainder", "shuffle_window")
+
+
+@runtime_checkable
+class CountedBatches(GlobalBatches, Protocol):
+    """Global batches whose shares know how many examples the whole batch has: a pipeline's do."""
+
+    def shares(self, worker: int) -> tf.data.Dataset:
+        """Returns what `local` does, as elements of `Share` or `EvenShare`."""
 
 
 @runtime_checkable
@@ -43,11 +51,22 @@ class GlobalBatchesAdapter(DataAdapter):
 
     def local(self, worker: int) -> tf.data.Dataset:
         """Returns one worker's batches, with class weights as sample weights."""
-        dataset = self.batches.local(worker)
+        batches = self.batches
+        if isinstance(batches, CountedBatches):
+            dataset = batches.shares(worker)
+        else:
+            dataset = batches.local(worker)
         if self.class_weight is None:
             return dataset
         weigh = tf_dataset_adapter.make_class_weight_map_fn(self.class_weight)
-        return dataset.map(weigh)
+
+        def weighed(*batch: Any) -> Any:
+            share = batch[0]
+            if isinstance(share, (Share, EvenShare)):
+                return share._replace(data=weigh(*share.data))
+            return weigh(*batch)
+
+        return dataset.map(weighed)
 
     def after(self, batches: int) -> GlobalBatchesAdapter:
         """Returns the adapter of the same batches, begun after so many of them.

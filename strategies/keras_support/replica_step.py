@@ -8,10 +8,18 @@ from typing import Any
 
 import tensorflow as tf
 
-from strategies.global_batches import share_bounds
+from strategies.batch_parts import (
+    equal_rows,
+    num_rows,
+    refuse_empty,
+    static_rows,
+    without_wrappers,
+)
+from strategies.global_batches import EvenShare, Share, cut_rows, share_bounds
 from strategies.keras_support.empty_share import filled, may_be_empty, metrics_kept
 from strategies.keras_support.gradient_seam import reduce_with_statistics
 from strategies.keras_support.model_parts import all_layers
+from strategies.keras_support.ownership import is_multi_worker
 from strategies.keras_support.step_clock import clock_of
 from strategies.keras_support.step_context import StepContext, taking_step
 
@@ -34,19 +42,22 @@ def on_replica_function(
     is_replicated = model.distribute_strategy.num_replicas_in_sync > 1
     is_graph_ours = not model.jit_compile or model.run_eagerly  # XLA knows no clock
 
-    def on_replica(data: Any) -> Any:
-        data = tf.nest.map_structure(_none_for_optional, data)
+    def on_replica(batch: Any) -> Any:
+        share = _opened(batch)
         written = statistics(model) if is_replicated else []
         before = [(variable, tf.identity(variable.value)) for variable in written]
-        layers = tuple(all_layers(model))
-        context = StepContext(_num_examples(data), before, layers)
+        context = StepContext(
+            share.examples,
+            before,
+            tuple(all_layers(model)),
+            all_examples=share.all_examples,
+        )
         if is_replicated and is_graph_ours and _is_first_here():
             context.clock = clock_of(model)
         with taking_step(context), contextlib.ExitStack() as kept:
-            if is_replicated and may_be_empty(data):
-                data = filled(data, context.examples)
+            if is_replicated and may_be_empty(batch):
                 kept.enter_context(metrics_kept(model, context.examples))
-            outputs = step(data)
+            outputs = step(without_wrappers(share.data))
             if context.owes_statistics:
                 reduce_with_statistics([])
         return outputs, context.examples
@@ -66,16 +77,25 @@ def _is_first_here() -> bool:
     return index is not None and int(index) % len(replica.strategy.extended.worker_devices) == 0
 
 
-def _none_for_optional(part: Any) -> Any:
-    return None if isinstance(part, tf.experimental.Optional) else part
-
-
-def _num_examples(data: Any) -> tf.Tensor:
-    first = next(part for part in tf.nest.flatten(data) if part is not None)
-    if isinstance(first, tf.RaggedTensor):
-        return tf.cast(first.nrows(), tf.int32)
-    rows = first.shape[0]
-    return tf.constant(rows) if rows is not None else tf.shape(first)[0]
+def _opened(batch: Any) -> Share:
+    """Returns the share that a replica is given, with at least one row."""
+    replica = tf.distribute.get_replica_context()
+    replicas = replica.num_replicas_in_sync
+    if isinstance(batch, EvenShare):
+        rows = static_rows(batch.data)
+        assert rows is not None
+        return Share(batch.data, tf.constant(rows), tf.constant(rows * replicas))
+    if isinstance(batch, Share) and not is_multi_worker(replica.strategy):
+        return batch
+    # Data that the user distributed, or what TensorFlow makes up for a worker that has no more.
+    data = batch.data if isinstance(batch, Share) else batch
+    known = static_rows(data)
+    rows = tf.cast(num_rows(data), tf.int32) if known is None else tf.constant(known)
+    if replicas > 1 and may_be_empty(batch):
+        data = filled(data, rows)
+    if isinstance(batch, Share):
+        return Share(data, batch.examples, batch.all_examples)
+    return Share(data, rows, rows if replicas == 1 else None)
 
 
 def without_static_rows(data: Any) -> Any:
@@ -95,16 +115,29 @@ def graph_function(function: Callable[..., Any], jit_compile: bool | None = None
 
 
 def distribute_batch(strategy: tf.distribute.Strategy, batch: Any) -> Any:
-    """Hands every replica its share of a batch that lies in this process's memory."""
-    batch = tf.nest.map_structure(
-        lambda part: None if part is None else tf.convert_to_tensor(part), batch
-    )
-    rows = next(int(part.shape[0]) for part in tf.nest.flatten(batch) if part is not None)
+    """Hands every replica its share of a batch that lies in this process's memory.
 
-    def share(context: Any) -> Any:
-        start, stop = share_bounds(
-            rows, context.replica_id_in_sync_group, context.num_replicas_in_sync
-        )
-        return tf.nest.map_structure(lambda part: None if part is None else part[start:stop], batch)
+    Raises:
+        ValueError: If the batch is empty, or its parts have different numbers of rows.
+    """
+    batch = tf.nest.map_structure(_as_tensor, batch)
+    if strategy.num_replicas_in_sync == 1:
+        return strategy.experimental_distribute_values_from_function(lambda _: batch)
+    try:
+        rows = int(refuse_empty(equal_rows(batch)))
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(error.message) from None
+
+    def share(context: tf.distribute.ValueContext) -> Share:
+        index, replicas = context.replica_id_in_sync_group, context.num_replicas_in_sync
+        start, stop = share_bounds(rows, index, replicas)
+        data = cut_rows(batch, start, max(stop, start + 1))
+        return Share(data, tf.constant(stop - start), tf.constant(rows))
 
     return strategy.experimental_distribute_values_from_function(share)
+
+
+def _as_tensor(part: Any) -> Any:
+    if part is None or isinstance(part, tf.__internal__.CompositeTensor):
+        return part
+    return tf.convert_to_tensor(part)

@@ -29,6 +29,8 @@ class StepContext:
         before: What each watch remembers of the state before this step.
         pull: What a worker that trains at its own pace has read, or None.
         clock: Told when this replica waits for the others; None where nobody looks.
+        all_examples: int32 scalar, the examples of the global batch. None where the user
+            distributed the data, and only all replicas together know.
     """
 
     examples: tf.Tensor
@@ -39,13 +41,21 @@ class StepContext:
     before: dict[GradientWatch, Before] = field(default_factory=dict)
     pull: Pull | None = None
     clock: StepClock | None = None
+    all_examples: tf.Tensor | None = None
     _share: tf.Tensor | None = None
 
     def share(self) -> tf.Tensor:
-        """This replica's part of the global batch's examples, in one small all-reduce a step."""
+        """This replica's part of the global batch's examples.
+
+        Costs one small all-reduce a step where the user distributed the data.
+        """
         if self._share is None:
             own = tf.cast(self.examples, tf.float64)
-            self._share = own / sum_over_replicas(tf.reshape(own, [1]))[0]
+            if self.all_examples is None:
+                total = sum_over_replicas(tf.reshape(own, [1]))[0]
+            else:
+                total = tf.cast(self.all_examples, tf.float64)
+            self._share = tf.math.divide_no_nan(own, total)
         return self._share
 
     def scale_of_sums(self) -> tf.Tensor:

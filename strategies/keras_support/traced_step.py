@@ -12,6 +12,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from strategies.batch_parts import num_rows, static_rows
+from strategies.global_batches import EvenShare, Share
 from strategies.keras_support.batch_norm_seam import moving_statistics
 from strategies.keras_support.replica_step import (
     graph_function,
@@ -64,7 +66,11 @@ def traced_train_step(model: Any, batch: Any, *, rows_vary: bool = False) -> Tra
     on_replica = on_replica_function(model, model.train_step, statistics=moving_statistics)
 
     def step(data: Any) -> Any:
-        return on_replica(without_static_rows(data) if rows_vary else data)
+        if not rows_vary:
+            return on_replica(EvenShare(data) if static_rows(data) else data)
+        rows = tf.cast(num_rows(data), tf.int32)
+        replicas = model.distribute_strategy.num_replicas_in_sync
+        return on_replica(Share(without_static_rows(data), rows, rows * replicas))
 
     return _traced(model.distribute_strategy, step, batch)
 

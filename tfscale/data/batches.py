@@ -13,7 +13,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from strategies.global_batches import keep_rows, mapped_replica_shares, share_bounds
+from strategies.batch_parts import static_rows
+from strategies.global_batches import EvenShare, Share, counted_shares, share_bounds
 from tfscale.data.order import epoch_key, example_indices
 from tfscale.data.sources import ArraySource, StreamSource
 
@@ -52,10 +53,10 @@ class Cut:
 
 
 def array_batches(source: ArraySource, cut: Cut, prepare: Prepare) -> tf.data.Dataset:
-    """Yields batches of arrays, each epoch a permutation of all examples.
+    """Yields shares of batches of arrays, each epoch a permutation of all examples.
 
-    Shapes are static where no share differs in size. An empty share is prepared from one row, which
-    is then dropped, for no function of a user's expects a batch of none.
+    They are `EvenShare` where no share differs in size and `Share` otherwise. An empty share is
+    prepared from one row, for no function of a user's expects a batch of none.
 
     Args:
         source: The examples.
@@ -68,7 +69,7 @@ def array_batches(source: ArraySource, cut: Cut, prepare: Prepare) -> tf.data.Da
     is_static = source.num_examples >= cut.steps * cut.size
 
     def look_up(count: tf.Tensor) -> Any:
-        """Returns the examples of the next shares [shares, share_size], and how many count."""
+        """Returns the examples of the next shares [shares, share_size], and how many they are."""
         epoch, first = count // lookups, count % lookups * lookup
         steps = tf.range(first, tf.minimum(first + lookup, cut.steps))[:, tf.newaxis]
         replicas = tf.range(cut.first_replica, cut.first_replica + cut.local_replicas)
@@ -85,14 +86,25 @@ def array_batches(source: ArraySource, cut: Cut, prepare: Prepare) -> tf.data.Da
             tf.reshape(indices, shares),
             tf.reshape(positions, shares),
             num_rows,
+            tf.repeat(tf.reshape(rows, [-1]), cut.local_replicas),
             tf.fill(tf.shape(num_rows), epoch),
         )
 
-    def share(indices: tf.Tensor, positions: tf.Tensor, rows: tf.Tensor, epoch: tf.Tensor) -> Any:
+    def share(
+        indices: tf.Tensor,
+        positions: tf.Tensor,
+        rows: tf.Tensor,
+        all_rows: tf.Tensor,
+        epoch: tf.Tensor,
+    ) -> Any:
         if is_static:
-            return prepare(source.take(indices), positions, epoch)
-        some = tf.maximum(rows, 1)
-        return keep_rows(prepare(source.take(indices[:some]), positions[:some], epoch), rows)
+            data = prepare(source.take(indices), positions, epoch)
+            if static_rows(data):
+                return EvenShare(data)
+        else:
+            some = tf.maximum(rows, 1)
+            data = prepare(source.take(indices[:some]), positions[:some], epoch)
+        return Share(data, tf.cast(rows, tf.int32), tf.cast(all_rows, tf.int32))
 
     counter = tf.data.Dataset.counter(cut.first_epoch * lookups + cut.first_step // lookup)
     # Unbatching forgets that the stream is endless, and workers would ask each other at every step
@@ -138,7 +150,7 @@ def stream_batches(
 
     is_static = source.num_examples >= cut.steps * cut.size
     batches = tf.data.Dataset.counter(cut.first_epoch).flat_map(epoch_of_batches)
-    return mapped_replica_shares(
+    return counted_shares(
         batches.apply(_ENDLESS),
         cut.first_replica,
         cut.local_replicas,

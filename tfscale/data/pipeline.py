@@ -15,6 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from strategies.global_batches import own_rows
 from tfscale.data.batches import Cut, array_batches, same_rows, stream_batches
 from tfscale.data.order import example_seeds
 from tfscale.data.sources import ArraySource, Source, as_source
@@ -198,6 +199,31 @@ class Pipeline:
         Raises:
             ValueError: If the strategy has no such worker.
         """
+        batches = self._shares(worker).map(own_rows)
+        return batches.prefetch(self._read_ahead())
+
+    def shares(self, worker: int) -> tf.data.Dataset:
+        """Returns the same, each with the number of its examples and the whole batch's: for `fit`.
+
+        A replica without examples of its own is given one of another replica's, which counts for
+        nothing.
+
+        Args:
+            worker: Index of the worker, from 0.
+
+        Returns:
+            A `tf.data.Dataset` of `strategies.global_batches.Share`, or `EvenShare` where the
+            shapes are static.
+
+        Raises:
+            ValueError: If the strategy has no such worker.
+        """
+        return self._shares(worker).prefetch(self._read_ahead())
+
+    def _read_ahead(self) -> int:
+        return max(2 * _replicas_a_worker(self.strategy), 4)
+
+    def _shares(self, worker: int) -> tf.data.Dataset:
         local_replicas = _replicas_a_worker(self.strategy)
         num_replicas = self.strategy.num_replicas_in_sync
         if not 0 <= worker < num_replicas // local_replicas:
@@ -216,15 +242,8 @@ class Pipeline:
             num_replicas=num_replicas,
         )
         if isinstance(self.source, ArraySource):
-            batches = array_batches(self.source, cut, self._prepare)
-        else:
-            batches = stream_batches(
-                self.source,
-                cut,
-                self._prepare,
-                window=self.shuffle_window,
-            )
-        return batches.prefetch(max(2 * local_replicas, 4))
+            return array_batches(self.source, cut, self._prepare)
+        return stream_batches(self.source, cut, self._prepare, window=self.shuffle_window)
 
     def _prepare(self, batch: Any, positions: tf.Tensor, epoch: tf.Tensor) -> Any:
         if self.preprocess is not None:

@@ -1,0 +1,176 @@
+"""The parts of a batch: which hold examples, row by row, and which all examples share.
+
+A part of rank 0, and one declared with `Shared`, is the same for all examples, and None is nothing.
+Every other part holds one row an example, so all of them have as many rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Union
+
+import tensorflow as tf
+
+_ROLES = ("x", "y", "sample_weight")
+
+
+class Shared(tf.experimental.ExtensionType):
+    """A tensor that all examples of a batch share; see `tfscale.data.shared`.
+
+    TensorFlow's functions take it for its value, and a model is given the value.
+
+    Attributes:
+        value: The tensor.
+    """
+
+    __name__ = "tfscale.Shared"
+
+    # TensorFlow does not read X | Y.
+    value: Union[tf.Tensor, tf.RaggedTensor, tf.SparseTensor]  # noqa: UP007
+
+    def __tf_tensor__(self, dtype: Any = None, name: str | None = None) -> tf.Tensor:
+        return tf.convert_to_tensor(self.value, dtype=dtype, name=name)
+
+
+def holds_examples(part: Any) -> bool:
+    """Tells whether a part of a batch, or its `tf.TypeSpec`, has one row an example."""
+    tensors = (tf.Tensor, tf.RaggedTensor, tf.SparseTensor)
+    specs = (tf.TensorSpec, tf.RaggedTensorSpec, tf.SparseTensorSpec)
+    return isinstance(part, (*tensors, *specs)) and part.shape.rank != 0
+
+
+def without_wrappers(batch: Any) -> Any:
+    """Returns a batch as a model takes it: `Shared` parts as their values, Optionals as None."""
+
+    def unwrapped(part: Any) -> Any:
+        if isinstance(part, tf.experimental.Optional):  # Keras's adapters say None with it
+            return None
+        return part.value if isinstance(part, Shared) else part
+
+    return tf.nest.map_structure(unwrapped, batch)
+
+
+def without_wrapper_specs(spec: Any) -> Any:
+    """Returns the structure of `tf.TypeSpec` of a batch as a model takes it, None for a None."""
+
+    def unwrapped(part: Any) -> Any:
+        if part is None or isinstance(part, (tf.OptionalSpec, tf.NoneTensorSpec)):
+            return None
+        return part.value if isinstance(part, Shared.Spec) else part
+
+    return tf.nest.map_structure(unwrapped, spec)
+
+
+def named_parts(batch: Any) -> list[tuple[str, Any]]:
+    """Returns the parts of a batch, or of its specification, by the names users know them by.
+
+    Example:
+        >>> [name for name, _ in named_parts(({"a": 1, "b": (2, 3)}, 4))]
+        ["x['a']", "x['b'][0]", "x['b'][1]", 'y']
+    """
+    if not isinstance(batch, tuple):
+        return _paths("x", batch)
+    if len(batch) > len(_ROLES):
+        return _paths("data", batch)
+    return [leaf for role, part in zip(_ROLES, batch, strict=False) for leaf in _paths(role, part)]
+
+
+def _paths(path: str, part: Any) -> list[tuple[str, Any]]:
+    if isinstance(part, dict):
+        return [leaf for key, value in part.items() for leaf in _paths(f"{path}[{key!r}]", value)]
+    if isinstance(part, (tuple, list)):
+        return [leaf for i, value in enumerate(part) for leaf in _paths(f"{path}[{i}]", value)]
+    return [] if part is None else [(path, part)]
+
+
+def rows_of(part: Any) -> tf.Tensor:
+    """Returns the rows of a part that holds examples, int64."""
+    if isinstance(part, tf.RaggedTensor):
+        return tf.cast(part.nrows(), tf.int64)
+    if isinstance(part, tf.SparseTensor):
+        return tf.cast(part.dense_shape[0], tf.int64)
+    return tf.shape(part, tf.int64)[0]
+
+
+def num_rows(batch: Any) -> tf.Tensor:
+    """Returns the rows of the first part of a batch that holds examples, int64.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    for part in tf.nest.flatten(batch):
+        if holds_examples(part):
+            return rows_of(part)
+    raise ValueError(
+        "A batch must hold at least one tensor whose first dimension is the examples. "
+        f"Received: batch={batch!r}."
+    )
+
+
+def static_rows(batch: Any) -> int | None:
+    """Returns the static number of rows of a batch whose dense parts all have it, or None."""
+    parts = [part for part in tf.nest.flatten(batch) if holds_examples(part)]
+    if not parts or not all(isinstance(part, (tf.Tensor, tf.TensorSpec)) for part in parts):
+        return None
+    sizes = {part.shape[0] if part.shape.rank else None for part in parts}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def refuse_unequal_rows(spec: Any) -> None:
+    """Checks the static first dimensions of a batch.
+
+    Args:
+        spec: Structure of `tf.TypeSpec`.
+
+    Raises:
+        ValueError: If two parts that hold examples have different ones.
+    """
+    sizes = {
+        name: part.shape[0]
+        for name, part in named_parts(spec)
+        if holds_examples(part) and part.shape.rank and part.shape[0] is not None
+    }
+    if len(set(sizes.values())) > 1:
+        raise ValueError(_unequal(sizes))
+
+
+def equal_rows(batch: Any) -> tf.Tensor:
+    """Returns the rows of a batch, int64, having made sure that all parts have as many.
+
+    In a graph the check is made when a batch is there, and raises
+    `tf.errors.InvalidArgumentError`.
+
+    Raises:
+        ValueError: If no part holds examples.
+    """
+    rows = num_rows(batch)
+    if static_rows(batch) is not None:
+        return rows
+    parts = [(name, rows_of(part)) for name, part in named_parts(batch) if holds_examples(part)]
+    sizes = tf.stack([size for _, size in parts])
+    said = _unequal({name: "{}" for name, _ in parts})
+    message = tf.strings.format(said, [size for _, size in parts])
+    check = tf.debugging.Assert(tf.reduce_all(sizes == rows), [message])
+    with tf.control_dependencies([check] if check is not None else []):
+        return tf.identity(rows)
+
+
+def refuse_empty(rows: tf.Tensor) -> tf.Tensor:
+    """Returns `rows`, having made sure that there is one."""
+    message = (
+        "`x` must hold at least one example in every batch. Received: a batch of 0 rows. Filter "
+        "before you batch."
+    )
+    check = tf.debugging.Assert(rows > 0, [message])
+    with tf.control_dependencies([check] if check is not None else []):
+        return tf.identity(rows)
+
+
+def _unequal(sizes: dict[str, Any]) -> str:
+    names = ", ".join(f"`{name}`" for name in sizes)
+    said = ", ".join(f"{size} rows in {name}" for name, size in sizes.items())
+    return (
+        f"{names} must have equally many rows, one an example, for each replica takes its share of "
+        f"them. Received: {said}. Declare a part that all examples share with "
+        "tfscale.data.shared(part) in Dataset.map, after batch(). Where examples differ in size, "
+        "give each a row: pad them, or make the part a tf.RaggedTensor."
+    )
