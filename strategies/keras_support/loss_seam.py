@@ -55,6 +55,7 @@ def _weigh_over_replicas(reduce_weighted_values: Any) -> Any:
         wide = tf.float64 if loss.dtype == tf.float64 else tf.float32
         examples = tf.cast(step.examples, wide)
         divisor = tf.cast(_divisor(values, sample_weight, mask, reduction), wide)
+        divisor *= tf.cast(step.examples > 0, wide)  # the row of a replica without any is not its
         # Counts and weights of the data: no gradient flows.
         total = tf.stop_gradient(sum_over_replicas(tf.stack([divisor, examples])))
         factor = tf.math.divide_no_nan(divisor * total[1], total[0] * examples)
