@@ -12,14 +12,16 @@ PYTEST_FLAGS ?= -q -n 2 --dist loadfile
 MATRIX ?= 2.20-3.14 2.20-3.15 2.21-3.14 2.21-3.15
 
 # make parity SEED=7 CASES=100 STOCK=1, or DISABLE=<row of a defect>, or DISABLE=all. WORKERS is the
-# size of the cluster, 0 for none; JOBS the child processes at a time.
+# size of the cluster, 0 for none; JOBS the child processes at a time; KINDS the models to draw from:
+# all, ordinary, new, or names of models with commas.
 SEED ?= $(shell date +%Y%m%d)
 CASES ?= 40
+KINDS ?= all
 WORKERS ?= 2
 JOBS ?= 2
 STOCK ?=
 DISABLE ?=
-PARITY = tests.parity --seed=$(SEED) --cases=$(CASES) --workers=$(WORKERS) --jobs=$(JOBS) \
+PARITY = tests.parity --seed=$(SEED) --cases=$(CASES) --kinds=$(KINDS) --workers=$(WORKERS) --jobs=$(JOBS) \
     $(if $(STOCK),--stock) $(if $(DISABLE),--disable=$(DISABLE))
 
 # make defects ROWS=S4,C13 renews some rows of the table.

@@ -25,7 +25,7 @@ def main() -> int:
     strategies = [name for name in arguments.strategies.split(",") if name]
     if arguments.workers:
         strategies.append(f"workers{arguments.workers}")
-    cases = [str(c) for c in draw(arguments.seed, arguments.cases, strategies)]
+    cases = [str(c) for c in draw(arguments.seed, arguments.cases, strategies, arguments.kinds)]
     total = len(cases)
     print(f"parity: {total} cases, seed {arguments.seed}", flush=True)
     runs = 0
@@ -64,6 +64,11 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.parity")
     parser.add_argument("--seed", type=int, default=0, help="seed of the sweep")
     parser.add_argument("--cases", type=int, default=40, help="configurations to draw")
+    parser.add_argument(
+        "--kinds",
+        default="all",
+        help="models to draw from: all, ordinary, new, or names of models with commas",
+    )
     parser.add_argument("--jobs", type=int, default=2, help="child processes at a time")
     parser.add_argument(
         "--strategies",

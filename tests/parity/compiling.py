@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from tests.parity.configuration import Configuration
+from tests.parity.kinds import kind_of
 
 _RATES = {
     "adadelta": 1.0,
@@ -103,7 +104,7 @@ _LOSSES: dict[str, Callable[..., Any]] = {
 def build_losses(configuration: Configuration) -> dict[str, Any]:
     """Returns the arguments of `compile` that concern losses and metrics."""
     reduction = _keras_reduction(configuration.reduction)
-    if configuration.model == "raw_step":
+    if not kind_of(configuration.model).has_compiled_loss:
         return {}
     if configuration.model == "two_outputs":
         other = "mean_with_sample_weight" if configuration.reduction == "sum" else "sum"

@@ -8,24 +8,13 @@ import typing
 from dataclasses import dataclass
 from typing import Any
 
+from tests.parity.kinds import NEW, ORDINARY
+
 MIN_STEPS = 20
 """So many that a schedule, an accumulation and a growing loss scale come to act."""
 
 CHOICES: dict[str, tuple[Any, ...]] = {
-    "model": (
-        "mlp",
-        "cnn",
-        "cnn_batchnorm",
-        "lstm",
-        "attention",
-        "two_outputs",
-        "own_step",
-        "raw_step",
-        "subclass",
-        "add_loss",
-        "activity",
-        "strings",
-    ),
+    "model": (*ORDINARY, *NEW),
     "optimizer": (
         "sgd",
         "nesterov",

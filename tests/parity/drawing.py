@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import random
 from collections.abc import Sequence
+from typing import Any
 
 from tests.parity.configuration import CHOICES, Configuration
 from tests.parity.exclusions import CLASSIFYING, why_excluded
+from tests.parity.kinds import DATASETS, NEW, ORDINARY, kind_of
 
 SIZES = (
     (48, 12),  # even for 1, 2, 3 and 4 replicas
@@ -25,23 +28,45 @@ _USUAL = 0.6
 """How often a field keeps its default, so that a failure has few suspects."""
 _STRATEGIES_EACH = 2
 """Strategies that train each draw: its run on one device serves them all."""
-_ALWAYS_DRAWN = ("model", "optimizer", "loss")
+_ALWAYS_DRAWN = ("optimizer", "loss")
 _PRECISIONS = ("float64",) * 6 + ("float32",) * 2 + ("mixed_float16", "mixed_bfloat16")
-_NEVER_DRAWN = ("overflow", "precision", "strategy")
+_NEVER_DRAWN = ("overflow", "precision", "strategy", "model")
 
 
-def draw(seed: int, count: int, strategies: Sequence[str]) -> list[Configuration]:
+KINDS: dict[str, tuple[str, ...]] = {
+    "all": (*ORDINARY, *NEW),
+    "ordinary": tuple(ORDINARY),
+    "new": tuple(NEW),
+}
+"""Models to draw from, by the flag's word."""
+
+
+def draw(
+    seed: int, count: int, strategies: Sequence[str], kinds: str = "all"
+) -> list[Configuration]:
     """Returns `count` different configurations that no exclusion applies to.
 
     Args:
         seed: Seed of the sweep.
         count: Not negative.
         strategies: Names of strategies to spread them over.
+        kinds: Which models: a name of `KINDS`, or names of models with commas.
+
+    Raises:
+        ValueError: If there is no such model.
     """
     source = random.Random(seed)
+    models = list(KINDS.get(kinds) or kinds.split(","))
+    if not set(models) <= set(KINDS["all"]):
+        raise ValueError(
+            f"`kinds` must be a name or names of models with commas. Received: kinds={kinds!r}. "
+            f"Choose from {', '.join([*KINDS, *KINDS['all']])}."
+        )
+    source.shuffle(models)  # then in turn: of some, few other fields may be drawn
+    turns = itertools.cycle(models)
     drawn: dict[Configuration, None] = {}
     while len(drawn) < count:
-        drawn_once = _candidate(source)
+        drawn_once = _possible(source, next(turns))
         for _ in range(min(_STRATEGIES_EACH, count - len(drawn))):
             strategy = strategies[len(drawn) % len(strategies)]
             candidate = dataclasses.replace(drawn_once, strategy=strategy)
@@ -50,17 +75,31 @@ def draw(seed: int, count: int, strategies: Sequence[str]) -> list[Configuration
     return list(drawn)
 
 
-def _candidate(source: random.Random) -> Configuration:
-    values = {
+def _possible(source: random.Random, model: str) -> Configuration:
+    """Returns a configuration of `model` that one strategy at least may train."""
+    while True:
+        candidate = _candidate(source, model)
+        if why_excluded(dataclasses.replace(candidate, strategy="mirrored1")) is None:
+            return candidate
+
+
+def _candidate(source: random.Random, model: str) -> Configuration:
+    values: dict[str, Any] = {
         name: source.choice(choices)
         for name, choices in CHOICES.items()
         if name not in _NEVER_DRAWN and (name in _ALWAYS_DRAWN or source.random() > _USUAL)
     }
+    values["model"] = model
+    kind = kind_of(model)
     rows, batch = source.choice(SIZES)
     # Some losses fit few models; without a word, weights of classes would hardly ever be drawn.
     if values.get("weights") == "class":
         values["loss"] = source.choice(CLASSIFYING)
-    if values["model"] in ("two_outputs", "raw_step"):
+    if model == "two_outputs" or not kind.has_compiled_loss:
         values["loss"] = "mse"
+    if not kind.takes_arrays:
+        values["data"] = source.choice(DATASETS)
     values["precision"] = source.choice(_PRECISIONS)
+    if model in NEW:
+        values["precision"] = "float64"
     return Configuration(rows=rows, batch=batch, seed=source.randrange(1000), **values)

@@ -8,10 +8,15 @@ from typing import Any
 import numpy as np
 
 from tests.parity.configuration import Configuration
+from tests.parity.kinds import kind_of
 
 FEATURES, IMAGE, TIME, VOCABULARY, OUTPUTS = 6, 8, 5, 11, 3
+SPARSE_FEATURES = 20
 OVERFLOWING = 6.0e4
 """A target so far off that its gradient, scaled, is not finite in float16 (at most 65504)."""
+
+INFINITE_WHEN_SQUARED = 1e200
+"""A target whose square is no number of float64."""
 
 _BINARY = ("binary", "focal", "hinge", "dice")
 
@@ -22,7 +27,7 @@ class Examples:
 
     Attributes:
         x: Array [rows, ...].
-        y: Array [rows, ...], or a dict of them.
+        y: Array [rows, ...], a dict of them, or None.
         weights: Array [rows], a dict of them, or None.
     """
 
@@ -35,7 +40,9 @@ class Examples:
         return Examples(self.x[rows], _take(self.y, rows), _take(self.weights, rows))
 
     def parts(self) -> tuple[Any, ...]:
-        """Returns `(x, y)` or `(x, y, weights)`."""
+        """Returns `(x,)`, `(x, y)` or `(x, y, weights)`."""
+        if self.y is None:
+            return (self.x,)
         return (self.x, self.y) if self.weights is None else (self.x, self.y, self.weights)
 
 
@@ -70,6 +77,10 @@ def make_examples(configuration: Configuration, rows: int, part: str) -> Example
     if configuration.overflow and part == "train":
         last = np.arange(configuration.batch - 1, rows, 3 * configuration.batch)
         y[last] = OVERFLOWING
+    if configuration.model == "skipped_steps" and part == "train":
+        y[configuration.batch // 2 :: 3 * configuration.batch] = INFINITE_WHEN_SQUARED
+    if not kind_of(configuration.model).takes_targets:
+        y = None
     return Examples(x, y, weights)
 
 
@@ -78,14 +89,18 @@ def _float(configuration: Configuration) -> type:
 
 
 def _inputs(configuration: Configuration, rows: int, draw: np.random.Generator) -> np.ndarray:
-    if configuration.model in ("lstm", "attention", "strings"):
+    inputs = kind_of(configuration.model).inputs
+    if inputs in ("tokens", "words"):
         tokens = draw.integers(1, VOCABULARY, size=(rows, TIME))
         # Attention over a row without a token is not defined; an LSTM passes over it.
         shortest = 0 if configuration.model == "lstm" else 1
         lengths = draw.integers(shortest, TIME + 1, size=rows)
         tokens[np.arange(TIME) >= lengths[:, None]] = 0
-        return tokens.astype(np.str_).astype(object) if configuration.model == "strings" else tokens
-    shape = (IMAGE, IMAGE, 1) if configuration.model.startswith("cnn") else (FEATURES,)
+        return tokens.astype(np.str_).astype(object) if inputs == "words" else tokens
+    if inputs == "sparse":
+        values = draw.normal(size=(rows, SPARSE_FEATURES))
+        return np.where(draw.random(values.shape) < 0.15, values, 0.0)
+    shape = (IMAGE, IMAGE, 1) if inputs == "image" else (FEATURES,)
     return draw.normal(size=(rows, *shape)).astype(_float(configuration))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.parity.configuration import Configuration
+from tests.parity.kinds import DATASETS, NEW, kind_of
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ IMPOSSIBLE = (
         "class weights need one output of classes",
         lambda c: (
             c.weights == "class"
-            and (c.loss not in CLASSIFYING or c.model in ("two_outputs", "lstm", "raw_step"))
+            and (c.loss not in CLASSIFYING or c.model in ("two_outputs", "lstm"))
         ),
     ),
     Exclusion(
@@ -51,13 +52,39 @@ IMPOSSIBLE = (
     Exclusion(
         "a step with a loss of its own takes neither weights, loss nor reduction",
         lambda c: (
-            c.model == "raw_step"
+            not kind_of(c.model).has_compiled_loss
             and (c.weights != "none" or c.loss != "mse" or c.reduction != "mean")
         ),
     ),
     Exclusion(
-        "a model without a compiled loss has nothing to validate with",
-        lambda c: c.model == "raw_step" and c.validation != "none",
+        "a model without a compiled loss or a test_step has nothing to validate with",
+        lambda c: not kind_of(c.model).can_evaluate and c.validation != "none",
+    ),
+    Exclusion(
+        "a model that brings its own trouble says which fields it takes",
+        lambda c: any(
+            not kind_of(c.model).allows(f, getattr(c, f)) for f, _ in kind_of(c.model).only
+        ),
+    ),
+    Exclusion(
+        "new kinds are judged in float64: their faults are no matter of rounding",
+        lambda c: c.model in NEW and c.precision != "float64",
+    ),
+    Exclusion(
+        "a step without weights, or one that unpacks x and y, takes none",
+        lambda c: not kind_of(c.model).takes_weights and c.weights != "none",
+    ),
+    Exclusion(
+        "a step that does not scale its loss is divided by the scale all the same",
+        lambda c: not kind_of(c.model).scales_loss and c.loss_scaling,
+    ),
+    Exclusion(
+        "bare x comes as arrays or data sets; generators and pipelines bring tuples",
+        lambda c: not kind_of(c.model).takes_targets and c.data not in ("arrays", *DATASETS),
+    ),
+    Exclusion(
+        "ScheduleFreeAdamW is built for all weights at once, not for two optimizers' parts",
+        lambda c: kind_of(c.model).builds_optimizers and c.optimizer == "schedule_free_adamw",
     ),
     Exclusion(
         "in float64 stock Muon multiplies a schedule's rate by a float32 and crashes",
@@ -72,11 +99,9 @@ IMPOSSIBLE = (
         lambda c: c.reduction == "none",
     ),
     Exclusion(
-        "strings travel in data sets: arrays, PyDatasets and generators are numeric in Keras",
-        lambda c: (
-            c.model == "strings"
-            and c.data in ("arrays", "pydataset", "generator", "endless_generator")
-        ),
+        "strings, sparse tensors, None and parts without rows travel in data sets: what Keras "
+        "makes of arrays, PyDatasets and generators is dense, numeric and in rows",
+        lambda c: not kind_of(c.model).takes_arrays and c.data not in DATASETS,
     ),
     Exclusion(
         "`input_pipeline` refuses a batch that the replicas do not divide, or larger than an epoch",
@@ -85,7 +110,10 @@ IMPOSSIBLE = (
     Exclusion(
         "ScheduleFreeAdamW that stock Keras builds inside a traced step starts from zero, not from "
         "the weights; so it is built before, which needs a model that is built",
-        lambda c: c.optimizer == "schedule_free_adamw" and c.model in ("subclass", "raw_step"),
+        lambda c: (
+            c.optimizer == "schedule_free_adamw"
+            and c.model in ("subclass", "raw_step", "autoencoder", "scalar_beside", "shared_beside")
+        ),
     ),
     Exclusion(
         "what overflows is a float target, and half precision",

@@ -8,8 +8,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tests.parity.beside import with_parts
 from tests.parity.configuration import Configuration
 from tests.parity.examples import Examples
+from tests.parity.kinds import kind_of
 
 
 class Batches(keras.utils.PyDataset):
@@ -27,7 +29,10 @@ class Batches(keras.utils.PyDataset):
 
 
 def feed(
-    configuration: Configuration, examples: Examples, strategy: tf.distribute.Strategy
+    configuration: Configuration,
+    examples: Examples,
+    strategy: tf.distribute.Strategy,
+    is_ours: bool,
 ) -> dict[str, Any]:
     """Returns the arguments of `fit` that bring the examples in, in their own order.
 
@@ -35,17 +40,19 @@ def feed(
         configuration: `data` decides their kind.
         examples: One epoch's.
         strategy: Whom a pipeline is built for.
+        is_ours: Whether the strategy is ours.
     """
     kind, batch, epochs = configuration.data, configuration.batch, configuration.epochs
     endless = {"epochs": epochs, "steps_per_epoch": configuration.steps_per_epoch}
     if kind == "arrays":
         return _arrays(configuration, examples)
     if kind == "dataset":
-        return {"x": _dataset(examples, batch), "epochs": epochs}
+        return {"x": _dataset(configuration, examples, is_ours), "epochs": epochs}
     if kind == "unknown_length":
-        return {"x": _dataset(examples, batch).filter(lambda *_: True), "epochs": epochs}
+        dataset = _dataset(configuration, examples, is_ours)
+        return {"x": dataset.filter(lambda *_: True), "epochs": epochs}
     if kind == "endless":
-        return {"x": _dataset(examples, batch).repeat(), **endless}
+        return {"x": _dataset(configuration, examples, is_ours).repeat(), **endless}
     if kind == "pydataset":
         return {"x": Batches(examples, batch), "epochs": epochs, "shuffle": False}
     if kind == "generator":
@@ -63,26 +70,30 @@ def reference_feed(configuration: Configuration, examples: Examples) -> dict[str
     """
     if configuration.data == "arrays":
         return _arrays(configuration, examples)
-    dataset = _dataset(examples, configuration.batch)
+    dataset = _dataset(configuration, examples, is_ours=False)
     if configuration.data == "generator":
         return {"x": dataset.repeat(configuration.epochs), "epochs": 1}
     return {"x": dataset, "epochs": configuration.epochs}
 
 
-def validation_feed(configuration: Configuration, examples: Examples) -> dict[str, Any]:
+def validation_feed(
+    configuration: Configuration, examples: Examples, is_ours: bool
+) -> dict[str, Any]:
     """Returns the arguments of `fit` that concern validation."""
     if configuration.validation == "none":
         return {}
-    if configuration.validation == "dataset" or configuration.model == "strings":
-        return {"validation_data": _dataset(examples, configuration.batch)}
+    if configuration.validation == "dataset" or not kind_of(configuration.model).takes_arrays:
+        return {"validation_data": _dataset(configuration, examples, is_ours)}
     return {"validation_data": examples.parts(), "validation_batch_size": configuration.batch}
 
 
-def rows_feed(configuration: Configuration, examples: Examples, part: str) -> dict[str, Any]:
+def rows_feed(
+    configuration: Configuration, examples: Examples, part: str, is_ours: bool
+) -> dict[str, Any]:
     """Returns the arguments of `evaluate` (`part` "test") or `predict` (`part` "x")."""
-    if configuration.model == "strings":
-        dataset = _dataset(examples, configuration.batch)
-        return {"x": dataset.map(lambda x, *_: x) if part == "x" else dataset}
+    if not kind_of(configuration.model).takes_arrays:
+        dataset = _dataset(configuration, examples, is_ours)
+        return {"x": dataset.map(lambda x, *_: (x,)) if part == "x" else dataset}
     arrays = {"x": examples.x, "batch_size": configuration.batch}
     if part == "x":
         return arrays
@@ -100,8 +111,12 @@ def _arrays(configuration: Configuration, examples: Examples) -> dict[str, Any]:
     }
 
 
-def _dataset(examples: Examples, batch: int) -> tf.data.Dataset:
-    return tf.data.Dataset.from_tensor_slices(_tensors(examples)).batch(batch)
+def _dataset(configuration: Configuration, examples: Examples, is_ours: bool) -> tf.data.Dataset:
+    parts = _tensors(examples)
+    if kind_of(configuration.model).inputs == "sparse":
+        parts = (tf.sparse.from_dense(parts[0]), *parts[1:])
+    rows = tf.data.Dataset.from_tensor_slices(parts if len(parts) > 1 else parts[0])
+    return with_parts(configuration, rows.batch(configuration.batch), is_ours)
 
 
 def _tensors(examples: Examples) -> Any:

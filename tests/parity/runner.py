@@ -41,7 +41,7 @@ def main() -> int:
     if arguments.disable:
         leave_out(arguments.disable)
     strategy = _strategy(arguments.strategy, arguments.stock)
-    run = Run(strategy, arguments.permuted, takes_pipelines=not arguments.stock)
+    run = Run(strategy, arguments.permuted, is_ours=strategy is not None and not arguments.stock)
     worker = _worker_index()
     for index, text in enumerate(arguments.cases.read_text("utf-8").splitlines()):
         print(f"{SAYS} start {index}", flush=True)

@@ -14,7 +14,9 @@ from tests.parity.drawing import draw
 from tests.parity.examples import permuted_in_batches
 from tests.parity.exclusions import EXCEPTIONS, why_excluded
 from tests.parity.judge import FLOAT64, compare, difference
+from tests.parity.kinds import NEW
 from tests.parity.report import crash_of
+from tests.programs import completed
 
 STRATEGIES = ("mirrored2", "mirrored3", "workers2")
 LIMITS = dict.fromkeys(("weights", "history", "batch_logs"), FLOAT64)
@@ -51,6 +53,32 @@ def test_a_sweep_repeats_from_its_seed_and_spreads_over_strategies() -> None:
     counts = [sum(c.strategy == strategy for c in drawn) for strategy in STRATEGIES]
     assert counts == [10, 10, 10]
     assert all(c.epochs * c.steps_per_epoch >= 20 for c in drawn)
+
+
+def test_a_sweep_of_new_kinds_draws_each_of_them() -> None:
+    drawn = draw(seed=9, count=3 * len(NEW), strategies=STRATEGIES, kinds="new")
+    assert {c.model for c in drawn} == set(NEW)
+    assert all(why_excluded(c) is None for c in drawn)
+
+
+def test_a_sweep_of_named_models_draws_no_other() -> None:
+    drawn = draw(seed=9, count=8, strategies=STRATEGIES, kinds="positions,teacher")
+    assert {c.model for c in drawn} == {"positions", "teacher"}
+
+
+def test_an_unknown_kind_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"Received: kinds='mlp,old'.*all, ordinary, new, .*mlp"):
+        draw(seed=9, count=8, strategies=STRATEGIES, kinds="mlp,old")
+
+
+def test_every_kind_has_a_builder() -> None:
+    """In a child process: the builders import TensorFlow."""
+    program = (
+        "from tests.parity.kinds import NEW, ORDINARY\n"
+        "from tests.parity.zoo import MODELS, NEW_MODELS\n"
+        "print(sorted({*NEW} ^ {*NEW_MODELS}), sorted({*ORDINARY} ^ {*MODELS}))"
+    )
+    assert completed("-c", program, timeout=180).stdout.split() == ["[]", "[]"]
 
 
 def test_exceptions_by_nature_are_named() -> None:

@@ -15,6 +15,7 @@ from tests.parity.compiling import build_losses, build_optimizer
 from tests.parity.configuration import Configuration
 from tests.parity.examples import Examples, make_examples, permuted_in_batches
 from tests.parity.feeds import feed, reference_feed, rows_feed, validation_feed
+from tests.parity.kinds import kind_of
 from tests.parity.microbatches import microbatch_step
 from tests.parity.zoo import build_model
 
@@ -30,12 +31,12 @@ class Run:
         strategy: Strategy to train under, or None for stock Keras on one device.
         is_permuted: Whether the rows of each batch (of each share, in half precision) are permuted:
             the same mathematics, other rounding.
-        takes_pipelines: Whether Keras was taught to take a `tfscale.data.Pipeline`.
+        is_ours: Whether the strategy is ours, with repairs, pipelines and shared tensors.
     """
 
     strategy: tf.distribute.Strategy | None
     is_permuted: bool = False
-    takes_pipelines: bool = False
+    is_ours: bool = False
 
 
 def train(configuration: Configuration, run: Run) -> Findings:
@@ -68,21 +69,22 @@ def train(configuration: Configuration, run: Run) -> Findings:
     logs = _BatchLogs(configuration)
     history = model.fit(
         **_training_data(configuration, run, strategy),
-        **validation_feed(configuration, _examples(configuration, "validation")),
+        **validation_feed(configuration, _examples(configuration, "validation"), run.is_ours),
         class_weight=_CLASS_WEIGHTS if configuration.weights == "class" else None,
         callbacks=[logs],
         verbose=0,
     )
     test = _examples(configuration, "test")
-    evaluated = None
-    if configuration.model != "raw_step":
-        arguments = rows_feed(configuration, test, "test")
+    evaluated, predicted = {}, []
+    if kind_of(configuration.model).can_evaluate:
+        arguments = rows_feed(configuration, test, "test", run.is_ours)
         evaluated = model.evaluate(**arguments, return_dict=True, verbose=0)
-    predicted = model.predict(**rows_feed(configuration, test, "x"), verbose=0)
+    if kind_of(configuration.model).has_call:
+        predicted = model.predict(**rows_feed(configuration, test, "x", run.is_ours), verbose=0)
     return {
         **state_of(model),
         **{f"history/{name}": np.array(values) for name, values in history.history.items()},
-        **{f"evaluate/{name}": np.array(v) for name, v in (evaluated or {}).items()},
+        **{f"evaluate/{name}": np.array(v) for name, v in evaluated.items()},
         **{f"predict/{i}": np.array(p) for i, p in enumerate(tf.nest.flatten(predicted))},
         **{f"batch_logs/{name}": np.array(v) for name, v in logs.values.items()},
         "batch_logs_steps": np.array(logs.steps),
@@ -90,11 +92,11 @@ def train(configuration: Configuration, run: Run) -> Findings:
 
 
 def state_of(model: keras.Model) -> Findings:
-    """Returns all weights of a model and all variables of its optimizer."""
+    """Returns all weights of a model and all variables of its optimizers."""
     found = {f"weights/{i}": np.array(v.numpy()) for i, v in enumerate(model.weights)}
-    found |= {
-        f"optimizer/{i}": np.array(v.numpy()) for i, v in enumerate(model.optimizer.variables)
-    }
+    other = getattr(model, "other", None)  # a second optimizer's name in the zoo
+    slots = [*model.optimizer.variables, *(other.variables if other else ())]
+    found |= {f"optimizer/{i}": np.array(v.numpy()) for i, v in enumerate(slots)}
     found["iterations"] = np.array(model.optimizer.iterations.numpy())
     inner = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     found["inner_iterations"] = np.array(inner.iterations.numpy())
@@ -125,9 +127,9 @@ def _training_data(
         )
         examples = examples.take(order)
     is_pipeline = configuration.data == "pipeline"
-    if run.strategy is None or (is_pipeline and not run.takes_pipelines):
+    if run.strategy is None or (is_pipeline and not run.is_ours):
         return reference_feed(configuration, examples)
-    return feed(configuration, examples, strategy)
+    return feed(configuration, examples, strategy, run.is_ours)
 
 
 class _BatchLogs(keras.callbacks.Callback):
