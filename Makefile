@@ -21,7 +21,8 @@ WORKERS ?= 2
 JOBS ?= 2
 STOCK ?=
 DISABLE ?=
-PARITY = tests.parity --seed=$(SEED) --cases=$(CASES) --kinds=$(KINDS) --workers=$(WORKERS) --jobs=$(JOBS) \
+PARITY = tests.parity --seed=$(SEED) --cases=$(CASES) --kinds=$(KINDS) \
+    --workers=$(WORKERS) --jobs=$(JOBS) \
     $(if $(STOCK),--stock) $(if $(DISABLE),--disable=$(DISABLE))
 
 # make defects ROWS=S4,C13 renews some rows of the table.

@@ -111,7 +111,7 @@ NEW: dict[str, Kind] = {
     "unreduced_loss": Kind("losses", **_OWN_LOSS),
     "summed_loss": Kind("losses", **_OWN_LOSS),
     "vector_penalty": Kind("losses"),
-    "own_loss_class": Kind("losses"),
+    "own_loss_class": Kind("losses", only=(("loss", ("mse",)),)),
     "scalar_beside": Kind("beside", beside="scalar"),
     "shared_beside": Kind("beside", beside="shared"),
     "no_weights": Kind("beside", beside="no_weights", takes_weights=False),

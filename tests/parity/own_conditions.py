@@ -60,7 +60,7 @@ class EveryOtherStep(OwnGradients):
             self.other.apply_gradients(zip(others, first, strict=True))
             return tf.constant(1)
 
-        is_even = tf.equal(self.optimizer.iterations.value % 2, 0)
+        is_even = tf.equal(tf.convert_to_tensor(self.optimizer.iterations) % 2, 0)
         tf.cond(is_even, apply_others, lambda: tf.constant(0))
 
 
@@ -99,7 +99,7 @@ class SlowWeights(OwnGradients):
                 fast.assign(slow)
             return tf.constant(1)
 
-        is_fifth = tf.equal(self.optimizer.iterations.value % 5, 0)
+        is_fifth = tf.equal(tf.convert_to_tensor(self.optimizer.iterations) % 5, 0)
         tf.cond(is_fifth, go_back, lambda: tf.constant(0))
 
 
