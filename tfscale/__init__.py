@@ -23,15 +23,25 @@ require_own_package("strategies")
 require_own_package("recipes")
 
 if TYPE_CHECKING:
+    from strategies.keras_support.over_replicas import (
+        all_gather,
+        mean_over_replicas,
+        ratio_over_replicas,
+        sum_over_replicas,
+    )
     from tfscale import callbacks, data, launch, optimizers, parallel, schedules
     from tfscale.broadcasting import broadcast
     from tfscale.precision import set_precision
     from tfscale.preparation import prepare
 
 _LAZY = {
+    "all_gather": "strategies.keras_support.over_replicas",
     "broadcast": "tfscale.broadcasting",
+    "mean_over_replicas": "strategies.keras_support.over_replicas",
     "prepare": "tfscale.preparation",
+    "ratio_over_replicas": "strategies.keras_support.over_replicas",
     "set_precision": "tfscale.precision",
+    "sum_over_replicas": "strategies.keras_support.over_replicas",
 }
 _LAZY_MODULES = {
     "callbacks": "tfscale.callbacks",
@@ -43,15 +53,19 @@ _LAZY_MODULES = {
 }
 
 __all__ = [
+    "all_gather",
     "broadcast",
     "callbacks",
     "data",
     "launch",
+    "mean_over_replicas",
     "optimizers",
     "parallel",
     "prepare",
+    "ratio_over_replicas",
     "schedules",
     "set_precision",
+    "sum_over_replicas",
 ]
 
 

@@ -21,7 +21,7 @@ def _in_scope(compile_model: Any) -> Any:
     @functools.wraps(compile_model)
     def in_scope(self: Any, *arguments: Any, **options: Any) -> Any:
         strategy = getattr(self, "_distribute_strategy", None)
-        if not is_owned(strategy) or tf.distribute.has_strategy():
+        if strategy is None or not is_owned(strategy) or tf.distribute.has_strategy():
             return compile_model(self, *arguments, **options)
         with strategy.scope():
             return compile_model(self, *arguments, **options)
