@@ -42,8 +42,6 @@ def _moments_over_replicas(moments: Any) -> Any:
     @functools.wraps(moments)
     def over_replicas(self: Any, inputs: Any, mask: Any) -> Any:
         step, replica = current_step(), tf.distribute.get_replica_context()
-        if step is not None:
-            step.owes_statistics = bool(step.statistics)
         if (
             not self.synchronized
             or step is None

@@ -15,6 +15,7 @@ from strategies.keras_support.chief_seam import (
 from strategies.keras_support.epoch_iterator_seam import EPOCH_ITERATOR
 from strategies.keras_support.function_seam import TEST, TRAIN
 from strategies.keras_support.gradient_seam import APPLY
+from strategies.keras_support.inner_functions import FUNCTION_CALL
 from strategies.keras_support.repair import GRADIENTS, KERAS, REDUCES_FIRST, TENSORFLOW, Repair
 
 CRASHES = (
@@ -108,5 +109,19 @@ CRASHES = (
         (EPOCH_ITERATOR, TRAIN, BUILD, APPLY),
         (f"{KERAS}18624",),
         "Keras hands steps to a ClusterCoordinator",
+    ),
+    Repair(
+        "C22",
+        "tf.cond around apply_gradients crashes: `merge_call called while defining a new graph`",
+        GRADIENTS,
+        (f"{KERAS}17429",),
+        REDUCES_FIRST,
+    ),
+    Repair(
+        "C23",
+        "a tf.function that applies gradients crashes: `merge_call called while defining a new graph`",
+        (FUNCTION_CALL,),
+        (),
+        "TensorFlow lets replicas meet inside a tf.function",
     ),
 )

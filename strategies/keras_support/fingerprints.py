@@ -18,7 +18,7 @@ def fingerprint(symbol: object) -> str:
     """Returns twelve hexadecimal digits of the SHA-256 of a function's or class's syntax tree.
 
     Args:
-        symbol: A Python function or class whose source is at hand.
+        symbol: A Python function, class or property whose source is at hand.
 
     Raises:
         OSError: If Python cannot find the source of `symbol`.
@@ -27,7 +27,8 @@ def fingerprint(symbol: object) -> str:
         >>> fingerprint(fingerprint) == fingerprint(fingerprint)
         True
     """
-    tree = ast.parse(textwrap.dedent(inspect.getsource(symbol)))  # type: ignore[arg-type]
+    function = symbol.fget if isinstance(symbol, property) else symbol
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))  # type: ignore[arg-type]
     digest = hashlib.sha256("\n".join(_lines(tree)).encode())
     return digest.hexdigest()[:12]
 

@@ -3,9 +3,9 @@
 Keras clips, checks for inf, accumulates and averages a replica's own gradient and adds the replicas
 up last of all, so replicas decide differently: a clipped sum is not the sum of clipped parts (S4),
 an inf on one replica poisons or hangs the others (S1, H1), and a condition around the all-reduce
-cannot be traced (C2, C3). Here the outermost optimizer's `apply` adds the replicas up first. From
-there on all replicas hold the same gradient, so each runs Keras's own code on its own copy of the
-variables, and there is nothing left to communicate.
+cannot be traced (C2, C3). Here all replicas hold the same gradient before the outermost optimizer's
+`apply` begins: `tape.gradient` reduced it (see `step_gradients`), or `apply` does. So each replica
+runs Keras's own code on its own copy of the variables, and there is nothing left to communicate.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from strategies.keras_support.asynchronous_updates import without_merging
 from strategies.keras_support.gradient_watch import Before, GradientWatch, watch_of
 from strategies.keras_support.local_updates import local_gradients
 from strategies.keras_support.ownership import is_asynchronous, is_owned
-from strategies.keras_support.packed_reduce import Gradient, dense_gradients, reduce_gradients
+from strategies.keras_support.gradients_to_apply import gradients_to_apply
+from strategies.keras_support.optimizer_build import build_for_all_replicas
+from strategies.keras_support.packed_reduce import Gradient, dense_gradients
 from strategies.keras_support.seam import Seam
 from strategies.keras_support.step_context import current_step, told_loss
 
@@ -62,19 +64,20 @@ def _reduce_before(apply: Any) -> Any:
         if trainable_variables is not None:
             trainable_variables = list(trainable_variables)
             if not self.built:
-                replica.merge_call(_build, args=(self, trainable_variables))
+                build_for_all_replicas(self, trainable_variables)
         alone = local_gradients(self, list(grads))
         if alone is not None:
             grads = alone
         elif replica.num_replicas_in_sync > 1:
-            told = [] if loss is None else [_in_pack(loss, grads)]
-            grads = reduce_with_statistics([*grads, *told])
-            loss = grads.pop() if told else None
+            grads, loss = gradients_to_apply(self, list(grads), loss)
         variables = [*self.variables, *(trainable_variables or self._trainable_variables)]
         if watch is not None:
             variables += watch.written(_before(watch))
         with contextlib.ExitStack() as alone_here:
             alone_here.enter_context(_replica_local(replica.strategy, variables))
+            step = current_step()
+            if step is not None:
+                alone_here.enter_context(step.updating())
             if is_asynchronous(replica.strategy):
                 alone_here.enter_context(without_merging(replica.strategy))
             return _watched(watch, grads, loss, update)
@@ -104,44 +107,6 @@ def _watched(
 def _before(watch: GradientWatch) -> Before | None:
     step = current_step()
     return None if step is None else step.before.get(watch)
-
-
-def _in_pack(loss: tf.Tensor, gradients: Sequence[Gradient | None]) -> tf.Tensor:
-    """Casts a loss so that it travels with the gradients and not by itself."""
-    is_wide = any(g is not None and g.dtype == tf.float64 for g in gradients)
-    return tf.cast(loss, tf.float64 if is_wide else tf.float32)
-
-
-def _build(strategy: tf.distribute.Strategy, optimizer: Any, variables: Any) -> None:
-    """Makes an optimizer's variables for all replicas at once, outside of the step's graph.
-
-    Keras builds the optimizer that a model was compiled with before the first step, and one that
-    only a `train_step` of the user's knows (a GAN's second) inside of it, replica by replica.
-    """
-    # What crosses a merge_call is regrouped by replica, also where all replicas hold the same.
-    optimizer = strategy.experimental_local_results(optimizer)[0]
-    variables = [strategy.experimental_local_results(v)[0] for v in variables]
-    with tf.init_scope(), strategy.scope():
-        optimizer.build(variables)
-
-
-def reduce_with_statistics(gradients: list[Gradient | None]) -> list[Gradient | None]:
-    """Reduces gradients, and with them what the step's statistics moved by on each replica.
-
-    The mean of the moves, weighed by examples like a gradient, is what the statistics move by on
-    all replicas. One that did not move stays as it is, to the bit.
-    """
-    step = current_step()
-    if step is None:
-        return reduce_gradients(gradients, None)
-    statistics = step.statistics if step.owes_statistics else []
-    moves = [variable.value - before for variable, before in statistics]
-    reduced = reduce_gradients([*gradients, *moves], step.examples)
-    step.owes_statistics = False
-    count = len(gradients)
-    for (variable, before), move in zip(statistics, reduced[count:], strict=True):
-        variable.assign(before + move)
-    return reduced[:count]
 
 
 def _already_reduced(all_reduce_sum_gradients: Any) -> Any:

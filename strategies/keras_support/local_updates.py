@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -55,8 +55,14 @@ def local_gradients(optimizer: Any, gradients: list[Gradient | None]) -> Any:
             "Use one of the two."
         )
     _EXAMPLES[optimizer].assign_add(tf.cast(step.examples, tf.int64))
-    step.owes_statistics = False  # they wait for the end of the round as well
+    step.state.drop_owed()  # they wait for the end of the round as well
     return [_of_examples(gradient, step) for gradient in gradients]
+
+
+def steps_locally(layers: Sequence[Any]) -> bool:
+    """Tells whether the model, the first of `layers`, takes its steps without the other replicas."""
+    optimizer = getattr(layers[0], "optimizer", None) if layers else None
+    return optimizer is not None and optimizer in _EXAMPLES
 
 
 def _of_examples(gradient: Gradient | None, step: StepContext) -> Gradient | None:

@@ -13,6 +13,7 @@ batch, an empty replica included.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import tensorflow as tf
@@ -22,10 +23,34 @@ from strategies.keras_support.step_context import sum_over_replicas
 Gradient: TypeAlias = tf.Tensor | tf.IndexedSlices
 
 
+@dataclass(frozen=True)
+class Reduced:
+    """What a reduction over the replicas returns, the same on all of them.
+
+    Attributes:
+        gradients: Means over all examples, in the given order and dtypes.
+        sums: Plain sums.
+        examples: Scalar, the examples of the global batch; None where none were given.
+    """
+
+    gradients: list[Gradient | None]
+    sums: list[tf.Tensor]
+    examples: tf.Tensor | None
+
+
 def reduce_gradients(
     gradients: Sequence[Gradient | None], examples: tf.Tensor | None
 ) -> list[Gradient | None]:
-    """Sums every gradient over all replicas, in replica context.
+    """Reduces every gradient over all replicas, in replica context; see `reduce_pack`."""
+    return reduce_pack(gradients, examples).gradients
+
+
+def reduce_pack(
+    gradients: Sequence[Gradient | None],
+    examples: tf.Tensor | None,
+    sums: Sequence[tf.Tensor] = (),
+) -> Reduced:
+    """Reduces gradients, and adds up what else there is, in one all-reduce a dtype.
 
     Dense gradients travel as one flat tensor (one a dtype), half precision as float32, so that a
     sum of many replicas cannot overflow. Sparse gradients (`tf.IndexedSlices`, an embedding's) are
@@ -36,28 +61,28 @@ def reduce_gradients(
             `None`, dense and sparse on all replicas.
         examples: int32 scalar, the examples behind this replica's gradients, or None for a plain
             sum (a training loop of the user's own, which weighs for itself).
-
-    Returns:
-        The reduced gradients in the given order and dtypes, the same on all replicas.
+        sums: What is to be added up without weights; nothing is added for a replica of no examples.
     """
     dense = {i: g for i, g in enumerate(gradients) if isinstance(g, tf.Tensor)}
     sparse = {i: g for i, g in enumerate(gradients) if isinstance(g, tf.IndexedSlices)}
-    if not dense and not sparse:
-        return list(gradients)
-
     reduced: list[Gradient | None] = [None] * len(gradients)
+    totals: list[tf.Tensor] = [None] * len(sums)
+    all_examples = None
     # TensorFlow adds up one dtype at a time; few models have gradients of two.
-    for dtype in _wide_dtypes([*dense.values(), *sparse.values()]):
-        pack = _Pack(dense, dtype)
+    for dtype in _wide_dtypes([*dense.values(), *sparse.values(), *sums]):
+        pack = _Pack(dense, sums, dtype)
         members = {i: g for i, g in sparse.items() if _wide(g.dtype) == dtype}
         rows = [_scale_rows(g, examples) for g in members.values()]
         total, *summed = sum_over_replicas([pack.flatten(examples), *rows])
-        parts, all_examples = pack.restore(total, examples)
+        parts, own_totals, counted = pack.restore(total, examples)
+        all_examples = counted if all_examples is None else all_examples
         for i, part in parts.items():
             reduced[i] = part
+        for i, part in own_totals.items():
+            totals[i] = part
         for (i, g), rows_sum in zip(members.items(), summed, strict=True):
-            reduced[i] = _unscale_rows(rows_sum, g.dtype, all_examples)
-    return reduced
+            reduced[i] = _unscale_rows(rows_sum, g.dtype, counted)
+    return Reduced(reduced, totals, all_examples)
 
 
 def dense_gradients(gradients: Sequence[Gradient | None]) -> list[Gradient | None]:
@@ -84,44 +109,67 @@ def _wide_dtypes(gradients: Sequence[Gradient]) -> list[tf.DType]:
 
 
 def _wide(dtype: tf.DType) -> tf.DType:
+    if dtype.is_integer or dtype.is_bool:
+        return tf.int64
     return tf.float32 if dtype in (tf.float16, tf.bfloat16) else dtype
 
 
 class _Pack:
-    """All dense gradients of one travelling dtype, and the number of examples behind them."""
+    """What travels together in one dtype: weighed gradients, their examples, and plain sums."""
 
-    def __init__(self, dense: dict[int, tf.Tensor], dtype: tf.DType) -> None:
+    def __init__(
+        self, dense: dict[int, tf.Tensor], sums: Sequence[tf.Tensor], dtype: tf.DType
+    ) -> None:
         self.dtype = dtype
         self.members = {i: g for i, g in dense.items() if _wide(g.dtype) == dtype}
+        self.sums = {i: s for i, s in enumerate(sums) if _wide(s.dtype) == dtype}
 
     def flatten(self, examples: tf.Tensor | None) -> tf.Tensor:
         parts = [tf.reshape(tf.cast(g, self.dtype), [-1]) for g in self.members.values()]
+        summed = [tf.reshape(tf.cast(s, self.dtype), [-1]) for s in self.sums.values()]
         if examples is None:
+            parts += summed
             return tf.concat(parts, axis=0) if parts else tf.zeros([0], self.dtype)
         # The last element becomes the number of examples. One copy and one product, in all.
         pack = tf.concat([*parts, tf.ones([1], self.dtype)], axis=0)
         # An empty replica's gradient is 0 or NaN (a mean over nothing); multiply_no_nan makes it 0.
-        return tf.math.multiply_no_nan(pack, tf.cast(examples, self.dtype))
+        pack = _times(pack, tf.cast(examples, self.dtype))
+        if summed:
+            has_any = tf.cast(examples > 0, self.dtype)
+            pack = tf.concat([pack, _times(tf.concat(summed, axis=0), has_any)], axis=0)
+        return pack
 
     def restore(
         self, total: tf.Tensor, examples: tf.Tensor | None
-    ) -> tuple[dict[int, tf.Tensor], tf.Tensor | None]:
-        shapes = [tf.shape(g) for g in self.members.values()]
+    ) -> tuple[dict[int, tf.Tensor], dict[int, tf.Tensor], tf.Tensor | None]:
+        given = [*self.members.values(), *self.sums.values()]
         sizes = [
-            g.shape.num_elements() if g.shape.is_fully_defined() else tf.reduce_prod(shape)
-            for g, shape in zip(self.members.values(), shapes, strict=True)
+            g.shape.num_elements() if g.shape.is_fully_defined() else tf.size(g) for g in given
         ]
-        all_examples = None
+        count, all_examples = len(self.members), None
         if examples is None:
             parts = tf.split(total, sizes) if sizes else []
         else:
-            *parts, counted = tf.split(total, [*sizes, 1])
-            all_examples = counted[0]
-            parts = [part / all_examples for part in parts]
-        return {
-            i: tf.cast(tf.reshape(part, g.shape if g.shape.is_fully_defined() else shape), g.dtype)
-            for (i, g), part, shape in zip(self.members.items(), parts, shapes, strict=True)
-        }, all_examples
+            parts = tf.split(total, [*sizes[:count], 1, *sizes[count:]])
+            all_examples = parts.pop(count)[0]
+            parts[:count] = [part / all_examples for part in parts[:count]]
+        shaped = [
+            tf.cast(tf.reshape(part, _shape(g)), g.dtype)
+            for g, part in zip(given, parts, strict=True)
+        ]
+        return (
+            dict(zip(self.members, shaped[:count], strict=True)),
+            dict(zip(self.sums, shaped[count:], strict=True)),
+            all_examples,
+        )
+
+
+def _times(pack: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    return pack * weight if pack.dtype.is_integer else tf.math.multiply_no_nan(pack, weight)
+
+
+def _shape(tensor: tf.Tensor) -> tf.Tensor | tf.TensorShape:
+    return tensor.shape if tensor.shape.is_fully_defined() else tf.shape(tensor)
 
 
 def _scale_rows(slices: tf.IndexedSlices, examples: tf.Tensor | None) -> tf.IndexedSlices:

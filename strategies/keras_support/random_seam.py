@@ -15,6 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from strategies.keras_support.lineage import Source
 from strategies.keras_support.ownership import is_owned
 from strategies.keras_support.seam import Seam
 from strategies.keras_support.step_context import current_step
@@ -39,7 +40,9 @@ def _own_draw(next_seed: Any) -> Any:
         ):
             return seed
         index = tf.cast(replica.replica_id_in_sync_group, seed.dtype)
-        return seed + tf.stack([tf.zeros_like(index), index * _DRAWS_PER_REPLICA])
+        own_seed = seed + tf.stack([tf.zeros_like(index), index * _DRAWS_PER_REPLICA])
+        step.lineage.mark([own_seed], Source.DATA)
+        return own_seed
 
     return own
 

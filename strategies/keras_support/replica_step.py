@@ -17,11 +17,14 @@ from strategies.batch_parts import (
 )
 from strategies.global_batches import EvenShare, Share, cut_rows, share_bounds
 from strategies.keras_support.empty_share import filled, may_be_empty, metrics_kept
-from strategies.keras_support.gradient_seam import reduce_with_statistics
+from strategies.keras_support.gradients_to_apply import refuse_local_conditions
+from strategies.keras_support.layer_state import step_state
+from strategies.keras_support.lineage import Lineage, Source
 from strategies.keras_support.model_parts import all_layers
 from strategies.keras_support.ownership import is_multi_worker
 from strategies.keras_support.step_clock import clock_of
 from strategies.keras_support.step_context import StepContext, taking_step
+from strategies.keras_support.step_reduce import reduce_in_step
 
 
 def none_written(_: Any) -> list[Any]:
@@ -44,22 +47,27 @@ def on_replica_function(
 
     def on_replica(batch: Any) -> Any:
         share = _opened(batch)
-        written = statistics(model) if is_replicated else []
-        before = [(variable, tf.identity(variable.value)) for variable in written]
+        state = step_state(model, statistics(model)) if is_replicated else None
         context = StepContext(
             share.examples,
-            before,
-            tuple(all_layers(model)),
             all_examples=share.all_examples,
+            state=state,
+            layers=tuple(all_layers(model)),
         )
+        if state is not None:
+            context.lineage = Lineage((share.data, share.examples), state.source_of)
+            context.lineage.mark(tf.nest.flatten(share.all_examples), Source.SHARED)
         if is_replicated and is_graph_ours and _is_first_here():
             context.clock = clock_of(model)
         with taking_step(context), contextlib.ExitStack() as kept:
+            if is_replicated:
+                kept.enter_context(context.lineage.watching())
             if is_replicated and may_be_empty(batch):
                 kept.enter_context(metrics_kept(model, context.examples))
             outputs = step(without_wrappers(share.data))
-            if context.owes_statistics:
-                reduce_with_statistics([])
+            if state is not None and state.is_owing:
+                reduce_in_step([])
+            refuse_local_conditions(context)
         return outputs, context.examples
 
     if not is_graph_ours:

@@ -1,4 +1,4 @@
-"""A seam: one Keras symbol replaced, once a process, by a function that dispatches.
+"""A seam: one symbol of Keras, or of TensorFlow, replaced, once a process, by a function that dispatches.
 
 The replacement asks whether one of our strategies is at work and otherwise calls the original, so
 models outside our strategies never notice.
@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from strategies.keras_support.fingerprints import fingerprint
 
 
 @dataclass(frozen=True)
 class Seam:
-    """A place in Keras that this package stands in for.
+    """A place in Keras or TensorFlow that this package stands in for.
 
     Attributes:
         target: The symbol, as `"package.module:Class.attribute"` or `"package.module:name"`.
@@ -56,7 +57,7 @@ class Seam:
         original = self.original()
         if not self.is_recognised():
             raise RuntimeError(
-                f"`{self.target}` of Keras {keras.__version__} is not the code that tfscale's "
+                f"`{self.target}` of {self._library()} is not the code that tfscale's "
                 f"repair was written against. Received: fingerprint={fingerprint(original)!r}, "
                 f"known: {sorted(self.accepted)}. Install a Keras release that this tfscale "
                 "supports (`pip install --upgrade tfscale` pins one), or build the strategy with "
@@ -66,6 +67,11 @@ class Seam:
         replacement.__tfscale_original__ = original
         owner, name = self._owner()
         setattr(owner, name, replacement)
+
+    def _library(self) -> str:
+        if self.target.startswith("tensorflow."):
+            return f"TensorFlow {tf.__version__}"
+        return f"Keras {keras.__version__}"
 
     def _owner(self) -> tuple[Any, str]:
         module_name, _, path = self.target.partition(":")

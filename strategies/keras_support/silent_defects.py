@@ -12,10 +12,13 @@ from strategies.keras_support.compile_seam import COMPILE
 from strategies.keras_support.epoch_iterator_seam import EPOCH_ITERATOR
 from strategies.keras_support.function_seam import TEST, TRAIN
 from strategies.keras_support.gradient_seam import APPLY
+from strategies.keras_support.inner_functions import MERGE_CALL
+from strategies.keras_support.layer_state import ASSIGN, VALUE
 from strategies.keras_support.loss_seam import ADDITIONAL_LOSS, REDUCE_LOSS, SCALE, UNSCALE
 from strategies.keras_support.metric_state import EPOCH_LOGS, OUTPUT_LOSSES
 from strategies.keras_support.random_seam import NEXT_SEED
 from strategies.keras_support.repair import GRADIENTS, KERAS, REDUCES_FIRST, TENSORFLOW, Repair
+from strategies.keras_support.step_gradients import GRADIENT
 
 SILENT = (
     Repair(
@@ -171,5 +174,33 @@ SILENT = (
         (COMPILE, TRAIN, TEST),
         (),
         "Keras makes the metrics of compile inside the model's own scope",
+    ),
+    Repair(
+        "S21",
+        "a train_step that clips or measures gradients before it applies them has each replica's own",
+        (GRADIENT,),
+        (),
+        "tape.gradient averages over the replicas, or Keras hands train_step reduced gradients",
+    ),
+    Repair(
+        "S22",
+        "state of the user's own layers parts: every replica keeps its own, one is saved",
+        (ASSIGN, VALUE),
+        (),
+        "Keras averages what layers assign over the replicas",
+    ),
+    Repair(
+        "S25",
+        "rows of a position table count once for each replica in Adam, Adagrad and RMSprop",
+        (GRADIENT, APPLY),
+        (),
+        "Keras adds up sparse rows whose indices do not come from the batch",
+    ),
+    Repair(
+        "S33",
+        "penalties of layers mix between replicas where one waits in the middle of a step",
+        (MERGE_CALL,),
+        (),
+        "Keras keeps the losses of a layer apart for each replica",
     ),
 )

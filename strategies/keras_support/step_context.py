@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from strategies.keras_support.asynchronous_staleness import Pull
 from strategies.keras_support.gradient_watch import Before, GradientWatch, watches_under
+from strategies.keras_support.lineage import Lineage, Source
 from strategies.keras_support.step_clock import StepClock
 
 
@@ -21,41 +22,46 @@ class StepContext:
 
     Attributes:
         examples: int32 scalar, the examples this replica holds in this step. May be zero.
-        statistics: Variables that each replica writes for itself in this step and that must be
-            averaged, with their values before it (see `batch_norm_seam`).
+        all_examples: int32 scalar, those of the global batch, or None where the user distributed
+            the data and only the replicas together know.
+        state: What the step has assigned to variables; None where replicas have nothing to reduce.
         layers: All layers of the model, itself included.
-        owes_statistics: Whether any of them moved since gradients were last reduced.
         loss: Scalar, this replica's loss as a `train_step` like Keras's told it, or None.
+        reduced_loss: The mean of `loss` over all examples, where it was reduced with gradients.
         before: What each watch remembers of the state before this step.
         pull: What a worker that trains at its own pace has read, or None.
         clock: Told when this replica waits for the others; None where nobody looks.
-        all_examples: int32 scalar, the examples of the global batch. None where the user
-            distributed the data, and only all replicas together know.
+        lineage: What the tensors of this step depend on.
+        is_updating: Whether an optimizer is applying gradients that are the same on all replicas.
+        inner_updates: Optimizers that applied gradients inside a condition, with its graph.
     """
 
     examples: tf.Tensor
-    statistics: list[tuple[Any, tf.Tensor]] = field(default_factory=list)
+    all_examples: tf.Tensor | None = None
+    state: Any = None
     layers: tuple[Any, ...] = ()
-    owes_statistics: bool = False
     loss: tf.Tensor | None = None
+    reduced_loss: tf.Tensor | None = None
     before: dict[GradientWatch, Before] = field(default_factory=dict)
     pull: Pull | None = None
     clock: StepClock | None = None
-    all_examples: tf.Tensor | None = None
+    lineage: Lineage = field(default_factory=lambda: Lineage((), lambda _: Source.SHARED))
+    is_updating: bool = False
+    inner_updates: list[tuple[Any, Any]] = field(default_factory=list)
     _share: tf.Tensor | None = None
+    _graph: Any = field(default_factory=tf.compat.v1.get_default_graph)
 
     def share(self) -> tf.Tensor:
-        """This replica's part of the global batch's examples.
+        """This replica's part of the global batch's examples: float64, from 0 to 1.
 
-        Costs one small all-reduce a step where the user distributed the data.
+        Costs one small all-reduce a step where the input does not know the global batch and no
+        gradient was reduced yet.
         """
         if self._share is None:
             own = tf.cast(self.examples, tf.float64)
             if self.all_examples is None:
-                total = sum_over_replicas(tf.reshape(own, [1]))[0]
-            else:
-                total = tf.cast(self.all_examples, tf.float64)
-            self._share = tf.math.divide_no_nan(own, total)
+                self.all_examples = sum_over_replicas(tf.reshape(own, [1]))[0]
+            self._share = tf.math.divide_no_nan(own, tf.cast(self.all_examples, tf.float64))
         return self._share
 
     def scale_of_sums(self) -> tf.Tensor:
@@ -64,6 +70,22 @@ class StepContext:
         Weighing replicas by their examples, n_r / n, then leaves the sum. Zero without examples.
         """
         return tf.math.divide_no_nan(tf.constant(1.0, tf.float64), self.share())
+
+    @contextlib.contextmanager
+    def updating(self) -> Iterator[None]:
+        """Says that what is assigned inside is the same on all replicas."""
+        outer, self.is_updating = self.is_updating, True
+        try:
+            yield
+        finally:
+            self.is_updating = outer
+
+    def is_in_main_graph(self) -> bool:
+        """Tells whether what is traced now is the step itself, where replicas can meet.
+
+        Inside a condition, a loop or a function of its own they cannot.
+        """
+        return tf.executing_eagerly() or tf.compat.v1.get_default_graph() is self._graph
 
 
 class _Current(threading.local):
@@ -83,16 +105,10 @@ def current_step() -> StepContext | None:
 def sum_over_replicas(values: Any) -> Any:
     """Adds up over all replicas, in replica context; may be called in the middle of a step.
 
-    While one replica waits here, TensorFlow traces the next one up to the same place, in the same
-    layers. A layer keeps what `add_loss` and activity regularizers told it until the loss is put
-    together, so the one that waited would find the other's: each has its own back afterwards.
-
     Args:
         values: A tensor, or a structure of tensors; the same structure on all replicas.
     """
     step, replica = current_step(), tf.distribute.get_replica_context()
-    layers = step.layers if step is not None else ()
-    told = [list(layer._losses) for layer in layers]
     clock = step.clock if step is not None else None
     if clock is None:
         total = replica.all_reduce(tf.distribute.ReduceOp.SUM, values)
@@ -100,8 +116,8 @@ def sum_over_replicas(values: Any) -> Any:
         total = clock.around_collective(
             lambda: replica.all_reduce(tf.distribute.ReduceOp.SUM, values), after=values
         )
-    for layer, losses in zip(layers, told, strict=True):
-        layer._losses[:] = losses
+    if step is not None:
+        step.lineage.mark(tf.nest.flatten(total, expand_composites=True), Source.SHARED)
     return total
 
 

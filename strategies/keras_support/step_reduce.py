@@ -1,0 +1,71 @@
+"""One reduction of a step: gradients, and whatever else the replicas owe each other by then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from strategies.keras_support.lineage import Source
+from strategies.keras_support.packed_reduce import Gradient, reduce_pack
+from strategies.keras_support.sparse_gradients import parts_of, received, sent
+from strategies.keras_support.step_context import StepContext, current_step
+
+
+def reduce_in_step(
+    gradients: Sequence[Gradient | None], loss: tf.Tensor | None = None
+) -> list[Gradient | None]:
+    """Returns the gradients' means over all examples, the same on all replicas.
+
+    Layers' state that the replicas hold differently, and the step's loss, travel in the same pack.
+
+    Args:
+        gradients: This replica's, in a step of ours; `None` where there is none.
+        loss: Scalar, this replica's loss, if someone wants to know that of the global batch.
+    """
+    step = current_step()
+    assert step is not None
+    tables = {
+        i: parts_of(g, step.lineage)
+        for i, g in enumerate(gradients)
+        if isinstance(g, tf.IndexedSlices)
+    }
+    flat: list[Any] = []
+    for i, g in enumerate(gradients):
+        flat += sent(tables[i]) if i in tables else [g]
+    means, sums = step.state.take_owed() if step.state is not None else ([], [])
+    moves = [variable.value - before for variable, before in means]
+    losses = [] if loss is None else [_in_pack(loss, flat)]
+    reduced = reduce_pack([*flat, *moves, *losses], step.examples, [own for _, _, own in sums])
+    if step.all_examples is None:
+        step.all_examples = reduced.examples
+    rest = iter(reduced.gradients)
+    result: list[Gradient | None] = []
+    for i in range(len(gradients)):
+        if i in tables:
+            result.append(received(tables[i], [next(rest) for _ in tables[i]]))
+        else:
+            result.append(next(rest))
+    for variable, before in means:
+        _settle(step, variable, before + next(rest))
+    for (variable, once, _), total in zip(sums, reduced.sums, strict=True):
+        total = tf.cast(total, variable.dtype)
+        _settle(step, variable, total if once is None else once + total)
+    if loss is not None:
+        step.reduced_loss = next(rest)
+        step.lineage.mark([step.reduced_loss], Source.REDUCED)
+    return result
+
+
+def _settle(step: StepContext, variable: Any, value: tf.Tensor) -> None:
+    value = tf.broadcast_to(value, variable.shape)
+    with step.updating():
+        variable.assign(value)
+    step.state.settle(variable, value)
+
+
+def _in_pack(loss: tf.Tensor, gradients: Sequence[Gradient | None]) -> tf.Tensor:
+    """Casts a loss so that it travels with the gradients and not by itself."""
+    is_wide = any(g is not None and g.dtype == tf.float64 for g in gradients)
+    return tf.cast(loss, tf.float64 if is_wide else tf.float32)
