@@ -119,7 +119,7 @@ CRASHES = (
     ),
     Repair(
         "C23",
-        "a tf.function that applies gradients crashes: `merge_call called while defining a new graph`",
+        "a tf.function that applies gradients crashes: `merge_call called in a tf.function`",
         (FUNCTION_CALL,),
         (),
         "TensorFlow lets replicas meet inside a tf.function",

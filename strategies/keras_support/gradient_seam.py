@@ -22,10 +22,10 @@ import tensorflow as tf
 from strategies.devices import all_stand_on
 from strategies.keras_support.asynchronous_updates import without_merging
 from strategies.keras_support.gradient_watch import Before, GradientWatch, watch_of
-from strategies.keras_support.local_updates import local_gradients
-from strategies.keras_support.ownership import is_asynchronous, is_owned
 from strategies.keras_support.gradients_to_apply import gradients_to_apply
+from strategies.keras_support.local_updates import local_gradients
 from strategies.keras_support.optimizer_build import build_for_all_replicas
+from strategies.keras_support.ownership import is_asynchronous, is_owned
 from strategies.keras_support.packed_reduce import Gradient, dense_gradients
 from strategies.keras_support.seam import Seam
 from strategies.keras_support.step_context import current_step, told_loss

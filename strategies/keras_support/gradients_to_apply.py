@@ -1,9 +1,9 @@
 """What `optimizer.apply` does with the gradients it is given: each is reduced exactly once.
 
 In a step a gradient that came from `tape.gradient` is the mean over all examples already, whatever
-was done to it since. Gradients of `local_gradients()`, and those that were computed from a replica's
-examples by hand, are reduced now. A mixture of both cannot be right: one device would have computed
-its local part from the whole batch.
+was done to it since. Gradients of `local_gradients()`, and those that were computed by hand from a
+replica's examples, are reduced now. A mixture of both cannot be right: one device would have
+computed its local part from the whole batch.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def _is_local(gradient: Gradient, step: StepContext, optimizer: Any) -> bool:
             f"`grads` of optimizer {optimizer.name!r} must not mix gradients from tape.gradient, "
             "which are means over all replicas' examples, with what depends on one replica's "
             "examples or random draws. Received: a gradient computed from both. Compute the other "
-            "part from all examples too (tfscale.mean_over_replicas, tfscale.sum_over_replicas), or "
-            "draw the same numbers everywhere (tf.random.stateless_normal with a seed of the step)."
+            "part from all examples too (tfscale.mean_over_replicas, tfscale.sum_over_replicas), "
+            "or draw the same numbers everywhere: tf.random.stateless_normal with a common seed."
         )
     return False
 

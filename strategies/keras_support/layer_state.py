@@ -1,7 +1,7 @@
 """State of layers: what a step moves beside the weights is the same on all replicas afterwards.
 
-A layer that assigns to a variable of its own in `call` (a running mean, a codebook, a count) does so
-on each replica, with that replica's share. Keras leaves the copies apart and saves the first one.
+A layer that assigns to a variable of its own in `call` (a running mean, a codebook, a count) does
+so on each replica, with that replica's share. Keras leaves the copies apart and saves the first.
 Here what was computed from a replica's own examples joins the next reduction of the step; where the
 layer reads it again before that, the replicas meet for it at once.
 
@@ -10,9 +10,9 @@ layer reads it again before that, the replicas meet for it at once.
 * With `aggregation="sum"` the parts that come from a replica's examples are added up, and what does
   not depend on them (such as the old value, decayed) counts once: a count of examples.
 
-What was computed from reduced gradients or from weights (an EMA teacher, an annealed factor) is the
-same everywhere by itself and is not sent. Integers that depend on the examples can only be sums, and
-are refused otherwise.
+What was computed from reduced gradients or from weights (an EMA teacher, an annealed factor) is
+the same everywhere by itself and is not sent. Integers that depend on the examples can only be
+sums, and are refused otherwise.
 """
 
 from __future__ import annotations
@@ -59,9 +59,8 @@ class StepState:
         key = id(variable)
         is_known = key in self.known
         source = Source.DATA if is_known else lineage.of(value)
-        if key not in self.before:
-            if source & _NOT_SHARED and _in_main_graph(value):
-                self.before[key] = (variable, tf.identity(variable.value))
+        if key not in self.before and source & _NOT_SHARED and _in_main_graph(value):
+            self.before[key] = (variable, tf.identity(variable.value))
         if source & _NOT_SHARED:
             self._refuse_unsendable(variable, source)
             self._owed[key] = variable

@@ -100,7 +100,7 @@ class Lineage:
         return self.operation(self._origin(tensor))[0] == kind
 
     def joined(self, tensor: Any) -> list[Any]:
-        """Returns the tensors that `tensor` joins along its first dimension; itself if it does not."""
+        """Returns the tensors that `tensor` joins along its first dimension; itself if none."""
         kind, inputs = self.operation(self._origin(tensor))
         if kind != "ConcatV2" or tf.get_static_value(inputs[-1]) != 0:
             return [tensor]

@@ -60,7 +60,7 @@ def local_gradients(optimizer: Any, gradients: list[Gradient | None]) -> Any:
 
 
 def steps_locally(layers: Sequence[Any]) -> bool:
-    """Tells whether the model, the first of `layers`, takes its steps without the other replicas."""
+    """Tells whether the model, the first of `layers`, steps without the other replicas."""
     optimizer = getattr(layers[0], "optimizer", None) if layers else None
     return optimizer is not None and optimizer in _EXAMPLES
 

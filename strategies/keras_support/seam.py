@@ -1,4 +1,4 @@
-"""A seam: one symbol of Keras, or of TensorFlow, replaced, once a process, by a function that dispatches.
+"""A seam: one symbol of Keras or TensorFlow replaced, once a process, by one that dispatches.
 
 The replacement asks whether one of our strategies is at work and otherwise calls the original, so
 models outside our strategies never notice.

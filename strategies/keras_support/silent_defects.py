@@ -177,7 +177,7 @@ SILENT = (
     ),
     Repair(
         "S21",
-        "a train_step that clips or measures gradients before it applies them has each replica's own",
+        "a train_step that clips gradients before it applies them clips each replica's own",
         (GRADIENT,),
         (),
         "tape.gradient averages over the replicas, or Keras hands train_step reduced gradients",

@@ -1,9 +1,9 @@
 """Gradients in a step: `tape.gradient` returns what one device would compute.
 
-A `train_step` may do anything with gradients before it applies them: clip them, log their norm, take
-a step along them and back (SAM), put several together. So inside a step of ours a gradient with
-respect to what all replicas hold alike (variables, and tensors that were computed from nothing else)
-is the example-weighted mean over the replicas from the start, in one packed all-reduce a call.
+A `train_step` may do anything with gradients before it applies them: clip them, log their norm,
+take a step along them and back (SAM), put several together. So inside a step of ours a gradient
+with respect to what all replicas hold alike (variables, and tensors that were computed from nothing
+else) is the example-weighted mean over the replicas from the start: one packed all-reduce a call.
 Gradients with respect to a replica's own examples stay its own.
 
 The reduction can be differentiated: what flows back is the same mean. With L = sum_s (n_s / n) L_s
@@ -133,8 +133,8 @@ def _row_weights(target: Any, step: StepContext, is_shared_only: bool) -> tuple[
         return None, factor
     if not is_shared_only:
         raise ValueError(
-            "`target` of tape.gradient must not mix scalars and vectors of rows where `sources` mix "
-            "variables and tensors of the batch. Received: targets of shapes "
+            "`target` of tape.gradient must not mix scalars and vectors of rows where `sources` "
+            "mix variables and tensors of the batch. Received: targets of shapes "
             f"{[tuple(each.shape) for each in targets]}. Ask for the two kinds of gradients one "
             "after the other, with a persistent tape."
         )
@@ -222,8 +222,8 @@ def _ends(rows: tf.Tensor) -> Any:
         raise ValueError(
             "`sources` must not hold an Embedding's table where a gradient is differentiated once "
             "more: its rows were gathered from several replicas. Received: a gradient of "
-            "tf.IndexedSlices. Look rows up with tf.one_hot(ids, n) @ table, or leave the table out "
-            "of the inner tape.gradient."
+            "tf.IndexedSlices. Look rows up with tf.one_hot(ids, n) @ table, or leave the table "
+            "out of the inner tape.gradient."
         )
 
     return tf.identity(rows), backward
