@@ -61,6 +61,8 @@ class Lineage:
     def mark(self, tensors: Iterable[Any], source: Source) -> None:
         """Says of tensors what they depend on, whatever they were computed from."""
         for tensor in tensors:
+            if not tf.is_tensor(tensor):
+                continue
             if not tf.is_symbolic_tensor(tensor):
                 self._remember(tensor, source, self.operation(tensor)[0], self.operation(tensor)[1])
                 continue

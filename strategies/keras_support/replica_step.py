@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from strategies.batch_parts import (
     equal_rows,
+    holds_examples,
     num_rows,
     refuse_empty,
     static_rows,
@@ -56,7 +57,7 @@ def on_replica_function(
         )
         if state is not None:
             context.lineage = Lineage((share.data, share.examples), state.source_of)
-            context.lineage.mark(tf.nest.flatten(share.all_examples), Source.SHARED)
+            context.lineage.mark(_alike_everywhere(share), Source.SHARED)
         if is_replicated and is_graph_ours and _is_first_here():
             context.clock = clock_of(model)
         with taking_step(context), contextlib.ExitStack() as kept:
@@ -104,6 +105,12 @@ def _opened(batch: Any) -> Share:
     if isinstance(batch, Share):
         return Share(data, batch.examples, batch.all_examples)
     return Share(data, rows, rows if replicas == 1 else None)
+
+
+def _alike_everywhere(share: Share) -> list[Any]:
+    """The tensors of a share that are the same on all replicas."""
+    parts = [part for part in tf.nest.flatten(share.data) if not holds_examples(part)]
+    return tf.nest.flatten(without_wrappers([*parts, share.all_examples]), expand_composites=True)
 
 
 def without_static_rows(data: Any) -> Any:
