@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfscale.inspect.bench.models import BATCHES, MODELS
 from tfscale.inspect.bench.turns import Turns
 from tfscale.inspect.bench.variant import Race
-from tfscale.inspect.verify.subject import Subject, WrongUsage, num_rows, take_batches
+from tfscale.inspect.verify.batches import Batch, as_dataset, num_rows
+from tfscale.inspect.verify.data import take_batches
+from tfscale.inspect.verify.subject import Subject, WrongUsage
 
 NewStrategy = Callable[[], tf.distribute.Strategy | None]
 SEED = 0
@@ -115,9 +118,15 @@ def compiled_model(race: Race, num_workers: int) -> tuple[Any, tf.data.Dataset]:
         batches = take_batches(named.examples(BATCHES * batch_size), BATCHES, batch_size)
     if race.steps_per_execution is not None:
         model.steps_per_execution = race.steps_per_execution
-    stacked = tf.nest.map_structure(lambda *parts: tf.stack(parts), *batches)
-    dataset = tf.data.Dataset.from_tensor_slices(stacked)
-    return model, dataset.repeat().prefetch(2)
+    return model, _in_memory(batches).repeat().prefetch(2)
+
+
+def _in_memory(batches: Sequence[Batch]) -> tf.data.Dataset:
+    parts = tf.nest.flatten(batches[0])
+    if all(isinstance(part, np.ndarray) for part in parts):
+        stacked = tf.nest.map_structure(lambda *parts: tf.stack(parts), *batches)
+        return tf.data.Dataset.from_tensor_slices(stacked)
+    return as_dataset(batches).cache()  # None, ragged and sparse parts do not stack
 
 
 def finite_loss(value: Any) -> float:

@@ -66,8 +66,8 @@ def blamed(layers: Sequence[LayerDifference], quantities: Sequence[Quantity]) ->
         return _by_gradient(off["gradients"], [row.layer for row in layers])
     if off["weights"] and "gradients" in limits:
         return (
-            "the gradients of the first step agree, the weights do not: look at the optimizer "
-            f"(clipping, accumulation, decay). Layer {off['weights'][0]!r} is the first to differ."
+            "the gradients of the first step agree, the weights do not: look at the other batches "
+            f"and at the optimizer. Layer {off['weights'][0]!r} is the first to differ."
         )
     if off["weights"]:
         return f"layer {off['weights'][0]!r} is the first whose weights differ."

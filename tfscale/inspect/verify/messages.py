@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # the command line needs no numpy
     import numpy as np
 
-    from tfscale.inspect.verify.subject import Batch
+    from tfscale.inspect.verify.batches import Batch
 
 
 @dataclass(frozen=True)

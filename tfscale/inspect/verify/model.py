@@ -11,8 +11,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfscale.inspect.verify.batches import Batch, as_tensor, inputs_of, mapped, with_rows
 from tfscale.inspect.verify.layers import switch_off_random_layers
-from tfscale.inspect.verify.subject import Batch, Subject, WrongUsage
+from tfscale.inspect.verify.subject import Subject, WrongUsage
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,15 @@ def new_model(trial: Trial, initial: Sequence[np.ndarray] | None, batch: Batch |
 
 
 def _build(model: Any, batch: Batch) -> None:
-    """Makes the weights, by a call on one row; a model without `call` has made them already."""
+    """Makes the weights, by a call on one row.
+
+    A model that cannot be called so, such as one whose `train_step` does everything, makes those
+    that are left in its first step, alike at each trial, since it is seeded.
+    """
     if model.built:
         return
-    row = keras.tree.map_structure(lambda part: tf.convert_to_tensor(part[:1]), batch[0])
-    with contextlib.suppress(NotImplementedError):
+    row = mapped(as_tensor, inputs_of(with_rows(batch, [0])))
+    with contextlib.suppress(Exception):
         model(row)
 
 
@@ -86,3 +91,8 @@ def _set_weights(trial: Trial, model: Any, values: Sequence[np.ndarray]) -> None
         )
     for variable, value in zip(model.weights, values, strict=True):
         variable.assign(value)
+
+
+def plain(array: np.ndarray) -> np.ndarray:
+    """Returns bfloat16 as float32: the process that compares knows no such dtype."""
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else np.asarray(array)

@@ -153,6 +153,17 @@ class Desk:
             return Candidate({}, suspects, end_of(error))
         return Candidate(found.arrays, suspects)
 
+    def diagnose(self, reference: Reference, off: list[str]) -> list[str]:
+        """Takes steps on one device to say why the arrays in `off` differ under a strategy."""
+        from tfscale.inspect.verify.diagnosis import diagnoses
+        from tfscale.inspect.verify.model import Trial
+
+        request = self._request
+        trial = Trial(self._subject, None, 1, reference.is_float64, request.seed, self._say)
+        self._say("one device: steps on parts of a batch, to say why")
+        found = diagnoses(trial, reference.initial, reference.batches, reference.precision, off)
+        return [str(each) for each in found]
+
     def reload(self, file: str, reference: Reference) -> dict[str, np.ndarray]:
         """Loads the strategy's file in this process, which knows no strategy."""
         from tfscale.inspect.verify.trial import reload

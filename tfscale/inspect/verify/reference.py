@@ -8,17 +8,12 @@ from pathlib import Path
 
 import keras
 
+from tfscale.inspect.verify.batches import as_float64, num_rows, permuted
+from tfscale.inspect.verify.data import take_batches
 from tfscale.inspect.verify.layers import precision_of
 from tfscale.inspect.verify.messages import Reference, Request
 from tfscale.inspect.verify.model import Trial, new_model
-from tfscale.inspect.verify.subject import (
-    Subject,
-    WrongUsage,
-    in_one_line,
-    num_rows,
-    permuted,
-    take_batches,
-)
+from tfscale.inspect.verify.subject import Subject, WrongUsage, in_one_line
 from tfscale.inspect.verify.trial import Arrays, observe, reload
 
 CONTROL_SEED = 1
@@ -62,6 +57,8 @@ def _train(request: Request, trial: Trial, folder: Path, notes: Sequence[str]) -
     trial.say("one device: building")
     model, data, switched, drawing = new_model(trial, None, None)
     batches = take_batches(data, request.steps, request.batch_size)
+    if trial.is_float64:
+        batches = as_float64(batches)
     if model.steps_per_execution > 1:
         # Between replicas a collective keeps its shape in an execution.
         batches = [batch for batch in batches if num_rows(batch) == num_rows(batches[0])]

@@ -53,7 +53,7 @@ def as_text(result: Verification) -> str:
     looked_at = [*result.suspects, *([result.blame] if result.blame else [])]
     if looked_at:
         lines += ["", "look at", *_listed(looked_at)]
-    if result.blame:
+    if result.layers:
         lines += ["", *_layer_table(result)]
     if result.tail:
         lines += ["", "last lines of the process", *(f"  {line}" for line in result.tail)]

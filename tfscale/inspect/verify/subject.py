@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import itertools
 import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-
-import numpy as np
-
-Batch = tuple[Any, ...]
-"""`(x,)`, `(x, y)` or `(x, y, sample_weight)`: nested arrays whose first dimension is the rows."""
 
 
 class WrongUsage(Exception):
@@ -56,7 +50,7 @@ class Subject:
         if not isinstance(returned, tuple) or len(returned) != 2:
             raise WrongUsage(
                 f"`{self.target}` must return `(model, data)`. Received: "
-                f"{_described(returned)}. Return a compiled model and its data."
+                f"{described(returned)}. Return a compiled model and its data."
             )
         model, data = returned
         if not isinstance(model, keras.Model):
@@ -84,111 +78,6 @@ class Subject:
             for name, value in vars(self.module).items()
             if callable(value) and getattr(value, "__module__", None) == self.module.__name__
         }
-
-
-def take_batches(data: Any, count: int, batch_size: int) -> list[Batch]:
-    """Returns the first batches of `data`, as arrays.
-
-    Of arrays the last batch taken is the one that is not full, where there is one: it is what a
-    strategy has to weigh.
-
-    Args:
-        data: `(x,)`, `(x, y)` or `(x, y, sample_weight)` of arrays, which may be nested; a batched
-            `tf.data.Dataset`; or a `keras.utils.PyDataset`.
-        count: Batches to take at most. Positive.
-        batch_size: Rows of a batch of arrays. Positive.
-
-    Raises:
-        WrongUsage: If `data` is something else, or holds parts without rows.
-    """
-    import keras
-    import tensorflow as tf
-
-    if isinstance(data, tf.data.Dataset):
-        elements = list(data.take(count))
-    elif isinstance(data, keras.utils.PyDataset):
-        length = data.num_batches
-        elements = [data[i] for i in range(count if length is None else min(count, length))]
-    elif isinstance(data, (tuple, list)) and 1 <= len(data) <= 3:
-        elements = _cut(_as_arrays(tuple(data)), count, batch_size)
-    else:
-        raise WrongUsage(
-            "`data` must be `(x, y)`, `(x, y, sample_weight)`, a batched tf.data.Dataset or a "
-            f"keras.utils.PyDataset. Received: {_described(data)}."
-        )
-    batches = [_as_arrays(part if isinstance(part, tuple) else (part,)) for part in elements]
-    if not batches:
-        raise WrongUsage("`data` must hold at least one batch. Received: none.")
-    for batch in batches:
-        num_rows(batch)
-    return batches
-
-
-def num_rows(batch: Batch) -> int:
-    """Returns the rows of a batch.
-
-    Raises:
-        WrongUsage: If its parts hold different numbers of rows, or none.
-    """
-    import keras
-
-    shapes = [part.shape for part in keras.tree.flatten(batch)]
-    sizes = {shape[0] if shape else None for shape in shapes}
-    if len(sizes) != 1 or None in sizes or 0 in sizes:
-        raise WrongUsage(
-            "`data` must hold parts of equally many rows, in batches. Received: a batch with parts "
-            f"of shapes {', '.join(map(str, shapes))}. Batch a data set with `.batch(n)`."
-        )
-    return int(shapes[0][0])
-
-
-def permuted(batches: Sequence[Batch], seed: int) -> list[Batch]:
-    """Returns the batches with the rows of each in another order: the same sums, other rounding."""
-    import keras
-
-    generator = np.random.default_rng(seed)
-    result = []
-    for batch in batches:
-        order = generator.permutation(num_rows(batch))
-        result.append(keras.tree.map_structure(lambda part, order=order: part[order], batch))
-    return result
-
-
-def _cut(arrays: Batch, count: int, batch_size: int) -> list[Batch]:
-    import keras
-
-    rows = num_rows(arrays)
-    starts = list(range(0, rows, batch_size))
-    if len(starts) > count:
-        last = starts[-1] if rows % batch_size else starts[count - 1]
-        starts = [*starts[: count - 1], last]
-    return [
-        keras.tree.map_structure(lambda part, i=i: part[i : i + batch_size], arrays) for i in starts
-    ]
-
-
-def _as_arrays(parts: Batch) -> Batch:
-    parts = tuple(itertools.dropwhile(lambda part: part is None, reversed(parts)))[::-1]
-    return tuple(_array(part) for part in parts)
-
-
-def _array(part: Any) -> Any:
-    """Arrays in tuples and dicts: `tf.data` would stack what stands in a list."""
-    if isinstance(part, dict):
-        return {name: _array(value) for name, value in part.items()}
-    if isinstance(part, (tuple, list)):
-        return tuple(_array(value) for value in part)
-    try:
-        array = np.asarray(part)
-    except (TypeError, ValueError, NotImplementedError):
-        array = np.asarray(None)
-    is_text = array.dtype == object and all(isinstance(v, (str, bytes)) for v in array.flat)
-    if array.dtype == object and not is_text:
-        raise WrongUsage(
-            "`data` must hold dense arrays. Received: a part of type "
-            f"{type(part).__name__}. Verify with dense parts; ragged and sparse ones are not taken."
-        )
-    return array
 
 
 def _import(name: str) -> ModuleType:
@@ -231,7 +120,10 @@ def in_one_line(error: BaseException) -> str:
     """
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("File ")]
-    return f"{type(error).__name__}: {' '.join(' '.join(lines).split())}"
+    said = " ".join(" ".join(lines).split())
+    # Keras puts its own words around what a layer says.
+    said = re.sub(r"^Exception encountered when calling \S+\(\)\. ", "", said)
+    return f"{type(error).__name__}: {said.partition(' Arguments received by ')[0]}"
 
 
 def _where(error: BaseException) -> str:
@@ -239,7 +131,8 @@ def _where(error: BaseException) -> str:
     return f"{in_one_line(error)[:400]} ({Path(frame.filename).name}:{frame.lineno})"
 
 
-def _described(value: Any) -> str:
+def described(value: Any) -> str:
+    """Returns what `value` is, for an error."""
     if isinstance(value, tuple):
         return f"a tuple of {len(value)}: ({', '.join(type(part).__name__ for part in value)})"
     return f"a value of type {type(value).__name__}"

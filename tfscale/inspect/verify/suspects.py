@@ -1,9 +1,10 @@
-"""What is known to train another model on N replicas, looked for before the training."""
+"""What is known to train another model on N replicas, seen without a step: by looking at it."""
 
 from __future__ import annotations
 
 import ast
 import inspect
+import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -52,7 +53,8 @@ def suspects_of(
         *_normalizing_alone(model),
         *(Suspect(f"layer {name!r}", _DRAWS, _DRAWS_CURE) for name in drawing),
         *_made_outside(model, strategy),
-        *_raw_sums(model),
+        *_trackers_outside(model, strategy),
+        *_dividing(model),
     ]
 
 
@@ -60,7 +62,6 @@ _DRAWS = "draws random numbers of its own on each replica, which differ from one
 _DRAWS_CURE = "leave it out of the function for this comparison, or move it into the data"
 _LOCAL = "normalises with each replica's own rows, as the layer says, so N replicas train another"
 _OUTSIDE = "was made outside the scope, so its state is not kept replica by replica"
-_SUM = "sums over examples, which a replica cannot tell from a mean, so it counts 1/N"
 _DIVIDES = "mentions `num_replicas_in_sync`: under tfscale a loss is written as for one device"
 
 
@@ -81,25 +82,39 @@ def _normalizing_alone(model: keras.Model) -> Iterator[Suspect]:
 def _made_outside(model: keras.Model, strategy: tf.distribute.Strategy) -> Iterator[Suspect]:
     for metric in model.metrics:
         for part in getattr(metric, "metrics", None) or [metric]:  # compile keeps them in one
-            variables = [v.value for v in part.variables]
-            if any(not strategy.extended.variable_created_in_scope(v) for v in variables):
+            if not _is_inside(part, strategy):
                 yield Suspect(
                     f"metric {part.name!r}", _OUTSIDE, "make it inside the function, at each call"
                 )
 
 
-def _raw_sums(model: keras.Model) -> Iterator[Suspect]:
-    for where, function in _own_functions(model):
-        called, mentioned = _read(function)
-        if called:
-            cure = "a mean over the examples, or a Keras loss with reduction='sum'"
-            yield Suspect(where, f"`{called}` without an axis {_SUM}", cure)
-        if "num_replicas_in_sync" in mentioned:
+def _dividing(model: keras.Model) -> Iterator[Suspect]:
+    for where, source in _own_sources(model):
+        if "num_replicas_in_sync" in names_read(source):
             yield Suspect(where, _DIVIDES, "do not divide or multiply by the replicas")
 
 
-def _own_functions(model: keras.Model) -> Iterator[tuple[str, Callable[..., Any]]]:
-    """Yields the losses and steps that are the user's own code."""
+def _trackers_outside(model: keras.Model, strategy: tf.distribute.Strategy) -> Iterator[Suspect]:
+    """Metrics that the user's own step finds at the top of a module."""
+    for where, source in _own_sources(model):
+        values = vars(sys.modules.get(source.__module__, object()))
+        for name in sorted(names_read(source) & {*values}):
+            metric = values[name]
+            if isinstance(metric, keras.Metric) and not _is_inside(metric, strategy):
+                yield Suspect(
+                    f"metric {name} at the top of {source.__module__}, used in {where}",
+                    _OUTSIDE,
+                    "make it where the model is made, as an attribute of the model",
+                )
+
+
+def _is_inside(metric: keras.Metric, strategy: tf.distribute.Strategy) -> bool:
+    values = [variable.value for variable in metric.variables]
+    return all(strategy.extended.variable_created_in_scope(value) for value in values)
+
+
+def own_functions(model: keras.Model) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Yields the losses and steps that are the user's own code, with a name for each."""
     for name in ("train_step", "compute_loss", "test_step"):
         method = getattr(type(model), name)
         if not _is_of_keras(method):
@@ -115,6 +130,27 @@ def _own_functions(model: keras.Model) -> Iterator[tuple[str, Callable[..., Any]
             yield f"loss {_name(loss)}", loss
 
 
+def _own_sources(model: keras.Model) -> Iterator[tuple[str, Any]]:
+    """Yields the user's own classes of the model and its losses, and the functions they name."""
+    losses = [each for each in keras.tree.flatten(model.loss) if callable(each)]
+    found: list[Any] = [
+        each
+        for value in (model, *losses)
+        for each in (inspect.getmro(type(value)) if not inspect.isfunction(value) else [value])
+        if not _is_of_keras(each) and each.__module__ != "builtins"
+    ]
+    seen: set[Any] = set()
+    for source in found:  # grows
+        if source in seen:
+            continue
+        seen.add(source)
+        yield _name(source), source
+        values = vars(sys.modules.get(source.__module__, object()))
+        for name in sorted(names_read(source) & {*values}):
+            if inspect.isfunction(values[name]) and values[name].__module__ == source.__module__:
+                found.append(values[name])
+
+
 def _is_of_keras(function: Any) -> bool:
     return str(getattr(function, "__module__", "")).partition(".")[0] == "keras"
 
@@ -123,24 +159,11 @@ def _name(function: Any) -> str:
     return str(getattr(function, "__name__", type(function).__name__))
 
 
-def _read(function: Callable[..., Any]) -> tuple[str, set[str]]:
-    """Returns the first sum over everything that `function` calls, and all names it reads."""
+def names_read(source: Any) -> set[str]:
+    """Returns the names and attributes that the source of a class or function mentions."""
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+        tree = ast.parse(textwrap.dedent(inspect.getsource(source)))
     except (OSError, TypeError, SyntaxError):  # made at run time, or a lambda inside an expression
-        return "", set()
-    called, mentioned = "", set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute):
-            mentioned.add(node.attr)
-        if isinstance(node, ast.Call) and not called and _sums_everything(node):
-            called = ast.unparse(node.func)
-    return called, mentioned
-
-
-def _sums_everything(call: ast.Call) -> bool:
-    if isinstance(call.func, ast.Attribute):
-        is_sum = call.func.attr in ("reduce_sum", "sum")
-    else:
-        is_sum = isinstance(call.func, ast.Name) and call.func.id == "reduce_sum"
-    return is_sum and len(call.args) <= 1 and all(word.arg != "axis" for word in call.keywords)
+        return set()
+    attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return attributes | {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}

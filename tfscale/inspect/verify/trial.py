@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +11,11 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from tfscale.inspect.verify.model import Trial, new_model
-from tfscale.inspect.verify.subject import Batch, Subject, in_one_line, num_rows
+from tfscale.inspect.verify.batches import Batch, as_dataset, inputs_of
+from tfscale.inspect.verify.first_step import first_step, optimizers_by_name
+from tfscale.inspect.verify.model import Trial, new_model, plain
+from tfscale.inspect.verify.subject import Subject, in_one_line
 
 Arrays = dict[str, np.ndarray]
 """What was found, by name: `loss`, `weights/3 dense/kernel`, `predictions/0`, ..."""
@@ -70,51 +70,16 @@ def observe(
             found.missing[group] = f"one device raises {in_one_line(error)[:200]}"
 
     trial.say("gradients of the first step")
-    note("gradients", lambda: _first_step(trial, initial, batches))
+    note("gradients", lambda: first_step(trial, initial, batches))
     model, *_ = new_model(trial, initial, batches[0])
     trial.say(f"{trial.steps} steps of training")
     found.arrays |= _train(trial, model, batches)
-    trial.say("evaluate, predict, save")
-    note("evaluate", lambda: _evaluate(model, batches))
-    note("predictions", lambda: _predict(model, ordered))
-    if save_to is not None:
+    trial.say("save, predict, evaluate")
+    if save_to is not None:  # first: a layer of the user's own may move its state whenever called
         note("file", lambda: _save(model, save_to))
+    note("predictions", lambda: _predict(model, ordered))
+    note("evaluate", lambda: _evaluate(model, batches))
     return found
-
-
-def _first_step(trial: Trial, initial: Sequence[np.ndarray], batches: Sequence[Batch]) -> Arrays:
-    """Steps of an optimizer that keeps the gradient: momentum = 0.5 * momentum - rate * gradient.
-
-    The second one, on the last batch where that is of another size, is kept as `gradients/+0 ...`.
-    """
-    model, *_ = new_model(trial, initial, batches[0])
-    with trial.strategy.scope() if trial.strategy else contextlib.nullcontext():
-        model.optimizer = keras.optimizers.SGD(_RATE, momentum=0.5)
-    model.steps_per_execution = 1
-    is_uneven = num_rows(batches[-1]) != num_rows(batches[0])
-    kept = _Slots()
-    model.fit(
-        _dataset([batches[0], *(batches[-1:] if is_uneven else [])]),
-        callbacks=[kept],
-        shuffle=False,
-        verbose=0,
-    )
-    if not model.optimizer.built:
-        raise ValueError("the step does not use `model.optimizer`")
-    paths = [variable.path for variable in model.trainable_variables]
-    first, *second = kept.after_steps
-    found = {f"gradients/{i} {paths[i]}": -slot / _RATE for i, slot in enumerate(first)}
-    for slots in second:
-        for i, slot in enumerate(slots):
-            found[f"gradients/+{i} {paths[i]}"] = (0.5 * first[i] - slot) / _RATE
-    return {
-        **found,
-        **{
-            f"statistics/{i} {v.path}": _value(v)
-            for i, v in enumerate(model.weights)
-            if not any(v is other for other in model.trainable_variables)
-        },
-    }
 
 
 def _train(trial: Trial, model: Any, batches: Sequence[Batch]) -> Arrays:
@@ -124,7 +89,7 @@ def _train(trial: Trial, model: Any, batches: Sequence[Batch]) -> Arrays:
     logs = _ExecutionLogs()
     # An epoch an execution: at its end logs are exact under every strategy.
     model.fit(
-        _dataset(batches).repeat(),
+        as_dataset(batches).repeat(),
         steps_per_epoch=size,
         epochs=math.ceil(trial.steps / size),
         callbacks=[logs],
@@ -152,14 +117,14 @@ def _train(trial: Trial, model: Any, batches: Sequence[Batch]) -> Arrays:
 
 
 def _evaluate(model: Any, batches: Sequence[Batch]) -> Arrays:
-    results = model.evaluate(_dataset(batches), return_dict=True, verbose=0)
+    results = model.evaluate(as_dataset(batches), return_dict=True, verbose=0)
     return {f"evaluate/{name}": np.array(value) for name, value in results.items()}
 
 
 def _predict(model: Any, batches: Sequence[Batch]) -> Arrays:
-    predicted = model.predict(_dataset([batch[:1] for batch in batches]), verbose=0)
+    predicted = model.predict(as_dataset([(inputs_of(batch),) for batch in batches]), verbose=0)
     return {
-        f"predictions/{i}": _plain(np.asarray(part))
+        f"predictions/{i}": plain(np.asarray(part))
         for i, part in enumerate(keras.tree.flatten(predicted))
     }
 
@@ -175,21 +140,6 @@ def reload(path: Path, subject: Subject, batches: Sequence[Batch]) -> Arrays:
     model = keras.saving.load_model(path, custom_objects=subject.custom_objects())
     weights = {f"file/weights/{i}": _value(v) for i, v in enumerate(model.weights)}
     return weights | {f"file/{name}": value for name, value in _predict(model, batches).items()}
-
-
-_RATE = 2.0**-10  # dividing by it is exact
-
-
-class _Slots(keras.callbacks.Callback):
-    """The momentum of the model's optimizer after each step."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.after_steps: list[list[np.ndarray]] = []
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        slots = getattr(self.model.optimizer, "momentums", ())
-        self.after_steps.append([_value(slot) for slot in slots])
 
 
 class _ExecutionLogs(keras.callbacks.Callback):
@@ -212,32 +162,10 @@ class _ExecutionLogs(keras.callbacks.Callback):
 
 
 def _optimizers(model: Any) -> list[Any]:
-    """All optimizers that `model` keeps in attributes, a loss-scaled one as what scales it."""
-    found = {id(model.optimizer): model.optimizer} if model.optimizer is not None else {}
-    for value in vars(model).values():
-        if isinstance(value, keras.optimizers.Optimizer):
-            found.setdefault(id(value), value)
-    return list(found.values())
+    """All optimizers that `model` keeps in attributes, its own first."""
+    found = [each for _, each in optimizers_by_name(model)]
+    return sorted(found, key=lambda each: each is not model.optimizer)
 
 
 def _value(variable: Any) -> np.ndarray:
-    return _plain(variable.numpy())
-
-
-def _plain(array: np.ndarray) -> np.ndarray:
-    """bfloat16 as float32: the process that compares knows no such dtype."""
-    return array.astype(np.float32) if array.dtype.name == "bfloat16" else np.asarray(array)
-
-
-def _dataset(batches: Sequence[Batch]) -> tf.data.Dataset:
-    """The batches as they are, uneven ones included; static shapes where all agree."""
-
-    def spec(*parts: np.ndarray) -> tf.TensorSpec:
-        shapes = [part.shape for part in parts]
-        shape = [sizes[0] if len({*sizes}) == 1 else None for sizes in zip(*shapes, strict=True)]
-        dtype = tf.string if parts[0].dtype.kind in "OUS" else tf.as_dtype(parts[0].dtype)
-        return tf.TensorSpec(shape, dtype)
-
-    specs = keras.tree.map_structure(spec, *batches)
-    dataset = tf.data.Dataset.from_generator(lambda: iter(batches), output_signature=specs)
-    return dataset.apply(tf.data.experimental.assert_cardinality(len(batches)))
+    return plain(variable.numpy())

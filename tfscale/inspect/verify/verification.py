@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from tfscale.inspect.verify.blame import LayerDifference, blamed, common_factor, layer_differences
-from tfscale.inspect.verify.judgement import Quantity, judge
+from tfscale.inspect.verify.digest import digest
+from tfscale.inspect.verify.judgement import (
+    TIMES_FLOOR,
+    Quantity,
+    difference,
+    group_of,
+    judge,
+)
 from tfscale.inspect.verify.messages import Candidate, Reference, Request
 from tfscale.inspect.verify.process import Failed, TrialProcess
 
@@ -171,8 +177,31 @@ def compare(
     if result.verdict == "mismatch":
         result.blame = blamed(result.layers, result.quantities)
         result.suspects = _led(result, reference, arrays)
+        if is_chief and result.num_replicas > 1:
+            measured = _diagnosed(result, plain, reference, arrays)
+            result.suspects += measured
+            result.blame = "" if measured else result.blame  # which guesses
     elif result.verdict == "equal":
         result.suspects = []  # a layer that was asked to differ may be frozen
+
+
+def _diagnosed(
+    result: Verification, plain: Clerk, reference: Reference, arrays: dict[str, np.ndarray]
+) -> list[str]:
+    """What steps on one device say of the arrays that differ, beside what is known already."""
+    limits = {q.name: TIMES_FLOOR * q.floor for q in result.quantities if q.verdict == "mismatch"}
+    off = [
+        name
+        for name, expected in reference.arrays.items()
+        if (limit := limits.get(group_of(name))) is not None
+        and (name not in arrays or difference(expected, arrays[name]) > limit)
+    ]
+    try:
+        found: list[str] = plain.ask("diagnose", reference, off)
+    except Failed as failure:
+        result.notes.append(f"no step could be taken on a part of a batch: {failure.text}")
+        return []
+    return [text for text in found if text not in result.suspects]
 
 
 def _led(result: Verification, reference: Reference, arrays: dict[str, np.ndarray]) -> list[str]:
@@ -180,21 +209,21 @@ def _led(result: Verification, reference: Reference, arrays: dict[str, np.ndarra
     factor = common_factor(reference.arrays, arrays)
     if factor is None:
         return result.suspects
+    why = ""
     if abs(factor * result.num_replicas - 1) < 0.1:
         why = (
-            "which is what a sum over examples does, or a division by the replicas. Cure: write "
-            "the loss as for one device, as a mean over the examples"
+            ", which is what a sum over examples in one number does, or a division by the replicas"
         )
-    else:
-        why = "so the loss is scaled. Cure: write the loss as for one device"
-    return [f"all gradients are {factor:.4g} times one device's, {why}.", *result.suspects]
+    return [f"all gradients are {factor:.4g} times one device's{why}.", *result.suspects]
 
 
 def _require_same_everywhere(result: Verification, spread: Clerk, reference: Reference) -> None:
     """Sees to it that all workers start from the same weights and train on the same batches."""
     if result.num_workers == 1:
         return
-    digests = spread.ask("meet", "verify: same weights and data?", _digest(reference))
+    digests = spread.ask(
+        "meet", "verify: same weights and data?", digest([*reference.initial, *reference.batches])
+    )
     if len(set(digests)) > 1:
         others = [str(i) for i, digest in enumerate(digests) if digest != digests[0]]
         raise Failed(
@@ -203,22 +232,6 @@ def _require_same_everywhere(result: Verification, spread: Clerk, reference: Ref
             f"Received: other ones on worker {', '.join(others)} than on worker 0. Seed what it "
             "draws; --seed seeds Keras, NumPy and Python.",
         )
-
-
-def _digest(reference: Reference) -> str:
-    digest = hashlib.sha256()
-
-    def add(part: Any) -> None:
-        if isinstance(part, dict):
-            part = [part[name] for name in sorted(part)]
-        if isinstance(part, (tuple, list)):
-            for each in part:
-                add(each)
-        else:
-            digest.update(repr(part.tolist()).encode() if part.dtype == object else part.tobytes())
-
-    add([*reference.initial, *reference.batches])
-    return digest.hexdigest()
 
 
 def _hear_others(result: Verification, spread: Clerk) -> None:
