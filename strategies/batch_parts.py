@@ -22,7 +22,7 @@ class Shared(tf.experimental.ExtensionType):
         value: The tensor.
     """
 
-    __name__ = "tfscale.Shared"
+    __name__ = "strategies.Shared"
 
     # TensorFlow does not read X | Y.
     value: Union[tf.Tensor, tf.RaggedTensor, tf.SparseTensor]  # noqa: UP007

@@ -3,6 +3,10 @@
 Keras pulls a batch to learn the shapes: it averages the replicas' parts, which fails for strings
 (C6), uneven parts (C5) and several workers (C1), and the batches an iterator had read ahead are
 lost with it (S6). A data set knows its shapes.
+
+Under no strategy Keras builds nothing ahead: variables come to be while the first step is traced.
+So may a model whose step is its own and whose `call` takes something else than the data, or is not
+there (VAEs, GANs); what its first step then makes is made for all replicas at once (C17).
 """
 
 from __future__ import annotations
@@ -10,10 +14,15 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import keras
+from keras.src.backend.tensorflow import trainer as keras_trainer
+
 from strategies.batch_parts import without_wrapper_specs
 from strategies.keras_support.ownership import is_owned
 from strategies.keras_support.refusals import refuse_impossible
 from strategies.keras_support.seam import Seam
+
+_STEPS = ("train_step", "test_step", "predict_step")
 
 
 def _build_from_spec(maybe_symbolic_build: Any) -> Any:
@@ -23,12 +32,29 @@ def _build_from_spec(maybe_symbolic_build: Any) -> Any:
             maybe_symbolic_build(self, iterator=iterator, data_batch=data_batch)
             return
         refuse_impossible(self)  # Keras builds the optimizer here, and says less
+        if has_no_call(self):
+            return
         if iterator is not None:
             data_batch = without_wrapper_specs(iterator.replica_spec())
-        with self._distribute_strategy.scope():
-            self._symbolic_build(data_batch=data_batch)
+        try:
+            with self._distribute_strategy.scope():
+                self._symbolic_build(data_batch=data_batch)
+        except Exception:
+            if not has_own_step(self):
+                raise
 
     return build
+
+
+def has_no_call(model: Any) -> bool:
+    """Tells whether `model` is a subclass that does not say what it does with its input."""
+    return type(model).call is keras.Model.call
+
+
+def has_own_step(model: Any) -> bool:
+    """Tells whether a step of `model` is the user's own, who may call it as he likes."""
+    keras_own = keras_trainer.TensorFlowTrainer
+    return any(getattr(type(model), name) is not getattr(keras_own, name) for name in _STEPS)
 
 
 BUILD = Seam(
