@@ -18,7 +18,8 @@ import keras
 from keras.src.backend.tensorflow import trainer as keras_trainer
 
 from strategies.batch_parts import without_wrapper_specs
-from strategies.keras_support.ownership import is_owned
+from strategies.keras_support.creation_seam import has_unbuilt_layers
+from strategies.keras_support.ownership import is_asynchronous, is_owned
 from strategies.keras_support.refusals import refuse_impossible
 from strategies.keras_support.seam import Seam
 
@@ -32,7 +33,8 @@ def _build_from_spec(maybe_symbolic_build: Any) -> Any:
             maybe_symbolic_build(self, iterator=iterator, data_batch=data_batch)
             return
         refuse_impossible(self)  # Keras builds the optimizer here, and says less
-        if has_no_call(self):
+        leaves_to_workers = is_asynchronous(self._distribute_strategy)
+        if has_no_call(self) and not (leaves_to_workers and has_unbuilt_layers(self)):
             return
         if iterator is not None:
             data_batch = without_wrapper_specs(iterator.replica_spec())
@@ -40,7 +42,7 @@ def _build_from_spec(maybe_symbolic_build: Any) -> Any:
             with self._distribute_strategy.scope():
                 self._symbolic_build(data_batch=data_batch)
         except Exception:
-            if not has_own_step(self):
+            if not has_own_step(self) or leaves_to_workers:
                 raise
 
     return build

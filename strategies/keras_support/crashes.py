@@ -12,6 +12,7 @@ from strategies.keras_support.chief_seam import (
     CSV_EPOCH,
     TENSORBOARD,
 )
+from strategies.keras_support.creation_seam import CREATE, CREATE_LATER
 from strategies.keras_support.epoch_iterator_seam import EPOCH_ITERATOR
 from strategies.keras_support.function_seam import TEST, TRAIN
 from strategies.keras_support.gradient_seam import APPLY
@@ -109,6 +110,20 @@ CRASHES = (
         (EPOCH_ITERATOR, TRAIN, BUILD, APPLY),
         (f"{KERAS}18624",),
         "Keras hands steps to a ClusterCoordinator",
+    ),
+    Repair(
+        "C16",
+        "fewer rows than replicas, a lookup without an out-of-vocabulary bucket: InvalidArgument",
+        (EPOCH_ITERATOR, TRAIN, TEST),
+        (),
+        "Keras gives a replica without examples nothing to compute",
+    ),
+    Repair(
+        "C17",
+        "a model with train_step and no usable call(): `Unable to automatically build the model`",
+        (BUILD, CREATE, CREATE_LATER, TRAIN, TEST),
+        (),
+        "Keras leaves building to the first step under a strategy too, and makes variables for all",
     ),
     Repair(
         "C22",

@@ -32,12 +32,18 @@ def metric_results(model: Any) -> dict[str, tf.Tensor]:
 def _results(model: Any) -> dict[str, tf.Tensor]:
     """The results, with NaN for a loss that nobody recorded, where Keras says 0."""
     results = dict(model.get_metrics_result())
-    tracker = model._loss_tracker
+    tracker = loss_tracker(model)
     if tracker is not None and tracker.name in results:
         loss = tf.convert_to_tensor(results[tracker.name])
         recorded = tf.convert_to_tensor(tracker.count) > 0
         results[tracker.name] = tf.where(recorded, loss, tf.cast(float("nan"), loss.dtype))
     return results
+
+
+def loss_tracker(model: Any) -> Any:
+    """Returns Keras's own metric of the loss, or None where the model's metrics leave it out."""
+    tracker = model._loss_tracker
+    return tracker if any(metric is tracker for metric in model.metrics) else None
 
 
 def _own_loss(get_metrics_result_or_logs: Any) -> Any:
@@ -52,7 +58,7 @@ def _own_loss(get_metrics_result_or_logs: Any) -> Any:
         results = get_metrics_result_or_logs(self, logs)
         if results is logs or not is_owned(self.distribute_strategy):
             return results
-        tracker = self._loss_tracker
+        tracker = loss_tracker(self)
         if (
             tracker is None
             or tracker.name not in logs

@@ -12,7 +12,7 @@ from strategies.keras_support.empty_share import cut_off
 from strategies.keras_support.gathering import gathered
 from strategies.keras_support.ownership import is_multi_worker
 from strategies.keras_support.refusals import refuse_impossible
-from strategies.keras_support.replica_step import graph_function, none_written, on_replica_function
+from strategies.keras_support.replica_step import built_first, none_written, on_replica_function
 from strategies.keras_support.steps import shares_of
 
 
@@ -37,7 +37,7 @@ def predict_function(model: Any) -> Callable[[list[Any]], Any]:
         outputs = [run_one(batch) for batch in batches]
         return tf.nest.map_structure(lambda *rows: keras_trainer.concat(rows), *outputs)
 
-    predict = run if model.run_eagerly else graph_function(run)
+    predict = built_first(model, run)
 
     def function(batches: list[Any]) -> Any:
         return predict([shares_of(strategy, batch) for batch in batches])

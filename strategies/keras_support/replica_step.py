@@ -17,6 +17,7 @@ from strategies.batch_parts import (
     without_wrappers,
 )
 from strategies.global_batches import EvenShare, Share, cut_rows, share_bounds
+from strategies.keras_support.creation_seam import has_unbuilt_layers
 from strategies.keras_support.empty_share import filled, may_be_empty, metrics_kept
 from strategies.keras_support.gradients_to_apply import refuse_local_conditions
 from strategies.keras_support.layer_state import step_state
@@ -127,6 +128,31 @@ def without_static_rows(data: Any) -> Any:
 def graph_function(function: Callable[..., Any], jit_compile: bool | None = None) -> Any:
     """Traces `function` once for all batch sizes; TensorFlow's own code needs no conversion."""
     return tf.function(function, reduce_retracing=True, autograph=False, jit_compile=jit_compile)
+
+
+def built_first(model: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns what runs `function`, and before its first run makes what `model` still lacks.
+
+    A step needs to know the model's layers before it begins. Where they come to be in the step, it
+    is traced once only for that.
+
+    Args:
+        model: A Keras model under one of our strategies.
+        function: Takes a step, or several.
+    """
+    run = function if model.run_eagerly else graph_function(function)
+    is_first = True
+
+    def run_built(*arguments: Any) -> Any:
+        nonlocal is_first
+        if is_first and has_unbuilt_layers(model):
+            # A step that runs eagerly need not be one that can be traced.
+            with contextlib.suppress(*[Exception] if model.run_eagerly else []):
+                graph_function(function).get_concrete_function(*arguments)
+        is_first = False
+        return run(*arguments)
+
+    return run_built
 
 
 def distribute_batch(strategy: tf.distribute.Strategy, batch: Any) -> Any:

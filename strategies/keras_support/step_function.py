@@ -15,10 +15,15 @@ import tensorflow as tf
 from keras.src.backend.tensorflow import trainer as keras_trainer
 
 from strategies.keras_support.logs import Path, flat_logs, mean_over_examples, merged_logs
-from strategies.keras_support.metric_state import metric_names, metric_results
+from strategies.keras_support.metric_state import (
+    loss_tracker,
+    metric_names,
+    metric_results,
+)
 from strategies.keras_support.ownership import is_multi_worker
 from strategies.keras_support.refusals import refuse_impossible
 from strategies.keras_support.replica_step import (
+    built_first,
     graph_function,
     on_replica_function,
     without_static_rows,
@@ -59,7 +64,7 @@ def step_function(
         flat = flat_logs(outputs)
         reported[:] = flat
         known = metric_names(model)
-        if not _is_standard(step):
+        if not _is_standard(step) and loss_tracker(model) is not None:
             known -= {"loss"}  # perhaps the step's own, which no metric has seen
         extra = {path: value for path, value in flat.items() if path[-1] not in known}
         if not extra or clock is None:
@@ -88,10 +93,10 @@ def step_function(
         return with_metrics(_loop(run_next, count, yields_extra=not _is_standard(step)))
 
     read_metrics: Callable[[], Logs] = functools.partial(metric_results, model)
+    run_batch = built_first(model, run_batch)
+    run_one = built_first(model, run_one)
+    run_many = built_first(model, run_many)
     if not model.run_eagerly:
-        run_batch = graph_function(run_batch)
-        run_one = graph_function(run_one)
-        run_many = graph_function(run_many)
         read_metrics = graph_function(read_metrics)
     executions = 0
     metrics: Logs = {}
