@@ -111,7 +111,8 @@ def _opened(batch: Any) -> Share:
 def _alike_everywhere(share: Share) -> list[Any]:
     """The tensors of a share that are the same on all replicas."""
     parts = [part for part in tf.nest.flatten(share.data) if not holds_examples(part)]
-    return tf.nest.flatten(without_wrappers([*parts, share.all_examples]), expand_composites=True)
+    parts = without_wrappers([*parts, share.all_examples])
+    return list(tf.nest.flatten(parts, expand_composites=True))
 
 
 def without_static_rows(data: Any) -> Any:
