@@ -7,6 +7,7 @@ import atexit
 import keras
 import tensorflow as tf
 
+from strategies.keras_support.keras_2 import refuse_keras_2
 from strategies.keras_support.ownership import adopt, is_asynchronous, is_multi_worker
 from strategies.keras_support.registry import SEAMS
 from strategies.worker_exchange import tell_of_end
@@ -33,6 +34,7 @@ def support(strategy: tf.distribute.Strategy) -> tf.distribute.Strategy:
     for seam in SEAMS:
         seam.install()
     adopt(strategy)
+    refuse_keras_2(strategy)
     if is_asynchronous(strategy):
         # evaluate and predict run on the chief on purpose; TensorFlow would warn of each.
         strategy.extended._allow_run_without_coordinator = True
