@@ -68,13 +68,13 @@ def exchange(
         _in_time(write, f"this worker's answer to {question!r}", _OWN_ANSWER_SECONDS)
         seconds = DEADLINE_SECONDS if deadline_seconds is None else deadline_seconds
         end = time.monotonic() + seconds
-        said = {
-            worker: f"{question}\n{answer}"
-            if worker == own
-            else _listen(number, worker, question, seconds, end)
-            for worker in workers_of(strategy)
-        }
-    questions = {worker: words.partition("\n")[0] for worker, words in said.items()}
+        workers = workers_of(strategy)
+        said = {own: f"{question}\n{answer}"}
+        for worker in workers:
+            is_first = own == next(one for one in workers if one != worker)
+            if worker != own:
+                said[worker] = _listen(number, worker, question, seconds, end, is_first)
+    questions = {worker: said[worker].partition("\n")[0] for worker in workers}
     if set(questions.values()) != {question}:
         places = ", ".join(f"{job} {i} at {asked!r}" for (job, i), asked in questions.items())
         raise RuntimeError(
@@ -82,7 +82,7 @@ def exchange(
             "that lets only some workers call fit, evaluate or predict, and for data of different "
             "lengths."
         )
-    return [words.partition("\n")[2] for words in said.values()]
+    return [said[worker].partition("\n")[2] for worker in workers]
 
 
 def worker_index(strategy: tf.distribute.Strategy) -> int:
@@ -218,8 +218,10 @@ def _failure_key(worker: Worker) -> str:
     return f"tfscale/failure/{worker[0]}/{worker[1]}"
 
 
-def _listen(number: int, worker: Worker, question: str, seconds: float, end: float) -> str:
-    notice = time.monotonic() + NOTICE_SECONDS
+def _listen(
+    number: int, worker: Worker, question: str, seconds: float, end: float, is_first: bool
+) -> str:
+    notice = time.monotonic() + NOTICE_SECONDS if is_first else end  # one says it for all
     while True:
         words = _value(_key(number, worker), min(_SLICE_SECONDS, end - time.monotonic()))
         if words is not None:

@@ -21,6 +21,7 @@ from strategies.keras_support.asynchronous_report import with_staleness_report
 from strategies.keras_support.call_agreement import call_arguments, refuse_other_arguments
 from strategies.keras_support.fit_inputs import note_initial_epoch
 from strategies.keras_support.ownership import is_asynchronous, is_multi_worker, is_owned
+from strategies.keras_support.quiet_seam import quiet_unless_chief
 from strategies.keras_support.seam import Seam
 from strategies.keras_support.state_agreement import WorkerState, refuse_other_state
 from strategies.progress import phase, whole_fit
@@ -56,7 +57,7 @@ def _together(call: Any) -> Any:
         try:
             arguments = call_arguments(self, call, args, kwargs)
             refuse_other_arguments(exchange(strategy, f"{call.__name__}()", arguments))
-            with _noted(call.__name__):
+            with _noted(call.__name__), quiet_unless_chief(strategy):
                 return call(self, *args, **kwargs)
         except Exception as error:
             if _CALLS.depth == 1 and not hasattr(error, "known_to_all"):

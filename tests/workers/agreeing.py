@@ -15,13 +15,14 @@ import keras
 import tensorflow as tf
 
 import strategies
-from tests.workers import meeting, order, stopping, writing
+from tests.workers import aside, meeting, order, stopping, writing
 from tests.workers.job import Found, leave
 
 
 def one_device() -> Found:
     stock, nowhere = tf.distribute.get_strategy(), Path()
     return {
+        "drawn": aside.drawn(stock, nowhere, 0),
         "seeded_alike": order.seeded_alike(stock, nowhere, 0),
         "shuffled_dataset": order.shuffled_dataset(stock, nowhere, 0),
         "backed_up": writing.backed_up(stock, None),
@@ -37,7 +38,7 @@ def main() -> None:
     strategy = strategies.multi_worker_mirrored_strategy()
     index = strategy.cluster_resolver.task_id
     found: Found = {}
-    for function in (*meeting.CASES, *stopping.CASES, *order.CASES, *writing.CASES):
+    for function in (*meeting.CASES, *stopping.CASES, *order.CASES, *writing.CASES, *aside.CASES):
         print(f"{function.__name__}()", flush=True)
         keras.utils.clear_session()
         found[function.__name__] = function(strategy, folder, index)
