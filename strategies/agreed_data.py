@@ -112,6 +112,18 @@ def shuffle_seeds(dataset: tf.data.Dataset) -> list[tuple[int, int]]:
     return [pair for nodes in bodies for pair in _seeds_of(nodes)]
 
 
+def has_random_operations(dataset: tf.data.Dataset) -> bool:
+    """Tells whether a data set's functions draw random numbers, as augmentation does.
+
+    Example:
+        >>> has_random_operations(tf.data.Dataset.range(8).shuffle(4))
+        False
+    """
+    graph = graph_pb2.GraphDef.FromString(dataset._as_serialized_graph().numpy())
+    operations = (node.op for function in graph.library.function for node in function.node_def)
+    return any("Random" in name for name in operations)
+
+
 def _seeds_of(nodes: Any) -> Iterator[tuple[int, int]]:
     constants = {
         node.name: node.attr["value"].tensor

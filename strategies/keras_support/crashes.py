@@ -18,6 +18,7 @@ from strategies.keras_support.function_seam import TEST, TRAIN
 from strategies.keras_support.gradient_seam import APPLY
 from strategies.keras_support.inner_functions import FUNCTION_CALL
 from strategies.keras_support.repair import GRADIENTS, KERAS, REDUCES_FIRST, TENSORFLOW, Repair
+from strategies.keras_support.together_seam import EVALUATE, FIT, PREDICT_CALL
 
 CRASHES = (
     Repair(
@@ -103,6 +104,13 @@ CRASHES = (
         (BUILD, TRAIN, TEST),
         (),
         "Keras says which object was made outside the scope",
+    ),
+    Repair(
+        "C26",
+        "workers that pass fit other `epochs` or `validation_data`: `Socket closed`: refused",
+        (FIT, EVALUATE, PREDICT_CALL),
+        (),
+        "Keras compares what workers pass",
     ),
     Repair(
         "C15",

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from keras.src.trainers.data_adapters import array_data_adapter, generator_data_adapter
 
+from strategies.agreed_data import has_random_operations
 from strategies.announcement import announce
 from strategies.chief import is_chief
 from strategies.first_batch import (
@@ -42,11 +43,13 @@ class FirstBatch:
         self._strategy = strategy
         self._digest = _digest_at_hand(adapter)
         self._is_compared = False
+        self._dataset: tf.data.Dataset | None = None
 
     def seen_in(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         """Returns global batches that leave the digest of their first here, if it is not known."""
         if self._digest is not None:
             return dataset
+        self._dataset = dataset
 
         def look(index: tf.Tensor, batch: Any) -> Any:
             parts = batch if isinstance(batch, tuple) else (batch,)
@@ -81,10 +84,15 @@ class FirstBatch:
         if self._is_compared:
             return
         self._is_compared = True
-        report = refuse_other_batches(exchange(self._strategy, _QUESTION, self._digest or "{}"))
+        digests = exchange(self._strategy, _QUESTION, self._digest or "{}")
+        report = refuse_other_batches(digests, self._is_augmented)
         if report and report not in _REPORTED and is_chief(self._strategy):
             _REPORTED.add(report)
             announce(report)
+
+    def _is_augmented(self) -> bool:
+        is_random = self._dataset is not None and has_random_operations(self._dataset)
+        return "1" in exchange(self._strategy, "random inputs?", str(int(is_random)))
 
 
 def _digest_at_hand(adapter: Any) -> str | None:

@@ -19,6 +19,7 @@ from strategies.keras_support.metric_state import EPOCH_LOGS, OUTPUT_LOSSES
 from strategies.keras_support.random_seam import NEXT_SEED
 from strategies.keras_support.repair import GRADIENTS, KERAS, REDUCES_FIRST, TENSORFLOW, Repair
 from strategies.keras_support.step_gradients import GRADIENT
+from strategies.keras_support.together_seam import CALLBACKS
 
 SILENT = (
     Repair(
@@ -202,5 +203,19 @@ SILENT = (
         (MERGE_CALL,),
         (),
         "Keras keeps the losses of a layer apart for each replica",
+    ),
+    Repair(
+        "S26",
+        "weights loaded, or a rate set, on one worker only: workers train two models: refused",
+        (CALLBACKS,),
+        (),
+        "Keras compares the workers' models, or broadcasts the first one's",
+    ),
+    Repair(
+        "S31",
+        "data cut by the user for each worker is cut again, and half of it trains: refused",
+        (EPOCH_ITERATOR,),
+        (),
+        "Keras gives each replica its share of the global batch, and compares what it is cut from",
     ),
 )

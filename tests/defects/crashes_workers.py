@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import keras
 import tensorflow as tf
 from keras import layers
@@ -55,6 +58,33 @@ def different_lengths(run: Run) -> Findings:
     model = visits_model(run, 24)
     model.fit(dataset.batch(8).with_options(_policy("OFF")), verbose=0)
     return visited(model, 24)
+
+
+def _batches(count: int) -> Iterator[tuple[Any, Any]]:
+    for start in range(0, 8 * count, 8):
+        yield ROWS[start : start + 8], ZEROS[start : start + 8]
+
+
+@row(
+    "C10",
+    "generators of different lengths: 3 batches and 2",
+    WORKERS,
+    right=ALL_24,
+    refused="Give every worker the same number of global batches",
+)
+def different_generators(run: Run) -> Findings:
+    model = visits_model(run, 24)
+    model.fit(_batches(2 if run.worker else 3), verbose=0)
+    return visited(model, 24)
+
+
+@row("C26", "`epochs` 2 and 3", WORKERS, refused="Pass the same `epochs` on every worker")
+def different_epochs(run: Run) -> Findings:
+    with run.strategy.scope():
+        model = keras.Sequential([keras.Input((3,)), layers.Dense(2, kernel_initializer="zeros")])
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+    model.fit(X, Y, batch_size=8, epochs=2 + run.worker, shuffle=False, verbose=0)
+    return trained(model)
 
 
 @row("C11", "one TFRecord file, `AutoShardPolicy.FILE`", WORKERS, right=ALL_24)

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from tests.defects.row import WORKERS, Findings, Run, X, Y, row, visited, visits_model
+from tests.defects.row import WORKERS, Findings, Run, X, Y, row, trained, visited, visits_model
 
 ALL_24 = {"examples trained, of 24": 24}
 ROWS, ZEROS = np.arange(24)[:, None], np.zeros([24, 1])
@@ -91,3 +91,33 @@ def unequal_files(run: Run) -> Findings:
     model = visits_model(run, 24)
     model.fit(dataset, verbose=0)
     return {"steps": int(model.optimizer.iterations.numpy()), **visited(model, 24)}
+
+
+@row(
+    "S26",
+    "weights loaded on the chief only",
+    WORKERS,
+    refused="or call tfscale.broadcast(model) on every worker",
+)
+def loaded_on_chief(run: Run) -> Findings:
+    with run.strategy.scope():
+        model = keras.Sequential([keras.Input((3,)), layers.Dense(2, kernel_initializer="zeros")])
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+    if run.worker == 0:
+        model.set_weights([weight + 1.0 for weight in model.get_weights()])
+    model.fit(X, Y, batch_size=8, shuffle=False, verbose=0)
+    return trained(model)
+
+
+@row(
+    "S31",
+    "`x[rank::size]`: rows that the user has cut for each worker",
+    WORKERS,
+    right=ALL_24,
+    refused="strategy.distribute_datasets_from_function",
+)
+def rows_cut(run: Run) -> Findings:
+    own = slice(run.worker, None, run.strategy.num_replicas_in_sync)
+    model = visits_model(run, 24)
+    model.fit(ROWS[own], ZEROS[own], batch_size=4, shuffle=False, verbose=0)
+    return visited(model, 24)

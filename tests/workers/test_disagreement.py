@@ -63,7 +63,7 @@ def test_data_that_the_user_has_cut_is_refused_with_the_way_to_pass_it(
 ) -> None:
     for worker in found:
         assert worker[name].startswith(CUT)
-        assert "on worker 1 the first global batch has other targets" in worker[name]
+        assert "on worker 1 the first global batch has other rows" in worker[name]
         assert "strategy.distribute_datasets_from_function" in worker[name]
 
 
