@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from tests.defects import (  # noqa: F401  importing them fills ROWS
     crashes,
+    crashes_input,
+    crashes_steps,
     crashes_workers,
     hangs,
     parameter_servers,
     silent,
     silent_losses,
     silent_reports,
+    silent_steps,
     silent_workers,
 )
 from tests.defects.row import ROWS, Row

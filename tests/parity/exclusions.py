@@ -1,9 +1,15 @@
 """What the sweep leaves out, and why. Each rule is a sentence about a combination of fields.
 
 Two kinds: combinations that mean nothing or that Keras itself refuses on one device, and the
-exceptions by nature, where N replicas cannot do what one device does. Two of these are not in the
-zoo at all: dropout, whose draws differ, and BatchNormalization without `synchronized=True`, whose
-statistics are those of a replica's own share.
+exceptions by nature, where N replicas cannot do what one device does. Some of these are not in the
+zoo at all:
+
+* dropout and other draws, which differ;
+* BatchNormalization without `synchronized=True`, whose statistics are those of a replica's share;
+* state of a user's layer that is no mean or sum over rows, such as a running maximum or variance;
+* a loss that divides by what it counted itself, or that compares rows of the batch with each other:
+  `tfscale` has sums and rows of the whole batch for these, which stock Keras, the reference, lacks;
+* metrics that are refused: a state that is neither a sum nor an extreme nor the same everywhere.
 """
 
 from __future__ import annotations
@@ -61,7 +67,8 @@ IMPOSSIBLE = (
         lambda c: not kind_of(c.model).can_evaluate and c.validation != "none",
     ),
     Exclusion(
-        "a model that brings its own trouble says which fields it takes",
+        "a model says itself which values of a field mean something: a square that overflows needs "
+        "mse, a loss class replaces the drawn loss; run eagerly, stock Keras cannot log a variable",
         lambda c: any(
             not kind_of(c.model).allows(f, getattr(c, f)) for f, _ in kind_of(c.model).only
         ),
@@ -85,6 +92,10 @@ IMPOSSIBLE = (
     Exclusion(
         "ScheduleFreeAdamW is built for all weights at once, not for two optimizers' parts",
         lambda c: kind_of(c.model).builds_optimizers and c.optimizer == "schedule_free_adamw",
+    ),
+    Exclusion(
+        "after fit Keras writes an optimizer's averages over all weights, also those of another's",
+        lambda c: kind_of(c.model).builds_optimizers and c.ema != "none",
     ),
     Exclusion(
         "in float64 stock Muon multiplies a schedule's rate by a float32 and crashes",

@@ -97,6 +97,33 @@ class UsageCounts(keras.Layer):
         return scaled
 
 
+class Quantizer(keras.Layer):
+    """The codebook of a VQ-VAE: decayed counts and sums of rows, and codes that are their ratio."""
+
+    def build(self, shape: Any) -> None:
+        options = {"trainable": False, "aggregation": "sum"}
+        self.codes = self.add_weight(
+            shape=(4, shape[-1]), initializer="glorot_uniform", trainable=False
+        )
+        self.counts = self.add_weight(shape=(4,), initializer="ones", **options)
+        self.sums = self.add_weight(
+            shape=(4, shape[-1]), initializer=lambda *_, **__: self.codes.value, **options
+        )
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        codes = ops.convert_to_tensor(self.codes)
+        apart = ops.sum(ops.square(x[:, None, :] - codes[None]), axis=-1)
+        nearest = ops.one_hot(ops.argmin(apart, axis=1), 4, dtype=x.dtype)
+        chosen = ops.matmul(nearest, codes)
+        if training:
+            rows = ops.stop_gradient(ops.matmul(ops.transpose(nearest), x))
+            self.counts.assign(0.9 * self.counts + 0.1 * ops.sum(nearest, axis=0))
+            self.sums.assign(0.9 * self.sums + 0.1 * rows)
+            self.codes.assign(self.sums / (self.counts[:, None] + 1e-3))
+        self.add_loss(0.1 * ops.mean(ops.square(x - ops.stop_gradient(chosen))))
+        return x + ops.stop_gradient(chosen - x) + 0.1 * x
+
+
 class Annealed(keras.Layer):
     """A temperature that falls with the steps, and a whole number that counts them."""
 
@@ -167,6 +194,7 @@ BUILDERS: dict[str, Callable[[Configuration], keras.Model]] = {
     "observer_twice": _of(_observer_twice),
     "codebook": _of(lambda: _around(Codebook)),
     "usage_counts": _of(lambda: _around(UsageCounts)),
+    "quantizer": _of(lambda: _around(Quantizer)),
     "annealed": _of(lambda: _around(Annealed)),
     "spectral_norm": _of(_spectral_norm),
     "teacher": _of(Teacher),

@@ -16,10 +16,12 @@ layers, ops = keras.layers, keras.ops
 LATENT = 3
 
 
-def _net(*sizes: int) -> keras.Sequential:
+def _net(*sizes: int, has_last_bias: bool = True) -> keras.Sequential:
     first, *others, last = sizes
     hidden = [layers.Dense(size, activation="tanh") for size in others]
-    return keras.Sequential([keras.Input((first,)), *hidden, layers.Dense(last)])
+    return keras.Sequential(
+        [keras.Input((first,)), *hidden, layers.Dense(last, use_bias=has_last_bias)]
+    )
 
 
 class Autoencoder(keras.Model):
@@ -75,7 +77,8 @@ class Siamese(keras.Model):
 
     def __init__(self) -> None:
         super().__init__()
-        self.embed = _net(FEATURES // 3, 5, 3)
+        # A last bias cancels where outputs are subtracted: its gradient is nothing but rounding.
+        self.embed = _net(FEATURES // 3, 5, 3, has_last_bias=False)
         self.seen = keras.metrics.Mean(name="triplet")
 
     @property
@@ -108,7 +111,8 @@ class Adversaries(keras.Model):
 
     def __init__(self, other: Any) -> None:
         super().__init__()
-        self.generator, self.critic = _net(LATENT, 5, FEATURES), _net(FEATURES, 5, 1)
+        self.generator = _net(LATENT, 5, FEATURES)
+        self.critic = _net(FEATURES, 5, 1, has_last_bias=False)
         self.other = other
 
     def compile(self, optimizer: Any, **options: Any) -> None:  # type: ignore[override]

@@ -29,6 +29,22 @@ SHOWN_BY: dict[str, tuple[str, ...]] = {
         "lstm rows=48 on=mirrored2",
         "mlp reduction=mean_with_sample_weight weights=sample rows=48 on=mirrored2",
     ),
+    "S21": (
+        "clipped_gradients on=mirrored2",
+        "sharpness_aware on=mirrored2",
+        "gradient_penalty on=mirrored2",
+    ),
+    "S22": ("running_mean on=mirrored2", "running_mean_at_once on=mirrored2"),
+    "S23": ("vector_penalty rows=48 on=mirrored2",),
+    "S25": (
+        "positions optimizer=adam on=mirrored2",
+        "sparse_input optimizer=adam data=dataset on=mirrored2",
+    ),
+    "S33": ("mean_beside_penalty on=mirrored2",),
+    "C22": ("own_accumulation on=mirrored2", "every_other_step on=mirrored2"),
+    "C16": ("closed_vocabulary data=dataset rows=7 batch=1 on=mirrored2",),
+    "C17": ("autoencoder on=mirrored2", "wasserstein on=mirrored2"),
+    "C23": ("functions_in_step on=mirrored2",),
     "H1": ("mlp precision=mixed_float16 overflow=True rows=48 batch=8 on=workers2",),
 }
 
