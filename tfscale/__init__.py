@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         ratio_over_replicas,
         sum_over_replicas,
     )
+    from strategies.keras_support.step_gradients import local_gradients
     from tfscale import callbacks, data, launch, optimizers, parallel, schedules
     from tfscale.broadcasting import broadcast
     from tfscale.precision import set_precision
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "all_gather": "strategies.keras_support.over_replicas",
     "broadcast": "tfscale.broadcasting",
+    "local_gradients": "strategies.keras_support.step_gradients",
     "mean_over_replicas": "strategies.keras_support.over_replicas",
     "prepare": "tfscale.preparation",
     "ratio_over_replicas": "strategies.keras_support.over_replicas",
@@ -58,6 +60,7 @@ __all__ = [
     "callbacks",
     "data",
     "launch",
+    "local_gradients",
     "mean_over_replicas",
     "optimizers",
     "parallel",

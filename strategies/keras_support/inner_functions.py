@@ -17,7 +17,8 @@ import functools
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.eager.polymorphic_function import autograph_util
+from tensorflow.python.autograph.core import ag_ctx
+from tensorflow.python.autograph.impl import api
 
 from strategies.keras_support.seam import Seam
 from strategies.keras_support.step_context import current_step
@@ -37,12 +38,12 @@ def _in_place(call: Any) -> Any:
             or not step.is_in_main_graph()
         ):
             return call(self, *args, **kwargs)
-        function = self._python_function
-        if self._autograph and not tf.executing_eagerly():
-            function = autograph_util.py_func_from_autograph(
-                function, self._experimental_autograph_options
-            )
-        return function(*args, **kwargs)
+        if not self._autograph or tf.executing_eagerly():
+            return self._python_function(*args, **kwargs)
+        features = self._experimental_autograph_options
+        convert = api.convert(recursive=True, optional_features=features, user_requested=True)
+        with ag_ctx.ControlStatusCtx(ag_ctx.Status.UNSPECIFIED):  # Keras has switched it off
+            return convert(self._python_function)(*args, **kwargs)
 
     return called
 
