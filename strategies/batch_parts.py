@@ -38,6 +38,16 @@ def holds_examples(part: Any) -> bool:
     return isinstance(part, (*tensors, *specs)) and part.shape.rank != 0
 
 
+def has_shared(spec: Any) -> bool:
+    """Tells whether batches of this structure of `tf.TypeSpec` have a `Shared` part."""
+    return any(isinstance(part, Shared.Spec) for part in tf.nest.flatten(spec))
+
+
+def as_element(dataset: tf.data.Dataset, arguments: tuple[Any, ...]) -> Any:
+    """Returns an element of a data set from the arguments that `Dataset.map` calls with it."""
+    return arguments if type(dataset.element_spec) is tuple else arguments[0]
+
+
 def without_wrappers(batch: Any) -> Any:
     """Returns a batch as a model takes it: `Shared` parts as their values, Optionals as None."""
 
@@ -140,28 +150,39 @@ def equal_rows(batch: Any) -> tf.Tensor:
     `tf.errors.InvalidArgumentError`.
 
     Raises:
-        ValueError: If no part holds examples.
+        ValueError: If no part holds examples, or, eagerly, if they differ.
     """
     rows = num_rows(batch)
-    if static_rows(batch) is not None:
+    if static_rows(batch) is not None and not tf.executing_eagerly():
         return rows
     parts = [(name, rows_of(part)) for name, part in named_parts(batch) if holds_examples(part)]
+    if tf.executing_eagerly():
+        known = {name: int(size) for name, size in parts}
+        if len(set(known.values())) > 1:
+            raise ValueError(_unequal(known))
+        return rows
     sizes = tf.stack([size for _, size in parts])
     said = _unequal({name: "{}" for name, _ in parts})
     message = tf.strings.format(said, [size for _, size in parts])
-    check = tf.debugging.Assert(tf.reduce_all(sizes == rows), [message])
-    with tf.control_dependencies([check] if check is not None else []):
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(sizes == rows), [message])]):
         return tf.identity(rows)
 
 
 def refuse_empty(rows: tf.Tensor) -> tf.Tensor:
-    """Returns `rows`, having made sure that there is one."""
+    """Returns `rows`, having made sure that there is one.
+
+    Raises:
+        ValueError: Eagerly, if there is none; in a graph `tf.errors.InvalidArgumentError`.
+    """
     message = (
         "`x` must hold at least one example in every batch. Received: a batch of 0 rows. Filter "
         "before you batch."
     )
-    check = tf.debugging.Assert(rows > 0, [message])
-    with tf.control_dependencies([check] if check is not None else []):
+    if tf.executing_eagerly():
+        if int(rows) == 0:
+            raise ValueError(message)
+        return rows
+    with tf.control_dependencies([tf.debugging.Assert(rows > 0, [message])]):
         return tf.identity(rows)
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import tensorflow as tf
 
 from strategies.batch_parts import (
+    as_element,
     equal_rows,
     holds_examples,
     refuse_empty,
@@ -210,12 +211,11 @@ def _cut(
     check: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
 ) -> tf.data.Dataset:
     """Yields `(share, rows, all rows)`: a share of at least so many rows, and how many are own."""
-    spec = dataset.element_spec
-    refuse_unequal_rows(spec)
+    refuse_unequal_rows(dataset.element_spec)
     replicas = tf.data.Dataset.range(first_replica, first_replica + local_replicas)
 
     def shares(*element: Any) -> tf.data.Dataset:
-        batch = element if type(spec) is tuple else element[0]
+        batch = as_element(dataset, element)
         num_rows = check(equal_rows(batch))
 
         def share(replica: tf.Tensor) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 import keras
 from keras.src.backend.tensorflow import trainer as keras_trainer
 
-from strategies.batch_parts import without_wrapper_specs
+from strategies.batch_parts import without_wrapper_specs, without_wrappers
 from strategies.keras_support.creation_seam import has_unbuilt_layers
 from strategies.keras_support.ownership import is_asynchronous, is_owned
 from strategies.keras_support.refusals import refuse_impossible
@@ -38,6 +38,8 @@ def _build_from_spec(maybe_symbolic_build: Any) -> Any:
             return
         if iterator is not None:
             data_batch = without_wrapper_specs(iterator.replica_spec())
+        elif data_batch is not None:
+            data_batch = without_wrappers(data_batch)
         try:
             with self._distribute_strategy.scope():
                 self._symbolic_build(data_batch=data_batch)

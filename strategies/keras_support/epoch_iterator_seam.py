@@ -26,6 +26,7 @@ from strategies.agreed_data import (
     refuse_disagreeing_lengths,
     refuse_disagreeing_shuffles,
 )
+from strategies.batch_parts import as_element, has_shared, without_wrappers
 from strategies.global_batches import EvenShare, GlobalBatches, Share, counted_shares
 from strategies.keras_support.asynchronous_epoch import AsynchronousEpochIterator
 from strategies.keras_support.end_of_input import EndTogether, refuse_unequal_ends
@@ -224,6 +225,9 @@ def _dispatch(tf_epoch_iterator: Any) -> Any:
             return AsynchronousEpochIterator(distribute_strategy, **arguments)
         if is_owned(distribute_strategy):
             return ReplicaEpochIterator(distribute_strategy, **arguments)
+        x = arguments.get("x")
+        if isinstance(x, tf.data.Dataset) and has_shared(x.element_spec):
+            arguments["x"] = x.map(lambda *batch: without_wrappers(as_element(x, batch)))
         return tf_epoch_iterator(distribute_strategy=distribute_strategy, **arguments)
 
     return epoch_iterator

@@ -6,9 +6,11 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from strategies.batch_parts import (
+    Shared,
     equal_rows,
     holds_examples,
     num_rows,
@@ -55,6 +57,7 @@ def on_replica_function(
             all_examples=share.all_examples,
             state=state,
             layers=tuple(all_layers(model)),
+            weighed_alike=model._loss_tracker if _is_shared_first(share.data) else None,
         )
         if state is not None:
             context.lineage = Lineage((share.data, share.examples), state.source_of)
@@ -106,6 +109,13 @@ def _opened(batch: Any) -> Share:
     if isinstance(batch, Share):
         return Share(data, batch.examples, batch.all_examples)
     return Share(data, rows, rows if replicas == 1 else None)
+
+
+def _is_shared_first(data: Any) -> bool:
+    """Tells whether all examples share the part of the inputs by whose rows Keras weighs a loss."""
+    inputs = data[0] if isinstance(data, tuple) else data
+    parts = [part for part in keras.tree.flatten(inputs) if part is not None]
+    return bool(parts) and isinstance(parts[0], Shared)
 
 
 def _alike_everywhere(share: Share) -> list[Any]:
@@ -165,10 +175,7 @@ def distribute_batch(strategy: tf.distribute.Strategy, batch: Any) -> Any:
     batch = tf.nest.map_structure(_as_tensor, batch)
     if strategy.num_replicas_in_sync == 1:
         return strategy.experimental_distribute_values_from_function(lambda _: batch)
-    try:
-        rows = int(refuse_empty(equal_rows(batch)))
-    except tf.errors.InvalidArgumentError as error:
-        raise ValueError(error.message) from None
+    rows = int(refuse_empty(equal_rows(batch)))
 
     def share(context: tf.distribute.ValueContext) -> Share:
         index, replicas = context.replica_id_in_sync_group, context.num_replicas_in_sync

@@ -32,6 +32,8 @@ class StepContext:
         pull: What a worker that trains at its own pace has read, or None.
         clock: Told when this replica waits for the others; None where nobody looks.
         lineage: What the tensors of this step depend on.
+        weighed_alike: Keras's metric of the loss, where it weighs by the rows of a part that all
+            examples share, and so alike on all replicas; otherwise None.
         is_updating: Whether an optimizer is applying gradients that are the same on all replicas.
         inner_updates: Optimizers that applied gradients inside a condition, with its graph.
     """
@@ -46,6 +48,7 @@ class StepContext:
     pull: Pull | None = None
     clock: StepClock | None = None
     lineage: Lineage = field(default_factory=lambda: Lineage((), lambda _: Source.SHARED))
+    weighed_alike: Any = None
     is_updating: bool = False
     inner_updates: list[tuple[Any, Any]] = field(default_factory=list)
     _share: tf.Tensor | None = None

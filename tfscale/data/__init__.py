@@ -5,5 +5,6 @@ model.fit(train, epochs=10)
 """
 
 from tfscale.data.pipeline import Pipeline, input_pipeline
+from tfscale.data.shared import shared
 
-__all__ = ["Pipeline", "input_pipeline"]
+__all__ = ["Pipeline", "input_pipeline", "shared"]

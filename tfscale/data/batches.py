@@ -167,11 +167,12 @@ def same_rows(name: str, batch: Any, positions: tf.Tensor) -> Any:
     """
 
     def checked(part: Any) -> Any:
-        if not tf.is_tensor(part) or isinstance(part, (tf.SparseTensor, tf.RaggedTensor)):
+        if not isinstance(part, tf.Tensor):  # ragged, sparse, or what all examples share
             return part
         message = (
             f"`{name}` must map a batch to a batch of as many rows, and every part of it must have "
-            f"them. Received: a part of shape {part.shape}. Resize within rows, not among them."
+            f"them. Received: a part of shape {part.shape}. Resize within rows, not among them; "
+            "declare a part that all examples share with tfscale.data.shared(part)."
         )
         wanted, rows = positions.shape[0], part.shape[0] if part.shape.rank else 0
         if part.shape.rank == 0 or (None not in (wanted, rows) and wanted != rows):
