@@ -17,6 +17,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.distribute import distribute_lib
 
+from strategies.keras_support.data_draws import is_in_data_set
 from strategies.keras_support.model_parts import all_layers
 from strategies.keras_support.ownership import is_asynchronous, is_owned
 from strategies.keras_support.seam import Seam
@@ -24,15 +25,17 @@ from strategies.keras_support.seam import Seam
 
 @contextlib.contextmanager
 def _for_all_replicas() -> Iterator[None]:
-    """Leaves the graph of a replica's step for the strategy's scope; elsewhere does nothing."""
-    replica = tf.distribute.get_replica_context()
-    strategy = None if replica is None else replica.strategy
+    """Leaves the graph of a replica's step, or of a data set's function, for the strategy's scope.
+
+    Elsewhere does nothing.
+    """
+    strategy = tf.distribute.get_strategy()
     if (
-        strategy is None
-        or not is_owned(strategy)
+        not is_owned(strategy)
         or is_asynchronous(strategy)
         or isinstance(strategy, tf.distribute.OneDeviceStrategy)
         or tf.executing_eagerly()
+        or (tf.distribute.in_cross_replica_context() and not is_in_data_set())
     ):
         yield
         return

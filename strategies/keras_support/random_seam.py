@@ -15,6 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from strategies.keras_support.data_draws import generator_of_data
 from strategies.keras_support.lineage import Source
 from strategies.keras_support.ownership import is_owned
 from strategies.keras_support.seam import Seam
@@ -30,7 +31,7 @@ def _own_draw(next_seed: Any) -> Any:
         step = current_step()
         if step is not None and step.pull is not None and ordered:
             return _draw_of_worker(self.state, step.pull.worker)
-        seed = next_seed(self, ordered=ordered)
+        seed = next_seed(generator_of_data(self), ordered=ordered)
         replica = tf.distribute.get_replica_context()
         if (
             step is None

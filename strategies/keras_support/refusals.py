@@ -10,6 +10,7 @@ import tensorflow as tf
 from strategies.devices import all_stand_on
 from strategies.keras_support.asynchronous_counters import stands_on_server
 from strategies.keras_support.gradient_watch import watches_under
+from strategies.keras_support.model_parts import all_layers
 from strategies.keras_support.ownership import is_asynchronous, is_multi_worker, is_owned
 
 
@@ -45,6 +46,8 @@ def refuse_impossible(model: Any) -> None:
             for part in getattr(metric, "metrics", None) or [metric]:  # compile keeps them in one
                 _refuse_outside("metric", part.name, part.variables, strategy)
     replicas = strategy.num_replicas_in_sync
+    if replicas > 1:
+        _refuse_stateful(model, replicas)
     if model.jit_compile and all_stand_on("TPU", strategy):
         raise ValueError(
             "`jit_compile` must not be True on a TPU: TensorFlow compiles the whole step for it, "
@@ -59,6 +62,18 @@ def refuse_impossible(model: Any) -> None:
             f"jit_compile={model.jit_compile!r} with {replicas} replicas. "
             "Use compile(jit_compile='auto') or False."
         )
+
+
+def _refuse_stateful(model: Any, replicas: int) -> None:
+    for layer in all_layers(model):
+        if isinstance(layer, keras.layers.RNN) and layer.stateful:
+            raise ValueError(
+                "`stateful` must be False on more than one replica: the state has a row for each "
+                "example of the global batch, of which a replica holds a part. Received: "
+                f"stateful=True in layer {layer.name!r} with {replicas} replicas. Train it under "
+                "strategies.one_device_strategy(), or cut its sequences no further than training "
+                "needs and leave `stateful` out."
+            )
 
 
 def refuse_out_of_step(model: Any) -> None:

@@ -199,31 +199,14 @@ class Pipeline:
         Raises:
             ValueError: If the strategy has no such worker.
         """
-        batches = self._shares(worker).map(own_rows)
-        return batches.prefetch(self._read_ahead())
+        return self.shares(worker).map(own_rows)
 
     def shares(self, worker: int) -> tf.data.Dataset:
-        """Returns the same, each with the number of its examples and the whole batch's: for `fit`.
+        """Returns what `local` does, for `fit`: each with its examples and the whole batch's.
 
-        A replica without examples of its own is given one of another replica's, which counts for
-        nothing.
-
-        Args:
-            worker: Index of the worker, from 0.
-
-        Returns:
-            A `tf.data.Dataset` of `strategies.global_batches.Share`, or `EvenShare` where the
-            shapes are static.
-
-        Raises:
-            ValueError: If the strategy has no such worker.
+        A replica without examples has one of another's, which counts for nothing. The elements are
+        `strategies.global_batches.Share`, or `EvenShare` where shapes are static.
         """
-        return self._shares(worker).prefetch(self._read_ahead())
-
-    def _read_ahead(self) -> int:
-        return max(2 * _replicas_a_worker(self.strategy), 4)
-
-    def _shares(self, worker: int) -> tf.data.Dataset:
         local_replicas = _replicas_a_worker(self.strategy)
         num_replicas = self.strategy.num_replicas_in_sync
         if not 0 <= worker < num_replicas // local_replicas:
@@ -242,8 +225,10 @@ class Pipeline:
             num_replicas=num_replicas,
         )
         if isinstance(self.source, ArraySource):
-            return array_batches(self.source, cut, self._prepare)
-        return stream_batches(self.source, cut, self._prepare, window=self.shuffle_window)
+            shares = array_batches(self.source, cut, self._prepare)
+        else:
+            shares = stream_batches(self.source, cut, self._prepare, window=self.shuffle_window)
+        return shares.prefetch(max(2 * local_replicas, 4))
 
     def _prepare(self, batch: Any, positions: tf.Tensor, epoch: tf.Tensor) -> Any:
         if self.preprocess is not None:

@@ -148,6 +148,24 @@ def test_xla_on_several_replicas(two: tf.distribute.Strategy, call: str) -> None
     assert not is_untouched(model)
 
 
+@pytest.mark.parametrize("call", ["fit", "evaluate", "predict"])
+def test_a_state_of_the_whole_batch(
+    two: tf.distribute.Strategy, one: tf.distribute.Strategy, call: str
+) -> None:
+    def made(strategy: tf.distribute.Strategy) -> keras.Model:
+        with strategy.scope():
+            layers = [keras.Input(batch_shape=(4, 5, 2)), keras.layers.GRU(3, stateful=True)]
+            model = keras.Sequential([*layers, keras.layers.Dense(1)])
+            model.compile("sgd", "mse")
+        return model
+
+    x = np.ones([4, 5, 2])
+    targets = {} if call == "predict" else {"y": np.ones([4, 1])}
+    with pytest.raises(ValueError, match=r"`stateful` must be False.*one_device_strategy\(\)"):
+        getattr(made(two), call)(x, batch_size=4, verbose=0, **targets)
+    getattr(made(one), call)(x, batch_size=4, verbose=0, **targets)
+
+
 def test_a_backup_in_mid_epoch(two: tf.distribute.Strategy, tmp_path: Path) -> None:
     with two.scope():
         model = layered("inner")
