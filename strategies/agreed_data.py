@@ -77,7 +77,8 @@ def refuse_disagreeing_lengths(
     num_batches: int | None,
     batch_size: int | None,
     last_batch_size: int | None,
-) -> None:
+    words: str = "",
+) -> list[str]:
     """Checks that all workers were given the same batches, as far as numbers tell.
 
     Args:
@@ -85,19 +86,25 @@ def refuse_disagreeing_lengths(
         num_batches: Global batches an epoch, or None where that is not known.
         batch_size: Examples of a global batch, or None where that is not known.
         last_batch_size: Examples of the last one, where it is smaller and that is known.
+        words: What else this worker has to say, so that one exchange does for both.
+
+    Returns:
+        The words of all workers.
 
     Raises:
         ValueError: If the workers' numbers differ.
     """
     own = f"{num_batches} batches of {batch_size}"
     own += f" and a last one of {last_batch_size}" if last_batch_size else ""
-    answers = exchange(strategy, "number of batches", own)
-    if len(set(answers)) > 1:
-        said = "; ".join(f"worker {i}: {answer}" for i, answer in enumerate(answers))
+    answers = exchange(strategy, "number of batches", f"{own}\n{words}")
+    numbers = [answer.partition("\n")[0] for answer in answers]
+    if len(set(numbers)) > 1:
+        said = "; ".join(f"worker {i}: {number}" for i, number in enumerate(numbers))
         raise refusal_by_all(
             "`x` must hold the same number of batches on every worker, each of which trains on its "
             f"share of every batch. Received: {said}. Pass all workers the same data, uncut."
         )
+    return [answer.partition("\n")[2] for answer in answers]
 
 
 def shuffle_seeds(dataset: tf.data.Dataset) -> list[tuple[int, int]]:

@@ -97,7 +97,7 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
         if isinstance(adapter, GlobalBatchesAdapter):
             self._goes_on = True
             if self._first_batch is not None:
-                self._first_batch.compare_at_hand()
+                self._first_batch.compare()
             return distribute_shares(strategy, adapter.local, is_counted=True)
         dataset = self._dataset_alike_on_all_workers()
         if not isinstance(dataset, tf.data.Dataset):
@@ -128,9 +128,11 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
             return dataset  # distributed by the user
         is_array = isinstance(adapter, array_data_adapter.ArrayDataAdapter)
         last = adapter.partial_batch_size if is_array else None  # others do not know it
-        refuse_disagreeing_lengths(strategy, adapter.num_batches, adapter.batch_size, last)
         assert self._first_batch is not None
-        self._first_batch.compare_at_hand()
+        digests = refuse_disagreeing_lengths(
+            strategy, adapter.num_batches, adapter.batch_size, last, self._first_batch.at_hand()
+        )
+        self._first_batch.compare_at_hand(digests)
         if isinstance(adapter, tf_dataset_adapter.TFDatasetAdapter):
             refuse_disagreeing_shuffles(strategy, dataset)
         elif is_drawn and is_array:

@@ -70,22 +70,35 @@ class FirstBatch:
 
         return tf.data.Dataset.zip((tf.data.Dataset.counter(), dataset)).map(look)
 
-    def compare_at_hand(self) -> None:
-        """Compares before the first step, if the batch is known; all workers are here."""
-        if self._digest is not None:
-            self.compare()
+    def at_hand(self) -> str:
+        """Returns the digest, or "" if the batch is not known before the first step."""
+        return self._digest or ""
 
-    def compare(self) -> None:
-        """Compares after the first step, once; all workers are here.
+    def compare_at_hand(self, digests: list[str]) -> None:
+        """Compares before the first step, if the batch is known then.
+
+        Args:
+            digests: What `at_hand` returned on each worker.
 
         Raises:
             ValueError: If the workers were given different data.
         """
-        if self._is_compared:
-            return
+        if any(digests):
+            self._compare(digests)
+
+    def compare(self) -> None:
+        """Compares once, after the first step or before it; all workers are here.
+
+        Raises:
+            ValueError: If the workers were given different data.
+        """
+        if not self._is_compared:
+            self._compare(exchange(self._strategy, _QUESTION, self.at_hand()))
+
+    def _compare(self, digests: list[str]) -> None:
         self._is_compared = True
-        digests = exchange(self._strategy, _QUESTION, self._digest or "{}")
-        report = refuse_other_batches(digests, self._is_augmented)
+        known = [digest or "{}" for digest in digests]
+        report = refuse_other_batches(known, self._is_augmented)
         if report and report not in _REPORTED and is_chief(self._strategy):
             _REPORTED.add(report)
             announce(report)
