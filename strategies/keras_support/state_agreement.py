@@ -16,6 +16,7 @@ import keras
 from strategies.announcement import announce
 from strategies.chief import is_chief
 from strategies.keras_support.call_agreement import by_worker
+from strategies.keras_support.chief_state import broadcast_state
 from strategies.keras_support.state_digest import (
     Digest,
     digests,
@@ -49,6 +50,26 @@ def refuse_other_state(model: Any, *, with_optimizer: bool) -> None:
     """
     own = WorkerState(model, with_optimizer=with_optimizer)
     own.refuse_others(exchange(model.distribute_strategy, "the model's state", own.text()))
+
+
+def take_over_last_changes(model: Any) -> None:
+    """Gives all workers the chief's weights where a callback changed them as training ended.
+
+    EarlyStopping restores the best weights after the last epoch. On the chief only, as where it
+    has all callbacks, the workers would be left with two models.
+
+    Args:
+        model: Under a strategy of several workers, all of which are here.
+    """
+    own = WorkerState(model, with_optimizer=False)
+    texts = exchange(model.distribute_strategy, "the model at the end of training", own.text())
+    if found := own.other_weights(texts):
+        broadcast_state(model)
+        if is_chief(model.distribute_strategy):
+            announce(
+                f"a callback changed the model as training ended: {found}. Every worker takes over "
+                "the chief's weights. Pass callbacks that change the model on every worker."
+            )
 
 
 class WorkerState:
@@ -94,8 +115,7 @@ class WorkerState:
                 )
         # First, since weights follow from the rate.
         _refuse_other_settings([state["optimizer"] for state in states])
-        sizes = [digest.size for digest in self._digests]
-        theirs = [unpack(state["digests"], sizes) for state in states]
+        theirs = self._theirs(states)
         if found := self._different(theirs, 0, self._num_weights):
             raise refusal_by_all(
                 "`model` must hold the same weights on every worker. Received: model="
@@ -106,6 +126,19 @@ class WorkerState:
                 "`optimizer` must be in the same state on every worker. Received: optimizer="
                 f"{self._model.optimizer.name!r}, whose {found}. {_LOAD}"
             )
+
+    def other_weights(self, texts: list[str]) -> str:
+        """Says which weights differ between workers; "" if none do.
+
+        Args:
+            texts: Of all workers, in their order.
+        """
+        theirs = self._theirs([json.loads(text) for text in texts])
+        return self._different(theirs, 0, self._num_weights)
+
+    def _theirs(self, states: list[dict[str, Any]]) -> list[list[Digest]]:
+        sizes = [digest.size for digest in self._digests]
+        return [unpack(state["digests"], sizes) for state in states]
 
     def _different(self, theirs: list[list[Digest]], start: int, stop: int) -> str:
         """Says which variables differ; what differs by rounding is reported by the chief."""

@@ -23,7 +23,11 @@ from strategies.keras_support.fit_inputs import note_initial_epoch
 from strategies.keras_support.ownership import is_asynchronous, is_multi_worker, is_owned
 from strategies.keras_support.quiet_seam import quiet_unless_chief
 from strategies.keras_support.seam import Seam
-from strategies.keras_support.state_agreement import WorkerState, refuse_other_state
+from strategies.keras_support.state_agreement import (
+    WorkerState,
+    refuse_other_state,
+    take_over_last_changes,
+)
 from strategies.progress import phase, whole_fit
 from strategies.worker_exchange import exchange, report_failure
 
@@ -87,6 +91,10 @@ class StopTogether(keras.callbacks.Callback):
         self._wish = False
         self._executions = 0
         refuse_other_state(self.model, with_optimizer=True)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Leaves all workers with one model."""
+        take_over_last_changes(self.model)
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Looks at the model that a call of `evaluate` is about."""

@@ -127,11 +127,11 @@ def test_after_broadcast_workers_hold_the_same(found: list[Found], change: str) 
     assert [worker[f"{change}, sent"] for worker in found] == ["", ""]
 
 
-def test_data_cut_in_a_function_and_weights_of_the_chief_train_as_on_one_device(
+def test_what_is_passed_as_the_messages_say_trains_as_on_one_device(
     found: list[Found], one_device: Found
 ) -> None:
     for worker in found:
-        for name in ("weights", "loss"):
+        for name in ("weights", "loss", "best"):
             np.testing.assert_allclose(worker[name], one_device[name], rtol=1e-9)
 
 
