@@ -25,6 +25,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from strategies.keras_support.lineage import Source
 from strategies.keras_support.rows import is_over_rows
 from strategies.keras_support.step_context import StepContext, current_step
 from strategies.keras_support.step_context import sum_over_replicas as sum_of_tensors
@@ -251,6 +252,7 @@ def _in_step(compute: Callable[[], Any], name: str) -> Any:
 
 def _alike(step: StepContext, tensor: tf.Tensor) -> tf.Tensor:
     """Notes that all replicas hold the same."""
+    step.lineage.mark([tensor], Source.SHARED)
     return tensor
 
 

@@ -21,10 +21,14 @@ first, weights, optimizer slots, metrics, evaluate, predictions and the saved fi
 Keras. What rounding alone does to your model is measured first, by permuting the rows inside each
 batch; a difference up to ten times that is equal.
 
-FUNCTION takes nothing and returns (model, data): a compiled model, built anew at each call (it is
-called several times), and (x, y) or (x, y, sample_weight) arrays, a batched tf.data.Dataset, or a
-keras.utils.PyDataset. The first batches of data are kept and trained on in order, again and again.
-Dropout and noise are set to 0: replicas draw independently, by nature.
+Where they differ, steps on parts of a batch are taken on one device to measure why: a sum that
+looks like a mean, a loss that counts for itself or compares examples, a layer whose rows depend on
+each other. The report names it, and the cure.
+
+FUNCTION takes nothing and returns (model, data): a compiled model, a new one at each call (it is
+called several times), and arrays (x, (x, y) or (x, y, sample_weight)), a batched tf.data.Dataset,
+a keras.utils.PyDataset, or a generator of batches. The first batches of data are kept and trained
+on in order, again and again. Dropout and noise are set to 0, since replicas draw independently.
 """
 _EPILOG = """\
 examples:

@@ -14,8 +14,10 @@ from tfscale.inspect.verify.judgement import group_of
 from tfscale.inspect.verify.layers import layers_of
 from tfscale.inspect.verify.model import Trial
 from tfscale.inspect.verify.probes import Probes, Step, metrics_of, mixing_layer, probe
-from tfscale.inspect.verify.suspects import Suspect, own_functions
+from tfscale.inspect.verify.suspects import Suspect, names_read, own_functions, own_sources
 
+HELPERS = {"all_gather", "mean_over_replicas", "ratio_over_replicas", "sum_over_replicas"}
+"""What mixes rows on one device, and is right on several replicas."""
 TOLERANCES = {"float64": 1e-7, "float32": 1e-3}
 """Relative rounding of a step, far above what sums in another order make, by precision."""
 
@@ -60,6 +62,8 @@ def _of_layers(probes: Probes, tolerance: float) -> Iterator[Suspect]:
     if not name:
         return
     layer = next(each for each in layers_of(probes.whole.model) if each.name == name)
+    if names_read(type(layer)) & HELPERS:
+        return
     yield Suspect(
         f"layer {name!r} ({type(layer).__name__})",
         "what it returns for a row depends on the other rows of the batch (measured), of which "
@@ -69,13 +73,14 @@ def _of_layers(probes: Probes, tolerance: float) -> Iterator[Suspect]:
 
 
 GATHER = (
-    "let it see the rows of all replicas, by `tfscale.all_gather(rows)`, or combine what it "
-    "counts by `tfscale.sum_over_replicas(...)`"
+    "compute it from all replicas' rows: `tfscale.mean_over_replicas(...)` of its means, "
+    "`tfscale.sum_over_replicas(...)` of its sums, or `tfscale.all_gather(rows)`"
 )
 
 
 def _of_gradients(probes: Probes, tolerance: float) -> Iterator[Suspect]:
     own = [name for name, _ in own_functions(probes.whole.model)]
+    helped = any(names_read(source) & HELPERS for _, source in own_sources(probes.whole.model))
     losses = keras.tree.flatten(probes.whole.model.loss)
     where = " or ".join(own or [f"loss {type(each).__name__}" for each in losses])
     for number in range(len(probes.whole.gradients)):
@@ -84,6 +89,8 @@ def _of_gradients(probes: Probes, tolerance: float) -> Iterator[Suspect]:
         except (IndexError, ValueError):  # the step takes another path for fewer rows
             continue
         if kind is Behaviour.MEAN or (kind in _EXACT_IN_KERAS and not own):
+            continue
+        if helped and kind is not Behaviour.SUM:
             continue
         yield Suspect(where, *_OF_LOSSES[kind])
         return
@@ -120,7 +127,7 @@ _OF_LOSSES = {
     Behaviour.RATIO: (
         "its loss divides by something it counts in the batch (measured), such as positives or "
         "weights, and each replica counts its own",
-        "divide by the count of all replicas: `tfscale.ratio(total, count)`",
+        "divide by the count of all replicas: `tfscale.ratio_over_replicas(total, count)`",
     ),
     Behaviour.WHOLE: (
         "its loss is no mean over the rows: it is computed from sums or means of the whole batch "
@@ -153,15 +160,15 @@ def _of_state(probes: Probes, tolerance: float, off: Sequence[str]) -> Iterator[
                 where,
                 "adds up over the rows of the batch (measured: twice the rows add twice as much) "
                 f"and its aggregation is {aggregation!r}, so replicas' values are averaged",
-                "add_weight(..., aggregation='sum') where each step only adds to it; where it also "
-                "decays, count by `tfscale.sum_over_replicas(count)` before you assign",
+                "add_weight(..., aggregation='sum'), also where the old value decays",
             )
         elif kind is not Behaviour.MEAN:
             yield Suspect(
                 where,
                 f"is {kind.value} (measured), which is not the mean of the replicas' values",
-                "compute it from sums over all replicas, by `tfscale.sum_over_replicas(...)`, "
-                "before you assign",
+                "assign what is computed from sums over all replicas, "
+                "`tfscale.sum_over_replicas(...)`, or keep the sums in variables with "
+                "aggregation='sum'",
             )
 
 

@@ -13,7 +13,7 @@ from tfscale.inspect.verify.data import take_batches
 from tfscale.inspect.verify.layers import precision_of
 from tfscale.inspect.verify.messages import Reference, Request
 from tfscale.inspect.verify.model import Trial, new_model
-from tfscale.inspect.verify.subject import Subject, WrongUsage, in_one_line
+from tfscale.inspect.verify.subject import Subject, WrongUsage, first_sentence, in_one_line
 from tfscale.inspect.verify.trial import Arrays, observe, reload
 
 CONTROL_SEED = 1
@@ -75,7 +75,7 @@ def _train(request: Request, trial: Trial, folder: Path, notes: Sequence[str]) -
         try:
             found.arrays |= reload(file, trial.subject, batches)
         except Exception as error:
-            said = in_one_line(error)[:200]
+            said = first_sentence(error)
             found.missing["file"] = f"one device's own file does not load: {said}"
     again = replace(trial, say=lambda text: say(f"one device, rows permuted: {text}"))
     control = observe(

@@ -126,6 +126,17 @@ def in_one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {said.partition(' Arguments received by ')[0]}"
 
 
+def first_sentence(error: BaseException) -> str:
+    """Returns an error's kind and its first sentence, for a table.
+
+    Example:
+        >>> first_sentence(ValueError("No rows. Received: 0."))
+        'ValueError: No rows.'
+    """
+    sentence = in_one_line(error).partition(". ")[0].rstrip(".")
+    return f"{sentence}." if len(sentence) < 200 else f"{sentence[:200]}..."
+
+
 def _where(error: BaseException) -> str:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{in_one_line(error)[:400]} ({Path(frame.filename).name}:{frame.lineno})"

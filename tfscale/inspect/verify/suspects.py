@@ -89,14 +89,14 @@ def _made_outside(model: keras.Model, strategy: tf.distribute.Strategy) -> Itera
 
 
 def _dividing(model: keras.Model) -> Iterator[Suspect]:
-    for where, source in _own_sources(model):
+    for where, source in own_sources(model):
         if "num_replicas_in_sync" in names_read(source):
             yield Suspect(where, _DIVIDES, "do not divide or multiply by the replicas")
 
 
 def _trackers_outside(model: keras.Model, strategy: tf.distribute.Strategy) -> Iterator[Suspect]:
     """Metrics that the user's own step finds at the top of a module."""
-    for where, source in _own_sources(model):
+    for where, source in own_sources(model):
         values = vars(sys.modules.get(source.__module__, object()))
         for name in sorted(names_read(source) & {*values}):
             metric = values[name]
@@ -130,7 +130,7 @@ def own_functions(model: keras.Model) -> Iterator[tuple[str, Callable[..., Any]]
             yield f"loss {_name(loss)}", loss
 
 
-def _own_sources(model: keras.Model) -> Iterator[tuple[str, Any]]:
+def own_sources(model: keras.Model) -> Iterator[tuple[str, Any]]:
     """Yields the user's own classes of the model and its losses, and the functions they name."""
     losses = [each for each in keras.tree.flatten(model.loss) if callable(each)]
     found: list[Any] = [

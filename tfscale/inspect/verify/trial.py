@@ -15,7 +15,7 @@ import numpy as np
 from tfscale.inspect.verify.batches import Batch, as_dataset, inputs_of
 from tfscale.inspect.verify.first_step import first_step, optimizers_by_name
 from tfscale.inspect.verify.model import Trial, new_model, plain
-from tfscale.inspect.verify.subject import Subject, in_one_line
+from tfscale.inspect.verify.subject import Subject, first_sentence
 
 Arrays = dict[str, np.ndarray]
 """What was found, by name: `loss`, `weights/3 dense/kernel`, `predictions/0`, ..."""
@@ -67,7 +67,7 @@ def observe(
         except Exception as error:
             if trial.strategy is not None:
                 raise
-            found.missing[group] = f"one device raises {in_one_line(error)[:200]}"
+            found.missing[group] = f"one device raises {first_sentence(error)}"
 
     trial.say("gradients of the first step")
     note("gradients", lambda: first_step(trial, initial, batches))

@@ -1,0 +1,94 @@
+"""The examples of docs/own_training_steps.md, run on one device and on two replicas."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import pytest
+import tensorflow as tf
+
+import strategies
+import tfscale
+from tests.unit.strategies.keras_support.beside_one_device import (
+    Found,
+    X,
+    Y,
+    assert_like_one_device,
+    found,
+)
+
+pytestmark = pytest.mark.own_process
+
+PAGE = Path(tfscale.__file__).parents[1] / "docs" / "own_training_steps.md"
+
+
+def examples() -> dict[str, str]:
+    """The page's blocks of code by what they define, or by their first line."""
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    names = [re.match(r"(?:class|def) (\w+)", block) for block in blocks]
+    return {name[1]: block for name, block in zip(names, blocks, strict=True) if name}
+
+
+def sequential(*parts: Any, **arguments: Any) -> keras.Model:
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "tanh"), *parts])
+    model.add(keras.layers.Dense(2))
+    model.compile(**{"optimizer": keras.optimizers.Adam(0.01), "loss": "mse", **arguments})
+    return model
+
+
+def stepping(step: type[keras.Model]) -> keras.Model:
+    inputs = keras.Input((3,))
+    hidden = keras.layers.Dense(4, "tanh")(inputs)
+    model = step(inputs, keras.layers.Dense(2)(hidden))
+    loss = None if step.__name__ == "Contrastive" else "mse"
+    model.compile(keras.optimizers.Adam(0.01), loss)
+    return model
+
+
+USES: dict[str, Callable[[Any], keras.Model]] = {
+    "Detector": stepping,
+    "Contrastive": stepping,
+    "root_mean_squared_error": lambda loss: sequential(loss=loss),
+    "Clipped": stepping,
+    "Careful": stepping,
+    "Parts": stepping,
+    "RunningMean": lambda layer: sequential(layer()),
+    "Usage": lambda layer: sequential(layer()),
+}
+TARGETS = {"Contrastive": 0.1 * X}
+UNLIKE = dict.fromkeys(("Detector", "Contrastive", "Careful", "Parts"), "history of loss")
+"""Stock Keras shows 0 for a step's own loss on one device too (S13)."""
+
+
+@pytest.fixture(scope="module")
+def strategy() -> tf.distribute.Strategy:
+    """Of 22 examples in batches of 7 the replicas hold 3 and 4, and at last 0 and 1."""
+    return strategies.mirrored_strategy(2)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _in_double_precision() -> None:
+    keras.config.set_dtype_policy("float64")
+    keras.config.set_floatx("float64")
+
+
+def test_every_example_of_the_page_is_run() -> None:
+    assert examples().keys() == USES.keys()
+
+
+@pytest.mark.parametrize("name", USES)
+def test_an_example_trains_as_on_one_device(strategy: tf.distribute.Strategy, name: str) -> None:
+    names: dict[str, Any] = {"keras": keras, "tf": tf, "tfscale": tfscale}
+    exec(examples()[name], names)
+
+    def program(strategy: tf.distribute.Strategy) -> Found:
+        with strategy.scope():
+            model = USES[name](names[name])
+        data = tf.data.Dataset.from_tensor_slices((X, TARGETS.get(name, Y))).batch(7)
+        return found(model, model.fit(data, epochs=2, verbose=0))
+
+    assert_like_one_device(program, strategy, without=UNLIKE.get(name, ""))
