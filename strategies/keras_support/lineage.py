@@ -36,7 +36,18 @@ _ITERATORS = ("IteratorGetNext", "OptionalGetValue", "IteratorGetNextSync", "PyF
 _READS = ("ReadVariableOp", "ResourceGather", "ResourceGatherNd")
 _PASSING = ("Identity", "IdentityN", "Reshape", "Cast", "StopGradient", "PreventGradient")
 """Operations that hand on the values of their first input."""
-_ARITHMETIC = (*_PASSING, "Add", "AddV2", "AddN", "Sub", "Neg", "Mul", "RealDiv", "ConcatV2")
+_ARITHMETIC = (
+    *_PASSING,
+    "Add",
+    "AddV2",
+    "AddN",
+    "Sub",
+    "Neg",
+    "Mul",
+    "RealDiv",
+    "ConcatV2",
+    "SelectV2",
+)
 """Operations whose inputs are remembered in eager steps."""
 _BODIES = ("then_branch", "else_branch", "body", "f", "branches")
 
@@ -111,9 +122,17 @@ class Lineage:
     def _origin(self, tensor: Any) -> Any:
         while True:
             kind, inputs = self.operation(tensor)
-            if kind not in _PASSING or not inputs:
+            if kind == "SelectV2" and inputs and self._counts_from_the_end(*inputs[1:]):
+                tensor = inputs[2]
+            elif kind in _PASSING and inputs:
+                tensor = inputs[0]
+            else:
                 return tensor
-            tensor = inputs[0]
+
+    def _counts_from_the_end(self, shifted: Any, indices: Any) -> bool:
+        """Tells whether `shifted` is `indices` plus a size, as Keras has it for negative ones."""
+        kind, inputs = self.operation(shifted)
+        return kind == "AddV2" and any(each is indices for each in inputs)
 
     def is_marked(self, tensor: Any) -> bool:
         """Tells whether it was said of `tensor` itself what it depends on."""

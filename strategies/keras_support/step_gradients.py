@@ -32,6 +32,7 @@ from tensorflow.python.eager import record
 from strategies.devices import all_stand_on
 from strategies.keras_support.lineage import Source
 from strategies.keras_support.local_updates import steps_locally
+from strategies.keras_support.ownership import is_asynchronous, is_owned
 from strategies.keras_support.packed_reduce import Gradient, dense_gradients
 from strategies.keras_support.rows import is_over_rows, may_be_over_rows
 from strategies.keras_support.seam import Seam
@@ -81,6 +82,8 @@ def _reduced(gradient: Any) -> Any:
         unconnected_gradients: Any = tf.UnconnectedGradients.NONE,
     ) -> Any:
         step = current_step()
+        if step is None and tf.distribute.in_cross_replica_context():
+            _refuse_between_replicas(sources)
         if _TRACING.backward or step is None or not _is_replicated(step):
             return gradient(self, target, sources, output_gradients, unconnected_gradients)
         shared = [_is_shared(source, step) for source in tf.nest.flatten(sources)]
@@ -108,6 +111,23 @@ def _reduced(gradient: Any) -> Any:
         return tf.nest.pack_sequence_as(sources, flat)
 
     return reduced
+
+
+def _refuse_between_replicas(sources: Any) -> None:
+    """Checks that no replicas' variables are differentiated where no replica is at work."""
+    strategy = tf.distribute.get_strategy()
+    if not is_owned(strategy) or strategy.num_replicas_in_sync == 1 or is_asynchronous(strategy):
+        return
+    for source in tf.nest.flatten(sources):
+        value = source._value if isinstance(source, keras.Variable) else source
+        if isinstance(value, tf.distribute.DistributedValues):
+            raise ValueError(
+                "`tape.gradient` must be called on the replicas, each of which holds its own copy "
+                "of a variable. Received: a call in strategy.scope(), outside of strategy.run. "
+                "Write the loop's body as train_step of a keras.Model and call fit, or call it by "
+                "strategy.run(step, args=(batch,)) for each batch of "
+                "strategy.experimental_distribute_dataset(data)."
+            )
 
 
 def _is_replicated(step: StepContext) -> bool:

@@ -97,7 +97,11 @@ def _run_once(
         path = Path(folder) / "reports"
         path.touch()
         child = subprocess.Popen(
-            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *(i.nodeid for i in items)],
+            # `-m ""`: what was selected here is selected there, `thorough` tests too.
+            [
+                *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", ""),
+                *(item.nodeid for item in items),
+            ],
             cwd=config.rootpath,
             env=own_environment(**{_REPORTS: str(path)}),
             stdout=subprocess.PIPE,

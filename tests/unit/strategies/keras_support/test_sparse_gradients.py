@@ -58,7 +58,12 @@ class Tables(keras.layers.Layer):
     def call(self, ids: Any) -> Any:
         total = 0.1 * ops.cast(ids, "float64")[:, :, None]
         for kind in self.kinds:
-            total = total + self.table(self.indices(kind, ids))
+            if kind == "unique":
+                unique, places = tf.unique(tf.reshape(ids, [-1]))
+                rows = tf.gather(self.table(unique), tf.reshape(places, tf.shape(ids)))
+            else:
+                rows = self.table(self.indices(kind, ids))
+            total = total + rows
         return total
 
     def indices(self, kind: str, ids: Any) -> Any:
@@ -79,6 +84,8 @@ LOOKUPS = (
     ("positions",),
     ("lengths",),
     ("position_twice",),
+    ("unique",),
+    ("unique", "tokens"),
     ("tokens", "positions"),
     ("positions", "tokens", "first_column"),
 )

@@ -389,3 +389,14 @@ def test_local_gradients_does_nothing_outside_of_a_step() -> None:
     with tfscale.local_gradients(), tf.GradientTape() as tape:
         target = variable * variable
     assert float(tape.gradient(target, variable)) == 6.0
+
+
+def test_a_loop_between_the_replicas_is_refused_with_the_cure(
+    strategy: tf.distribute.Strategy,
+) -> None:
+    with strategy.scope():
+        variable = keras.Variable([1.0], dtype="float64")
+        with tf.GradientTape() as tape:
+            target = tf.reduce_sum(tf.convert_to_tensor(X[:1]) * 2.0)
+        with pytest.raises(ValueError, match=r"must be called on the replicas.*strategy\.run"):
+            tape.gradient(target, [variable])
