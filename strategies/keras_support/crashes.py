@@ -17,6 +17,7 @@ from strategies.keras_support.epoch_iterator_seam import EPOCH_ITERATOR
 from strategies.keras_support.function_seam import TEST, TRAIN
 from strategies.keras_support.gradient_seam import APPLY
 from strategies.keras_support.inner_functions import FUNCTION_CALL
+from strategies.keras_support.random_seam import NEXT_SEED
 from strategies.keras_support.repair import GRADIENTS, KERAS, REDUCES_FIRST, TENSORFLOW, Repair
 from strategies.keras_support.together_seam import EVALUATE, FIT, PREDICT_CALL
 
@@ -132,6 +133,20 @@ CRASHES = (
         (BUILD, CREATE, CREATE_LATER, TRAIN, TEST),
         (),
         "Keras leaves building to the first step under a strategy too, and makes variables for all",
+    ),
+    Repair(
+        "C18",
+        "keras.random, or an augmentation layer, in Dataset.map in the scope: UnliftableError",
+        (NEXT_SEED, CREATE),
+        (),
+        "Keras's seed generators count draws of tf.data in a variable that a data set can hold",
+    ),
+    Repair(
+        "C19",
+        "a batch with None in it crashes: `'NoneTensorSpec' object has no attribute 'shape'`",
+        (BUILD, EPOCH_ITERATOR),
+        (),
+        "Keras builds from element_spec",
     ),
     Repair(
         "C22",

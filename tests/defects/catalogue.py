@@ -10,6 +10,7 @@ from tests.defects import (  # noqa: F401  importing them fills ROWS
     hangs,
     parameter_servers,
     silent,
+    silent_input,
     silent_losses,
     silent_reports,
     silent_steps,

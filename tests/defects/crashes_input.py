@@ -46,3 +46,24 @@ def no_call(run: Run) -> Findings:
         model.compile(keras.optimizers.SGD(0.1))
     model.fit(X, batch_size=8, epochs=3, shuffle=False, verbose=0)
     return trained(model)
+
+
+@row("C18", "`keras.random` in `Dataset.map`")
+def draws_in_a_data_set(run: Run) -> Findings:
+    with run.strategy.scope():
+        data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
+        data = data.map(lambda x, y: (x + keras.random.normal((), dtype=x.dtype), y))
+        model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+    model.fit(data, epochs=3, verbose=0)
+    return trained(model)
+
+
+@row("C19", "`(x, y, None)` from `Dataset.map`")
+def none_in_a_batch(run: Run) -> Findings:
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8).map(lambda x, y: (x, y, None))
+    with run.strategy.scope():
+        model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+    model.fit(data, epochs=3, verbose=0)
+    return trained(model)
