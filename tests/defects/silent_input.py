@@ -28,7 +28,7 @@ def side_tensor(run: Run) -> Findings:
     with run.strategy.scope():
         model = Mixes()
         model.compile(keras.optimizers.SGD(0.1), "mse")
-    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8, drop_remainder=True)
     data = data.map(lambda x, y: ((x, tf.constant(X[:4])), y))
     model.fit(data, epochs=3, verbose=0)
     return trained(model)
