@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         sum_over_replicas,
     )
     from strategies.keras_support.step_gradients import local_gradients
-    from tfscale import callbacks, data, launch, optimizers, parallel, schedules
+    from tfscale import callbacks, data, launch, metrics, optimizers, parallel, schedules
     from tfscale.broadcasting import broadcast
     from tfscale.precision import set_precision
     from tfscale.preparation import prepare
@@ -49,6 +49,7 @@ _LAZY_MODULES = {
     "callbacks": "tfscale.callbacks",
     "data": "tfscale.data",
     "launch": "tfscale.launch",
+    "metrics": "tfscale.metrics",
     "optimizers": "tfscale.optimizers",
     "parallel": "tfscale.parallel",
     "schedules": "tfscale.schedules",
@@ -62,6 +63,7 @@ __all__ = [
     "launch",
     "local_gradients",
     "mean_over_replicas",
+    "metrics",
     "optimizers",
     "parallel",
     "prepare",

@@ -13,8 +13,8 @@ from strategies.keras_support.asynchronous_counters import metrics_that_add
 from strategies.keras_support.asynchronous_epoch import WorkerSteps
 from strategies.keras_support.asynchronous_executions import executions_of
 from strategies.keras_support.asynchronous_staleness import Pull
-from strategies.keras_support.logs import Path, flat_logs, merged_logs
-from strategies.keras_support.metric_state import metric_names, metric_results
+from strategies.keras_support.logs import Path, flat_logs, merged_logs, named_in
+from strategies.keras_support.metric_state import metric_paths, metric_results
 from strategies.keras_support.ownership import is_asynchronous
 from strategies.keras_support.refusals import refuse_impossible, refuse_out_of_step, refuse_watches
 from strategies.keras_support.replica_step import graph_function, none_written, on_replica_function
@@ -107,8 +107,8 @@ def _execution(model: Any, reported: list[Path]) -> dict[bool, Any]:
         (logs, staleness), _ = strategy.run(on_replica, args=(next(stream),))
         flat = flat_logs(logs)
         reported[:] = flat
-        known = metric_names(model) - {"loss"}
-        extra = {path: value for path, value in flat.items() if path[-1] not in known}
+        known = metric_paths(model) - {("loss",)}
+        extra = {path: value for path, value in flat.items() if named_in(path, known) is None}
         measured = tf.maximum(staleness, 0)
         return tf.cast(staleness >= 0, tf.int64), measured, measured, extra
 

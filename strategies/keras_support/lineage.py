@@ -36,18 +36,15 @@ _ITERATORS = ("IteratorGetNext", "OptionalGetValue", "IteratorGetNextSync", "PyF
 _READS = ("ReadVariableOp", "ResourceGather", "ResourceGatherNd")
 _PASSING = ("Identity", "IdentityN", "Reshape", "Cast", "StopGradient", "PreventGradient")
 """Operations that hand on the values of their first input."""
-_ARITHMETIC = (
-    *_PASSING,
-    "Add",
-    "AddV2",
-    "AddN",
-    "Sub",
-    "Neg",
-    "Mul",
-    "RealDiv",
-    "ConcatV2",
-    "SelectV2",
+_ARITHMETIC = (*_PASSING, "Add", "AddV2", "AddN", "Sub", "Neg", "Mul", "RealDiv", "ConcatV2")
+_COMBINING = (
+    *("ReadVariableOp", "EnsureShape", "ExpandDims", "Squeeze", "Pack", "Select", "SelectV2"),
+    *("Maximum", "Minimum", "Max", "Min", "LogicalOr", "LogicalAnd", "Any", "All", "Sum"),
+    *("Greater", "GreaterEqual", "Less", "LessEqual"),
+    *("TensorScatterAdd", "TensorScatterSub", "TensorScatterMax", "TensorScatterMin"),
 )
+"""With them, how a metric's update combines old and new."""
+_REMEMBERED = (*_ARITHMETIC, *_COMBINING)
 """Operations whose inputs are remembered in eager steps."""
 _BODIES = ("then_branch", "else_branch", "body", "f", "branches")
 
@@ -110,16 +107,17 @@ class Lineage:
 
     def comes_from(self, tensor: Any, kind: str) -> bool:
         """Tells whether `tensor` holds the values of an operation of type `kind`, as they were."""
-        return self.operation(self._origin(tensor))[0] == kind
+        return self.operation(self.origin(tensor))[0] == kind
 
     def joined(self, tensor: Any) -> list[Any]:
         """Returns the tensors that `tensor` joins along its first dimension; itself if none."""
-        kind, inputs = self.operation(self._origin(tensor))
+        kind, inputs = self.operation(self.origin(tensor))
         if kind != "ConcatV2" or tf.get_static_value(inputs[-1]) != 0:
             return [tensor]
         return inputs[:-1]
 
-    def _origin(self, tensor: Any) -> Any:
+    def origin(self, tensor: Any) -> Any:
+        """Returns the tensor whose values `tensor` hands on."""
         while True:
             kind, inputs = self.operation(tensor)
             if kind == "SelectV2" and inputs and self._counts_from_the_end(*inputs[1:]):
@@ -235,7 +233,7 @@ class Lineage:
             if kind == "StridedSlice" and self.operation(inputs[0])[0] == "Shape":
                 found = found if int(inputs[1][0]) == 0 else Source.SHARED
         for each in outputs:
-            self._remember(each, found, kind, list(inputs) if kind in _ARITHMETIC else [])
+            self._remember(each, found, kind, list(inputs) if kind in _REMEMBERED else [])
 
     def _remember(self, tensor: Any, source: Source, kind: str, inputs: list[Any]) -> None:
         try:

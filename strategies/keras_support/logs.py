@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -26,6 +26,16 @@ def flat_logs(logs: Mapping[str, Any]) -> dict[Path, Any]:
     return flat
 
 
+def named_in(path: Path, results: Collection[Path]) -> Path | None:
+    """Returns the result that a step reported at `path`, perhaps inside of a dict of its own.
+
+    Example:
+        >>> named_in(("compile_metrics", "mae"), {("loss",), ("mae",)})
+        ('mae',)
+    """
+    return next((path[i:] for i in range(len(path)) if path[i:] in results), None)
+
+
 def merged_logs(
     paths: Sequence[Path], metrics: Mapping[str, Any], extra: Mapping[Path, Any]
 ) -> dict[str, Any]:
@@ -37,8 +47,10 @@ def merged_logs(
         extra: What the step computed itself.
     """
     logs: dict[str, Any] = {}
+    results = flat_logs(metrics)
     for path in paths:
-        own, result = extra.get(path), metrics.get(path[-1])
+        own, named = extra.get(path), named_in(path, results)
+        result = None if named is None else results[named]
         if own is not None and result is not None:
             value = tf.where(tf.math.is_nan(result), tf.cast(own, result.dtype), result)
         else:

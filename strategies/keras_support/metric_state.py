@@ -1,8 +1,8 @@
-"""Metric results over all replicas: the state is added up first, then the result is taken.
+"""Metric results over all replicas: the state is combined first, then the result is taken.
 
 Keras averages the replicas' results, which is wrong for every metric that is not a plain mean over
-equal shares, and costs one collective a metric (S16). The state is a handful of sums; all of it
-travels as one tensor.
+equal shares, and costs one collective a metric (S16). The state is a handful of sums, or of what
+`metric_combination` says; all of it travels as one tensor.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from strategies.keras_support.logs import Path, flat_logs
+from strategies.keras_support.metric_combination import combination, is_variable
 from strategies.keras_support.ownership import is_owned
 from strategies.keras_support.seam import Seam
 from strategies.keras_support.step_context import current_step
@@ -23,15 +25,18 @@ def metric_results(model: Any) -> dict[str, tf.Tensor]:
     strategy = model.distribute_strategy
     if strategy.num_replicas_in_sync == 1:
         return _results(model)
-    variables = [v for v in model.metrics_variables if _is_summed(v)]
-    state = zip(variables, _sums(strategy, variables), strict=True)
-    with keras.StatelessScope(state_mapping=[(v, total) for v, total in state]):
+    variables = [v for v in model.metrics_variables if _is_combined(v)]
+    state = list(zip(variables, _combined(strategy, variables), strict=True))
+    for variable, value in state:
+        if combination(variable) in ("max", "min"):
+            variable._value.assign(value)  # so that its copies, read anywhere, say the same
+    with keras.StatelessScope(state_mapping=state):
         return _results(model)
 
 
 def _results(model: Any) -> dict[str, tf.Tensor]:
     """The results, with NaN for a loss that nobody recorded, where Keras says 0."""
-    results = dict(model.get_metrics_result())
+    results = {name: _number(result) for name, result in model.get_metrics_result().items()}
     tracker = loss_tracker(model)
     if tracker is not None and tracker.name in results:
         loss = tf.convert_to_tensor(results[tracker.name])
@@ -41,9 +46,19 @@ def _results(model: Any) -> dict[str, tf.Tensor]:
 
 
 def loss_tracker(model: Any) -> Any:
-    """Returns Keras's own metric of the loss, or None where the model's metrics leave it out."""
+    """Returns Keras's own metric of the loss; None where the model has no or another such name."""
     tracker = model._loss_tracker
-    return tracker if any(metric is tracker for metric in model.metrics) else None
+    if tracker is None:
+        return None
+    named = [metric for metric in model.metrics if metric.name == tracker.name]
+    return tracker if named and named[-1] is tracker else None
+
+
+def _number(result: Any) -> Any:
+    """Returns a result as it is now: one that is a variable would go on changing."""
+    return tf.nest.map_structure(
+        lambda part: tf.convert_to_tensor(part) if is_variable(part) else part, result
+    )
 
 
 def _own_loss(get_metrics_result_or_logs: Any) -> Any:
@@ -58,6 +73,9 @@ def _own_loss(get_metrics_result_or_logs: Any) -> Any:
         results = get_metrics_result_or_logs(self, logs)
         if results is logs or not is_owned(self.distribute_strategy):
             return results
+        results = {
+            name: logs[name] if _holds_variable(value) else value for name, value in results.items()
+        }
         tracker = loss_tracker(self)
         if (
             tracker is None
@@ -103,30 +121,58 @@ EPOCH_LOGS = Seam(
 )
 
 
-def metric_names(model: Any) -> set[str]:
-    """Returns the keys of the model's metric results; reads no variable."""
+def metric_paths(model: Any) -> set[Path]:
+    """Returns the paths of the model's metric results; reads no variable."""
     blank = [(v, tf.zeros(v.shape, v.dtype)) for v in model.metrics_variables]
     with keras.StatelessScope(state_mapping=blank):
-        return set(model.get_metrics_result())
+        return set(flat_logs(model.get_metrics_result()))
 
 
-def _is_summed(variable: Any) -> bool:
-    return bool(
+def _holds_variable(result: Any) -> bool:
+    return any(is_variable(part) for part in tf.nest.flatten(result))
+
+
+def _is_combined(variable: Any) -> bool:
+    return (
         isinstance(variable._value, tf.distribute.DistributedValues)
-        and variable._value.aggregation == tf.VariableAggregation.SUM
+        and variable.synchronization == "on_read"
     )
 
 
-def _sums(strategy: tf.distribute.Strategy, variables: list[Any]) -> list[tf.Tensor]:
-    """Adds up each variable over the replicas; one collective a dtype."""
-    totals: dict[int, tf.Tensor] = {}
+def _combined(strategy: tf.distribute.Strategy, variables: list[Any]) -> list[tf.Tensor]:
+    """Makes one of each variable's copies; one collective a dtype."""
+    replicas = strategy.num_replicas_in_sync
+    whole: dict[int, tf.Tensor] = {}
     for dtype in sorted({v.dtype for v in variables}):
         members = [v for v in variables if v.dtype == dtype]
 
         def flatten(members: list[Any] = members) -> tf.Tensor:
-            return tf.concat([tf.reshape(v.value, [-1]) for v in members], axis=0)
+            index = tf.distribute.get_replica_context().replica_id_in_sync_group
+            return tf.concat([_sent(v, index, replicas) for v in members], axis=0)
 
         total = strategy.reduce("SUM", strategy.run(flatten), axis=None)
-        parts = tf.split(total, [v.shape.num_elements() for v in members])
-        totals.update({id(v): tf.reshape(p, v.shape) for v, p in zip(members, parts, strict=True)})
-    return [totals[id(v)] for v in variables]
+        sizes = [v.shape.num_elements() * len(_rows(v, replicas)) for v in members]
+        for v, part in zip(members, tf.split(total, sizes), strict=True):
+            copies = tf.reshape(part, [-1, *v.shape])
+            how = _OF_COPIES.get(combination(v))
+            whole[id(v)] = tf.cast(copies[0] if how is None else how(copies, axis=0), v.dtype)
+    return [whole[id(v)] for v in variables]
+
+
+_OF_COPIES = {"max": tf.reduce_max, "min": tf.reduce_min}
+
+
+def _rows(variable: Any, replicas: int) -> range:
+    """The places of copies in what is added up: one for all, or one for each replica."""
+    return range(replicas if combination(variable) in _OF_COPIES else 1)
+
+
+def _sent(variable: Any, index: tf.Tensor, replicas: int) -> tf.Tensor:
+    """A replica's copy, where it stands among those of all replicas; zeros elsewhere."""
+    value = tf.reshape(variable.value, [1, -1])
+    if value.dtype == tf.bool:
+        value = tf.cast(value, tf.int32)
+    if combination(variable) != "sum":
+        is_own = tf.equal(_rows(variable, replicas), index)
+        value = tf.where(is_own[:, tf.newaxis], value, tf.zeros_like(value))
+    return tf.reshape(value, [-1])

@@ -15,6 +15,7 @@ from strategies.keras_support.gradient_seam import APPLY
 from strategies.keras_support.inner_functions import MERGE_CALL
 from strategies.keras_support.layer_state import ASSIGN, VALUE
 from strategies.keras_support.loss_seam import ADDITIONAL_LOSS, REDUCE_LOSS, SCALE, UNSCALE
+from strategies.keras_support.metric_combination import DIRECT_ASSIGN
 from strategies.keras_support.metric_state import EPOCH_LOGS, OUTPUT_LOSSES
 from strategies.keras_support.random_seam import NEXT_SEED
 from strategies.keras_support.repair import GRADIENTS, KERAS, REDUCES_FIRST, TENSORFLOW, Repair
@@ -219,10 +220,25 @@ SILENT = (
         "Keras gives each replica its share of the global batch, and compares what it is cut from",
     ),
     Repair(
+<<<<<<< HEAD
         "S27",
         "a tensor that all examples share is cut among the replicas: refused, or declared shared",
         (EPOCH_ITERATOR, TRAIN, TEST),
         (),
         "tf.distribute cuts nothing but rows of examples",
+=======
+        "S28",
+        "a metric that keeps a last value or a mean of its own: the replicas' copies are added up",
+        (DIRECT_ASSIGN, TRAIN, TEST),
+        (),
+        "Keras lets a metric say how its state combines, and keeps to it",
+    ),
+    Repair(
+        "S30",
+        "a tracker made outside the scope is written by the replicas in turn: right, or refused",
+        (DIRECT_ASSIGN, TRAIN, TEST),
+        (),
+        "Keras checks what scope a metric was made in",
+>>>>>>> 1082ef6 (Metrics: what an update shows, or a metric declares, says how the replicas' copies combine)
     ),
 )

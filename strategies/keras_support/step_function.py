@@ -14,12 +14,15 @@ from typing import Any
 import tensorflow as tf
 from keras.src.backend.tensorflow import trainer as keras_trainer
 
-from strategies.keras_support.logs import Path, flat_logs, mean_over_examples, merged_logs
-from strategies.keras_support.metric_state import (
-    loss_tracker,
-    metric_names,
-    metric_results,
+from strategies.keras_support.logs import (
+    Path,
+    flat_logs,
+    mean_over_examples,
+    merged_logs,
+    named_in,
 )
+from strategies.keras_support.metric_adoption import adopt_metrics
+from strategies.keras_support.metric_state import loss_tracker, metric_paths, metric_results
 from strategies.keras_support.ownership import is_multi_worker
 from strategies.keras_support.refusals import refuse_impossible
 from strategies.keras_support.replica_step import (
@@ -51,6 +54,7 @@ def step_function(
         statistics: Names the variables of `model` that `step` writes replica by replica.
     """
     strategy = model.distribute_strategy
+    adopt_metrics(model)
     refuse_impossible(model)
     is_shared = is_multi_worker(strategy)
     on_replica = on_replica_function(model, step, statistics=statistics)
@@ -63,10 +67,10 @@ def step_function(
         outputs, examples = strategy.run(on_replica, args=(batch,))
         flat = flat_logs(outputs)
         reported[:] = flat
-        known = metric_names(model)
+        known = metric_paths(model)
         if not _is_standard(step) and loss_tracker(model) is not None:
-            known -= {"loss"}  # perhaps the step's own, which no metric has seen
-        extra = {path: value for path, value in flat.items() if path[-1] not in known}
+            known -= {("loss",)}  # perhaps the step's own, which no metric has seen
+        extra = {path: value for path, value in flat.items() if named_in(path, known) is None}
         if not extra or clock is None:
             return mean_over_examples(strategy, extra, examples)
         return clock.around_collective(
