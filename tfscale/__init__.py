@@ -23,8 +23,8 @@ require_own_package("strategies")
 require_own_package("recipes")
 
 if TYPE_CHECKING:
+    from strategies.keras_support.gathered_rows import all_gather
     from strategies.keras_support.over_replicas import (
-        all_gather,
         mean_over_replicas,
         ratio_over_replicas,
         sum_over_replicas,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from tfscale.preparation import prepare
 
 _LAZY = {
-    "all_gather": "strategies.keras_support.over_replicas",
+    "all_gather": "strategies.keras_support.gathered_rows",
     "broadcast": "tfscale.broadcasting",
     "local_gradients": "strategies.keras_support.step_gradients",
     "mean_over_replicas": "strategies.keras_support.over_replicas",

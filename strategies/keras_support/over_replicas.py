@@ -19,16 +19,21 @@ as 1 / n_s, to become n_r / n in the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from strategies.keras_support.lineage import Source
+from strategies.keras_support.replica_sums import (
+    carrier_of,
+    in_step,
+    marked_alike,
+    received,
+    step_of_several,
+    total_of,
+)
 from strategies.keras_support.rows import is_over_rows
-from strategies.keras_support.step_context import StepContext, current_step
-from strategies.keras_support.step_context import sum_over_replicas as sum_of_tensors
+from strategies.keras_support.step_context import StepContext
 
 
 def sum_over_replicas(value: Any) -> Any:
@@ -51,7 +56,7 @@ def sum_over_replicas(value: Any) -> Any:
         >>> int(positives)  # on one device
         2
     """
-    step = _step_of_several()
+    step = step_of_several()
     if step is None:
         return keras.ops.cast(value, "int32") if _is_bool(value) else value
     return _sum(step, _number(value), "sum_over_replicas")
@@ -87,11 +92,11 @@ def ratio_over_replicas(total: Any, count: Any) -> Any:
     dtype = keras.backend.standardize_dtype(total.dtype)
     dtype = dtype if keras.backend.is_float_dtype(dtype) else keras.config.floatx()
     total, count = keras.ops.cast(total, dtype), keras.ops.cast(count, dtype)
-    step = _step_of_several()
+    step = step_of_several()
     if step is None:
         return keras.ops.divide_no_nan(total, count)
     part = tf.math.divide_no_nan(total, _sum(step, count, "ratio_over_replicas"))
-    scale = _in_step(step.scale_of_sums, "ratio_over_replicas")
+    scale = in_step(step.scale_of_sums, "ratio_over_replicas")
     # A replica without examples computes on a row that stands in, and may find NaN.
     return tf.math.multiply_no_nan(part, tf.cast(scale, dtype))
 
@@ -120,85 +125,21 @@ def mean_over_replicas(value: Any) -> Any:
     dtype = keras.backend.standardize_dtype(value.dtype)
     if not keras.backend.is_float_dtype(dtype):
         value = keras.ops.cast(value, keras.config.floatx())
-    step = _step_of_several()
+    step = step_of_several()
     if step is None:
         return value
     value = tf.convert_to_tensor(value)
     _refuse_rows(step, value)
-    share = tf.cast(_in_step(step.share, "mean_over_replicas"), value.dtype)
+    share = tf.cast(in_step(step.share, "mean_over_replicas"), value.dtype)
 
     @tf.custom_gradient
     def mean(own: tf.Tensor) -> Any:
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
-            return _total(tf.math.multiply_no_nan(upstream, share))
+            return total_of(tf.math.multiply_no_nan(upstream, share))
 
-        return _total(tf.math.multiply_no_nan(own, share)), gradient
+        return total_of(tf.math.multiply_no_nan(own, share)), gradient
 
-    return _alike(step, _in_step(lambda: mean(value), "mean_over_replicas"))
-
-
-def all_gather(rows: Any) -> Any:
-    """Returns the rows of the whole batch, in its order, on every replica: for losses over pairs.
-
-    A contrastive loss (SimCLR) compares each example with all others of the batch. Gather what is
-    compared, each view by itself, and compute the whole loss from it on every replica:
-
-        first, second = tfscale.all_gather(first), tfscale.all_gather(second)
-        loss = contrastive_loss(first, second)
-
-    Args:
-        rows: A tensor with a row for each of this replica's examples. The replicas may hold
-            different numbers of them.
-
-    Returns:
-        A tensor with a row for each example of the batch. On one device: `rows` itself.
-
-    Raises:
-        ValueError: If `rows` has no rows or holds strings, or if it is called inside of a tf.cond,
-            tf.while_loop or tf.function of a step.
-    """
-    step = _step_of_several()
-    if step is None:
-        return rows
-    rows = tf.convert_to_tensor(rows)
-    if rows.shape.rank == 0 or rows.dtype == tf.string:
-        raise ValueError(
-            "`rows` must be a tensor of numbers with a row for each example. Received: "
-            f"rows of shape {rows.shape} and dtype {rows.dtype.name}. Gather numbers, such as the "
-            "indices of strings."
-        )
-    carrier = _carrier(rows.dtype)
-    replica = tf.distribute.get_replica_context()
-    index, num_replicas = replica.replica_id_in_sync_group, replica.num_replicas_in_sync
-    examples = step.examples
-
-    @tf.custom_gradient
-    def gather(own: tf.Tensor) -> Any:
-        # The row that stands in for no examples is not one of the batch.
-        count = tf.where(examples > 0, tf.shape(own)[0], 0)
-        counts = sum_of_tensors(tf.one_hot(index, num_replicas, dtype=tf.int32) * count)
-        before = tf.reduce_sum(counts[:index])
-        behind = tf.reduce_sum(counts) - before - count
-        padding = [[before, behind], *([[0, 0]] * (own.shape.rank - 1))]
-        gathered = _total(tf.pad(own[:count], padding))
-
-        def gradient(upstream: tf.Tensor) -> tf.Tensor:
-            received = _received(upstream, examples)[before : before + count]
-            missing = tf.shape(own)[0] - count
-            return tf.pad(received, [[0, missing], *([[0, 0]] * (own.shape.rank - 1))])
-
-        return tf.ensure_shape(gathered, [None, *own.shape[1:]]), gradient
-
-    whole = _in_step(lambda: gather(tf.cast(rows, carrier)), "all_gather")
-    return _alike(step, tf.cast(whole, rows.dtype))
-
-
-def _step_of_several() -> StepContext | None:
-    """Returns the step that this replica takes beside others, or None."""
-    step, replica = current_step(), tf.distribute.get_replica_context()
-    if step is None or replica is None or replica.num_replicas_in_sync == 1:
-        return None
-    return step
+    return marked_alike(step, in_step(lambda: mean(value), "mean_over_replicas"))
 
 
 def _refuse_rows(step: StepContext, value: tf.Tensor) -> None:
@@ -217,43 +158,12 @@ def _sum(step: StepContext, value: tf.Tensor, name: str) -> tf.Tensor:
     @tf.custom_gradient
     def add_up(own: tf.Tensor) -> Any:
         held = tf.math.multiply_no_nan if own.dtype.is_floating else tf.multiply
-        total = _total(held(own, tf.cast(examples > 0, own.dtype)))
-        return total, lambda upstream: _received(upstream, examples)
+        total = total_of(held(own, tf.cast(examples > 0, own.dtype)))
+        return total, lambda upstream: received(upstream, examples)
 
-    carried = tf.cast(value, _carrier(value.dtype))
-    total = _in_step(lambda: add_up(carried), name)
-    return _alike(step, tf.cast(total, value.dtype))
-
-
-def _received(upstream: tf.Tensor, examples: tf.Tensor) -> tf.Tensor:
-    """The gradient with respect to this replica's part of what all replicas were given."""
-    weight = tf.cast(examples, upstream.dtype)
-    return tf.math.divide_no_nan(_total(tf.math.multiply_no_nan(upstream, weight)), weight)
-
-
-def _total(own: tf.Tensor) -> tf.Tensor:
-    """The sum over replicas; the gradients around say themselves how it is differentiated."""
-    total: tf.Tensor = sum_of_tensors(own)
-    return total
-
-
-def _in_step(compute: Callable[[], Any], name: str) -> Any:
-    try:
-        return compute()
-    except RuntimeError as error:
-        if "merge_call" not in str(error):
-            raise
-        raise ValueError(
-            f"`{name}` must be called in `train_step` or `test_step` itself, where replicas can "
-            "meet. Received: a call inside of a tf.cond, tf.while_loop or tf.function. Call it "
-            "before, and use the result inside."
-        ) from error
-
-
-def _alike(step: StepContext, tensor: tf.Tensor) -> tf.Tensor:
-    """Notes that all replicas hold the same."""
-    step.lineage.mark([tensor], Source.SHARED)
-    return tensor
+    carried = tf.cast(value, carrier_of(value.dtype))
+    total = in_step(lambda: add_up(carried), name)
+    return marked_alike(step, tf.cast(total, value.dtype))
 
 
 def _number(value: Any) -> tf.Tensor:
@@ -263,12 +173,3 @@ def _number(value: Any) -> tf.Tensor:
 
 def _is_bool(value: Any) -> bool:
     return isinstance(value, bool) or getattr(value, "dtype", None) in (tf.bool, "bool")
-
-
-def _carrier(dtype: tf.DType) -> tf.DType:
-    """Returns what can be added up and holds every value of `dtype`."""
-    if dtype in (tf.float16, tf.bfloat16):
-        return tf.float32
-    if dtype == tf.bool or (dtype.is_integer and dtype.size < tf.int32.size):
-        return tf.int32
-    return dtype
