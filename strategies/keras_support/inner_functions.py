@@ -29,14 +29,11 @@ def _in_place(call: Any) -> Any:
 
     @functools.wraps(call)
     def called(self: Any, *args: Any, **kwargs: Any) -> Any:
-        step, replica = current_step(), tf.distribute.get_replica_context()
-        if (
-            step is None
-            or replica is None
-            or replica.num_replicas_in_sync == 1
-            or self._jit_compile
-            or not step.is_in_main_graph()
-        ):
+        step = current_step()
+        if step is None or self._jit_compile or not step.is_in_main_graph():
+            return call(self, *args, **kwargs)
+        replica = tf.distribute.get_replica_context()
+        if replica is None or replica.num_replicas_in_sync == 1:
             return call(self, *args, **kwargs)
         if not self._autograph or tf.executing_eagerly():
             return self._python_function(*args, **kwargs)

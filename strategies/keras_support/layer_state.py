@@ -42,10 +42,12 @@ class StepState:
         before: By the id of a variable: the variable and its value when it was last alike on all
             replicas.
         known: Ids of variables that are known to be moved by each replica's own examples.
+        is_assigning: Whether a variable of Keras is being assigned.
     """
 
     before: dict[int, tuple[Any, tf.Tensor]] = field(default_factory=dict)
     known: frozenset[int] = frozenset()
+    is_assigning: bool = False
     _sources: dict[int, Source] = field(default_factory=dict)
     _sums: dict[int, tuple[Any, Any]] = field(default_factory=dict)
     _owed: dict[int, Any] = field(default_factory=dict)
@@ -163,7 +165,7 @@ def _note_assign(assign: Any) -> Any:
         if not step.is_updating:
             value = self._convert_to_tensor(value, dtype=self._dtype)
             step.state.note(self, value, step.lineage)
-        with _assigned_here(self):
+        with _assigned_here(self, step.state):
             return assign(self, value)
 
     return noted
@@ -201,15 +203,15 @@ def _is_replicated(variable: Any) -> bool:
 
 
 @contextlib.contextmanager
-def _assigned_here(variable: Any) -> Iterator[None]:
+def _assigned_here(variable: Any, state: StepState) -> Iterator[None]:
     """Lets this replica write its own copy; TensorFlow would reduce it at once."""
     copies = variable._value
     aggregation = copies._aggregation
-    copies._aggregation = tf.VariableAggregation.NONE
+    copies._aggregation, state.is_assigning = tf.VariableAggregation.NONE, True
     try:
         yield
     finally:
-        copies._aggregation = aggregation
+        copies._aggregation, state.is_assigning = aggregation, False
 
 
 def _local_handle(variable: Any) -> int:

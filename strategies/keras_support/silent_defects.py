@@ -17,6 +17,7 @@ from strategies.keras_support.layer_state import ASSIGN, VALUE
 from strategies.keras_support.loss_seam import ADDITIONAL_LOSS, REDUCE_LOSS, SCALE, UNSCALE
 from strategies.keras_support.metric_combination import DIRECT_ASSIGN
 from strategies.keras_support.metric_state import EPOCH_LOGS, OUTPUT_LOSSES
+from strategies.keras_support.native_variables import NATIVE_ADD, NATIVE_ASSIGN, NATIVE_SUB
 from strategies.keras_support.random_seam import NEXT_SEED
 from strategies.keras_support.repair import GRADIENTS, KERAS, REDUCES_FIRST, TENSORFLOW, Repair
 from strategies.keras_support.step_gradients import GRADIENT
@@ -187,7 +188,7 @@ SILENT = (
     Repair(
         "S22",
         "state of the user's own layers parts: every replica keeps its own, one is saved",
-        (ASSIGN, VALUE),
+        (ASSIGN, VALUE, NATIVE_ASSIGN, NATIVE_ADD, NATIVE_SUB),
         (),
         "Keras averages what layers assign over the replicas",
     ),

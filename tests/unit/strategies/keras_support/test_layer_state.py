@@ -269,3 +269,45 @@ def test_a_read_inside_of_a_condition_after_a_write_is_refused(
         model = build(Reading())
     with pytest.raises(ValueError, match="must not be read inside"):
         model.fit(X, Y, batch_size=7, verbose=0)
+
+
+class Late(keras.Sequential):
+    """Moves a running mean of the batch after its update, as a queue of statistics is moved."""
+
+    def train_step(self, data: Any) -> Any:
+        logs = super().train_step(data)
+        mean = self.layers[1].state
+        mean.assign(0.9 * mean + 0.1 * ops.mean(data[0], axis=0))
+        return logs
+
+
+def test_state_moved_after_the_update_from_the_batch_is_averaged_too(
+    strategy: tf.distribute.Strategy,
+) -> None:
+    def program(each: tf.distribute.Strategy) -> Found:
+        with each.scope():
+            model = build(RunningMean(), Late)
+        history = model.fit(X, Y, batch_size=7, epochs=2, shuffle=False, verbose=0)
+        return found(model, history)
+
+    assert_like_one_device(program, strategy)
+
+
+def test_a_variable_of_tensorflow_that_the_batch_moves_is_refused(
+    strategy: tf.distribute.Strategy,
+) -> None:
+    class Native(keras.layers.Layer):
+        def build(self, input_shape: Any) -> None:
+            self.mean = tf.Variable(tf.zeros([3], tf.float64), trainable=False)
+            self.calls = tf.Variable(0, trainable=False)
+
+        def call(self, x: Any, training: bool = False) -> Any:
+            self.calls.assign_add(1)  # the same on all replicas
+            if training:
+                self.mean.assign(0.9 * self.mean + 0.1 * ops.mean(x, axis=0))
+            return x
+
+    with strategy.scope():
+        model = build(Native())
+    with pytest.raises(ValueError, match=r"must be a variable of Keras.*add_weight"):
+        model.fit(X, Y, batch_size=7, verbose=0)
