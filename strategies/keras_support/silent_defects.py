@@ -221,13 +221,13 @@ SILENT = (
         "Keras gives each replica its share of the global batch, and compares what it is cut from",
     ),
     Repair(
-<<<<<<< HEAD
         "S27",
         "a tensor that all examples share is cut among the replicas: refused, or declared shared",
         (EPOCH_ITERATOR, TRAIN, TEST),
         (),
         "tf.distribute cuts nothing but rows of examples",
-=======
+    ),
+    Repair(
         "S28",
         "a metric that keeps a last value or a mean of its own: the replicas' copies are added up",
         (DIRECT_ASSIGN, TRAIN, TEST),
@@ -240,6 +240,5 @@ SILENT = (
         (DIRECT_ASSIGN, TRAIN, TEST),
         (),
         "Keras checks what scope a metric was made in",
->>>>>>> 1082ef6 (Metrics: what an update shows, or a metric declares, says how the replicas' copies combine)
     ),
 )
