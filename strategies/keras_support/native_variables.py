@@ -1,9 +1,9 @@
 """TensorFlow's own variables in a step: what a replica writes to them must be the same everywhere.
 
-The state of a layer belongs in variables of Keras (`add_weight`), which are saved with the model and
-averaged (see `layer_state`). A `tf.Variable` made in the scope has a copy on each replica too, which
-is neither saved nor averaged: where it is assigned from a replica's own examples the copies part.
-Those that add up when they are read (`synchronization=ON_READ`) are meant to differ.
+The state of a layer belongs in variables of Keras (`add_weight`), which are saved with the model
+and averaged (see `layer_state`). A `tf.Variable` made in the scope has a copy on each replica too,
+which is neither saved nor averaged: where it is assigned from a replica's own examples the copies
+part. Those that add up when they are read (`synchronization=ON_READ`) are meant to differ.
 """
 
 from __future__ import annotations
