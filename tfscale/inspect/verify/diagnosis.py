@@ -11,10 +11,23 @@ import numpy as np
 from tfscale.inspect.verify.additivity import Behaviour, behaviour
 from tfscale.inspect.verify.batches import Batch, num_rows
 from tfscale.inspect.verify.judgement import group_of
-from tfscale.inspect.verify.layers import layers_of
+from tfscale.inspect.verify.layers import layers_of, metrics_of
 from tfscale.inspect.verify.model import Trial
-from tfscale.inspect.verify.probes import Probes, Step, metrics_of, mixing_layer, probe
-from tfscale.inspect.verify.suspects import Suspect, names_read, own_functions, own_sources
+from tfscale.inspect.verify.probes import (
+    Probes,
+    Step,
+    draws_numbers,
+    mixing_layer,
+    probe,
+)
+from tfscale.inspect.verify.suspects import (
+    DRAWS,
+    DRAWS_CURE,
+    Suspect,
+    names_read,
+    own_functions,
+    own_sources,
+)
 
 HELPERS = {"all_gather", "mean_over_replicas", "ratio_over_replicas", "sum_over_replicas"}
 """What mixes rows on one device, and is right on several replicas."""
@@ -45,6 +58,9 @@ def diagnoses(
         return []
     tolerance = TOLERANCES[precision]
     probes = probe(trial, initial, batches)
+    if draws_numbers(probes):
+        own = [name for name, _ in own_functions(probes.whole.model)]
+        return [Suspect(" or ".join(own) or "the model", DRAWS, DRAWS_CURE)]
     groups = {group_of(name) for name in off}
     found: list[Suspect] = []
     if groups & {"gradients", "loss", "weights", "statistics"}:

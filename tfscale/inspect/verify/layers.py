@@ -30,6 +30,12 @@ def layers_of(model: keras.Model) -> list[keras.Layer]:
     return list(found.values())
 
 
+def metrics_of(model: keras.Model) -> list[keras.Metric]:
+    """Returns the metrics of a compiled model, each by itself."""
+    parts = (getattr(metric, "metrics", None) or [metric] for metric in model.metrics)
+    return [metric for each in parts for metric in each]
+
+
 def switch_off_random_layers(model: keras.Model) -> tuple[list[str], list[str]]:
     """Sets the rates of dropout and noise to 0, and says which layers still draw numbers.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
@@ -19,7 +19,7 @@ import tensorflow as tf
 from tfscale.inspect.verify.additivity import Parts
 from tfscale.inspect.verify.batches import Batch, as_dataset, num_rows, with_rows
 from tfscale.inspect.verify.first_step import optimizers_by_name
-from tfscale.inspect.verify.layers import layers_of
+from tfscale.inspect.verify.layers import layers_of, metrics_of
 from tfscale.inspect.verify.model import Trial, new_model, plain
 
 
@@ -62,6 +62,7 @@ class Probes:
         head: Of its first rows.
         tail: Of the other rows.
         twice: Of the batch with each row twice.
+        reseeded: Of the batch, with another seed.
         num_rows: Rows of the batch.
         num_head_rows: Rows of the head.
     """
@@ -70,6 +71,7 @@ class Probes:
     head: Step
     tail: Step
     twice: Step
+    reseeded: Step
     num_rows: int
     num_head_rows: int
 
@@ -84,7 +86,7 @@ class Probes:
 
 
 def probe(trial: Trial, initial: Sequence[np.ndarray], batches: Sequence[Batch]) -> Probes:
-    """Takes the four steps.
+    """Takes the steps.
 
     Args:
         trial: How; without a strategy.
@@ -97,7 +99,21 @@ def probe(trial: Trial, initial: Sequence[np.ndarray], batches: Sequence[Batch])
         _step(trial, initial, with_rows(batch, order))
         for order in ([*range(rows)], [*range(head)], [*range(head, rows)], [*range(rows)] * 2)
     )
-    return Probes(whole, first, others, twice, num_rows=rows, num_head_rows=head)
+    reseeded = _step(replace(trial, seed=trial.seed + 1), initial, batch)
+    return Probes(whole, first, others, twice, reseeded, num_rows=rows, num_head_rows=head)
+
+
+def draws_numbers(probes: Probes) -> bool:
+    """Tells whether the step computes something else under another seed.
+
+    Args:
+        probes: The steps.
+    """
+    one, other = probes.whole, probes.reseeded
+    if len(one.model.weights) != len(other.model.weights):
+        return False
+    pairs = zip(one.gradients + one.targets, other.gradients + other.targets, strict=True)
+    return not all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
 
 
 def mixing_layer(probes: Probes, tolerance: float) -> str:
@@ -155,12 +171,6 @@ class _Metrics(keras.callbacks.Callback):
         for metric in metrics_of(self.model):
             for variable in metric.variables:
                 self._step.metrics[f"{metric.name}/{variable.name}"] = plain(variable.numpy())
-
-
-def metrics_of(model: Any) -> list[keras.Metric]:
-    """Returns the metrics of a compiled model, each by itself."""
-    parts = (getattr(metric, "metrics", None) or [metric] for metric in model.metrics)
-    return [metric for each in parts for metric in each]
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfscale.inspect.verify.layers import layers_of
+from tfscale.inspect.verify.layers import layers_of, metrics_of
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,15 @@ def suspects_of(
         return []
     return [
         *_normalizing_alone(model),
-        *(Suspect(f"layer {name!r}", _DRAWS, _DRAWS_CURE) for name in drawing),
+        *(Suspect(f"layer {name!r}", DRAWS, DRAWS_CURE) for name in drawing),
         *_made_outside(model, strategy),
         *_trackers_outside(model, strategy),
         *_dividing(model),
     ]
 
 
-_DRAWS = "draws random numbers of its own on each replica, which differ from one device's by nature"
-_DRAWS_CURE = "leave it out of the function for this comparison, or move it into the data"
+DRAWS = "draws random numbers of its own on each replica, which differ from one device's by nature"
+DRAWS_CURE = "set the noise to 0 in the function for this comparison, or move it into the data"
 _LOCAL = "normalises with each replica's own rows, as the layer says, so N replicas train another"
 _OUTSIDE = "was made outside the scope, so its state is not kept replica by replica"
 _DIVIDES = "mentions `num_replicas_in_sync`: under tfscale a loss is written as for one device"
@@ -80,12 +80,11 @@ def _normalizing_alone(model: keras.Model) -> Iterator[Suspect]:
 
 
 def _made_outside(model: keras.Model, strategy: tf.distribute.Strategy) -> Iterator[Suspect]:
-    for metric in model.metrics:
-        for part in getattr(metric, "metrics", None) or [metric]:  # compile keeps them in one
-            if not _is_inside(part, strategy):
-                yield Suspect(
-                    f"metric {part.name!r}", _OUTSIDE, "make it inside the function, at each call"
-                )
+    for metric in metrics_of(model):
+        if not _is_inside(metric, strategy):
+            yield Suspect(
+                f"metric {metric.name!r}", _OUTSIDE, "make it inside the function, at each call"
+            )
 
 
 def _dividing(model: keras.Model) -> Iterator[Suspect]:

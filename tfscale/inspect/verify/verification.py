@@ -181,6 +181,8 @@ def compare(
             measured = _diagnosed(result, plain, reference, arrays)
             result.suspects += measured
             result.blame = "" if measured else result.blame  # which guesses
+    elif result.verdict == "not judged" and is_chief and result.num_replicas > 1:
+        result.suspects += _diagnosed(result, plain, reference, arrays)
     elif result.verdict == "equal":
         result.suspects = []  # a layer that was asked to differ may be frozen
 

@@ -41,7 +41,7 @@ CASES = (
     "compiled_by_xla",
     *WRONG,
 )
-MORE_CASES = (*MORE_MEASURED, "ragged")
+MORE_CASES = (*MORE_MEASURED, "ragged", "noisy")
 
 Found = dict[str, dict[str, Any]]
 
@@ -108,6 +108,14 @@ def test_bare_rows_for_a_train_step_without_call_are_equal(found: Found) -> None
     result = found["bare_rows"]
     assert (result["verdict"], result["precision"]) == ("equal", "float64"), result
     assert verdicts(result)["gradients"] == "equal"  # of the optimizer that the model keeps itself
+
+
+@pytest.mark.thorough
+def test_a_step_that_draws_numbers_is_not_blamed_for_more(found_at_length: Found) -> None:
+    result = found_at_length["noisy"]
+    assert result["verdict"] in ("not judged", "mismatch"), result
+    (suspect,) = result["suspects"]
+    assert suspect.startswith("Noisy.train_step: draws random numbers of its own on each replica")
 
 
 @pytest.mark.thorough

@@ -248,3 +248,14 @@ def ragged() -> Any:
     model = keras.Sequential([layers.Embedding(8, 3), pooled, layers.Dense(1)])
     model.compile("sgd", "mse", jit_compile=False)
     return model, tf.data.Dataset.from_tensor_slices((words, outputs)).batch(10)
+
+
+class Noisy(OwnStep):
+    """Adds noise to its outputs, as a VAE does."""
+
+    def own_loss(self, outputs: Any, y: Any) -> Any:
+        noise = tf.random.normal(tf.shape(outputs), dtype=outputs.dtype)
+        return tf.reduce_mean((outputs + noise - y) ** 2)
+
+
+noisy = Noisy.compiled
