@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tests.parity.kinds import NEW
+
 CONFIGURATIONS: dict[str, str] = {
     "two workers train what one device trains": "mlp rows=48 on=workers2",
     "gradients accumulate over uneven batches": "mlp accumulation=3 rows=41 batch=8 on=mirrored2",
@@ -57,6 +59,27 @@ CONFIGURATIONS: dict[str, str] = {
     "an overflow on one worker skips the step on both": (
         "mlp precision=mixed_float16 overflow=True rows=48 batch=8 on=workers2"
     ),
+    "a step of the user's own clips by the norm of the whole batch's gradient": (
+        "clipped_gradients rows=22 batch=7 on=mirrored2"
+    ),
+    "a penalty on a gradient is differentiated through the replicas' meeting": (
+        "gradient_penalty optimizer=adam rows=22 batch=7 on=mirrored3"
+    ),
+    "a codebook of counts and sums is the whole batch's": (
+        "quantizer rows=22 batch=7 on=mirrored2"
+    ),
+    "a running mean that is used at once is the same on two workers": (
+        "running_mean_at_once rows=22 batch=7 on=workers2"
+    ),
+    "an update inside of a condition happens on all replicas or on none": (
+        "own_accumulation optimizer=adam rows=22 batch=7 on=mirrored2"
+    ),
+    "rows of a table looked up by position count once": (
+        "tokens_and_positions optimizer=adam rows=22 batch=7 on=mirrored2"
+    ),
+    "a model without call() trains two parts with two optimizers": (
+        "wasserstein optimizer=adam rows=22 batch=7 on=mirrored2"
+    ),
 }
 
 CONFIGURATIONS_AT_LENGTH: dict[str, str] = {
@@ -70,6 +93,13 @@ CONFIGURATIONS_AT_LENGTH: dict[str, str] = {
         "two_outputs reduction=mean_with_sample_weight weights=sample rows=41 batch=8 on=mirrored2"
     ),
     "an uneven batch runs eagerly": "subclass run_eagerly=True rows=22 batch=7 on=mirrored2",
+    **{
+        f"{name} trains on three replicas": (
+            f"{name} optimizer=adam data={'arrays' if kind.takes_arrays else 'dataset'} "
+            "rows=22 batch=7 on=mirrored3"
+        )
+        for name, kind in NEW.items()
+    },
     "float32 rounds no more than rows in another order do": (
         "mlp optimizer=adam precision=float32 rows=41 batch=8 on=mirrored2"
     ),
