@@ -24,6 +24,13 @@ class SparsePart:
 
 
 @dataclass(frozen=True)
+class SharedPart:
+    """A part that all rows share, declared with `tfscale.data.shared`."""
+
+    part: Any
+
+
+@dataclass(frozen=True)
 class RaggedPart:
     """A `tf.RaggedTensor` whose first dimension is the rows."""
 
@@ -32,7 +39,7 @@ class RaggedPart:
 
 
 def num_rows(batch: Batch) -> int:
-    """Returns the rows of a batch; parts without a dimension belong to all rows.
+    """Returns the rows of a batch; shared parts, and those without a dimension, have none.
 
     Raises:
         WrongUsage: If its parts hold different numbers of rows, or none.
@@ -42,7 +49,8 @@ def num_rows(batch: Batch) -> int:
     if len(sizes) != 1 or 0 in sizes:
         raise WrongUsage(
             "`data` must hold parts of equally many rows, in batches. Received: a batch with parts "
-            f"of shapes {', '.join(map(str, shapes))}. Batch a data set with `.batch(n)`."
+            f"of shapes {', '.join(map(str, shapes))}. Batch a data set with `.batch(n)`; declare "
+            "a part that all rows share with `tfscale.data.shared`."
         )
     return sizes.pop()
 
@@ -57,6 +65,8 @@ def with_rows(batch: Batch, order: Sequence[int] | np.ndarray) -> Batch:
     rows = np.asarray(order, np.int64)
 
     def taken(part: Any) -> Any:
+        if isinstance(part, SharedPart):
+            return part
         if isinstance(part, SparsePart):
             return _sparse_rows(part, rows)
         if isinstance(part, RaggedPart):
@@ -78,6 +88,8 @@ def as_float64(batches: Sequence[Batch]) -> list[Batch]:
     """Returns the batches with float64 for other floats: a step of the user's own may mix them."""
 
     def cast(part: Any) -> Any:
+        if isinstance(part, SharedPart):
+            return SharedPart(cast(part.part))
         if isinstance(part, SparsePart):
             return SparsePart(part.indices, cast(part.values), part.dense_shape)
         if isinstance(part, RaggedPart):
@@ -118,6 +130,10 @@ def as_part(part: Any) -> Any:
     """
     import tensorflow as tf
 
+    from strategies.batch_parts import Shared
+
+    if isinstance(part, Shared):
+        return SharedPart(as_part(part.value))
     if isinstance(part, tf.SparseTensor):
         part = tf.sparse.reorder(part)
         shape = tuple(int(size) for size in part.dense_shape)
@@ -142,6 +158,8 @@ def as_tensor(part: Any) -> Any:
     """Returns the tensor that a part of a batch stands for."""
     import tensorflow as tf
 
+    if isinstance(part, SharedPart):
+        return as_tensor(part.part)
     if isinstance(part, SparsePart):
         return tf.SparseTensor(part.indices, part.values, part.dense_shape)
     if isinstance(part, RaggedPart):
@@ -172,6 +190,10 @@ def _like(batch: Batch, parts: Iterator[Any]) -> Any:
     if isinstance(batch, dict):
         by_name = {name: _like(batch[name], parts) for name in sorted(batch)}
         return {name: by_name[name] for name in batch}
+    if isinstance(batch, SharedPart):
+        from tfscale.data.shared import shared
+
+        return shared(next(parts))
     return None if batch is None else next(parts)
 
 
@@ -179,6 +201,8 @@ def _spec(parts: Sequence[Any]) -> Any:
     """The type of a part of all batches."""
     import tensorflow as tf
 
+    if isinstance(parts[0], SharedPart):
+        return _spec([each.part for each in parts])
     shapes = [_shape(part) for part in parts]
     shape = [sizes[0] if len({*sizes}) == 1 else None for sizes in zip(*shapes, strict=True)]
     first = parts[0]
@@ -192,6 +216,8 @@ def _spec(parts: Sequence[Any]) -> Any:
 
 
 def _shape(part: Any) -> tuple[int | None, ...]:
+    if isinstance(part, SharedPart):
+        return ()
     if isinstance(part, SparsePart):
         return part.dense_shape
     if isinstance(part, RaggedPart):

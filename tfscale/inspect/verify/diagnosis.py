@@ -208,13 +208,15 @@ def _of_metrics(probes: Probes, tolerance: float, off: Sequence[str]) -> Iterato
             values = probes.of(_metric(name))
             if np.allclose(values.whole, values.head + values.tail, rtol=tolerance):
                 continue
-            if np.allclose(values.whole, values.head) and np.allclose(values.whole, values.tail):
+            if any(
+                np.allclose(values.whole, joined(values.head, values.tail))
+                for joined in (np.maximum, np.minimum)
+            ):
                 continue
             yield Suspect(
                 f"metric {metric.name!r} ({type(metric).__name__})",
                 f"its {variable.name!r} of a batch is not the sum of its parts' (measured), and "
-                "replicas' states are added up",
-                "keep sums and counts, and divide in `result()`; or declare how replicas' values "
-                "are combined",
+                "each replica adds what it finds in its own rows",
+                "keep sums over examples, and divide in `result()`",
             )
             break

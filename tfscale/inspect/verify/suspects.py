@@ -52,7 +52,6 @@ def suspects_of(
     return [
         *_normalizing_alone(model),
         *(Suspect(f"layer {name!r}", DRAWS, DRAWS_CURE) for name in drawing),
-        *_made_outside(model, strategy),
         *_trackers_outside(model, strategy),
         *_dividing(model),
     ]
@@ -79,14 +78,6 @@ def _normalizing_alone(model: keras.Model) -> Iterator[Suspect]:
             )
 
 
-def _made_outside(model: keras.Model, strategy: tf.distribute.Strategy) -> Iterator[Suspect]:
-    for metric in metrics_of(model):
-        if not _is_inside(metric, strategy):
-            yield Suspect(
-                f"metric {metric.name!r}", _OUTSIDE, "make it inside the function, at each call"
-            )
-
-
 def _dividing(model: keras.Model) -> Iterator[Suspect]:
     for where, source in own_sources(model):
         if "num_replicas_in_sync" in names_read(source):
@@ -99,11 +90,16 @@ def _trackers_outside(model: keras.Model, strategy: tf.distribute.Strategy) -> I
         values = vars(sys.modules.get(source.__module__, object()))
         for name in sorted(names_read(source) & {*values}):
             metric = values[name]
-            if isinstance(metric, keras.Metric) and not _is_inside(metric, strategy):
+            is_kept = any(metric is each for each in metrics_of(model))  # then Keras resets it
+            if (
+                isinstance(metric, keras.Metric)
+                and not is_kept
+                and not _is_inside(metric, strategy)
+            ):
                 yield Suspect(
                     f"metric {name} at the top of {source.__module__}, used in {where}",
                     _OUTSIDE,
-                    "make it where the model is made, as an attribute of the model",
+                    "make it where the model is made, and list it in the model's `metrics`",
                 )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -49,6 +50,14 @@ def stepping(step: type[keras.Model]) -> keras.Model:
     return model
 
 
+def on_graphs() -> keras.Model:
+    nodes, adjacency = keras.Input((3,), name="nodes"), keras.Input((3,), name="adjacency")
+    mixed = keras.layers.Lambda(lambda parts: tf.matmul(parts[0], parts[1]))([nodes, adjacency])
+    model = keras.Model({"nodes": nodes, "adjacency": adjacency}, keras.layers.Dense(2)(mixed))
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    return model
+
+
 USES: dict[str, Callable[[Any], keras.Model]] = {
     "Detector": stepping,
     "Contrastive": stepping,
@@ -58,7 +67,11 @@ USES: dict[str, Callable[[Any], keras.Model]] = {
     "Parts": stepping,
     "RunningMean": lambda layer: sequential(layer()),
     "Usage": lambda layer: sequential(layer()),
+    "Longest": lambda metric: sequential(metrics=[metric()]),
+    "LastError": lambda metric: sequential(metrics=[metric()]),
+    "with_adjacency": lambda _: on_graphs(),
 }
+ADJACENCY = np.array([[1.0, 0.5, 0.0], [0.5, 1.0, 0.2], [0.0, 0.2, 1.0]])
 TARGETS = {"Contrastive": 0.1 * X}
 UNLIKE = dict.fromkeys(("Detector", "Contrastive", "Careful", "Parts"), "history of loss")
 """Stock Keras shows 0 for a step's own loss on one device too (S13)."""
@@ -89,6 +102,8 @@ def test_an_example_trains_as_on_one_device(strategy: tf.distribute.Strategy, na
         with strategy.scope():
             model = USES[name](names[name])
         data = tf.data.Dataset.from_tensor_slices((X, TARGETS.get(name, Y))).batch(7)
+        if name == "with_adjacency":
+            data = names[name](data, tf.constant(ADJACENCY))
         return found(model, model.fit(data, epochs=2, verbose=0))
 
     assert_like_one_device(program, strategy, without=UNLIKE.get(name, ""))

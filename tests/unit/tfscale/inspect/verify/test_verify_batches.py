@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from strategies.batch_parts import Shared
+from tfscale.data.shared import shared
 from tfscale.inspect.verify.batches import (
     RaggedPart,
     SparsePart,
@@ -35,6 +37,7 @@ def sets() -> dict[str, Any]:
         "none in a dict": slices(X).batch(2).map(lambda x: ({"a": x, "b": None}, x)),
         "ragged": slices((words, Y)).batch(2),
         "sparse": slices((tf.sparse.from_dense(dense), Y)).batch(2),
+        "shared": slices(X).batch(2).map(lambda x: ((x, shared(tf.eye(3))), x)),
         "scalar": slices(X).batch(2).map(lambda x: (x, tf.constant(3.0))),
     }
 
@@ -47,6 +50,8 @@ def plain(element: Any) -> Any:
         return {name: plain(part) for name, part in element.items()}
     if element is None:
         return None
+    if isinstance(element, Shared):
+        return ["shared", plain(element.value)]
     if isinstance(element, tf.SparseTensor):
         return ["sparse", tf.sparse.to_dense(element).numpy().tolist()]
     if isinstance(element, tf.RaggedTensor):
