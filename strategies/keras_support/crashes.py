@@ -20,6 +20,7 @@ from strategies.keras_support.inner_functions import FUNCTION_CALL
 from strategies.keras_support.random_seam import NEXT_SEED
 from strategies.keras_support.repair import GRADIENTS, KERAS, REDUCES_FIRST, TENSORFLOW, Repair
 from strategies.keras_support.together_seam import EVALUATE, FIT, PREDICT_CALL
+from strategies.keras_support.variable_seam import FLOAT, INT
 
 CRASHES = (
     Repair(
@@ -161,5 +162,19 @@ CRASHES = (
         (FUNCTION_CALL,),
         (),
         "TensorFlow lets replicas meet inside a tf.function",
+    ),
+    Repair(
+        "C24",
+        "float(optimizer.learning_rate), int(optimizer.iterations): TypeError",
+        (FLOAT, INT),
+        (),
+        "Keras reads the first copy of a variable that replicas have copies of",
+    ),
+    Repair(
+        "C25",
+        "optimizer.apply inside the scope, outside of a step: `no attribute 'merge_call'`: refused",
+        (APPLY,),
+        (),
+        "Keras says where gradients can be applied",
     ),
 )

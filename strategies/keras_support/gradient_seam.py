@@ -48,6 +48,12 @@ def _reduce_before(apply: Any) -> Any:
         self: Any, grads: Sequence[Gradient | None], trainable_variables: Any = None
     ) -> Any:
         replica = tf.distribute.get_replica_context()
+        if replica is None and is_owned(tf.distribute.get_strategy()):
+            raise ValueError(
+                "`optimizer.apply` must be called in a training step, or outside of "
+                "`strategy.scope()` with gradients of the whole batch. Received: a call inside of "
+                "the scope and in no replica. Leave the scope first, or call it in strategy.run."
+            )
         if _REPLICA.reduced or replica is None or not is_owned(replica.strategy):
             return apply(self, grads, trainable_variables)
         note_apply(self, grads)

@@ -121,3 +121,20 @@ def stray_compile(run: Run) -> Findings:
     model.compile(keras.optimizers.SGD(0.1), "mse")
     model.fit(X, Y, batch_size=8, shuffle=False, verbose=0)
     return trained(model)
+
+
+@row("C24", "`float(optimizer.learning_rate)` and `int(optimizer.iterations)`")
+def numbers_of_variables(run: Run) -> Findings:
+    with run.strategy.scope():
+        optimizer = keras.optimizers.SGD(0.5)
+    return {"rate": float(optimizer.learning_rate), "steps": int(optimizer.iterations)}
+
+
+@row("C25", "`optimizer.apply` in the scope, outside of a step", refused="Leave the scope first")
+def applied_in_scope(run: Run) -> Findings:
+    with run.strategy.scope():
+        model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+        model.compile(keras.optimizers.SGD(0.5))
+        gradients = [tf.ones(variable.shape) for variable in model.trainable_variables]
+        model.optimizer.apply(gradients, model.trainable_variables)
+    return trained(model)
