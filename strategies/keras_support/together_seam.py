@@ -20,6 +20,7 @@ import keras
 from strategies.keras_support.asynchronous_report import with_staleness_report
 from strategies.keras_support.call_agreement import call_arguments, refuse_other_arguments
 from strategies.keras_support.fit_inputs import note_initial_epoch
+from strategies.keras_support.graph_refusals import plain_refusals
 from strategies.keras_support.ownership import is_asynchronous, is_multi_worker, is_owned
 from strategies.keras_support.quiet_seam import quiet_unless_chief
 from strategies.keras_support.seam import Seam
@@ -55,13 +56,13 @@ def _together(call: Any) -> Any:
         if is_owned(strategy) and call.__name__ == "fit":
             note_initial_epoch(strategy, call, args, kwargs)
         if not _trains_together(strategy):
-            with _noted(call.__name__):
+            with _noted(call.__name__), plain_refusals():
                 return call(self, *args, **kwargs)
         _CALLS.depth += 1
         try:
             arguments = call_arguments(self, call, args, kwargs)
             refuse_other_arguments(exchange(strategy, f"{call.__name__}()", arguments))
-            with _noted(call.__name__), quiet_unless_chief(strategy):
+            with _noted(call.__name__), quiet_unless_chief(strategy), plain_refusals():
                 return call(self, *args, **kwargs)
         except Exception as error:
             if _CALLS.depth == 1 and not hasattr(error, "known_to_all"):
