@@ -183,7 +183,7 @@ class Lineage:
             return self._state(handle_id(operation.inputs[0])), list(operation.inputs[1:])
         if kind in _ITERATORS or kind.startswith(_DRAWS):
             return Source.DATA, []
-        if _is_common_size(operation):
+        if _is_common_size(tensor):
             return Source.SHARED, []
         own = Source.SHARED
         for name in called_bodies(operation):
@@ -231,9 +231,12 @@ class Lineage:
             for each in inputs:
                 found |= self._of_eager(each)
             if kind == "StridedSlice" and self.operation(inputs[0])[0] == "Shape":
-                found = found if int(inputs[1][0]) == 0 else Source.SHARED
-        for each in outputs:
-            self._remember(each, found, kind, list(inputs) if kind in _REMEMBERED else [])
+                is_common = _is_behind_first(int(inputs[1][0]), int(inputs[0].shape[0]))
+                found = Source.SHARED if is_common else found
+        is_unstacked = kind == "Unpack" and self.operation(inputs[0])[0] == "Shape"
+        for place, each in enumerate(outputs):
+            source = Source.SHARED if is_unstacked and place else found
+            self._remember(each, source, kind, list(inputs) if kind in _REMEMBERED else [])
 
     def _remember(self, tensor: Any, source: Source, kind: str, inputs: list[Any]) -> None:
         try:
@@ -302,13 +305,32 @@ def called_bodies(operation: Any) -> list[str]:
     return names
 
 
-def _is_common_size(operation: Any) -> bool:
-    """Tells whether an operation takes a size other than the first from a tensor's shape.
+def _is_common_size(tensor: Any) -> bool:
+    """Tells whether `tensor` is a size other than the first, taken from a tensor's shape.
 
     The rows of a share are its own; every other size (time steps, channels) is that of the global
     batch.
     """
-    if operation.type != "StridedSlice" or operation.inputs[0].op.type != "Shape":
+    operation = tensor.op
+    if operation.type not in ("StridedSlice", "Unpack", "GatherV2"):
         return False
-    begin = tf.get_static_value(operation.inputs[1])
-    return begin is not None and int(begin[0]) > 0
+    shape = operation.inputs[0]
+    while shape.op.type in ("Identity", "Cast"):
+        shape = shape.op.inputs[0]
+    if shape.op.type not in ("Shape", "ShapeN"):
+        return False
+    if operation.type == "Unpack":
+        return bool(tensor.value_index > 0)
+    first = tf.get_static_value(operation.inputs[1])
+    if first is None:
+        return False
+    if operation.type == "StridedSlice" and tf.get_static_value(operation.inputs[3]) != 1:
+        return False
+    return all(_is_behind_first(place, shape.shape[0]) for place in first.ravel())
+
+
+def _is_behind_first(place: Any, rank: int | None) -> bool:
+    """Tells whether `place`, perhaps counted from the end, is a dimension other than the first."""
+    if place < 0 and rank is None:
+        return False
+    return bool(place > 0 or (place < 0 and place + rank > 0))

@@ -73,6 +73,10 @@ class Tables(keras.layers.Layer):
             return ops.arange(4)
         if kind == "lengths":  # known only when the graph runs
             return tf.range(tf.shape(ids)[1])
+        if kind == "last_length":
+            return tf.range(tf.shape(ids)[-1])
+        if kind == "unstacked_length":
+            return tf.range(tf.unstack(tf.shape(ids))[1])
         if kind == "position_twice":
             return ops.array([0, 1, 1, 0])
         assert kind == "first_column"
@@ -83,6 +87,8 @@ LOOKUPS = (
     ("tokens",),
     ("positions",),
     ("lengths",),
+    ("last_length",),
+    ("unstacked_length",),
     ("position_twice",),
     ("unique",),
     ("unique", "tokens"),
