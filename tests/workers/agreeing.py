@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 import strategies
-from tests.workers import aside, meeting, order, stopping, writing
+from tests.workers import aside, meeting, order, stopping, whole_batch, writing
 from tests.workers.job import Found, leave
 
 
@@ -25,6 +25,7 @@ def one_device() -> Found:
         "drawn": aside.drawn(stock, nowhere, 0),
         "seeded_alike": order.seeded_alike(stock, nowhere, 0),
         "shuffled_dataset": order.shuffled_dataset(stock, nowhere, 0),
+        "own_steps": whole_batch.own_steps(stock, nowhere, 0),
         "backed_up": writing.backed_up(stock, None),
     }
 
@@ -38,7 +39,8 @@ def main() -> None:
     strategy = strategies.multi_worker_mirrored_strategy()
     index = strategy.cluster_resolver.task_id
     found: Found = {}
-    for function in (*meeting.CASES, *stopping.CASES, *order.CASES, *writing.CASES, *aside.CASES):
+    parts = (meeting, stopping, order, writing, aside, whole_batch)
+    for function in (function for part in parts for function in part.CASES):
         print(f"{function.__name__}()", flush=True)
         keras.utils.clear_session()
         found[function.__name__] = function(strategy, folder, index)

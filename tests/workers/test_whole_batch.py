@@ -1,0 +1,26 @@
+"""Two workers know what a step or a metric needs of the whole batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.unit.strategies.keras_support.beside_one_device import Y
+from tests.workers.conftest import Cases
+from tests.workers.job import Found
+
+
+@pytest.mark.parametrize("step", ["Detector", "Contrastive", "OwnRows", "Centred"])
+def test_a_step_over_the_whole_batch_trains_as_on_one_device(
+    both: Cases, one_device: Found, step: str
+) -> None:
+    expected = one_device["own_steps"][step]
+    for worker in both("own_steps"):
+        assert worker[step].keys() == expected.keys()
+        for name, values in expected.items():
+            np.testing.assert_allclose(worker[step][name], values, 1e-9, 1e-12, err_msg=name)
+
+
+def test_a_maximum_is_that_of_all_examples(both: Cases) -> None:
+    largest = {"trained": [np.max(-np.abs(Y))], "evaluated": np.max(-np.abs(Y[:5]))}
+    assert both("own_metric") == [largest] * 2

@@ -1,0 +1,53 @@
+"""Cases of what a step or a metric needs of the whole batch, against stock Keras on one device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tests.unit.strategies.keras_support.beside_one_device import X, Y
+from tests.unit.strategies.keras_support.steps_over_replicas import STEPS, trained
+from tests.workers.job import Found
+
+
+def own_steps(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
+    found: Found = {}
+    for step in STEPS:
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(11)
+        shown = trained(strategy, step, 7)
+        found[step.__name__] = {name: np.ravel(value).tolist() for name, value in shown.items()}
+    return found
+
+
+class Largest(keras.metrics.Metric):
+    """A maximum, whose result is the variable."""
+
+    def __init__(self) -> None:
+        super().__init__(name="largest")
+        self.largest = self.add_variable((), keras.initializers.Constant(-9.0), name="largest")
+
+    def reset_state(self) -> None:
+        self.largest.assign(-9.0)
+
+    def update_state(self, y: Any, p: Any, sample_weight: Any = None) -> None:
+        self.largest.assign(keras.ops.maximum(self.largest, keras.ops.max(y)))
+
+    def result(self) -> Any:
+        return self.largest.value
+
+
+def own_metric(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        model.compile(keras.optimizers.SGD(0.01), "mse", metrics=[Largest()])
+    history = model.fit(X, -np.abs(Y), batch_size=7, shuffle=False, verbose=0).history
+    evaluated = model.evaluate(X[:5], -np.abs(Y[:5]), batch_size=4, verbose=0)
+    return {"trained": history["largest"], "evaluated": evaluated[1]}
+
+
+CASES = (own_steps, own_metric)
