@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from strategies.batch_parts import static_rows
 from strategies.global_batches import EvenShare, Share
+from strategies.keras_support.step_context import current_step
 
 
 def may_be_empty(batch: Any) -> bool:
@@ -63,7 +64,9 @@ def metrics_kept(model: Any, examples: tf.Tensor) -> Iterator[None]:
     ]
     before = [tf.identity(variable.value) for variable in variables]
     yield
-    for variable, value in zip(variables, before, strict=True):
+    step = current_step()
+    unlisted = [] if step is None else [kept for each in step.trackers.values() for kept in each]
+    for variable, value in (*zip(variables, before, strict=True), *unlisted):
         variable.assign(tf.where(examples > 0, variable.value, value))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import tensorflow as tf
@@ -37,7 +38,10 @@ def named_in(path: Path, results: Collection[Path]) -> Path | None:
 
 
 def merged_logs(
-    paths: Sequence[Path], metrics: Mapping[str, Any], extra: Mapping[Path, Any]
+    paths: Sequence[Path],
+    metrics: Mapping[str, Any],
+    extra: Mapping[Path, Any],
+    renamed: Mapping[Path, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Puts logs together again in the order the step reported them.
 
@@ -45,13 +49,16 @@ def merged_logs(
         paths: What the step reported.
         metrics: Results over all replicas. A loss that no metric recorded is NaN there.
         extra: What the step computed itself.
+        renamed: Results over all replicas that the step reported by paths of its own.
     """
     logs: dict[str, Any] = {}
     results = flat_logs(metrics)
     for path in paths:
         own, named = extra.get(path), named_in(path, results)
         result = None if named is None else results[named]
-        if own is not None and result is not None:
+        if path in renamed:
+            value = renamed[path]
+        elif own is not None and result is not None:
             value = tf.where(tf.math.is_nan(result), tf.cast(own, result.dtype), result)
         else:
             value = own if result is None else result

@@ -18,20 +18,41 @@ from strategies.keras_support.metric_combination import combination, is_variable
 from strategies.keras_support.ownership import is_owned
 from strategies.keras_support.seam import Seam
 from strategies.keras_support.step_context import current_step
+from strategies.keras_support.step_results import StepResults
 
 
 def metric_results(model: Any) -> dict[str, tf.Tensor]:
     """Returns the metric results one device would have; called in cross-replica context."""
+    return all_results(model, None)[0]
+
+
+def all_results(
+    model: Any, reported: StepResults | None
+) -> tuple[dict[str, tf.Tensor], dict[Path, tf.Tensor]]:
+    """Returns the metric results one device would have; called in cross-replica context.
+
+    Args:
+        model: A compiled model under one of our strategies.
+        reported: Results that a step reports under names of its own, or None.
+
+    Returns:
+        The results of the model's metrics by name, and those of `reported` by path.
+    """
     strategy = model.distribute_strategy
+
+    def results() -> tuple[dict[str, tf.Tensor], dict[Path, tf.Tensor]]:
+        return _results(model), {} if reported is None else reported.values()
+
     if strategy.num_replicas_in_sync == 1:
-        return _results(model)
-    variables = [v for v in model.metrics_variables if _is_combined(v)]
+        return results()
+    more = [] if reported is None else reported.variables
+    variables = [v for v in (*model.metrics_variables, *more) if _is_combined(v)]
     state = list(zip(variables, _combined(strategy, variables), strict=True))
     for variable, value in state:
         if combination(variable) in ("max", "min"):
             variable._value.assign(value)  # so that its copies, read anywhere, say the same
     with keras.StatelessScope(state_mapping=state):
-        return _results(model)
+        return results()
 
 
 def _results(model: Any) -> dict[str, tf.Tensor]:
@@ -99,6 +120,8 @@ def _by_examples(update_state: Any) -> Any:
     @functools.wraps(update_state)
     def update(self: Any, values: Any, sample_weight: Any = None) -> Any:
         step, replicas = current_step(), tf.distribute.get_strategy().num_replicas_in_sync
+        if step is not None and step.results is not None:
+            step.results.follow_unlisted(self)
         is_scalar = len(getattr(values, "shape", ())) == 0
         if replicas > 1 and step is not None and sample_weight is None and is_scalar:
             sample_weight = step.share()

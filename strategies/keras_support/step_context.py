@@ -35,6 +35,8 @@ class StepContext:
         weighed_alike: Keras's metric of the loss, where it weighs by the rows of a part that all
             examples share, and so alike on all replicas; otherwise None.
         is_updating: Whether an optimizer is applying gradients that are the same on all replicas.
+        results: The results of metrics that are looked for in the step's logs, or None.
+        trackers: Variables of metrics that the model does not list, as they were before the step.
         inner_updates: Optimizers that applied gradients inside a condition, with its graph.
     """
 
@@ -50,6 +52,8 @@ class StepContext:
     lineage: Lineage = field(default_factory=lambda: Lineage((), lambda _: Source.SHARED))
     weighed_alike: Any = None
     is_updating: bool = False
+    results: Any = None
+    trackers: dict[int, list[tuple[Any, tf.Tensor]]] = field(default_factory=dict)
     inner_updates: list[tuple[Any, Any]] = field(default_factory=list)
     _share: tf.Tensor | None = None
     _graph: Any = field(default_factory=tf.compat.v1.get_default_graph)

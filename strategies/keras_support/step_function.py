@@ -22,7 +22,7 @@ from strategies.keras_support.logs import (
     named_in,
 )
 from strategies.keras_support.metric_adoption import adopt_metrics
-from strategies.keras_support.metric_state import loss_tracker, metric_paths, metric_results
+from strategies.keras_support.metric_state import all_results, loss_tracker, metric_paths
 from strategies.keras_support.ownership import is_multi_worker
 from strategies.keras_support.refusals import refuse_impossible
 from strategies.keras_support.replica_step import (
@@ -33,6 +33,7 @@ from strategies.keras_support.replica_step import (
 )
 from strategies.keras_support.share_stream import next_shares
 from strategies.keras_support.step_clock import clock_of
+from strategies.keras_support.step_results import StepResults
 from strategies.keras_support.steps import Steps, shares_of
 from strategies.progress import phase
 
@@ -57,20 +58,26 @@ def step_function(
     adopt_metrics(model)
     refuse_impossible(model)
     is_shared = is_multi_worker(strategy)
-    on_replica = on_replica_function(model, step, statistics=statistics)
+    results = StepResults(model)
+    on_replica = on_replica_function(model, results.noted(step), statistics=statistics)
     clock = clock_of(model)
 
     reported: list[tuple[str, ...]] = []
 
     def run(batch: Any, on_replica: Callable[[Any], Any] = on_replica) -> Extra:
         """Takes one step on all replicas; returns what only the step itself can tell."""
-        outputs, examples = strategy.run(on_replica, args=(batch,))
+        with contextlib.nullcontext() if _is_standard(step) else results.following():
+            outputs, examples = strategy.run(on_replica, args=(batch,))
         flat = flat_logs(outputs)
         reported[:] = flat
         known = metric_paths(model)
         if not _is_standard(step) and loss_tracker(model) is not None:
             known -= {("loss",)}  # perhaps the step's own, which no metric has seen
-        extra = {path: value for path, value in flat.items() if named_in(path, known) is None}
+        extra = {
+            path: value
+            for path, value in flat.items()
+            if path not in results and named_in(path, known) is None
+        }
         if not extra or clock is None:
             return mean_over_examples(strategy, extra, examples)
         return clock.around_collective(
@@ -78,10 +85,10 @@ def step_function(
         )
 
     def with_metrics(extra: Extra) -> Any:
-        return extra if is_shared else merge(metric_results(model), extra)
+        return extra if is_shared else merge(all_results(model, results), extra)
 
-    def merge(metrics: Logs, extra: Extra) -> Logs:
-        return merged_logs(reported, metrics, extra)
+    def merge(metrics: tuple[Logs, Extra], extra: Extra) -> Logs:
+        return merged_logs(reported, metrics[0], extra, metrics[1])
 
     def run_batch(batch: Any) -> Any:
         # An argument's shape is static, a stream's is not; Keras weighs an output's loss by it.
@@ -96,14 +103,14 @@ def step_function(
 
         return with_metrics(_loop(run_next, count, yields_extra=not _is_standard(step)))
 
-    read_metrics: Callable[[], Logs] = functools.partial(metric_results, model)
+    read_metrics: Callable[[], Any] = functools.partial(all_results, model, results)
     run_batch = built_first(model, run_batch)
     run_one = built_first(model, run_one)
     run_many = built_first(model, run_many)
     if not model.run_eagerly:
         read_metrics = graph_function(read_metrics)
     executions = 0
-    metrics: Logs = {}
+    metrics: tuple[Logs, Extra] = ({}, {})
 
     def function(iterator: Any) -> Logs:
         nonlocal executions, metrics
