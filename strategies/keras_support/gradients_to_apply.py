@@ -47,6 +47,7 @@ _LINEAR = {
     "UnsortedSegmentSum",
 }
 _PRODUCTS = {"Mul", "RealDiv", "MatMul", "BatchMatMulV2", "MulNoNan", "DivNoNan"}
+_SIZES = {"Shape", "Size", "Rank", "ZerosLike", "OnesLike"}
 _CONTROL = {"If", "StatelessIf", "Case", "StatelessCase", "While", "StatelessWhile"}
 
 
@@ -129,12 +130,7 @@ def _refuse_uses(values: Any, step: StepContext, optimizer: Any) -> None:
                 _refuse_uses_inside(step.lineage.body(name), step, optimizer)
             continue
         local = [t for t in inputs if step.lineage.of(t) & Source.LOCAL_GRADIENT]
-        is_linear = operation.type in _LINEAR or (
-            operation.type in _PRODUCTS
-            and len(local) == 1
-            and (operation.type not in ("RealDiv", "DivNoNan") or local[0] is inputs[0])
-        )
-        if local and not is_linear:
+        if local and not _is_linear(operation, local):
             raise _used(optimizer, operation)
         waiting += local
 
@@ -152,16 +148,9 @@ def _refuse_uses_inside(graph: Any, step: StepContext, optimizer: Any) -> None:
             found = [t for t in operation.inputs if t.name in local]
             if not found or all(t.name in local for t in operation.outputs):
                 continue
-            is_linear = operation.type in _LINEAR or (
-                operation.type in _PRODUCTS
-                and len(found) == 1
-                and (
-                    operation.type not in ("RealDiv", "DivNoNan") or found[0] is operation.inputs[0]
-                )
-            )
-            if not is_linear:
-                if operation.type in ("Shape", "Size", "ZerosLike", "OnesLike", "Rank"):
-                    continue
+            if operation.type in _SIZES:
+                continue
+            if not _is_linear(operation, found):
                 raise _used(optimizer, operation)
             local |= {t.name for t in operation.outputs}
         for given, handed_on in zip(inputs, outputs, strict=False):
@@ -169,6 +158,14 @@ def _refuse_uses_inside(graph: Any, step: StepContext, optimizer: Any) -> None:
                 local.add(given.name)
         if len(local) == before:
             return
+
+
+def _is_linear(operation: Any, local: list[Any]) -> bool:
+    """Tells whether an operation only adds up or scales its inputs `local`."""
+    if operation.type not in _PRODUCTS:
+        return operation.type in _LINEAR
+    is_divided = operation.type in ("RealDiv", "DivNoNan")
+    return len(local) == 1 and (not is_divided or local[0] is operation.inputs[0])
 
 
 def _used(optimizer: Any, operation: Any) -> ValueError:

@@ -18,7 +18,7 @@ from tests.unit.strategies.keras_support.beside_one_device import (
     found,
 )
 
-pytestmark = pytest.mark.own_process
+pytestmark = [pytest.mark.own_process, pytest.mark.usefixtures("in_double_precision")]
 
 EAGER = pytest.mark.parametrize(
     "is_eager",
@@ -32,12 +32,6 @@ ops = keras.ops
 def strategy(request: pytest.FixtureRequest) -> tf.distribute.Strategy:
     strategies.mirrored_strategy(3)  # TensorFlow must have all three before it starts
     return strategies.mirrored_strategy(request.param)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _in_double_precision() -> None:
-    keras.config.set_dtype_policy("float64")
-    keras.config.set_floatx("float64")
 
 
 class Kept(keras.layers.Layer):

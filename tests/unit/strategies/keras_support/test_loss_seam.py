@@ -16,7 +16,7 @@ import tensorflow as tf
 
 import strategies
 
-pytestmark = pytest.mark.own_process
+pytestmark = [pytest.mark.own_process, pytest.mark.usefixtures("in_double_precision")]
 
 FEATURES, LENGTH = 3, 4
 
@@ -24,12 +24,6 @@ FEATURES, LENGTH = 3, 4
 @pytest.fixture(scope="module")
 def strategy() -> tf.distribute.Strategy:
     return strategies.mirrored_strategy(3)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _in_double_precision() -> None:
-    keras.config.set_dtype_policy("float64")
-    keras.config.set_floatx("float64")
 
 
 class Batch(NamedTuple):

@@ -18,19 +18,13 @@ from tests.unit.strategies.keras_support.beside_one_device import (
     found,
 )
 
-pytestmark = pytest.mark.own_process
+pytestmark = [pytest.mark.own_process, pytest.mark.usefixtures("in_double_precision")]
 
 
 @pytest.fixture(scope="module")
 def strategy() -> tf.distribute.Strategy:
     """Three replicas: of seven examples they hold 3, 2 and 2, of one 1, 0 and 0."""
     return strategies.mirrored_strategy(3)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _in_double_precision() -> None:
-    keras.config.set_dtype_policy("float64")
-    keras.config.set_floatx("float64")
 
 
 def each_error() -> Any:

@@ -22,7 +22,7 @@ from tests.unit.strategies.keras_support.beside_one_device import (
     found,
 )
 
-pytestmark = pytest.mark.own_process
+pytestmark = [pytest.mark.own_process, pytest.mark.usefixtures("in_double_precision")]
 
 PAGE = Path(tfscale.__file__).parents[1] / "docs" / "own_training_steps.md"
 
@@ -81,12 +81,6 @@ UNLIKE = dict.fromkeys(("Detector", "Contrastive", "Careful", "Parts"), "history
 def strategy() -> tf.distribute.Strategy:
     """Of 22 examples in batches of 7 the replicas hold 3 and 4, and at last 0 and 1."""
     return strategies.mirrored_strategy(2)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _in_double_precision() -> None:
-    keras.config.set_dtype_policy("float64")
-    keras.config.set_floatx("float64")
 
 
 def test_every_example_of_the_page_is_run() -> None:

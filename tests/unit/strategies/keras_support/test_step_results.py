@@ -18,18 +18,12 @@ from tests.unit.strategies.keras_support.beside_one_device import (
     found,
 )
 
-pytestmark = pytest.mark.own_process
+pytestmark = [pytest.mark.own_process, pytest.mark.usefixtures("in_double_precision")]
 
 
 @pytest.fixture(scope="module")
 def strategy() -> tf.distribute.Strategy:
     return strategies.mirrored_strategy(2)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _in_double_precision() -> None:
-    keras.config.set_dtype_policy("float64")
-    keras.config.set_floatx("float64")
 
 
 class Both(keras.metrics.Metric):

@@ -1,0 +1,14 @@
+"""What trainings beside one device have in common."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def in_double_precision() -> None:
+    """Lets Keras compute in float64, in which whole runs are compared."""
+    import keras  # in the module's own process, not where tests are collected
+
+    keras.config.set_dtype_policy("float64")
+    keras.config.set_floatx("float64")
