@@ -56,7 +56,7 @@ def test_a_sweep_repeats_from_its_seed_and_spreads_over_strategies() -> None:
 
 
 def test_a_sweep_of_new_kinds_draws_each_of_them() -> None:
-    drawn = draw(seed=9, count=3 * len(NEW), strategies=STRATEGIES, kinds="new")
+    drawn = draw(seed=9, count=6 * len(NEW), strategies=STRATEGIES, kinds="new")
     assert {c.model for c in drawn} == set(NEW)
     assert all(why_excluded(c) is None for c in drawn)
 
