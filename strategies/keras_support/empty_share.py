@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from strategies.batch_parts import static_rows
 from strategies.global_batches import EvenShare, Share
+from strategies.keras_support.metric_combination import combination
 from strategies.keras_support.step_context import current_step
 
 
@@ -67,6 +68,8 @@ def metrics_kept(model: Any, examples: tf.Tensor) -> Iterator[None]:
     step = current_step()
     unlisted = [] if step is None else [kept for each in step.trackers.values() for kept in each]
     for variable, value in (*zip(variables, before, strict=True), *unlisted):
+        if combination(variable) in ("first", "mean"):  # the same on all replicas by now
+            continue
         variable.assign(tf.where(examples > 0, variable.value, value))
 
 
