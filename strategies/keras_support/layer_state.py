@@ -27,6 +27,7 @@ import tensorflow as tf
 
 from strategies.keras_support.lineage import Lineage, Source
 from strategies.keras_support.model_parts import all_layers
+from strategies.keras_support.ownership import has_copies
 from strategies.keras_support.seam import Seam
 from strategies.keras_support.step_context import current_step
 from strategies.keras_support.step_reduce import reduce_in_step
@@ -196,7 +197,7 @@ def _read_settled(value: Any) -> Any:
 def _is_replicated(variable: Any) -> bool:
     """Tells whether every replica keeps a copy of `variable` that is meant to be the same."""
     return (
-        isinstance(variable._value, tf.distribute.DistributedValues)
+        has_copies(variable, tf.distribute.get_strategy())
         and str(variable.synchronization) != "on_read"
         and variable.aggregation != "only_first_replica"
     )

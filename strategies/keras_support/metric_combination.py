@@ -25,6 +25,7 @@ import tensorflow as tf
 from strategies.keras_support.lineage import Lineage, Source
 from strategies.keras_support.metric_updates import assigned_form
 from strategies.keras_support.over_replicas import mean_over_replicas
+from strategies.keras_support.ownership import has_copies
 from strategies.keras_support.seam import Seam
 from strategies.keras_support.step_context import StepContext, current_step
 
@@ -92,7 +93,7 @@ def _judged(direct_assign: Any) -> Any:
         step = current_step()
         replica = tf.distribute.get_replica_context()
         if step is not None and replica is not None and replica.num_replicas_in_sync > 1:
-            if not isinstance(self._value, tf.distribute.DistributedValues):
+            if not has_copies(self, replica.strategy):
                 _refuse_shared(self)
             elif self.synchronization == "on_read":
                 value = _combinable(step, self, value)

@@ -126,7 +126,7 @@ def _by_examples(update_state: Any) -> Any:
         if replicas > 1 and step is not None and sample_weight is None and is_scalar:
             sample_weight = step.share()
         elif replicas > 1 and step is not None and self is step.weighed_alike:
-            sample_weight = tf.cast(sample_weight, tf.float64) * step.share()
+            sample_weight = tf.cast(sample_weight, step.share().dtype) * step.share()
         return update_state(self, values, sample_weight=sample_weight)
 
     return update

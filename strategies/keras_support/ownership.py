@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from typing import Any
 
 import tensorflow as tf
 
@@ -17,6 +18,11 @@ def adopt(strategy: tf.distribute.Strategy) -> None:
 def is_owned(strategy: object) -> bool:
     """Tells whether `strategy` was built by one of this package's factories."""
     return strategy in _OWNED
+
+
+def has_copies(variable: Any, strategy: object) -> bool:
+    """Tells whether every replica of `strategy` has a copy of a Keras variable of its own."""
+    return getattr(variable._value, "distribute_strategy", None) is strategy
 
 
 def is_asynchronous(strategy: object) -> bool:

@@ -109,6 +109,7 @@ def _wide_dtypes(gradients: Sequence[Gradient]) -> list[tf.DType]:
 
 
 def _wide(dtype: tf.DType) -> tf.DType:
+    dtype = tf.as_dtype(dtype)
     if dtype.is_integer or dtype.is_bool:
         return tf.int64
     return tf.float32 if dtype in (tf.float16, tf.bfloat16) else dtype

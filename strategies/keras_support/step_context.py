@@ -10,6 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from strategies.devices import all_stand_on
 from strategies.keras_support.asynchronous_staleness import Pull
 from strategies.keras_support.gradient_watch import Before, GradientWatch, watches_under
 from strategies.keras_support.lineage import Lineage, Source
@@ -59,24 +60,27 @@ class StepContext:
     _graph: Any = field(default_factory=tf.compat.v1.get_default_graph)
 
     def share(self) -> tf.Tensor:
-        """This replica's part of the global batch's examples: float64, from 0 to 1.
+        """This replica's part of the global batch's examples, from 0 to 1.
 
-        Costs one small all-reduce a step where the input does not know the global batch and no
-        gradient was reduced yet.
+        float64; float32 on a TPU, which has no float64. Costs one small all-reduce a step where the
+        input does not know the global batch and no gradient was reduced yet.
         """
         if self._share is None:
-            own = tf.cast(self.examples, tf.float64)
+            is_tpu = all_stand_on("TPU", tf.distribute.get_strategy())
+            dtype = tf.float32 if is_tpu else tf.float64
+            own = tf.cast(self.examples, dtype)
             if self.all_examples is None:
                 self.all_examples = sum_over_replicas(tf.reshape(own, [1]))[0]
-            self._share = tf.math.divide_no_nan(own, tf.cast(self.all_examples, tf.float64))
+            self._share = tf.math.divide_no_nan(own, tf.cast(self.all_examples, dtype))
         return self._share
 
     def scale_of_sums(self) -> tf.Tensor:
-        """What a sum over this replica's examples is multiplied by: n / n_r, float64.
+        """What a sum over this replica's examples is multiplied by: n / n_r.
 
         Weighing replicas by their examples, n_r / n, then leaves the sum. Zero without examples.
         """
-        return tf.math.divide_no_nan(tf.constant(1.0, tf.float64), self.share())
+        share = self.share()
+        return tf.math.divide_no_nan(tf.ones_like(share), share)
 
     @contextlib.contextmanager
     def updating(self) -> Iterator[None]:

@@ -232,7 +232,9 @@ def test_workers_read_a_pipeline_in_orders_of_their_own(strategy: Strategy) -> N
     adapter = GlobalBatchesAdapter(made, None)
     orders = []
     for worker, epoch in ((0, 0), (1, EPOCHS_APART)):
-        read = np.concatenate([b.numpy() for b in worker_stream(adapter, 2, 0)(worker).take(5)])
+        read = np.concatenate(
+            [b.data.numpy() for b in worker_stream(adapter, 2, 0)(worker).take(5)]
+        )
         assert sorted(read) == list(range(20))
         alone = np.concatenate([b.numpy() for b in made.at(epoch).local(0).take(5)])
         np.testing.assert_array_equal(read, alone)

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 import strategies
 import tfscale
-from strategies.keras_support import step_function, support
+from strategies.keras_support import replica_step, support
 from strategies.keras_support.traced_step import traced_train_step
 from strategies.tpu_stand_in import TpuStandIn
 from tests.unit.tfscale.inspect.preflight import preflight_models
@@ -182,13 +182,13 @@ def counted(graph: Any) -> collections.Counter[str]:
 
 def test_the_step_looked_at_is_the_step_that_fit_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     traced: list[Any] = []
-    original = step_function.graph_function
+    original = replica_step.graph_function
 
     def noted(function: Any, *arguments: Any, **keywords: Any) -> Any:
         traced.append(original(function, *arguments, **keywords))
         return traced[-1]
 
-    monkeypatch.setattr(step_function, "graph_function", noted)
+    monkeypatch.setattr(replica_step, "graph_function", noted)
     strategy = strategies.one_device_strategy("CPU:0")
     with strategy.scope():
         model, (x, y) = preflight_models.clean()
