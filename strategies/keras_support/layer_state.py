@@ -7,6 +7,7 @@ layer reads it again before that, the replicas meet for it at once.
 
 * By default the copies become the mean of what the replicas assigned, weighed by examples. That is
   what one device computes wherever the examples enter as a mean, as in a moving average.
+* Where the assignment takes a maximum or minimum with the old value, so do the copies.
 * With `aggregation="sum"` the parts that come from a replica's examples are added up, and what does
   not depend on them (such as the old value, decayed) counts once: a count of examples.
 
@@ -26,7 +27,9 @@ from typing import Any
 import tensorflow as tf
 
 from strategies.keras_support.lineage import Lineage, Source
+from strategies.keras_support.metric_updates import assigned_form
 from strategies.keras_support.model_parts import all_layers
+from strategies.keras_support.owed_state import Owed
 from strategies.keras_support.ownership import has_copies
 from strategies.keras_support.seam import Seam
 from strategies.keras_support.step_context import current_step
@@ -51,6 +54,7 @@ class StepState:
     is_assigning: bool = False
     _sources: dict[int, Source] = field(default_factory=dict)
     _sums: dict[int, tuple[Any, Any]] = field(default_factory=dict)
+    _extremes: dict[int, str] = field(default_factory=dict)
     _owed: dict[int, Any] = field(default_factory=dict)
 
     def source_of(self, handle: int) -> Source:
@@ -65,10 +69,13 @@ class StepState:
         if key not in self.before and source & _NOT_SHARED and _in_main_graph(value):
             self.before[key] = (variable, tf.identity(variable.value))
         if source & _NOT_SHARED:
-            self._refuse_unsendable(variable, source)
+            form = None if is_known else assigned_form(value, variable, lineage)
+            self._refuse_unsendable(variable, source, form)
             self._owed[key] = variable
             if variable.aggregation == "sum" and not is_known:
                 self._sums[key] = _split(value, lineage)
+            elif not is_known and form in ("max", "min"):
+                self._extremes[key] = form
         handle = _local_handle(variable)
         if handle and self._sources.get(handle, Source.SHARED) != source:
             self._sources[handle] = source
@@ -83,16 +90,11 @@ class StepState:
         """Tells whether `variable` is to be the same on all replicas before it is read."""
         return id(variable) in self._owed and id(variable) not in self.known
 
-    def take_owed(self) -> tuple[list[tuple[Any, tf.Tensor]], list[tuple[Any, Any, tf.Tensor]]]:
-        """Returns what is to be reduced, and owes it no more.
-
-        Returns:
-            Means, as variable and value before; sums, as variable, the part that counts once (None
-            for none), and the replica's own part.
-        """
-        owed, self._owed = self._owed, {}
-        means, sums = [], []
-        for key, variable in owed.items():
+    def take_owed(self) -> Owed:
+        """Returns what is to be reduced, and owes it no more."""
+        waiting, self._owed = self._owed, {}
+        owed = Owed()
+        for key, variable in waiting.items():
             if key not in self.before:
                 raise ValueError(
                     f"`{variable.path}` must not be written inside of a tf.cond or tf.while_loop "
@@ -100,12 +102,14 @@ class StepState:
                     "model. Received: such a write. Write it outside, or make it with add_weight."
                 )
             before = self.before[key][1]
-            if variable.aggregation != "sum":
-                means.append((variable, before))
-                continue
-            once, own = self._sums.pop(key, (before, variable.value - before))
-            sums.append((variable, once, own))
-        return means, sums
+            if variable.aggregation == "sum":
+                once, own = self._sums.pop(key, (before, variable.value - before))
+                owed.sums.append((variable, once, own))
+            elif key in self._extremes:
+                owed.extremes.append((variable, self._extremes.pop(key), before))
+            else:
+                owed.means.append((variable, before))
+        return owed
 
     def settle(self, variable: Any, value: tf.Tensor) -> None:
         """Says that all replicas hold `value` in `variable` now."""
@@ -116,7 +120,7 @@ class StepState:
         """Owes nothing: the copies are to differ until a later step."""
         self._owed.clear()
 
-    def _refuse_unsendable(self, variable: Any, source: Source) -> None:
+    def _refuse_unsendable(self, variable: Any, source: Source, form: str | None) -> None:
         if source & Source.LOCAL_GRADIENT:
             raise ValueError(
                 "Gradients of tfscale.local_gradients() must be applied in the step that computed "
@@ -124,7 +128,7 @@ class StepState:
                 "local_gradients() out where gradients are kept for later steps."
             )
         dtype = tf.as_dtype(variable.dtype)
-        if dtype.is_floating or variable.aggregation == "sum":
+        if dtype.is_floating or variable.aggregation == "sum" or form in ("max", "min"):
             return
         raise ValueError(
             f"`{variable.path}` is of dtype {variable.dtype} and depends on each replica's own "

@@ -61,7 +61,7 @@ def reduce_pack(
             `None`, dense and sparse on all replicas.
         examples: int32 scalar, the examples behind this replica's gradients, or None for a plain
             sum (a training loop of the user's own, which weighs for itself).
-        sums: What is to be added up without weights; nothing is added for a replica of no examples.
+        sums: What is to be added up without weights.
     """
     dense = {i: g for i, g in enumerate(gradients) if isinstance(g, tf.Tensor)}
     sparse = {i: g for i, g in enumerate(gradients) if isinstance(g, tf.IndexedSlices)}
@@ -135,10 +135,7 @@ class _Pack:
         pack = tf.concat([*parts, tf.ones([1], self.dtype)], axis=0)
         # An empty replica's gradient is 0 or NaN (a mean over nothing); multiply_no_nan makes it 0.
         pack = _times(pack, tf.cast(examples, self.dtype))
-        if summed:
-            has_any = tf.cast(examples > 0, self.dtype)
-            pack = tf.concat([pack, _times(tf.concat(summed, axis=0), has_any)], axis=0)
-        return pack
+        return tf.concat([pack, *summed], axis=0) if summed else pack
 
     def restore(
         self, total: tf.Tensor, examples: tf.Tensor | None

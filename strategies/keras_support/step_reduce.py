@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from strategies.keras_support.lineage import Source
+from strategies.keras_support.owed_state import Owed
 from strategies.keras_support.packed_reduce import Gradient, reduce_pack
 from strategies.keras_support.sparse_gradients import parts_of, received, sent
 from strategies.keras_support.step_context import StepContext, current_step
@@ -34,10 +35,12 @@ def reduce_in_step(
     flat: list[Any] = []
     for i, g in enumerate(gradients):
         flat += sent(tables[i]) if i in tables else [g]
-    means, sums = step.state.take_owed() if step.state is not None else ([], [])
-    moves = [variable.value - before for variable, before in means]
+    owed = step.state.take_owed() if step.state is not None else Owed()
+    moves = [variable.value - before for variable, before in owed.means]
+    sums = [_of_examples(own, step) for _, _, own in owed.sums]
+    rows = [_row_of(variable, before, step) for variable, _, before in owed.extremes]
     losses = [] if loss is None else [_in_pack(loss, flat)]
-    reduced = reduce_pack([*flat, *moves, *losses], step.examples, [own for _, _, own in sums])
+    reduced = reduce_pack([*flat, *moves, *losses], step.examples, [*sums, *rows])
     if step.all_examples is None:
         step.all_examples = reduced.examples
     rest = iter(reduced.gradients)
@@ -47,15 +50,33 @@ def reduce_in_step(
             result.append(received(tables[i], [next(rest) for _ in tables[i]]))
         else:
             result.append(next(rest))
-    for variable, before in means:
+    for variable, before in owed.means:
         _settle(step, variable, before + next(rest))
-    for (variable, once, _), total in zip(sums, reduced.sums, strict=True):
-        total = tf.cast(total, variable.dtype)
+    totals = iter(reduced.sums)
+    for variable, once, _ in owed.sums:
+        total = tf.cast(next(totals), variable.dtype)
         _settle(step, variable, total if once is None else once + total)
+    for variable, how, _ in owed.extremes:
+        combine = tf.reduce_max if how == "max" else tf.reduce_min
+        _settle(step, variable, tf.cast(combine(next(totals), axis=0), variable.dtype))
     if loss is not None:
         step.reduced_loss = next(rest)
         step.lineage.mark([step.reduced_loss], Source.REDUCED)
     return result
+
+
+def _of_examples(own: tf.Tensor, step: StepContext) -> tf.Tensor:
+    """Returns a replica's own part of a sum: nothing where it holds no examples."""
+    return tf.where(step.examples > 0, own, tf.zeros_like(own))
+
+
+def _row_of(variable: Any, before: tf.Tensor, step: StepContext) -> tf.Tensor:
+    """A replica's value, where it stands among those of all replicas; zeros elsewhere."""
+    replica = tf.distribute.get_replica_context()
+    value = tf.where(step.examples > 0, tf.identity(variable.value), before)
+    place = tf.one_hot(replica.replica_id_in_sync_group, replica.num_replicas_in_sync) > 0
+    place = tf.reshape(place, [-1, *[1] * value.shape.rank])
+    return tf.where(place, value[tf.newaxis], tf.zeros_like(value)[tf.newaxis])
 
 
 def _settle(step: StepContext, variable: Any, value: tf.Tensor) -> None:

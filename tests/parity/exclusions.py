@@ -137,6 +137,14 @@ IMPOSSIBLE = (
         lambda c: c.loss_scaling and c.precision == "mixed_float16",
     ),
     Exclusion(
+        "stock Keras shows a result that is a variable as validation left it, in the epoch's logs",
+        lambda c: c.model == "own_metrics" and c.validation != "none",
+    ),
+    Exclusion(
+        "a tf.function in an eager step is run eagerly on replicas, where schedules are float32",
+        lambda c: c.model == "function_step" and c.run_eagerly and c.schedule != "constant",
+    ),
+    Exclusion(
         "oneDNN's gradient of a max pooling aborts the process in bfloat16, on one device too",
         lambda c: c.model == "cnn" and c.precision == "mixed_bfloat16",
     ),

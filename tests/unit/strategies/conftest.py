@@ -25,7 +25,7 @@ import pytest
 from tests.programs import own_environment
 
 _REPORTS = "TFSCALE_TEST_REPORTS"
-_SECONDS = 400
+_SECONDS = 600
 _CHILDREN = pytest.StashKey[dict[Path, dict[str, list[pytest.TestReport]]]]()
 
 

@@ -107,6 +107,18 @@ class ScaledTotal(Kept):
         self.state.assign(0.5 * (self.state - ops.sum(x, axis=0)) / 2.0 + 1.0)
 
 
+class Largest(Kept):
+    """A running maximum, as an observer of quantization keeps."""
+
+    def move(self, x: Any) -> None:
+        self.state.assign(ops.maximum(self.state, ops.max(x, axis=0)))
+
+
+class Smallest(Kept):
+    def move(self, x: Any) -> None:
+        self.state.assign(ops.minimum(ops.min(x, axis=0), self.state))
+
+
 class Examples(Kept):
     aggregation = "sum"
     dtype_of_state = "int64"
@@ -163,6 +175,8 @@ LAYERS = {
     "total": Total,
     "decayed_counts": DecayedCounts,
     "scaled_total": ScaledTotal,
+    "largest": Largest,
+    "smallest": Smallest,
     "examples": Examples,
     "annealed": Annealed,
     "running_mean_twice": lambda: Twice(RunningMean()),
