@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import functools
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+import tensorflow as tf
+from keras.src.backend.common import global_state
 
 from strategies.chief import is_chief
 from strategies.keras_support.asynchronous_executions import settle
@@ -73,6 +77,34 @@ def _elsewhere(set_model: Any) -> Any:
     return set_model_elsewhere
 
 
+def _without_the_others(get_attr_skipset: Any) -> Any:
+    """Lets the chief save inside of the scope, where to make a variable takes all workers.
+
+    To know which attributes of an optimizer to write, Keras makes one, with a counter. A scope is a
+    thread's own, as is Keras's note of what it found.
+    """
+
+    @functools.wraps(get_attr_skipset)
+    def skipset(obj_type: str) -> Any:
+        strategy = tf.distribute.get_strategy()
+        if obj_type != "Optimizer" or not is_owned(strategy) or not is_multi_worker(strategy):
+            return get_attr_skipset(obj_type)
+        note = f"saving_attr_skiplist_{obj_type}"
+        known = global_state.get_global_attribute(note)
+        if known is None:
+            with ThreadPoolExecutor(1) as outside:
+                known = outside.submit(get_attr_skipset, obj_type).result()
+            global_state.set_global_attribute(note, known)
+        return known
+
+    return skipset
+
+
+SAVED_ATTRIBUTES = Seam(
+    "keras.src.saving.saving_lib:get_attr_skipset",
+    frozenset({"d8a330e73202"}),
+    _without_the_others,
+)
 CHECKPOINT = Seam(
     "keras.src.callbacks.model_checkpoint:ModelCheckpoint._save_model",
     frozenset({"1db2a5a958d6"}),

@@ -10,6 +10,7 @@ from strategies.keras_support.chief_seam import (
     CSV_BEGIN,
     CSV_END,
     CSV_EPOCH,
+    SAVED_ATTRIBUTES,
     TENSORBOARD,
 )
 from strategies.keras_support.creation_seam import CREATE, CREATE_LATER
@@ -68,7 +69,7 @@ CRASHES = (
     Repair(
         "C8",
         "ModelCheckpoint with one path for all workers: BlockingIOError",
-        (CHECKPOINT, CSV_BEGIN, CSV_EPOCH, CSV_END, TENSORBOARD),
+        (CHECKPOINT, SAVED_ATTRIBUTES, CSV_BEGIN, CSV_EPOCH, CSV_END, TENSORBOARD),
         (),
         "Keras's callbacks write on the chief only",
     ),

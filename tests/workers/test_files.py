@@ -17,7 +17,11 @@ def test_only_the_chief_writes(both: Cases, agreeing_folder: Path) -> None:
     both("files")
     written = {path.name for path in agreeing_folder.iterdir() if not path.name.startswith("all-")}
     models = {"model.keras", "epoch-1.keras", "epoch-2.keras", "model.weights.h5"}
-    assert written - {"given-up", "tensorboard"} == {*models, "of-worker-0.keras", "log.csv"}
+    assert written - {"given-up", "in-scope", "tensorboard"} == {
+        *models,
+        "of-worker-0.keras",
+        "log.csv",
+    }
 
 
 @pytest.mark.parametrize("file", ["model.keras", "model.weights.h5"])
@@ -25,6 +29,11 @@ def test_what_was_written_is_what_every_worker_has(both: Cases, file: str) -> No
     first, second = both("files")
     assert first[file] == second[file] == first["weights"] == second["weights"]
     assert first["steps"] == second["steps"] == 2 * 5
+
+
+def test_the_chief_saves_a_model_whose_fit_was_called_inside_of_the_scope(both: Cases) -> None:
+    first, second = both("saved_in_scope")
+    assert first["model.keras"] == second["model.keras"] == first["weights"] == second["weights"]
 
 
 def test_the_log_has_one_row_an_epoch(both: Cases, agreeing_folder: Path) -> None:

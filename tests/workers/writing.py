@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.src.backend.common import global_state
 
 from tests.workers.job import Found
 from tests.workers.training import numbers, regression, rows
@@ -86,4 +87,23 @@ def files(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
     }
 
 
-CASES = (files,)
+def saved_in_scope(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
+    """Calls fit inside of the scope, where the chief saves without the others."""
+    global_state.set_global_attribute(
+        "saving_attr_skiplist_Optimizer", None
+    )  # as if none was saved
+    model = regression(strategy)
+    path = folder / "in-scope"
+    path.mkdir(exist_ok=True)
+    with strategy.scope():
+        model.fit(
+            *rows(),
+            batch_size=5,
+            verbose=0,
+            callbacks=[keras.callbacks.ModelCheckpoint(str(path / "model.keras"))],
+        )
+    loaded = keras.saving.load_model(path / "model.keras")
+    return {"weights": numbers(model), "model.keras": numbers(loaded)}
+
+
+CASES = (files, saved_in_scope)
