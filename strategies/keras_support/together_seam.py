@@ -56,13 +56,13 @@ def _together(call: Any) -> Any:
         if is_owned(strategy) and call.__name__ == "fit":
             note_initial_epoch(strategy, call, args, kwargs)
         if not _trains_together(strategy):
-            with _noted(call.__name__), plain_refusals():
+            with _noted(call.__name__), plain_refusals(strategy):
                 return call(self, *args, **kwargs)
         _CALLS.depth += 1
         try:
             arguments = call_arguments(self, call, args, kwargs)
             refuse_other_arguments(exchange(strategy, f"{call.__name__}()", arguments))
-            with _noted(call.__name__), quiet_unless_chief(strategy), plain_refusals():
+            with _noted(call.__name__), quiet_unless_chief(strategy), plain_refusals(strategy):
                 return call(self, *args, **kwargs)
         except Exception as error:
             if _CALLS.depth == 1 and not hasattr(error, "known_to_all"):

@@ -161,3 +161,18 @@ def test_a_batch_in_memory_of_unequal_parts_is_refused_by_name(
     inputs = {"nodes": NODES[:4], "adjacency": ADJACENCY, "scale": np.float64(1.0)}
     with pytest.raises(ValueError, match=r"4 rows in x\['nodes'\], 6 rows in x\['adjacency'\]"):
         model.train_on_batch(inputs, TARGETS[:4])
+
+
+def test_a_batch_size_written_as_a_number_is_explained(
+    made: dict[str, tf.distribute.Strategy],
+) -> None:
+    class Literal(keras.layers.Layer):
+        def call(self, x: Any) -> Any:
+            return tf.reshape(x, [4, 3])
+
+    with made["2"].scope():
+        model = keras.Sequential([keras.Input((3,)), Literal(), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        model.fit(np.ones([9, 3]), np.ones([9, 1]), batch_size=4, verbose=0)
+    assert any("take it from tf.shape(x)[0]" in note for note in caught.value.__notes__)
