@@ -20,6 +20,7 @@ from strategies.keras_support.gradient_seam import APPLY
 from strategies.keras_support.inner_functions import FUNCTION_CALL
 from strategies.keras_support.random_seam import NEXT_SEED
 from strategies.keras_support.repair import GRADIENTS, KERAS, REDUCES_FIRST, TENSORFLOW, Repair
+from strategies.keras_support.session_reset import GRAPH_RESET
 from strategies.keras_support.together_seam import EVALUATE, FIT, PREDICT_CALL
 from strategies.keras_support.variable_seam import FLOAT, INT
 
@@ -177,5 +178,12 @@ CRASHES = (
         (APPLY,),
         (),
         "Keras says where gradients can be applied",
+    ),
+    Repair(
+        "C27",
+        "clear_session inside the scope, as keras-tuner calls it: `pop from empty list`: refused",
+        (GRAPH_RESET,),
+        (),
+        "Keras keeps the strategies in scope when it resets TensorFlow's graph",
     ),
 )

@@ -138,3 +138,13 @@ def applied_in_scope(run: Run) -> Findings:
         gradients = [tf.ones(variable.shape) for variable in model.trainable_variables]
         model.optimizer.apply(gradients, model.trainable_variables)
     return trained(model)
+
+
+@row("C27", "`keras.utils.clear_session()` in the scope", refused="distribution_strategy=strategy")
+def cleared_in_scope(run: Run) -> Findings:
+    with run.strategy.scope():
+        keras.utils.clear_session()
+        model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+        model.compile("sgd", "mse")
+    model.fit(X, Y, batch_size=8, shuffle=False, verbose=0)
+    return trained(model)
