@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras.src.backend.tensorflow import trainer as keras_trainer
 from keras.src.trainers.epoch_iterator import EpochIterator
 
-from strategies.global_batches import GlobalBatches
+from strategies.global_batches import EvenShare, GlobalBatches, Share
 from strategies.keras_support.asynchronous_executions import num_workers, settle
 from strategies.keras_support.asynchronous_input import (
     FunctionAdapter,
@@ -86,7 +86,8 @@ class AsynchronousEpochIterator(keras_trainer.TFEpochIterator):
 
     def replica_spec(self) -> Any:
         """Returns the structure of `tf.TypeSpec` of one step's batch."""
-        return self._of_worker(0).element_spec
+        spec = self._of_worker(0).element_spec
+        return spec.data if isinstance(spec, (Share, EvenShare)) else spec
 
     def steps_in_epoch(self) -> int | None:
         """Returns the steps of an epoch, or None where nobody knows."""

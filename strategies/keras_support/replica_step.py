@@ -95,15 +95,13 @@ def _opened(batch: Any) -> Share:
     replica = tf.distribute.get_replica_context()
     replicas = replica.num_replicas_in_sync
     if isinstance(batch, EvenShare):
-        rows = static_rows(batch.data)
-        assert rows is not None
-        return Share(batch.data, tf.constant(rows), tf.constant(rows * replicas))
+        rows = _rows_of(batch.data)
+        return Share(batch.data, rows, rows * replicas)
     if isinstance(batch, Share) and not is_multi_worker(replica.strategy):
         return batch
     # Data that the user distributed, or what TensorFlow makes up for a worker that has no more.
     data = batch.data if isinstance(batch, Share) else batch
-    known = static_rows(data)
-    rows = tf.cast(num_rows(data), tf.int32) if known is None else tf.constant(known)
+    rows = _rows_of(data)
     if replicas > 1 and may_be_empty(batch):
         data = filled(data, rows)
     if isinstance(batch, Share):
@@ -116,6 +114,11 @@ def _is_shared_first(data: Any) -> bool:
     inputs = data[0] if isinstance(data, tuple) else data
     parts = [part for part in keras.tree.flatten(inputs) if part is not None]
     return bool(parts) and isinstance(parts[0], Shared)
+
+
+def _rows_of(data: Any) -> tf.Tensor:
+    known = static_rows(data)
+    return tf.cast(num_rows(data), tf.int32) if known is None else tf.constant(known)
 
 
 def _alike_everywhere(share: Share) -> list[Any]:
