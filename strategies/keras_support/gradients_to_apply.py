@@ -12,12 +12,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from strategies.keras_support.lineage import Source, called_bodies, outer_tensor
+from strategies.keras_support.lineage import OWN, Source, called_bodies, outer_tensor
 from strategies.keras_support.packed_reduce import Gradient, reduce_gradients
 from strategies.keras_support.step_context import StepContext, current_step
 from strategies.keras_support.step_reduce import reduce_in_step
-
-_NOT_SHARED = Source.DATA | Source.LOCAL_GRADIENT
 
 _LINEAR = {
     "AddN",
@@ -96,8 +94,8 @@ def _is_local(gradient: Gradient, step: StepContext, optimizer: Any) -> bool:
             _refuse_uses(values, step, optimizer)
         # What depends on nothing of a replica's is the same everywhere, and may stay as it is
         # where replicas cannot meet.
-        return bool(source & _NOT_SHARED) or step.is_in_main_graph()
-    if source & _NOT_SHARED:
+        return bool(source & OWN) or step.is_in_main_graph()
+    if source & OWN:
         raise ValueError(
             f"`grads` of optimizer {optimizer.name!r} must not mix gradients from tape.gradient, "
             "which are means over all replicas' examples, with what depends on one replica's "
@@ -193,10 +191,7 @@ def refuse_local_conditions(step: StepContext) -> None:
             for operation in outer.get_operations():
                 if operation.type not in _CONTROL or inner.name not in called_bodies(operation):
                     continue
-                if (
-                    "While" not in operation.type
-                    and step.lineage.of(operation.inputs[0]) & _NOT_SHARED
-                ):
+                if "While" not in operation.type and step.lineage.of(operation.inputs[0]) & OWN:
                     raise ValueError(
                         f"`pred` of the tf.cond around optimizer {optimizer.name!r} must be the "
                         "same on all replicas, or their weights part. Received: a condition that "

@@ -26,7 +26,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from strategies.keras_support.lineage import Lineage, Source
+from strategies.keras_support.lineage import OWN, Lineage, Source
 from strategies.keras_support.metric_updates import assigned_form
 from strategies.keras_support.model_parts import all_layers
 from strategies.keras_support.owed_state import Owed
@@ -34,8 +34,6 @@ from strategies.keras_support.ownership import has_copies
 from strategies.keras_support.seam import Seam
 from strategies.keras_support.step_context import current_step
 from strategies.keras_support.step_reduce import reduce_in_step
-
-_NOT_SHARED = Source.DATA | Source.LOCAL_GRADIENT
 
 
 @dataclass
@@ -66,9 +64,9 @@ class StepState:
         key = id(variable)
         is_known = key in self.known
         source = Source.DATA if is_known else lineage.of(value)
-        if key not in self.before and source & _NOT_SHARED and _in_main_graph(value):
+        if key not in self.before and source & OWN and _in_main_graph(value):
             self.before[key] = (variable, tf.identity(variable.value))
-        if source & _NOT_SHARED:
+        if source & OWN:
             form = None if is_known else assigned_form(value, variable, lineage)
             self._refuse_unsendable(variable, source, form)
             self._owed[key] = variable
@@ -234,7 +232,7 @@ def _in_main_graph(value: Any) -> bool:
 
 def _split(value: Any, lineage: Lineage) -> tuple[Any, Any]:
     """Splits a value into the part that counts once and the part that is a replica's own."""
-    if not lineage.of(value) & _NOT_SHARED:
+    if not lineage.of(value) & OWN:
         return value, None
     kind, inputs = lineage.operation(value)
     if not inputs:
@@ -271,9 +269,9 @@ def _scaled(kind: str, inputs: list[Any], lineage: Lineage) -> Any:
     """Returns the tensor that an operation scales, and how; None where it does something else."""
     if kind == "Mul":
         for part, other in (inputs, inputs[::-1]):
-            if not lineage.of(other) & _NOT_SHARED:
+            if not lineage.of(other) & OWN:
                 return part, lambda p, by=other: p * by
-    if kind == "RealDiv" and not lineage.of(inputs[1]) & _NOT_SHARED:
+    if kind == "RealDiv" and not lineage.of(inputs[1]) & OWN:
         return inputs[0], lambda p, by=inputs[1]: p / by
     if kind == "Neg":
         return inputs[0], lambda p: -p

@@ -31,6 +31,9 @@ class Source(enum.Flag):
     """Gradients of this replica alone, which are still to be reduced."""
 
 
+OWN = Source.DATA | Source.LOCAL_GRADIENT
+"""What differs between replicas."""
+
 _DRAWS = ("Random", "Stateful", "Multinomial", "ParameterizedTruncated", "TruncatedNormal")
 _ITERATORS = ("IteratorGetNext", "OptionalGetValue", "IteratorGetNextSync", "PyFunc", "EagerPyFunc")
 _READS = ("ReadVariableOp", "ResourceGather", "ResourceGatherNd")

@@ -22,7 +22,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from strategies.keras_support.lineage import Lineage, Source
+from strategies.keras_support.lineage import OWN, Lineage
 from strategies.keras_support.metric_updates import assigned_form
 from strategies.keras_support.over_replicas import mean_over_replicas
 from strategies.keras_support.ownership import has_copies
@@ -145,7 +145,7 @@ def _found(step: StepContext, variable: Any, value: Any) -> str | None:
 
 def _is_own(step: StepContext, value: tf.Tensor, lineage: Lineage) -> bool:
     """Tells whether a value differs between replicas: by their data, or by other metrics' state."""
-    if lineage.of(value) & (Source.DATA | Source.LOCAL_GRADIENT):
+    if lineage.of(value) & OWN:
         return True
     model = step.layers[0] if step.layers else None
     state = getattr(model, "metrics_variables", ())

@@ -13,11 +13,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from strategies.keras_support.lineage import Source
+from strategies.keras_support.lineage import OWN
 from strategies.keras_support.seam import Seam
 from strategies.keras_support.step_context import current_step
-
-_NOT_SHARED = Source.DATA | Source.LOCAL_GRADIENT
 
 
 def _checked(assign: Any) -> Any:
@@ -30,7 +28,7 @@ def _checked(assign: Any) -> Any:
             and not step.is_updating
             and not step.state.is_assigning
             and self.synchronization != tf.VariableSynchronization.ON_READ
-            and step.lineage.of(value) & _NOT_SHARED
+            and step.lineage.of(value) & OWN
         ):
             raise ValueError(
                 f"`{self.name}` must be a variable of Keras to be assigned in a step from the "

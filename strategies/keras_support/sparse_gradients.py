@@ -23,10 +23,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from strategies.keras_support.lineage import Lineage, Source
+from strategies.keras_support.lineage import OWN, Lineage
 from strategies.keras_support.packed_reduce import Gradient
-
-_NOT_SHARED = Source.DATA | Source.LOCAL_GRADIENT
 
 
 class Rows(enum.Enum):
@@ -85,7 +83,7 @@ def _nested(
 
 
 def _kind(indices: Any, lineage: Lineage) -> Rows:
-    if not lineage.of(indices) & _NOT_SHARED:
+    if not lineage.of(indices) & OWN:
         return Rows.POSITIONS
     is_unique = any(lineage.comes_from(indices, kind) for kind in ("Unique", "UniqueV2"))
     return Rows.UNIQUE if is_unique else Rows.EXAMPLES

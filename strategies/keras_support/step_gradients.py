@@ -30,7 +30,7 @@ import tensorflow as tf
 from tensorflow.python.eager import record
 
 from strategies.devices import all_stand_on
-from strategies.keras_support.lineage import Source
+from strategies.keras_support.lineage import OWN, Source
 from strategies.keras_support.local_updates import steps_locally
 from strategies.keras_support.ownership import is_asynchronous, is_owned
 from strategies.keras_support.packed_reduce import Gradient, dense_gradients
@@ -39,8 +39,6 @@ from strategies.keras_support.seam import Seam
 from strategies.keras_support.sparse_gradients import Rows, parts_of
 from strategies.keras_support.step_context import StepContext, current_step, told_loss
 from strategies.keras_support.step_reduce import reduce_in_step
-
-_NOT_SHARED = Source.DATA | Source.LOCAL_GRADIENT
 
 
 class _Tracing(threading.local):
@@ -139,7 +137,7 @@ def _is_shared(source: Any, step: StepContext) -> bool:
     """Tells whether a source is the same on all replicas, a variable or made of variables."""
     if isinstance(source, (keras.Variable, tf.Variable)):
         return True
-    return tf.is_tensor(source) and not step.lineage.of(source) & _NOT_SHARED
+    return tf.is_tensor(source) and not step.lineage.of(source) & OWN
 
 
 def _row_weights(target: Any, step: StepContext, is_shared_only: bool) -> tuple[Any, Any]:
