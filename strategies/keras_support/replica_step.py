@@ -96,7 +96,9 @@ def _opened(batch: Any) -> Share:
     replicas = replica.num_replicas_in_sync
     if isinstance(batch, EvenShare):
         rows = _rows_of(batch.data)
-        return Share(batch.data, rows, rows * replicas)
+        known = tf.get_static_value(rows)
+        every = rows * replicas if known is None else tf.constant(known * replicas)
+        return Share(batch.data, rows, every)
     if isinstance(batch, Share) and not is_multi_worker(replica.strategy):
         return batch
     # Data that the user distributed, or what TensorFlow makes up for a worker that has no more.
