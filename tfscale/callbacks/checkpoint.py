@@ -15,6 +15,7 @@ from strategies.progress import phase
 from tfscale.callbacks.arguments import is_positive_integer, require
 from tfscale.callbacks.local_updates import LocalUpdates
 from tfscale.callbacks.preemption import Preemption
+from tfscale.callbacks.resumed_rate import ResumedRate
 from tfscale.checkpoints import CheckpointDirectory, Content, Position
 from tfscale.checkpoints.agreement import newest_for_all, topology_of
 from tfscale.checkpoints.callback_state import callback_states, restore_callbacks
@@ -112,6 +113,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._initial_epoch = 0
         self._content: Content | None = None
         self._steps_alone = False
+        self._rate: ResumedRate | None = None
 
     def see_callbacks(self, callbacks: list[Any]) -> None:
         """Restores the model before any callback looks at it; from here on comes after all."""
@@ -137,7 +139,9 @@ class Checkpoint(keras.callbacks.Callback):
         if content is not None:
             self._initial_epoch = known_initial_epoch(content, self._input)
             refuse_other_input(content, self._input)
+            self._rate = ResumedRate(self.model)
             restore(self.model, content.tensors)
+            self._rate.restored()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Restores the callbacks, which have begun, and moves the input on."""
@@ -163,6 +167,9 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Takes note of the epoch."""
         end_resumption(self.model)
+        rate, self._rate = self._rate, None
+        if rate and is_chief(self.model.distribute_strategy) and (said := rate.sentence()):
+            announce(said)
         at = self.position
         self.position = Position(epoch, at.step, at.batches)
         if not at.step:

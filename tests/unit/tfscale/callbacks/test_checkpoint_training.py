@@ -248,6 +248,41 @@ def test_a_rate_that_another_callback_lowers_is_lowered_once_an_epoch(
     assert float(resumed.optimizer.learning_rate.numpy()) == pytest.approx(0.025)
 
 
+@pytest.mark.parametrize("every", ["epoch", 2])
+def test_a_rate_that_the_program_changed_is_said_until_a_callback_sets_it(
+    strategy: tf.distribute.Strategy, tmp_path: Path, capsys: Any, every: Any
+) -> None:
+    with pytest.raises(RuntimeError, match="killed"):
+        fit(
+            made(strategy),
+            Checkpoint(tmp_path, every=every, asynchronous=False),
+            StopAfter(5, RuntimeError("killed")),
+        )
+    killed = CheckpointDirectory(tmp_path).newest()
+    assert killed is not None
+    assert bool(killed.position.step) is (every == 2)
+
+    def resumed(rate: float, *others: Any, epochs: int) -> tuple[float, list[str]]:
+        model = made(strategy, optimizer=keras.optimizers.SGD(rate))
+        fit(model, Checkpoint(tmp_path, every=every), *others, epochs=epochs)
+        said = [line for line in capsys.readouterr().err.splitlines() if "learning_rate" in line]
+        return round(float(model.optimizer.learning_rate.numpy()), 6), said
+
+    rate, (line,) = resumed(0.01, epochs=2)
+    assert rate == 0.1
+    assert line == (
+        "tfscale: learning_rate is 0.1 from the checkpoint, not 0.01 that this program sets. To "
+        "change it, give fit the callback keras.callbacks.LearningRateScheduler(lambda epoch: "
+        "0.01)."
+    )
+    assert resumed(0.1, epochs=3) == (0.1, [])
+    cure = keras.callbacks.LearningRateScheduler(lambda epoch: 0.01)
+    assert resumed(0.01, cure, epochs=4) == (0.01, [])
+    schedule: Any = keras.optimizers.schedules.CosineDecay(0.5, decay_steps=100)
+    with pytest.raises(ValueError, match="model` must be the one that was checkpointed"):
+        resumed(schedule, epochs=5)
+
+
 def test_accumulated_gradients_and_the_loss_scale_are_part_of_the_state(
     strategy: tf.distribute.Strategy,
 ) -> None:
