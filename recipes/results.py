@@ -16,6 +16,7 @@ import tensorflow as tf
 from tfscale.inspect.report.json import RUN_FILE, to_json
 from tfscale.inspect.report.page import REPORT_FILE, render
 from tfscale.inspect.report.record import RunRecord
+from tfscale.presence import kind_of
 
 MODEL_FILE = "model.keras"
 SUMMARY_FILE = "summary.json"
@@ -50,7 +51,7 @@ def make_file_writable(path: str, *, flag: str) -> None:
         ValueError: If it is a folder, or nothing can be written next to it.
     """
     try:
-        if tf.io.gfile.isdir(path):
+        if kind_of(path) == "folder":
             raise IsADirectoryError("It is a folder")
         _probe(os.path.dirname(path) or ".")  # noqa: PTH120  (Path makes gs:/a of gs://a)
     except (OSError, tf.errors.OpError) as error:

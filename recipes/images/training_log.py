@@ -11,11 +11,14 @@ import csv
 import datetime
 import importlib.util
 import io
+import math
 import time
 from collections.abc import Callable
 from typing import Any
 
 import keras
+
+from tfscale.checkpoints import schema
 
 FIELDS = ("epoch", "step", "learning_rate", "seconds")
 
@@ -72,12 +75,13 @@ class TrainingLog(keras.callbacks.Callback):
         return {"rows": rows}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes on after the rows that a checkpoint has kept."""
-        whole = ("epoch", "step")
-        self.rows = [
-            {name: int(value) if name in whole else value for name, value in row.items()}
-            for row in state["rows"]
-        ]
+        """Goes on after the rows that a checkpoint has kept.
+
+        Raises:
+            ValueError: If they are not what `state` returned.
+        """
+        rows = schema.listed(schema.record(state, "state", ("rows",))["rows"], "state.rows")
+        self.rows = [_row(row, f"state.rows[{i}]") for i, row in enumerate(rows)]
 
     @property
     def history(self) -> dict[str, list[float]]:
@@ -96,6 +100,17 @@ class TrainingLog(keras.callbacks.Callback):
         writer.writeheader()
         writer.writerows(self.rows)
         return text.getvalue()
+
+
+def _row(value: Any, where: str) -> dict[str, Any]:
+    row: dict[str, Any] = dict(schema.table(value, where))
+    for name, number in row.items():
+        schema.number(number, f"{where}.{name}")
+    for name in ("epoch", "step"):
+        if not math.isfinite(row.get(name, math.nan)):
+            raise schema.malformed(f"{where}.{name}", "a count", row.get(name))
+        row[name] = int(row[name])
+    return row
 
 
 def tensorboard_log(model_dir: str) -> keras.callbacks.Callback:

@@ -69,7 +69,8 @@ class Checkpoint(keras.callbacks.Callback):
         ValueError: If an argument is out of range; when training begins, if the model is not under
             one of our strategies or not built, the input cannot be resumed, or the checkpoint is
             of another epoch than `initial_epoch`, of another model or, in mid-epoch, other input.
-        OSError: If a checkpoint cannot be written. Those from before are whole.
+        OSError: If a checkpoint cannot be written; those from before are whole. When training
+            begins, if the storage does not answer within some 20 s.
 
     Example:
         >>> strategy = strategies.one_device_strategy()
@@ -131,7 +132,9 @@ class Checkpoint(keras.callbacks.Callback):
         self._input.refuse_unseekable()
         self._order = known_order(self._input, is_needed=self.every != "epoch")
         self._writer.wait()
-        self._content = content = newest_for_all(self.directory, self.model.distribute_strategy)
+        self._content = content = newest_for_all(
+            self.directory, self.model.distribute_strategy, callbacks
+        )
         self.position = content.position if content else Position(0, 0, 0)
         self.resumed_from = content.position if content else None
         self._saved = self.position.batches

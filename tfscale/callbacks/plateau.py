@@ -8,7 +8,9 @@ from typing import Any
 import keras
 
 from tfscale.callbacks.arguments import require
+from tfscale.checkpoints import schema
 from tfscale.schedules import Adjustable, adjustable_schedules
+from tfscale.schedules.adjusting import restore_factors
 
 MODES = ("min", "max")
 
@@ -92,13 +94,16 @@ class ReduceOnPlateau(keras.callbacks.Callback):
         """Goes on from what `state` returned, in another process too; the model must be set.
 
         Raises:
-            ValueError: If the state is that of another number of schedules.
+            ValueError: If `state` returned something else, or the state is that of another number
+                of schedules. Nothing has changed then.
         """
-        self.best = state["best"]
-        self.wait = state["wait"]
-        self.cooldown_left = state["cooldown_left"]
-        for schedule, factor in zip(self._schedules(), state["factors"], strict=True):
-            schedule.factor = factor
+        schema.record(state, "state", ("best", "wait", "cooldown_left", "factors"))
+        best = state["best"]
+        best = None if best is None else schema.number(best, "state.best")
+        wait = schema.integer(state["wait"], "state.wait")
+        cooldown_left = schema.integer(state["cooldown_left"], "state.cooldown_left")
+        restore_factors(self._schedules(), state["factors"])
+        self.best, self.wait, self.cooldown_left = best, wait, cooldown_left
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Refuses an optimizer whose rate cannot be multiplied, before the first step."""

@@ -12,6 +12,7 @@ from strategies.announcement import announce
 from strategies.chief import is_chief
 from strategies.keras_support.gradient_watch import GradientWatch, Trouble
 from strategies.keras_support.ownership import is_owned
+from strategies.keras_support.step_judge import KINDS
 from tfscale.callbacks.arguments import require
 from tfscale.callbacks.stability_state import (
     KeptState,
@@ -19,7 +20,9 @@ from tfscale.callbacks.stability_state import (
     memory_of,
     restore_memory,
 )
+from tfscale.checkpoints import schema
 from tfscale.schedules import adjustable_schedules
+from tfscale.schedules.adjusting import restore_factors
 
 ACTIONS = ("skip", "roll_back", "stop")
 _DONE = {
@@ -156,15 +159,19 @@ class Stability(keras.callbacks.Callback):
         """Goes on from what `state` returned; a roll-back goes no further back than here.
 
         Raises:
-            ValueError: If the state is that of another `window`, or number of schedules.
+            ValueError: If `state` returned something else, or the state is that of another
+                `window`, or number of schedules.
         """
         assert self._watch is not None
-        self._steps = state["steps"]
-        self.events = [StabilityEvent(**event) for event in state["events"]]
-        schedules = adjustable_schedules(self.model.optimizer)
-        for schedule, factor in zip(schedules, state["factors"], strict=True):
-            schedule.factor = factor
-        restore_memory(self._watch, state["memory"])
+        schema.record(state, "state", ("steps", "events", "factors", "memory"))
+        steps = schema.integer(state["steps"], "state.steps")
+        events = [
+            _event(event, f"state.events[{i}]")
+            for i, event in enumerate(schema.listed(state["events"], "state.events"))
+        ]
+        restore_memory(self._watch, schema.listed(state["memory"], "state.memory"))
+        restore_factors(list(adjustable_schedules(self.model.optimizer)), state["factors"])
+        self._steps, self.events = steps, events
         if self._kept is not None:
             self._kept = KeptState(self.model, self._steps)
 
@@ -240,6 +247,17 @@ class Stability(keras.callbacks.Callback):
                 done = f"Rolled back {rolled_back} times already (max_rollbacks). {done}"
         if is_chief(self.model.distribute_strategy):
             announce(f"step {trouble.step}: {_described(trouble)}. {done}")
+
+
+def _event(value: Any, where: str) -> StabilityEvent:
+    fields = schema.record(value, where, ("step", "kind", "norm", "loss", "limit", "action"))
+    for name in ("norm", "loss", "limit"):
+        schema.number(fields[name], f"{where}.{name}")
+    schema.integer(fields["step"], f"{where}.step")
+    for name, known in (("kind", KINDS[1:]), ("action", ACTIONS)):
+        if fields[name] not in known:
+            raise schema.malformed(f"{where}.{name}", f"one of {', '.join(known)}", fields[name])
+    return StabilityEvent(**fields)
 
 
 def _described(trouble: Trouble) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from strategies.keras_support.gradient_watch import GradientWatch
+from tfscale.checkpoints import schema
 from tfscale.schedules import Adjustable, adjustable_schedules
 
 
@@ -88,12 +89,26 @@ def restore_memory(watch: GradientWatch, memory: list[Any]) -> None:
     """Puts back what `memory_of` returned.
 
     Raises:
-        ValueError: If the window is of another length.
+        ValueError: If it is anything else, or the window is of another length.
     """
-    for variable, value in zip(watch.memory, map(np.asarray, memory), strict=True):
+    variables = watch.memory
+    if len(memory) != len(variables):
+        raise schema.malformed("state.memory", f"a list of {len(variables)}", memory)
+    arrays = [_numbers(value, f"state.memory[{i}]") for i, value in enumerate(memory)]
+    for variable, value in zip(variables, arrays, strict=True):
+        if value.ndim != len(variable.shape):
+            raise schema.malformed("state.memory", "windows and counts", memory)
         if value.shape != tuple(variable.shape):
             raise ValueError(
                 "`window` must be that of the run that was checkpointed. Received: "
                 f"window={variable.shape[0]}, in the checkpoint {len(value)}. Pass that."
             )
+    for variable, value in zip(variables, arrays, strict=True):
         variable.assign(value.astype(variable.dtype))
+
+
+def _numbers(value: Any, where: str) -> np.ndarray[Any, Any]:
+    """Returns a count, or a window of numbers, as an array."""
+    if not isinstance(value, list):
+        return np.asarray(schema.integer(value, where))
+    return np.asarray([schema.number(one, f"{where}[{i}]") for i, one in enumerate(value)])

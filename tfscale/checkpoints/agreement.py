@@ -10,35 +10,62 @@ from strategies.chief import is_chief
 from strategies.keras_support.ownership import is_multi_worker
 from strategies.keras_support.resumption import FitInput
 from strategies.worker_exchange import exchange
+from tfscale.checkpoints.callback_state import check_callback_states
 from tfscale.checkpoints.directory import CheckpointDirectory, Content
 from tfscale.checkpoints.manifest import BrokenCheckpoint
 
+_FAILED = "failed: "
+_MOST_WORDS = 2000
+"""Characters of an answer."""
 
-def newest_for_all(directory: CheckpointDirectory, strategy: Any) -> Content | None:
+
+def newest_for_all(
+    directory: CheckpointDirectory, strategy: Any, callbacks: list[Any]
+) -> Content | None:
     """Returns the newest whole checkpoint, or None where there is none; all workers call it.
 
     Args:
         directory: A folder that all workers read.
         strategy: One of ours.
+        callbacks: All callbacks of the `fit` that is beginning.
 
     Raises:
         ValueError: If all checkpoints are damaged, or this worker does not see the chief's.
+        OSError: If the storage does not answer; where the chief's does not, on all workers.
     """
-    content = directory.newest() if is_chief(strategy) else None
     if not is_multi_worker(strategy):
+        return _newest(directory, callbacks)
+    question = "checkpoint to resume from"
+    if is_chief(strategy):
+        try:
+            content = _newest(directory, callbacks)
+        except (OSError, ValueError) as error:
+            exchange(strategy, question, f"{_FAILED}{type(error).__name__}: {error}"[:_MOST_WORDS])
+            error.__dict__["known_to_all"] = True
+            raise
+        exchange(strategy, question, "" if content is None else str(content.position.batches))
         return content
-    own = "" if content is None else str(content.position.batches)
-    chosen = exchange(strategy, "checkpoint to resume from", own)[0]  # the chief is the first
-    if is_chief(strategy) or not chosen:
-        return content
+    chosen = exchange(strategy, question)[0]  # the chief is the first
+    if chosen.startswith(_FAILED):
+        failure = OSError(f"The chief found no checkpoint to resume from and {chosen}")
+        failure.__dict__["known_to_all"] = True
+        raise failure
+    if not chosen:
+        return None
     try:
-        return directory.read(int(chosen))
+        content = directory.read(int(chosen))
+        check_callback_states(callbacks, content)
+        return content
     except BrokenCheckpoint as error:
         raise ValueError(
             "`directory` must be one folder that all workers read. Received: directory="
             f"{directory.path!r}, where this worker does not find the chief's checkpoint after "
             f"{chosen} batches ({error}). Name a folder on a common file system."
         ) from error
+
+
+def _newest(directory: CheckpointDirectory, callbacks: list[Any]) -> Content | None:
+    return directory.newest(lambda content: check_callback_states(callbacks, content))
 
 
 def topology_of(strategy: Any, now: FitInput, order: str, initial_epoch: int) -> dict[str, Any]:

@@ -9,11 +9,16 @@ the checkpoint.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
+from tfscale.checkpoints import schema
+from tfscale.checkpoints.directory import Content
+from tfscale.checkpoints.manifest import BrokenCheckpoint
+from tfscale.checkpoints.schema import Malformed
 from tfscale.checkpoints.tensors import Values
 
 _PLAIN: dict[type, tuple[str, ...]] = {
@@ -55,10 +60,29 @@ def callback_states(callbacks: list[Any]) -> tuple[dict[str, Any], dict[str, Val
     return states, tensors
 
 
+def check_callback_states(callbacks: list[Any], content: Content) -> None:
+    """Checks a checkpoint's state of Keras's callbacks; those with `restore` check their own.
+
+    Args:
+        callbacks: All callbacks of a `fit`.
+        content: What a checkpoint holds.
+
+    Raises:
+        BrokenCheckpoint: If it holds other names or other values than `callback_states` returns.
+    """
+    try:
+        for key, callback in callback_keys(callbacks).items():
+            if _plain(callback) and key in content.callbacks:
+                _plain_state(callback, key, content.callbacks[key])
+                _best_weights(callback, key, content.tensors)
+    except Malformed as error:
+        raise BrokenCheckpoint(f"the state of a callback is malformed: {error}") from error
+
+
 def restore_callbacks(
-    callbacks: list[Any], states: dict[str, Any], tensors: dict[str, Values]
+    callbacks: list[Any], states: dict[str, Any], tensors: Mapping[str, Values]
 ) -> list[str]:
-    """Gives callbacks their states back.
+    """Gives callbacks their states back. Of Keras's, only the attributes in `_PLAIN` are set.
 
     Args:
         callbacks: All callbacks of a `fit`, whose training has begun.
@@ -66,25 +90,55 @@ def restore_callbacks(
         tensors: Arrays by their keys; others than callbacks' are passed over.
 
     Returns:
-        A sentence for each callback that begins anew, and for each state that nobody wants.
+        A sentence for each callback that starts from its beginning, and for each state that is not
+        used.
+
+    Raises:
+        ValueError: If a state is not one that such a callback has returned.
     """
     found = callback_keys(callbacks)
-    for key in states.keys() & found.keys():
-        callback = found[key]
+    for key, callback in found.items():
+        if key not in states:
+            continue
         if not _plain(callback):
             callback.restore(states[key])
             continue
-        for name, value in states[key].items():
+        for name, value in _plain_state(callback, key, states[key]).items():
             setattr(callback, name, value)
-        prefix = f"{CALLBACKS}{key}/{BEST_WEIGHTS}/"
-        kept = {
-            name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)
-        }
-        if kept:
-            setattr(callback, BEST_WEIGHTS, [kept[str(i)].array for i in range(len(kept))])
+        if kept := _best_weights(callback, key, tensors):
+            shapes = [array.shape for array in kept]
+            wanted = [tuple(variable.shape) for variable in callback.model.weights]
+            if shapes != wanted:
+                raise schema.malformed(f"{key}.{BEST_WEIGHTS}", f"of the shapes {wanted}", shapes)
+            setattr(callback, BEST_WEIGHTS, kept)
     new, left = sorted(found.keys() - states.keys()), sorted(states.keys() - found.keys())
     said = [f"{key} begins anew: the checkpoint has no state of it" for key in new]
-    return said + [f"the state of {key} is left: no such callback" for key in left]
+    return said + [f"the state of {key!r} is left: no such callback" for key in left]
+
+
+def _plain_state(callback: Any, key: str, state: Any) -> dict[str, Any]:
+    where = f"callbacks.{key}"
+    fields = schema.record(state, where, _plain(callback))
+    for name, value in fields.items():
+        if name != "best":
+            schema.integer(value, f"{where}.{name}")
+        elif value is not None:
+            schema.number(value, f"{where}.{name}")
+    return fields
+
+
+def _best_weights(callback: Any, key: str, tensors: Mapping[str, Values]) -> list[Any]:
+    """Returns the weights that an EarlyStopping has kept; none where it has kept none."""
+    prefix = f"{CALLBACKS}{key}/{BEST_WEIGHTS}/"
+    kept = {name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)}
+    if not kept:
+        return []
+    if not isinstance(callback, keras.callbacks.EarlyStopping):
+        raise schema.malformed(prefix, "of an EarlyStopping", key)
+    numbers = [str(i) for i in range(len(kept))]
+    if kept.keys() != set(numbers):
+        raise schema.malformed(prefix, "numbered from 0", sorted(kept))
+    return [kept[i].array for i in numbers]
 
 
 def _plain(callback: Any) -> tuple[str, ...]:

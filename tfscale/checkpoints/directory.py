@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 from strategies.announcement import announce
-from tfscale.checkpoints.manifest import BrokenCheckpoint, Manifest, Position
-from tfscale.checkpoints.storage import MANIFEST, storage_at
+from tfscale.checkpoints.layout import check_layout
+from tfscale.checkpoints.manifest import MOST_BYTES, BrokenCheckpoint, Manifest, Position
+from tfscale.checkpoints.storage import MANIFEST, OpenedFile, storage_at
+from tfscale.checkpoints.storage_errors import answered, is_damage, reason
 from tfscale.checkpoints.tensors import Values, read_tensor, write_tensors
 
 DATA = "tensors-00000.bin"
@@ -82,7 +84,7 @@ class CheckpointDirectory:
         except errors as error:
             raise OSError(
                 f"The checkpoint after {step} batches could not be written to {self.path}: "
-                f"{_reason(error)}. Earlier ones are whole. Make room or the folder writable, and "
+                f"{reason(error)}. Earlier ones are whole. Make room or the folder writable, and "
                 "start again: training resumes from the newest."
             ) from error
         self._broken.discard(step)
@@ -97,45 +99,73 @@ class CheckpointDirectory:
 
         Raises:
             BrokenCheckpoint: If it is not whole.
+            OSError: If its storage does not answer within some 20 s, or it does not fit into
+                memory. That says nothing about the checkpoint.
         """
-        with contextlib.ExitStack() as opened:
-            files: dict[str, BinaryIO] = {}
+        place = f"{self.path}/{_name(step)}"
+        try:
+            return answered(
+                lambda: self._read(step), place, self._storage.errors, "reading a checkpoint"
+            )
+        except MemoryError as error:
+            raise OSError(
+                f"The checkpoint {place} does not fit into the free memory. It is left as it is. "
+                "Free memory, or use a host with more, and start again."
+            ) from error
 
-            def open_file(name: str) -> BinaryIO:
+    def _read(self, step: int) -> Content:
+        with contextlib.ExitStack() as streams:
+            files: dict[str, OpenedFile] = {}
+
+            def opened(name: str) -> OpenedFile:
                 if name not in files:
-                    files[name] = opened.enter_context(self._storage.open(_name(step), name))
+                    files[name] = self._storage.open(_name(step), name)
+                    streams.enter_context(files[name].stream)
                 return files[name]
 
             try:
-                manifest = Manifest.from_json(open_file(MANIFEST).read().decode(errors="replace"))
+                manifest = _manifest_in(opened(MANIFEST))
+                if manifest.position.batches != step:
+                    batches = manifest.position.batches
+                    raise BrokenCheckpoint(f"it is the one after {batches} batches")
+                check_layout(manifest.tensors, lambda name: opened(name).size)
                 tensors = {
-                    key: read_tensor(key, stored, open_file)
+                    key: read_tensor(key, stored, lambda name: opened(name).stream)
                     for key, stored in manifest.tensors.items()
                 }
             except self._storage.errors as error:
-                raise BrokenCheckpoint(f"a file cannot be read: {_reason(error)}") from error
-        if manifest.position.batches != step:
-            raise BrokenCheckpoint(f"it is the one after {manifest.position.batches} batches")
+                if is_damage(error):
+                    raise BrokenCheckpoint(f"a file cannot be read: {reason(error)}") from error
+                raise
         return Content(manifest.position, manifest.topology, tensors, manifest.callbacks)
 
-    def newest(self) -> Content | None:
+    def newest(self, check: Callable[[Content], None] | None = None) -> Content | None:
         """Returns the newest checkpoint that is whole, or None if there was never any.
 
         Each newer one that is damaged is named on standard error.
 
+        Args:
+            check: Looks at a checkpoint that was read; may raise `BrokenCheckpoint`.
+
         Raises:
             ValueError: If there are checkpoints, and none is whole.
+            OSError: If the storage does not answer within some 20 s. An older checkpoint is not
+                used then: work would be lost.
         """
-        steps = self.steps()
+        steps = answered(self.steps, self.path, self._storage.errors, "looking for checkpoints")
         for step in reversed(steps):
             try:
-                return self.read(step)
+                content = self.read(step)
+                if check is not None:
+                    check(content)
             except BrokenCheckpoint as error:
                 self._broken.add(step)
                 announce(
                     f"WARNING: the checkpoint {self.path}/{_name(step)} is damaged: {error}. "
                     "Falling back to the one before."
                 )
+            else:
+                return content
         if steps:
             raise ValueError(
                 f"`directory` must hold a checkpoint that is whole, or none. Received: directory="
@@ -150,19 +180,43 @@ class CheckpointDirectory:
             self._storage.remove(_name(step))
 
     def _remove_older(self, step: int, keep: int) -> None:
-        """A damaged one does not count, or it could outlive the last whole one."""
-        older = [number for number in self.steps() if number < step]
+        """A damaged one does not count, or it could outlive the last whole one.
+
+        What cannot be removed stays; training is worth more than the space.
+        """
+        try:
+            older = [number for number in self.steps() if number < step]
+        except self._storage.errors as error:
+            self._warn_of_left("Older checkpoints", error)
+            return
         whole = [number for number in older if number not in self._broken]
         kept = set(whole[len(whole) - (keep - 1) :] if keep > 1 else [])
         for number in older:
-            if number not in kept:
+            if number in kept:
+                continue
+            try:
                 self._storage.remove(_name(number))
+            except self._storage.errors as error:
+                self._warn_of_left(f"The checkpoint {_name(number)}", error)
+            else:
                 self._broken.discard(number)
+
+    def _warn_of_left(self, what: str, error: Exception) -> None:
+        announce(
+            f"WARNING: {what} in {self.path} could not be removed: {reason(error)}. Training goes "
+            "on; remove it by hand if the room is needed."
+        )
 
 
 def _name(step: int) -> str:
     return f"step-{step:012d}"
 
 
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "message", None) or error)
+def _manifest_in(file: OpenedFile) -> Manifest:
+    """Reads a manifest, of bounded size."""
+    if file.size > MOST_BYTES:
+        raise BrokenCheckpoint(f"its manifest of {file.size} bytes is too long")
+    try:
+        return Manifest.from_json(file.stream.read(MOST_BYTES).decode())
+    except UnicodeDecodeError as error:
+        raise BrokenCheckpoint(f"its manifest cannot be read ({error})") from error

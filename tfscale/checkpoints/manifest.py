@@ -10,11 +10,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
+import reprlib
 from dataclasses import dataclass
 from typing import Any
 
+from tfscale.checkpoints import schema
+
 FORMAT = "tfscale checkpoint"
 VERSION = 1
+MOST_BYTES = 256 * 2**20
+"""Of a manifest's text: that of a million slices."""
+_MOST_DIMENSIONS = 32
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class BrokenCheckpoint(Exception):
@@ -98,49 +106,132 @@ class Manifest:
     callbacks: dict[str, Any]
 
     def to_json(self) -> str:
-        """Returns the text of `manifest.json`, with a checksum of its own."""
+        """Returns the text of `manifest.json`, ASCII, with a checksum of its own.
+
+        Raises:
+            ValueError: If it is longer than can be read back.
+        """
         content = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
         content = json.loads(json.dumps(content))  # tuples become lists, as a reader sees them
-        return json.dumps({**content, "sha256": _digest(content)}, indent=1)
+        text = json.dumps({**content, "sha256": _digest(content)}, indent=1)
+        if len(text) > MOST_BYTES:
+            raise ValueError(
+                f"`state()` of callbacks must be small: a manifest has at most {MOST_BYTES} bytes. "
+                f"Received: {len(text)} bytes. Keep arrays in the variables of the model."
+            )
+        return text
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
-        """Reads what `to_json` returned.
+        """Reads what `to_json` returned, and checks all of it.
 
         Raises:
-            BrokenCheckpoint: If the text is not what was written.
+            BrokenCheckpoint: If the text is not what was written, or describes no checkpoint.
             ValueError: If it was written in a later version of the format.
         """
         try:
-            content = json.loads(text)
-            digest = content.pop("sha256")
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            content = json.loads(text, object_pairs_hook=_object)
+            digest = schema.table(content, "manifest").pop("sha256", None)
+            is_whole = digest == _digest(content)
+        except (ValueError, RecursionError) as error:
             raise BrokenCheckpoint(f"its manifest cannot be read ({error})") from error
-        if digest != _digest(content) or content.get("format") != FORMAT:
+        if not is_whole or content.get("format") != FORMAT:
             raise BrokenCheckpoint("its manifest is not what was written: the checksum differs")
-        if content["version"] != VERSION:
+        version = content.get("version")
+        if type(version) is int and version > VERSION:
             raise ValueError(
                 f"`version` of a checkpoint must be {VERSION}. Received: "
-                f"version={content['version']!r}. Read it with the tfscale that wrote it, or newer."
+                f"version={version!r}. Read it with the tfscale that wrote it, or newer."
             )
-        return cls(
-            position=Position(**content["position"]),
-            topology=content["topology"],
-            tensors={key: _tensor(stored) for key, stored in content["tensors"].items()},
-            callbacks=content["callbacks"],
-        )
+        try:
+            return _manifest(content)
+        except schema.Malformed as error:
+            raise BrokenCheckpoint(f"its manifest is malformed: {error}") from error
 
 
-def _tensor(stored: dict[str, Any]) -> StoredTensor:
-    slices = tuple(
-        Slice(
-            part["file"], part["offset"], tuple(part["start"]), tuple(part["shape"]), part["crc32"]
-        )
-        for part in stored["slices"]
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands in it twice")
+    return found
+
+
+def _manifest(content: dict[str, Any]) -> Manifest:
+    names = ("format", "version", *(field.name for field in dataclasses.fields(Manifest)))
+    schema.record(content, "manifest", names)
+    if type(content["version"]) is not int or content["version"] != VERSION:
+        raise schema.malformed("version", str(VERSION), content["version"])
+    position = schema.record(content["position"], "position", ("epoch", "step", "batches"))
+    tensors = schema.table(content["tensors"], "tensors")
+    return Manifest(
+        position=Position(
+            **{name: schema.integer(value, f"position.{name}") for name, value in position.items()}
+        ),
+        topology=_topology(schema.table(content["topology"], "topology")),
+        tensors={
+            key: _tensor(stored, f"tensors[{reprlib.repr(key)}]") for key, stored in tensors.items()
+        },
+        callbacks=schema.table(content["callbacks"], "callbacks"),
     )
-    return StoredTensor(
-        stored["dtype"], tuple(stored["shape"]), bool(stored["is_per_replica"]), slices
+
+
+def _topology(topology: dict[str, Any]) -> dict[str, Any]:
+    """Names that are not known here say nothing that restoring needs."""
+    for name in ("num_replicas", "num_workers"):
+        if name in topology:
+            schema.integer(topology[name], f"topology.{name}", least=1)
+    for name in ("steps_per_epoch", "initial_epoch"):
+        if topology.get(name) is not None:
+            schema.integer(topology[name], f"topology.{name}")
+    for name in ("order", "keras"):
+        if name in topology:
+            schema.text(topology[name], f"topology.{name}")
+    return topology
+
+
+def _tensor(stored: Any, where: str) -> StoredTensor:
+    names = ("dtype", "shape", "is_per_replica", "slices")
+    fields = schema.record(stored, where, names)
+    tensor = StoredTensor(
+        dtype=schema.text(fields["dtype"], f"{where}.dtype"),
+        shape=_lengths(fields["shape"], f"{where}.shape"),
+        is_per_replica=schema.truth(fields["is_per_replica"], f"{where}.is_per_replica"),
+        slices=tuple(
+            _slice(part, f"{where}.slices[{i}]")
+            for i, part in enumerate(schema.listed(fields["slices"], f"{where}.slices"))
+        ),
     )
+    if tensor.is_per_replica and not tensor.shape:
+        raise schema.malformed(f"{where}.shape", "of one dimension or more", [])
+    for i, part in enumerate(tensor.slices):
+        dimensions = (tensor.shape, part.start, part.shape)
+        if len(set(map(len, dimensions))) != 1 or any(
+            start + length > whole for whole, start, length in zip(*dimensions, strict=True)
+        ):
+            place = f"{where}.slices[{i}]"
+            raise schema.malformed(place, f"a box of the shape {tensor.shape}", part)
+    return tensor
+
+
+def _slice(part: Any, where: str) -> Slice:
+    fields = schema.record(part, where, ("file", "offset", "start", "shape", "crc32"))
+    file = schema.text(fields["file"], f"{where}.file")
+    if not _FILE.fullmatch(file):
+        raise schema.malformed(f"{where}.file", "a plain name of a file beside the manifest", file)
+    return Slice(
+        file=file,
+        offset=schema.integer(fields["offset"], f"{where}.offset"),
+        start=_lengths(fields["start"], f"{where}.start"),
+        shape=_lengths(fields["shape"], f"{where}.shape"),
+        crc32=schema.integer(fields["crc32"], f"{where}.crc32"),
+    )
+
+
+def _lengths(value: Any, where: str) -> tuple[int, ...]:
+    lengths = schema.listed(value, where)
+    if len(lengths) > _MOST_DIMENSIONS:
+        raise schema.malformed(where, f"of at most {_MOST_DIMENSIONS} dimensions", lengths)
+    return tuple(schema.integer(length, f"{where}[{i}]") for i, length in enumerate(lengths))
 
 
 def _digest(content: dict[str, Any]) -> str:

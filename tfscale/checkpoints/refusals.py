@@ -37,13 +37,18 @@ def refuse_other_input(content: Content, now: FitInput) -> None:
     """
     if not content.position.step:
         return
-    trained = (content.topology["steps_per_epoch"], content.topology["order"])
+    trained = (content.topology.get("steps_per_epoch"), content.topology.get("order"))
     found = (now.steps_per_epoch, now.order())
     if trained != found:
         raise ValueError(
             f"`x` must be the input that was checkpointed in mid-epoch: {trained[1]}, "
             f"{trained[0]} steps an epoch. Received: {found[1]}, {found[0]} steps an epoch. Pass "
             "that, or name another folder."
+        )
+    if now.steps_per_epoch is not None and content.position.step >= now.steps_per_epoch:
+        raise ValueError(
+            f"`directory` must hold positions within an epoch of {now.steps_per_epoch} steps. "
+            f"Received: step {content.position.step}. Name another folder."
         )
 
 
@@ -57,7 +62,7 @@ def known_initial_epoch(content: Content, now: FitInput) -> int:
         ValueError: If `initial_epoch` is another one.
     """
     told, epoch = now.initial_epoch, content.position.epoch
-    before: int = content.topology.get("initial_epoch", 0)
+    before: int = content.topology.get("initial_epoch") or 0
     if told not in (0, epoch, before):
         raise ValueError(
             f"`initial_epoch` must be 0, or the epoch of the newest checkpoint, {epoch}, in which "

@@ -112,6 +112,12 @@ def restore(model: Any, tensors: Mapping[str, Values]) -> None:
                 f"{variable.dtype} {tuple(variable.shape)}, in the checkpoint {array.dtype.name} "
                 f"{shape}. Build the model as it was, or name another folder."
             )
+        if values.is_per_replica and not is_per_replica(variable):
+            raise ValueError(
+                "`model` must be the one that was checkpointed. Received: "
+                f"{key!r}, which is one value on all replicas, in the checkpoint {len(array)}. "
+                "Build the model as it was, or name another folder."
+            )
         if values.is_per_replica:
             assign_replica_values(strategy, variable, array)
         else:

@@ -9,14 +9,39 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from tfscale.checkpoints.manifest import BrokenCheckpoint
 from tfscale.checkpoints.uncached_file import uncached_file
+from tfscale.presence import kind_of, names_in
 
 MANIFEST = "manifest.json"
+# Nothing is followed, and nothing is waited for: the other end of a pipe may never come.
+_READING = (
+    os.O_RDONLY
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)  # Windows
+)
+
+
+@dataclass(frozen=True)
+class OpenedFile:
+    """A file of a checkpoint, opened for reading.
+
+    Attributes:
+        stream: Its bytes.
+        size: How many there are.
+    """
+
+    stream: BinaryIO
+    size: int
 
 
 class Storage(Protocol):
@@ -25,10 +50,17 @@ class Storage(Protocol):
     errors: tuple[type[Exception], ...]
 
     def names(self) -> list[str]:
-        """Returns the names of the directories there are; none if there is no such place yet."""
+        """Returns the names there are; none if there is no such place yet.
 
-    def open(self, directory: str, file: str) -> BinaryIO:
-        """Opens a file for reading; raises one of `errors` if it is not there."""
+        Raises one of `errors` if the storage does not say.
+        """
+
+    def open(self, directory: str, file: str) -> OpenedFile:
+        """Opens a file for reading.
+
+        Raises one of `errors` if it is not there or cannot be read, and `BrokenCheckpoint` if it is
+        no plain file.
+        """
 
     def writing(self, directory: str) -> Any:
         """Makes a directory: a context of a function that opens its files for writing.
@@ -54,14 +86,28 @@ class LocalStorage:
         self._root = Path(root)
 
     def names(self) -> list[str]:
-        """Returns the names of the directories there are."""
-        if not self._root.exists():
+        """Returns the names there are. The root may be a link; a link to nowhere is an error."""
+        try:
+            with os.scandir(self._root) as entries:
+                return [entry.name for entry in entries]
+        except FileNotFoundError:
+            if self._root.is_symlink():
+                raise
             return []
-        return [path.name for path in self._root.iterdir() if path.is_dir()]
 
-    def open(self, directory: str, file: str) -> BinaryIO:
-        """Opens a file for reading."""
-        return (self._root / directory / file).open("rb")
+    def open(self, directory: str, file: str) -> OpenedFile:
+        """Opens a file for reading; below the root no link is followed."""
+        folder = self._root / directory
+        if not stat.S_ISDIR(os.lstat(folder).st_mode):
+            raise BrokenCheckpoint("it is a link or a file, not a folder")
+        if not stat.S_ISREG(os.lstat(folder / file).st_mode):
+            raise BrokenCheckpoint(f"{file} is a link, a folder, a pipe or a device, not a file")
+        descriptor = os.open(folder / file, _READING)
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):  # it has changed since
+            os.close(descriptor)
+            raise BrokenCheckpoint(f"{file} is not a file")
+        return OpenedFile(os.fdopen(descriptor, "rb"), status.st_size)
 
     @contextmanager
     def writing(self, directory: str) -> Iterator[Any]:
@@ -91,7 +137,10 @@ class LocalStorage:
         shutil.rmtree(removed, ignore_errors=True)
         with suppress(FileNotFoundError):
             (self._root / directory).rename(removed)
-            shutil.rmtree(removed)
+            if stat.S_ISDIR(os.lstat(removed).st_mode):
+                shutil.rmtree(removed)
+            else:
+                removed.unlink()  # a link, not what it points to
 
 
 class RemoteStorage:
@@ -109,17 +158,16 @@ class RemoteStorage:
         self.errors: tuple[type[Exception], ...] = (OSError, tf.errors.OpError)
 
     def names(self) -> list[str]:
-        """Returns the names of the directories there are."""
-        if not self._files.isdir(self._root):
-            return []
-        return [name.rstrip("/") for name in self._files.listdir(self._root)]
+        """Returns the names there are."""
+        return names_in(self._root) or []
 
-    def open(self, directory: str, file: str) -> BinaryIO:
+    def open(self, directory: str, file: str) -> OpenedFile:
         """Opens a file for reading."""
         path = f"{self._root}/{directory}/{file}"
-        self._files.stat(path)  # GFile itself looks only when it is read
-        stream: BinaryIO = self._files.GFile(path, "rb")
-        return stream
+        found = self._files.stat(path)  # GFile itself looks only when it is read
+        if found.is_directory:
+            raise BrokenCheckpoint(f"{file} is a folder, not a file")
+        return OpenedFile(self._files.GFile(path, "rb"), found.length)
 
     @contextmanager
     def writing(self, directory: str) -> Iterator[Any]:
@@ -142,10 +190,12 @@ class RemoteStorage:
     def remove(self, directory: str) -> None:
         """Removes the manifest, then the rest."""
         path = f"{self._root}/{directory}"
-        if self._files.exists(f"{path}/{MANIFEST}"):
+        if kind_of(f"{path}/{MANIFEST}") == "file":
             self._files.remove(f"{path}/{MANIFEST}")
-        if self._files.isdir(path):
+        if (kind := kind_of(path)) == "folder":
             self._files.rmtree(path)
+        elif kind == "file":
+            self._files.remove(path)
 
 
 class _BytesOnly:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from tfscale.checkpoints.dtypes import dtype_named
+from tfscale.checkpoints.layout import box_of
 from tfscale.checkpoints.manifest import BrokenCheckpoint, Slice, StoredTensor
 
 _CHUNK_BYTES = 16 * 2**20
@@ -67,49 +68,35 @@ def read_tensor(key: str, stored: StoredTensor, open_file: Callable[[str], Binar
 
     Args:
         key: The tensor's key, for messages.
-        stored: Where it lies.
+        stored: Where it lies; `check_layout` has passed it.
         open_file: Returns a file of the checkpoint by its name, opened for reading.
 
     Raises:
-        BrokenCheckpoint: If a byte of it is not what was written, or slices leave a gap.
+        BrokenCheckpoint: If a byte of it is not what was written.
     """
-    dtype = dtype_named(stored.dtype)
-    array = np.empty(stored.shape, dtype)
-    covered = 0
+    array = np.empty(stored.shape, dtype_named(stored.dtype))
     for part in stored.slices:
-        size = math.prod(part.shape) * dtype.itemsize
-        file = open_file(part.file)
-        file.seek(part.offset)
-        data = file.read(size)
-        if len(data) != size:
-            raise BrokenCheckpoint(f"{part.file} is cut short: {key!r} is not all there")
-        if zlib.crc32(data) != part.crc32:
-            raise BrokenCheckpoint(f"{part.file} is damaged: the checksum of {key!r} differs")
-        box = tuple(
-            slice(first, first + length)
-            for first, length in zip(part.start, part.shape, strict=True)
-        )
-        array[box] = np.frombuffer(data, dtype).reshape(part.shape)
-        covered += math.prod(part.shape)
-    if covered != array.size:
-        raise BrokenCheckpoint(f"the slices of {key!r} hold {covered} of {array.size} elements")
+        is_all = part.shape == stored.shape
+        box = array if is_all else np.empty(part.shape, array.dtype)
+        _fill(box, part, open_file(part.file), key)
+        if not is_all:
+            array[box_of(part)] = box
     return Values(array, stored.is_per_replica)
 
 
-def dtype_named(name: str) -> np.dtype[Any]:
-    """Returns a dtype by name, also those that NumPy itself does not know.
-
-    Example:
-        >>> dtype_named("bfloat16").itemsize
-        2
-    """
-    try:
-        return np.dtype(name)
-    except TypeError:
-        import ml_dtypes  # comes with TensorFlow
-
-        found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
-        return found
+def _fill(box: np.ndarray[Any, Any], part: Slice, file: BinaryIO, key: str) -> None:
+    view: Any = memoryview(box.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+    file.seek(part.offset)
+    done = checksum = 0
+    while done < len(view):
+        data = file.read(min(_CHUNK_BYTES, len(view) - done))
+        if not data:
+            raise BrokenCheckpoint(f"{part.file} is cut short: {key!r} is not all there")
+        checksum = zlib.crc32(data, checksum)
+        view[done : done + len(data)] = data
+        done += len(data)
+    if checksum != part.crc32:
+        raise BrokenCheckpoint(f"{part.file} is damaged: the checksum of {key!r} differs")
 
 
 def _boxes(

@@ -30,6 +30,8 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from tfscale.presence import names_in
+
 # An owner must miss this many beats in a row before it counts as silent.
 BEATS_PER_SILENCE = 6
 
@@ -65,7 +67,11 @@ class Claims:
         self._seen: dict[str, tuple[str, float]] = {}
 
     def others(self) -> dict[str, str]:
-        """Returns path -> owner of each living claim of another task; removes the silent ones."""
+        """Returns path -> owner of each living claim of another task; removes the silent ones.
+
+        Raises:
+            OSError: If the storage does not say which there are.
+        """
         now = time.monotonic()
         living: dict[str, str] = {}
         for name in self._names():
@@ -117,10 +123,8 @@ class Claims:
                 _write(path, f"{owner},{count}")
 
     def _names(self) -> list[str]:
-        try:
-            names = tf.io.gfile.listdir(self._folder)
-        except tf.errors.NotFoundError:
-            return []
+        # Not listdir: it takes a storage that does not answer for one without claims.
+        names = names_in(self._folder) or []
         return [name for name in names if name.startswith(self._name_prefix)]
 
 

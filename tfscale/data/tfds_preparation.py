@@ -15,10 +15,10 @@ import random
 import time
 from typing import Any
 
-import tensorflow as tf
 from absl import logging
 
 from tfscale.data.claims import Claims
+from tfscale.presence import kind_of, names_in
 
 SECONDS_BETWEEN_LOOKS = 0.5
 FIRST_NOTICE_SECONDS = 3.0
@@ -53,6 +53,7 @@ def prepare(
     Raises:
         TimeoutError: If another task has not finished by the deadline.
         FileNotFoundError: If the prepared folder lacks files.
+        OSError: If the storage does not say whether the folder is there.
         ValueError: If `deadline_seconds` is negative or `silence_seconds` not positive.
     """
     if not deadline_seconds >= 0:
@@ -67,7 +68,7 @@ def prepare(
     next_notice = FIRST_NOTICE_SECONDS
     while True:
         # In this order: a remote rename is not atomic, but the claim outlives it.
-        exists = tf.io.gfile.exists(path)
+        exists = kind_of(path) is not None
         others = claims.others()
         if exists and not others:
             break
@@ -111,14 +112,14 @@ def tfds_library() -> Any:
 
 
 def _generate(builder: Any, path: str, config: Any) -> None:
-    if tf.io.gfile.exists(path):
+    if kind_of(path) is not None:
         return  # Another task finished between our look and our claim.
     logging.info("Preparing %s in %s.", builder.info.full_name, path)
     try:
         builder.download_and_prepare(download_config=config)
     except Exception as error:
         # A task that was suspended for so long that another took over finds the folder in place.
-        if not tf.io.gfile.exists(path):
+        if kind_of(path) is None:
             raise
         logging.warning("Another task prepared %s meanwhile: %s", path, error)
 
@@ -138,7 +139,7 @@ def _overdue(builder: Any, path: str, others: dict[str, str], waited: float) -> 
 
 
 def _check_complete(builder: Any, path: str) -> None:
-    present = set(tf.io.gfile.listdir(path))
+    present = set(names_in(path) or ())
     wanted = {name for split in builder.info.splits.values() for name in split.filenames}
     if missing := sorted(wanted - present):
         raise FileNotFoundError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -103,3 +103,23 @@ def adjustable_schedules(optimizer: Any) -> Iterator[Adjustable]:
         for inner in value if isinstance(value, (list, tuple)) else [value]:
             if isinstance(inner, keras.optimizers.Optimizer):
                 yield from adjustable_schedules(inner)
+
+
+def restore_factors(schedules: Sequence[Adjustable], factors: Any) -> None:
+    """Sets the factors of schedules to what a checkpoint has kept.
+
+    Args:
+        schedules: An optimizer's.
+        factors: A number for each, at least 0.
+
+    Raises:
+        ValueError: If it is anything else. No schedule has changed then.
+    """
+    if not isinstance(factors, list) or len(factors) != len(schedules):
+        raise ValueError(
+            f"`factors` must be a list of {len(schedules)}, one an adjustable schedule of the "
+            f"optimizer. Received: factors={factors!r}. Build the optimizer as it was."
+        )
+    rates = [learning_rate("factors", factor) for factor in factors]
+    for schedule, rate in zip(schedules, rates, strict=True):
+        schedule.factor = rate

@@ -36,7 +36,7 @@ def finite_number(name: str, value: Any) -> float:
     """Returns a finite number as a Python float, or raises a ValueError."""
     try:
         number = math.nan if isinstance(value, (bool, str)) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise ValueError(

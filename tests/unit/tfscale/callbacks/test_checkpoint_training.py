@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -332,10 +333,13 @@ def test_training_goes_on_without_changing_a_snapshot(
 def test_a_write_that_fails_ends_training_and_says_so(
     strategy: tf.distribute.Strategy, tmp_path: Path
 ) -> None:
-    blocked = tmp_path / "file"
-    blocked.write_text("no folder")
+    class Blocks(keras.callbacks.Callback):
+        def on_train_begin(self, logs: Any = None) -> None:
+            shutil.rmtree(tmp_path / "run", ignore_errors=True)
+            (tmp_path / "run").write_text("no folder any more")
+
     with pytest.raises(OSError, match=r"could not be written to .*run: .*Earlier ones are whole"):
-        fit(made(strategy), Checkpoint(blocked / "run", every=1))
+        fit(made(strategy), Checkpoint(tmp_path / "run", every=1), Blocks())
 
 
 def test_a_second_write_waits_for_the_first() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.programs import completed
-from tfscale.checkpoints import CheckpointDirectory, Content, Position, directory, tensors
+from tfscale.checkpoints import CheckpointDirectory, Content, Position, directory, dtypes
 from tfscale.checkpoints.tensors import Values
 
 
@@ -260,6 +260,6 @@ def test_a_later_format_is_refused_rather_than_taken_for_damaged(tmp_path: Path)
         directory.newest()
 
 
-@pytest.mark.parametrize("module", [directory, tensors])
+@pytest.mark.parametrize("module", [directory, dtypes])
 def test_the_examples_run(module: Any) -> None:
     assert doctest.testmod(module, raise_on_error=True).attempted > 0

@@ -1,0 +1,194 @@
+"""A storage that fails is named. It is never taken for an empty folder or a damaged checkpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.programs import completed
+from tfscale.checkpoints import CheckpointDirectory, Content, Position, storage_errors
+from tfscale.checkpoints.tensors import Values
+
+DEAD = b"a drive whose server is gone"
+_DETACH = 2  # MNT_DETACH
+
+
+def dead_drive_missing() -> str:
+    if sys.platform != "linux" or os.geteuid() != 0 or not Path("/dev/fuse").exists():
+        return "needs root and /dev/fuse, to mount a drive"
+    return ""
+
+
+needs_mounts = pytest.mark.skipif(bool(dead_drive_missing()), reason=dead_drive_missing())
+
+
+@contextlib.contextmanager
+def dead_drive(at: Path) -> Iterator[None]:
+    """Mounts a drive over a file or folder whose server has ended: each call answers ENOTCONN."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    device = os.open("/dev/fuse", os.O_RDWR)
+    mode = at.stat().st_mode & 0o170000
+    options = f"fd={device},rootmode={mode:o},user_id=0,group_id=0".encode()
+    if libc.mount(DEAD, bytes(at), b"fuse", 0, options):
+        pytest.skip(f"no drive can be mounted: {os.strerror(ctypes.get_errno())}")
+    os.close(device)
+    try:
+        yield
+    finally:
+        libc.umount2(bytes(at), _DETACH)
+
+
+def saved(folder: Path, *batches: int, keep: int | None = None) -> CheckpointDirectory:
+    directory = CheckpointDirectory(folder)
+    for number in batches:
+        weights = {"w": Values(np.full([3], float(number)))}
+        directory.save(Content(Position(0, number, number), {}, weights, {}), keep)
+    return directory
+
+
+def step(folder: Path, number: int) -> Path:
+    return folder / f"step-{number:012d}"
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage_errors, "PAUSES_SECONDS", (0.01, 0.01))
+
+
+@needs_mounts
+@pytest.mark.parametrize(
+    "part", ["", "step-000000000004", "step-000000000004/tensors-00000.bin"], ids=str
+)
+@pytest.mark.usefixtures("soon")
+def test_a_dead_drive_is_no_empty_folder_and_no_damage(
+    tmp_path: Path, part: str, capfd: pytest.CaptureFixture
+) -> None:
+    saved(tmp_path / "run", 2, 4)
+    directory = CheckpointDirectory(tmp_path / "run")
+    with dead_drive(tmp_path / "run" / part):
+        said = r"not connected.*start again: training resumes"
+        with pytest.raises(OSError, match=said) as raised:
+            directory.newest()
+        assert str(tmp_path / "run") in str(raised.value)
+    assert capfd.readouterr().err.count("Trying again in 0.01 s") == 2
+    found = directory.newest()
+    assert found is not None
+    assert found.position.batches == 4
+    saved(tmp_path / "run", 6, keep=3)
+    assert directory.steps() == [2, 4, 6]
+
+
+@needs_mounts
+def test_a_short_outage_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(storage_errors, "PAUSES_SECONDS", (60.0, 60.0))
+    monkeypatch.setattr(storage_errors, "DEADLINE_SECONDS", 200.0)
+    directory = saved(tmp_path / "run", 2)
+    back = contextlib.ExitStack()
+    waited: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        back.close()  # the drive is back while it waits
+
+    monkeypatch.setattr(storage_errors.time, "sleep", sleep)
+    back.enter_context(dead_drive(tmp_path / "run"))
+    found = directory.newest()
+    assert found is not None
+    assert found.position.batches == 2
+    assert waited == [60.0]
+    assert "Trying again in 60 s, for 200 s at most" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("error", ["ENOTDIR", "ELOOP", "ENAMETOOLONG", "a link to nowhere"])
+def test_a_path_that_cannot_be_looked_at_is_no_empty_folder(tmp_path: Path, error: str) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "unmounted")
+    path = {
+        "ENOTDIR": tmp_path / "file" / "run",
+        "ELOOP": tmp_path / "loop" / "run",
+        "ENAMETOOLONG": tmp_path / ("n" * 300),
+        "a link to nowhere": tmp_path / "nowhere",
+    }[error]
+    said = os.strerror(getattr(errno, error, errno.ENOENT))
+    with pytest.raises(OSError, match=rf"failed while looking for checkpoints: .*{said}"):
+        CheckpointDirectory(path).newest()
+
+
+def test_a_link_to_a_folder_is_a_folder_for_checkpoints(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "disk")
+    found = saved(tmp_path / "run", 2, 4, keep=1).newest()
+    assert found is not None
+    assert found.position.batches == 4
+
+
+@needs_mounts
+def test_an_old_checkpoint_that_cannot_be_removed_is_named_and_training_goes_on(
+    tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    directory = saved(tmp_path, 2)
+    with dead_drive(step(tmp_path, 2)):  # a mount point cannot be renamed
+        saved(tmp_path, 4, keep=1)
+        said = capfd.readouterr().err
+        assert "step-000000000002" in said
+        assert "could not be removed" in said
+        assert "Training goes on" in said
+    assert directory.steps() == [2, 4]
+    saved(tmp_path, 6, keep=1)
+    assert directory.steps() == [6]
+
+
+# No proxy listens on port 9: every request to the object store fails, as where a network is cut.
+OBJECT_STORE = """
+import os, threading
+import tensorflow as tf
+from tfscale.checkpoints import CheckpointDirectory, storage_errors
+from tfscale.data.claims import Claims
+from recipes.results import make_file_writable
+
+def said(call):
+    try:
+        return repr(call())
+    except Exception as error:
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+storage_errors.PAUSES_SECONDS = (0.01,)
+print(said(lambda: tf.io.gfile.isdir("gs://bucket/run")))
+print(said(CheckpointDirectory("gs://bucket/run").newest))
+print(said(lambda: CheckpointDirectory("gs://bucket/run").read(3)))
+print(said(Claims("gs://bucket/data", silence_seconds=9).others))
+print(said(lambda: make_file_writable("gs://bucket/data", flag="output")))
+"""
+
+
+def test_an_object_store_that_does_not_answer_is_named() -> None:
+    out = {
+        "https_proxy": "http://127.0.0.1:9",
+        "GCS_RETRY_CONFIG_MAX_RETRIES": "0",
+        "NO_GCE_CHECK": "true",
+    }
+    done = completed("-c", OBJECT_STORE, timeout=120, **out)
+    assert done.returncode == 0, done.stderr
+    gfile, newest, read, claims, file = done.stdout.splitlines()
+    assert gfile == "False"  # TensorFlow's answer, which is not to be believed
+    cause = "All 0 retry attempts failed"
+    place = "OSError: The storage of gs://bucket/run"
+    assert newest.startswith(f"{place} failed while looking for checkpoints: {cause}")
+    assert read.startswith(f"{place}/step-000000000003 failed while reading a checkpoint: {cause}")
+    assert claims.startswith(
+        f"OSError: The storage does not say whether gs://bucket is there: {cause}"
+    )
+    assert file.startswith("ValueError: `--output` must be a file that this process can write.")
+    assert cause in file
+    assert done.stderr.count("Trying again in 0.01 s") == 2
