@@ -18,6 +18,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from recipes import flag_sections
+from tfscale.complaints import complain, complain_of_output, finish_output, is_of_output
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
@@ -64,13 +65,14 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
             _end(WRONG_USAGE, f"Unknown arguments: {stray}. Flags start with two dashes.")
         try:
             main(arguments)
+            sys.stdout.flush()
         except KeyboardInterrupt:
             _end(INTERRUPTED, "Interrupted.")
         except Exception as error:
             status = _status(error)
             if status is None or flags.FLAGS.traceback:
                 raise
-            _end(status, str(error))
+            _end(status, error)
 
     app.run(guarded, flags_parser=_parse)
 
@@ -90,15 +92,31 @@ class _Help(flags.BooleanFlag):
 
     def parse(self, arg: str) -> None:
         if self._parse(arg):
-            print(flag_sections.help_text(self._synopsis) + _FLAGFILE)
+            try:
+                print(flag_sections.help_text(self._synopsis) + _FLAGFILE, flush=True)
+            except OSError as error:
+                complain_of_output(Path(sys.argv[0]).name, error)
+                sys.exit(FAILED)
             sys.exit(0)
 
 
 def _parse(arguments: Sequence[str]) -> list[str]:
+    for argument in arguments:
+        if argument.encode("utf-8", "replace").decode("utf-8") != argument:
+            _end(
+                WRONG_USAGE,
+                f"Arguments must be UTF-8. Received: {argument!r}. Rename the file or folder.",
+            )
     try:
         rest = list(flags.FLAGS(arguments))
     except flags.Error as error:
         _end(WRONG_USAGE, f"{str(error).rstrip('.')}. See --help.")
+    except UnicodeDecodeError as error:
+        _end(
+            WRONG_USAGE,
+            "`--flagfile` must be a text in UTF-8, a flag on each line. Received: a file with "
+            f"byte {error.object[error.start]:#04x} in it. Name another file.",
+        )
     # absl goes down to INFO by itself, where TFDS reports every file it opens and TensorFlow every
     # collective it builds.
     if flags.FLAGS["verbosity"].using_default_value:
@@ -121,7 +139,10 @@ def _status(error: Exception) -> int | None:
     return FAILED if isinstance(error, (RuntimeError, ImportError)) else None
 
 
-def _end(status: int, message: str) -> NoReturn:
-    line = " ".join(message.split())
-    print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr, flush=True)
+def _end(status: int, problem: str | Exception) -> NoReturn:
+    program = Path(sys.argv[0]).name
+    if isinstance(problem, OSError) and is_of_output(problem):
+        complain_of_output(program, problem)
+    elif finish_output(program):  # otherwise it has said what failed
+        complain(program, problem)
     sys.exit(status)

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 
 from absl import flags
 
+from tfscale.masking import masked
+
 FLAGS = flags.FLAGS
 WIDTH = 80
 
@@ -50,9 +52,12 @@ def leave_out(names: Sequence[str]) -> None:
 
 
 def values() -> dict[str, object]:
-    """Returns every flag defined in a section and its value, for the record of a run."""
+    """Returns every flag defined in a section and its value, for the record of a run.
+
+    Secrets are masked, see `tfscale.masking`.
+    """
     names = [name for section_names in _SECTIONS.values() for name in section_names]
-    return {name: FLAGS[name].value for name in names if name not in _SHOWN_ONLY}
+    return {name: masked(FLAGS[name].value, name=name) for name in names if name not in _SHOWN_ONLY}
 
 
 def sections() -> dict[str, tuple[str, ...]]:

@@ -148,7 +148,7 @@ def main(_: Sequence[str]) -> None:
     tfscale.set_precision(FLAGS.precision, strategy)
     model_dir = FLAGS.model_dir or f"runs/{image_set.builder.info.name}"
     if is_chief:
-        results.make_writable(model_dir)
+        results.make_writable(model_dir, "metrics.csv")
         if FLAGS.predictions:
             results.make_file_writable(FLAGS.predictions, flag="predictions")
     callbacks = [tensorboard_log(model_dir)] if FLAGS.tensorboard else []

@@ -115,7 +115,7 @@ def main(_: Sequence[str]) -> None:
         )
     model_dir = FLAGS.model_dir or "runs/recommendation"
     if is_chief:
-        results.make_writable(model_dir)
+        results.make_writable(model_dir, "metrics.csv")
     train = batches_of(ratings, strategy)
     num_steps = FLAGS.train_epochs * train.steps_per_epoch
     log = TrainingLog(common_flags.schedule(num_steps))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Mapping
 from typing import Any
@@ -16,23 +16,26 @@ import tensorflow as tf
 from tfscale.inspect.report.json import RUN_FILE, to_json
 from tfscale.inspect.report.page import REPORT_FILE, render
 from tfscale.inspect.report.record import RunRecord
-from tfscale.presence import kind_of
+from tfscale.output_files import reason, require_writable, whole_files
 
 MODEL_FILE = "model.keras"
 SUMMARY_FILE = "summary.json"
 
 
-def make_writable(path: str) -> None:
+def make_writable(path: str, *names: str) -> None:
     """Makes the folder if need be, and writes to it: before training is the time to find out.
 
     Args:
         path: A folder, local or of a file system that `tf.io.gfile` knows.
+        *names: Files that `write` is to write there beside those of every recipe.
 
     Raises:
-        ValueError: If nothing can be written there.
+        ValueError: If nothing can be written there, or one of the files is a link or a folder.
     """
     try:
-        _probe(path)
+        tf.io.gfile.makedirs(path)
+        for name in (MODEL_FILE, SUMMARY_FILE, RUN_FILE, REPORT_FILE, *names):
+            require_writable(f"{path}/{name}")
     except (OSError, tf.errors.OpError) as error:
         raise ValueError(
             "`--model_dir` must be a folder that this process can write to. Received: "
@@ -41,19 +44,18 @@ def make_writable(path: str) -> None:
 
 
 def make_file_writable(path: str, *, flag: str) -> None:
-    """Does the same for the folder of a file that is to be written later.
+    """Does the same for a file that is to be written later, and the folder that it lies in.
 
     Args:
         path: A file, local or of a file system that `tf.io.gfile` knows.
         flag: The flag that names it.
 
     Raises:
-        ValueError: If it is a folder, or nothing can be written next to it.
+        ValueError: If it is a folder or a link, or nothing can be written next to it.
     """
     try:
-        if kind_of(path) == "folder":
-            raise IsADirectoryError("It is a folder")
-        _probe(os.path.dirname(path) or ".")  # noqa: PTH120  (Path makes gs:/a of gs://a)
+        tf.io.gfile.makedirs(os.path.dirname(path) or ".")  # noqa: PTH120  (Path: gs:/a of gs://a)
+        require_writable(path)
     except (OSError, tf.errors.OpError) as error:
         raise ValueError(
             f"`--{flag}` must be a file that this process can write. Received: --{flag}={path} "
@@ -87,36 +89,25 @@ def write(
         **(texts or {}),
     }
     names = [*([] if model is None else [MODEL_FILE]), *written]
-    partial = {f"{folder}/{name}": f"{folder}/{name}.partial" for name in names}
     try:
         with tempfile.TemporaryDirectory() as temporary:
-            local = pathlib.Path(temporary)
+            local = pathlib.Path(temporary) / MODEL_FILE
             if model is not None:  # Keras writes to a local disk; the folder may be in a bucket.
-                model.save(local / MODEL_FILE)
-            for name, text in written.items():
-                (local / name).write_text(text, encoding="utf-8")
-            for final, place in partial.items():
-                name = final.rpartition("/")[2]
-                tf.io.gfile.copy(str(local / name), place, overwrite=True)
-        for final, place in partial.items():
-            tf.io.gfile.rename(place, final, overwrite=True)
-    except (OSError, tf.errors.OpError) as error:
-        for place in partial.values():
-            with contextlib.suppress(tf.errors.OpError):
-                tf.io.gfile.remove(place)
+                model.save(local)
+            with whole_files(*(f"{folder}/{name}" for name in names)) as files:
+                for name, file in zip(names, files, strict=True):
+                    if name in written:
+                        file.write(written[name].encode("utf-8", "backslashreplace"))
+                    else:
+                        with local.open("rb") as saved:
+                            shutil.copyfileobj(saved, file)
+    except OSError as error:
         raise OSError(
             f"The results could not be written to {folder}: {_reason(error)}. Make room there and "
             "in the folder of temporary files, and train again."
         ) from error
 
 
-def _probe(folder: str) -> None:
-    probe = f"{folder}/.writable-{os.getpid()}"
-    tf.io.gfile.makedirs(folder)
-    with tf.io.gfile.GFile(probe, "w") as file:
-        file.write("written and read by nobody")
-    tf.io.gfile.remove(probe)
-
-
 def _reason(error: OSError | tf.errors.OpError) -> str:
-    return str(error.message if isinstance(error, tf.errors.OpError) else error)
+    path = getattr(error, "filename", None)
+    return reason(error) if path is None else f"{path}: {reason(error)}"

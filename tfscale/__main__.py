@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NoReturn
+
+from tfscale.complaints import complain, complain_of_output, finish_output, is_of_output
 
 COMMANDS = {
     "doctor": "tfscale.inspect.doctor",
@@ -45,7 +48,12 @@ class _Parser(argparse.ArgumentParser):
     """An `ArgumentParser` whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}. See `{self.prog} --help`.\n")
+        complain(self.prog, f"{message}. See `{self.prog} --help`.")
+        self.exit(2)
+
+    def print_help(self, file: Any = None) -> None:
+        """Prints the help; argparse's own passes over a standard output that takes nothing."""
+        print(self.format_help(), end="", file=file)
 
 
 class _Version(argparse.Action):
@@ -78,6 +86,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status. Help and wrong usage raise `SystemExit`, as argparse does.
     """
     own = list(sys.argv[1:] if argv is None else argv)
+    program = " ".join(["tfscale", *own[:1]]) if own and own[0] in COMMANDS else "tfscale"
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # paths that are not UTF-8, as they are
+    try:
+        status = _run(own)
+    except SystemExit:
+        if not finish_output(program):
+            sys.exit(2)
+        raise
+    except OSError as error:
+        if is_of_output(error):
+            complain_of_output(program, error)
+        else:
+            complain(program, error)
+        return 2
+    return status if finish_output(program) else 2
+
+
+def _run(own: list[str]) -> int:
     # Split here: argparse differs between Python 3.11 and 3.13 in what it does with `--`.
     behind: list[str] | None = None
     if "--" in own:
@@ -108,7 +135,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.command, behind = behind, None
     if unknown or behind is not None:
         chosen.error(f"unknown arguments: {' '.join([*unknown, *(behind or [])])}")
-    return _run(module, arguments)
+    try:
+        status: int = module.run(arguments)
+    except KeyboardInterrupt:
+        return 130  # 128 + SIGINT, as a shell shows it.
+    return status
 
 
 def _add_command(commands: Any, name: str, module: ModuleType) -> argparse.ArgumentParser:
@@ -121,14 +152,6 @@ def _add_command(commands: Any, name: str, module: ModuleType) -> argparse.Argum
     )
     module.add_arguments(parser)
     return parser
-
-
-def _run(module: ModuleType, arguments: argparse.Namespace) -> int:
-    try:
-        status: int = module.run(arguments)
-    except KeyboardInterrupt:
-        return 130  # 128 + SIGINT, as a shell shows it.
-    return status
 
 
 if __name__ == "__main__":

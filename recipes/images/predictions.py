@@ -14,11 +14,13 @@ from __future__ import annotations
 import contextlib
 import csv
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from tfscale.output_files import reason, whole_files
 
 COLUMNS = ("row", "label", "prediction", "probability")
 CHUNK_BYTES = 2**25
@@ -96,21 +98,24 @@ def _chunks(source: Pair | tf.data.Dataset, batch_size: int, chunk_bytes: int) -
 
 @contextlib.contextmanager
 def _csv_writer(path: str) -> Iterator[Any]:
-    """Opens a file under a temporary name, and gives it its own once it is complete."""
-    partial = f"{path}.partial"
+    """Opens a file that appears under its name once it is complete."""
     try:
-        with tf.io.gfile.GFile(partial, "w") as file:
-            writer = csv.writer(file, lineterminator="\n")
+        with whole_files(path) as (file,):
+            writer = csv.writer(_Encoded(file), lineterminator="\n")
             writer.writerow(COLUMNS)
             yield writer
-        tf.io.gfile.rename(partial, path, overwrite=True)
-    except BaseException as error:
-        with contextlib.suppress(tf.errors.OpError):
-            tf.io.gfile.remove(partial)
-        if isinstance(error, (OSError, tf.errors.OpError)):
-            reason = error.message if isinstance(error, tf.errors.OpError) else error
-            raise OSError(
-                f"The predictions could not be written to {path}: {reason}. Make room there, or "
-                "name another file."
-            ) from error
-        raise
+    except OSError as error:
+        raise OSError(
+            f"The predictions could not be written to {path}: {reason(error)}. Make room there, or "
+            "name another file."
+        ) from error
+
+
+class _Encoded:
+    """Text for a binary file: all that the module csv asks of a file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        return self._file.write(text.encode("utf-8"))

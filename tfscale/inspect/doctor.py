@@ -11,6 +11,7 @@ from typing import Any
 
 from strategies.tpu_wheels import require_importable_wheels
 from tfscale.inspect.arguments import add_json_flag
+from tfscale.masking import masked_text
 
 SUMMARY = "what this machine offers to training, and which defects are repaired"
 
@@ -65,7 +66,7 @@ def examine() -> dict[str, Any]:
         "devices": _devices(problems),
         "cluster": _cluster(problems),
         "repairs": _repairs(problems),
-        "problems": problems,
+        "problems": [masked_text(problem) for problem in problems],
     }
 
 

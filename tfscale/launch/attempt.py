@@ -23,6 +23,7 @@ from tfscale.launch.ports import ReservedPort, reserve_port
 from tfscale.launch.restarts import RestartPolicy
 from tfscale.launch.supervision import SupervisedWorker, Supervision
 from tfscale.launch.worker_process import WorkerProcess
+from tfscale.output_files import open_log
 
 # How often the job was started again, for the workers: 0, 1, 2, ...
 RESTART_VARIABLE = "TFSCALE_RESTART"
@@ -140,7 +141,7 @@ def _started(job: Job, cluster: Cluster, process_index: int, restart: int) -> Su
             job.log_dir.mkdir(parents=True, exist_ok=True)
             # Appended: a scheduler that starts the same command again destroys no log.
             path = job.log_dir / f"{task}.attempt-{restart}.log"
-            log = stack.enter_context(path.open("ab"))
+            log = stack.enter_context(open_log(path))
         read_end, write_end = os.pipe()
         try:
             environment = _environment(job, cluster, restart)

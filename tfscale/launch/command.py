@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
+
+from tfscale.complaints import complain
 
 SUMMARY = "Run a training command as several workers, on this host or on several."
 # Everything after `--` is the command to run, in `arguments.command`.
@@ -136,13 +137,13 @@ def run(arguments: argparse.Namespace) -> int:
             log_dir=arguments.log_dir,
         )
     except (FileNotFoundError, NotImplementedError, ValueError) as error:
-        print(f"tfscale launch: {error}", file=sys.stderr)
+        complain("tfscale launch", error)
         return 2
     except OSError as error:
-        print(f"tfscale launch: the job could not be started: {error}", file=sys.stderr)
+        complain("tfscale launch", f"the job could not be started: {error}")
         return 1
     if outcome.status != 0:
-        print(f"tfscale launch: {outcome}.", file=sys.stderr)
+        complain("tfscale launch", f"{outcome}.")
     return outcome.status
 
 

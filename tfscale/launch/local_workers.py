@@ -9,11 +9,13 @@ import os
 import queue
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from tfscale import output_files
 from tfscale.launch.attempt import Job, run_attempt
 from tfscale.launch.events import Events, SignalReceived, next_event, signals_as_events
 from tfscale.launch.hosts import Hosts
@@ -94,7 +96,7 @@ def launch_local_workers(
         start_seconds: Deadline for the hosts' names (None: 300 s) and, as TFSCALE_START_SECONDS in
             the workers' environment, for the cluster to come together. Positive.
         log_dir: Folder for `worker-<i>.attempt-<restart>.log`, what worker i wrote, without prefix.
-            Made if missing; a file that is there is added to.
+            Made if missing; a file that is there is added to, a link or a device is refused.
         output: Binary stream for the workers' lines. None: standard output.
 
     Returns:
@@ -130,6 +132,7 @@ def launch_local_workers(
     several = hosts is not None and len(hosts.addresses) > 1
     first_wait = _FIRST_WAIT_SECONDS_OF_HOSTS if several else _FIRST_WAIT_SECONDS
     policy = RestartPolicy(max_restarts, early_seconds, first_wait)
+    log_folder = None if log_dir is None else _writable_folder(log_dir)
     events: Events = queue.SimpleQueue()
     with contextlib.ExitStack() as stack:
         # First and left last: from here on a signal ends the job in order. The guard is left after
@@ -144,7 +147,7 @@ def launch_local_workers(
             hosts=hosts,
             grace_seconds=grace_seconds,
             start_seconds=start_seconds,
-            log_dir=None if log_dir is None else Path(log_dir),
+            log_dir=log_folder,
             output=shared_output,
             events=events,
             guard=stack.enter_context(OrphanGuard()),
@@ -190,6 +193,19 @@ def _signal_within(seconds: float, events: Events) -> int | None:
         if isinstance(event, SignalReceived):
             return event.number
     return None
+
+
+def _writable_folder(log_dir: str | os.PathLike[str]) -> Path:
+    try:
+        folder = Path(log_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except (OSError, TypeError, ValueError) as error:
+        raise ValueError(
+            "`log_dir` must be a folder that this process can write to. Received: "
+            f"log_dir={str(log_dir)!r} ({output_files.reason(error)}). Name another folder."
+        ) from error
+    return folder
 
 
 def _check(

@@ -12,6 +12,7 @@ import threading
 import time
 from typing import BinaryIO, TextIO, cast
 
+from tfscale.complaints import complain
 from tfscale.launch.events import Events, OutputEnded, OutputFailed
 from tfscale.launch.prefixed_lines import PrefixedLines
 
@@ -21,7 +22,7 @@ _CHUNK = 1 << 16  # Bytes: what a pipe of Linux holds.
 def say(sentence: str) -> None:
     """Prints a line of the launcher's own; that nobody reads it is no reason to end a job."""
     with contextlib.suppress(OSError):
-        print(f"tfscale launch: {sentence}.", file=sys.stderr, flush=True)
+        complain("tfscale launch", f"{sentence}.")
 
 
 class SharedOutput:

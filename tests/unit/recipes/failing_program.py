@@ -10,7 +10,12 @@ from collections.abc import Sequence
 import tensorflow as tf
 from absl import flags, logging
 
+import strategies
 from recipes import entry_point, flag_sections
+from recipes.run_record import run_record
+from tfscale.inspect.report.json import to_json
+from tfscale.inspect.report.page import render
+from tfscale.inspect.report.record import Timing
 
 
 def main(_: Sequence[str]) -> None:
@@ -30,6 +35,11 @@ def main(_: Sequence[str]) -> None:
         json.loads("{")  # A ValueError from somewhere else.
     if how == "key":
         raise KeyError(how)
+    if how == "record":
+        strategy = strategies.one_device_strategy("CPU:0")
+        record = run_record("a record", strategy, results={}, timing=Timing())
+        print(json.dumps([flag_sections.values(), json.loads(to_json(record)), render(record)]))
+        return
     if how == "interrupt":
         signal.raise_signal(signal.SIGINT)
     print("fine")
@@ -39,5 +49,8 @@ if __name__ == "__main__":
     with flag_sections.section("ends"):
         flags.DEFINE_string("how", "", "How to end.")
         flags.DEFINE_bool("quick", False, "End soon.")
+        flags.DEFINE_string("api_token", "", "A secret.")
+        flags.DEFINE_string("image_key", "image", "No secret.")
+        flags.DEFINE_integer("max_tokens", 512, "No secret.")
     entry_point.define("Ends.")
     entry_point.run(main)

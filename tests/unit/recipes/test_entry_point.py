@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import select
@@ -16,6 +17,7 @@ from tests.programs import ROOT, own_environment
 from tests.unit.recipes.conftest import Run, is_start_up
 
 PROGRAM = "tests.unit.recipes.failing_program"
+OWN = ["how", "quick", "api_token", "image_key", "max_tokens"]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +68,73 @@ def test_a_program_lists_its_own_flags_only(run_recipe: Callable[..., Run]) -> N
     run = run_recipe("--help", module=PROGRAM)
     assert (run.status, run.stderr) == (0, "")
     names = re.findall(r"^  --(\S+?)(?:=|\s|$)", run.stdout, re.MULTILINE)
-    assert names == ["how", "quick", "traceback", "verbosity", "help", "flagfile"]
+    assert names == [*OWN, "traceback", "verbosity", "help", "flagfile"]
+
+
+@pytest.mark.parametrize("flag", ["--how=\udcff\udcfe", "--nosuch=\udcff", "\udcff"])
+def test_an_argument_that_is_no_text_is_one_line_and_status_2(
+    run_recipe: Callable[..., Run], flag: str
+) -> None:
+    run = run_recipe(flag, module=PROGRAM)
+    assert (run.status, run.stdout) == (2, "")
+    assert run.stderr.startswith("failing_program.py: Arguments must be UTF-8. Received: ")
+    assert r"\udcff" in run.stderr
+    assert run.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\x80\x04\x95pickle", "must be a text in UTF-8, a flag on each line. .* byte 0x80"),
+        (bytes(range(256)), "must be a text in UTF-8, a flag on each line. .* byte 0x80"),
+        (b"PK\x03\x04\0\0\0", "Unknown arguments: "),
+        (b"--how=\0\n", "Unknown|null|fine"),
+    ],
+)
+def test_a_binary_flag_file_is_one_line_and_status_2(
+    run_recipe: Callable[..., Run], tmp_path: Path, content: bytes, words: str
+) -> None:
+    (tmp_path / "flags").write_bytes(content)
+    run = run_recipe(f"--flagfile={tmp_path / 'flags'}", module=PROGRAM)
+    assert run.stderr.count("\n") == (run.status == 2), run.stderr
+    assert re.search(words, run.stderr + run.stdout)
+
+
+def test_secrets_are_in_no_record_of_a_run(run_recipe: Callable[..., Run]) -> None:
+    run = run_recipe("--how=record", "--api_token=s3cret", "--image_key=picture", module=PROGRAM)
+    assert run.status == 0, run.stderr
+    assert "s3cret" not in run.stdout + run.stderr
+    flags, record, page = json.loads(run.stdout)
+    wanted = {"api_token": "***", "image_key": "picture", "max_tokens": 512}
+    assert wanted.items() <= flags.items()
+    assert wanted.items() <= record["configuration"].items()
+    assert record["command"].endswith("--api_token=*** --image_key=picture")
+    assert "--api_token=***" in page
+
+
+def test_secrets_are_not_repeated_in_an_error(run_recipe: Callable[..., Run]) -> None:
+    run = run_recipe("hf_token=s3cret", "https://me:s3cret@host", module=PROGRAM)
+    assert run.status == 2
+    assert "Unknown arguments: hf_token=*** https://***@host." in run.stderr
+
+
+@pytest.mark.parametrize("flags", [[], ["--help"]])
+def test_an_output_that_takes_nothing_is_one_line_and_status_1(flags: list[str]) -> None:
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [sys.executable, "-m", PROGRAM, *flags],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=own_environment(PYTHONUNBUFFERED=""),
+            timeout=120,
+        )
+    lines = [line for line in done.stderr.splitlines() if not is_start_up(line)]
+    assert done.returncode == 1
+    assert lines == [
+        "failing_program.py: standard output could not be written: No space left on device."
+    ]
 
 
 def test_ctrl_c_in_mid_training_is_one_line_and_writes_nothing(

@@ -64,13 +64,27 @@ def test_a_failure_between_two_files_leaves_both_as_they_were(
 ) -> None:
     results.write(str(tmp_path), model, {"run": "earlier"}, RECORD)
     before = (tmp_path / "model.keras").read_bytes()
-    (tmp_path / "summary.json.partial").mkdir()  # In the way of the second file.
-    with pytest.raises(OSError, match="could not be written to"):
-        results.write(str(tmp_path), model, {"run": "later"}, RECORD)
-    (tmp_path / "summary.json.partial").rmdir()
+    (tmp_path / "metrics.csv").mkdir()  # In the way of the last file.
+    with pytest.raises(OSError, match=r"could not be written to .*metrics.csv: it is a folder"):
+        results.write(str(tmp_path), model, {"run": "later"}, RECORD, {"metrics.csv": ""})
+    (tmp_path / "metrics.csv").rmdir()
     assert sorted(path.name for path in tmp_path.iterdir()) == FILES
     assert (tmp_path / "model.keras").read_bytes() == before
     assert json.loads((tmp_path / "summary.json").read_text("utf-8")) == {"run": "earlier"}
+
+
+@pytest.mark.parametrize("name", [*FILES, "metrics.csv"])
+def test_a_link_in_the_place_of_a_result_is_refused_before_training(
+    tmp_path: Path, name: str
+) -> None:
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(mine)
+    with pytest.raises(ValueError, match=rf"run/{name}: it is a link to {mine}; name"):
+        results.make_writable(str(tmp_path / "run"), "metrics.csv")
+    assert mine.read_text() == "mine"
+    assert (tmp_path / "run" / name).is_symlink()
 
 
 # The limit on the size of a file stands in for a full disk: both fail in the middle of a write, the

@@ -47,6 +47,10 @@ from tests.unit.recipes.conftest import Run
         ("--microbatches=5", r"multiple of the 5 parts: 5 microbatches on 1 .*=96\. Use 95"),
         ("--microbatches=2 --precision=mixed_float16", r"must be 1 where .* in float16.*bfloat16"),
         ("--predictions=/dev/null/p.csv", r"--predictions=/dev/null/p.csv \(.*\)\. Name another"),
+        (
+            "--predictions=wrong",
+            r"--predictions=wrong \(wrong: it is a folder, not a file\)\. Name",
+        ),
         ("--seed=-1", r"--seed=-1: .*See --help"),
         ("--train_epochs=many", r"--train_epochs=many: .*See --help"),
         ("--model_dir=/dev/null/runs", r"--model_dir=/dev/null/runs \(.*\)\. Name another folder"),

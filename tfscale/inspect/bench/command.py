@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from tfscale.complaints import complain
 from tfscale.inspect.arguments import add_json_flag, at_least, function_name, seconds
 from tfscale.inspect.bench.models import MODELS
 from tfscale.inspect.bench.variant import VARIANTS, Race, Variant
@@ -141,7 +141,7 @@ def run_and_print(program: str, arguments: argparse.Namespace) -> int:
     from tfscale.inspect.bench.table import as_json, as_text
 
     def say(line: str) -> None:
-        print(f"{program}: {line}", file=sys.stderr, flush=True)
+        complain(program, line)
 
     try:
         race = race_of(arguments)

@@ -6,8 +6,8 @@ import argparse
 import json
 import re
 import shlex
-import sys
 
+from tfscale.complaints import complain
 from tfscale.inspect.arguments import add_json_flag, at_least
 from tfscale.inspect.preflight.ahead_of_time.flags import add_flags, check_flags
 from tfscale.inspect.preflight.target import Target, parse_target
@@ -118,7 +118,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _say(line: str) -> None:
-    print(f"tfscale preflight: {line}", file=sys.stderr, flush=True)
+    complain("tfscale preflight", line)
 
 
 def _target(text: str) -> Target:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
+from tfscale.complaints import complain
 from tfscale.inspect.arguments import add_json_flag
 
 SUMMARY = "writes one HTML page from what a run left in its folder"
@@ -23,7 +23,7 @@ examples:
   tfscale report runs/digits --output digits.html
   tfscale report runs/digits --json                    the run, and where the page lies, as JSON
 
-exit status: 0 written, 1 the page cannot be written, 2 wrong usage or nothing to read.
+exit status: 0 written, 2 wrong usage, nothing to read, or the page cannot be written there.
 """
 
 
@@ -38,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         metavar="FILE",
         type=Path,
-        help="where to write the page (default: RUN_DIR/report.html)",
+        help="where to write the page, over a file that is there but not over a link or a folder; "
+        "a device, as /dev/stdout, is written to (default: RUN_DIR/report.html)",
     )
     add_json_flag(parser)
 
@@ -52,19 +53,12 @@ def run(arguments: argparse.Namespace) -> int:
     output: Path = arguments.output or arguments.run_dir / REPORT_FILE
     try:
         record = read_directory(arguments.run_dir)
-    except (ValueError, OSError) as error:
-        return _fail(2, error)
-    try:
         write_report(record, output)
-    except OSError as error:
-        return _fail(1, error)
+    except (ValueError, OSError) as error:
+        complain("tfscale report", error)
+        return 2
     if arguments.json:
         print(json.dumps({"report": str(output), "run": json.loads(to_json(record))}, indent=1))
-    else:
+    elif output.parts[:2] != ("/", "dev"):  # on /dev/stdout is the page, and nothing else
         print(f"report: {output}")
     return 0
-
-
-def _fail(status: int, error: Exception) -> int:
-    print(f"tfscale report: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-    return status

@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tfscale.inspect.report.files import write_whole
 from tfscale.inspect.report.record import Confusion, Curve, RunRecord, Timing
+from tfscale.output_files import write_whole
 
 VERSION = 1
 RUN_FILE = "run.json"
@@ -79,7 +79,8 @@ def write_run(run: RunRecord, path: Path) -> None:
         path: The file, in a folder that exists.
 
     Raises:
-        OSError: If it cannot be written. What stood there before still does.
+        OSError: If it cannot be written, or a link or a folder stands there. What stood there
+            before still does.
     """
     write_whole(path, to_json(run))
 

@@ -15,9 +15,9 @@ from typing import Any
 from tfscale.inspect.report import numbers
 from tfscale.inspect.report.chart import line_chart
 from tfscale.inspect.report.confusion import confusion_table
-from tfscale.inspect.report.files import write_whole
 from tfscale.inspect.report.record import Curve, RunRecord, Timing
 from tfscale.inspect.report.style import STYLE
+from tfscale.output_files import write_whole
 
 REPORT_FILE = "report.html"
 
@@ -59,7 +59,8 @@ def write_report(run: RunRecord, path: Path) -> None:
         path: The file, in a local folder that exists.
 
     Raises:
-        OSError: If it cannot be written. What stood there before still does.
+        OSError: If it cannot be written, or a link or a folder stands there. What stood there
+            before still does.
     """
     write_whole(path, render(run))
 

@@ -8,7 +8,8 @@
         timing=Timing(total_seconds=42.3, num_steps=600),
     )
 
-Values are checked and copied on construction: NumPy's numbers and arrays become Python's.
+Values are checked and copied on construction: NumPy's numbers and arrays become Python's, and
+secrets in flags, texts and the command become `***` (`tfscale.masking` says which).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from tfscale.inspect.report import values
+from tfscale.masking import masked, masked_command, masked_text
 
 Scale = Literal["auto", "linear", "log"]
 SCALES = ("auto", "linear", "log")
@@ -194,11 +196,13 @@ class RunRecord:
         _set(self, "history", history)
         results = {str(name): values.number("results", v) for name, v in self.results.items()}
         _set(self, "results", results)
-        _set(self, "configuration", values.plain("configuration", self.configuration))
-        _set(self, "environment", values.plain("environment", self.environment))
+        _set(self, "configuration", masked(values.plain("configuration", self.configuration)))
+        _set(self, "environment", masked(values.plain("environment", self.environment)))
         _set(self, "first_epoch", values.count("first_epoch", self.first_epoch, at_least=0))
         _set(self, "curves", tuple(self.curves))
-        _set(self, "notes", tuple(self.notes))
+        _set(self, "notes", tuple(masked_text(note) for note in self.notes))
+        _set(self, "title", masked_text(self.title))
+        _set(self, "command", masked_command(self.command))
 
 
 def _set(record: object, name: str, value: object) -> None:

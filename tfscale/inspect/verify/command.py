@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 from pathlib import Path
 
+from tfscale.complaints import complain
 from tfscale.inspect.arguments import add_json_flag, at_least, function_name, seconds
 
 SUMMARY = "does your own model train under a strategy what one device trains?"
@@ -155,7 +155,7 @@ def _is_chief(strategy: str) -> bool:
 
 
 def _complain(line: str) -> None:
-    print(f"tfscale verify: {line}", file=sys.stderr, flush=True)
+    complain("tfscale verify", line)
 
 
 def _keep_quiet(line: str) -> None:

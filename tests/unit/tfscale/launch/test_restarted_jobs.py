@@ -6,9 +6,9 @@ import io
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -211,20 +211,75 @@ def test_every_start_of_every_worker_has_a_log(
     assert (logs / "worker-1.attempt-0.log").read_text() == before + "again\n"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
 def test_a_full_disk_under_the_logs_ends_the_job(
     launch: Launch, python: Python, tmp_path: Path
 ) -> None:
     log = tmp_path / "worker-0.attempt-0.log"
-    log.symlink_to("/dev/full")
     flags = ["--num_workers=1", "--max_restarts=9", f"--log_dir={tmp_path}"]
     code = "import signal; print('a line', flush=True); signal.pause()"
-    status, _, errors = launch(*flags, "--", *python(code)).finish()
+    limit = (3, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
+    # The limit on the size of a file stands in for a full disk.
+    launcher = launch(
+        *flags,
+        "--",
+        *python(code),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
+    )
+    status, _, errors = launcher.finish()
     assert status == 1
     assert errors == (
-        f"tfscale launch: output cannot be written ({log}: No space left on device); "
+        f"tfscale launch: output cannot be written ({log}: File too large); "
         "the whole job was ended.\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("log_dir", "reason"),
+    [("/dev/null", "File exists"), ("{}/file", "File exists"), ("{}/file/x", "Not a directory")],
+)
+def test_a_log_folder_that_is_none_is_refused_before_a_worker_starts(
+    launch: Launch, python: Python, tmp_path: Path, log_dir: str, reason: str
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    log_dir = log_dir.format(tmp_path)
+    flags = ["--num_workers=1", f"--log_dir={log_dir}"]
+    status, output, errors = launch(*flags, "--", *python("print('started')")).finish()
+    assert (status, output) == (2, "")
+    assert errors == (
+        "tfscale launch: `log_dir` must be a folder that this process can write to. Received: "
+        f"log_dir={log_dir!r} ({reason}). Name another folder.\n"
+    )
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", ["link", "FIFO", "folder"])
+def test_a_log_is_added_to_a_file_and_to_nothing_else(
+    launch: Launch, python: Python, tmp_path: Path, kind: str
+) -> None:
+    log = tmp_path / "worker-0.attempt-0.log"
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    match kind:
+        case "link":
+            log.symlink_to(mine)
+        case "FIFO":
+            os.mkfifo(log)  # whose opening would wait for a reader
+        case "folder":
+            log.mkdir()
+    flags = ["--num_workers=1", f"--log_dir={tmp_path}"]
+    status, output, errors = launch(*flags, "--", *python("print('started')")).finish()
+    assert (status, output) == (1, "")
+    assert errors.startswith("tfscale launch: the job could not be started: ")
+    assert f"it is a {kind}" in errors
+    assert str(log) in errors
+    assert errors.count("\n") == 1
+    assert mine.read_text() == "mine"
+
+
+def test_a_secret_in_a_flag_that_is_unknown_is_not_printed(launch: Launch) -> None:
+    status, _, errors = launch("--num_workers=1", "--api_token=abc", "--", "true").finish()
+    assert status == 2
+    assert "unknown arguments: --api_token=***." in errors
 
 
 def test_the_deadline_for_the_start_reaches_the_workers(launch: Launch, python: Python) -> None:

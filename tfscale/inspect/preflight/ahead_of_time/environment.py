@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -96,10 +97,9 @@ def make_environment(
         f"download, {DISK_MB} MB on disk"
     )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    making = folder.with_name(f"{folder.name}.making-{os.getpid()}")
+    making = Path(tempfile.mkdtemp(prefix=f"{folder.name}.making-", dir=folder.parent))
     deadline = time.monotonic() + timeout_seconds
     try:
-        making.mkdir()
         log = making / "pip.log"
         _run([sys.executable, "-m", "venv", str(making)], log, deadline, say)
         pip = [str(making / "bin" / "python"), "-m", "pip", "install", "--no-input", "--quiet"]

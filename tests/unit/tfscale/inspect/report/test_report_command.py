@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.programs import completed
+from tests.programs import ROOT, completed, own_environment
 from tests.unit.tfscale.inspect.report import report_runs
 from tfscale.__main__ import main
 from tfscale.inspect.report.directory import read_directory
@@ -121,12 +123,86 @@ def test_a_folder_that_is_none_is_status_2(capsys: pytest.CaptureFixture[str]) -
     )
 
 
-def test_a_page_that_cannot_be_written_is_status_1(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ("no/a.html", "No such file or directory. Make room there, or name another place."),
+        ("folder", "it is a folder, not a file."),
+        ("link", "it is a link to {}/run/summary.json; name the target, or remove the link."),
+        ("dangling", "it is a link to {}/nothing; name the target, or remove the link."),
+        ("fifo", "it is a FIFO, not a file."),
+        ("run/summary.json/a.html", "Not a directory."),
+        ("x" * 300, "File name too long."),
+        ("/dev/full", "No space left on device."),
+    ],
+)
+def test_a_page_that_cannot_be_written_is_one_line_and_changes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], output: str, words: str
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    write(run / "summary.json", SUMMARY)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(run / "summary.json")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
+    os.mkfifo(tmp_path / "fifo")
+    before = {path: path.lstat().st_ino for path in sorted(tmp_path.rglob("*"))}
+    assert main(["report", str(run), "--output", str(tmp_path / output)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"tfscale report: {tmp_path / output} could not be written: ")
+    assert words.format(tmp_path) in error
+    assert error.count("\n") == 1
+    assert {path: path.lstat().st_ino for path in sorted(tmp_path.rglob("*"))} == before
+    assert json.loads((run / "summary.json").read_text()) == SUMMARY
+
+
+def test_a_page_goes_into_a_device_and_leaves_it_one(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     write(tmp_path / "summary.json", SUMMARY)
-    assert main(["report", str(tmp_path), "--output", str(tmp_path / "no" / "a.html")]) == 1
-    assert "a.html could not be written" in capsys.readouterr().err
+    device = Path("/dev/null")
+    assert main(["report", str(tmp_path), "--output", str(device)]) == 0
+    assert device.is_char_device()
+    assert main(["report", str(tmp_path), "--output", "/dev/stdout"]) == 0
+    page = capfd.readouterr().out
+    assert page == render(read_directory(tmp_path))
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("flags", [["report", "{}"], ["--help"]])
+def test_an_output_that_takes_nothing_is_one_line_and_status_2(
+    tmp_path: Path, flags: list[str], unbuffered: str
+) -> None:
+    write(tmp_path / "summary.json", SUMMARY)
+    command = [sys.executable, "-m", "tfscale", *(f.format(tmp_path) for f in flags)]
+    closed, pipe = os.pipe()
+    os.close(closed)  # as after `| head`
+    for output, reason in ((pipe, "Broken pipe"), ("/dev/full", "No space left on device")):
+        with open(output, "wb") as stream:  # noqa: PTH123  (one is a descriptor)
+            done = subprocess.run(
+                command,
+                stdout=stream,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=own_environment(PYTHONUNBUFFERED=unbuffered),
+                timeout=60,
+            )
+        assert done.returncode == 2
+        assert done.stderr.endswith(f": standard output could not be written: {reason}.\n")
+        assert done.stderr.count("\n") == 1
+
+
+def test_a_path_that_is_no_text_is_read_written_and_printed_as_it_is(tmp_path: Path) -> None:
+    run = os.fsencode(tmp_path) + b"/r\xff\xfen"
+    os.mkdir(run)  # noqa: PTH102  (bytes)
+    write(Path(os.fsdecode(run)) / "summary.json", SUMMARY | {"flags": {}})
+    done = subprocess.run(
+        [sys.executable, "-m", "tfscale", "report", run], capture_output=True, cwd=ROOT, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == b"report: " + run + b"/report.html\n"
+    page = Path(os.fsdecode(run)) / "report.html"
+    assert r"<h1>r\udcff\udcfen</h1>" in page.read_text("utf-8")
 
 
 # One process, for importing TensorFlow takes longer than both.

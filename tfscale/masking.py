@@ -1,0 +1,159 @@
+"""Secrets are masked in what is shown or recorded: `--api_token=***`, `https://***@host`.
+
+What a name says decides, and what kind of value it has. A name is split into words at `_`, `-`, `.`
+and where a capital letter begins a word; whole words count, so `monkey`, `keypoints` and
+`tokenizer` hold none.
+
+| words of the name | its value is masked |
+|---|---|
+| password, passwd, passphrase, pwd, secret, credential, apikey and such | unless it is a boolean |
+| token, key, auth, signature | unless it is a number or a boolean (`key_dim=64`), or another word |
+| | makes it a word of this field (`image_key`, `eos_token`, `max_tokens`) |
+
+In a URL the part before `@` is masked, and parameters by their names. In free text, such as an
+error message, `name=value` and `"name": value` are masked; a lone `key=` only as a flag or in a
+URL.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+MASK = "***"
+
+_ALWAYS = re.compile(
+    "[a-z]*passwords?|passwd|passphrase|pwd|secrets?|credentials?|(api|access|secret|private)key|"
+    "(access|auth)token|authorization|bearer"
+)
+_MAYBE = re.compile("tokens?|keys?|auth|sig|signature")
+# Beside one of these a token is one of a text, and a key is that of a table or of attention.
+_OF_THE_FIELD = re.compile(
+    "bos|cls|columns?|dict|dim|dropout|end|eos|features?|first|heads?|ids?|images?|index|inputs?|"
+    "items?|kernel|labels?|last|length|mask|masked|max|metrics?|min|model|names?|num|outputs?|oov|"
+    "pad|padding|per|points?|primary|public|query|rows?|sep|size|sort|special|split|start|stop|"
+    "tables?|targets?|text|type|unk|unknown|users?|values?|vocabulary|words?"
+)
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_NUMBER = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)(e[-+]?\d+)?|nan|[-+]?inf", re.IGNORECASE)
+_BOOLEAN = re.compile(r"true|false|yes|no|none|null|", re.IGNORECASE)
+
+# A password may hold @, and a careless one / too; what is a port and a path is none.
+_USERINFO = re.compile(
+    r"(?<=://)(?:[^\s/?#'\"@:]*:(?!\d+(?:/|$))(?:(?!://)[^\s'\"])*|[^\s/?#'\"]*)@"
+)
+_BEARER = re.compile(r"(?i)\b(bearer|basic) +[\w+/.~=-]{8,}")
+_PAIR = re.compile(
+    r"""(?: (?P<quote>["'])(?P<quoted>[A-Za-z][\w.-]*)(?P=quote)\s*:\s*
+          | (?P<before>--?|[?&;])?\b(?P<plain>[A-Za-z][\w.-]*)=)
+        (?P<value>"[^"]*"|'[^']*'|["']?[^\s&,;'"})\]]+?(?=[.:]*(?:[\s&,;'"})\]]|$)))""",
+    re.VERBOSE,
+)
+
+
+def is_secret(name: str, value: Any) -> bool:
+    """Tells whether a flag, variable or parameter of this name and value must not be shown.
+
+    Example:
+        >>> is_secret("hf_token", "abc"), is_secret("max_tokens", 512), is_secret("monkey", "abc")
+        (True, False, False)
+    """
+    words = {word.lower() for word in _WORD.findall(name)}
+    if value is None or isinstance(value, bool):
+        return False
+    text = str(value)
+    if _BOOLEAN.fullmatch(text):
+        return False
+    if any(map(_ALWAYS.fullmatch, words)):
+        return True
+    if any(map(_OF_THE_FIELD.fullmatch, words)) or words <= {"keys", "tokens"}:
+        return False
+    return any(map(_MAYBE.fullmatch, words)) and not _NUMBER.fullmatch(text)
+
+
+def masked(value: Any, *, name: str = "") -> Any:
+    """Returns JSON values with `***` in the place of secrets, at any depth.
+
+    Args:
+        value: Strings, numbers, booleans, None, mappings and lists of them.
+        name: What it is the value of.
+
+    Example:
+        >>> masked({"data_dir": "s3://me:word@bucket/set", "api_key": "abc", "seed": 3})
+        {'data_dir': 's3://***@bucket/set', 'api_key': '***', 'seed': 3}
+    """
+    if isinstance(value, Mapping):
+        is_all_secret = is_secret(name, "text")
+        return {
+            key: masked(inner, name=name if is_all_secret else str(key))
+            for key, inner in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [masked(inner, name=name) for inner in value]
+    if is_secret(name, value):
+        return MASK
+    return masked_text(value) if isinstance(value, str) else value
+
+
+def masked_text(text: str) -> str:
+    """Returns free text, such as an error message, with `***` in the place of secrets.
+
+    Example:
+        >>> masked_text("no such bucket: gs://b?access_token=abc, --api_key=def")
+        'no such bucket: gs://b?access_token=***, --api_key=***'
+    """
+    text = _USERINFO.sub(f"{MASK}@", text)
+    text = _BEARER.sub(rf"\1 {MASK}", text)
+    return _PAIR.sub(_masked_pair, text)
+
+
+def masked_arguments(arguments: Iterable[str]) -> list[str]:
+    """Returns the arguments of a command with `***` in the place of secrets.
+
+    Args:
+        arguments: One string an argument: `--token=abc`, or `--token` and then `abc`.
+
+    Example:
+        >>> masked_arguments(["train.py", "--token", "abc", "--password=a b", "--key_dim=64"])
+        ['train.py', '--token', '***', '--password=***', '--key_dim=64']
+    """
+    shown: list[str] = []
+    flag = ""
+    for argument in arguments:
+        name, is_pair, value = argument.partition("=")
+        if flag and not argument.startswith("-") and is_secret(flag, argument):
+            shown.append(MASK)
+        elif is_pair and re.fullmatch(r"-{0,2}[A-Za-z][\w.-]*", name) and is_secret(name, value):
+            shown.append(f"{name}={MASK}")
+        else:
+            shown.append(masked_text(argument))
+        flag = argument if argument.startswith("-") and not is_pair else ""
+    return shown
+
+
+def masked_command(command: str) -> str:
+    """Returns a command line with `***` in the place of secrets; one without any as it is.
+
+    Example:
+        >>> masked_command("python train.py '--password=a b'")
+        'python train.py --password=***'
+    """
+    try:
+        arguments = shlex.split(command)
+    except ValueError:  # an open quote
+        return masked_text(command)
+    shown = masked_arguments(arguments)
+    if shown == arguments:
+        return command
+    return " ".join(part if MASK in part else shlex.quote(part) for part in shown)
+
+
+def _masked_pair(found: re.Match[str]) -> str:
+    name, value = found["quoted"] or found["plain"], found["value"]
+    is_prose = not found["before"] and not found["quoted"] and _MAYBE.fullmatch(name.lower())
+    if is_prose or not is_secret(name, value.strip("'\"")):
+        return found[0]
+    quote = value[0] if value[0] in "'\"" and value[0] == value[-1] else ""
+    return found[0].removesuffix(value) + f"{quote}{MASK}{quote}"
