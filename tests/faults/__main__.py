@@ -16,7 +16,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.faults import cost, resume, table
+from tests.faults import cost, latency, resume, table
 from tests.faults.catalogue import chosen
 from tests.faults.fault import Fault, Report
 from tests.faults.resume import Chain
@@ -24,7 +24,7 @@ from tests.faults.scene import Scene
 from tests.faults.traces import end_all
 from tests.faults.training import WORKERS, Training
 from tests.faults.versions import versions
-from tests.parity.children import ROOT
+from tests.programs import ROOT
 from tests.tables import write
 
 TABLE = ROOT / "docs" / "faults.md"
@@ -58,6 +58,18 @@ class Session:
         """Measures what op determinism costs, and returns its line."""
         line = cost.line(kind, self._place(f"cost {kind}"))
         self.say(f"{cost.NAME}: {line}")
+        return line
+
+    def timed(self, kind: str) -> str:
+        """Measures a restart part by part, and returns its line."""
+        place = self._place(f"{latency.NAME} {list(latency.KINDS).index(kind)}")
+        try:
+            line = latency.line(kind, place)
+        except (TimeoutError, ValueError) as error:
+            why = str(error).partition("\n")[0]
+            self._note(latency.NAME, [f"{kind}: {why}"])
+            return f"| {kind} | {table.FAILED}{why} |"
+        self.say(f"{latency.NAME}: {line}")
         return line
 
     def suffered(self, fault: Fault) -> str:
@@ -101,7 +113,7 @@ def main() -> int:
     parser.add_argument("--table", type=Path, default=TABLE, help="document that is renewed")
     arguments = parser.parse_args()
     try:
-        faults, chains, kinds = chosen(arguments.only)
+        cases = chosen(arguments.only)
     except ValueError as error:
         parser.error(str(error))
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
@@ -109,14 +121,21 @@ def main() -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with ThreadPoolExecutor(max_workers=arguments.jobs) as pool:
             try:
-                fault_lines = list(pool.map(session.suffered, faults))
-                resume_lines = list(pool.map(session.resumed, chains))
+                fault_lines = list(pool.map(session.suffered, cases.faults))
+                resume_lines = list(pool.map(session.resumed, cases.chains))
             except KeyboardInterrupt:
                 pool.shutdown(wait=False, cancel_futures=True)
                 end_all(folder)  # so that the cases that run end at once, and tidy up
                 raise
-        cost_lines = [session.measured(kind) for kind in kinds]  # alone, for the times' sake
-    tables = {table.FAULTS: fault_lines, table.RESUME: resume_lines, table.COST: cost_lines}
+        # Alone, for the times' sake.
+        latency_lines = [session.timed(kind) for kind in cases.latencies]
+        cost_lines = [session.measured(kind) for kind in cases.costs]
+    tables = {
+        table.FAULTS: fault_lines,
+        table.LATENCY: latency_lines,
+        table.RESUME: resume_lines,
+        table.COST: cost_lines,
+    }
     print("\n".join(itertools.chain(*tables.values())))
     text = TABLE.read_text("utf-8")
     for name, lines in tables.items():

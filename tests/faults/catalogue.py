@@ -2,17 +2,47 @@
 
 from __future__ import annotations
 
-from tests.faults import cost, disks, links, signals, stalls, starting
+from dataclasses import dataclass
+
+from tests.faults import (
+    cost,
+    crashes,
+    disks,
+    latency,
+    links,
+    raising,
+    shortage,
+    signals,
+    stalls,
+    starting,
+)
 from tests.faults.fault import FAULTS, Fault
 from tests.faults.resume import Chain, chains
 from tests.faults.training import KINDS
 
-_MODULES = (signals, stalls, disks, starting, links)
+_MODULES = (signals, raising, crashes, stalls, shortage, disks, starting, links)
 """Imported in the order in which their cases stand in the table."""
 
 
-def chosen(only: str) -> tuple[list[Fault], list[Chain], list[str]]:
-    """Returns the faults, the chains and the measured kinds whose name holds one of some words.
+@dataclass(frozen=True)
+class Chosen:
+    """What is run.
+
+    Attributes:
+        faults: Cases of the table of faults.
+        chains: Cases of the table of resumed trainings.
+        costs: Topologies whose cost of determinism is measured.
+        latencies: Faults whose restarts are measured part by part.
+    """
+
+    faults: list[Fault]
+    chains: list[Chain]
+    costs: list[str]
+    latencies: list[str]
+
+
+def chosen(only: str) -> Chosen:
+    """Returns the cases whose name holds one of some words.
 
     Args:
         only: Words with commas between them; "" for all cases.
@@ -22,7 +52,7 @@ def chosen(only: str) -> tuple[list[Fault], list[Chain], list[str]]:
     """
     every_chain, every_fault = chains(), sorted(FAULTS.values(), key=_place)
     names = [chain.name for chain in every_chain] + [fault.name for fault in every_fault]
-    names.append(cost.NAME)
+    names += [cost.NAME, latency.NAME]
     words = [word.strip() for word in only.split(",") if word.strip()]
     for word in words:
         if not any(word in name for name in names):
@@ -34,10 +64,11 @@ def chosen(only: str) -> tuple[list[Fault], list[Chain], list[str]]:
     def is_chosen(name: str) -> bool:
         return not words or any(word in name for word in words)
 
-    return (
+    return Chosen(
         [fault for fault in every_fault if is_chosen(fault.name)],
         [chain for chain in every_chain if is_chosen(chain.name)],
         list(KINDS) if is_chosen(cost.NAME) else [],
+        list(latency.KINDS) if is_chosen(latency.NAME) else [],
     )
 
 

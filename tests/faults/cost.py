@@ -6,7 +6,7 @@ import re
 import statistics
 from pathlib import Path
 
-from tests.faults.notes import END_LINE
+from tests.faults.lines import END_LINE
 from tests.faults.resume import train
 from tests.faults.training import KINDS, Training
 

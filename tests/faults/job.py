@@ -15,10 +15,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
-from tests.faults.notes import START_LINE
+from tests.faults.injections import SIGNAL
+from tests.faults.lines import START_LINE
 from tests.faults.traces import end_all, marked_environment, processes
 from tests.faults.training import Training
-from tests.parity.children import ROOT
+from tests.programs import ROOT
 
 START_SECONDS = 300.0
 """To import TensorFlow and come together, on a loaded machine."""
@@ -131,13 +132,21 @@ class Job:
             worker: Index of the worker.
             number: The signal.
         """
-        process = {index: process for index, process, _ in self._starts()}[worker]
+        process = self.process(worker)
         if process not in processes(self.mark):  # its number may be a stranger's by now
             return False
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, number)
             return True
         return False
+
+    def interrupt(self) -> None:
+        """Sends SIGINT to the command alone, as a terminal does to a launcher."""
+        self._process.send_signal(signal.SIGINT)
+
+    def process(self, worker: int) -> int:
+        """Returns a worker's newest process, whether it is there or not."""
+        return {index: process for index, process, _ in self._starts()}[worker]
 
     def ports(self) -> set[int]:
         """Returns the ports of all starts of its workers."""
@@ -171,12 +180,13 @@ def launcher(training: Training, *flags: str) -> list[str]:
     return [sys.executable, "-m", "tfscale", "launch", *usual, *flags, "--", *program(training)]
 
 
-KILL, STOP, GO_ON, TERMINATE, RAISE, STALL = (
+KILL, STOP, GO_ON, TERMINATE, INTERRUPT, CRASH, INJECT = (
     signal.SIGKILL,
     signal.SIGSTOP,
     signal.SIGCONT,
     signal.SIGTERM,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
+    signal.SIGINT,
+    signal.SIGSEGV,
+    SIGNAL,
 )
-"""What a worker can be sent; the last two are the program's own."""
+"""What a worker can be sent; the last one is the program's own."""

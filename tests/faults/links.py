@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from tests.faults.cables import ADDRESSES, Cable, missing
 from tests.faults.fault import Report, fault
 from tests.faults.job import START_SECONDS, Job, Line, launcher
-from tests.faults.notes import STEP_LINE
-from tests.faults.scene import CASE_SECONDS, FAULT_STEP, RESTART_LINE, Scene
+from tests.faults.lines import RESTART_LINE, STEP_LINE
+from tests.faults.scene import CASE_SECONDS, FAULT_STEP, Scene
 from tests.faults.timeline import names, noticed
 from tests.faults.training import Training
 

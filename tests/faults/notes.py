@@ -12,12 +12,6 @@ import numpy as np
 
 from tests.faults.training import MIRRORED, ONE_DEVICE, WORKERS, Training
 
-START_LINE, RESUMED_LINE, STEP_LINE, END_LINE = (
-    "faults: process ",
-    "faults: resumed at ",
-    "faults: step ",
-    "faults: done in ",
-)
 REPLICAS = {ONE_DEVICE: 1, MIRRORED: 2, WORKERS: 2}
 
 

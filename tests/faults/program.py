@@ -3,20 +3,22 @@
     python -m tests.faults.program TRAINING
 
 TRAINING is the JSON of a `Training`. Started again with the same one it goes on from its newest
-checkpoint. SIGUSR1 makes it raise in the next step, SIGUSR2 stops its input.
+checkpoint. SIGUSR1 makes it do a fault of `injections`, the one that the training names.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import signal
-import sys
-import threading
-import time
-from typing import Any
 
+from tests.faults.lines import BEGIN_LINE, END_LINE, START_LINE, TOGETHER_LINE
+
+if __name__ == "__main__":
+    print(BEGIN_LINE, flush=True)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import dataclasses
+import sys
+import time
 
 import keras
 import numpy as np
@@ -26,9 +28,9 @@ import strategies
 import tfscale
 import tfscale.callbacks
 import tfscale.data
+from tests.faults.injector import Injector
 from tests.faults.interruption import SAVES, Interruption
 from tests.faults.killing import Killer, kill_in_save
-from tests.faults.notes import END_LINE, START_LINE
 from tests.faults.recording import Notes, RowsSeen, write_state
 from tests.faults.training import (
     BATCH,
@@ -42,33 +44,11 @@ from tests.faults.training import (
 from tfscale.launch.attempt import RESTART_VARIABLE
 
 COLUMNS = 4
-STALL_SECONDS = 600.0
-REASON = "faults: raised on purpose"
-
-raising, stalled = threading.Event(), threading.Event()
-
-
-class Paced(keras.callbacks.Callback):
-    """Slows training down, and raises when told to.
-
-    Args:
-        seconds: Pause after each step.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__()
-        self._seconds = seconds
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Pauses or raises."""
-        if raising.wait(self._seconds):
-            raise RuntimeError(REASON)
 
 
 def main(training: Training) -> None:
     """Trains to the end."""
-    signal.signal(signal.SIGUSR1, lambda *_: raising.set())
-    signal.signal(signal.SIGUSR2, lambda *_: stalled.set())
+    injector = Injector(training.injected, training.pace_seconds)
     print(f"{START_LINE}{os.getpid()} {os.environ.get('TF_CONFIG', '')}", flush=True)
     keras.config.set_floatx("float64" if training.precision == "float64" else "float32")
     keras.config.set_dtype_policy(training.precision)
@@ -76,12 +56,13 @@ def main(training: Training) -> None:
     if training.deterministic:
         tf.config.experimental.enable_op_determinism()
     strategy = _strategy(training)
+    print(TOGETHER_LINE, flush=True)
     resolver = strategy.cluster_resolver
     worker = resolver.task_id if training.kind == WORKERS else 0
-    model = _model(training, strategy, worker)
+    model = _model(training, strategy, worker, injector)
     checkpoint = tfscale.callbacks.Checkpoint(training.checkpoints, every=training.every)
     notes = Notes(training, worker, checkpoint)
-    callbacks = [checkpoint, notes, Paced(training.pace_seconds)]
+    callbacks = [checkpoint, notes, injector]
     if training.interruption:
         interruption = Interruption.from_text(training.interruption)
         callbacks.append(Killer(interruption, checkpoint))
@@ -89,11 +70,11 @@ def main(training: Training) -> None:
             kill_in_save(interruption)
     if training.watchdog_seconds is not None:
         callbacks.append(tfscale.callbacks.Watchdog(deadline_seconds=training.watchdog_seconds))
-    train = _data(strategy, ROWS, shuffle=True, is_stallable=training.is_stallable)
+    train = _data(strategy, ROWS, injector)
     started = time.perf_counter()
     model.fit(
         train,
-        validation_data=_data(strategy, VALIDATION_ROWS, shuffle=False),
+        validation_data=_data(strategy, VALIDATION_ROWS),
         epochs=training.epochs,
         verbose=0,
         callbacks=callbacks,
@@ -112,12 +93,15 @@ def _strategy(training: Training) -> tf.distribute.Strategy:
     return strategies.multi_worker_mirrored_strategy()
 
 
-def _model(training: Training, strategy: tf.distribute.Strategy, worker: int) -> keras.Model:
+def _model(
+    training: Training, strategy: tf.distribute.Strategy, worker: int, injector: Injector
+) -> keras.Model:
     with strategy.scope():
         model = keras.Sequential(
             [
                 keras.Input((COLUMNS + 1,), dtype="float64"),
                 RowsSeen(training.note("rows", worker)),
+                *injector.layers(),
                 keras.layers.Dense(8, activation="tanh"),
                 keras.layers.Dropout(training.dropout, seed=3),
                 keras.layers.BatchNormalization(synchronized=True),
@@ -135,7 +119,7 @@ def _model(training: Training, strategy: tf.distribute.Strategy, worker: int) ->
 
 
 def _data(
-    strategy: tf.distribute.Strategy, rows: int, *, shuffle: bool, is_stallable: bool = False
+    strategy: tf.distribute.Strategy, rows: int, injector: Injector | None = None
 ) -> tfscale.data.Pipeline:
     draw = np.random.default_rng(5)
     x, y = draw.normal(size=[rows, COLUMNS]), draw.integers(3, size=[rows])
@@ -144,23 +128,10 @@ def _data(
         (numbered, y),
         strategy,
         BATCH,
-        shuffle=shuffle,
+        shuffle=injector is not None,
         seed=11,
-        preprocess=_stalling if is_stallable else None,
+        preprocess=None if injector is None else injector.preprocess,
     )
-
-
-def _stalling(batch: Any) -> Any:
-    x, y = batch
-
-    def wait(values: np.ndarray) -> np.ndarray:
-        if stalled.is_set():
-            threading.Event().wait(STALL_SECONDS)
-        return values
-
-    passed = tf.numpy_function(wait, [x], x.dtype)
-    passed.set_shape(x.shape)
-    return passed, y
 
 
 def _widest(training: Training) -> str:

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tests.faults.notes import RESUMED_LINE, STEP_LINE
+from tests.faults.lines import MEMORY_LINE, RESUMED_LINE, STEP_LINE
 from tests.faults.training import Training
+from tests.memory import resident_bytes, trim
 from tfscale.callbacks import Checkpoint
 
 
@@ -79,10 +81,13 @@ class Notes(keras.callbacks.Callback):
         print(f"{STEP_LINE}{self._batches}", flush=True)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Appends the epoch's numbers, which JSON holds to the last bit."""
+        """Appends the epoch's numbers, which JSON holds to the last bit, and tells the memory."""
         line = json.dumps([epoch, {name: float(value) for name, value in (logs or {}).items()}])
         with self._training.note("epochs", self._worker).open("a", encoding="utf-8") as file:
             file.write(line + "\n")
+        if sys.platform == "linux":
+            trim()
+            print(f"{MEMORY_LINE}{self._batches} {resident_bytes()}", flush=True)
 
 
 def write_state(model: keras.Model, file: Path) -> None:

@@ -14,7 +14,7 @@ from tests.faults.interruption import STEP, VALIDATION, Interruption, drawn
 from tests.faults.notes import differences, first_batch, rows_noted
 from tests.faults.traces import end_all, marked_environment
 from tests.faults.training import EVERY, KINDS, MIRRORED, ONE_DEVICE, WORKERS, Training
-from tests.parity.children import ROOT
+from tests.programs import ROOT
 
 PRECISIONS = ("float32", "mixed_float16")
 STEPS, VALIDATIONS = 14, 3

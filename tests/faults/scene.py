@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.fault import Report
-from tests.faults.job import Job, launcher
-from tests.faults.notes import STEP_LINE, differences
+from tests.faults.job import INJECT, Job, launcher
+from tests.faults.lines import RESTART_LINE, STEP_LINE
+from tests.faults.notes import differences
 from tests.faults.timeline import lost, names, noticed, recovered, told
 from tests.faults.traces import end_all, files, listening, processes
 from tests.faults.training import Training
@@ -24,8 +25,8 @@ CASE_SECONDS = 400.0
 GONE_SECONDS = 5.0
 WATCHDOG_SECONDS = 60.0
 TOLD_LINES = 3
-RESTART_LINE = r"^tfscale launch: .* Restart \d+ in"
 Disturb = Callable[[Job], object]
+"""Returns False where it could not be done."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,16 @@ class Scene:
     def watched_training(self) -> Training:
         """The same with a Watchdog, which tells of a stall and ends the job after its deadline."""
         return dataclasses.replace(self.training, watchdog_seconds=WATCHDOG_SECONDS)
+
+    def injecting(self, kind: str) -> Training:
+        """The training whose workers do one of `injections` to themselves, when signalled."""
+        return dataclasses.replace(self.training, injected=kind)
+
+    def injected(self, kind: str) -> Report:
+        """Lets worker 1 do one of `injections` to itself; the job restarts. See `disturbed`."""
+        return self.disturbed(
+            lambda job: job.signal(1, INJECT), culprit=1, training=self.injecting(kind)
+        )
 
     def job(
         self, command: Sequence[str], environment: Mapping[str, str] | None = None, mark: str = ""
@@ -87,7 +98,8 @@ class Scene:
         with self.job(launcher(training)) as job:
             job.await_line(rf"{STEP_LINE}{FAULT_STEP}$")
             at = time.monotonic()
-            disturb(job)
+            if disturb(job) is False:
+                raise OSError("the worker of the fault was not there")
             status = job.wait(CASE_SECONDS)
             return self.report([job], at, status, culprit, training, restarts)
 

@@ -1,4 +1,4 @@
-"""Workers that are killed, stopped, told to go, or raise."""
+"""Workers that are killed, stopped, told to go or interrupted, and the launcher likewise."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import dataclasses
 import time
 
 from tests.faults.fault import Report, fault
-from tests.faults.job import GO_ON, KILL, RAISE, STOP, TERMINATE, Job
-from tests.faults.scene import Scene
+from tests.faults.job import GO_ON, INTERRUPT, KILL, STOP, TERMINATE, Job, launcher
+from tests.faults.lines import STEP_LINE
+from tests.faults.scene import CASE_SECONDS, FAULT_STEP, Scene
 
 SURVIVED_SECONDS = 8.0
 """Less than half of what `strategies.heartbeats` forgives: a heartbeat was due when it stopped."""
+INTERRUPTED_STATUS = 130
+ENDED_SECONDS = 30.0
+"""More than the launcher's grace of 5 s, on a loaded machine."""
 
 
 @fault("kill worker", "`kill -9` of worker 1")
@@ -50,11 +54,6 @@ def stop_for_a_moment(scene: Scene) -> Report:
     return scene.disturbed(disturb, culprit=1, restarts=0)
 
 
-@fault("exception", "an exception on worker 1")
-def exception(scene: Scene) -> Report:
-    return scene.disturbed(lambda job: job.signal(1, RAISE), culprit=1)
-
-
 @fault("preemption", "SIGTERM to worker 1 alone: both save and end with 42")
 def preemption(scene: Scene) -> Report:
     report = scene.disturbed(lambda job: job.signal(1, TERMINATE), culprit=1)
@@ -62,3 +61,25 @@ def preemption(scene: Scene) -> Report:
         lost = f"{report.lost} steps lost by a preemption, where all should be saved"
         return dataclasses.replace(report, trouble=(*report.trouble, lost))
     return report
+
+
+@fault("interrupt worker", "SIGINT to worker 1 alone")
+def interrupt_worker(scene: Scene) -> Report:
+    return scene.disturbed(lambda job: job.signal(1, INTERRUPT), culprit=1)
+
+
+@fault("interrupt launcher", "SIGINT to `tfscale launch`, as by Ctrl-C: the job ends with 130")
+def interrupt_launcher(scene: Scene) -> Report:
+    with scene.job(launcher(scene.training)) as job:
+        job.await_line(rf"{STEP_LINE}{FAULT_STEP}$")
+        at = time.monotonic()
+        job.interrupt()
+        status = job.wait(CASE_SECONDS)
+        seconds = time.monotonic() - at
+        left = scene.left_over(job.ports())
+    trouble = [] if status == INTERRUPTED_STATUS else [f"status {status}"]
+    if seconds > ENDED_SECONDS:
+        trouble.append(f"it took {seconds:.0f} s to end")
+    if left:
+        trouble.append(f"left over: {', '.join(left)}")
+    return Report(seconds, left_over=left, trouble=tuple(trouble))

@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 
 from tests.faults import resume
-from tests.faults.job import KILL, RAISE, STOP, TERMINATE, Job, launcher
-from tests.faults.notes import STEP_LINE
-from tests.faults.scene import RESTART_LINE, Scene
+from tests.faults.job import INJECT, KILL, STOP, TERMINATE, Job, launcher
+from tests.faults.lines import RESTART_LINE, STEP_LINE
+from tests.faults.scene import Scene
 from tests.faults.timeline import lost
 from tests.faults.training import STEPS, WORKERS, Training
 
@@ -30,8 +30,8 @@ FAULTS = {
     "stop chief": (0, STOP),
     "preempt worker": (1, TERMINATE),
     "preempt chief": (0, TERMINATE),
-    "exception on worker": (1, RAISE),
-    "exception on chief": (0, RAISE),
+    "exception on worker": (1, INJECT),
+    "exception on chief": (0, INJECT),
 }
 SHARE = 0.6
 """Of the time that is spent in steps; the rest goes into noticing and starting again."""

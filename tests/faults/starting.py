@@ -10,7 +10,7 @@ from collections.abc import Callable
 from strategies.cluster import Cluster
 from tests.faults.fault import Report, fault
 from tests.faults.job import Job, launcher, program
-from tests.faults.notes import START_LINE, STEP_LINE
+from tests.faults.lines import START_LINE, STEP_LINE
 from tests.faults.scene import CASE_SECONDS, Scene
 from tests.faults.training import Training
 from tfscale.launch.ports import reserve_port

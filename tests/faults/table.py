@@ -1,21 +1,23 @@
-"""The three tables of docs/faults.md."""
+"""The four tables of docs/faults.md."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
+from tests.faults import latency
 from tests.faults.fault import Fault, Report
 from tests.tables import around, escaped, renewed
 
 BEGIN = "<!-- {}: begin, written by python -m tests.faults -->"
 END = "<!-- {}: end -->"
-RESUME, COST, FAULTS = "resume", "cost", "faults"
+RESUME, COST, FAULTS, LATENCY = "resume", "cost", "faults", "latency"
 HEADS = {
     RESUME: "| training | killed | steps lost, at most | against the uninterrupted run |",
     COST: "| training | a step without | with op determinism | median of the ratios |",
     FAULTS: "| fault | noticed after | the worker is named by | steps lost | goes on after "
     "| final state, history, rows | left over |",
+    LATENCY: f"| fault | {' | '.join(latency.PARTS)} | altogether |",
 }
 FAILED = "**no**: "
 _LONGEST = 240
@@ -47,7 +49,7 @@ def updated(text: str, name: str, about: str, lines: Sequence[str], *, is_whole:
 
     Args:
         text: The document, with the table's two markers.
-        name: RESUME, COST or FAULTS.
+        name: RESUME, COST, FAULTS or LATENCY.
         about: A sentence above the table: the versions it was made with.
         lines: The new lines, in their order.
         is_whole: Whether they are the whole table; if not, the other lines are kept.

@@ -107,7 +107,7 @@ def test_renewing_a_line_keeps_the_others() -> None:
 def test_an_unknown_case_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"nothing has 'flood'\. Choose from resume 1 device"):
         chosen("kill,flood")
-    assert [fault.name for fault in chosen("kill")[0]] == ["kill worker", "kill chief"]
+    assert [fault.name for fault in chosen("kill").faults] == ["kill worker", "kill chief"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")

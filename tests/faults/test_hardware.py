@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import disks
+from tests.faults import disks, shortage
 from tests.faults.cables import ADDRESSES, Cable, missing
+from tests.faults.traces import marked_environment
 
 LISTENER = f"""
 import socket
@@ -89,3 +91,20 @@ def test_a_filled_disk_takes_no_byte_more_and_is_gone_at_the_end(tmp_path: Path)
         filler.unlink()
         (disk / "more").write_bytes(b"x" * 10_000)
     assert list((tmp_path / "disk").iterdir()) == []
+
+
+def test_the_kernel_kills_a_process_that_takes_more_than_its_groups_limit() -> None:
+    if reason := shortage.missing():
+        pytest.skip(reason)
+    program = "import sys\nsys.stdin.readline()\nfrom tests.faults.injections import take_memory\n"
+    with shortage.memory_group(shortage.LIMIT) as group:
+        with subprocess.Popen(
+            [sys.executable, "-c", f"{program}take_memory()"],
+            env=marked_environment("shortage"),
+            stdin=subprocess.PIPE,
+            text=True,
+        ) as process:
+            (group / "cgroup.procs").write_text(str(process.pid))
+            process.communicate("go\n", timeout=60)
+        assert process.returncode == -signal.SIGKILL
+    assert not group.exists()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from tests.faults.job import Line
-from tests.faults.notes import RESUMED_LINE, STEP_LINE
+from tests.faults.lines import RESUMED_LINE, STEP_LINE
 
 NOTICE = re.compile(
     r"^tfscale launch: .*(failed first|could not|cannot|has no address)"

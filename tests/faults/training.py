@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.faults.injections import EXCEPTION
+
 ROWS, VALIDATION_ROWS, BATCH = 60, 20, 8
 STEPS = 8
 """Steps an epoch: seven of 8 rows and one of 4."""
@@ -32,7 +34,7 @@ class Training:
         deterministic: Whether op determinism is on.
         pace_seconds: Pause after each step, which slows a training down to let faults in.
         watchdog_seconds: Deadline of a Watchdog, or None for none.
-        is_stallable: Whether SIGUSR2 stops the input.
+        injected: What SIGUSR1 makes a worker do, one of `injections`.
         interruption: Text of an `Interruption` of the process by itself, or "".
         disk: Folder of the checkpoints, or "" for one in `folder`.
         attempt: How often this training was started before.
@@ -47,7 +49,7 @@ class Training:
     deterministic: bool = True
     pace_seconds: float = 0.0
     watchdog_seconds: float | None = None
-    is_stallable: bool = False
+    injected: str = EXCEPTION
     interruption: str = ""
     disk: str = ""
     attempt: int = 0

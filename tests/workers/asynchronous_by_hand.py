@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults.scene import RESTART_LINE
+from tests.faults.lines import RESTART_LINE
 from tests.programs import ROOT, own_environment
 from tests.workers.job import Found
 
