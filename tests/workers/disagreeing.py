@@ -22,8 +22,10 @@ import tensorflow as tf
 
 import strategies
 import tfscale
+from tests.dead_drive import dead_drive, dead_drive_missing
 from tests.workers.job import Found, leave
 from tests.workers.training import ROWS, numbers, regression, rows
+from tfscale.checkpoints import CheckpointDirectory, Content, Position, storage_errors
 
 BATCH = 6
 
@@ -167,6 +169,27 @@ def refused(strategy: tf.distribute.Strategy, index: int, size: int) -> Found:
     return found
 
 
+def cut_off(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
+    """The checkpoint that the chief wants to read lies on a drive whose server is gone."""
+    if dead_drive_missing():
+        return {"cut off": None}
+    storage_errors.PAUSES_SECONDS = (0.01,)
+    with contextlib.ExitStack() as drive:
+        if index == 0:
+            directory = CheckpointDirectory(folder / "cut-off")
+            directory.save(Content(Position(0, 3, 3), {}, {}, {}))
+            drive.enter_context(dead_drive(folder / "cut-off" / "step-000000000003"))
+        model = regression(strategy)
+        with strategy.scope():
+            model.optimizer.build(model.trainable_variables)
+        try:
+            checkpoint = tfscale.callbacks.Checkpoint(folder / "cut-off")
+            model.fit(*rows(), callbacks=[checkpoint], verbose=0)
+        except OSError as error:
+            return {"cut off": str(error)}
+    return {"cut off": "trained"}
+
+
 def reported(strategy: tf.distribute.Strategy, index: int) -> Found:
     """Inputs that each worker augments for itself."""
     x, y = rows()
@@ -218,7 +241,8 @@ def main() -> None:
         return
     strategy = strategies.multi_worker_mirrored_strategy()
     index, size = strategy.cluster_resolver.task_id, strategy.num_replicas_in_sync
-    found = refused(strategy, index, size) | reported(strategy, index)
+    found = cut_off(strategy, folder, index)
+    found |= refused(strategy, index, size) | reported(strategy, index)
     leave(folder, case, index, found | right(strategy, index, size))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from tests.dead_drive import dead_drive_missing
 from tests.workers.job import Found, run_alone, run_workers
 
 CUT = "`x` must be the whole data on every worker"
@@ -120,6 +121,16 @@ def test_a_rate_that_a_callback_changes_on_one_worker_is_refused_at_the_epochs_e
 ) -> None:
     for worker in found:
         assert "Received: worker 0: 0.1; worker 1: 0.3." in worker["rate in a callback"]
+
+
+@pytest.mark.skipif(bool(dead_drive_missing()), reason=dead_drive_missing())
+def test_an_outage_of_the_chiefs_storage_ends_all_workers_with_its_reason(
+    found: list[Found],
+) -> None:
+    chief, other = found
+    assert "cut-off/step-000000000003 failed while reading a checkpoint" in chief["cut off"]
+    assert "not connected" in chief["cut off"]
+    assert other["cut off"].endswith(chief["cut off"])
 
 
 @pytest.mark.parametrize("change", ["add to weights", "turn a sign", "other rate", "move a slot"])

@@ -85,7 +85,8 @@ def read_tensor(key: str, stored: StoredTensor, open_file: Callable[[str], Binar
 
 
 def _fill(box: np.ndarray[Any, Any], part: Slice, file: BinaryIO, key: str) -> None:
-    view: Any = memoryview(box.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+    numbers = box.reshape(-1).view(np.uint8)
+    view: Any = memoryview(numbers)  # type: ignore[arg-type]
     file.seek(part.offset)
     done = checksum = 0
     while done < len(view):
@@ -97,6 +98,8 @@ def _fill(box: np.ndarray[Any, Any], part: Slice, file: BinaryIO, key: str) -> N
         done += len(data)
     if checksum != part.crc32:
         raise BrokenCheckpoint(f"{part.file} is damaged: the checksum of {key!r} differs")
+    if box.dtype == bool and numbers.max(initial=0) > 1:
+        raise BrokenCheckpoint(f"{part.file} holds a truth value of {key!r} that is not 0 or 1")
 
 
 def _boxes(

@@ -3,47 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.dead_drive import dead_drive, dead_drive_missing
 from tests.programs import completed
 from tfscale.checkpoints import CheckpointDirectory, Content, Position, storage_errors
 from tfscale.checkpoints.tensors import Values
 
-DEAD = b"a drive whose server is gone"
-_DETACH = 2  # MNT_DETACH
-
-
-def dead_drive_missing() -> str:
-    if sys.platform != "linux" or os.geteuid() != 0 or not Path("/dev/fuse").exists():
-        return "needs root and /dev/fuse, to mount a drive"
-    return ""
-
-
 needs_mounts = pytest.mark.skipif(bool(dead_drive_missing()), reason=dead_drive_missing())
-
-
-@contextlib.contextmanager
-def dead_drive(at: Path) -> Iterator[None]:
-    """Mounts a drive over a file or folder whose server has ended: each call answers ENOTCONN."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    device = os.open("/dev/fuse", os.O_RDWR)
-    mode = at.stat().st_mode & 0o170000
-    options = f"fd={device},rootmode={mode:o},user_id=0,group_id=0".encode()
-    if libc.mount(DEAD, bytes(at), b"fuse", 0, options):
-        pytest.skip(f"no drive can be mounted: {os.strerror(ctypes.get_errno())}")
-    os.close(device)
-    try:
-        yield
-    finally:
-        libc.umount2(bytes(at), _DETACH)
 
 
 def saved(folder: Path, *batches: int, keep: int | None = None) -> CheckpointDirectory:
@@ -109,6 +81,7 @@ def test_a_short_outage_is_waited_for(
     assert "Trying again in 60 s, for 200 s at most" in capfd.readouterr().err
 
 
+@pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize("error", ["ENOTDIR", "ELOOP", "ENAMETOOLONG", "a link to nowhere"])
 def test_a_path_that_cannot_be_looked_at_is_no_empty_folder(tmp_path: Path, error: str) -> None:
     (tmp_path / "file").write_text("")

@@ -1,0 +1,43 @@
+"""A mounted drive whose server is gone, as a network file system is in an outage."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+_DETACH = 2  # MNT_DETACH
+_KIND = 0o170000
+
+
+def dead_drive_missing() -> str:
+    """Returns why no such drive can be mounted here, or nothing if it can."""
+    if sys.platform != "linux" or os.geteuid() != 0 or not Path("/dev/fuse").exists():
+        return "needs root and /dev/fuse, to mount a drive"
+    return ""
+
+
+@contextlib.contextmanager
+def dead_drive(at: Path) -> Iterator[None]:
+    """Mounts it over a file or a folder: every call there answers ENOTCONN until the end.
+
+    Args:
+        at: What there is.
+
+    Raises:
+        OSError: If it cannot be mounted.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    device = os.open("/dev/fuse", os.O_RDWR)
+    options = f"fd={device},rootmode={at.stat().st_mode & _KIND:o},user_id=0,group_id=0"
+    failed = libc.mount(b"dead", bytes(at), b"fuse", 0, options.encode())
+    os.close(device)  # its server ends
+    if failed:
+        raise OSError(ctypes.get_errno(), "no drive can be mounted", str(at))
+    try:
+        yield
+    finally:
+        libc.umount2(bytes(at), _DETACH)
