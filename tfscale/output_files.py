@@ -31,6 +31,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from tfscale.presence import kind_of
+
 AnyPath = str | os.PathLike[str]
 
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
@@ -244,8 +246,6 @@ class _Device:
 class _Remote:
     def __init__(self, path: str) -> None:
         import tensorflow as tf
-
-        from tfscale.presence import kind_of
 
         self._files = tf.io.gfile
         self._path = path

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import heapq
 import html
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tfscale.inspect.report.record import Confusion
 
+MOST_CLASSES = 50
+"""Of more classes those confused most are shown: the page would grow with the square of all."""
 MOST_PAIRS = 5
 
 _LONGEST_LABEL = 24
@@ -20,62 +23,77 @@ def confusion_table(confusion: Confusion) -> str:
     examples is as readable as one with many. A column at the end holds the recall of each class, a
     row at the end the precision.
 
+    Of more than `MOST_CLASSES` classes the ones with the most mistakes are shown, in their order: a
+    mistake counts for the true class and for the predicted one. Shares, recall and precision are
+    those of the whole matrix.
+
     Args:
         confusion: Labels and counts.
 
     Returns:
         The table in a box that scrolls, and the pairs of classes that are confused most.
     """
-    upright = max(map(len, confusion.labels)) > _LONGEST_LEVEL_LABEL
-    heads = "".join(_head(label, "col") for label in confusion.labels)
+    right = [row[index] for index, row in enumerate(confusion.matrix)]
+    rows = [sum(row) for row in confusion.matrix]
+    columns = [0] * len(rows)
+    for row in confusion.matrix:
+        columns = [above + count for above, count in zip(columns, row, strict=True)]
+    mistakes = [row + column - 2 * r for row, column, r in zip(rows, columns, right, strict=True)]
+    shown = sorted(heapq.nlargest(MOST_CLASSES, range(len(rows)), key=mistakes.__getitem__))
+    upright = max(len(confusion.labels[index]) for index in shown) > _LONGEST_LEVEL_LABEL
+    heads = "".join(_head(confusion.labels[index], "col") for index in shown)
     style = "confusion upright" if upright else "confusion"
+    body = "".join(_rows(confusion, rows, shown))
+    precision = "".join(f"<td>{_percent(right[i], columns[i])}</td>" for i in shown)
+    overall = _percent(sum(right), sum(rows))
     return (
         '<p class="remark">Rows: the true class. Columns: the predicted class. Shade: share of the '
-        'row. An empty cell is 0.</p><div class="beside"><div class="scroll" tabindex="0" '
+        f"row. An empty cell is 0.{_left_out(len(rows))}</p>"
+        '<div class="beside"><div class="scroll" tabindex="0" '
         f'role="region" aria-label="Confusion matrix"><table class="{style}">'
         f'<thead><tr><th scope="col" class="corner">true</th>{heads}'
-        '<th scope="col" class="rate">recall</th></tr></thead>'
-        f"<tbody>{''.join(_rows(confusion))}</tbody>"
-        f"<tfoot>{_precision(confusion)}</tfoot></table></div>{_worst_pairs(confusion)}</div>"
+        f'<th scope="col" class="rate">recall</th></tr></thead><tbody>{body}</tbody>'
+        f'<tfoot><tr><th scope="row">precision</th>{precision}<td class="rate">{overall}</td></tr>'
+        f"</tfoot></table></div>{_worst_pairs(confusion, rows)}</div>"
     )
 
 
-def _rows(confusion: Confusion) -> Iterator[str]:
-    for true, (label, counts) in enumerate(zip(confusion.labels, confusion.matrix, strict=True)):
-        total = sum(counts)
-        cells = "".join(
-            _cell(count, total, is_right=true == predicted)
-            for predicted, count in enumerate(counts)
-        )
+def _left_out(count: int) -> str:
+    if count <= MOST_CLASSES:
+        return ""
+    return (
+        f" Shown are the {MOST_CLASSES} of {count:,} classes with the most mistakes; recall and "
+        "precision count all classes. <code>tfscale report --json</code> prints the whole matrix."
+    )
+
+
+def _rows(confusion: Confusion, totals: Sequence[int], shown: Sequence[int]) -> Iterator[str]:
+    for true in shown:
+        counts, total = confusion.matrix[true], totals[true]
+        cells = "".join(_cell(counts[j], total, is_right=true == j) for j in shown)
         rate = _percent(counts[true], total)
-        yield f'<tr>{_head(label, "row")}{cells}<td class="rate">{rate}</td></tr>'
+        head = _head(confusion.labels[true], "row")
+        yield f'<tr>{head}{cells}<td class="rate">{rate}</td></tr>'
 
 
-def _precision(confusion: Confusion) -> str:
-    columns = list(zip(*confusion.matrix, strict=True))
-    cells = "".join(f"<td>{_percent(c[i], sum(c))}</td>" for i, c in enumerate(columns))
-    right = sum(row[index] for index, row in enumerate(confusion.matrix))
-    overall = _percent(right, sum(map(sum, confusion.matrix)))
-    return f'<tr><th scope="row">precision</th>{cells}<td class="rate">{overall}</td></tr>'
-
-
-def _worst_pairs(confusion: Confusion) -> str:
+def _worst_pairs(confusion: Confusion, totals: Sequence[int]) -> str:
     labels, matrix = confusion.labels, confusion.matrix
-    pairs = [
-        (count, true, predicted)
-        for true, row in enumerate(matrix)
-        for predicted, count in enumerate(row)
-        if true != predicted and count
-    ]
-    if not pairs:
+    count_of_pairs = sum(sum(map(bool, row)) - bool(row[true]) for true, row in enumerate(matrix))
+    if not count_of_pairs:
         return '<p class="remark">No example was taken for another class.</p>'
-    pairs.sort(key=lambda pair: (-pair[0], pair[1], pair[2]))
+    # Of each row its own worst ones: no list of all pairs, which may be millions.
+    candidates = [
+        (-row[predicted], true, predicted)
+        for true, row in enumerate(matrix)
+        for predicted in heapq.nlargest(MOST_PAIRS + 1, range(len(row)), key=row.__getitem__)
+        if predicted != true and row[predicted]
+    ]
     items = "".join(
         f"<li><b>{html.escape(labels[true])}</b> taken for "
-        f"<b>{html.escape(labels[predicted])}</b>: {count:,} of {sum(matrix[true]):,}</li>"
-        for count, true, predicted in pairs[:MOST_PAIRS]
+        f"<b>{html.escape(labels[predicted])}</b>: {-negative:,} of {totals[true]:,}</li>"
+        for negative, true, predicted in heapq.nsmallest(MOST_PAIRS, candidates)
     )
-    more = len(pairs) - MOST_PAIRS
+    more = count_of_pairs - MOST_PAIRS
     rest = f'<p class="remark">and {more:,} more pairs</p>' if more > 0 else ""
     return f'<div class="pairs"><h3>Confused most</h3><ol>{items}</ol>{rest}</div>'
 

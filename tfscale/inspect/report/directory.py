@@ -12,17 +12,22 @@
 from __future__ import annotations
 
 import csv
-import json
+import io
 import math
 from pathlib import Path
 from typing import Any
 
 from tfscale.inspect.report.json import RUN_FILE, read_run
+from tfscale.inspect.report.reading import read_object, read_text
 from tfscale.inspect.report.record import Confusion, RunRecord, Timing
+from tfscale.inspect.report.values import shown
 
 SUMMARY_FILE = "summary.json"
 HISTORY_FILES = ("history.json", "history.csv")
 PREDICTIONS_FILE = "predictions.csv"
+
+MOST_CLASSES = 3000
+"""Of more classes no confusions are counted: there are as many as their square."""
 
 _TIMES = ("total_seconds", "training_seconds", "startup_seconds")
 
@@ -71,9 +76,12 @@ def _record(folder: Path, present: list[str], summary: dict[str, Any]) -> RunRec
     if not history and sources:
         path = folder / sources[0]
         history, first_epoch = _csv_history(path) if path.suffix == ".csv" else (_object(path), 1)
+    notes = [f"Read from {', '.join(present)}: this run left no {RUN_FILE}."]
     confusion = Confusion(**summary["confusion"]) if summary.get("confusion") else None
     if confusion is None and PREDICTIONS_FILE in present:
         confusion = _confusion(folder / PREDICTIONS_FILE)
+        if confusion is None:
+            notes.append(f"Confusions of more than {MOST_CLASSES:,} classes are not counted.")
     flags = summary.get("flags", {})
     results = {
         name: value
@@ -89,23 +97,12 @@ def _record(folder: Path, present: list[str], summary: dict[str, Any]) -> RunRec
         history=history,
         first_epoch=first_epoch,
         confusion=confusion,
-        notes=[f"Read from {', '.join(present)}: this run left no {RUN_FILE}."],
+        notes=notes,
     )
 
 
 def _object(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"`{path.name}` must be JSON. Received: {error}. Train again, or remove the file."
-        ) from error
-    if not isinstance(values, dict):
-        raise ValueError(
-            f"`{path.name}` must hold a JSON object. Received: {type(values).__name__}. Train "
-            "again, or remove the file."
-        )
-    return values
+    return read_object(read_text(path), name=path.name)
 
 
 def _csv_history(path: Path) -> tuple[dict[str, list[float | None]], int]:
@@ -121,7 +118,7 @@ def _csv_history(path: Path) -> tuple[dict[str, list[float | None]], int]:
     if epochs != [str(first + offset) for offset in range(len(epochs))]:
         raise ValueError(
             f"`{path.name}` must hold epochs that follow on each other. Received: "
-            f"epoch={epochs!r}. Keep the lines of one run."
+            f"epoch={shown(epochs)}. Keep the lines of one run."
         )
     return history, first + 1
 
@@ -133,14 +130,16 @@ def _csv_number(path: Path, line: int, text: str) -> float | None:
         return float(text)
     except ValueError as error:
         raise ValueError(
-            f"`{path.name}` must hold numbers. Received: {text!r} in line {line}. Train again, or "
-            "remove the file."
+            f"`{path.name}` must hold numbers. Received: {shown(text)} in line {line}. Train "
+            "again, or remove the file."
         ) from error
 
 
-def _confusion(path: Path) -> Confusion:
+def _confusion(path: Path) -> Confusion | None:
     rows = _rows(path, "label", "prediction")
     names = {row[column] for row in rows for column in ("label", "prediction")}
+    if len(names) > MOST_CLASSES:
+        return None
     labels = sorted(names, key=_by_number)
     index = {label: position for position, label in enumerate(labels)}
     return Confusion.of(
@@ -153,14 +152,19 @@ def _by_number(label: str) -> tuple[float, str]:
 
 
 def _rows(path: Path, *columns: str) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file, restval="", restkey="")
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), restval="", restkey="")
+    try:
         rows = list(reader)
-    missing = [name for name in columns if name not in (reader.fieldnames or ())]
+        columns_there = list(reader.fieldnames or ())
+    except csv.Error as error:
+        raise ValueError(
+            f"`{path.name}` must be CSV. Received: {error}. Train again, or remove the file."
+        ) from error
+    missing = [name for name in columns if name not in columns_there]
     if missing or not rows:
         raise ValueError(
             f"`{path.name}` must have the columns {', '.join(columns)}, and a line below their "
-            f"names. Received: columns {reader.fieldnames!r}, {len(rows)} lines. Train again, or "
+            f"names. Received: columns {shown(columns_there)}, {len(rows)} lines. Train again, or "
             "remove the file."
         )
     return rows

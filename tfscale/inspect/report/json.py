@@ -17,17 +17,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tfscale.inspect.report.reading import read_object, read_text
 from tfscale.inspect.report.record import Confusion, Curve, RunRecord, Timing
+from tfscale.inspect.report.values import shown
 from tfscale.output_files import write_whole
 
 VERSION = 1
 RUN_FILE = "run.json"
 
+_MOST_CLASSES_INDENTED = 100
+
 
 def to_json(run: RunRecord) -> str:
-    """Returns the text of `run.json`: strict JSON, indented, with a newline at the end."""
+    """Returns the text of `run.json`: strict JSON with a newline at the end.
+
+    It is indented for a reader, but not with a confusion matrix of more than 100 classes, which
+    would be a million lines and more.
+    """
     values = {"version": VERSION, **dataclasses.asdict(run)}
-    return json.dumps(_finite(values), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    is_small = run.confusion is None or len(run.confusion.labels) <= _MOST_CLASSES_INDENTED
+    layout: dict[str, Any] = {"indent": 1} if is_small else {"separators": (",", ":")}
+    return json.dumps(_finite(values), **layout, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def from_json(text: str) -> RunRecord:
@@ -43,16 +53,12 @@ def from_json(text: str) -> RunRecord:
         >>> from_json('{"version": 1, "title": "digits", "results": {"loss": "nan"}}').results
         {'loss': nan}
     """
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"`{RUN_FILE}` must be JSON. Received: {text[:40]!r} ({error}). Write it again."
-        ) from error
-    version = values.pop("version", None) if isinstance(values, dict) else None
+    values = read_object(text, name=RUN_FILE)
+    version = values.pop("version", None)
     if version != VERSION:
         raise ValueError(
-            f"`version` of {RUN_FILE} must be {VERSION}. Received: version={version!r}. Install "
+            f"`version` of {RUN_FILE} must be {VERSION}. Received: version={shown(version)}. "
+            "Install "
             "the tfscale that wrote it: pip install --upgrade tfscale."
         )
     names = [field.name for field in dataclasses.fields(RunRecord)]
@@ -60,14 +66,15 @@ def from_json(text: str) -> RunRecord:
     if unknown or "title" not in values:
         raise ValueError(
             f"`{RUN_FILE}` must hold a title and no names but: {', '.join(names)}. Received: "
-            f"{', '.join(sorted(values)) or 'nothing'}. Put more into configuration or notes."
+            f"{shown(sorted(values)) if values else 'nothing'}. Put more into configuration or "
+            "notes."
         )
     try:
         return _record(values)
     except (TypeError, AttributeError, KeyError) as error:
         raise ValueError(
-            f"`{RUN_FILE}` must hold a run as `write_run` writes it. Received: {error}. Write it "
-            "again."
+            f"`{RUN_FILE}` must hold a run as `write_run` writes it. Received: {error}. Train "
+            "again, or remove the file."
         ) from error
 
 
@@ -92,7 +99,7 @@ def read_run(path: Path) -> RunRecord:
         OSError: If it cannot be read.
         ValueError: See `from_json`.
     """
-    return from_json(path.read_text("utf-8"))
+    return from_json(read_text(path))
 
 
 def _record(values: dict[str, Any]) -> RunRecord:
@@ -116,7 +123,7 @@ def _floats(series: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
 
 
 def _float(value: Any) -> Any:
-    return float(value) if value in ("nan", "inf", "-inf") else value
+    return float(value) if isinstance(value, str) and value in ("nan", "inf", "-inf") else value
 
 
 def _finite(value: Any) -> Any:

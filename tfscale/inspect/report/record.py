@@ -35,7 +35,7 @@ class Curve:
         series: Values by the name of the series. None is no
             value at this x; NaN and infinity are shown as gaps.
         x_name: What x counts, in the singular: "step", "epoch".
-        first: x of the first values.
+        first: x of the first values, at least 0.
         every: How far apart the values are in x. Positive.
         unit: Of the values; empty where they have none.
         scale: Of the y axis. "auto" is logarithmic where all values are positive and the largest is
@@ -52,11 +52,14 @@ class Curve:
 
     def __post_init__(self) -> None:
         values.text("title", self.title)
+        values.text("x_name", self.x_name)
+        values.any_text("unit", self.unit)
+        values.count("first", self.first, at_least=0)
         values.count("every", self.every, at_least=1)
         if self.scale not in SCALES:
             raise ValueError(
-                f"`scale` must be one of {', '.join(SCALES)}. Received: scale={self.scale!r}. "
-                "Leave it out for auto."
+                f"`scale` must be one of {', '.join(SCALES)}. Received: "
+                f"scale={values.shown(self.scale)}. Leave it out for auto."
             )
         _set(self, "series", values.series("series", self.series))
 
@@ -112,15 +115,20 @@ class Confusion:
     matrix: Sequence[Sequence[int]]
 
     def __post_init__(self) -> None:
+        values.sequence("labels", self.labels)
+        values.sequence("matrix", self.matrix)
+        for row in self.matrix:
+            values.sequence("matrix", row)
         labels = tuple(str(label) for label in self.labels)
         rows = [tuple(row) for row in self.matrix]
         if not labels or len(rows) != len(labels) or {len(row) for row in rows} != {len(labels)}:
             raise ValueError(
                 "`matrix` must have a row and a column for each of the labels, at least one. "
-                f"Received: rows of {[len(row) for row in rows]} columns, {len(labels)} labels. "
+                f"Received: rows of {values.shown([len(row) for row in rows])} columns, "
+                f"{len(labels)} labels. "
                 "Count predictions with `Confusion.of`."
             )
-        counts = tuple(tuple(values.count("matrix", n, at_least=0) for n in row) for row in rows)
+        counts = tuple(tuple(_count(n) for n in row) for row in rows)
         _set(self, "labels", labels)
         _set(self, "matrix", counts)
 
@@ -187,22 +195,37 @@ class RunRecord:
     def __post_init__(self) -> None:
         values.text("title", self.title)
         history = values.series("history", self.history)
-        if len({len(values) for values in history.values()}) > 1:
-            lengths = {name: len(values) for name, values in history.items()}
+        if len({len(of_epochs) for of_epochs in history.values()}) > 1:
+            lengths = {name: len(of_epochs) for name, of_epochs in history.items()}
             raise ValueError(
                 "`history` must hold a value of every name for every epoch. Received: values by "
-                f"name={lengths!r}. Fill in None for epochs without one."
+                f"name={values.shown(lengths)}. Fill in None for epochs without one."
             )
         _set(self, "history", history)
+        values.mapping("results", self.results)
         results = {str(name): values.number("results", v) for name, v in self.results.items()}
         _set(self, "results", results)
         _set(self, "configuration", masked(values.plain("configuration", self.configuration)))
         _set(self, "environment", masked(values.plain("environment", self.environment)))
         _set(self, "first_epoch", values.count("first_epoch", self.first_epoch, at_least=0))
+        values.mapping("configuration", self.configuration)
+        values.mapping("environment", self.environment)
+        values.sequence("curves", self.curves)
+        values.sequence("notes", self.notes)
+        for note in self.notes:
+            values.any_text("notes", note)
+        values.any_text("command", self.command)
+        values.any_text("finished", self.finished)
         _set(self, "curves", tuple(self.curves))
         _set(self, "notes", tuple(masked_text(note) for note in self.notes))
         _set(self, "title", masked_text(self.title))
         _set(self, "command", masked_command(self.command))
+
+
+def _count(value: Any) -> int:
+    if type(value) is int and 0 <= value <= values.LARGEST_COUNT:  # soon said, of millions
+        return value
+    return values.count("matrix", value, at_least=0)
 
 
 def _set(record: object, name: str, value: object) -> None:

@@ -104,7 +104,8 @@ def test_what_cannot_be_is_refused(make: Any, message: str) -> None:
     ("text", "message"),
     [
         ("{", "`run.json` must be JSON"),
-        ("[]", "`version` of run.json must be 1. Received: version=None"),
+        ("[]", "`run.json` must hold a JSON object. Received: list"),
+        ("{}", "`version` of run.json must be 1. Received: version=None"),
         ('{"version": 2, "title": "t"}', "Received: version=2"),
         ('{"version": 1}', "must hold a title"),
         ('{"version": 1, "title": "t", "colour": 1}', "no names but: title, results"),
