@@ -21,20 +21,22 @@ def dead_drive_missing() -> str:
 
 
 @contextlib.contextmanager
-def dead_drive(at: Path) -> Iterator[None]:
+def dead_drive(at: Path, server: int | None = None) -> Iterator[None]:
     """Mounts it over a file or a folder: every call there answers ENOTCONN until the end.
 
     Args:
         at: What there is.
+        server: An open /dev/fuse, whose owner says nothing: calls wait until it is closed.
 
     Raises:
         OSError: If it cannot be mounted.
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    device = os.open("/dev/fuse", os.O_RDWR)
+    device = os.open("/dev/fuse", os.O_RDWR) if server is None else server
     options = f"fd={device},rootmode={at.stat().st_mode & _KIND:o},user_id=0,group_id=0"
     failed = libc.mount(b"dead", bytes(at), b"fuse", 0, options.encode())
-    os.close(device)  # its server ends
+    if server is None:
+        os.close(device)  # its server ends
     if failed:
         raise OSError(ctypes.get_errno(), "no drive can be mounted", str(at))
     try:

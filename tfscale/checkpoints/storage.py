@@ -134,13 +134,10 @@ class LocalStorage:
     def remove(self, directory: str) -> None:
         """Renames, then removes."""
         removed = self._root / f".{directory}.removed"
-        shutil.rmtree(removed, ignore_errors=True)
+        _delete(removed)  # left by a process that was killed
         with suppress(FileNotFoundError):
             (self._root / directory).rename(removed)
-            if stat.S_ISDIR(os.lstat(removed).st_mode):
-                shutil.rmtree(removed)
-            else:
-                removed.unlink()  # a link, not what it points to
+        _delete(removed)
 
 
 class RemoteStorage:
@@ -215,6 +212,15 @@ def storage_at(root: str) -> Storage:
         root: A local folder, or a path with a scheme.
     """
     return RemoteStorage(root) if "://" in root else LocalStorage(root)
+
+
+def _delete(path: Path) -> None:
+    """Deletes a folder with all in it, or a file or link, not what it points to, if it is there."""
+    with suppress(FileNotFoundError):
+        if stat.S_ISDIR(os.lstat(path).st_mode):
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _sync(folder: Path) -> None:

@@ -7,9 +7,11 @@ for a short time, and then training ends with its error instead of beginning fro
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from strategies.announcement import announce
@@ -20,21 +22,16 @@ PAUSES_SECONDS = (2.0, 6.0)
 """Between attempts, one more of which are made than there are pauses."""
 DEADLINE_SECONDS = 20.0
 """After this no further attempt begins. One that has begun ends when the storage ends it."""
+NOTICE_SECONDS = 10.0
+"""After this a call that has not returned is named."""
 
 _DAMAGE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO}
 _LASTING = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL}
 # TensorFlow's codes, which are those of gRPC: absl/status/status.h.
 _NOT_FOUND, _OUT_OF_RANGE, _DATA_LOSS = 5, 11, 15
 _DAMAGE_CODES = {_NOT_FOUND, _OUT_OF_RANGE, _DATA_LOSS}
-_INVALID_ARGUMENT, _PERMISSION_DENIED, _FAILED_PRECONDITION = 3, 7, 9
-_UNIMPLEMENTED, _UNAUTHENTICATED = 12, 16
-_LASTING_CODES = {
-    _INVALID_ARGUMENT,
-    _PERMISSION_DENIED,
-    _FAILED_PRECONDITION,
-    _UNIMPLEMENTED,
-    _UNAUTHENTICATED,
-}
+_INVALID_ARGUMENT, _PERMISSION_DENIED, _UNIMPLEMENTED, _UNAUTHENTICATED = 3, 7, 12, 16
+_LASTING_CODES = {_INVALID_ARGUMENT, _PERMISSION_DENIED, _UNIMPLEMENTED, _UNAUTHENTICATED}
 
 
 def is_damage(error: Exception) -> bool:
@@ -90,7 +87,8 @@ def answered(
     pauses = iter(PAUSES_SECONDS)
     while True:
         try:
-            return call()
+            with _named(f"the storage of {place}: {doing}"):
+                return call()
         except errors as error:
             pause = next(pauses, None)
             waited = time.monotonic() - began
@@ -106,3 +104,16 @@ def answered(
                 f"again in {pause:g} s, for {DEADLINE_SECONDS:g} s at most."
             )
             time.sleep(pause)
+
+
+@contextlib.contextmanager
+def _named(what: str) -> Iterator[None]:
+    """Says, if the context takes long, what is waited for."""
+    line = f"waiting for {what}, for {NOTICE_SECONDS:g} s so far."
+    timer = threading.Timer(NOTICE_SECONDS, announce, [line])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -175,6 +175,21 @@ def test_what_a_killed_process_left_is_no_checkpoint_and_in_nobodys_way(tmp_path
     assert names(tmp_path) == ["step-000000000002", "step-000000000004"]
 
 
+def test_a_link_in_a_checkpoints_place_is_removed_and_what_it_points_to_stays(
+    tmp_path: Path,
+) -> None:
+    saved(tmp_path / "other", 2)
+    directory = saved(tmp_path / "run", 1)
+    step(tmp_path / "run", 2).symlink_to(step(tmp_path / "other", 2))
+    (tmp_path / "run" / ".step-000000000001.removed").symlink_to(tmp_path / "other")
+    found = directory.newest()
+    assert found is not None
+    assert found.position.batches == 1
+    directory.save(content(3), keep=1)
+    assert directory.steps() == [3]
+    assert CheckpointDirectory(tmp_path / "other").newest() is not None
+
+
 def test_a_remote_directory_without_a_manifest_is_not_used() -> None:
     import tensorflow as tf
 

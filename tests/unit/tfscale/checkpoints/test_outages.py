@@ -39,12 +39,13 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "part", ["", "step-000000000004", "step-000000000004/tensors-00000.bin"], ids=str
 )
+@pytest.mark.parametrize("scheme", ["", "file://"], ids=["our reading", "TensorFlow's reading"])
 @pytest.mark.usefixtures("soon")
 def test_a_dead_drive_is_no_empty_folder_and_no_damage(
-    tmp_path: Path, part: str, capfd: pytest.CaptureFixture
+    tmp_path: Path, part: str, scheme: str, capfd: pytest.CaptureFixture
 ) -> None:
     saved(tmp_path / "run", 2, 4)
-    directory = CheckpointDirectory(tmp_path / "run")
+    directory = CheckpointDirectory(f"{scheme}{tmp_path / 'run'}")
     with dead_drive(tmp_path / "run" / part):
         said = r"not connected.*start again: training resumes"
         with pytest.raises(OSError, match=said) as raised:
@@ -79,6 +80,27 @@ def test_a_short_outage_is_waited_for(
     assert found.position.batches == 2
     assert waited == [60.0]
     assert "Trying again in 60 s, for 200 s at most" in capfd.readouterr().err
+
+
+@needs_mounts
+@pytest.mark.usefixtures("soon")
+def test_a_storage_that_says_nothing_is_named_while_it_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = saved(tmp_path / "run", 2)
+    said: list[str] = []
+    server = os.open("/dev/fuse", os.O_RDWR)
+
+    def announce(line: str) -> None:
+        if not said:
+            os.close(server)  # ends the wait
+        said.append(line)
+
+    monkeypatch.setattr(storage_errors, "NOTICE_SECONDS", 0.05)
+    monkeypatch.setattr(storage_errors, "announce", announce)
+    with dead_drive(tmp_path / "run", server), pytest.raises(OSError, match="not connected"):
+        directory.newest()
+    assert said[0].startswith(f"waiting for the storage of {tmp_path / 'run'}: looking for")
 
 
 @pytest.mark.usefixtures("soon")
