@@ -192,20 +192,41 @@ def watch(progress: Progress) -> None:
     _watched = progress
 
 
+class _Ends(threading.local):
+    def __init__(self) -> None:
+        self.of_fit: list[Callable[[], None]] = []
+
+
+_ENDS = _Ends()
+
+
+def at_end_of_fit(end: Callable[[], None]) -> None:
+    """Has `end` called when the `fit` that this thread is in is over, also where it fails.
+
+    Args:
+        end: Called in the thread of the `fit`, after the callbacks' `on_train_end`.
+    """
+    _ENDS.of_fit.append(end)
+
+
 @contextlib.contextmanager
 def whole_fit() -> Iterator[None]:
     """Stands around a `fit`: ends the watch that began inside of it, also where it fails."""
     global _watched
     before, error = _watched, None
+    outer, _ENDS.of_fit = _ENDS.of_fit, []
     try:
         yield
     except BaseException as raised:
         error = raised
         raise
     finally:
+        ends, _ENDS.of_fit = _ENDS.of_fit, outer
         if _watched is not None and _watched is not before:
             progress, _watched = _watched, before
             progress.end(error)
+        for end in reversed(ends):
+            end()
 
 
 @contextlib.contextmanager

@@ -12,8 +12,15 @@ from strategies.cluster_environments.detection import (
     START_SECONDS_VARIABLE,
     cluster_from_environment,
     cluster_from_tf_config,
+    own_job_starts,
     own_tpu_environment,
     start_seconds_from_environment,
+)
+from strategies.cluster_environments.jobs import (
+    JOB_VARIABLE,
+    RESTART_VARIABLE,
+    JobStart,
+    job_starts,
 )
 from strategies.cluster_environments.kubernetes import cluster_from_kubernetes
 from strategies.cluster_environments.mpi import cluster_from_mpi
@@ -22,13 +29,18 @@ from strategies.cluster_environments.tpu_vm import TpuEnvironment, tpu_environme
 
 __all__ = [
     "DEFAULT_START_SECONDS",
+    "JOB_VARIABLE",
+    "RESTART_VARIABLE",
     "START_SECONDS_VARIABLE",
+    "JobStart",
     "TpuEnvironment",
     "cluster_from_environment",
     "cluster_from_kubernetes",
     "cluster_from_mpi",
     "cluster_from_slurm",
     "cluster_from_tf_config",
+    "job_starts",
+    "own_job_starts",
     "own_tpu_environment",
     "start_seconds_from_environment",
     "tpu_environment",

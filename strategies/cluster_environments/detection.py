@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 
 from strategies.cluster import Cluster
+from strategies.cluster_environments.jobs import JobStart, job_starts
 from strategies.cluster_environments.kubernetes import cluster_from_kubernetes
 from strategies.cluster_environments.mpi import cluster_from_mpi
 from strategies.cluster_environments.scontrol import Scontrol, scontrol_answer
@@ -77,6 +78,11 @@ def cluster_from_environment(
         or cluster_from_mpi(found)
         or cluster_from_kubernetes(found)
     )
+
+
+def own_job_starts() -> tuple[JobStart, ...]:
+    """Returns the jobs that this process's own environment names; see `job_starts`."""
+    return job_starts(os.environ)
 
 
 def own_tpu_environment() -> TpuEnvironment | None:

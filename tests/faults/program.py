@@ -28,6 +28,7 @@ import strategies
 import tfscale
 import tfscale.callbacks
 import tfscale.data
+from strategies.cluster_environments import RESTART_VARIABLE
 from tests.faults.injector import Injector
 from tests.faults.interruption import SAVES, Interruption
 from tests.faults.killing import Killer, kill_in_save
@@ -41,7 +42,6 @@ from tests.faults.training import (
     WORKERS,
     Training,
 )
-from tfscale.launch.attempt import RESTART_VARIABLE
 
 COLUMNS = 4
 

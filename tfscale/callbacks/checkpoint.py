@@ -11,7 +11,7 @@ from strategies.announcement import announce
 from strategies.chief import is_chief
 from strategies.keras_support.asynchronous_executions import settle
 from strategies.keras_support.resumption import FitInput, end_resumption
-from strategies.progress import phase
+from strategies.progress import at_end_of_fit, phase
 from tfscale.callbacks.arguments import is_positive_integer, require
 from tfscale.callbacks.local_updates import LocalUpdates
 from tfscale.callbacks.preemption import Preemption
@@ -25,8 +25,10 @@ from tfscale.checkpoints.refusals import (
     refuse_model,
     refuse_other_input,
 )
+from tfscale.checkpoints.shared_lease import SharedLease
 from tfscale.checkpoints.snapshot_memory import SnapshotMemory
 from tfscale.checkpoints.state import restore, snapshot
+from tfscale.checkpoints.targets import target_path
 from tfscale.checkpoints.writing import BackgroundWriter
 
 
@@ -56,7 +58,8 @@ class Checkpoint(keras.callbacks.Callback):
         resumed_from: The `Position` this `fit` began at, or None if it began anew.
 
     Args:
-        directory: The run's folder, local or of a file system that TensorFlow knows (`gs://`).
+        directory: The run's folder, local or of a file system that TensorFlow knows (`gs://`). One
+            job at a time saves to it. Fixed here: a later change of the current folder moves none.
         every: "epoch" for the end of every epoch, or a positive number of global batches, looked at
             after each execution. The end of training is always saved, and with a number also a
             `fit` that is stopped in mid-epoch.
@@ -68,9 +71,12 @@ class Checkpoint(keras.callbacks.Callback):
     Raises:
         ValueError: If an argument is out of range; when training begins, if the model is not under
             one of our strategies or not built, the input cannot be resumed, or the checkpoint is
-            of another epoch than `initial_epoch`, of another model or, in mid-epoch, other input.
+            of another epoch than `initial_epoch`, of another model or, in mid-epoch, other input;
+            or if another job saves to the folder, or nothing can be written there.
         OSError: If a checkpoint cannot be written; those from before are whole. When training
             begins, if the storage does not answer within some 20 s.
+        RuntimeError: If another job has taken the folder over, after this one was stopped or cut
+            off for a minute.
 
     Example:
         >>> strategy = strategies.one_device_strategy()
@@ -104,7 +110,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.asynchronous = asynchronous
         self.position = Position(0, 0, 0)
         self.resumed_from: Position | None = None
-        self.directory = CheckpointDirectory(directory)
+        self.directory = CheckpointDirectory(target_path("directory", directory))
         self._memory = SnapshotMemory()
         self._writer = BackgroundWriter(self.directory.path)
         self._saved = 0
@@ -113,6 +119,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._order = ""
         self._initial_epoch = 0
         self._content: Content | None = None
+        self._lease: SharedLease | None = None
         self._steps_alone = False
         self._rate: ResumedRate | None = None
 
@@ -133,7 +140,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._order = known_order(self._input, is_needed=self.every != "epoch")
         self._writer.wait()
         self._content = content = newest_for_all(
-            self.directory, self.model.distribute_strategy, callbacks
+            self.directory, self.model.distribute_strategy, callbacks, self._begin_to_hold
         )
         self.position = content.position if content else Position(0, 0, 0)
         self.resumed_from = content.position if content else None
@@ -145,6 +152,10 @@ class Checkpoint(keras.callbacks.Callback):
             self._rate = ResumedRate(self.model)
             restore(self.model, content.tensors)
             self._rate.restored()
+
+    def _begin_to_hold(self) -> None:
+        self._lease = SharedLease(self.directory.path)
+        at_end_of_fit(self._lease.release)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Restores the callbacks, which have begun, and moves the input on."""
@@ -190,6 +201,8 @@ class Checkpoint(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Counts what was consumed, and saves if it is time."""
         self._writer.check()
+        if self._lease is not None:
+            self._lease.refuse_if_lost()
         at, step = self.position, batch + 1
         self.position = Position(at.epoch, step, at.batches + step - at.step)
         if self._is_whole_epoch():
@@ -249,10 +262,15 @@ class Checkpoint(keras.callbacks.Callback):
         states, arrays = callback_states(self._callbacks)
         topology = topology_of(strategy, self._input, self._order, self._initial_epoch)
         content = Content(self.position, topology, {**tensors, **arrays}, states)
+        assert self._lease is not None
+        lease = self._lease.another_use()  # a write may outlast a `fit` that failed
 
         def write() -> None:
-            self._memory.fill()
-            self.directory.save(content, self.keep)
+            try:
+                self._memory.fill()
+                self.directory.save(content, self.keep, lease.check)
+            finally:
+                lease.release()
 
         if self.asynchronous:
             self._writer.begin(write)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -20,7 +21,10 @@ _MOST_WORDS = 2000
 
 
 def newest_for_all(
-    directory: CheckpointDirectory, strategy: Any, callbacks: list[Any]
+    directory: CheckpointDirectory,
+    strategy: Any,
+    callbacks: list[Any],
+    begin: Callable[[], None] = lambda: None,
 ) -> Content | None:
     """Returns the newest whole checkpoint, or None where there is none; all workers call it.
 
@@ -28,26 +32,34 @@ def newest_for_all(
         directory: A folder that all workers read.
         strategy: One of ours.
         callbacks: All callbacks of the `fit` that is beginning.
+        begin: What the chief does before it looks, such as taking the folder's lease.
 
     Raises:
-        ValueError: If all checkpoints are damaged, or this worker does not see the chief's.
+        ValueError: If all checkpoints are damaged, or this worker does not see the chief's; on all
+            workers, if another job saves to the folder.
         OSError: If the storage does not answer; where the chief's does not, on all workers.
     """
     if not is_multi_worker(strategy):
+        begin()
         return _newest(directory, callbacks)
     question = "checkpoint to resume from"
     if is_chief(strategy):
         try:
+            begin()
             content = _newest(directory, callbacks)
         except (OSError, ValueError) as error:
-            exchange(strategy, question, f"{_FAILED}{type(error).__name__}: {error}"[:_MOST_WORDS])
+            kind = "ValueError" if isinstance(error, ValueError) else "OSError"
+            exchange(strategy, question, f"{_FAILED}{kind}: {error}"[:_MOST_WORDS])
             error.__dict__["known_to_all"] = True
             raise
         exchange(strategy, question, "" if content is None else str(content.position.batches))
         return content
     chosen = exchange(strategy, question)[0]  # the chief is the first
     if chosen.startswith(_FAILED):
-        failure = OSError(f"The chief found no checkpoint to resume from and {chosen}")
+        is_value = chosen.startswith(f"{_FAILED}ValueError")
+        failure = (ValueError if is_value else OSError)(
+            f"The chief found no checkpoint to resume from and {chosen}"
+        )
         failure.__dict__["known_to_all"] = True
         raise failure
     if not chosen:

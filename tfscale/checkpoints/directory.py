@@ -14,6 +14,7 @@ from tfscale.checkpoints.layout import check_layout
 from tfscale.checkpoints.manifest import MOST_BYTES, BrokenCheckpoint, Manifest, Position
 from tfscale.checkpoints.storage import MANIFEST, OpenedFile, storage_at
 from tfscale.checkpoints.storage_errors import answered, is_damage, reason
+from tfscale.checkpoints.targets import target_path
 from tfscale.checkpoints.tensors import Values, read_tensor, write_tensors
 
 DATA = "tensors-00000.bin"
@@ -53,7 +54,7 @@ class CheckpointDirectory:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
+        self.path = target_path("path", path)
         self._storage = storage_at(self.path)
         self._broken: set[int] = set()
 
@@ -62,22 +63,31 @@ class CheckpointDirectory:
         found = (_NAME.fullmatch(name) for name in self._storage.names())
         return sorted(int(match[1]) for match in found if match)
 
-    def save(self, content: Content, keep: int | None = None) -> None:
+    def save(
+        self,
+        content: Content,
+        keep: int | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         """Writes a checkpoint, all or nothing; then removes older ones.
 
         Args:
             content: What it holds.
             keep: How many to keep, this one among them. Positive, or None for all.
+            check: Called before the first byte, before the checkpoint appears and before a removal;
+                raises where another job has taken the folder over.
 
         Raises:
             OSError: If it cannot be written. Those from before are whole.
         """
         step = content.position.batches
         errors = self._storage.errors
+        check()
         try:
             with self._storage.writing(_name(step)) as opened:
                 with opened(DATA) as file:
                     tensors = write_tensors(file, DATA, content.tensors)
+                check()
                 manifest = Manifest(content.position, content.topology, tensors, content.callbacks)
                 with opened(MANIFEST) as file:
                     file.write(manifest.to_json().encode())
@@ -89,6 +99,7 @@ class CheckpointDirectory:
             ) from error
         self._broken.discard(step)
         if keep is not None:
+            check()
             self._remove_older(step, keep)
 
     def read(self, step: int) -> Content:

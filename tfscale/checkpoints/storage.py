@@ -8,6 +8,7 @@ no checkpoint.
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import stat
 from collections.abc import Iterator
@@ -113,9 +114,10 @@ class LocalStorage:
     def writing(self, directory: str) -> Iterator[Any]:
         """Writes beside the name, forces it to the disk, and renames.
 
-        Nobody else writes to the same root meanwhile.
+        Nobody else writes to the same root meanwhile: a job holds its lease. The temporary name is
+        a new one all the same, for a job that has lost its lease and does not know yet.
         """
-        temporary = self._root / f".{directory}.partial"
+        temporary = self._root / f".{directory}.{secrets.token_hex(4)}.partial"
         self._root.mkdir(parents=True, exist_ok=True)
         for left in self._root.glob(".step-*"):  # by a process that was killed
             shutil.rmtree(left, ignore_errors=True)

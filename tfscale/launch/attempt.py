@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from strategies.cluster import Cluster
-from strategies.cluster_environments import DEFAULT_START_SECONDS, START_SECONDS_VARIABLE
+from strategies.cluster_environments import (
+    DEFAULT_START_SECONDS,
+    JOB_VARIABLE,
+    RESTART_VARIABLE,
+    START_SECONDS_VARIABLE,
+)
 from tfscale.launch.chief_supervision import ChiefSupervision, task_name
 from tfscale.launch.events import Events
 from tfscale.launch.hosts import Hosts
@@ -25,16 +30,16 @@ from tfscale.launch.supervision import SupervisedWorker, Supervision
 from tfscale.launch.worker_process import WorkerProcess
 from tfscale.output_files import open_log
 
-# How often the job was started again, for the workers: 0, 1, 2, ...
-RESTART_VARIABLE = "TFSCALE_RESTART"
-
 
 @dataclass(frozen=True)
 class Job:
     """What stays the same from one start of a job to the next.
 
-    The public arguments are those of `launch_local_workers`.
+    The public arguments are those of `launch_local_workers`; `name` is for the workers, which
+    know by it that an earlier start was theirs.
     """
+
+    name: str
 
     command: Sequence[str]
     num_workers: int
@@ -163,6 +168,7 @@ def _environment(job: Job, cluster: Cluster, restart: int) -> Mapping[str, str]:
     environment = {
         **os.environ,
         "TF_CONFIG": cluster.to_tf_config(),
+        JOB_VARIABLE: job.name,
         RESTART_VARIABLE: str(restart),
         # A worker that is killed would otherwise take the last kilobytes it printed with it.
         "PYTHONUNBUFFERED": "1",

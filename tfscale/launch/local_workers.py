@@ -7,6 +7,7 @@ import dataclasses
 import math
 import os
 import queue
+import secrets
 import shutil
 import sys
 import tempfile
@@ -47,8 +48,9 @@ def launch_local_workers(
     r"""Runs a command as N workers of one TensorFlow cluster on this host, until all have ended.
 
     Worker i gets this process's environment with TF_CONFIG set to a cluster of N workers on
-    127.0.0.1 whose task i it is, on ports that were free, with PYTHONUNBUFFERED=1 and with
-    TFSCALE_RESTART, which counts the restarts so far from 0. A single worker gets a TF_CONFIG too,
+    127.0.0.1 whose task i it is, on ports that were free, with PYTHONUNBUFFERED=1, with
+    TFSCALE_RESTART, which counts the restarts so far from 0, and with TFSCALE_JOB_ID, a random name
+    that stays the same over restarts. A single worker gets a TF_CONFIG too,
     of one worker, so that it takes the same path as several. Input is empty; standard output and
     error come out together, each line behind `[worker i] `.
 
@@ -140,6 +142,7 @@ def launch_local_workers(
         stack.enter_context(signals_as_events(events))
         shared_output = SharedOutput(output)
         job = Job(
+            name=secrets.token_hex(8),
             command=command,
             num_workers=num_workers,
             num_ps=num_ps,

@@ -154,7 +154,7 @@ def test_a_worker_gets_the_users_environment_and_its_task(
     monkeypatch.setenv("OF_THE_USER", "kept")
     monkeypatch.setenv("TF_CONFIG", "of an outer job")
     _, output = run(python("import json, os; print(json.dumps(dict(os.environ)))"), 2)
-    configs = []
+    configs, jobs = [], set()
     for worker in range(2):
         environment = json.loads(lines_of(worker, output)[0])
         config = json.loads(environment.pop("TF_CONFIG"))
@@ -162,9 +162,11 @@ def test_a_worker_gets_the_users_environment_and_its_task(
         configs.append(config["cluster"])
         assert environment.pop("PYTHONUNBUFFERED") == "1"
         assert environment.pop("TFSCALE_RESTART") == "0"
-        ours = ("TF_CONFIG", "PYTHONUNBUFFERED", "TFSCALE_RESTART")
+        jobs.add(environment.pop("TFSCALE_JOB_ID"))
+        ours = ("TF_CONFIG", "PYTHONUNBUFFERED", "TFSCALE_RESTART", "TFSCALE_JOB_ID")
         outer = {k: v for k, v in os.environ.items() if k not in ours}
         assert environment == outer
+    assert len(jobs) == 1
     assert configs[0] == configs[1]
     assert list(configs[0]) == ["worker"]
     assert len(set(configs[0]["worker"])) == 2

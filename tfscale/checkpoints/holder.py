@@ -1,0 +1,136 @@
+"""The process that holds a folder of checkpoints, and what another process can say of it.
+
+On one host the system knows whether a process lives. Process numbers come again, so the time at
+which the process started belongs to its name, and so do the boot of the system and the namespace
+that the number is from: another container on the same host counts its processes for itself.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from strategies.cluster_environments import JobStart, own_job_starts
+
+
+class Verdict(enum.Enum):
+    """What one process knows of another without waiting."""
+
+    DEAD = "dead"
+    ALIVE = "alive"
+    EARLIER_START = "an earlier start of this job"
+    LATER_START = "a later start of this job"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process, as others name it.
+
+    Attributes:
+        host: The host's name, for people.
+        pid: The number of the process.
+        since: When it started to hold, for people.
+        system: The boot and the namespace that the number is from; empty where they are unknown.
+        process_start: Clock ticks from the boot to the start of the process; empty if unknown.
+        jobs: The jobs that the process belongs to.
+    """
+
+    host: str
+    pid: int
+    since: str
+    system: str = ""
+    process_start: str = ""
+    jobs: tuple[JobStart, ...] = ()
+
+    def __str__(self) -> str:
+        details = "; ".join([*map(str, self.jobs), f"since {self.since}"])
+        return f"process {self.pid} on host {self.host!r} ({details})"
+
+    def verdict(self, other: Holder) -> Verdict:
+        """Returns what this process, which runs, knows of the other."""
+        own = {(job.scheduler, job.job): job.start for job in self.jobs}
+        starts = [
+            job.start - own[job.scheduler, job.job]
+            for job in other.jobs
+            if (job.scheduler, job.job) in own
+        ]
+        if any(later > 0 for later in starts):
+            return Verdict.LATER_START
+        if any(later < 0 for later in starts):
+            return Verdict.EARLIER_START
+        if not self.system or self.system != other.system or not other.process_start:
+            return Verdict.UNKNOWN
+        return _verdict_of_process(other.pid, other.process_start)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns JSON values from which `from_json` makes an equal one."""
+        jobs = [[job.scheduler, job.job, job.start] for job in self.jobs]
+        return {**vars(self), "jobs": jobs}
+
+    @classmethod
+    def from_json(cls, values: Any) -> Holder:
+        """Returns the one that was written.
+
+        Raises:
+            ValueError: If it is none.
+        """
+        try:
+            texts = {name: str(values[name]) for name in ("host", "since", "system")}
+            jobs = tuple(JobStart(str(a), str(b), int(c)) for a, b, c in values["jobs"])
+            start = str(values["process_start"])
+            return cls(**texts, pid=int(values["pid"]), process_start=start, jobs=jobs)
+        except (KeyError, TypeError, OverflowError) as error:
+            raise ValueError(f"no holder: {error!r}") from error
+
+
+def own_holder() -> Holder:
+    """Returns this process."""
+    pid = os.getpid()
+    return Holder(
+        host=platform.node(),
+        pid=pid,
+        since=time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+        system=_own_system(),
+        process_start=(_stat_of(pid) or ("", ""))[1],
+        jobs=own_job_starts(),
+    )
+
+
+def _own_system() -> str:
+    """Linux only; elsewhere a dead process is known by its silence."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except (OSError, ValueError):
+        return ""
+
+
+def _verdict_of_process(pid: int, start: str) -> Verdict:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return Verdict.DEAD
+    except PermissionError:
+        pass  # it is another user's, whose entry in /proc may be hidden
+    found = _stat_of(pid)
+    if found is None:
+        return Verdict.UNKNOWN
+    state, started = found
+    # A killed process that its parent has not collected yet is a zombie.
+    return Verdict.ALIVE if started == start and state not in "ZX" else Verdict.DEAD
+
+
+def _stat_of(pid: int) -> tuple[str, str] | None:
+    """Returns the state of a process and its start in clock ticks after the boot."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text("ascii", errors="replace")
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()  # the name before may hold spaces and brackets
+    return fields[0], fields[19]

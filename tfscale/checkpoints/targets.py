@@ -1,0 +1,74 @@
+"""Which paths can be a folder of checkpoints: the ones that TensorFlow can write to."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+_ONE_SLASH = re.compile(r"(gs|s3|s3a|hdfs|viewfs|har|ram|file|http|https|az|abfs|abfss|oss):/?[^/]")
+_SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://(.*)", re.DOTALL)
+_NEEDS_NO_HOST = ("ram", "hdfs", "viewfs")
+
+
+def target_path(name: str, value: Any) -> str:
+    """Returns the path of a folder of checkpoints, which means the same after a change of folder.
+
+    A local path becomes absolute, and a `~` at its beginning the home folder.
+
+    Args:
+        name: The argument's name, for the message.
+        value: What was given: a string or a path object.
+
+    Raises:
+        ValueError: If it is no path, is empty, has a scheme that TensorFlow does not know, or names
+            no bucket.
+
+    Example:
+        >>> target_path("directory", "/runs/a/")
+        '/runs/a'
+        >>> target_path("directory", "gs://bucket/a/")
+        'gs://bucket/a'
+    """
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(path, str):
+        raise _refusal(name, value, "a string or a path object", "Name the run's folder: 'runs/a'.")
+    if not path.strip():
+        raise _refusal(name, value, "the path of a folder", "Name the run's folder: 'runs/a'.")
+    if "\0" in path:
+        raise _refusal(name, value, "a path without NUL characters", "Take them out.")
+    scheme = _SCHEME.fullmatch(path)
+    if scheme is not None:
+        _check_scheme(name, value, scheme[1], scheme[2])
+        return path.rstrip("/")
+    if _ONE_SLASH.match(path) and not Path(path).is_dir():
+        cure = "Write two slashes, in a string: pathlib.Path takes one of them away."
+        raise _refusal(name, value, "a local path, or have '://' after its scheme", cure)
+    try:
+        return str(Path(path).expanduser().absolute())
+    except RuntimeError:
+        cure = "Give the folder's full path, or './~...' for a folder of this name."
+        raise _refusal(name, value, "a path below a home folder that exists", cure) from None
+
+
+def _check_scheme(name: str, value: Any, scheme: str, rest: str) -> None:
+    if scheme == "file":
+        raise _refusal(
+            name, value, "a local path without a scheme", f"Give {'/' + rest.lstrip('/')!r}."
+        )
+    import tensorflow as tf
+
+    known = sorted(filter(None, tf.io.gfile.get_registered_schemes()))
+    if scheme not in known:
+        cure = (
+            "Import the package that adds the scheme first (tensorflow-io adds s3), mount the "
+            "store as a folder, or take a local folder."
+        )
+        raise _refusal(name, value, f"a local path, or one with a scheme of {known}", cure)
+    if scheme not in _NEEDS_NO_HOST and not rest.split("/")[0]:
+        raise _refusal(name, value, "a path in a bucket", f"Write '{scheme}://bucket/runs/a'.")
+
+
+def _refusal(name: str, value: Any, rule: str, cure: str) -> ValueError:
+    return ValueError(f"`{name}` must be {rule}. Received: {name}={value!r}. {cure}")
