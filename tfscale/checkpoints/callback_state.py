@@ -8,6 +8,7 @@ the checkpoint.
 
 from __future__ import annotations
 
+import reprlib
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -113,7 +114,7 @@ def restore_callbacks(
             setattr(callback, BEST_WEIGHTS, kept)
     new, left = sorted(found.keys() - states.keys()), sorted(states.keys() - found.keys())
     said = [f"{key} begins anew: the checkpoint has no state of it" for key in new]
-    return said + [f"the state of {key!r} is left: no such callback" for key in left]
+    return said + [f"the state of {reprlib.repr(key)} is left: no such callback" for key in left]
 
 
 def _plain_state(callback: Any, key: str, state: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from tfscale.checkpoints.targets import target_path
 from tfscale.checkpoints.tensors import Values, read_tensor, write_tensors
 
 DATA = "tensors-00000.bin"
-_NAME = re.compile(r"step-(\d{12,19})")
+_NAME = re.compile(r"step-([0-9]{12,19})")
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,9 @@ class CheckpointDirectory:
 
     def steps(self) -> list[int]:
         """Returns the consumed batches of each checkpoint there seems to be, the fewest first."""
-        found = (_NAME.fullmatch(name) for name in self._storage.names())
-        return sorted(int(match[1]) for match in found if match)
+        names = self._storage.names()
+        numbers = (int(match[1]) for match in map(_NAME.fullmatch, names) if match)
+        return sorted({number for number in numbers if _name(number) in names})
 
     def save(
         self,
@@ -225,8 +226,8 @@ def _name(step: int) -> str:
 
 def _manifest_in(file: OpenedFile) -> Manifest:
     """Reads a manifest, of bounded size."""
-    if file.size > MOST_BYTES:
-        raise BrokenCheckpoint(f"its manifest of {file.size} bytes is too long")
+    if not 0 < file.size <= MOST_BYTES:
+        raise BrokenCheckpoint(f"its manifest has {file.size} bytes")
     try:
         return Manifest.from_json(file.stream.read(MOST_BYTES).decode())
     except UnicodeDecodeError as error:

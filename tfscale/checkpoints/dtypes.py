@@ -22,13 +22,24 @@ def dtype_named(name: str) -> np.dtype[Any]:
         >>> dtype_named("bfloat16").itemsize
         2
     """
+    found = _found(name)
+    if found is None:
+        raise BrokenCheckpoint(f"no dtype of numbers is called {name[:40]!r}")
+    return found
+
+
+def is_known(name: str) -> bool:
+    """Tells whether a dtype of numbers has this name."""
+    return _found(name) is not None
+
+
+def _found(name: str) -> np.dtype[Any] | None:
     kind = np.sctypeDict.get(name) or _of_ml_dtypes(name)
-    if isinstance(kind, type) and issubclass(kind, np.generic):
-        dtype: np.dtype[Any] = np.dtype(kind)
-        is_numbers = dtype.kind in _KINDS or kind.__module__ == "ml_dtypes"
-        if dtype.name == name and is_numbers:
-            return dtype
-    raise BrokenCheckpoint(f"no dtype of numbers is called {name[:40]!r}")
+    if not isinstance(kind, type) or not issubclass(kind, np.generic):
+        return None
+    dtype: np.dtype[Any] = np.dtype(kind)
+    is_of_numbers = dtype.kind in _KINDS or kind.__module__ == "ml_dtypes"
+    return dtype if dtype.name == name and is_of_numbers else None
 
 
 def _of_ml_dtypes(name: str) -> Any:

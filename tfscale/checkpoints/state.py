@@ -93,35 +93,41 @@ def restore(model: Any, tensors: Mapping[str, Values]) -> None:
         tensors: What `snapshot` returned, here or elsewhere; other keys are passed over.
 
     Raises:
-        ValueError: If the state is not that of such a model.
+        ValueError: If the state is not that of such a model, which stays as it was.
     """
     strategy = model.distribute_strategy
     variables = training_variables(model)
     tensors = {k: v for k, v in tensors.items() if k.startswith(_PARTS)}
     if not any(key.startswith(METRICS) for key in tensors):
         variables = {k: v for k, v in variables.items() if not k.startswith(METRICS)}
-    for stored, (key, variable) in zip(
-        _in_order_of(variables, tensors), variables.items(), strict=True
-    ):
-        values = tensors[stored]
-        array = values.array
-        shape = array.shape[1:] if values.is_per_replica else array.shape
-        if (shape, array.dtype.name) != (tuple(variable.shape), variable.dtype):
-            raise ValueError(
-                f"`model` must be the one that was checkpointed. Received: {key!r} of "
-                f"{variable.dtype} {tuple(variable.shape)}, in the checkpoint {array.dtype.name} "
-                f"{shape}. Build the model as it was, or name another folder."
-            )
-        if values.is_per_replica and not is_per_replica(variable):
-            raise ValueError(
-                "`model` must be the one that was checkpointed. Received: "
-                f"{key!r}, which is one value on all replicas, in the checkpoint {len(array)}. "
-                "Build the model as it was, or name another folder."
-            )
+    stored = _in_order_of(variables, tensors)
+    pairs = [
+        (variable, tensors[name]) for name, variable in zip(stored, variables.values(), strict=True)
+    ]
+    for key, (variable, values) in zip(variables, pairs, strict=True):
+        _refuse_other(key, variable, values)
+    for variable, values in pairs:
         if values.is_per_replica:
-            assign_replica_values(strategy, variable, array)
+            assign_replica_values(strategy, variable, values.array)
         else:
-            assign_value(strategy, variable, array)
+            assign_value(strategy, variable, values.array)
+
+
+def _refuse_other(key: str, variable: Any, values: Values) -> None:
+    array = values.array
+    shape = array.shape[1:] if values.is_per_replica else array.shape
+    if (shape, array.dtype.name) != (tuple(variable.shape), variable.dtype):
+        raise ValueError(
+            f"`model` must be the one that was checkpointed. Received: {key!r} of "
+            f"{variable.dtype} {tuple(variable.shape)}, in the checkpoint {array.dtype.name} "
+            f"{shape}. Build the model as it was, or name another folder."
+        )
+    if values.is_per_replica and not is_per_replica(variable):
+        raise ValueError(
+            "`model` must be the one that was checkpointed. Received: "
+            f"{key!r}, which is one value on all replicas, in the checkpoint {len(array)}. "
+            "Build the model as it was, or name another folder."
+        )
 
 
 def _in_order_of(variables: Mapping[str, Any], tensors: Mapping[str, Any]) -> list[str]:

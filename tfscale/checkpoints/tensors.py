@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from tfscale.checkpoints.dtypes import dtype_named
+from tfscale.checkpoints.dtypes import dtype_named, is_known
 from tfscale.checkpoints.layout import box_of
 from tfscale.checkpoints.manifest import BrokenCheckpoint, Slice, StoredTensor
 
@@ -38,6 +39,9 @@ def write_tensors(
         file: Opened for writing, at its beginning.
         name: Its name inside the checkpoint's directory.
         tensors: The values by their keys.
+
+    Raises:
+        ValueError: If one is not of numbers, and could not be read back.
     """
     offset = 0
     stored = {}
@@ -46,6 +50,12 @@ def write_tensors(
         array = np.asarray(values.array, order="C")
         if array.dtype.byteorder == ">":
             array = array.astype(array.dtype.newbyteorder("<"))
+        dtype = array.dtype.name
+        if not is_known(dtype):
+            raise ValueError(
+                f"`tensors` must be of numbers. Received: {key!r} of {dtype}. Keep other state in "
+                "the callbacks' `state()`."
+            )
         boxes = _boxes(array.shape, values.is_per_replica)
         slices = []
         for start, shape in boxes:
@@ -58,7 +68,6 @@ def write_tensors(
                 file.write(chunk)
             slices.append(Slice(name, offset, start, shape, checksum))
             offset += len(data)
-        dtype = array.dtype.name
         stored[key] = StoredTensor(dtype, array.shape, values.is_per_replica, tuple(slices))
     return stored
 
@@ -87,19 +96,26 @@ def read_tensor(key: str, stored: StoredTensor, open_file: Callable[[str], Binar
 def _fill(box: np.ndarray[Any, Any], part: Slice, file: BinaryIO, key: str) -> None:
     numbers = box.reshape(-1).view(np.uint8)
     view: Any = memoryview(numbers)  # type: ignore[arg-type]
-    file.seek(part.offset)
     done = checksum = 0
+    if len(view):
+        file.seek(part.offset)
     while done < len(view):
         data = file.read(min(_CHUNK_BYTES, len(view) - done))
         if not data:
-            raise BrokenCheckpoint(f"{part.file} is cut short: {key!r} is not all there")
+            raise BrokenCheckpoint(
+                f"{part.file} is cut short: {reprlib.repr(key)} is not all there"
+            )
         checksum = zlib.crc32(data, checksum)
         view[done : done + len(data)] = data
         done += len(data)
     if checksum != part.crc32:
-        raise BrokenCheckpoint(f"{part.file} is damaged: the checksum of {key!r} differs")
+        raise BrokenCheckpoint(
+            f"{part.file} is damaged: the checksum of {reprlib.repr(key)} differs"
+        )
     if box.dtype == bool and numbers.max(initial=0) > 1:
-        raise BrokenCheckpoint(f"{part.file} holds a truth value of {key!r} that is not 0 or 1")
+        raise BrokenCheckpoint(
+            f"{part.file} holds a truth value of {reprlib.repr(key)} that is not 0 or 1"
+        )
 
 
 def _boxes(

@@ -18,6 +18,7 @@ from recipes.images.training_log import TrainingLog
 from tests.checkpoint_damage.made import signed
 from tfscale.callbacks import Checkpoint, ReduceOnPlateau, Stability
 from tfscale.checkpoints.callback_state import restore_callbacks
+from tfscale.checkpoints.state import restore, training_variables
 from tfscale.checkpoints.tensors import Values
 from tfscale.schedules import adjustable
 
@@ -96,6 +97,26 @@ def test_one_value_for_all_replicas_cannot_become_one_a_replica(
     forge(tmp_path, split)
     with pytest.raises(ValueError, match="is one value on all replicas"):
         fit(strategy, Checkpoint(tmp_path), epochs=3)
+
+
+def test_a_model_that_is_not_the_checkpoints_stays_as_it_was(
+    strategy: tf.distribute.Strategy,
+) -> None:
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+    model.optimizer.build(model.trainable_variables)
+    wanted = [variable.numpy() for variable in model.variables]
+    state = {
+        key: Values(np.ones(variable.shape, variable.dtype))
+        for key, variable in training_variables(model).items()
+    }
+    last = list(state)[-1]
+    state[last] = Values(np.ones([9, 9]))
+    with pytest.raises(ValueError, match=r"in the checkpoint float64 \(9, 9\)"):
+        restore(model, state)
+    for variable, array in zip(model.variables, wanted, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), array)
 
 
 def test_a_position_outside_of_its_epoch_is_refused(

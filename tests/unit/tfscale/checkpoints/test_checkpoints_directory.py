@@ -206,6 +206,28 @@ def test_a_remote_directory_without_a_manifest_is_not_used() -> None:
     assert directory.steps() == [6]
 
 
+def test_only_names_as_they_are_written_count(tmp_path: Path) -> None:
+    directory = saved(tmp_path, 2, 4)
+    for other in (
+        "step-0000000000004",
+        "step-\u0660\u0660\u0660\u0660\u0660\u0660\u0660\u0660\u0660\u0660\u0660\u0661",
+    ):
+        (tmp_path / other).mkdir()
+    assert directory.steps() == [2, 4]
+    saved(tmp_path, 6, keep=2)
+    assert directory.steps() == [4, 6]
+
+
+@pytest.mark.parametrize(
+    "array", [np.array(["a"]), np.array([None]), np.zeros(2, "M8[s]")], ids=str
+)
+def test_what_could_not_be_read_back_is_not_written(tmp_path: Path, array: np.ndarray) -> None:
+    directory = saved(tmp_path, 2)
+    with pytest.raises(ValueError, match=r"must be of numbers\. Received: 'w' of"):
+        directory.save(content(4, w=array))
+    assert directory.steps() == [2]
+
+
 def test_the_manifest_is_written_last() -> None:
     import tensorflow as tf
 
