@@ -13,6 +13,7 @@ import pytest
 from tests.dead_drive import dead_drive, dead_drive_missing
 from tests.programs import completed
 from tfscale.checkpoints import CheckpointDirectory, Content, Position, storage_errors
+from tfscale.checkpoints.storage import RemoteStorage
 from tfscale.checkpoints.tensors import Values
 
 needs_mounts = pytest.mark.skipif(bool(dead_drive_missing()), reason=dead_drive_missing())
@@ -39,13 +40,15 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "part", ["", "step-000000000004", "step-000000000004/tensors-00000.bin"], ids=str
 )
-@pytest.mark.parametrize("scheme", ["", "file://"], ids=["our reading", "TensorFlow's reading"])
+@pytest.mark.parametrize("reader", ["ours", "TensorFlow's"])
 @pytest.mark.usefixtures("soon")
 def test_a_dead_drive_is_no_empty_folder_and_no_damage(
-    tmp_path: Path, part: str, scheme: str, capfd: pytest.CaptureFixture
+    tmp_path: Path, part: str, reader: str, capfd: pytest.CaptureFixture
 ) -> None:
     saved(tmp_path / "run", 2, 4)
-    directory = CheckpointDirectory(f"{scheme}{tmp_path / 'run'}")
+    directory = CheckpointDirectory(tmp_path / "run")
+    if reader == "TensorFlow's":
+        directory._storage = RemoteStorage(f"file://{tmp_path / 'run'}")
     with dead_drive(tmp_path / "run" / part):
         said = r"not connected.*start again: training resumes"
         with pytest.raises(OSError, match=said) as raised:
