@@ -110,7 +110,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.asynchronous = asynchronous
         self.position = Position(0, 0, 0)
         self.resumed_from: Position | None = None
-        self.directory = CheckpointDirectory(target_path("directory", directory))
+        self.directory = CheckpointDirectory(target_path("directory", directory, is_saved_to=True))
         self._memory = SnapshotMemory()
         self._writer = BackgroundWriter(self.directory.path)
         self._saved = 0

@@ -9,10 +9,10 @@ from typing import Any
 
 _ONE_SLASH = re.compile(r"(gs|s3|s3a|hdfs|viewfs|har|ram|file|http|https|az|abfs|abfss|oss):/?[^/]")
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://(.*)", re.DOTALL)
-_NEEDS_NO_HOST = ("ram", "hdfs", "viewfs")
+_NEEDS_NO_HOST = ("file", "ram", "hdfs", "viewfs")
 
 
-def target_path(name: str, value: Any) -> str:
+def target_path(name: str, value: Any, *, is_saved_to: bool = False) -> str:
     """Returns the path of a folder of checkpoints, which means the same after a change of folder.
 
     A local path becomes absolute, and a `~` at its beginning the home folder.
@@ -20,6 +20,8 @@ def target_path(name: str, value: Any) -> str:
     Args:
         name: The argument's name, for the message.
         value: What was given: a string or a path object.
+        is_saved_to: Whether checkpoints will be written there. A `file://` is refused then: through
+            TensorFlow a write to a local file system is not all or nothing.
 
     Raises:
         ValueError: If it is no path, is empty, has a scheme that TensorFlow does not know, or names
@@ -40,23 +42,24 @@ def target_path(name: str, value: Any) -> str:
         raise _refusal(name, value, "a path without NUL characters", "Take them out.")
     scheme = _SCHEME.fullmatch(path)
     if scheme is not None:
+        if is_saved_to and scheme[1] == "file":
+            cure = f"Give {'/' + scheme[2].lstrip('/')!r}."
+            raise _refusal(name, value, "a local path without a scheme", cure)
         _check_scheme(name, value, scheme[1], scheme[2])
         return path.rstrip("/")
     if _ONE_SLASH.match(path) and not Path(path).is_dir():
         cure = "Write two slashes, in a string: pathlib.Path takes one of them away."
         raise _refusal(name, value, "a local path, or have '://' after its scheme", cure)
+    if not path.startswith("~"):
+        return str(Path(path).absolute())
     try:
-        return str(Path(path).expanduser().absolute())
+        return str(Path(path).expanduser())
     except RuntimeError:
         cure = "Give the folder's full path, or './~...' for a folder of this name."
         raise _refusal(name, value, "a path below a home folder that exists", cure) from None
 
 
 def _check_scheme(name: str, value: Any, scheme: str, rest: str) -> None:
-    if scheme == "file":
-        raise _refusal(
-            name, value, "a local path without a scheme", f"Give {'/' + rest.lstrip('/')!r}."
-        )
     import tensorflow as tf
 
     known = sorted(filter(None, tf.io.gfile.get_registered_schemes()))
