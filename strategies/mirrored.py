@@ -9,6 +9,7 @@ import tensorflow as tf
 from strategies.all_reduce import check_all_reduce
 from strategies.announcement import announce
 from strategies.collective_keys import own_collective_keys
+from strategies.collective_launcher import reuse_keys
 from strategies.devices import cpu_devices, gpu_devices
 from strategies.keras_support import support
 
@@ -73,6 +74,7 @@ def mirrored_strategy(
     with own_collective_keys(tf.distribute.MirroredStrategy):
         cross_device_ops = _CROSS_DEVICE_OPS[all_reduce]()
         strategy = tf.distribute.MirroredStrategy(chosen, cross_device_ops=cross_device_ops)
+    reuse_keys(strategy)
     return support(strategy)
 
 

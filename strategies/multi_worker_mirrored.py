@@ -13,6 +13,7 @@ from strategies.cluster_environments import (
     start_seconds_from_environment,
 )
 from strategies.collective_keys import own_collective_keys
+from strategies.collective_launcher import reuse_keys
 from strategies.devices import gpu_devices
 from strategies.heartbeats import configure_heartbeats
 from strategies.keras_support import support
@@ -91,4 +92,5 @@ def multi_worker_mirrored_strategy(
         own_collective_keys(tf.distribute.MultiWorkerMirroredStrategy),
     ):
         strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
+    reuse_keys(strategy)
     return support(strategy)
