@@ -81,22 +81,21 @@ def test_rows_that_vary_are_gathered_in_order(strategy: tf.distribute.Strategy) 
 
 def test_a_key_may_be_used_several_times_in_one_step(strategy: tf.distribute.Strategy) -> None:
     @tf.function  # type: ignore[untyped-decorator]
-    def doubled_sum(own: tf.Tensor) -> tf.Tensor:
-        return 2 * summed(tf.distribute.get_replica_context(), own)
+    def total(first: tf.Tensor) -> Any:
+        def on_replica() -> tf.Tensor:
+            context = tf.distribute.get_replica_context()
+            return summed(context, first + tf.cast(context.replica_id_in_sync_group, first.dtype))
+
+        return strategy.experimental_local_results(strategy.run(on_replica))
 
     @tf.function  # type: ignore[untyped-decorator]
     def step(first: tf.Tensor) -> Any:
-        def on_replica() -> tf.Tensor:
-            context = tf.distribute.get_replica_context()
-            own = first + tf.cast(context.replica_id_in_sync_group, first.dtype)
-            return tf.stack([doubled_sum(own * i) for i in range(1, 9)])
-
-        return strategy.run(on_replica)
+        return [total(first * i) for i in range(1, 9)]
 
     for call in range(100):
-        expected = [2 * i * (3 * call + 3.0) for i in range(1, 9)]
-        for result in strategy.experimental_local_results(step(tf.fill([9], float(call)))):
-            np.testing.assert_array_equal(result, np.repeat(expected, 9).reshape(8, 9))
+        for i, results in enumerate(step(tf.fill([9], float(call))), 1):
+            for result in results:
+                np.testing.assert_array_equal(result, np.full(9, 3 * call * i + 3.0))
 
 
 def test_a_call_that_failed_leaves_nothing_for_the_next(strategy: tf.distribute.Strategy) -> None:
