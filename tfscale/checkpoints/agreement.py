@@ -87,7 +87,7 @@ def topology_of(strategy: Any, now: FitInput, order: str, initial_epoch: int) ->
         strategy: One of ours.
         now: The input of the `fit`.
         order: What the order of the batches follows from.
-        initial_epoch: The epoch that the run was told to begin with.
+        initial_epoch: The `initial_epoch` that the run began with.
     """
     return {
         "num_replicas": strategy.num_replicas_in_sync,

@@ -113,7 +113,7 @@ def restore_callbacks(
                 raise schema.malformed(f"{key}.{BEST_WEIGHTS}", f"of the shapes {wanted}", shapes)
             setattr(callback, BEST_WEIGHTS, kept)
     new, left = sorted(found.keys() - states.keys()), sorted(states.keys() - found.keys())
-    said = [f"{key} begins anew: the checkpoint has no state of it" for key in new]
+    said = [f"{key} starts from its first state: the checkpoint has none of it" for key in new]
     return said + [f"the state of {reprlib.repr(key)} is left: no such callback" for key in left]
 
 

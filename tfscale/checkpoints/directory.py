@@ -60,7 +60,7 @@ class CheckpointDirectory:
 
     def steps(self) -> list[int]:
         """Returns the consumed batches of each checkpoint there seems to be, the fewest first."""
-        names = self._storage.names()
+        names = set(self._storage.names())
         numbers = (int(match[1]) for match in map(_NAME.fullmatch, names) if match)
         return sorted({number for number in numbers if _name(number) in names})
 
@@ -182,7 +182,7 @@ class CheckpointDirectory:
             raise ValueError(
                 f"`directory` must hold a checkpoint that is whole, or none. Received: directory="
                 f"{self.path!r}, where all of {len(steps)} are damaged. Restore one from a backup, "
-                "or name another folder to begin anew."
+                "or name another folder to start from step 0."
             )
         return None
 

@@ -53,23 +53,23 @@ def refuse_other_input(content: Content, now: FitInput) -> None:
 
 
 def known_initial_epoch(content: Content, now: FitInput) -> int:
-    """Returns the epoch that the run was told to begin with, now or when it was checkpointed.
+    """Returns the `initial_epoch` of the run, as it is now or was when it was checkpointed.
 
     The checkpoint decides where training goes on. `initial_epoch` may be 0, the checkpoint's epoch,
-    or what the run was told before: started again, the same program says the same again.
+    or what it was when the run began: the same program, started again, passes the same.
 
     Raises:
         ValueError: If `initial_epoch` is another one.
     """
-    told, epoch = now.initial_epoch, content.position.epoch
+    given, epoch = now.initial_epoch, content.position.epoch
     before: int = content.topology.get("initial_epoch") or 0
-    if told not in (0, epoch, before):
+    if given not in (0, epoch, before):
         raise ValueError(
             f"`initial_epoch` must be 0, or the epoch of the newest checkpoint, {epoch}, in which "
-            f"training goes on. Received: initial_epoch={told}. Leave it out, or name another "
-            "folder to begin anew."
+            f"training goes on. Received: initial_epoch={given}. Leave it out, or name another "
+            "folder to start from step 0."
         )
-    return told or before
+    return given or before
 
 
 def known_order(fit_input: FitInput, *, is_needed: bool) -> str:

@@ -170,7 +170,7 @@ class RemoteStorage:
 
     @contextmanager
     def writing(self, directory: str) -> Iterator[Any]:
-        """Writes in place: whoever calls writes the manifest last."""
+        """Writes in place; the caller writes the manifest last."""
         self.remove(directory)
         self._files.makedirs(f"{self._root}/{directory}")
 

@@ -129,7 +129,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     assert "Falling back to the one before" in said
 
 
-def test_where_all_are_damaged_training_does_not_begin_anew(tmp_path: Path) -> None:
+def test_where_all_are_damaged_training_does_not_start_from_step_0(tmp_path: Path) -> None:
     directory = saved(tmp_path, 2)
     cut_short(step(tmp_path, 2) / "tensors-00000.bin")
     with pytest.raises(ValueError, match=r"all of 1 are damaged\. Restore one from a backup"):
@@ -156,7 +156,7 @@ def test_a_damaged_one_does_not_take_the_place_of_a_whole_one(tmp_path: Path) ->
     assert directory.steps() == [4, 7]
 
 
-def test_the_same_step_is_written_anew_over_a_damaged_one(tmp_path: Path) -> None:
+def test_the_same_step_replaces_a_damaged_one(tmp_path: Path) -> None:
     directory = saved(tmp_path, 2, 4)
     cut_short(step(tmp_path, 4) / "manifest.json")
     assert directory.newest().position.batches == 2  # type: ignore[union-attr]
