@@ -9,12 +9,16 @@ process's own. Needs no TensorFlow.
 
 from strategies.cluster_environments.detection import (
     DEFAULT_START_SECONDS,
+    LAST_WORDS_VARIABLE,
+    NOTICE_SECONDS_VARIABLE,
     START_SECONDS_VARIABLE,
     cluster_from_environment,
     cluster_from_tf_config,
+    notice_seconds_from_environment,
     own_job_starts,
     own_tpu_environment,
     start_seconds_from_environment,
+    take_last_words_path,
 )
 from strategies.cluster_environments.jobs import (
     JOB_VARIABLE,
@@ -30,6 +34,8 @@ from strategies.cluster_environments.tpu_vm import TpuEnvironment, tpu_environme
 __all__ = [
     "DEFAULT_START_SECONDS",
     "JOB_VARIABLE",
+    "LAST_WORDS_VARIABLE",
+    "NOTICE_SECONDS_VARIABLE",
     "RESTART_VARIABLE",
     "START_SECONDS_VARIABLE",
     "JobStart",
@@ -40,8 +46,10 @@ __all__ = [
     "cluster_from_slurm",
     "cluster_from_tf_config",
     "job_starts",
+    "notice_seconds_from_environment",
     "own_job_starts",
     "own_tpu_environment",
     "start_seconds_from_environment",
+    "take_last_words_path",
     "tpu_environment",
 ]

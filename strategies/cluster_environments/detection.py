@@ -16,6 +16,9 @@ from strategies.cluster_environments.tpu_vm import TpuEnvironment, tpu_environme
 
 START_SECONDS_VARIABLE = "TFSCALE_START_SECONDS"
 DEFAULT_START_SECONDS = 300.0
+NOTICE_SECONDS_VARIABLE = "TFSCALE_NOTICE_SECONDS"
+DEFAULT_NOTICE_SECONDS = 30.0
+LAST_WORDS_VARIABLE = "TFSCALE_LAST_WORDS"
 
 
 def start_seconds_from_environment(environ: Mapping[str, str] | None = None) -> float:
@@ -33,15 +36,46 @@ def start_seconds_from_environment(environ: Mapping[str, str] | None = None) -> 
         >>> start_seconds_from_environment({"TFSCALE_START_SECONDS": "60"})
         60.0
     """
-    text = (os.environ if environ is None else environ).get(START_SECONDS_VARIABLE, "").strip()
+    return _seconds(environ, START_SECONDS_VARIABLE, DEFAULT_START_SECONDS)
+
+
+def notice_seconds_from_environment(environ: Mapping[str, str] | None = None) -> float:
+    """Returns how long a worker waits before it names the one it waits for.
+
+    TFSCALE_NOTICE_SECONDS, or 30.
+
+    Args:
+        environ: The environment. None means this process's own.
+
+    Raises:
+        ValueError: If the variable is no positive number.
+
+    Example:
+        >>> notice_seconds_from_environment({"TFSCALE_NOTICE_SECONDS": "120"})
+        120.0
+    """
+    return _seconds(environ, NOTICE_SECONDS_VARIABLE, DEFAULT_NOTICE_SECONDS)
+
+
+def take_last_words_path() -> str | None:
+    """Returns the file in which this process says why it failed, or None: TFSCALE_LAST_WORDS.
+
+    `tfscale launch` sets the variable. It is removed here: processes that this one starts have
+    reasons of their own.
+    """
+    return os.environ.pop(LAST_WORDS_VARIABLE, "") or None
+
+
+def _seconds(environ: Mapping[str, str] | None, variable: str, default: float) -> float:
+    text = (os.environ if environ is None else environ).get(variable, "").strip()
     try:
-        seconds = float(text or DEFAULT_START_SECONDS)
+        seconds = float(text or default)
     except ValueError:
         seconds = math.nan
     if not (seconds > 0 and math.isfinite(seconds)):
         raise ValueError(
-            "`TFSCALE_START_SECONDS` must be a positive number of seconds. Received: "
-            f"TFSCALE_START_SECONDS={text!r}. Unset it for {DEFAULT_START_SECONDS:g}."
+            f"`{variable}` must be a positive number of seconds. Received: "
+            f"{variable}={text!r}. Unset it for {default:g}."
         )
     return seconds
 

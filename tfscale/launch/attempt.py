@@ -14,10 +14,11 @@ from strategies.cluster import Cluster
 from strategies.cluster_environments import (
     DEFAULT_START_SECONDS,
     JOB_VARIABLE,
+    LAST_WORDS_VARIABLE,
     RESTART_VARIABLE,
     START_SECONDS_VARIABLE,
 )
-from tfscale.launch.chief_supervision import ChiefSupervision, task_name
+from tfscale.launch.chief_supervision import ChiefSupervision
 from tfscale.launch.events import Events
 from tfscale.launch.hosts import Hosts
 from tfscale.launch.names import await_names
@@ -26,7 +27,7 @@ from tfscale.launch.outcome import Outcome
 from tfscale.launch.output import OutputRelay, SharedOutput
 from tfscale.launch.ports import ReservedPort, reserve_port
 from tfscale.launch.restarts import RestartPolicy
-from tfscale.launch.supervision import SupervisedWorker, Supervision
+from tfscale.launch.supervision import SupervisedWorker, Supervision, task_name
 from tfscale.launch.worker_process import WorkerProcess
 from tfscale.output_files import open_log
 
@@ -49,6 +50,7 @@ class Job:
     grace_seconds: float
     start_seconds: float | None
     log_dir: Path | None
+    words_dir: Path
     output: SharedOutput
     events: Events
     guard: OrphanGuard
@@ -149,7 +151,9 @@ def _started(job: Job, cluster: Cluster, process_index: int, restart: int) -> Su
             log = stack.enter_context(open_log(path))
         read_end, write_end = os.pipe()
         try:
-            environment = _environment(job, cluster, restart)
+            words = job.words_dir / f"{task}.attempt-{restart}.json"
+            words.unlink(missing_ok=True)  # of a process that comes back
+            environment = _environment(job, cluster, restart, words)
             process = WorkerProcess(process_index, job.command, environment, write_end, job.events)
         except BaseException:
             os.close(read_end)
@@ -161,15 +165,16 @@ def _started(job: Job, cluster: Cluster, process_index: int, restart: int) -> Su
         relay = OutputRelay(
             process_index, task_name(cluster), read_end, job.output, job.events, log
         )
-    return SupervisedWorker(process, relay, cluster)
+    return SupervisedWorker(process, relay, cluster, words)
 
 
-def _environment(job: Job, cluster: Cluster, restart: int) -> Mapping[str, str]:
+def _environment(job: Job, cluster: Cluster, restart: int, words: Path) -> Mapping[str, str]:
     environment = {
         **os.environ,
         "TF_CONFIG": cluster.to_tf_config(),
         JOB_VARIABLE: job.name,
         RESTART_VARIABLE: str(restart),
+        LAST_WORDS_VARIABLE: str(words),
         # A worker that is killed would otherwise take the last kilobytes it printed with it.
         "PYTHONUNBUFFERED": "1",
     }

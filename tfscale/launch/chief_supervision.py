@@ -6,21 +6,16 @@ import dataclasses
 import signal
 from collections.abc import Callable, Iterable, Sequence
 
-from strategies.cluster import Cluster
+from strategies.last_words import read_last_words
 from tfscale.launch.events import Events, OutputFailed, SignalReceived, WorkerExited
+from tfscale.launch.fault import Task
 from tfscale.launch.orphan_guard import OrphanGuard
 from tfscale.launch.outcome import WorkerFailure
 from tfscale.launch.output import say
 from tfscale.launch.restarts import NoRestart, Restart, RestartPolicy
-from tfscale.launch.supervision import SupervisedWorker, Supervision
+from tfscale.launch.supervision import SupervisedWorker, Supervision, task_name
 
-Task = tuple[str, int]
-
-
-def task_name(cluster: Cluster) -> str:
-    """Returns how a task is called: "chief", which there is one of, "worker 0", "ps 0"."""
-    name = cluster.task_type
-    return name if name == "chief" else f"{name} {cluster.task_index}"
+Key = tuple[str, int]
 
 
 class ChiefSupervision(Supervision):
@@ -53,8 +48,8 @@ class ChiefSupervision(Supervision):
         self._chief = workers[0]
         self._start = start
         self._policy = policy
-        self._failures: dict[Task, list[WorkerFailure]] = {}
-        self._coming_back: dict[Task, tuple[float, SupervisedWorker]] = {}
+        self._failures: dict[Key, list[WorkerFailure]] = {}
+        self._coming_back: dict[Key, tuple[float, SupervisedWorker]] = {}
 
     def _worker_exited(self, event: WorkerExited) -> None:
         worker = self._workers[event.worker]
@@ -70,12 +65,12 @@ class ChiefSupervision(Supervision):
         is_failure = event.returncode != 0 and self._cause is None
         if worker.cluster.task_type != "worker" or not is_failure:
             return False
-        failures = self._failures.setdefault(_task(worker), [])
-        failures.append(self._failure(event))
+        failures = self._failures.setdefault(_key(worker), [])
+        failures.append(self._failure(worker, event))
         failed = f"{failures[-1].task} failed: {failures[-1].how}"
         match self._policy.decide(failures):
             case Restart() as restart:
-                self._coming_back[_task(worker)] = event.at + restart.wait_seconds, worker
+                self._coming_back[_key(worker)] = event.at + restart.wait_seconds, worker
                 say(
                     f"{failed}. It is started again in {restart.wait_seconds:g} s, alone: "
                     f"{restart.used} of its {self._policy.max_restarts} restarts used"
@@ -88,11 +83,12 @@ class ChiefSupervision(Supervision):
 
     def _own_deadline(self) -> float | None:
         # One whose group is not gone yet has a deadline of its own.
-        return min(
-            (due for due, old in self._coming_back.values() if old.process.ended), default=None
-        )
+        due = [due for due, old in self._coming_back.values() if old.process.ended]
+        judged = super()._own_deadline()
+        return min(due if judged is None else [*due, judged], default=None)
 
     def _do_what_is_due(self, now: float) -> None:
+        super()._do_what_is_due(now)
         for task, (due, old) in list(self._coming_back.items()):
             if now >= due and old.process.ended:
                 del self._coming_back[task]
@@ -100,9 +96,22 @@ class ChiefSupervision(Supervision):
                 self._workers[worker.process.index] = worker
                 self._outputs_open.add(worker.process.index)
 
-    def _failure(self, event: WorkerExited) -> WorkerFailure:
-        worker = self._workers[event.worker]
-        return dataclasses.replace(super()._failure(event), task=task_name(worker.cluster))
+    @property
+    def _judge_seconds(self) -> float:
+        return 0.0  # the chief's end is the job's, whatever the others say
+
+    def _failure(self, worker: SupervisedWorker, event: WorkerExited) -> WorkerFailure:
+        words = read_last_words(worker.words)
+        return WorkerFailure(
+            event.worker,
+            event.returncode,
+            event.at - worker.process.started,
+            task_name(worker.cluster),
+            words.why if words else "",
+        )
+
+    def _task(self, worker: SupervisedWorker) -> Task:
+        return dataclasses.replace(super()._task(worker), task=task_name(worker.cluster))
 
     def _stop_all(
         self,
@@ -122,5 +131,5 @@ class ChiefSupervision(Supervision):
         return [self._chief]
 
 
-def _task(worker: SupervisedWorker) -> Task:
+def _key(worker: SupervisedWorker) -> Key:
     return worker.cluster.task_type, worker.cluster.task_index

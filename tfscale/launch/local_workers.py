@@ -151,6 +151,7 @@ def launch_local_workers(
             grace_seconds=grace_seconds,
             start_seconds=start_seconds,
             log_dir=log_folder,
+            words_dir=Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tfscale-"))),
             output=shared_output,
             events=events,
             guard=stack.enter_context(OrphanGuard()),

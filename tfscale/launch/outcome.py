@@ -19,12 +19,17 @@ class WorkerFailure:
         returncode: As `subprocess` has it: the exit status, or minus the signal's number.
         seconds: From the worker's start to its end.
         task: Its name where not all tasks are workers: "chief", "worker 0", "ps 0".
+        why: What it said of the cause itself, in a line, or else what the witness said.
+        witness: The task that ended because of it, where the worker itself did not: `returncode`
+            and `seconds` are then the witness's.
     """
 
     worker: int
     returncode: int
     seconds: float
     task: str = ""
+    why: str = ""
+    witness: str = ""
 
     @property
     def preempted(self) -> bool:
@@ -49,7 +54,14 @@ class WorkerFailure:
         return f"{how} after {self.seconds:.1f} s"
 
     def __str__(self) -> str:
-        return f"{self.task or f'worker {self.worker}'} failed first: {self.how}"
+        why = f" ({self.why.rstrip('.')})" if self.why else ""
+        task = self.task or f"worker {self.worker}"
+        if self.witness:
+            return (
+                f"{task} failed first: {self.witness} ended because of it{why}, {self.how}, "
+                "before it did"
+            )
+        return f"{task} failed first: {self.how}{why}"
 
 
 @dataclass(frozen=True)
@@ -60,7 +72,8 @@ class Outcome:
     `stop_signal` did, or every worker succeeded.
 
     Attributes:
-        first_failure: The worker whose failure ended the job.
+        first_failure: The failure that ended the job: of the worker at fault, as far as is known,
+            which need not be the first that ended.
         stop_signal: The first signal to the launcher; beside another cause, it came after that.
         output_error: Why the workers' output could not be passed on, which ended the job.
         not_ended: Workers that were still there half a minute after SIGKILL: the kernel holds

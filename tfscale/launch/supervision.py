@@ -6,8 +6,10 @@ import signal
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from strategies.cluster import Cluster
+from strategies.last_words import read_last_words
 from tfscale.launch.events import (
     Event,
     Events,
@@ -17,6 +19,7 @@ from tfscale.launch.events import (
     WorkerExited,
     next_event,
 )
+from tfscale.launch.fault import JUDGE_SECONDS, Task, at_fault
 from tfscale.launch.orphan_guard import OrphanGuard
 from tfscale.launch.outcome import PREEMPTED_STATUS, Outcome, WorkerFailure
 from tfscale.launch.output import OutputRelay, say
@@ -25,17 +28,28 @@ from tfscale.launch.worker_process import WorkerProcess
 
 @dataclass(frozen=True)
 class SupervisedWorker:
-    """A running worker, the relay of its output, and the cluster with its place in it."""
+    """A running worker, the relay of its output, the cluster with its place in it, its last words.
+
+    `words` is the file in which it says why it fails.
+    """
 
     process: WorkerProcess
     relay: OutputRelay
     cluster: Cluster
+    words: Path
+
+
+def task_name(cluster: Cluster) -> str:
+    """Returns how a task is called: "chief", which there is one of, "worker 0", "ps 0"."""
+    name = cluster.task_type
+    return name if name == "chief" else f"{name} {cluster.task_index}"
 
 
 class Supervision:
     """Takes the events of a job, one at a time, until nothing of the job is left.
 
-    * A worker fails: SIGTERM to every group, SIGKILL after the grace.
+    * A worker fails: SIGTERM to every group, SIGKILL after the grace. Where it failed because of
+      another, as far as is known, that one has a few seconds to end first; see `fault`.
     * A worker succeeds: the same to what it left in its own group; the others run on.
     * A signal to the launcher: passed on, SIGKILL after the grace. A signal while the job is being
       ended, for whatever cause, kills at once.
@@ -60,6 +74,8 @@ class Supervision:
         self._guard = guard
         # The cause of the job's end; nothing that happens later replaces it.
         self._cause: WorkerFailure | SignalReceived | OutputFailed | None = None
+        self._ends: dict[int, float] = {}  # When each of them ended.
+        self._judge_at: float | None = None  # Until then, who is at fault is not decided.
         self._outputs_open = set(self._workers)
         self._signal: int | None = (
             None  # The first to the launcher, also where it is not the cause.
@@ -89,10 +105,12 @@ class Supervision:
 
     def _own_deadline(self) -> float | None:
         """When something is due that no process asks for; None: nothing is."""
-        return None
+        return self._judge_at
 
     def _do_what_is_due(self, now: float) -> None:
         """Does what `_own_deadline` has announced."""
+        if self._judge_at is not None:
+            self._judge(is_late=now >= self._judge_at)
 
     def _take(self, event: Event | None) -> None:
         match event:
@@ -100,6 +118,8 @@ class Supervision:
                 self._worker_exited(event)
             case SignalReceived():
                 self._signal = self._signal or event.number
+                if self._judge_at is not None:
+                    self._judge(is_late=True)
                 kill_now = self._cause is not None
                 self._stop_all(event, event.number, 0.0 if kill_now else self._grace_seconds)
             case OutputFailed() if self._cause is None:
@@ -110,19 +130,41 @@ class Supervision:
     def _worker_exited(self, event: WorkerExited) -> None:
         self._note_end(event)
         if event.returncode != 0 and self._cause is None:
-            failure = self._failure(event)
-            if any(worker.process.returncode is None for worker in self._workers.values()):
-                say(f"{failure}; the others are ended, within {self._grace_seconds:g} s")
-            self._stop_all(failure, signal.SIGTERM, self._grace_seconds)
+            self._judge_at = self._judge_at or event.at + self._judge_seconds
+        if self._judge_at is not None:
+            self._judge(is_late=event.at >= self._judge_at)
+
+    @property
+    def _judge_seconds(self) -> float:
+        return JUDGE_SECONDS
+
+    def _judge(self, is_late: bool) -> None:
+        """Decides who is at fault, if that is known or time is up, and ends the others."""
+        tasks = [self._task(worker) for worker in self._workers.values()]
+        failure = at_fault(tasks, is_late or all(task.ended is not None for task in tasks))
+        if failure is None:
+            return
+        self._judge_at = None
+        if any(task.ended is None for task in tasks):
+            say(f"{failure}; the others are ended, within {self._grace_seconds:g} s")
+        self._stop_all(failure, signal.SIGTERM, self._grace_seconds)
+
+    def _task(self, worker: SupervisedWorker) -> Task:
+        process = worker.process
+        return Task(
+            worker=process.index,
+            name=task_name(worker.cluster),
+            started=process.started,
+            returncode=process.returncode,
+            ended=self._ends.get(process.index),
+            words=read_last_words(worker.words),
+        )
 
     def _note_end(self, event: WorkerExited) -> None:
         process = self._workers[event.worker].process
         process.returncode = event.returncode
+        self._ends[event.worker] = event.at
         process.stop(signal.SIGTERM, event.at + self._grace_seconds)
-
-    def _failure(self, event: WorkerExited) -> WorkerFailure:
-        seconds = event.at - self._workers[event.worker].process.started
-        return WorkerFailure(event.worker, event.returncode, seconds)
 
     def _stop_all(
         self,

@@ -13,6 +13,7 @@ from strategies.cluster_environments import (
     cluster_from_environment,
     cluster_from_kubernetes,
     cluster_from_mpi,
+    notice_seconds_from_environment,
     start_seconds_from_environment,
     tpu_environment,
 )
@@ -300,3 +301,10 @@ def test_the_launcher_says_how_long_a_start_may_take(
 def test_a_start_of_no_length_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=rf"must be a positive .*TFSCALE_START_SECONDS='{text}'"):
         start_seconds_from_environment({"TFSCALE_START_SECONDS": text})
+
+
+def test_how_long_a_worker_waits_before_it_says_so_is_a_users_choice() -> None:
+    assert notice_seconds_from_environment({}) == 30.0
+    assert notice_seconds_from_environment({"TFSCALE_NOTICE_SECONDS": "90"}) == 90.0
+    with pytest.raises(ValueError, match=r"must be a positive .*TFSCALE_NOTICE_SECONDS='never'"):
+        notice_seconds_from_environment({"TFSCALE_NOTICE_SECONDS": "never"})
