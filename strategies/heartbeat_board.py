@@ -16,11 +16,11 @@ from strategies.worker_exchange import worker_index, workers_of
 
 
 class HeartbeatBoard:
-    """The words of all workers about one `fit`.
+    """The words of all workers about one thing.
 
     Args:
         strategy: A strategy of several workers.
-        fit: Which of this program's watched fits it is; the same on all workers.
+        topic: What they are about, such as "program" or "fit 0"; the same on all workers.
 
     Attributes:
         names: Of all workers, such as "worker 1", in their order. The first one's process holds
@@ -28,11 +28,11 @@ class HeartbeatBoard:
         own: This worker's place among them.
     """
 
-    def __init__(self, strategy: tf.distribute.Strategy, fit: int) -> None:
+    def __init__(self, strategy: tf.distribute.Strategy, topic: str) -> None:
         workers = workers_of(strategy)
         self.names = [f"{job} {index}" for job, index in workers]
         self.own = worker_index(strategy)
-        self._keys = [f"tfscale/heartbeat/{fit}/{job}/{index}" for job, index in workers]
+        self._keys = [f"tfscale/heartbeat/{topic}/{job}/{index}" for job, index in workers]
 
     def write(self, words: str) -> None:
         """Puts `words` in the place of this worker's last; may wait for a stopped first worker.

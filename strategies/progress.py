@@ -1,7 +1,8 @@
-"""Where the `fit` of this process is, for whoever watches it from another thread.
+"""Where the training of this process is, for a watch in another thread.
 
-While nobody watches, a phase is marked by nothing but the test whether somebody does. The thread
-that trains writes here, and only it; the watch reads.
+Where there is no watch, a phase is marked by nothing but the test whether there is one. The thread
+that trains writes here, and only it; the watch reads. Workers of several have a watch always, see
+`watching.wait_notice`; a Watchdog has one of its own.
 
     with phase("save"):
         write(state)
@@ -29,7 +30,8 @@ class Marks(NamedTuple):
 
     Attributes:
         input: Seconds spent reading input in graphs; negative while it is being read.
-        collective: Seconds spent in collectives in graphs; negative while in one.
+        collective: Seconds spent in collectives in graphs; negative while in one. Marks that tell
+            no time leave both at zero, or negative.
         batches: Batches read.
     """
 
@@ -48,6 +50,17 @@ class Clock(Protocol):
         """Ends every phase and forgets its seconds; batches are counted on."""
 
 
+class NoMarks:
+    """The clock of graphs without marks."""
+
+    def read(self) -> Marks:
+        """Returns no marks."""
+        return Marks(0.0, 0.0, 0)
+
+    def reset(self) -> None:
+        """Has nothing to forget."""
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a worker is.
@@ -55,30 +68,40 @@ class Place:
     Attributes:
         epoch: From 0.
         step: Batches of the epoch that were read.
-        phase: One of `PHASES`.
+        phase: One of `PHASES`, or "outside" of any call.
         batch: Batches that the evaluation or prediction at hand has read, or None outside of one.
+        call: The outermost call of Keras: "fit", "evaluate" or "predict".
     """
 
     epoch: int
     step: int
     phase: str
     batch: int | None = None
+    call: str = "fit"
+
+
+OUTSIDE = Place(0, 0, "outside", call="")
+"""Where a worker is that is in no call of Keras."""
 
 
 class Progress:
-    """The progress of one `fit`.
+    """The progress of one `fit`, or of an `evaluate` or `predict` outside of one.
 
     Args:
         clock: The marks of the model's graphs.
         end: Called when the `fit` is over, with the error that ended it, or None.
+        call: "fit", "evaluate" or "predict".
 
     Attributes:
         thread: Identity of the thread that trains.
         changes: Grows with every sign of life that Python sees.
     """
 
-    def __init__(self, clock: Clock, end: Callable[[BaseException | None], None]) -> None:
+    def __init__(
+        self, clock: Clock, end: Callable[[BaseException | None], None], call: str = "fit"
+    ) -> None:
         self.end = end
+        self._call = call
         self.thread = threading.get_ident()
         self.changes = 0
         self._clock = clock
@@ -120,7 +143,8 @@ class Progress:
             elif phase not in self._finished and batches == (begun if aside is None else aside):
                 phase = "trace"
         read = (batches if aside is None else aside) - begun
-        return Place(self._epoch, step + read, phase, None if aside is None else batches - aside)
+        batch = None if aside is None else batches - aside
+        return Place(self._epoch, step + read, phase, batch, self._call)
 
     def is_first_execution(self) -> bool:
         """Tells whether TensorFlow may be tracing: no execution of this kind is over yet."""
@@ -207,6 +231,40 @@ def at_end_of_fit(end: Callable[[], None]) -> None:
         end: Called in the thread of the `fit`, after the callbacks' `on_train_end`.
     """
     _ENDS.of_fit.append(end)
+
+
+def watched() -> Progress | None:
+    """Returns the progress that is being written, or None where there is no watch."""
+    return _watched
+
+
+@contextlib.contextmanager
+def followed(clock: Clock, call: str) -> Iterator[None]:
+    """Stands around a call of Keras, whose progress is written unless an outer one's is.
+
+    Args:
+        clock: The marks of the model's graphs.
+        call: "fit", "evaluate" or "predict".
+    """
+    global _watched
+    if _watched is not None:
+        yield
+        return
+    _watched = Progress(clock, _ended, call)
+    try:
+        yield
+    finally:
+        _watched = None
+
+
+def followed_by_default() -> bool:
+    """Tells whether no other watch, such as a Watchdog, follows the call that we are in."""
+    progress = _watched
+    return progress is None or progress.end is _ended
+
+
+def _ended(error: BaseException | None) -> None:
+    """The end of a call that no other watch follows."""
 
 
 @contextlib.contextmanager

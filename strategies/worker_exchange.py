@@ -13,7 +13,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import tensorflow as tf
 from tensorflow.python.eager import context
@@ -31,6 +32,26 @@ _END_SECONDS = 5
 _ROUNDS = itertools.count()
 
 Worker = tuple[str, int]
+
+
+class Meeting(NamedTuple):
+    """A meeting that this worker is at.
+
+    Attributes:
+        question: What is asked there.
+        since: When this worker came, on the clock of `time.monotonic`.
+    """
+
+    question: str
+    since: float
+
+
+_meeting: Meeting | None = None
+
+
+def meeting() -> Meeting | None:
+    """Returns the meeting that this worker is at now, or None; may be called from any thread."""
+    return _meeting
 
 
 def exchange(
@@ -64,8 +85,11 @@ def exchange(
         if number >= 2:  # whoever is here has read the meeting before the last
             table.delete_config_key_value(_key(number - 2, own))
 
-    with phase("collective"):
-        _in_time(write, f"this worker's answer to {question!r}", _OWN_ANSWER_SECONDS)
+    with phase("collective"), _at(question):
+        try:
+            _in_time(write, f"this worker's answer to {question!r}", _OWN_ANSWER_SECONDS)
+        except TimeoutError as error:
+            raise _of(workers_of(strategy)[0], error) from None
         seconds = DEADLINE_SECONDS if deadline_seconds is None else deadline_seconds
         end = time.monotonic() + seconds
         workers = workers_of(strategy)
@@ -83,6 +107,16 @@ def exchange(
             "lengths."
         )
     return [said[worker].partition("\n")[2] for worker in workers]
+
+
+@contextlib.contextmanager
+def _at(question: str) -> Iterator[None]:
+    global _meeting
+    _meeting = Meeting(question, time.monotonic())
+    try:
+        yield
+    finally:
+        _meeting = None
 
 
 def worker_index(strategy: tf.distribute.Strategy) -> int:
@@ -228,17 +262,24 @@ def _listen(
             return words
         failure = _value(_failure_key(worker), 0.0)
         if failure is not None:
-            raise RuntimeError(failure)
+            raise _of(worker, RuntimeError(failure))
         if time.monotonic() >= end:
-            raise TimeoutError(
+            late = TimeoutError(
                 f"{worker[0]} {worker[1]} did not come to {question!r} within {seconds:g} "
                 "s. Look for what stopped it, and for an `if` that keeps it from calling fit, "
                 "evaluate or predict."
             )
+            raise _of(worker, late)
         if time.monotonic() >= notice:
             notice = end
             line = f"tfscale: waiting for {worker[0]} {worker[1]} to come to {question!r}."
             print(line, file=sys.stderr, flush=True)
+
+
+def _of(worker: Worker, error: Exception) -> Exception:
+    """Notes in an error which worker is at fault, for `last_words`."""
+    error.__dict__["at_fault"] = worker[0] if worker[0] == "chief" else f"{worker[0]} {worker[1]}"
+    return error
 
 
 def _value(key: str, seconds: float) -> str | None:

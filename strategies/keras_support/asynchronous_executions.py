@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.distribute.coordinator import coordinator_context
 
 from strategies.keras_support.asynchronous_staleness import Staleness
 
@@ -57,6 +58,14 @@ class Executions:
         self._limit = A_WORKER * num_workers(strategy)
         self._ended: queue.SimpleQueue[tuple[int, int, int, Any]] = queue.SimpleQueue()
         self._under_way = 0
+        self._running: dict[str, float] = {}
+
+    def busy(self) -> dict[str, float]:
+        """Returns since when workers have been in an execution; may be called from any thread.
+
+        By name, such as "worker 0", on the clock of `time.monotonic`.
+        """
+        return dict(self._running)
 
     def begin(self, execute: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         """Hands one out, as soon as there is room.
@@ -74,7 +83,13 @@ class Executions:
             self._take_one()
 
         def run(*own: Any) -> None:
-            self._ended.put(execute(*own))
+            # The public function that tells the worker's index works in graphs only.
+            worker = f"worker {coordinator_context.get_current_dispatch_context().worker_index}"
+            self._running[worker] = time.monotonic()
+            try:
+                self._ended.put(execute(*own))
+            finally:
+                self._running.pop(worker, None)
 
         # The public `schedule` takes graph functions only, of which nobody is told when they end.
         with self._explaining():
@@ -153,6 +168,11 @@ def settle(strategy: tf.distribute.Strategy) -> None:
     """
     if strategy in _EXECUTIONS:
         _EXECUTIONS[strategy].settle()
+
+
+def busy_workers(strategy: tf.distribute.Strategy) -> dict[str, float]:
+    """Returns since when workers have been in an execution; see `Executions.busy`."""
+    return _EXECUTIONS[strategy].busy() if strategy in _EXECUTIONS else {}
 
 
 def coordinator_of(

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from strategies.keras_support.asynchronous_executions import executions_of
+from strategies.progress import watched
 
 
 class StalenessReport(keras.callbacks.Callback):
@@ -21,7 +22,10 @@ class StalenessReport(keras.callbacks.Callback):
     async_safe = True
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Forgets what came before."""
+        """Forgets what came before, and notes the epoch."""
+        progress = watched()
+        if progress is not None:
+            progress.begin_epoch(epoch)
         executions_of(self.model.distribute_strategy).take_staleness()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

@@ -7,9 +7,12 @@ import atexit
 import keras
 import tensorflow as tf
 
+from strategies.keras_support.asynchronous_notice import give_task_notices
 from strategies.keras_support.keras_2 import refuse_keras_2
 from strategies.keras_support.ownership import adopt, is_asynchronous, is_multi_worker
 from strategies.keras_support.registry import SEAMS
+from strategies.last_words import leave_last_words_at_end
+from strategies.watching.wait_notice import give_wait_notices
 from strategies.worker_exchange import tell_of_end
 
 
@@ -38,6 +41,12 @@ def support(strategy: tf.distribute.Strategy) -> tf.distribute.Strategy:
     if is_asynchronous(strategy):
         # evaluate and predict run on the chief on purpose; TensorFlow would warn of each.
         strategy.extended._allow_run_without_coordinator = True
+        give_task_notices(strategy)
+    # A parameter server strategy keeps its resolver to itself.
+    resolver = getattr(strategy, "_cluster_resolver", None) or strategy.cluster_resolver
+    if resolver is not None and resolver.task_type:
+        leave_last_words_at_end(resolver.task_type, resolver.task_id)
     if is_multi_worker(strategy):
         atexit.register(tell_of_end, strategy)
+        give_wait_notices(strategy)
     return strategy

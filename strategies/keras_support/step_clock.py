@@ -1,14 +1,15 @@
 """The step clock: marks in the graph that say when a step reads input and when it waits.
 
 A worker's batches are read inside the graph of its step, and so do replicas meet: Python sees one
-call. So while a model is watched its functions are traced with marks, which a thread can read in
-the middle of an execution. A mark adds `now` to a sum where a phase ends and takes it away where it
-begins: a sum below zero is a phase that goes on, any other the seconds spent in it. No data flows
-through a mark, so it changes no number.
+call. So where others wait for this worker, and where a Watchdog asks, a model's functions are
+traced with marks, which a thread can read in the middle of an execution. A mark adds `now` to a sum
+where a phase ends and takes it away where it begins: a sum below zero is a phase that goes on, any
+other the seconds spent in it. Where no seconds are asked for, `now` is 1. No data flows through a
+mark, so it changes no number.
 
-Two phases are four marks a step, of three or four small operations each. Inside a step that XLA
-compiles there are none: there, waiting counts as the step. On GPUs a collective is over for a mark
-once its kernel is under way.
+Two phases are four marks a step, of one small operation each, or three or four where they tell the
+time. Inside a step that XLA compiles there are none: there, waiting counts as the step. On GPUs a
+collective is over for a mark once its kernel is under way.
 """
 
 from __future__ import annotations
@@ -29,9 +30,14 @@ _Result = TypeVar("_Result")
 
 
 class StepClock:
-    """The marks of one model's functions on this worker."""
+    """The marks of one model's functions on this worker.
 
-    def __init__(self) -> None:
+    Args:
+        is_timed: Whether seconds are added up, or only told which phase goes on.
+    """
+
+    def __init__(self, is_timed: bool) -> None:
+        self.is_timed = is_timed
         # Not a tf.Variable, of which a strategy's scope would make one for each replica.
         with tf.init_scope(), tf.device("CPU:0"):
             self._sums = ResourceVariable(tf.zeros([3], tf.float64), trainable=False)
@@ -71,9 +77,12 @@ class StepClock:
     def _add(self, after: Any, now: list[float], more: list[float]) -> None:
         parts = [part for part in _tensors(after) if not isinstance(part, tf.Variable)]
         with tf.control_dependencies(parts), tf.device(self._sums.device):
-            moment = _now() * tf.constant(now, tf.float64)
-            if any(more):
-                moment += tf.constant(more, tf.float64)
+            if self.is_timed:
+                moment = _now() * tf.constant(now, tf.float64)
+                if any(more):
+                    moment += tf.constant(more, tf.float64)
+            else:
+                moment = tf.constant([a + b for a, b in zip(now, more, strict=True)], tf.float64)
             self._sums.assign_add(moment, read_value=False)
 
 
@@ -104,15 +113,29 @@ def clock_of(model: Any) -> StepClock | None:
     return _CLOCKS.get(model)
 
 
+def mark_phases(model: Any) -> StepClock:
+    """Returns the clock of `model`; its functions are traced with one from here on.
+
+    One that it has stays. A function that was made before has no marks: there, input and waiting
+    count as the step.
+
+    Args:
+        model: A compiled model under one of our strategies.
+    """
+    if model not in _CLOCKS:
+        _CLOCKS[model] = StepClock(is_timed=False)
+    return _CLOCKS[model]
+
+
 def attach_clock(model: Any) -> StepClock:
-    """Traces the functions of `model` with a clock, from here on; one that it has begins anew.
+    """Traces the functions of `model` with a clock that tells seconds; one that it has starts at 0.
 
     Args:
         model: A compiled model under one of our strategies.
     """
     clock = _CLOCKS.get(model)
-    if clock is None:
-        clock = _CLOCKS[model] = StepClock()
+    if clock is None or not clock.is_timed:
+        clock = _CLOCKS[model] = StepClock(is_timed=True)
         model.make_train_function(force=True)
         model.make_test_function(force=True)
     clock.reset()

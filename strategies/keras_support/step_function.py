@@ -32,7 +32,7 @@ from strategies.keras_support.replica_step import (
     without_static_rows,
 )
 from strategies.keras_support.share_stream import next_shares
-from strategies.keras_support.step_clock import clock_of
+from strategies.keras_support.step_clock import clock_of, mark_phases
 from strategies.keras_support.step_results import StepResults
 from strategies.keras_support.steps import Steps, shares_of
 from strategies.progress import phase
@@ -60,7 +60,7 @@ def step_function(
     is_shared = is_multi_worker(strategy)
     results = StepResults(model)
     on_replica = on_replica_function(model, results.noted(step), statistics=statistics)
-    clock = clock_of(model)
+    clock = mark_phases(model) if is_shared else clock_of(model)
 
     reported: list[tuple[str, ...]] = []
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -29,7 +30,9 @@ from strategies.keras_support.state_agreement import (
     refuse_other_state,
     take_over_last_changes,
 )
-from strategies.progress import phase, whole_fit
+from strategies.keras_support.step_clock import mark_phases
+from strategies.last_words import note_error
+from strategies.progress import NoMarks, followed, phase, watched, whole_fit
 from strategies.worker_exchange import exchange, report_failure
 
 STOP_EXECUTIONS = 16
@@ -56,14 +59,20 @@ def _together(call: Any) -> Any:
         if is_owned(strategy) and call.__name__ == "fit":
             note_initial_epoch(strategy, call, args, kwargs)
         if not _trains_together(strategy):
-            with _noted(call.__name__), plain_refusals(strategy):
+            with contextlib.ExitStack() as around:
+                if is_owned(strategy) and is_asynchronous(strategy):
+                    around.enter_context(followed(NoMarks(), call.__name__))
+                around.enter_context(_noted(call.__name__))
+                around.enter_context(_last_words())
+                around.enter_context(plain_refusals(strategy))
                 return call(self, *args, **kwargs)
         _CALLS.depth += 1
         try:
-            arguments = call_arguments(self, call, args, kwargs)
-            refuse_other_arguments(exchange(strategy, f"{call.__name__}()", arguments))
-            with _noted(call.__name__), quiet_unless_chief(strategy), plain_refusals(strategy):
-                return call(self, *args, **kwargs)
+            with _last_words(), followed(mark_phases(self), call.__name__):
+                arguments = call_arguments(self, call, args, kwargs)
+                refuse_other_arguments(exchange(strategy, f"{call.__name__}()", arguments))
+                with _noted(call.__name__), quiet_unless_chief(strategy), plain_refusals(strategy):
+                    return call(self, *args, **kwargs)
         except Exception as error:
             if _CALLS.depth == 1 and not hasattr(error, "known_to_all"):
                 report_failure(strategy, error)
@@ -72,6 +81,17 @@ def _together(call: Any) -> Any:
             _CALLS.depth -= 1
 
     return together
+
+
+@contextlib.contextmanager
+def _last_words() -> Iterator[None]:
+    """Notes for the launcher how a call ended."""
+    note_error(None)
+    try:
+        yield
+    except BaseException as error:
+        note_error(error)
+        raise
 
 
 def _noted(name: str) -> contextlib.AbstractContextManager[None]:
@@ -106,6 +126,18 @@ class StopTogether(keras.callbacks.Callback):
         """Looks at the model that a call of `predict` is about."""
         if _CALLS.depth == 1:
             refuse_other_state(self.model, with_optimizer=False)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Notes the epoch, for workers that wait for this one."""
+        progress = watched()
+        if progress is not None:
+            progress.begin_epoch(epoch)
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Notes the step."""
+        progress = watched()
+        if progress is not None:
+            progress.begin_execution(batch)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Holds a wish back until all have heard it."""

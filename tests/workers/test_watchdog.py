@@ -50,6 +50,13 @@ def test_a_job_past_the_deadline_ends_with_what_it_hung_on(jobs: dict[str, Job])
     assert job.status == 1
 
 
+def test_the_launcher_names_the_worker_that_the_job_hung_on(jobs: dict[str, Job]) -> None:
+    assert (
+        jobs["input"].at(r"tfscale launch: worker 1 failed first: .*watchdog: the job is ended") > 0
+    )
+    assert "worker 0 failed first" not in jobs["input"].text()
+
+
 def test_a_process_alone_says_where_it_hangs_and_ends(jobs: dict[str, Job]) -> None:
     job = jobs["loop"]
     said = r"tfscale: watchdog: this process has not moved for \d+ s: epoch 1, step 3, phase callb"

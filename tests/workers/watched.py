@@ -91,7 +91,7 @@ def main() -> None:
     deadline = float(sys.argv[4])
     if "TF_CONFIG" in os.environ:
         strategy = strategies.multi_worker_mirrored_strategy()
-        index, board = strategy.cluster_resolver.task_id, HeartbeatBoard(strategy, fit=0)
+        index, board = strategy.cluster_resolver.task_id, HeartbeatBoard(strategy, "fit 0")
     else:
         strategy, index, board = strategies.one_device_strategy(), 0, None
     own = case if index == culprit else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import numbers
 from typing import Any
 
 import keras
@@ -12,6 +13,7 @@ import keras
 from strategies.announcement import announce
 from strategies.chief import is_chief
 from strategies.heartbeat_board import HeartbeatBoard
+from strategies.keras_support.asynchronous_notice import task_probe
 from strategies.keras_support.ownership import is_multi_worker, is_owned
 from strategies.keras_support.step_clock import attach_clock
 from strategies.progress import Progress, moved, watch
@@ -73,10 +75,9 @@ class Watchdog(keras.callbacks.Callback):
 
     def __init__(self, deadline_seconds: float = 300.0) -> None:
         super().__init__()
-        is_long = math.isfinite(deadline_seconds) and deadline_seconds > NOTICE_SECONDS
         rule = f"a number of seconds above {NOTICE_SECONDS:g}, after which a stall is told"
-        require("deadline_seconds", deadline_seconds, is_long, rule)
-        self.deadline_seconds = deadline_seconds
+        require("deadline_seconds", deadline_seconds, _is_long(deadline_seconds), rule)
+        self.deadline_seconds = float(deadline_seconds)
         self.seconds: tuple[dict[str, float], ...] = ()
         self._board: HeartbeatBoard | None = None
         self._progress: Progress | None = None
@@ -95,8 +96,8 @@ class Watchdog(keras.callbacks.Callback):
                 "`with strategies.one_device_strategy().scope():`."
             )
         fit = next(_FITS)
-        self._board = HeartbeatBoard(strategy, fit) if is_multi_worker(strategy) else None
-        sentry = Sentry(self.deadline_seconds, self._board)
+        self._board = HeartbeatBoard(strategy, f"fit {fit}") if is_multi_worker(strategy) else None
+        sentry = Sentry(self.deadline_seconds, self._board, task_probe(strategy))
         self._progress = Progress(attach_clock(self.model), sentry.end)
         watch(self._progress)
         sentry.begin(self._progress)
@@ -125,3 +126,8 @@ class Watchdog(keras.callbacks.Callback):
         line = straggler_line(epoch, workers)
         if line is not None and is_chief(strategy):
             announce(f"watchdog: {line}")
+
+
+def _is_long(seconds: Any) -> bool:
+    is_number = isinstance(seconds, numbers.Real) and not isinstance(seconds, bool)
+    return is_number and math.isfinite(seconds) and float(seconds) > NOTICE_SECONDS

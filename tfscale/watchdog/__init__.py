@@ -1,1 +1,1 @@
-"""What stands behind `tfscale.callbacks.Watchdog`: heartbeats, who is judged to hold up whom."""
+"""What stands behind `tfscale.callbacks.Watchdog`: the deadline, and the slowest of an epoch."""

@@ -12,11 +12,14 @@ import tensorflow as tf
 
 from strategies.announcement import announce
 from strategies.heartbeat_board import HeartbeatBoard
+from strategies.last_words import LastWords, leave_last_words
 from strategies.progress import Progress
-from tfscale.watchdog.heartbeat import Heartbeat, Seen
-from tfscale.watchdog.neighbours import Neighbours
-from tfscale.watchdog.pulse import Pulse
-from tfscale.watchdog.verdict import culprits
+from strategies.server_probe import TaskProbe
+from strategies.watching.heartbeat import Heartbeat, Seen
+from strategies.watching.neighbours import Neighbours
+from strategies.watching.pulse import Pulse
+from strategies.watching.task_notice import state_of_tasks
+from strategies.watching.verdict import culprits
 
 BEAT_SECONDS = 1.0
 NOTICE_SECONDS = 7.0
@@ -43,13 +46,23 @@ class Sentry:
 
     Args:
         deadline_seconds: See `tfscale.callbacks.Watchdog`.
-        board: Where workers read of each other; None if this process trains alone.
+        board: Where workers read of each other; None if this process trains alone, or is the chief
+            of an asynchronous training.
+        probe: Asks the other tasks of an asynchronous training whether they answer.
     """
 
-    def __init__(self, deadline_seconds: float, board: HeartbeatBoard | None) -> None:
+    def __init__(
+        self,
+        deadline_seconds: float,
+        board: HeartbeatBoard | None,
+        probe: TaskProbe | None = None,
+    ) -> None:
+        self._probe = probe
         self._deadline = deadline_seconds
         self._board = board
-        self._neighbours = Neighbours(board)
+        self._neighbours = Neighbours(board, "this process" if probe is None else "the chief")
+        self._names = board.names if board else [""]
+        self._own = board.own if board else 0
         self._notice = NOTICE_SECONDS
         self._told: frozenset[int] = frozenset()
         self._pauses: dict[int, float] = {}
@@ -60,7 +73,7 @@ class Sentry:
 
     def begin(self, progress: Progress) -> None:
         """Starts to watch."""
-        self._pulse = Pulse(progress)
+        self._pulse = Pulse(lambda: progress)
         self._heart = self._pulse.beat()
         loops: list[Callable[[], None]] = [self._look_until_over]
         if self._board is not None:
@@ -106,6 +119,7 @@ class Sentry:
             # From C, for a thread that holds Python's lock lets no watch of Python's run.
             _end_process_after(self._deadline + GRACE_SECONDS)
             self._heart = self._pulse.beat()
+            self._ask_tasks()
             self._neighbours.look(self._heart)
             if self._judge(self._neighbours.seen(self._heart)):
                 return
@@ -117,8 +131,12 @@ class Sentry:
         if not late:
             return False
         self._has_given_up = True
-        why = "; ".join(workers[i].sentence().rstrip(".") for i in late)
+        why = "; ".join(self._sentence(workers[i]).rstrip(".") for i in late)
         why = f"the job is ended after {self._deadline:g} s: {why}."
+        silent = next(iter(self._probe.silent() if self._probe else ()), None)
+        at_fault = silent or self._names[late[0]]
+        is_own = silent is None and self._own in late
+        leave_last_words(LastWords(f"watchdog: {why}", is_own, at_fault))
         _say(why, None if self._told.issuperset(late) else workers[late[0]].heartbeat)
         _end_process_after(GRACE_SECONDS)
         if self._board is not None:
@@ -128,13 +146,29 @@ class Sentry:
     def _name(self, workers: list[Seen]) -> None:
         found = frozenset(culprits(workers, self._notice))
         for i in sorted(found - self._told):
-            _say(workers[i].sentence(), workers[i].heartbeat)
+            _say(self._sentence(workers[i]), workers[i].heartbeat)
         for i in sorted(self._told - found):
             if not workers[i].is_over and workers[i].still < self._notice:
                 _say(f"{workers[i].name} moves again.", None)
                 self._notice = max(self._notice, 2 * self._pauses[i])
         self._pauses = {i: workers[i].still for i in found}
         self._told = found
+
+    def _ask_tasks(self) -> None:
+        if self._probe is None:
+            return
+        if self._heart.still < BEAT_SECONDS:
+            self._probe.forget()
+        else:
+            self._probe.look()
+
+    def _sentence(self, seen: Seen) -> str:
+        if self._probe is None:
+            return seen.sentence()
+        silent = self._probe.silent()
+        slow = {name: s for name, s in self._probe.busy().items() if s >= NOTICE_SECONDS}
+        tasks = f"{state_of_tasks(silent, slow)} " if silent or slow else ""
+        return f"{tasks}{seen.sentence()[0].upper()}{seen.sentence()[1:]}"
 
     def _say_who_is_gone(self, error: BaseException | None) -> None:
         """Names the workers that have failed, and those that do not answer any more.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,8 +13,10 @@ import strategies
 from tfscale.callbacks import Watchdog, watchdog
 
 
-@pytest.mark.parametrize("seconds", [0, -1.0, 7, float("nan"), float("inf")])
-def test_an_impossible_deadline_is_refused(seconds: float) -> None:
+@pytest.mark.parametrize(
+    "seconds", [0, -1.0, 7, float("nan"), float("inf"), "60", None, True, [60], 60 + 0j]
+)
+def test_an_impossible_deadline_is_refused(seconds: Any) -> None:
     with pytest.raises(ValueError, match="`deadline_seconds` must be a number of seconds above 7"):
         Watchdog(seconds)
 

@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 from strategies.progress import Place
-from tfscale.watchdog.heartbeat import Heartbeat
-from tfscale.watchdog.neighbours import Neighbours
+from strategies.watching.heartbeat import Heartbeat
+from strategies.watching.neighbours import Neighbours
 
 
 class Table:
@@ -56,6 +56,15 @@ def test_a_worker_whose_word_stays_the_same_grows_silent(table: Any) -> None:
     ages = ages_after(neighbours, 0.0)
     assert ages[0] >= 0.2
     assert ages[1:] == [0.0, 0.0]
+
+
+def test_a_worker_that_never_spoke_grows_silent_where_the_table_answers(table: Any) -> None:
+    table.names = ("worker 0", "worker 1")
+    table.words = {1: beat(1).as_words()}
+    assert ages_after(Neighbours(table), 0.2)[0] >= 0.2
+    table.names, table.own = ("worker 0", "worker 1"), 0
+    table.words = {0: beat(1).as_words()}
+    assert ages_after(Neighbours(table), 0.2)[1] >= 0.1
 
 
 @pytest.mark.parametrize("fault", [None, tf.errors.UnavailableError(None, None, "gone")])

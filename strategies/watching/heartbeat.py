@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from strategies.progress import Place
+from strategies.watching.doing import described
 
 SILENT_SECONDS = 5.0
 """A worker that says nothing for so long does not answer; it speaks once a second."""
@@ -21,6 +22,8 @@ class Heartbeat:
         still: Seconds since it last moved.
         stack: What its threads are doing, if it has not moved for a while; or empty.
         end: "" while its `fit` goes on; else how it ended, such as "has ended its fit".
+        doing: What it does, to follow its name: "is in Slow.on_epoch_end, at train.py:40".
+        question: Of the meeting of workers that it is at, such as "evaluate()"; or empty.
     """
 
     number: int
@@ -28,6 +31,8 @@ class Heartbeat:
     still: float
     stack: str = ""
     end: str = ""
+    doing: str = ""
+    question: str = ""
 
     def as_words(self) -> str:
         """Returns JSON."""
@@ -72,7 +77,10 @@ class Seen:
     @property
     def is_waiting(self) -> bool:
         """Whether it is at a meeting with the other workers."""
-        return self.heartbeat is not None and self.heartbeat.place.phase == "collective"
+        heartbeat = self.heartbeat
+        return heartbeat is not None and (
+            heartbeat.place.phase == "collective" or heartbeat.question != ""
+        )
 
     def sentence(self) -> str:
         """Says in one line what is the matter with it."""
@@ -87,21 +95,3 @@ class Seen:
         """Says that it does not answer, and where it was last."""
         last = f", last at {described(self.heartbeat.place)}" if self.heartbeat else ""
         return f"{self.name} does not answer: no word for {self.age:.0f} s{last}."
-
-
-def described(place: Place) -> str:
-    """Says where a worker is, counting from 1 as Keras's progress bar does.
-
-    Example:
-        >>> described(Place(epoch=0, step=4, phase="input"))
-        'epoch 1, step 5, phase input'
-        >>> described(Place(epoch=0, step=20, phase="evaluate", batch=3))
-        'epoch 1, step 20, batch 3 of the evaluation, phase evaluate'
-    """
-    is_reading = place.phase in ("input", "trace")
-    at = [f"epoch {place.epoch + 1}"]
-    if place.batch is None:
-        at.append(f"step {place.step + is_reading}")
-    else:
-        at += [f"step {place.step}", f"batch {place.batch + is_reading} of the evaluation"]
-    return ", ".join([*at, f"phase {place.phase}"])

@@ -7,10 +7,9 @@ import doctest
 import pytest
 
 from strategies.progress import Place
-from tfscale.watchdog import heartbeat, stragglers
-from tfscale.watchdog.heartbeat import Heartbeat, Seen
-from tfscale.watchdog.stragglers import straggler_line
-from tfscale.watchdog.verdict import culprits
+from strategies.watching import doing
+from strategies.watching.heartbeat import Heartbeat, Seen
+from strategies.watching.verdict import culprits
 
 
 def seen(
@@ -75,39 +74,7 @@ def test_what_is_said_names_worker_place_and_time() -> None:
     assert failed.sentence() == "worker 1 failed with OSError: epoch 2, step 5, phase input."
 
 
-FAST = {"trace": 3.0, "step": 6.0, "input": 0.5, "collective": 3.5}
-
-
-@pytest.mark.parametrize(
-    ("second", "named"),
-    [
-        pytest.param({**FAST, "input": 4.0, "collective": 0.0}, "input", id="slow input"),
-        pytest.param({**FAST, "save": 3.5, "collective": 0.0}, "save", id="it saves for all"),
-        pytest.param(
-            {**FAST, "step": 7.2, "collective": 2.3}, None, id="7.7 s are below 1.2 x 6.5"
-        ),
-        pytest.param({**FAST, "trace": 9.0, "collective": 0.0}, None, id="tracing is no work"),
-        pytest.param(
-            {"step": 7.9, "input": 0.0, "collective": 92.1}, None, id="1.4 s of 100 hold up nobody"
-        ),
-    ],
-)
-def test_a_straggler_is_slower_in_its_own_work(second: dict[str, float], named: str | None) -> None:
-    line = straggler_line(0, [("worker 0", FAST), ("worker 1", second), ("worker 2", FAST)])
-    if named is None:
-        assert line is None
-    else:
-        assert line is not None
-        assert line.startswith("worker 1 is slower: epoch 1 took 10.0 s of its own work, 6.5 s of")
-        assert f"most in {named}:" in line
-
-
-def test_one_worker_is_no_straggler() -> None:
-    assert straggler_line(0, [("worker 0", FAST)]) is None
-
-
-@pytest.mark.parametrize("module", [heartbeat, stragglers])
-def test_the_examples_in_the_docstrings_hold(module: object) -> None:
-    result = doctest.testmod(module)  # type: ignore[arg-type]
+def test_the_examples_in_the_docstrings_hold() -> None:
+    result = doctest.testmod(doing)
     assert result.attempted > 0
     assert result.failed == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tfscale.watchdog.heartbeat import Seen
+from strategies.watching.heartbeat import Seen
 
 
 def culprits(workers: Sequence[Seen], seconds: float) -> list[int]:

@@ -1,0 +1,1 @@
+"""What workers know of each other while they wait: heartbeats, where each is, who holds up whom."""

@@ -1,0 +1,88 @@
+"""Program: a worker of a job without a Watchdog, whose worker 1 keeps the others waiting.
+
+    python -m tests.workers.waiting FOLDER FAULT FAULT ...
+
+The faults come one after the other. Each lasts until the test, which reads what is said, makes the
+file FOLDER/FAULT; "evaluate" and "stop" last until the job is ended.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import strategies
+from strategies import worker_exchange
+from tests.workers.job import wait_for
+
+STEPS = 8
+FAULTY_STEP = 4
+AFTER_SECONDS = 2.5
+
+
+class OnOneWorker(keras.callbacks.Callback):
+    """Does what keeps the others waiting."""
+
+    def __init__(self, fault: str, path: Path, rows: Any) -> None:
+        super().__init__()
+        self._fault, self._path, self._rows = fault, path, rows
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if batch != FAULTY_STEP - 1:
+            return
+        if self._fault == "callback":
+            wait_for(self._path)
+        if self._fault == "evaluate":
+            self.model.evaluate(self._rows, verbose=0)
+        if self._fault == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if self._fault == "epoch end":
+            wait_for(self._path)
+
+
+def batches(fault: str, path: Path) -> tf.data.Dataset:
+    """Batches of two rows; before the fourth the input waits, if it is at fault."""
+
+    def rows() -> Iterator[np.ndarray]:
+        for number in range(STEPS):
+            if fault == "input" and number == FAULTY_STEP - 1:
+                wait_for(path)
+            yield np.full([2, 3], number, np.float32)
+
+    spec = tf.TensorSpec([2, 3], tf.float32)
+    dataset = tf.data.Dataset.from_generator(rows, output_signature=spec)
+    dataset = dataset.map(lambda x: (x, x[:, :1]))
+    return dataset.apply(tf.data.experimental.assert_cardinality(STEPS))
+
+
+def main() -> None:
+    folder, faults = Path(sys.argv[1]), sys.argv[2:]
+    strategy = strategies.multi_worker_mirrored_strategy()
+    is_at_fault = strategy.cluster_resolver.task_id == 1
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+    for fault in faults:
+        worker_exchange.exchange(strategy, f"next fault: {fault}")
+        time.sleep(AFTER_SECONDS)  # long enough for those that waited to see that all goes on
+        path = folder / fault.replace(" ", "-")
+        own = fault if is_at_fault else ""
+        if own == "outside":
+            wait_for(path)
+        rows = batches(own, path)
+        model.fit(rows, callbacks=[OnOneWorker(own, path, rows)], verbose=0)
+
+
+if __name__ == "__main__":
+    main()
