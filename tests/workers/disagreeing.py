@@ -26,6 +26,10 @@ from tests.dead_drive import dead_drive, dead_drive_missing
 from tests.workers.job import Found, leave
 from tests.workers.training import ROWS, numbers, regression, rows
 from tfscale.checkpoints import CheckpointDirectory, Content, Position, storage_errors
+from tfscale.checkpoints.holder import Holder
+from tfscale.checkpoints.lease import Lease
+from tfscale.checkpoints.lease_files import lease_files_at
+from tfscale.checkpoints.lease_protocol import Periods
 
 BATCH = 6
 
@@ -190,6 +194,21 @@ def cut_off(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found
     return {"cut off": "trained"}
 
 
+def of_another_job(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
+    """Another job, on another host as far as the chief can tell, saves to the chief's folder."""
+    place = str(folder / "taken")
+    holder = Holder("elsewhere", 7, "today", "another boot", "1")
+    lease = Lease(place, lease_files_at(place), holder, Periods(renew=0.1))
+    if index == 0:
+        lease.acquire()
+    checkpoint = tfscale.callbacks.Checkpoint(place)
+    model = regression(strategy)
+    found = refusal(lambda: model.fit(*rows(), callbacks=[checkpoint], verbose=0))
+    if index == 0:
+        lease.release()
+    return {"another job": found}
+
+
 def reported(strategy: tf.distribute.Strategy, index: int) -> Found:
     """Inputs that each worker augments for itself."""
     x, y = rows()
@@ -241,9 +260,9 @@ def main() -> None:
         return
     strategy = strategies.multi_worker_mirrored_strategy()
     index, size = strategy.cluster_resolver.task_id, strategy.num_replicas_in_sync
-    found = cut_off(strategy, folder, index)
-    found |= refused(strategy, index, size) | reported(strategy, index)
-    leave(folder, case, index, found | right(strategy, index, size))
+    found = refused(strategy, index, size) | reported(strategy, index)
+    found |= right(strategy, index, size) | cut_off(strategy, folder, index)
+    leave(folder, case, index, found | of_another_job(strategy, folder, index))
 
 
 if __name__ == "__main__":

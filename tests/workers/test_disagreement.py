@@ -133,6 +133,13 @@ def test_an_outage_of_the_chiefs_storage_ends_all_workers_with_its_reason(
     assert other["cut off"].endswith(chief["cut off"])
 
 
+def test_all_workers_hear_that_another_job_saves_to_the_folder(found: list[Found]) -> None:
+    chief, other = found
+    assert "`directory` must be a folder that no other job saves to" in chief["another job"]
+    assert "process 7 on host 'elsewhere'" in chief["another job"]
+    assert other["another job"].endswith(chief["another job"])
+
+
 @pytest.mark.parametrize("change", ["add to weights", "turn a sign", "other rate", "move a slot"])
 def test_after_broadcast_workers_hold_the_same(found: list[Found], change: str) -> None:
     assert [worker[f"{change}, sent"] for worker in found] == ["", ""]

@@ -19,7 +19,7 @@ MEMORY = "ram://"
 PREFIX = ".lease-"
 SUFFIX = ".json"
 _MOST_BYTES = 65536
-_NO_FOLDER = (errno.EROFS, errno.EEXIST, errno.EISDIR)
+_NO_FOLDER = (errno.ENOENT, errno.EROFS, errno.EEXIST, errno.EISDIR)
 _NO_BUCKET = 5
 """TensorFlow's code for what is not found."""
 

@@ -13,42 +13,22 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from strategies.cluster_environments import JobStart
 from tests.programs import ROOT, completed, own_environment
+from tests.unit.tfscale.checkpoints.leases import QUICK, elsewhere, held, lease_of, leases_in
 from tfscale.checkpoints.holder import Holder, Verdict, own_holder
 from tfscale.checkpoints.lease import LOCAL, Lease
-from tfscale.checkpoints.lease_files import LocalLeaseFiles, lease_files_at
+from tfscale.checkpoints.lease_files import LocalLeaseFiles
 from tfscale.checkpoints.lease_protocol import FolderTaken, Periods, TakenOver
 from tfscale.checkpoints.shared_lease import SharedLease
 
-QUICK = Periods(renew=0.05, stale=0.5, poll=0.02)
 HOLD = (
     "import sys, time; from tfscale.checkpoints.shared_lease import SharedLease; "
     "SharedLease(sys.argv[1]); print('holds', flush=True); time.sleep(600)"
 )
-
-
-def elsewhere(host: str = "another", *jobs: JobStart) -> Holder:
-    """A process of another host: nobody here can tell whether it lives."""
-    return Holder(host, 7, "today", f"boot of {host}", "1", jobs)
-
-
-def lease_of(place: Path | str, holder: Holder, periods: Periods = QUICK) -> Lease:
-    return Lease(str(place), lease_files_at(str(place)), holder, periods)
-
-
-@contextlib.contextmanager
-def held(place: Path | str, holder: Holder, periods: Periods = QUICK) -> Iterator[Lease]:
-    lease = lease_of(place, holder, periods)
-    lease.acquire()
-    try:
-        yield lease
-    finally:
-        lease.release()
 
 
 @contextlib.contextmanager
@@ -64,10 +44,6 @@ def holding_process(folder: Path) -> Iterator[subprocess.Popen[str]]:
     finally:
         process.kill()
         process.communicate()
-
-
-def leases_in(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(path.read_text()) for path in sorted(folder.glob(".lease-*"))]
 
 
 def test_a_free_folder_is_taken_at_once_and_left_empty(tmp_path: Path) -> None:

@@ -51,6 +51,13 @@ def test_at_most_one_job_holds_the_folder_at_any_time(
     assert held > SEEDS // 2
 
 
+@pytest.mark.thorough
+def test_at_most_one_job_holds_the_folder_in_thousands_of_orders() -> None:
+    for seed in range(SEEDS, 10_000):
+        disturbance = Disturbance(pause=[0.0, 0.05, 0.2][seed % 3], crash=[0.0, 0.01][seed % 2])
+        run(seed, disturbance=disturbance, spread=[0.0, 1.0, 20.0, 60.0][seed % 4])
+
+
 def test_of_jobs_that_come_together_one_trains_and_the_others_are_refused() -> None:
     for seed in range(SEEDS):
         jobs = run(seed, disturbance=Disturbance(), spread=1.0)

@@ -298,3 +298,17 @@ def test_the_outcome_counts_the_restarts(
     assert outcome.status == 0
     assert output.getvalue() == b"[worker 0] 0\n[worker 0] 1\n"
     assert "Restart 1 in 1 s" in capsys.readouterr().err
+
+
+def test_a_job_keeps_its_name_over_restarts_and_another_job_has_another(python: Python) -> None:
+    code = (
+        "import os, sys; print(os.environ['TFSCALE_JOB_ID'], flush=True); "
+        "sys.exit(int(os.environ['TFSCALE_RESTART'] == '0'))"
+    )
+    names = []
+    for _ in range(2):
+        output = io.BytesIO()
+        launch_local_workers(python(code), num_workers=1, max_restarts=1, output=output)
+        names.append(set(output.getvalue().decode().replace("[worker 0] ", "").split()))
+    assert [len(of_job) for of_job in names] == [1, 1]
+    assert names[0] != names[1]
