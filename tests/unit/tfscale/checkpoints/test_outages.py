@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.dead_drive import dead_drive, dead_drive_missing
-from tests.programs import completed
+from tests.object_store import object_store, object_store_missing
+from tests.programs import ROOT, own_environment
 from tfscale.checkpoints import CheckpointDirectory, Content, Position, storage_errors
 from tfscale.checkpoints.storage import RemoteStorage
 from tfscale.checkpoints.tensors import Values
@@ -148,46 +152,83 @@ def test_an_old_checkpoint_that_cannot_be_removed_is_named_and_training_goes_on(
     assert directory.steps() == [6]
 
 
-# No proxy listens on port 9: every request to the object store fails, as where a network is cut.
-OBJECT_STORE = """
-import os, threading
+STORED = """
+import sys
+import numpy as np
 import tensorflow as tf
-from tfscale.checkpoints import CheckpointDirectory, storage_errors
-from tfscale.data.claims import Claims
 from recipes.results import make_file_writable
-
-def said(call):
-    try:
-        return repr(call())
-    except Exception as error:
-        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+from tfscale.checkpoints import CheckpointDirectory, Content, Position, storage_errors
+from tfscale.checkpoints.tensors import Values
+from tfscale.data.claims import Claims
 
 storage_errors.PAUSES_SECONDS = (0.01,)
-print(said(lambda: tf.io.gfile.isdir("gs://bucket/run")))
-print(said(CheckpointDirectory("gs://bucket/run").newest))
-print(said(lambda: CheckpointDirectory("gs://bucket/run").read(3)))
-print(said(Claims("gs://bucket/data", silence_seconds=9).others))
-print(said(lambda: make_file_writable("gs://bucket/data", flag="output")))
+directory = CheckpointDirectory("gs://bucket/run")
+for number in (2, 4):
+    weights = {"w": Values(np.full([3], float(number)))}
+    directory.save(Content(Position(0, number, number), {}, weights, {}))
+calls = {
+    "newest": lambda: directory.newest().position.batches,
+    "gfile": lambda: (tf.io.gfile.isdir("gs://bucket/run"), tf.io.gfile.exists("/proc/1/x/y")),
+    "claims": Claims("gs://bucket/data", silence_seconds=9).others,
+    "output": lambda: make_file_writable("gs://bucket/data", flag="output"),
+}
+for line in sys.stdin:
+    try:
+        print(calls[line.strip()](), flush=True)
+    except Exception as error:
+        print(type(error).__name__, *str(error).split(), flush=True)
+directory.save(Content(Position(0, 6, 6), {}, {}, {}), keep=3)
+print(directory.steps())
 """
+ALL = "."
 
 
-def test_an_object_store_that_does_not_answer_is_named() -> None:
-    out = {
-        "https_proxy": "http://127.0.0.1:9",
+@pytest.mark.skipif(bool(object_store_missing()), reason=object_store_missing())
+def test_an_object_store_that_fails_at_any_question_loses_nothing(tmp_path: Path) -> None:
+    at_once = {
         "GCS_RETRY_CONFIG_MAX_RETRIES": "0",
+        "GCS_STAT_CACHE_MAX_AGE": "0",
+        "GCS_READ_CACHE_MAX_SIZE_MB": "0",
         "NO_GCE_CHECK": "true",
     }
-    done = completed("-c", OBJECT_STORE, timeout=120, **out)
-    assert done.returncode == 0, done.stderr
-    gfile, newest, read, claims, file = done.stdout.splitlines()
-    assert gfile == "False"  # TensorFlow's answer, which is not to be believed
-    cause = "All 0 retry attempts failed"
-    place = "OSError: The storage of gs://bucket/run"
-    assert newest.startswith(f"{place} failed while looking for checkpoints: {cause}")
-    assert read.startswith(f"{place}/step-000000000003 failed while reading a checkpoint: {cause}")
-    assert claims.startswith(
-        f"OSError: The storage does not say whether gs://bucket is there: {cause}"
+    with object_store(tmp_path) as store:
+        asked = subprocess.Popen(
+            [sys.executable, "-c", STORED],
+            cwd=ROOT,
+            env=own_environment(**at_once, **store.variables),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        watch = threading.Timer(120, asked.kill)
+        watch.start()
+
+        def said(call: str, failing: str | None) -> str:
+            assert asked.stdin is not None
+            assert asked.stdout is not None
+            store.failing = failing
+            asked.stdin.write(f"{call}\n")
+            asked.stdin.flush()
+            return asked.stdout.readline().strip()
+
+        assert said("newest", None) == "4"
+        listing = said("newest", "/o$")
+        readings = [said("newest", part) for part in ("manifest.json", "bucket/run.*tensors")]
+        gfile, claims, output = [said(call, ALL) for call in ("gfile", "claims", "output")]
+        assert said("newest", None) == "4"
+        rest, _ = asked.communicate()
+        watch.cancel()
+    place, cause = "gs://bucket/run", "All 0 retry attempts failed"
+    assert listing.startswith(
+        f"OSError The storage of {place} failed while looking for checkpoints: "
     )
-    assert file.startswith("ValueError: `--output` must be a file that this process can write.")
-    assert cause in file
-    assert done.stderr.count("Trying again in 0.01 s") == 2
+    for reading in readings:
+        assert reading.startswith(
+            f"OSError The storage of {place}/step-000000000004 failed while reading a checkpoint: "
+        )
+    assert gfile == "(False, False)"  # TensorFlow's answers, which are not to be believed
+    unknown = "OSError The storage does not say whether gs://bucket is there: "
+    assert claims.startswith(f"{unknown}{cause}")
+    assert output.startswith("ValueError `--output` must be a file that this process can write.")
+    assert cause in output
+    assert rest == "[2, 4, 6]\n"
