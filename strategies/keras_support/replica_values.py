@@ -7,6 +7,8 @@ sum, taken in another order, would differ in the last bit.
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -89,5 +91,20 @@ def _gathered_rows(
         return tf.constant(rows[index : index + 1])
 
     per_replica = strategy.experimental_distribute_values_from_function(own)
-    all_rows: np.ndarray[Any, Any] = gathered(strategy, per_replica).numpy()
+    all_rows: np.ndarray[Any, Any] = _gathering(strategy)(per_replica).numpy()
     return all_rows
+
+
+# One function a strategy. Outside of a function, TensorFlow 2.21 makes one at every `gather`
+# (CollectiveAllReduce._batch_all_gather): each is traced, and 42 KB of it stay.
+_GATHERING: weakref.WeakKeyDictionary[tf.distribute.Strategy, Callable[[Any], tf.Tensor]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def _gathering(strategy: tf.distribute.Strategy) -> Callable[[Any], tf.Tensor]:
+    if strategy not in _GATHERING:
+        found = weakref.ref(strategy)
+        function = tf.function(lambda rows: gathered(found(), rows), autograph=False)
+        _GATHERING[strategy] = function
+    return _GATHERING[strategy]

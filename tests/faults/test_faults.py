@@ -135,7 +135,14 @@ def test_a_port_and_files_that_were_left_are_found(tmp_path: Path) -> None:
     for name in ("run/.step-3.partial/x", "tmp/left", "run/state.part", "run/step-3/x"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    assert traces.files(tmp_path) == ["run/.step-3.partial", "run/state.part", "tmp/left"]
+    (tmp_path / "run/.lease-1.json").write_text('{"state": "released"}')
+    (tmp_path / "run/.lease-2.json").write_text('{"state": "holding"}')
+    assert traces.files(tmp_path) == [
+        "run/.lease-2.json",
+        "run/.step-3.partial",
+        "run/state.part",
+        "tmp/left",
+    ]
 
 
 def test_a_training_killed_in_a_step_and_in_a_save_ends_with_the_same_bits(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ MARK = "TFSCALE_FAULTS_JOB"
 GONE_SECONDS = 30.0
 _POLL_SECONDS = 0.05
 _LISTENING = "0A"
+_LEASE = ".lease-"
 _AUTOGRAPH = "__autograph_generated_file"
 """TensorFlow's, which a process that is killed cannot remove."""
 
@@ -89,11 +91,21 @@ def listening(ports: set[int]) -> list[int]:
 
 
 def files(folder: Path) -> list[str]:
-    """Returns what a writer has not cleared away: hidden names, parts, and temporary files."""
+    """Returns what a writer has not cleared away: hidden names, parts, and temporary files.
+
+    Not the lease of a checkpoint folder that its job has given back: where it has replaced one of
+    a killed process, it stays as the record of that.
+    """
     return sorted(
         str(path.relative_to(folder))
         for path in folder.rglob("*")
-        if path.name.startswith(".")
+        if (path.name.startswith(".") and not _is_given_back(path))
         or path.suffix == ".part"
         or (path.parent.name == "tmp" and not path.name.startswith(_AUTOGRAPH))
     )
+
+
+def _is_given_back(path: Path) -> bool:
+    if not path.name.startswith(_LEASE):
+        return False
+    return bool(json.loads(path.read_text("utf-8"))["state"] == "released")

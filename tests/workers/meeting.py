@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest import mock
 
 import keras
 import numpy as np
@@ -11,7 +12,9 @@ from tensorflow.python.eager import context
 
 from strategies import worker_exchange
 from strategies.agreed_data import agreed_seed, refuse_disagreeing_shuffles, shuffle_seeds
+from strategies.keras_support import gathering
 from strategies.keras_support.refusals import refuse_impossible
+from strategies.keras_support.replica_values import replica_values
 from tests.workers.job import Found, wait_for
 from tests.workers.training import regression
 
@@ -59,6 +62,18 @@ def stray_metric(strategy: tf.distribute.Strategy, folder: Path, index: int) -> 
     except ValueError as error:
         return {"error": str(error)}
     return {}
+
+
+def metric_parts(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
+    """Each worker's part of a metric, read four times, and how often that was traced."""
+    with strategy.scope():
+        total = keras.metrics.Sum(name="parts").total
+    strategy.experimental_local_results(total.value)[0].assign(index + 1.0)
+    with mock.patch(
+        "strategies.keras_support.replica_values.gathered", wraps=gathering.gathered
+    ) as spy:
+        reads = [replica_values(strategy, [total]) for _ in range(4)]
+    return {"reads": [read.tolist() for (read,) in reads], "traced": spy.call_count}
 
 
 def shuffles(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
@@ -117,4 +132,13 @@ def outputs(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found
     return found
 
 
-CASES = (answers, different_questions, one_is_late, stray_metric, shuffles, seeds, outputs)
+CASES = (
+    answers,
+    different_questions,
+    one_is_late,
+    stray_metric,
+    metric_parts,
+    shuffles,
+    seeds,
+    outputs,
+)

@@ -55,6 +55,10 @@ def test_a_metric_made_outside_the_scope_is_refused_by_name(both: Cases) -> None
         assert "under `with strategy.scope():`." in found["error"]
 
 
+def test_the_workers_parts_of_a_metric_are_read_again_without_tracing_again(both: Cases) -> None:
+    assert both("metric_parts") == [{"reads": [[1.0, 2.0]] * 4, "traced": 1}] * 2
+
+
 def test_a_failure_of_one_ends_the_other_that_asks_whether_to_stop(failed: Failed) -> None:
     waiting, failing = failed("in_a_meeting")
     assert (failing["kind"], failing["error"]) == ("OSError", "the disk is full")
