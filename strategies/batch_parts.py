@@ -107,13 +107,21 @@ def num_rows(batch: Any) -> tf.Tensor:
     Raises:
         ValueError: If there is none.
     """
-    for part in tf.nest.flatten(batch):
-        if holds_examples(part):
-            return rows_of(part)
-    raise ValueError(
-        "A batch must hold at least one tensor whose first dimension is the examples. "
-        f"Received: batch={batch!r}."
-    )
+    refuse_no_rows(batch)
+    return rows_of(next(part for part in tf.nest.flatten(batch) if holds_examples(part)))
+
+
+def refuse_no_rows(batch: Any) -> None:
+    """Checks that a batch, or its specification, has a part that holds examples.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if not any(map(holds_examples, tf.nest.flatten(batch))):
+        raise ValueError(
+            "A batch must hold at least one tensor whose first dimension is the examples. "
+            f"Received: batch={batch!r}."
+        )
 
 
 def static_rows(batch: Any) -> int | None:

@@ -17,6 +17,7 @@ from strategies.batch_parts import (
     equal_rows,
     holds_examples,
     refuse_empty,
+    refuse_no_rows,
     refuse_unequal_rows,
     static_rows,
 )
@@ -96,6 +97,16 @@ class EvenShare(NamedTuple):
     data: Any
 
 
+class WholeBatch(NamedTuple):
+    """A global batch, of which each step cuts the shares.
+
+    Attributes:
+        data: All its rows.
+    """
+
+    data: Any
+
+
 def counted_shares(
     dataset: tf.data.Dataset,
     first_replica: int,
@@ -130,15 +141,81 @@ def counted_shares(
 
     def counted(data: Any, examples: tf.Tensor, all_examples: tf.Tensor) -> Any:
         is_even = bool(static_rows(data))
-        if function is not None:
-            data = function(data)
-        if is_even and static_rows(data):
-            return EvenShare(data)
-        return Share(data, tf.cast(examples, tf.int32), tf.cast(all_examples, tf.int32))
+        return _counted(
+            data if function is None else function(data), is_even, examples, all_examples
+        )
 
     if function is None:
         return shares.map(counted)
     return shares.map(counted, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def whole_batches(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns global batches as elements of `WholeBatch`, which `cut_for_replicas` cuts.
+
+    What cuts in a data set is instantiated for each iterator, 10 ms for two replicas and two parts
+    (TensorFlow 2.21); a function of steps is instantiated once.
+
+    Raises:
+        ValueError: If parts of a batch have different numbers of rows, or none has rows.
+    """
+    refuse_unequal_rows(dataset.element_spec)
+    refuse_no_rows(dataset.element_spec)
+    return dataset.map(lambda *element: WholeBatch(as_element(dataset, element)))
+
+
+def cut_for_replicas(
+    batch: WholeBatch, first_replica: int, local_replicas: int, num_replicas: int
+) -> list[Share | EvenShare]:
+    """Cuts a global batch into the shares of one worker's replicas; see `counted_shares`.
+
+    Raises:
+        ValueError: If it is empty, or its parts have different numbers of rows. In a graph, running
+            it raises `tf.errors.InvalidArgumentError`.
+    """
+    num_rows = refuse_empty(equal_rows(batch.data))
+    cut = [
+        _share_of(batch.data, num_rows, tf.constant(replica, tf.int64), num_replicas, at_least=1)
+        for replica in range(first_replica, first_replica + local_replicas)
+    ]
+    if tf.executing_eagerly():  # where every shape is static, and a smaller batch is not even
+        return [_as_share(data, *counts) for data, *counts in cut]
+    return [_counted(data, bool(static_rows(data)), *counts) for data, *counts in cut]
+
+
+def _counted(data: Any, is_even: bool, examples: tf.Tensor, all_examples: tf.Tensor) -> Any:
+    if is_even and static_rows(data):
+        return EvenShare(data)
+    return _as_share(data, examples, all_examples)
+
+
+def _as_share(data: Any, examples: tf.Tensor, all_examples: tf.Tensor) -> Share:
+    return Share(data, tf.cast(examples, tf.int32), tf.cast(all_examples, tf.int32))
+
+
+def share_spec(spec: Any, num_replicas: int) -> Any:
+    """Returns the structure of `tf.TypeSpec` of the data of a share.
+
+    Args:
+        spec: That of a global batch.
+        num_replicas: Replicas of all workers.
+    """
+
+    def of_part(part: Any) -> Any:
+        if not holds_examples(part) or part.shape.rank is None:
+            return part
+        others = part.shape[1:]
+        if isinstance(part, tf.RaggedTensorSpec):
+            return tf.RaggedTensorSpec(
+                [None, *others], part.dtype, part.ragged_rank, part.row_splits_dtype
+            )
+        if isinstance(part, tf.SparseTensorSpec):
+            return tf.SparseTensorSpec([None, *others], part.dtype)
+        rows = part.shape[0]
+        is_even = rows is not None and rows % num_replicas == 0
+        return tf.TensorSpec([rows // num_replicas if is_even else None, *others], part.dtype)
+
+    return tf.nest.map_structure(of_part, spec)
 
 
 def own_rows(share: Share | EvenShare) -> Any:
@@ -219,9 +296,7 @@ def _cut(
         num_rows = check(equal_rows(batch))
 
         def share(replica: tf.Tensor) -> Any:
-            start, stop = share_bounds(num_rows, replica, num_replicas)
-            cut = _cutter(start, tf.maximum(stop, start + at_least), num_replicas)
-            return tf.nest.map_structure(cut, batch), stop - start, num_rows
+            return _share_of(batch, num_rows, replica, num_replicas, at_least)
 
         return replicas.map(share)
 
@@ -229,6 +304,15 @@ def _cut(
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:  # flat_map does not tell
         cut = cut.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
     return cut
+
+
+def _share_of(
+    batch: Any, num_rows: tf.Tensor, replica: tf.Tensor, num_replicas: int, at_least: int
+) -> tuple[Any, tf.Tensor, tf.Tensor]:
+    """Returns a share of at least so many rows, how many of them are its own, and all rows."""
+    start, stop = share_bounds(num_rows, replica, num_replicas)
+    cut = _cutter(start, tf.maximum(stop, start + at_least), num_replicas)
+    return tf.nest.map_structure(cut, batch), stop - start, num_rows
 
 
 def _cutter(start: tf.Tensor, stop: tf.Tensor, num_shares: int | None) -> Callable[[Any], Any]:

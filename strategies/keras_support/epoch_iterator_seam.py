@@ -27,7 +27,15 @@ from strategies.agreed_data import (
     refuse_disagreeing_shuffles,
 )
 from strategies.batch_parts import as_element, has_shared, without_wrappers
-from strategies.global_batches import EvenShare, GlobalBatches, Share, counted_shares
+from strategies.global_batches import (
+    EvenShare,
+    GlobalBatches,
+    Share,
+    WholeBatch,
+    counted_shares,
+    share_spec,
+    whole_batches,
+)
 from strategies.keras_support.asynchronous_epoch import AsynchronousEpochIterator
 from strategies.keras_support.end_of_input import EndTogether, refuse_unequal_ends
 from strategies.keras_support.fit_inputs import note_input
@@ -35,7 +43,7 @@ from strategies.keras_support.global_batches_adapter import GlobalBatchesAdapter
 from strategies.keras_support.input_agreement import FirstBatch
 from strategies.keras_support.ownership import is_asynchronous, is_multi_worker, is_owned
 from strategies.keras_support.seam import Seam
-from strategies.keras_support.share_stream import distribute_shares, next_shares
+from strategies.keras_support.share_stream import distribute_shares, is_plain, next_shares
 from strategies.keras_support.steps import Steps
 
 
@@ -86,10 +94,10 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
 
     def replica_spec(self) -> Any:
         """Returns the structure of `tf.TypeSpec` of one replica's batch."""
-        spec = tf.nest.map_structure(
-            lambda spec: getattr(spec, "_value_specs", (spec,))[0],
-            self._distributed_dataset.element_spec,
-        )
+        whole = self._distributed_dataset.element_spec
+        if isinstance(whole, WholeBatch):
+            return share_spec(whole.data, self._distribute_strategy.num_replicas_in_sync)
+        spec = tf.nest.map_structure(lambda spec: getattr(spec, "_value_specs", (spec,))[0], whole)
         return spec.data if isinstance(spec, (Share, EvenShare)) else spec
 
     def _distribute(self) -> Any:
@@ -103,17 +111,20 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
         if not isinstance(dataset, tf.data.Dataset):
             return dataset  # distributed by the user
         count, total = len(strategy.extended.worker_devices), strategy.num_replicas_in_sync
+        is_counted = self.steps_in_epoch() is not None
 
         def local(worker: int) -> tf.data.Dataset:
             if total == 1:
                 return dataset.prefetch(2)
+            if is_plain(strategy, is_counted=is_counted):
+                return whole_batches(dataset).prefetch(2)
             return counted_shares(dataset, worker * count, count, total).prefetch(2 * count)
 
         rereadable = (array_data_adapter.ArrayDataAdapter, tf_dataset_adapter.TFDatasetAdapter)
         return distribute_shares(
             strategy,
             local,
-            is_counted=self.steps_in_epoch() is not None,
+            is_counted=is_counted,
             is_rereadable=isinstance(adapter, rereadable),
         )
 

@@ -10,11 +10,16 @@ import pytest
 import tensorflow as tf
 
 from strategies.global_batches import (
+    EvenShare,
     GlobalBatches,
+    counted_shares,
+    cut_for_replicas,
     keep_rows,
     mapped_replica_shares,
     replica_shares,
     share_bounds,
+    share_spec,
+    whole_batches,
 )
 
 ENDLESS = tf.data.INFINITE_CARDINALITY
@@ -186,6 +191,55 @@ def test_endless_stays_endless_and_finite_does_not_claim_to_be() -> None:
 def test_one_replica_reads_the_data_set_itself() -> None:
     dataset = batches(np.arange(6), 4)
     assert replica_shares(dataset, 0, 1, 1) is dataset
+
+
+def mixed(rows: int, *, size: int, drop_remainder: bool) -> tf.data.Dataset:
+    """Batches of dense, ragged and sparse parts, a scalar and a None."""
+    dense = tf.data.Dataset.from_tensor_slices(np.arange(2.0 * rows).reshape(rows, 2))
+    ragged = tf.data.Dataset.from_tensor_slices(tf.ragged.range(tf.range(rows)))
+    sparse = tf.data.Dataset.from_tensor_slices(tf.sparse.from_dense(np.eye(rows)))
+    both = tf.data.Dataset.zip({"d": dense, "r": ragged, "s": sparse})
+    batched = both.batch(size, drop_remainder=drop_remainder)
+    return batched.map(lambda x: (x, tf.constant(3), None))
+
+
+@pytest.mark.parametrize("drop_remainder", [False, True])
+@pytest.mark.parametrize("num_replicas", [2, 3])
+def test_a_step_cuts_what_a_data_set_cuts(num_replicas: int, drop_remainder: bool) -> None:
+    dataset = mixed(11, size=4, drop_remainder=drop_remainder)
+    expected = counted_shares(dataset, 1, num_replicas - 1, num_replicas)
+    spec, known = share_spec(dataset.element_spec, num_replicas), expected.element_spec.data
+    assert spec[0]["s"].shape.as_list() == [None, 11]  # a sliced tensor's columns are forgotten
+    assert [spec[0][key] for key in "dr"] == [known[0][key] for key in "dr"]
+    assert spec[1:] == known[1:]
+
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
+    def step(stream: Any) -> Any:
+        return cut_for_replicas(next(stream), 1, num_replicas - 1, num_replicas)
+
+    traced, eager = (iter(whole_batches(dataset)) for _ in range(2))
+    for _ in range(len(dataset)):
+        cut = cut_for_replicas(next(eager), 1, num_replicas - 1, num_replicas)
+        steps = zip(step(traced), cut, expected.take(num_replicas - 1), strict=True)
+        expected = expected.skip(num_replicas - 1)
+        for in_graph, by_hand, from_data_set in steps:
+            parts = [tf.nest.flatten(s, expand_composites=True) for s in (in_graph, by_hand)]
+            right = tf.nest.flatten(from_data_set, expand_composites=True)
+            for values in parts:
+                for value, other in zip(values, right, strict=True):
+                    if other is not None:
+                        np.testing.assert_array_equal(value, other)
+
+
+def test_shares_that_a_step_cuts_are_even_where_the_batch_is() -> None:
+    dataset = tf.data.Dataset.from_tensor_slices(np.zeros([12, 3])).batch(6, drop_remainder=True)
+
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
+    def step(stream: Any) -> Any:
+        return cut_for_replicas(next(stream), 0, 2, 2)
+
+    cut = step(iter(whole_batches(dataset)))
+    assert [(type(share), share.data.shape) for share in cut] == [(EvenShare, (3, 3))] * 2
 
 
 @pytest.mark.parametrize("rows", [0, 1, 3])
