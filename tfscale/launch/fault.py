@@ -63,8 +63,6 @@ def at_fault(tasks: Sequence[Task], is_late: bool) -> WorkerFailure | None:
     for task in suspects:
         if task in failed:
             return _failure(task)
-        if task.words is not None and task.words.is_own:
-            return _failure(first, of=task)
     if not is_late:
         return None
     return _failure(first, of=suspects[0]) if suspects else _failure(first)

@@ -14,7 +14,8 @@ from tensorflow.python.framework import config
 
 import strategies
 from strategies import progress
-from strategies.progress import Place
+from strategies.keras_support.step_clock import StepClock
+from strategies.progress import Marks, Place
 from tests.unit.strategies.keras_support.collectives import GraphWatch
 from tfscale.callbacks import Watchdog
 
@@ -175,3 +176,23 @@ def test_the_marks_are_allowed_where_operations_are_deterministic(
     finally:
         config.disable_op_determinism()
     assert 0 < callback.seconds[0]["input"] < 60
+
+
+def test_marks_that_tell_no_time_say_which_phase_goes_on_and_count_batches() -> None:
+    clock, found = StepClock(is_timed=False), []
+
+    def look(value: Any) -> Any:
+        found.append(clock.read())
+        return value
+
+    @tf.function
+    def step(x: tf.Tensor) -> tf.Tensor:
+        x = clock.around_input(lambda: tf.ensure_shape(tf.numpy_function(look, [x], x.dtype), []))
+        return clock.around_collective(
+            lambda: tf.ensure_shape(tf.numpy_function(look, [x], x.dtype), []), after=x
+        )
+
+    for _ in range(2):
+        step(tf.constant(1.0))
+    assert found == [Marks(-1, 0, 0), Marks(0, -1, 1), Marks(-1, 0, 1), Marks(0, -1, 2)]
+    assert clock.read() == Marks(0, 0, 2)

@@ -29,7 +29,6 @@ def running(worker: int, words: LastWords | None = None) -> Task:
         pytest.param([running(0), task(1, 3, 5.0)], 1, id="ended with a status, without a word"),
         pytest.param([running(0), task(1, 1, 5.0, OWN)], 1, id="failed by itself"),
         pytest.param([task(0, 1, 4.0, OF_1), task(1, 1, 5.0, OWN)], 1, id="ended after its victim"),
-        pytest.param([task(0, 1, 4.0, OF_1), running(1, OWN)], 1, id="about to end"),
         pytest.param([task(0, -6, 4.0), task(1, -9, 5.0)], 1, id="TensorFlow aborted the other"),
         pytest.param([task(0, -6, 5.0, OF_1), task(1, -6, 4.0)], 1, id="aborted, and named"),
         pytest.param([task(0, 1, 4.0, OWN), task(1, 1, 3.0, OWN)], 1, id="the first of two"),
@@ -51,6 +50,7 @@ def test_the_worker_that_failed_by_itself_or_is_named_is_at_fault(
         pytest.param([task(0, 1, 4.0, OF_1), running(1)], id="the one that is named runs"),
         pytest.param([task(0, 1, 4.0, OF_SOMEONE), running(1)], id="no one is named"),
         pytest.param([task(0, -6, 4.0), running(1)], id="aborted, by whom is not known"),
+        pytest.param([task(0, 1, 4.0, OF_1), running(1, OWN)], id="about to end"),
     ],
 )
 def test_what_is_not_clear_is_waited_for(tasks: list[Task]) -> None:
@@ -66,6 +66,13 @@ def test_a_worker_that_does_not_end_is_named_by_the_one_that_gave_it_up() -> Non
     )
     assert failure is not None
     assert failure.status == 1
+
+
+def test_a_worker_that_takes_long_to_end_is_named_with_its_own_words() -> None:
+    failure = at_fault([task(0, 1, 20.0, OF_1), running(1, OWN)], is_late=True)
+    assert str(failure).startswith(
+        "worker 1 failed first: worker 0 ended because of it (ValueError: a row of letters), exit"
+    )
 
 
 def test_a_worker_of_another_host_leaves_the_blame_where_the_first_failed() -> None:
