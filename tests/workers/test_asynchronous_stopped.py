@@ -1,0 +1,61 @@
+"""A stopped worker or server of asynchronous training is named by the chief and the launcher."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.programs import ROOT, own_environment
+from tests.workers.job import DEADLINE_SECONDS
+
+pytestmark = pytest.mark.thorough
+
+
+def run(folder: Path, task: str, *deadline: str) -> str:
+    """Runs a job to its end; a task that is named goes on, if there is no Watchdog."""
+    launch = ["-m", "tfscale", "launch", "--num_workers=2", "--num_ps=1", "--grace_seconds=1", "--"]
+    program = ["-m", "tests.workers.asynchronous_stopped", str(folder), task, *deadline]
+    process = subprocess.Popen(
+        [sys.executable, *launch, sys.executable, *program],
+        cwd=ROOT,
+        env=own_environment(TFSCALE_NOTICE_SECONDS="4"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if "does not answer" in line and not deadline:
+            os.kill(int((folder / f"{task}.pid").read_text("utf-8")), signal.SIGCONT)
+    process.wait(DEADLINE_SECONDS)
+    return "".join(lines)
+
+
+@pytest.mark.parametrize("task", ["worker-1", "ps-0"])
+def test_the_chief_names_a_task_that_has_stopped_and_goes_on_with_it(
+    tmp_path: Path, task: str
+) -> None:
+    name, said = task.replace("-", " "), run(tmp_path, task)
+    waits = rf"\[chief\] tfscale: the chief waits, in epoch \d: {name} does not answer: no word for"
+    assert re.search(waits, said), said[-6000:]
+    assert f"[chief] tfscale: the chief goes on; it had waited for {name}." in said
+    assert "[chief] trained" in said
+    others = {"worker 0", "worker 1", "ps 0"} - {name}
+    assert not [other for other in others if f"{other} does not answer" in said]
+
+
+def test_past_the_deadline_of_a_watchdog_the_server_is_at_fault_and_not_the_chief(
+    tmp_path: Path,
+) -> None:
+    said = run(tmp_path, "ps-0", "12")
+    assert re.search(r"watchdog: the job is ended after 12 s: ps 0 does not answer: no word", said)
+    assert "this process" not in said
+    assert "tfscale launch: ps 0 failed first: chief ended because of it (watchdog: " in said
