@@ -182,6 +182,8 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
             if self.steps_per_epoch and self._num_batches:
                 count = min(count, self._num_batches - self._steps_seen)
                 if count == 0:
+                    if self._is_together:  # the lengths of what users distribute are not compared
+                        refuse_unequal_ends(self._distribute_strategy, step, total)
                     self._interrupted_warning()
                     break
             self._steps_seen += count

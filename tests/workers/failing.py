@@ -65,6 +65,19 @@ def ends_early(strategy: tf.distribute.Strategy, folder: Path, index: int) -> No
     regression(strategy).fit(batches, steps_per_epoch=4, verbose=0)
 
 
+def own_shares_end_early(strategy: tf.distribute.Strategy, folder: Path, index: int) -> None:
+    """Worker 1 makes two batches for itself of the four that an epoch should have."""
+    x, y = rows()
+
+    def own(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(5)
+        return dataset.take(4 - 2 * context.input_pipeline_id)
+
+    end_of_input.MEETING_SECONDS = 2.0
+    distributed = strategy.distribute_datasets_from_function(own)
+    regression(strategy).fit(distributed, steps_per_epoch=4, verbose=0)
+
+
 def meet_a_stopped_chief(strategy: tf.distribute.Strategy, folder: Path, index: int) -> None:
     """The first worker stops between `fit` and `evaluate`, until the other has failed."""
     model = regression(strategy)
@@ -96,6 +109,7 @@ CASES: tuple[Callable[..., None], ...] = (
     evaluate_on_the_chief,
     unseeded_shuffle,
     ends_early,
+    own_shares_end_early,
     meet_a_stopped_chief,
     resumed,
 )

@@ -162,3 +162,14 @@ def test_counted_input_that_ends_early_on_one_worker_ends_both_with_its_name(
     assert said in ended["error"]
     assert said in waiting["error"]
     assert waiting["at"] - ended["at"] < 15
+
+
+def test_shares_of_a_users_own_that_end_early_on_one_worker_end_both_with_its_name(
+    failed: Callable[[str], list[Found]],
+) -> None:
+    waiting, ended = failed("own_shares_end_early")
+    said = "the input of worker 1 ended at step 2 of 4, where others had more"
+    assert ended["kind"] == "ValueError"
+    assert said in ended["error"]
+    assert said in waiting["error"]
+    assert waiting["at"] - ended["at"] < 15
