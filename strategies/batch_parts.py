@@ -176,7 +176,7 @@ def equal_rows(batch: Any) -> tf.Tensor:
         return tf.identity(rows)
 
 
-def refuse_empty(rows: tf.Tensor) -> tf.Tensor:
+def refuse_empty(rows: tf.Tensor | int) -> tf.Tensor:
     """Returns `rows`, having made sure that there is one.
 
     Raises:
@@ -186,7 +186,7 @@ def refuse_empty(rows: tf.Tensor) -> tf.Tensor:
         "`x` must hold at least one example in every batch. Received: a batch of 0 rows. Filter "
         "before you batch."
     )
-    if tf.executing_eagerly():
+    if isinstance(rows, int) or tf.executing_eagerly():
         if int(rows) == 0:
             raise ValueError(message)
         return rows

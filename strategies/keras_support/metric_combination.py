@@ -97,9 +97,19 @@ def _judged(direct_assign: Any) -> Any:
                 _refuse_shared(self)
             elif self.synchronization == "on_read":
                 value = _combinable(step, self, value)
+        elif self.synchronization == "on_read" and _is_assigned_whole(self, replica):
+            # Keras wants no value back; TensorFlow would reduce the copies to give it one.
+            self._value.assign(tf.cast(value, self._value.dtype), read_value=False)
+            return None
         return direct_assign(self, value)
 
     return assign
+
+
+def _is_assigned_whole(variable: Any, replica: Any) -> bool:
+    """Tells whether all copies are assigned at once, as where metrics are reset."""
+    owner = getattr(variable._value, "distribute_strategy", None)
+    return owner is not None and (replica is None or replica.strategy is not owner)
 
 
 def _refuse_shared(variable: Any) -> None:

@@ -13,7 +13,7 @@ from strategies.keras_support.gathering import gathered
 from strategies.keras_support.ownership import is_multi_worker
 from strategies.keras_support.refusals import refuse_impossible
 from strategies.keras_support.replica_step import built_first, none_written, on_replica_function
-from strategies.keras_support.steps import shares_of
+from strategies.keras_support.steps import handed_over, shares_of
 
 
 def predict_function(model: Any) -> Callable[[list[Any]], Any]:
@@ -27,7 +27,7 @@ def predict_function(model: Any) -> Callable[[list[Any]], Any]:
         return outputs if strategy.num_replicas_in_sync == 1 else cut_off(outputs, examples)
 
     def run_one(batch: Any) -> Any:
-        outputs = strategy.run(on_own_rows, args=(batch,))
+        outputs = strategy.run(on_own_rows, args=(shares_of(strategy, batch),))
         if is_multi_worker(strategy):
             # Shares are contiguous in the order of the replicas, and so is what is gathered.
             return tf.nest.map_structure(lambda rows: gathered(strategy, rows), outputs)
@@ -40,6 +40,6 @@ def predict_function(model: Any) -> Callable[[list[Any]], Any]:
     predict = built_first(model, run)
 
     def function(batches: list[Any]) -> Any:
-        return predict([shares_of(strategy, batch) for batch in batches])
+        return predict([handed_over(batch) for batch in batches])
 
     return function

@@ -11,14 +11,12 @@ import tensorflow as tf
 
 from strategies.batch_parts import (
     Shared,
-    equal_rows,
     holds_examples,
     num_rows,
-    refuse_empty,
     static_rows,
     without_wrappers,
 )
-from strategies.global_batches import EvenShare, Share, cut_rows, share_bounds
+from strategies.global_batches import EvenShare, Share
 from strategies.keras_support.creation_seam import has_unbuilt_layers
 from strategies.keras_support.empty_share import filled, may_be_empty, metrics_kept
 from strategies.keras_support.gradients_to_apply import refuse_local_conditions
@@ -169,29 +167,3 @@ def built_first(model: Any, function: Callable[..., Any]) -> Callable[..., Any]:
         return run(*arguments)
 
     return run_built
-
-
-def distribute_batch(strategy: tf.distribute.Strategy, batch: Any) -> Any:
-    """Hands every replica its share of a batch that lies in this process's memory.
-
-    Raises:
-        ValueError: If the batch is empty, or its parts have different numbers of rows.
-    """
-    batch = tf.nest.map_structure(_as_tensor, batch)
-    if strategy.num_replicas_in_sync == 1:
-        return strategy.experimental_distribute_values_from_function(lambda _: batch)
-    rows = int(refuse_empty(equal_rows(batch)))
-
-    def share(context: tf.distribute.ValueContext) -> Share:
-        index, replicas = context.replica_id_in_sync_group, context.num_replicas_in_sync
-        start, stop = share_bounds(rows, index, replicas)
-        data = cut_rows(batch, start, max(stop, start + 1))
-        return Share(data, tf.constant(stop - start), tf.constant(rows))
-
-    return strategy.experimental_distribute_values_from_function(share)
-
-
-def _as_tensor(part: Any) -> Any:
-    if part is None or isinstance(part, tf.__internal__.CompositeTensor):
-        return part
-    return tf.convert_to_tensor(part)

@@ -10,11 +10,12 @@ for each of its replicas.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from strategies.batch_parts import equal_rows, refuse_empty, refuse_unequal_rows, static_rows
 from strategies.devices import all_stand_on
 from strategies.global_batches import WholeBatch, cut_for_replicas
 from strategies.keras_support.ownership import is_asynchronous, is_multi_worker
@@ -81,13 +82,40 @@ def next_shares(
         return clock.around_input(lambda: next_shares(strategy, stream))
     if not isinstance(stream, tf.data.Iterator):
         return next(stream)
-    count = len(strategy.extended.worker_devices)
-    shares: list[Any]
     if isinstance(stream.element_spec, WholeBatch):
-        first, total = worker_index(strategy) * count, strategy.num_replicas_in_sync
-        shares = cut_for_replicas(next(stream), first, count, total)
-    else:
-        shares = [next(stream) for _ in range(count)]
+        return shares_of_whole(strategy, next(stream))
+    return _with_replicas(strategy, [next(stream) for _ in strategy.extended.worker_devices])
+
+
+def shares_of_whole(strategy: tf.distribute.Strategy, batch: WholeBatch) -> Any:
+    """Hands each replica of this worker its share of a global batch; in graphs or eagerly."""
+    count, total = len(strategy.extended.worker_devices), strategy.num_replicas_in_sync
+    if total == 1:
+        return _with_replicas(strategy, [batch.data])
+    first = worker_index(strategy) * count
+    return _with_replicas(strategy, cut_for_replicas(batch, first, count, total))
+
+
+def whole_batch(batch: Any) -> WholeBatch:
+    """Returns a batch that lies in this process's memory.
+
+    Raises:
+        ValueError: If the batch is empty, or its parts have different numbers of rows.
+    """
+    tensors = tf.nest.map_structure(_as_tensor, batch)
+    refuse_unequal_rows(tensors)
+    rows = static_rows(tensors)
+    refuse_empty(equal_rows(tensors) if rows is None else rows)
+    return WholeBatch(tensors)
+
+
+def _with_replicas(strategy: tf.distribute.Strategy, shares: Sequence[Any]) -> Any:
     return strategy.experimental_distribute_values_from_function(
         lambda context: shares[context.replica_id_in_sync_group % len(shares)]
     )
+
+
+def _as_tensor(part: Any) -> Any:
+    if part is None or isinstance(part, tf.__internal__.CompositeTensor):
+        return part
+    return tf.convert_to_tensor(part)

@@ -34,7 +34,7 @@ from strategies.keras_support.replica_step import (
 from strategies.keras_support.share_stream import next_shares
 from strategies.keras_support.step_clock import clock_of, mark_phases
 from strategies.keras_support.step_results import StepResults
-from strategies.keras_support.steps import Steps, shares_of
+from strategies.keras_support.steps import Steps, handed_over, shares_of
 from strategies.progress import phase
 
 LOG_STEPS = 16
@@ -92,7 +92,8 @@ def step_function(
 
     def run_batch(batch: Any) -> Any:
         # An argument's shape is static, a stream's is not; Keras weighs an output's loss by it.
-        return with_metrics(run(batch, lambda data: on_replica(without_static_rows(data))))
+        shares = shares_of(strategy, batch)
+        return with_metrics(run(shares, lambda data: on_replica(without_static_rows(data))))
 
     def run_one(stream: Any) -> Any:
         return with_metrics(run(next_shares(strategy, stream, clock)))
@@ -116,7 +117,7 @@ def step_function(
         nonlocal executions, metrics
         logs: Any = None
         if not isinstance(iterator, Steps) or iterator.count is None:
-            logs = _run_each(strategy, run_batch, iterator, model.steps_per_execution)
+            logs = _run_each(run_batch, iterator, model.steps_per_execution)
         elif model.run_eagerly:
             for _ in range(iterator.count):
                 logs = run_one(iterator.stream)
@@ -162,13 +163,11 @@ def _loop(run_next: Callable[[], Extra], count: tf.Tensor, yields_extra: bool) -
     return dict(last)
 
 
-def _run_each(
-    strategy: tf.distribute.Strategy, run_batch: Callable[[Any], Any], stream: Any, limit: int
-) -> Any:
+def _run_each(run_batch: Callable[[Any], Any], stream: Any, limit: int) -> Any:
     """Runs up to `limit` batches of a stream that may end, or of whole batches from Python."""
     logs: Any = None
     for _, batch in zip(range(limit), stream, strict=False):
-        logs = run_batch(shares_of(strategy, batch))
+        logs = run_batch(handed_over(batch))
     if logs is None:
         raise StopIteration
     return logs

@@ -8,8 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from strategies.keras_support.replica_step import distribute_batch
-from strategies.keras_support.share_stream import next_shares
+from strategies.global_batches import WholeBatch
+from strategies.keras_support.share_stream import next_shares, shares_of_whole, whole_batch
 from strategies.progress import phase
 
 
@@ -58,8 +58,11 @@ class Steps:
             return DistributedBatch(next_shares(self.strategy, self.stream))
 
 
+def handed_over(batch: Any) -> Any:
+    """Returns what a function of steps takes for a batch: of a stream, or of the user's own."""
+    return batch.shares if isinstance(batch, DistributedBatch) else whole_batch(batch)
+
+
 def shares_of(strategy: tf.distribute.Strategy, batch: Any) -> Any:
-    """Returns each replica's share of a batch of a stream, or of one that a user hands over."""
-    if isinstance(batch, DistributedBatch):
-        return batch.shares
-    return distribute_batch(strategy, batch)
+    """Returns each replica's share of a batch that was handed over; in graphs or eagerly."""
+    return shares_of_whole(strategy, batch) if isinstance(batch, WholeBatch) else batch
