@@ -13,16 +13,18 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import suppress
 
 from strategies.announcement import announce
 from tfscale.checkpoints.holder import Holder
 from tfscale.checkpoints.lease_files import LeaseFiles, is_unusable
-from tfscale.checkpoints.lease_protocol import Claimant, Periods, Steps, TakenOver
+from tfscale.checkpoints.lease_protocol import Claimant, FolderTaken, Periods, Steps, TakenOver
 from tfscale.checkpoints.storage_errors import answered, reason
 
 NOTICE_SECONDS = 3.0
 _FRESH_SECONDS = 1.0
 _RELEASE_SECONDS = 10.0
+_BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
 
 LOCAL = Periods()
 REMOTE = Periods(settle=1.0, poll=1.0)
@@ -133,6 +135,12 @@ class Lease:
                     "permissions."
                 ) from error
             raise
+        except FolderTaken:
+            raise
+        except BaseException:  # Ctrl-C while it waits
+            with suppress(*self._files.errors):
+                self._files.remove(self.name)
+            raise
         if is_said:
             announce(f"{self.place} is taken over: its job gave no sign of life.")
 
@@ -177,4 +185,4 @@ class Lease:
 
 def _now() -> float:
     """Seconds, also of the time in which the machine was suspended, where the system counts it."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+    return time.monotonic() if _BOOT_CLOCK is None else time.clock_gettime(_BOOT_CLOCK)

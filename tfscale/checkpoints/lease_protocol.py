@@ -32,6 +32,7 @@ from tfscale.checkpoints.lease_files import PREFIX, SUFFIX, LeaseFiles
 CLAIMING, HOLDING, RELEASED = "claiming", "holding", "released"
 _FORMAT = "tfscale lease"
 _MOST_REPLACED = 100
+_MOST_ATTEMPTS = 20
 
 Steps = Generator[float, None, None]
 Look = Generator[float, None, bool]
@@ -157,12 +158,15 @@ class Claimant:
         Raises:
             FolderTaken: If another one does, or comes before.
         """
-        begin, unlisted = self.now(), 0
+        begin, unlisted, attempts = self.now(), 0, 0
         self._seen = {}
         yield from self._begin_claim()
         while True:
             is_listed = yield from self._look()
             if self._is_replaced_by() or self._is_old() or not (yield from self._is_there()):
+                attempts += 1
+                if attempts > _MOST_ATTEMPTS:
+                    raise OSError(f"{self.place} is too slow for jobs to agree on who holds it")
                 yield from self._begin_claim()  # as if this job had just arrived
                 continue
             is_late = self.now() - begin > 3 * self.periods.stale

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -244,3 +245,26 @@ def test_an_outage_is_said_once_and_costs_no_lease(
     files.fails = False
     lease.check()
     lease.release()
+
+
+def test_ctrl_c_while_it_waits_leaves_no_lease(tmp_path: Path) -> None:
+    with holding_process(tmp_path) as process:
+        (path,) = tmp_path.glob(".lease-*")
+        lease = json.loads(path.read_text())
+        process.kill()
+    lease["holder"]["system"] = "of another host"
+    path.write_text(json.dumps(lease))
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    waiting = subprocess.Popen(
+        command, cwd=ROOT, env=own_environment(), stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert waiting.stderr is not None
+        said = waiting.stderr.readline()
+        assert re.match(rf"tfscale: waiting to see whether process {process.pid} on host", said)
+        waiting.send_signal(signal.SIGINT)
+        assert "KeyboardInterrupt" in waiting.communicate(timeout=30)[1]
+    finally:
+        waiting.kill()
+        waiting.communicate()
+    assert list(tmp_path.iterdir()) == [path]
