@@ -23,6 +23,9 @@ _MAY_WAIT = ("step", "trace", "evaluate", "predict", "save")
 class TaskNotice:
     """Says for which task the chief waits, after a while, and then at doubling intervals.
 
+    A long execution that has ended by itself may come again. From then on one is named after twice
+    the longest.
+
     Args:
         probe: Asks the other tasks.
         seconds: After which it is said first. Positive. That a task does not answer is said as soon
@@ -35,6 +38,8 @@ class TaskNotice:
         self._pulse = Pulse(watched, tells_stack=False)
         self._due = seconds
         self._said: frozenset[str] = frozenset()
+        self._is_silence = False
+        self._longest = self._ended = 0.0
         self._has_said_how = False
         self._is_over = threading.Event()
         self._thread = threading.Thread(
@@ -64,6 +69,8 @@ class TaskNotice:
     def _go_on(self) -> None:
         if self._said:
             announce(f"the chief goes on; it had waited for {', '.join(sorted(self._said))}.")
+            if not self._is_silence:
+                self._ended = max(self._ended, self._longest)
         self._due, self._said = self._seconds, frozenset()
         self._probe.forget()
 
@@ -72,9 +79,11 @@ class TaskNotice:
         slow = {name: seconds for name, seconds in busy.items() if seconds >= self._seconds}
         found = silent or slow
         is_new = bool(silent) and not self._said.issuperset(found)
-        if not found or (longest < self._due and not is_new):
+        self._longest = longest
+        if not found or (longest < max(self._due, 2 * self._ended) and not is_new):
             return
-        self._said, self._due = frozenset(found), max(2 * longest, 2 * self._seconds)
+        self._said, self._is_silence = frozenset(found), bool(silent)
+        self._due = max(2 * longest, 2 * self._seconds)
         how = "" if self._has_said_how else " To end such a job, pass tfscale.callbacks.Watchdog."
         self._has_said_how = True
         announce(f"the chief waits, in epoch {epoch + 1}: {state_of_tasks(silent, slow)}{how}")

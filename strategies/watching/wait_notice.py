@@ -47,8 +47,15 @@ _LOOK_AT_SILENCE = (
 )
 
 
+_Kind = tuple[frozenset[int], str, str]
+"""For whom a worker waits, in which phase they are, and at which meeting it waits itself."""
+
+
 class WaitNotice:
     """Says for whom this worker waits, after a while, and then at doubling intervals.
+
+    A wait that has ended by itself may come again with every step: at the same meeting, for the
+    same worker in the same phase. From then on one like it is named after twice the longest.
 
     Args:
         board: Where workers read of each other.
@@ -67,6 +74,8 @@ class WaitNotice:
         self._said: frozenset[int] = frozenset()
         self._said_silent: frozenset[int] = frozenset()
         self._waited = 0.0
+        self._kind: _Kind = (frozenset(), "", "")
+        self._ended: dict[_Kind, float] = {}  # The longest wait of each kind.
         self._has_said_how = False
         self._is_over = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -113,6 +122,7 @@ class WaitNotice:
         if self._said:
             names = _listed([self._board.names[i] for i in sorted(self._said)])
             announce(f"{self._name} goes on, after {self._waited:.0f} s of waiting for {names}.")
+            self._ended[self._kind] = max(self._ended.get(self._kind, 0.0), self._waited)
         self._neighbours, self._due = None, self._seconds
         self._said = self._said_silent = frozenset()
 
@@ -121,9 +131,13 @@ class WaitNotice:
         found = waited_for(workers, self._board.own)
         silent = frozenset(i for i in found if is_silent(workers[i]))
         is_news = not self._said_silent.issuperset(silent)
-        if not found or (waited < self._due and not is_news):
+        own = workers[self._board.own].heartbeat
+        phase = _phase(workers[found[0]]) if found else ""
+        kind = (frozenset(found), phase, own.question if own else "")
+        due = max(self._due, 2 * self._ended.get(kind, 0.0))
+        if not found or (waited < due and not is_news):
             return
-        self._said, self._said_silent = frozenset(found), silent
+        self._said, self._said_silent, self._kind = frozenset(found), silent, kind
         self._due = max(2 * waited, 2 * self._seconds)
         announce(self._sentence(workers, found, waited))
 
@@ -163,6 +177,10 @@ def _state(seen: Seen) -> str:
     else:
         moves = "moves"
     return f"{seen.name} {beat.doing} and {moves}"
+
+
+def _phase(seen: Seen) -> str:
+    return seen.heartbeat.place.phase if seen.heartbeat else ""
 
 
 def _past(beat: Heartbeat) -> str:

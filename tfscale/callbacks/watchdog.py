@@ -28,6 +28,9 @@ _FITS = itertools.count()
 class Watchdog(keras.callbacks.Callback):
     """Names the worker that a job hangs on, and ends the job instead of letting it hang.
 
+    Without it a worker that waits names the other one after 30 s, and nothing is ended: see
+    docs/hangs.md. This is the deadline, and names sooner, with stacks.
+
     Every worker says once a second where it is: its epoch, step and phase, which is one of "input",
     "step", "collective" (waiting for other workers), "callbacks" (all Python between steps),
     "evaluate", "predict", "save" and "trace" (the first execution). A worker that has not moved for
@@ -45,7 +48,8 @@ class Watchdog(keras.callbacks.Callback):
     slower than the others by its own work is named by the chief; see
     `tfscale.watchdog.stragglers`.
 
-    In one process it watches input and step alone. Put it first among the callbacks, and on all
+    In one process it watches input and step alone. The chief of an asynchronous training also
+    names a worker or a server that does not answer. Put it first among the callbacks, and on all
     workers. Its marks stay in the graphs of the model's step and cost tens of microseconds a step.
     With `jit_compile` waiting for others counts as "step". The process's
     `faulthandler.dump_traceback_later` is in use while it watches.

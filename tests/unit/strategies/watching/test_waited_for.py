@@ -10,6 +10,7 @@ import pytest
 from strategies.progress import Place
 from strategies.watching import task_notice
 from strategies.watching.heartbeat import Heartbeat, Seen
+from strategies.watching.task_notice import TaskNotice
 from strategies.watching.wait_notice import WaitNotice
 from strategies.watching.waited_for import is_behind, waited_for
 
@@ -105,6 +106,45 @@ def test_it_is_said_once_and_then_at_doubling_intervals(capsys: pytest.CaptureFi
 def test_that_a_worker_does_not_answer_is_said_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     board: Any = Board()
     assert said(capsys, board, 30.0, seen("input", step=4, age=9.0)) == [1, 60, 120]
+
+
+def test_waits_that_come_again_and_end_by_themselves_are_named_less_and_less(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    board: Any = Board()
+    notice, lines = WaitNotice(board, 30.0), []
+    for phase in (*["callbacks"] * 5, "input"):
+        for waited in range(1, 41):
+            notice._say([WAITS, seen(phase, step=4)], float(waited))
+        notice._go_on()
+        lines.append(capsys.readouterr().err.count("\n"))
+    assert lines == [2, 0, 0, 0, 0, 2]  # after 30 s, and that it goes on
+
+
+class Probe:
+    """Two workers that answer, one of which has been in an execution for long."""
+
+    def silent(self) -> dict[str, float]:
+        return {}
+
+    def forget(self) -> None:
+        pass
+
+
+def test_long_executions_that_end_by_themselves_are_named_less_and_less(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    probe: Any = Probe()
+    notice, lines = TaskNotice(probe, 30.0), []
+    for longest in (40, 40, 40, 90):
+        for seconds in range(1, longest + 1):
+            notice._say(float(seconds), {"worker 0": 1.0, "worker 1": float(seconds)}, 0)
+        notice._go_on()
+        lines.append(capsys.readouterr().err.splitlines())
+    assert [len(said) for said in lines] == [2, 0, 0, 2]
+    assert lines[0][0].startswith(
+        "tfscale: the chief waits, in epoch 1: worker 1 has been in one execution for 30 s, and "
+    )
 
 
 def test_the_example_in_the_docstring_holds() -> None:
