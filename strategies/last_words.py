@@ -29,6 +29,10 @@ _OF_OTHERS = re.compile(
 )
 """What TensorFlow's errors hold where another task has failed."""
 
+_BURIED = "Graph execution error:"
+_RAISED = re.compile(r"[A-Za-z_.]*(Error|Exception): ")
+"""How Python of a generator or a `py_function` stands in TensorFlow's error about it."""
+
 
 @dataclass(frozen=True)
 class LastWords:
@@ -160,5 +164,7 @@ def _name(task_type: str, task_index: int | str) -> str:
 def _last_sentence(text: str) -> str:
     """Returns the line that says what happened, which TensorFlow's errors bury in others."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = next((line for line in lines if _OF_OTHERS.search(line)), lines[0])
+    of_others = [line for line in lines if _OF_OTHERS.search(line)]
+    raised = [line for line in lines if _RAISED.match(line)] if lines[0] == _BURIED else []
+    telling = [*of_others[:1], *raised[-1:], lines[0]][0]
     return telling if len(telling) <= LONGEST_WHY else telling[: LONGEST_WHY - 3] + "..."

@@ -81,6 +81,17 @@ def test_the_line_that_says_what_happened_is_kept() -> None:
     assert why.startswith("AbortedError: Collective ops is aborted by: Error reported from")
 
 
+def test_of_an_error_in_a_generator_its_own_line_is_kept() -> None:
+    text = (
+        "Graph execution error:\n\nDetected at node PyFunc defined at (most recent call last):\n"
+        "ValueError: a row of letters\nTraceback (most recent call last):\n\n"
+        '  File "train.py", line 3, in rows\n    raise ValueError("a row of letters")\n\n'
+        "ValueError: a row of letters\n\n\n\t [[{{node PyFunc}}]] [Op:__inference_run_one_1]"
+    )
+    why = words_about(AbortedError(text), "worker 0").why
+    assert why == "AbortedError: ValueError: a row of letters"
+
+
 @pytest.mark.parametrize(
     ("program", "status", "why"),
     [
