@@ -17,9 +17,9 @@ from contextlib import suppress
 
 from strategies.announcement import announce
 from tfscale.checkpoints.holder import Holder
-from tfscale.checkpoints.lease_files import LeaseFiles, is_unusable
+from tfscale.checkpoints.lease_files import LeaseFiles, PatientLeaseFiles
 from tfscale.checkpoints.lease_protocol import Claimant, FolderTaken, Periods, Steps, TakenOver
-from tfscale.checkpoints.storage_errors import answered, reason
+from tfscale.checkpoints.storage_errors import reason
 
 NOTICE_SECONDS = 3.0
 _FRESH_SECONDS = 1.0
@@ -70,7 +70,9 @@ class Lease:
             ValueError: If another job holds it, or nothing can ever be written there.
             OSError: If nothing can be written there now.
         """
-        answered(self._acquire, self.place, self._files.errors, "taking the lease on the folder")
+        self._claimant.files = PatientLeaseFiles(self.place, self._files)
+        self._acquire()
+        self._claimant.files = self._files
         self._thread = threading.Thread(
             target=self._renew_at_intervals, name=f"tfscale lease {self.place}", daemon=True
         )
@@ -123,18 +125,11 @@ class Lease:
         begin, is_said = _now(), False
         try:
             for seconds in self._claimant.acquire():
-                if seconds and not is_said and _now() - begin > NOTICE_SECONDS:
+                is_long = seconds > 0 and _now() - begin > NOTICE_SECONDS
+                if is_long and not is_said and self._claimant.waits_for():
                     is_said = True
                     self._say_what_is_waited_for()
                 time.sleep(seconds)
-        except self._files.errors as error:
-            if is_unusable(error):
-                raise ValueError(
-                    "`directory` must be a folder that this job can write to, or can make. "
-                    f"Received: directory={self.place!r}: {reason(error)}. Correct the path or its "
-                    "permissions."
-                ) from error
-            raise
         except FolderTaken:
             raise
         except BaseException:  # Ctrl-C while it waits
@@ -178,7 +173,7 @@ class Lease:
     def _say_what_is_waited_for(self) -> None:
         who = self._claimant.waits_for()
         announce(
-            f"waiting to see whether {who or 'another job'}, which holds {self.place}, is alive: "
+            f"waiting to see whether {who}, which holds {self.place}, is alive: "
             f"at most {self._periods.stale:g} s without a sign of life."
         )
 

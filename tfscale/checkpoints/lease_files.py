@@ -9,11 +9,14 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from tfscale.checkpoints.storage_errors import lasts
+from tfscale.checkpoints.storage_errors import answered, lasts, reason
+
+T = TypeVar("T")
 
 MEMORY = "ram://"
 PREFIX = ".lease-"
@@ -149,6 +152,56 @@ class RemoteLeaseFiles:
             file.write(content)
         if written != path:
             self._files.rename(written, path, overwrite=True)
+
+
+class PatientLeaseFiles:
+    """Leases in a folder whose file system is asked again, for a short time, where it fails.
+
+    Args:
+        place: The folder, for messages.
+        files: Its leases.
+
+    Raises:
+        ValueError: From any method, if no lease can ever be written there.
+        OSError: If the file system does not answer; see `answered`.
+    """
+
+    def __init__(self, place: str, files: LeaseFiles) -> None:
+        self.errors = files.errors
+        self._place = place
+        self._files = files
+
+    def names(self) -> list[str]:
+        """Returns the names of the leases."""
+        return self._answered(self._files.names)
+
+    def read(self, name: str) -> bytes | None:
+        """Reads a lease."""
+        return self._answered(lambda: self._files.read(name))
+
+    def write(self, name: str, content: bytes) -> None:
+        """Writes a lease."""
+        self._answered(lambda: self._files.write(name, content))
+
+    def remove(self, name: str) -> None:
+        """Removes a lease."""
+        self._answered(lambda: self._files.remove(name))
+
+    def _answered(self, call: Callable[[], T]) -> T:
+        return answered(
+            lambda: self._refusing(call), self._place, self.errors, "taking the lease on it"
+        )
+
+    def _refusing(self, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except self.errors as error:
+            if not is_unusable(error):
+                raise
+            raise ValueError(
+                "`directory` must be a folder that this job can write to, or can make. Received: "
+                f"directory={self._place!r}: {reason(error)}. Correct the path or its permissions."
+            ) from error
 
 
 def lease_files_at(root: str) -> LeaseFiles:

@@ -20,6 +20,7 @@ import pytest
 from strategies.cluster_environments import JobStart
 from tests.programs import ROOT, completed, own_environment
 from tests.unit.tfscale.checkpoints.leases import QUICK, elsewhere, held, lease_of, leases_in
+from tfscale.checkpoints import storage_errors
 from tfscale.checkpoints.holder import Holder, Verdict, own_holder
 from tfscale.checkpoints.lease import LOCAL, Lease
 from tfscale.checkpoints.lease_files import LocalLeaseFiles
@@ -268,3 +269,23 @@ def test_ctrl_c_while_it_waits_leaves_no_lease(tmp_path: Path) -> None:
         waiting.kill()
         waiting.communicate()
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_at_the_start_is_waited_for_and_then_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(storage_errors, "PAUSES_SECONDS", (0.01, 0.02))
+    files = FailingFiles(str(tmp_path))
+    files.fails = True
+    lease = Lease(str(tmp_path), files, elsewhere(), QUICK)
+    with pytest.raises(
+        OSError, match=rf"storage of {tmp_path} failed while taking .*No space left"
+    ):
+        lease.acquire()
+    assert capfd.readouterr().err.count("Trying again") == 2
+    monkeypatch.setattr(
+        storage_errors.time, "sleep", lambda seconds: setattr(files, "fails", False)
+    )
+    lease.acquire()
+    lease.release()
+    assert list(tmp_path.iterdir()) == []
