@@ -9,6 +9,7 @@ waits there for FOLDER/go, beside the steps that follow; says "left" when `fit` 
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -22,7 +23,7 @@ import tfscale
 from tests.workers.job import wait_for
 
 EVERY = 4
-HELD = f".step-{2 * EVERY:012d}.partial/manifest.json"
+HELD = re.compile(rf"/\.step-{2 * EVERY:012d}\.[0-9a-f]+\.partial/manifest\.json$")
 GO_SECONDS = 120.0
 STEP_SECONDS = 0.05
 STEPS = 4000
@@ -32,7 +33,7 @@ def hold(go: Path) -> None:
     """Lets nobody open the held file, in whatever thread, before `go` is there."""
 
     def see(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "open" and str(arguments[0]).endswith(HELD):
+        if event == "open" and HELD.search(str(arguments[0])):
             print("writing", flush=True)
             wait_for(go, GO_SECONDS)
 
