@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from strategies.arguments import one_of
+
 
 def check_all_reduce(all_reduce: str, accepted: Sequence[str], devices: Sequence[str]) -> None:
     """Refuses an implementation that a strategy does not have, or that its devices cannot run.
@@ -16,11 +18,8 @@ def check_all_reduce(all_reduce: str, accepted: Sequence[str], devices: Sequence
     Raises:
         ValueError: If `all_reduce` is not accepted, or is "nccl" without GPUs.
     """
-    if all_reduce not in accepted:
-        raise ValueError(
-            f"`all_reduce` must be one of {', '.join(accepted)}. Received: "
-            f"all_reduce={all_reduce!r}. Use 'auto' unless a measurement says otherwise."
-        )
+    cure = "Use 'auto' unless a measurement says otherwise."
+    one_of("all_reduce", all_reduce, accepted, cure=cure)
     if all_reduce == "nccl" and not all("GPU:" in name for name in devices):
         raise ValueError(
             "`all_reduce` must not be 'nccl' without GPUs: NCCL adds up between GPUs only. "

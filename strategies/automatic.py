@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from strategies.arguments import one_of
 from strategies.cluster_environments import cluster_from_environment
 from strategies.devices import gpu_devices
 from strategies.mirrored import mirrored_strategy
@@ -71,8 +72,7 @@ def strategy_by_name(name: str, **arguments: Any) -> tf.distribute.Strategy:
         >>> strategy_by_name("mirrored", num_replicas=2).num_replicas_in_sync
         2
     """
-    if name not in STRATEGIES:
-        raise ValueError(f"`name` must be one of {', '.join(STRATEGIES)}. Received: name={name!r}.")
+    one_of("name", name, STRATEGIES)
     factory = STRATEGIES[name]
     accepted = inspect.signature(factory).parameters
     for argument in arguments:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from strategies.arguments import strategy_of
+
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Tells whether this process shows progress and writes files; exactly one of a job does.
@@ -11,12 +13,15 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     Args:
         strategy: The strategy that this process trains under.
 
+    Raises:
+        ValueError: If `strategy` is none.
+
     Example:
         >>> import strategies
         >>> is_chief(strategies.one_device_strategy())
         True
     """
-    resolver = strategy.cluster_resolver
+    resolver = strategy_of("strategy", strategy).cluster_resolver
     if resolver is None or not resolver.cluster_spec().jobs:
         return True
     if resolver.task_type == "worker":

@@ -59,6 +59,10 @@ class Cluster:
     source: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.source, str):
+            raise ValueError(
+                f"`source` must be a text. Received: source={self.source!r}. Leave it out."
+            )
         if not isinstance(self.jobs, Mapping) or not self.jobs:
             raise ValueError(
                 "`jobs` must be a mapping of at least one job name to its addresses. "
@@ -211,7 +215,7 @@ class Cluster:
 
     def _check_task(self) -> None:
         accepted = [job for job in JOB_NAMES if job in self.jobs or job == "evaluator"]
-        if self.task_type not in accepted:
+        if not isinstance(self.task_type, str) or self.task_type not in accepted:
             raise ValueError(
                 f"`task_type` must be a job of this cluster: {', '.join(accepted)}. "
                 f"{self._received('task_type', self.task_type)} Name one of them, or add the job."
@@ -230,6 +234,20 @@ class Cluster:
                 f"{self._received('task_index', self.task_index)} Give every process the index of "
                 "its own address, or list this one's address."
             )
+
+
+def require_cluster(value: Any) -> Cluster:
+    """Returns a cluster that was passed as `cluster`.
+
+    Raises:
+        ValueError: If `value` is none.
+    """
+    if not isinstance(value, Cluster):
+        raise ValueError(
+            f"`cluster` must be a strategies.Cluster, or None. Received: cluster={value!r}. Leave "
+            "it out to take what the environment names."
+        )
+    return value
 
 
 def _entry(mapping: object, name: str, key: str) -> Any:

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from strategies.all_reduce import check_all_reduce
 from strategies.announcement import announce
+from strategies.arguments import sequence, text, whole_number
 from strategies.collective_keys import own_collective_keys
 from strategies.collective_launcher import reuse_keys
 from strategies.devices import cpu_devices, gpu_devices
@@ -19,6 +20,8 @@ _CROSS_DEVICE_OPS: dict[str, Callable[[], tf.distribute.CrossDeviceOps | None]] 
     "hierarchical_copy": tf.distribute.HierarchicalCopyAllReduce,
     "reduction_to_one_device": tf.distribute.ReductionToOneDevice,
 }
+
+_MOST_CPUS = 1024
 
 
 def mirrored_strategy(
@@ -58,14 +61,10 @@ def mirrored_strategy(
         ("num_replicas", num_replicas),
         ("logical_devices_per_gpu", logical_devices_per_gpu),
     ):
-        if value is not None and (
-            isinstance(value, bool) or not isinstance(value, int) or value < 1
-        ):
-            raise ValueError(
-                f"`{name}` must be a positive integer or None. Received: {name}={value!r}. Leave it"
-                " out to take what the host has."
-            )
+        if value is not None:
+            whole_number(name, value, cure="Leave it out to take what the host has.")
     if devices is not None:
+        devices = [text("devices", each) for each in sequence("devices", devices)]
         chosen, reason = _named(devices, num_replicas), "as named"
     else:
         chosen, reason = _found(num_replicas, logical_devices_per_gpu)
@@ -110,6 +109,11 @@ def _found(num_replicas: int | None, logical_devices_per_gpu: int | None) -> tup
         )
     if not gpus:
         count = num_replicas or 1
+        if count > _MOST_CPUS:
+            raise ValueError(
+                f"`num_replicas` must be at most {_MOST_CPUS} on a host without a GPU. Received: "
+                f"num_replicas={num_replicas}. Logical CPUs share the processor."
+            )
         return cpu_devices(count)[:count], "this host has no GPU"
     if num_replicas is not None and num_replicas > len(gpus):
         raise ValueError(

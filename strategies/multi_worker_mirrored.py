@@ -6,8 +6,9 @@ import tensorflow as tf
 
 from strategies.all_reduce import check_all_reduce
 from strategies.announcement import announce
+from strategies.arguments import number
 from strategies.bring_up import bring_up_deadline
-from strategies.cluster import Cluster
+from strategies.cluster import Cluster, require_cluster
 from strategies.cluster_environments import (
     cluster_from_environment,
     start_seconds_from_environment,
@@ -51,12 +52,14 @@ def multi_worker_mirrored_strategy(
     """
     if bring_up_seconds is None:
         bring_up_seconds = start_seconds_from_environment()
-    if not bring_up_seconds > 0:  # also a NaN
-        raise ValueError(
-            "`bring_up_seconds` must be positive. Received: "
-            f"bring_up_seconds={bring_up_seconds!r}. The default is 300."
-        )
-    cluster = cluster or cluster_from_environment()
+    bring_up_seconds = number(
+        "bring_up_seconds",
+        bring_up_seconds,
+        "positive and finite",
+        lambda seconds: seconds > 0,
+        cure="The default is 300.",
+    )
+    cluster = cluster_from_environment() if cluster is None else require_cluster(cluster)
     if cluster is None:
         raise ValueError(
             "`cluster` must be given where the environment names none. Received: cluster=None, and "

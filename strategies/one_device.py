@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from strategies.announcement import announce
+from strategies.arguments import text
 from strategies.devices import cpu_devices, gpu_devices
 from strategies.keras_support import support
 
@@ -28,7 +29,7 @@ def one_device_strategy(device: str | None = None) -> tf.distribute.OneDeviceStr
         1
     """
     known = [*gpu_devices(), *cpu_devices(1)]
-    chosen = known[0] if device is None else device
+    chosen = known[0] if device is None else text("device", device)
     canonical = chosen.removeprefix("/").removeprefix("device:").upper()
     if canonical not in known:
         raise ValueError(

@@ -7,8 +7,9 @@ import os
 import tensorflow as tf
 
 from strategies.announcement import announce
+from strategies.arguments import number
 from strategies.bring_up import bring_up_deadline
-from strategies.cluster import Cluster
+from strategies.cluster import Cluster, require_cluster
 from strategies.cluster_environments import (
     cluster_from_environment,
     start_seconds_from_environment,
@@ -57,12 +58,14 @@ def parameter_server_strategy(
     """
     if bring_up_seconds is None:
         bring_up_seconds = start_seconds_from_environment()
-    if not bring_up_seconds > 0:  # also a NaN
-        raise ValueError(
-            "`bring_up_seconds` must be positive. Received: "
-            f"bring_up_seconds={bring_up_seconds!r}. The default is 300."
-        )
-    cluster = cluster or cluster_from_environment()
+    bring_up_seconds = number(
+        "bring_up_seconds",
+        bring_up_seconds,
+        "positive and finite",
+        lambda seconds: seconds > 0,
+        cure="The default is 300.",
+    )
+    cluster = cluster_from_environment() if cluster is None else require_cluster(cluster)
     _refuse_incomplete(cluster)
     assert cluster is not None
     # Otherwise a call to a task that has gone blocks instead of failing, and nobody recovers.

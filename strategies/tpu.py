@@ -10,6 +10,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from strategies.announcement import announce
+from strategies.arguments import number
 from strategies.cluster_environments import own_tpu_environment, start_seconds_from_environment
 from strategies.cluster_environments.tpu_vm import named_tpu
 from strategies.keras_support import support
@@ -46,11 +47,13 @@ def tpu_strategy(
     """
     if bring_up_seconds is None:
         bring_up_seconds = start_seconds_from_environment()
-    if not bring_up_seconds > 0:  # also a NaN
-        raise ValueError(
-            "`bring_up_seconds` must be positive. Received: "
-            f"bring_up_seconds={bring_up_seconds!r}. The default is 300."
-        )
+    bring_up_seconds = number(
+        "bring_up_seconds",
+        bring_up_seconds,
+        "positive and finite",
+        lambda seconds: seconds > 0,
+        cure="The default is 300.",
+    )
     _refuse_missing(tpu)
     began = time.monotonic()
     with tpu_start_deadline(tpu, bring_up_seconds) as tell:

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from strategies.announcement import announce
+from strategies.arguments import one_of
 from strategies.chief import is_chief
 from strategies.devices import all_stand_on
 from strategies.keras_support.ownership import is_multi_worker
@@ -73,11 +74,7 @@ def choose_precision(
         >>> choose_precision("float32")
         PrecisionChoice(policy='float32', reason='as asked')
     """
-    if precision not in POLICIES:
-        raise ValueError(
-            f"`precision` must be one of {', '.join(POLICIES)}. Received: precision={precision!r}."
-            " Use 'auto' to follow the hardware."
-        )
+    one_of("precision", precision, POLICIES, cure="Use 'auto' to follow the hardware.")
     if strategy is None or not is_multi_worker(strategy):
         return agreed([_answer("this process", precision, strategy)])
     resolver = strategy.cluster_resolver

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numbers
 from typing import Any
 
+from strategies.arguments import LARGEST_COUNT
+
 
 def require(name: str, value: Any, is_right: bool, rule: str) -> None:
     """Refuses an argument that breaks its rule.
@@ -27,4 +29,4 @@ def require(name: str, value: Any, is_right: bool, rule: str) -> None:
 def is_positive_integer(value: Any) -> bool:
     """Tells whether `value` is an integer, NumPy's too but no bool, of 1 or more."""
     is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    return is_integer and value > 0
+    return is_integer and 0 < int(value) <= LARGEST_COUNT

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import keras
 
 from strategies.announcement import announce
+from strategies.arguments import truth
 from strategies.chief import is_chief
 from strategies.keras_support.asynchronous_executions import settle
 from strategies.keras_support.resumption import FitInput, end_resumption
@@ -100,14 +101,14 @@ class Checkpoint(keras.callbacks.Callback):
         asynchronous: bool = True,
     ) -> None:
         super().__init__()
-        is_every = every == "epoch" or is_positive_integer(every)
+        is_every = (isinstance(every, str) and every == "epoch") or is_positive_integer(every)
         require("every", every, is_every, "'epoch' or a positive number of global batches")
         require(
             "keep", keep, keep is None or is_positive_integer(keep), "a positive number, or None"
         )
         self.every = every if isinstance(every, str) else int(every)
         self.keep = keep
-        self.asynchronous = asynchronous
+        self.asynchronous = truth("asynchronous", asynchronous)
         self.position = Position(0, 0, 0)
         self.resumed_from: Position | None = None
         self.directory = CheckpointDirectory(target_path("directory", directory, is_saved_to=True))

@@ -6,8 +6,8 @@ from typing import Any
 
 import keras
 
+from strategies.arguments import whole_number
 from strategies.keras_support.local_updates import LocalTraining, trains_alone
-from tfscale.callbacks.arguments import is_positive_integer
 
 
 class LocalUpdates(keras.callbacks.Callback):
@@ -52,12 +52,7 @@ class LocalUpdates(keras.callbacks.Callback):
 
     def __init__(self, every: int) -> None:
         super().__init__()
-        if not is_positive_integer(every):
-            raise ValueError(
-                f"`every` must be a positive integer. Received: every={every!r}. Count steps; 1 "
-                "averages after each."
-            )
-        self.every = int(every)
+        self.every = whole_number("every", every, cure="Count steps; 1 averages after each.")
         self._training: LocalTraining | None = None
 
     def average(self) -> None:

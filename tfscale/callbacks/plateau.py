@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from tfscale.callbacks.arguments import require
+from strategies.arguments import number, one_of, text, whole_number
 from tfscale.checkpoints import schema
 from tfscale.schedules import Adjustable, adjustable_schedules
 from tfscale.schedules.adjusting import restore_factors
@@ -62,21 +62,14 @@ class ReduceOnPlateau(keras.callbacks.Callback):
         validation_freq: int = 1,
     ) -> None:
         super().__init__()
-        require("factor", factor, 0 < factor < 1, "above 0 and below 1")
-        require("patience", patience, patience >= 1, "a positive number of epochs")
-        require("mode", mode, mode in MODES, f"one of {', '.join(MODES)}")
-        require("min_delta", min_delta, 0 <= min_delta < math.inf, "at least 0")
-        require("cooldown", cooldown, cooldown >= 0, "a number of epochs, at least 0")
-        require("min_factor", min_factor, 0 <= min_factor <= 1, "from 0 to 1")
-        require("validation_freq", validation_freq, validation_freq >= 1, "a positive integer")
-        self.monitor = monitor
-        self.factor = factor
-        self.patience = patience
-        self.mode = mode
-        self.min_delta = min_delta
-        self.cooldown = cooldown
-        self.min_factor = min_factor
-        self.validation_freq = validation_freq
+        self.monitor = text("monitor", monitor)
+        self.factor = number("factor", factor, "above 0 and below 1", lambda f: 0 < f < 1)
+        self.patience = whole_number("patience", patience, cure="Count epochs.")
+        self.mode = one_of("mode", mode, MODES)
+        self.min_delta = number("min_delta", min_delta, "at least 0", lambda d: d >= 0)
+        self.cooldown = whole_number("cooldown", cooldown, at_least=0, cure="Count epochs.")
+        self.min_factor = number("min_factor", min_factor, "from 0 to 1", lambda f: 0 <= f <= 1)
+        self.validation_freq = whole_number("validation_freq", validation_freq)
         self.best: float | None = None
         self.wait = 0
         self.cooldown_left = 0

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 
 from strategies.announcement import announce
+from strategies.arguments import number, one_of, whole_number
 from strategies.chief import is_chief
 from strategies.keras_support.gradient_watch import GradientWatch, Trouble
 from strategies.keras_support.ownership import is_owned
 from strategies.keras_support.step_judge import KINDS
-from tfscale.callbacks.arguments import require
 from tfscale.callbacks.stability_state import (
     KeptState,
     adjustable_rates,
@@ -119,24 +118,16 @@ class Stability(keras.callbacks.Callback):
         max_rollbacks: int = 3,
     ) -> None:
         super().__init__()
-        require("on_trouble", on_trouble, on_trouble in ACTIONS, f"one of {', '.join(ACTIONS)}")
-        is_factor = factor is None or 1 < factor < math.inf
-        require("factor", factor, is_factor, "above 1, or None to act on NaN and inf alone")
-        require("rate_factor", rate_factor, 0 < rate_factor <= 1, "above 0 and at most 1")
-        for name, count in (
-            ("window", window),
-            ("warmup_steps", warmup_steps),
-            ("keep_every", keep_every),
-            ("max_rollbacks", max_rollbacks),
-        ):
-            require(name, count, isinstance(count, int) and count >= 1, "a positive integer")
-        self.on_trouble = on_trouble
-        self.factor = factor
-        self.window = window
-        self.warmup_steps = warmup_steps
-        self.keep_every = keep_every
-        self.rate_factor = rate_factor
-        self.max_rollbacks = max_rollbacks
+        self.on_trouble = one_of("on_trouble", on_trouble, ACTIONS)
+        rule = "above 1, or None to act on NaN and inf alone"
+        self.factor = None if factor is None else number("factor", factor, rule, lambda f: f > 1)
+        self.window = whole_number("window", window)
+        self.warmup_steps = whole_number("warmup_steps", warmup_steps)
+        self.keep_every = whole_number("keep_every", keep_every)
+        self.rate_factor = number(
+            "rate_factor", rate_factor, "above 0 and at most 1", lambda f: 0 < f <= 1
+        )
+        self.max_rollbacks = whole_number("max_rollbacks", max_rollbacks)
         self.events: list[StabilityEvent] = []
         self._watch: GradientWatch | None = None
         self._kept: KeptState | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import keras
 
 from strategies.announcement import announce
+from strategies.arguments import number, one_of, text, whole_number
 from strategies.chief import is_chief
 
 MODES = ("auto", "min", "max")
@@ -88,22 +88,14 @@ class StopAt(keras.callbacks.Callback):
         validation_freq: int = 1,
     ) -> None:
         super().__init__()
-        if not math.isfinite(value):
-            raise ValueError(
-                f"`value` must be a finite number. Received: value={value!r}. "
-                f"Name the {monitor} to stop at."
-            )
-        for name, count in (("every_steps", every_steps), ("validation_freq", validation_freq)):
-            if count is not None and (not isinstance(count, int) or count < 1):
-                raise ValueError(
-                    f"`{name}` must be a positive integer. Received: {name}={count!r}. "
-                    "Leave it out to look at the end of every epoch."
-                )
-        self.monitor = monitor
-        self.value = value
+        self.monitor = text("monitor", monitor)
+        self.value = number("value", value, cure=f"Name the {monitor} to stop at.")
         self.mode = _mode(monitor, mode)
-        self.every_steps = every_steps
-        self.validation_freq = validation_freq
+        cure = "Leave it out to look at the end of every epoch."
+        self.every_steps = (
+            None if every_steps is None else whole_number("every_steps", every_steps, cure=cure)
+        )
+        self.validation_freq = whole_number("validation_freq", validation_freq, cure=cure)
         self.reached: Reached | None = None
         self._steps = 0
         self._epoch = 0
@@ -160,11 +152,7 @@ class StopAt(keras.callbacks.Callback):
 
 
 def _mode(monitor: str, mode: str) -> str:
-    if mode not in MODES:
-        raise ValueError(
-            f"`mode` must be one of {', '.join(MODES)}. Received: mode={mode!r}. "
-            "Leave it out for a value that Keras named."
-        )
+    one_of("mode", mode, MODES, cure="Leave it out for a value that Keras named.")
     name = monitor.removeprefix("val_")
     if mode == "auto" and name.endswith(_RISING):
         return "max"

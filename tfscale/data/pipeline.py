@@ -15,6 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from strategies.arguments import function, strategy_of, truth, whole_number
 from strategies.global_batches import own_rows
 from tfscale.data.batches import Cut, array_batches, same_rows, stream_batches
 from tfscale.data.order import example_seeds
@@ -78,9 +79,15 @@ def input_pipeline(
         >>> pipeline.steps_per_epoch
         3
     """
-    _check_positive("global_batch_size", global_batch_size)
-    _check_positive("shuffle_window", shuffle_window)
-    num_replicas = strategy.num_replicas_in_sync
+    cure = "Count examples."
+    global_batch_size = whole_number("global_batch_size", global_batch_size, cure=cure)
+    shuffle_window = whole_number("shuffle_window", shuffle_window, cure=cure)
+    shuffle = truth("shuffle", shuffle)
+    drop_remainder = truth("drop_remainder", drop_remainder)
+    for name, given in (("preprocess", preprocess), ("augment", augment)):
+        if given is not None:
+            function(name, given)
+    num_replicas = strategy_of("strategy", strategy).num_replicas_in_sync
     if global_batch_size % num_replicas:
         nearest = max(1, round(global_batch_size / num_replicas)) * num_replicas
         raise ValueError(
@@ -100,25 +107,18 @@ def input_pipeline(
     return Pipeline(
         source=examples,
         strategy=strategy,
-        global_batch_size=int(global_batch_size),
+        global_batch_size=global_batch_size,
         shuffle=shuffle,
         seed=int(seed),
         drop_remainder=drop_remainder,
         preprocess=preprocess,
         augment=augment,
-        shuffle_window=int(shuffle_window),
+        shuffle_window=shuffle_window,
     )
 
 
 def _is_integer(value: object) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
-def _check_positive(name: str, value: int) -> None:
-    if not _is_integer(value) or value < 1:
-        raise ValueError(
-            f"`{name}` must be a positive integer. Received: {name}={value!r}. Count examples."
-        )
 
 
 @dataclass(frozen=True, eq=False)

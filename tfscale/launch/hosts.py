@@ -34,7 +34,10 @@ class Hosts:
     index: int
 
     def __post_init__(self) -> None:
-        if isinstance(self.addresses, str) or not self.addresses:
+        is_sequence = isinstance(self.addresses, Sequence) and not isinstance(
+            self.addresses, (str, bytes)
+        )
+        if not is_sequence or not self.addresses:
             raise ValueError(
                 "`hosts` must be a sequence of at least one address. "
                 f"Received: hosts={self.addresses!r}. Example: ('10.0.0.1:2222', '10.0.0.2:2222')."
@@ -48,7 +51,8 @@ class Hosts:
                     f"Received: {address!r} in hosts={list(self.addresses)}. "
                     'Write for instance "10.0.0.1:2222" or "[fd00::1]:2222".'
                 ) from None
-        if not isinstance(self.index, int) or not 0 <= self.index < len(self.addresses):
+        is_index = isinstance(self.index, int) and not isinstance(self.index, bool)
+        if not is_index or not 0 <= self.index < len(self.addresses):
             raise ValueError(
                 "`host_index` must be the position of this host in `hosts`, from 0 to "
                 f"{len(self.addresses) - 1}. Received: host_index={self.index!r}. "

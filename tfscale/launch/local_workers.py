@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import os
 import queue
 import secrets
@@ -16,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from strategies.arguments import number, whole_number
 from tfscale import output_files
 from tfscale.launch.attempt import Job, run_attempt
 from tfscale.launch.events import Events, SignalReceived, next_event, signals_as_events
@@ -30,6 +30,8 @@ _FIRST_WAIT_SECONDS = 1.0
 # up to 20 s (strategies.heartbeats). A worker that came back before would join peers that are about
 # to end.
 _FIRST_WAIT_SECONDS_OF_HOSTS = 25.0
+
+_MOST_TASKS = 1024  # Each has a port, two pipes and a thread.
 
 
 def launch_local_workers(
@@ -129,6 +131,12 @@ def launch_local_workers(
             "`num_ps` must be an integer of at least 0, and 0 where `hosts` are given. Received: "
             f"num_ps={num_ps!r}. On several hosts, start each task with its own TF_CONFIG."
         )
+    _refuse_too_many("num_ps", num_ps)
+    if hosts is not None and not isinstance(hosts, Hosts):
+        raise ValueError(
+            f"`hosts` must be Hosts, or None. Received: hosts={hosts!r}. Build it with "
+            "tfscale.launch.Hosts(addresses, index)."
+        )
     if hosts is not None:
         hosts.worker_addresses(num_workers)  # Raises where there is no room for the ports.
     several = hosts is not None and len(hosts.addresses) > 1
@@ -199,9 +207,20 @@ def _signal_within(seconds: float, events: Events) -> int | None:
     return None
 
 
+def _refuse_too_many(name: str, count: int) -> None:
+    if count > _MOST_TASKS:
+        raise ValueError(
+            f"`{name}` must be at most {_MOST_TASKS} on one host. Received: a number of "
+            f"{len(str(count)) if count < 10**18 else 'over 18'} digits. Start a worker for each "
+            "device, not for each core."
+        )
+
+
 def _writable_folder(log_dir: str | os.PathLike[str]) -> Path:
     try:
         folder = Path(log_dir)
+        if not os.fspath(log_dir):
+            raise ValueError("it is empty")
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except (OSError, TypeError, ValueError) as error:
@@ -215,26 +234,19 @@ def _writable_folder(log_dir: str | os.PathLike[str]) -> Path:
 def _check(
     command: Sequence[str], num_workers: int, grace_seconds: float, start_seconds: float | None
 ) -> None:
-    if isinstance(command, str) or not command or not all(isinstance(p, str) for p in command):
+    is_sequence = isinstance(command, Sequence) and not isinstance(command, (str, bytes))
+    if not is_sequence or not command or not all(isinstance(part, str) for part in command):
         raise ValueError(
             "`command` must be a sequence of strings, program first. "
             f"Received: command={command!r}. Example: [sys.executable, 'train.py']."
         )
-    if not isinstance(num_workers, int) or isinstance(num_workers, bool) or num_workers < 1:
-        raise ValueError(
-            "`num_workers` must be a positive integer. "
-            f"Received: num_workers={num_workers!r}. Give 2 or more to train on several workers."
-        )
-    if not (grace_seconds >= 0 and math.isfinite(grace_seconds)):
-        raise ValueError(
-            "`grace_seconds` must be finite and at least 0. "
-            f"Received: grace_seconds={grace_seconds!r}. Give 0 to kill at once."
-        )
-    if start_seconds is not None and not (start_seconds > 0 and math.isfinite(start_seconds)):
-        raise ValueError(
-            "`start_seconds` must be positive and finite. "
-            f"Received: start_seconds={start_seconds!r}. Leave it out for the defaults of 300 s."
-        )
+    cure = "Give 2 or more to train on several workers."
+    _refuse_too_many("num_workers", whole_number("num_workers", num_workers, cure=cure))
+    rule, cure = "finite and at least 0", "Give 0 to kill at once."
+    number("grace_seconds", grace_seconds, rule, lambda seconds: seconds >= 0, cure=cure)
+    if start_seconds is not None:
+        rule, cure = "positive and finite", "Leave it out for the defaults of 300 s."
+        number("start_seconds", start_seconds, rule, lambda seconds: seconds > 0, cure=cure)
     program = command[0]
     if shutil.which(program) is None:
         cure = (

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from strategies.arguments import number, whole_number
 from tfscale.launch.outcome import WorkerFailure
 
 # So many failures in a row soon after the start are no accident, and a restart cures none of them.
@@ -62,20 +62,16 @@ class RestartPolicy:
     first_wait_seconds: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.max_restarts is not None and (
-            not isinstance(self.max_restarts, int)
-            or isinstance(self.max_restarts, bool)
-            or self.max_restarts < 0
-        ):
-            raise ValueError(
-                "`max_restarts` must be an integer of at least 0, or None. "
-                f"Received: max_restarts={self.max_restarts!r}. None never starts a job again."
-            )
-        if not (self.early_seconds >= 0 and math.isfinite(self.early_seconds)):
-            raise ValueError(
-                "`early_seconds` must be finite and at least 0. "
-                f"Received: early_seconds={self.early_seconds!r}. Give 0 to take none for early."
-            )
+        if self.max_restarts is not None:
+            cure = "None never starts a job again."
+            whole_number("max_restarts", self.max_restarts, at_least=0, cure=cure)
+        number(
+            "early_seconds",
+            self.early_seconds,
+            "finite and at least 0",
+            lambda seconds: seconds >= 0,
+            cure="Give 0 to take none for early.",
+        )
 
     def decide(self, failures: Sequence[WorkerFailure]) -> Restart | NoRestart:
         """Decides by the failures so far that ended the job, one a start, the newest last."""

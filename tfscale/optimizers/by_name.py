@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, SupportsFloat
+from typing import Any
 
 import keras
 
+from strategies.arguments import number, one_of, truth
 from tfscale.optimizers.lars import LARS
 
 _CLASSES: dict[str, Any] = {
@@ -99,8 +100,9 @@ def optimizer_by_name(
         >>> type(optimizer).__name__, optimizer.momentum, optimizer.global_clipnorm
         ('SGD', 0.9, 1.0)
     """
-    if name not in _CLASSES:
-        raise ValueError(f"`name` must be one of {', '.join(OPTIMIZERS)}. Received: name={name!r}.")
+    one_of("name", name, OPTIMIZERS)
+    if nesterov is not None:
+        nesterov = truth("nesterov", nesterov)
     if not isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule):
         learning_rate = _number("learning_rate", learning_rate)
     special = {
@@ -140,12 +142,4 @@ def _number(argument: str, value: Any) -> float | None:
     if value is None and argument != "learning_rate":
         return None
     is_right, rule = _RULES[argument]
-    if isinstance(value, (bool, str)) or not isinstance(value, SupportsFloat):
-        number = math.nan  # which breaks every rule
-    else:
-        number = float(value)
-    if not is_right(number):
-        raise ValueError(
-            f"`{argument}` must be {rule}. Received: {argument}={value!r}. Pass a float."
-        )
-    return number
+    return number(argument, value, rule, is_right)

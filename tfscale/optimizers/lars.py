@@ -10,6 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from strategies.arguments import number, sequence, text, truth
+
 EXCLUDED = ("bias", "beta", "gamma")
 """Names of the variables that LARS updates without decay and trust ratio, unless told otherwise."""
 
@@ -85,11 +87,30 @@ class LARS(keras.optimizers.SGD):
         gradient_accumulation_steps: int | None = None,
         name: str = "lars",
     ) -> None:
+        if isinstance(learning_rate, (int, float)):
+            learning_rate = number(
+                "learning_rate", learning_rate, "at least 0 and finite", lambda rate: rate >= 0
+            )
+        momentum = number("momentum", momentum, "from 0 to 1", lambda m: 0 <= m <= 1)
+        rule = "at least 0, or None for no decay"
+        cure = "The paper uses 0.0005."
+        if weight_decay is not None:
+            weight_decay = number("weight_decay", weight_decay, rule, lambda d: d >= 0, cure=cure)
+        cure = "The paper uses 0.001."
+        trust_coefficient = number(
+            "trust_coefficient", trust_coefficient, "positive", lambda c: c > 0, cure=cure
+        )
+        if isinstance(exclude, str):
+            raise ValueError(
+                f"`exclude` must be a sequence of names. Received: exclude={exclude!r}. "
+                f"Pass exclude=({exclude!r},)."
+            )
+        exclude = [text("exclude", each) for each in sequence("exclude", exclude)]
         super().__init__(
             learning_rate=learning_rate,
             # From a Python float Keras makes a float32 and widens that, in float64 models too.
             momentum=np.float64(momentum),
-            nesterov=nesterov,
+            nesterov=truth("nesterov", nesterov),
             # Keras's own decay is decoupled and would come on top: ours stands in `update_step`.
             weight_decay=None,
             clipnorm=clipnorm,
@@ -102,23 +123,8 @@ class LARS(keras.optimizers.SGD):
             gradient_accumulation_steps=gradient_accumulation_steps,
             name=name,
         )
-        if not 0 <= (weight_decay or 0.0) < float("inf"):
-            raise ValueError(
-                "`weight_decay` must be at least 0, or None for no decay. Received: "
-                f"weight_decay={weight_decay!r}. The paper uses 0.0005."
-            )
-        if not 0 < trust_coefficient < float("inf"):
-            raise ValueError(
-                "`trust_coefficient` must be positive. Received: "
-                f"trust_coefficient={trust_coefficient!r}. The paper uses 0.001."
-            )
-        if isinstance(exclude, str):
-            raise ValueError(
-                f"`exclude` must be a sequence of names. Received: exclude={exclude!r}. "
-                f"Pass exclude=({exclude!r},)."
-            )
         self.inner_weight_decay = weight_decay
-        self.trust_coefficient = float(trust_coefficient)
+        self.trust_coefficient = trust_coefficient
         self.exclude = tuple(exclude)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:

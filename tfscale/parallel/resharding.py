@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from strategies.arguments import whole_number
 from strategies.keras_support.model_parts import all_layers, compile_arguments, copy_trainable
 from tfscale.parallel.sharded_embedding import ShardedEmbedding
 from tfscale.preparation.custom_objects import custom_objects_in
@@ -47,6 +48,12 @@ def resharded(model: keras.Model, num_shards: int) -> keras.Model:
         >>> [tuple(weight.shape) for weight in resharded(model, 3).weights]
         [(2, 3), (2, 3), (1, 3)]
     """
+    num_shards = whole_number("num_shards", num_shards, cure="Count shards.")
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            f"`model` must be a keras.Model. Received: model={model!r}. Pass the model that has "
+            "trained."
+        )
     if not any(isinstance(layer, ShardedEmbedding) for layer in all_layers(model)):
         raise ValueError(
             "`model` must have a ShardedEmbedding. Received: "

@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from strategies.arguments import number, whole_number
+
 # Of the generator SplitMix64: the step of its counter, and the shifts and multipliers of its mixer.
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _MIXERS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
@@ -39,18 +41,18 @@ class RowUniform(keras.initializers.Initializer):
     """
 
     def __init__(self, minval: float = -0.05, maxval: float = 0.05, seed: int = 0) -> None:
-        if not -np.inf < minval < maxval < np.inf:
+        self.minval = number("minval", minval)
+        self.maxval = number("maxval", maxval)
+        if not self.minval < self.maxval:
             raise ValueError(
                 "`maxval` must be above `minval`, both finite. Received: "
                 f"minval={minval!r}, maxval={maxval!r}. Keras's default is -0.05 and 0.05."
             )
-        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**31:
+        if whole_number("seed", seed, at_least=0, cure="0 will do.") >= 2**31:
             raise ValueError(
                 f"`seed` must be an integer in [0, 2**31). Received: seed={seed!r}. 0 will do."
             )
-        self.minval = float(minval)
-        self.maxval = float(maxval)
-        self.seed = seed
+        self.seed = int(seed)
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> np.ndarray[Any, Any]:
         """Draws a whole table, [rows, output_dim]."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import numbers
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from strategies.arguments import truth, whole_number
 from strategies.keras_support.step_context import current_step
 from tfscale.parallel.initial_rows import InitialRows
 from tfscale.parallel.rules_by_row import (
@@ -80,9 +80,10 @@ class ShardedEmbedding(keras.layers.Layer):
         dtype: Any = None,
         name: str | None = None,
     ) -> None:
-        _check_positive("input_dim", input_dim)
-        _check_positive("output_dim", output_dim)
-        _check_positive("num_shards", num_shards)
+        input_dim = whole_number("input_dim", input_dim, cure="Count rows.")
+        output_dim = whole_number("output_dim", output_dim, cure="Count elements of a row.")
+        num_shards = whole_number("num_shards", num_shards, cure="Count shards.")
+        mask_zero = truth("mask_zero", mask_zero)
         if num_shards > input_dim:
             raise ValueError(
                 f"`num_shards` must be at most `input_dim`={input_dim}, so that each shard has a "
@@ -91,9 +92,9 @@ class ShardedEmbedding(keras.layers.Layer):
         super().__init__(
             activity_regularizer=activity_regularizer, trainable=trainable, dtype=dtype, name=name
         )
-        self.input_dim = int(input_dim)
-        self.output_dim = int(output_dim)
-        self.num_shards = int(num_shards)
+        self.input_dim = input_dim
+        self.output_dim = output_dim
+        self.num_shards = num_shards
         self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
         self.embeddings_regularizer = keras.regularizers.get(embeddings_regularizer)
         self.embeddings_constraint = keras.constraints.get(embeddings_constraint)
@@ -229,12 +230,3 @@ def _refuse_optimizer_of_step() -> None:
     step = current_step()
     for layer in step.layers if step is not None else ():
         refuse_rule_of_whole_variables(getattr(layer, "optimizer", None))
-
-
-def _check_positive(name: str, value: Any) -> None:
-    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not is_integer or value < 1:
-        raise ValueError(
-            f"`{name}` must be a positive integer. Received: {name}={value!r}. Count rows, "
-            "elements of a row, or shards."
-        )

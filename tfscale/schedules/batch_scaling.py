@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from tfscale.schedules.arguments import learning_rate, whole_number
+from strategies.arguments import one_of, whole_number
+from tfscale.schedules.arguments import learning_rate
 
 RULES = ("linear", "sqrt")
 
@@ -44,7 +45,6 @@ def scale_learning_rate(
     base = learning_rate("base_learning_rate", base_learning_rate)
     size = whole_number("global_batch_size", global_batch_size)
     base_size = whole_number("base_batch_size", base_batch_size)
-    if rule not in RULES:
-        raise ValueError(f"`rule` must be one of {', '.join(RULES)}. Received: rule={rule!r}.")
+    one_of("rule", rule, RULES)
     ratio = size / base_size
     return base * (ratio if rule == "linear" else math.sqrt(ratio))

@@ -7,8 +7,8 @@ from typing import Any
 
 import keras
 
+from strategies.arguments import one_of, whole_number
 from tfscale.schedules.arguments import learning_rate as checked_rate
-from tfscale.schedules.arguments import whole_number
 from tfscale.schedules.float64_schedule import Float64Schedule
 from tfscale.schedules.joining import join
 from tfscale.schedules.lines import constant, linear_decay, one_cycle
@@ -52,8 +52,7 @@ def schedule_by_name(
         >>> [round(float(rate(step)), 6) for step in (0, 10, 20, 60, 100)]
         [0.0, 0.1, 0.2, 0.1, 0.0]
     """
-    if name not in _BUILDERS:
-        raise ValueError(f"`name` must be one of {', '.join(SCHEDULES)}. Received: name={name!r}.")
+    one_of("name", name, SCHEDULES)
     rate = checked_rate("learning_rate", learning_rate, is_zero_allowed=False)
     num_steps = whole_number("num_steps", num_steps)
     warmup_steps = whole_number("warmup_steps", warmup_steps, at_least=0)

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfscale.schedules.arguments import whole_number
+from strategies.arguments import sequence, whole_number
 from tfscale.schedules.float64_schedule import (
     Float64Schedule,
     in_float64,
@@ -24,8 +24,12 @@ class Joined(Float64Schedule):
 
     def __init__(self, schedules: Sequence[Any], boundaries: Sequence[int]) -> None:
         super().__init__()
-        self.schedules = [schedule_or_rate("schedules", schedule) for schedule in schedules]
-        self.boundaries = [whole_number("boundaries", boundary) for boundary in boundaries]
+        self.schedules = [
+            schedule_or_rate("schedules", schedule) for schedule in sequence("schedules", schedules)
+        ]
+        self.boundaries = [
+            whole_number("boundaries", boundary) for boundary in sequence("boundaries", boundaries)
+        ]
         if len(self.schedules) != len(self.boundaries) + 1:
             raise ValueError(
                 f"`schedules` must be one more than the boundaries. Received: {len(self.schedules)}"

@@ -9,7 +9,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfscale.schedules.arguments import finite_number, learning_rate, whole_number
+from strategies.arguments import number, sequence, whole_number
+from tfscale.schedules.arguments import learning_rate as checked_rate
 from tfscale.schedules.float64_schedule import Float64Schedule
 
 
@@ -19,8 +20,11 @@ class PiecewiseLinear(Float64Schedule):
 
     def __init__(self, steps: Sequence[float], learning_rates: Sequence[float]) -> None:
         super().__init__()
-        self.steps = [finite_number("steps", step) for step in steps]
-        self.learning_rates = [learning_rate("learning_rates", rate) for rate in learning_rates]
+        self.steps = [number("steps", step) for step in sequence("steps", steps)]
+        self.learning_rates = [
+            checked_rate("learning_rates", rate)
+            for rate in sequence("learning_rates", learning_rates)
+        ]
         if not self.steps or len(self.steps) != len(self.learning_rates):
             raise ValueError(
                 "`learning_rates` must be as many as the steps, at least one. Received: "
@@ -85,7 +89,7 @@ def constant(learning_rate: float) -> PiecewiseLinear:
         >>> float(constant(0.5)(1_000_000))
         0.5
     """
-    return PiecewiseLinear([0], [learning_rate])
+    return PiecewiseLinear([0], [checked_rate("learning_rate", learning_rate)])
 
 
 def linear_decay(
@@ -110,7 +114,9 @@ def linear_decay(
         [0.4, 0.3, 0.2, 0.1, 0.0, 0.0]
     """
     decay_steps = whole_number("decay_steps", decay_steps)
-    return PiecewiseLinear([0, decay_steps], [initial_learning_rate, end_learning_rate])
+    initial = checked_rate("initial_learning_rate", initial_learning_rate)
+    end = checked_rate("end_learning_rate", end_learning_rate)
+    return PiecewiseLinear([0, decay_steps], [initial, end])
 
 
 def one_cycle(
@@ -150,11 +156,13 @@ def one_cycle(
     by Smith 2018, arXiv:1803.09820.
     """
     num_steps = whole_number("num_steps", num_steps, at_least=2)
-    maximum = learning_rate("maximum_learning_rate", maximum_learning_rate, is_zero_allowed=False)
+    maximum = checked_rate("maximum_learning_rate", maximum_learning_rate, is_zero_allowed=False)
     if initial_learning_rate is None:
         initial_learning_rate = maximum / 10
+    initial = checked_rate("initial_learning_rate", initial_learning_rate)
     if final_learning_rate is None:
-        final_learning_rate = initial_learning_rate / 1000
+        final_learning_rate = initial / 1000
+    final = checked_rate("final_learning_rate", final_learning_rate)
     if final_steps is None:
         final_steps = -(-num_steps // 10)
     final_steps = whole_number("final_steps", final_steps)
@@ -166,5 +174,5 @@ def one_cycle(
     cycle_steps = num_steps - final_steps
     return PiecewiseLinear(
         [0, cycle_steps / 2, cycle_steps, num_steps],
-        [initial_learning_rate, maximum, initial_learning_rate, final_learning_rate],
+        [initial, maximum, initial, final],
     )

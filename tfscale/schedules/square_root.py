@@ -7,7 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfscale.schedules.arguments import learning_rate, whole_number
+from strategies.arguments import whole_number
+from tfscale.schedules.arguments import learning_rate
 from tfscale.schedules.float64_schedule import Float64Schedule
 
 

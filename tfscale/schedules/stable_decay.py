@@ -6,7 +6,8 @@ from typing import Any
 
 import keras
 
-from tfscale.schedules.arguments import learning_rate, whole_number
+from strategies.arguments import one_of, whole_number
+from tfscale.schedules.arguments import learning_rate
 from tfscale.schedules.joining import join
 from tfscale.schedules.lines import constant, linear_decay
 from tfscale.schedules.warming import Warmup, warmup
@@ -55,8 +56,7 @@ def warmup_stable_decay(
     maximum = learning_rate("maximum_learning_rate", maximum_learning_rate, is_zero_allowed=False)
     stable_steps = whole_number("stable_steps", stable_steps, at_least=0)
     decay_steps = whole_number("decay_steps", decay_steps)
-    if decay not in DECAYS:
-        raise ValueError(f"`decay` must be one of {', '.join(DECAYS)}. Received: decay={decay!r}.")
+    one_of("decay", decay, DECAYS)
     end = learning_rate("end_learning_rate", end_learning_rate, is_zero_allowed=decay == "linear")
     parts: list[Any] = [constant(maximum)] if stable_steps else []
     boundaries = [stable_steps] if stable_steps else []

@@ -147,10 +147,10 @@ def test_a_resumed_watch_goes_on_as_the_one_that_stopped() -> None:
     [
         ({"factor": 1.0}, "`factor` must be above 0 and below 1. Received: factor=1.0"),
         ({"factor": 0.0}, "`factor` must be above 0"),
-        ({"patience": 0}, "`patience` must be a positive number of epochs"),
+        ({"patience": 0}, "`patience` must be a positive integer"),
         ({"mode": "auto"}, "`mode` must be one of min, max. Received: mode='auto'"),
         ({"min_delta": -1.0}, "`min_delta` must be at least 0"),
-        ({"cooldown": -1}, "`cooldown` must be a number of epochs, at least 0"),
+        ({"cooldown": -1}, "`cooldown` must be an integer, at least 0"),
         ({"min_factor": 2.0}, "`min_factor` must be from 0 to 1"),
         ({"validation_freq": 0}, "`validation_freq` must be a positive integer"),
     ],

@@ -310,10 +310,10 @@ def test_a_rate_scales_with_the_global_batch(arguments: tuple[Any, ...], wanted:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: schedules.constant(-0.1), "`learning_rates` must be at least 0"),
-        (lambda: schedules.constant(float("nan")), "`learning_rates` must be a finite number"),
-        (lambda: schedules.constant("0.1"), "`learning_rates` must be a finite number"),
-        (lambda: schedules.warmup(0.1, -1), "`warmup_steps` must be a whole number, at least 0"),
+        (lambda: schedules.constant(-0.1), "`learning_rate` must be at least 0"),
+        (lambda: schedules.constant(float("nan")), "`learning_rate` must be a finite number"),
+        (lambda: schedules.constant("0.1"), "`learning_rate` must be a finite number"),
+        (lambda: schedules.warmup(0.1, -1), "`warmup_steps` must be an integer, at least 0"),
         (lambda: schedules.warmup(0.1, 2.5), "Received: warmup_steps=2.5"),
         (lambda: schedules.warmup(0.1, True), "Received: warmup_steps=True"),
         (lambda: schedules.warmup(0.1, 5, initial=-1.0), "`initial` must be at least 0"),
@@ -322,16 +322,19 @@ def test_a_rate_scales_with_the_global_batch(arguments: tuple[Any, ...], wanted:
         (lambda: schedules.join([], []), "`schedules` must be one more than the boundaries"),
         (lambda: schedules.join([0.1], [5]), "Received: 1 schedules and boundaries=\\[5\\]"),
         (lambda: schedules.join([0.1] * 3, [5, 5]), "`boundaries` must increase"),
-        (lambda: schedules.join([0.1] * 2, [0]), "`boundaries` must be a whole number, at least 1"),
-        (lambda: schedules.linear_decay(0.1, 0), "`decay_steps` must be a whole number"),
+        (lambda: schedules.join([0.1] * 2, [0]), "`boundaries` must be a positive integer"),
+        (lambda: schedules.linear_decay(0.1, 0), "`decay_steps` must be a positive integer"),
         (lambda: schedules.piecewise_linear([0, 1], [1.0]), "`learning_rates` must be as many"),
         (lambda: schedules.piecewise_linear([], []), "at least one"),
         (lambda: schedules.piecewise_linear([1, 2], [1, 2]), "`steps` must begin with 0"),
         (lambda: schedules.piecewise_linear([0, 0], [1, 2]), "`steps` must begin with 0"),
         (lambda: schedules.one_cycle(0.0, 10), "`maximum_learning_rate` must be positive"),
-        (lambda: schedules.one_cycle(0.1, 1), "`num_steps` must be a whole number, at least 2"),
+        (lambda: schedules.one_cycle(0.1, 1), "`num_steps` must be an integer, at least 2"),
         (lambda: schedules.one_cycle(0.1, 9, final_steps=9), "`final_steps` must be fewer than"),
-        (lambda: schedules.inverse_square_root_decay(0.1, 0), "`warmup_steps` must be a whole"),
+        (
+            lambda: schedules.inverse_square_root_decay(0.1, 0),
+            "`warmup_steps` must be a positive integer",
+        ),
         (
             lambda: schedules.warmup_stable_decay(
                 0.1, warmup_steps=1, stable_steps=1, decay_steps=1, decay="cosine"
@@ -345,7 +348,10 @@ def test_a_rate_scales_with_the_global_batch(arguments: tuple[Any, ...], wanted:
             "`end_learning_rate` must be positive",
         ),
         (lambda: schedules.adjustable(0.1, -1.0), "`factor` must be at least 0"),
-        (lambda: schedules.scale_learning_rate(0.1, 0), "`global_batch_size` must be a whole"),
+        (
+            lambda: schedules.scale_learning_rate(0.1, 0),
+            "`global_batch_size` must be a positive integer",
+        ),
         (lambda: schedules.scale_learning_rate(0.1, 1, rule="cube"), "`rule` must be one of"),
         (lambda: schedules.constant(0.1)(2.0), "`step` must be a whole number"),
     ],
@@ -360,7 +366,7 @@ def test_the_impossible_is_refused(build: Callable[[], Any], message: str) -> No
     [
         ("cosin", 10, 0, "`name` must be one of constant, cosine"),
         ("cosine", 10, 10, "`warmup_steps` must be fewer than the 10 steps"),
-        ("cosine", 0, 0, "`num_steps` must be a whole number"),
+        ("cosine", 0, 0, "`num_steps` must be a positive integer"),
         ("inverse_square_root", 10, 0, "`warmup_steps` must be positive"),
         ("one_cycle", 10, 1, "`warmup_steps` must be 0"),
         ("warmup_stable_decay", 100, 91, "`warmup_steps` must leave the last 10 of 100 steps"),

@@ -1,0 +1,163 @@
+"""Rules that arguments keep: each returns the value as plain Python, or a ValueError names it.
+
+    whole_number("warmup_steps", 500)                  # 500
+    number("value", "60")                              # ValueError: `value` must be a finite ...
+    one_of("mode", "median", ("min", "max"))           # ValueError: `mode` must be one of min, max.
+
+The error is the same whatever is passed: a text in the place of a number, an array, an integer that
+no float can hold. A boolean is not a number here, and a number is not a boolean.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+LARGEST_COUNT = 2**63 - 1
+"""Counts are int64 in TensorFlow."""
+
+
+def whole_number(name: str, value: Any, *, at_least: int = 1, cure: str = "Pass an int.") -> int:
+    """Returns a count, of steps or of examples, as a Python int; NumPy's integers count too.
+
+    Args:
+        name: What the caller calls it, for the message.
+        value: The count.
+        at_least: The smallest count allowed.
+        cure: The last sentence of the message.
+
+    Raises:
+        ValueError: If `value` is no whole number, is smaller, or does not fit an int64.
+    """
+    try:
+        count = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        count = None
+    if count is None or count < at_least:
+        rule = "a positive integer" if at_least == 1 else f"an integer, at least {at_least}"
+        raise ValueError(f"`{name}` must be {rule}. Received: {name}={value!r}. {cure}")
+    if count > LARGEST_COUNT:
+        raise ValueError(
+            f"`{name}` must be an integer that fits an int64. Received: {name} of "
+            f"{count.bit_length()} bits. {cure}"
+        )
+    return count
+
+
+def number(
+    name: str,
+    value: Any,
+    rule: str = "a finite number",
+    is_right: Callable[[float], bool] = lambda value: True,
+    *,
+    cure: str = "Pass a float.",
+) -> float:
+    """Returns a finite number as a Python float.
+
+    Args:
+        name: What the caller calls it, for the message.
+        value: The number.
+        rule: The rule, after "must be".
+        is_right: Tells whether a finite number keeps the rule.
+        cure: The last sentence of the message.
+
+    Raises:
+        ValueError: If `value` is no finite number, or breaks the rule.
+    """
+    try:
+        found = math.nan if isinstance(value, (bool, str, bytes)) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        found = math.nan
+    if not math.isfinite(found) or not is_right(found):
+        raise ValueError(f"`{name}` must be {rule}. Received: {name}={value!r}. {cure}")
+    return found
+
+
+def one_of(name: str, value: Any, accepted: Iterable[str], *, cure: str = "") -> str:
+    """Returns one of several names.
+
+    Args:
+        name: What the caller calls it, for the message.
+        value: The name.
+        accepted: Those that are known.
+        cure: A last sentence of the message, where the list of names is not enough.
+
+    Raises:
+        ValueError: If `value` is none of them.
+    """
+    known = tuple(accepted)
+    if not isinstance(value, str) or value not in known:
+        message = f"`{name}` must be one of {', '.join(known)}. Received: {name}={value!r}."
+        raise ValueError(f"{message} {cure}".rstrip())
+    return value
+
+
+def truth(name: str, value: Any) -> bool:
+    """Returns True or False; NumPy's booleans count too.
+
+    Raises:
+        ValueError: If `value` is neither.
+    """
+    if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"):
+        return bool(value)
+    raise ValueError(
+        f"`{name}` must be True or False. Received: {name}={value!r}. Pass one of them."
+    )
+
+
+def text(name: str, value: Any) -> str:
+    """Returns a text that is not empty.
+
+    Raises:
+        ValueError: If `value` is none.
+    """
+    if not isinstance(value, str) or not value:
+        raise ValueError(
+            f"`{name}` must be a text that is not empty. Received: {name}={value!r}. Pass a str."
+        )
+    return value
+
+
+def sequence(name: str, value: Any) -> list[Any]:
+    """Returns the parts of a list, a tuple or an array.
+
+    Raises:
+        ValueError: If `value` is a text, has names or no parts.
+    """
+    is_sequence = isinstance(value, Sequence) or getattr(value, "ndim", 0) == 1
+    if not is_sequence or isinstance(value, (str, bytes, Mapping)):
+        raise ValueError(
+            f"`{name}` must be a sequence. Received: {name}={value!r}. Pass a list or a tuple."
+        )
+    return list(value)
+
+
+def function(name: str, value: Any) -> Any:
+    """Returns what can be called.
+
+    Raises:
+        ValueError: If `value` cannot.
+    """
+    if not callable(value):
+        raise ValueError(
+            f"`{name}` must be a function. Received: {name}={value!r}. Pass it without calling it."
+        )
+    return value
+
+
+def strategy_of(name: str, value: Any) -> Any:
+    """Returns a strategy of TensorFlow.
+
+    Raises:
+        ValueError: If `value` is none.
+    """
+    import tensorflow as tf
+
+    if not isinstance(value, tf.distribute.Strategy):
+        raise ValueError(
+            f"`{name}` must be a tf.distribute.Strategy. Received: {name}={value!r}. Build it with "
+            "a function of strategies, such as strategies.auto_strategy()."
+        )
+    return value
