@@ -63,7 +63,7 @@ def kill_in_save(interruption: Interruption) -> None:
     Args:
         interruption: One of SAVES. The audit cannot be ended, so neither can this.
     """
-    folder = f".step-{interruption.batch:012d}.partial"
+    folder = f".step-{interruption.batch:012d}."  # a random part and .partial follow
 
     def see(event: str, arguments: tuple[Any, ...]) -> None:
         if event not in ("open", "os.rename") or folder not in str(arguments[0]):

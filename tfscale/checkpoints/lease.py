@@ -83,7 +83,7 @@ class Lease:
 
         Raises:
             TakenOver: If another job holds the folder now.
-            OSError: If the file system has not answered for half of `periods.stale`.
+            OSError: If the file system has taken no renewal for half of `periods.stale`.
         """
         fresh = min(_FRESH_SECONDS, self._periods.renew / 10, self._periods.trust / 2)
         if self._trusted_for() > self._periods.trust - fresh and not self._claimant.is_lost:
@@ -96,7 +96,9 @@ class Lease:
             if self._trusted_for() <= 0:
                 raise OSError(
                     f"Nobody knows whether another job has taken over {self.place}: the file "
-                    f"system has not answered for {self._periods.trust:g} s ({reason(error)})."
+                    f"system has taken no renewal for {self._periods.trust:g} s: {reason(error)}. "
+                    "Make room or the folder writable, and start again: training resumes from the "
+                    "newest."
                 ) from error
         finally:
             self._turn.release()
