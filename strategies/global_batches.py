@@ -174,22 +174,23 @@ def cut_for_replicas(
             it raises `tf.errors.InvalidArgumentError`.
     """
     num_rows = refuse_empty(equal_rows(batch.data))
-    cut = [
-        _share_of(batch.data, num_rows, tf.constant(replica, tf.int64), num_replicas, at_least=1)
-        for replica in range(first_replica, first_replica + local_replicas)
-    ]
-    if tf.executing_eagerly():  # where every shape is static, and a smaller batch is not even
-        return [_as_share(data, *counts) for data, *counts in cut]
-    return [_counted(data, bool(static_rows(data)), *counts) for data, *counts in cut]
+    known = static_rows(batch.data)
+    # Eagerly every batch is known, and the next may be another one.
+    is_even = known is not None and known > 0 and known % num_replicas == 0
+    is_even = is_even and not tf.executing_eagerly()
+    shares = []
+    for replica in range(first_replica, first_replica + local_replicas):
+        index = tf.constant(replica, tf.int64)
+        if not tf.executing_eagerly():  # uneven shares are of unknown size, alike on all replicas
+            index = tf.compat.v1.placeholder_with_default(index, [])
+        data, *counts = _share_of(batch.data, num_rows, index, num_replicas, at_least=1)
+        shares.append(_counted(data, is_even, *counts))
+    return shares
 
 
 def _counted(data: Any, is_even: bool, examples: tf.Tensor, all_examples: tf.Tensor) -> Any:
     if is_even and static_rows(data):
         return EvenShare(data)
-    return _as_share(data, examples, all_examples)
-
-
-def _as_share(data: Any, examples: tf.Tensor, all_examples: tf.Tensor) -> Share:
     return Share(data, tf.cast(examples, tf.int32), tf.cast(all_examples, tf.int32))
 
 

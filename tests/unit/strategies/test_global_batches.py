@@ -12,6 +12,7 @@ import tensorflow as tf
 from strategies.global_batches import (
     EvenShare,
     GlobalBatches,
+    Share,
     counted_shares,
     cut_for_replicas,
     keep_rows,
@@ -231,15 +232,28 @@ def test_a_step_cuts_what_a_data_set_cuts(num_replicas: int, drop_remainder: boo
                         np.testing.assert_array_equal(value, other)
 
 
-def test_shares_that_a_step_cuts_are_even_where_the_batch_is() -> None:
-    dataset = tf.data.Dataset.from_tensor_slices(np.zeros([12, 3])).batch(6, drop_remainder=True)
+@pytest.mark.parametrize(
+    ("rows", "kinds"),
+    [
+        pytest.param(6, [(EvenShare, 3)] * 2, id="even"),
+        pytest.param(5, [(Share, None)] * 2, id="uneven"),
+        pytest.param(1, [(Share, None)] * 2, id="one row, of which both are given a copy"),
+    ],
+)
+def test_shares_of_a_known_batch_are_even_where_it_is_divisible(
+    rows: int, kinds: list[Any]
+) -> None:
+    dataset = tf.data.Dataset.from_tensors(np.zeros([rows, 3]))
+    found: list[Any] = []
 
     @tf.function(autograph=False)  # type: ignore[untyped-decorator]
     def step(stream: Any) -> Any:
-        return cut_for_replicas(next(stream), 0, 2, 2)
+        shares = cut_for_replicas(next(stream), 0, 2, 2)
+        found.extend((type(share), share.data.shape[0]) for share in shares)
+        return shares
 
-    cut = step(iter(whole_batches(dataset)))
-    assert [(type(share), share.data.shape) for share in cut] == [(EvenShare, (3, 3))] * 2
+    step(iter(whole_batches(dataset)))
+    assert found == kinds
 
 
 @pytest.mark.parametrize("rows", [0, 1, 3])
