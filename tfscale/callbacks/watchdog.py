@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
-import numbers
 from typing import Any
 
 import keras
 
 from strategies.announcement import announce
+from strategies.arguments import number
 from strategies.chief import is_chief
 from strategies.heartbeat_board import HeartbeatBoard
 from strategies.keras_support.asynchronous_notice import task_probe
@@ -18,7 +17,6 @@ from strategies.keras_support.ownership import is_multi_worker, is_owned
 from strategies.keras_support.step_clock import attach_clock
 from strategies.progress import Progress, moved, watch
 from strategies.worker_exchange import exchange
-from tfscale.callbacks.arguments import require
 from tfscale.watchdog.sentry import NOTICE_SECONDS, Sentry
 from tfscale.watchdog.stragglers import straggler_line
 
@@ -80,8 +78,13 @@ class Watchdog(keras.callbacks.Callback):
     def __init__(self, deadline_seconds: float = 300.0) -> None:
         super().__init__()
         rule = f"a number of seconds above {NOTICE_SECONDS:g}, after which a stall is told"
-        require("deadline_seconds", deadline_seconds, _is_long(deadline_seconds), rule)
-        self.deadline_seconds = float(deadline_seconds)
+        self.deadline_seconds = number(
+            "deadline_seconds",
+            deadline_seconds,
+            rule,
+            lambda seconds: seconds > NOTICE_SECONDS,
+            cure="Leave it out for the default.",
+        )
         self.seconds: tuple[dict[str, float], ...] = ()
         self._board: HeartbeatBoard | None = None
         self._progress: Progress | None = None
@@ -130,8 +133,3 @@ class Watchdog(keras.callbacks.Callback):
         line = straggler_line(epoch, workers)
         if line is not None and is_chief(strategy):
             announce(f"watchdog: {line}")
-
-
-def _is_long(seconds: Any) -> bool:
-    is_number = isinstance(seconds, numbers.Real) and not isinstance(seconds, bool)
-    return is_number and math.isfinite(seconds) and float(seconds) > NOTICE_SECONDS

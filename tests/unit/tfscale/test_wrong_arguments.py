@@ -35,6 +35,7 @@ KINDS: dict[str, set[str]] = {
     "positive integer": set(),
     "integer from 0": {"0"},
     "positive": {"2.5", "0.5"},
+    "long": set(),  # above 7 seconds
     "from 0": {"0", "2.5", "0.5"},
     "rate": {"0", "2.5", "0.5", "function"},
     "part": {"0.5"},  # above 0 and below 1
@@ -107,6 +108,7 @@ CASES = {
          "warmup_steps": COUNT, "keep_every": COUNT, "rate_factor": "part or 1",
          "max_rollbacks": COUNT},
     ),
+    "Watchdog": public(callbacks.Watchdog, {"deadline_seconds": "long"}),
     "CheckpointDirectory": public(
         checkpoints.CheckpointDirectory, {"path": "path"}, path="/nowhere/at/all"
     ),

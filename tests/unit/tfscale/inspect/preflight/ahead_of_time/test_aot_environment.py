@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import os
 import subprocess
 import zipfile
 from pathlib import Path
@@ -67,6 +68,16 @@ def test_one_that_cannot_be_made_in_time_leaves_nothing_behind(tmp_path: Path) -
     with pytest.raises(NoEnvironment, match="took too long"):
         make_environment(tmp_path / "late", lambda _: None, timeout_seconds=0.05)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_a_name_that_could_be_guessed_is_left_alone(tmp_path: Path) -> None:
+    guessed = tmp_path / f"late.making-{os.getpid()}"
+    guessed.mkdir()
+    (guessed / "mine").write_text("mine")
+    with pytest.raises(NoEnvironment, match="took too long"):
+        make_environment(tmp_path / "late", lambda _: None, timeout_seconds=0.05)
+    assert [*tmp_path.iterdir()] == [guessed]
+    assert (guessed / "mine").read_text() == "mine"
 
 
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
