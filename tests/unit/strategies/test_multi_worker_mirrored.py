@@ -38,7 +38,9 @@ def test_an_unknown_way_of_adding_up_is_refused_with_the_known_ones(all_reduce: 
 
 @pytest.mark.parametrize("seconds", [0, -1.0])
 def test_a_deadline_that_is_over_already_is_refused(seconds: float) -> None:
-    message = f"`bring_up_seconds` must be positive. Received: bring_up_seconds={seconds}"
+    message = (
+        f"`bring_up_seconds` must be positive and finite. Received: bring_up_seconds={seconds}"
+    )
     with pytest.raises(ValueError, match=message):
         strategies.multi_worker_mirrored_strategy(PAIR, bring_up_seconds=seconds)
 
