@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from strategies.keras_support.gathering import gathered
 from strategies.keras_support.ownership import is_multi_worker
+from strategies.progress import phase
 from strategies.worker_exchange import worker_index
 
 
@@ -91,7 +92,8 @@ def _gathered_rows(
         return tf.constant(rows[index : index + 1])
 
     per_replica = strategy.experimental_distribute_values_from_function(own)
-    all_rows: np.ndarray[Any, Any] = _gathering(strategy)(per_replica).numpy()
+    with phase("collective"):  # the others may not be there yet
+        all_rows: np.ndarray[Any, Any] = _gathering(strategy)(per_replica).numpy()
     return all_rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import keras
@@ -15,6 +16,7 @@ from strategies.agreed_data import agreed_seed, refuse_disagreeing_shuffles, shu
 from strategies.keras_support import gathering
 from strategies.keras_support.refusals import refuse_impossible
 from strategies.keras_support.replica_values import replica_values
+from strategies.progress import NoMarks, followed, watched
 from tests.workers.job import Found, wait_for
 from tests.workers.training import regression
 
@@ -65,15 +67,24 @@ def stray_metric(strategy: tf.distribute.Strategy, folder: Path, index: int) -> 
 
 
 def metric_parts(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
-    """Each worker's part of a metric, read four times, and how often that was traced."""
+    """Each worker's part of a metric, read four times, and the phase of each trace of that."""
     with strategy.scope():
         total = keras.metrics.Sum(name="parts").total
     strategy.experimental_local_results(total.value)[0].assign(index + 1.0)
-    with mock.patch(
-        "strategies.keras_support.replica_values.gathered", wraps=gathering.gathered
-    ) as spy:
+    phases: list[str] = []
+
+    def gathered(*arguments: Any) -> Any:
+        progress = watched()
+        assert progress is not None
+        phases.append(progress.place().phase)
+        return gathering.gathered(*arguments)
+
+    with (
+        mock.patch("strategies.keras_support.replica_values.gathered", gathered),
+        followed(NoMarks(), "fit"),
+    ):
         reads = [replica_values(strategy, [total]) for _ in range(4)]
-    return {"reads": [read.tolist() for (read,) in reads], "traced": spy.call_count}
+    return {"reads": [read.tolist() for (read,) in reads], "phases": phases}
 
 
 def shuffles(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:

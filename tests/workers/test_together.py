@@ -55,8 +55,9 @@ def test_a_metric_made_outside_the_scope_is_refused_by_name(both: Cases) -> None
         assert "under `with strategy.scope():`." in found["error"]
 
 
-def test_the_workers_parts_of_a_metric_are_read_again_without_tracing_again(both: Cases) -> None:
-    assert both("metric_parts") == [{"reads": [[1.0, 2.0]] * 4, "traced": 1}] * 2
+def test_the_workers_parts_of_a_metric_are_read_in_one_function_as_a_wait(both: Cases) -> None:
+    found = {"reads": [[1.0, 2.0]] * 4, "phases": ["collective"]}
+    assert both("metric_parts") == [found] * 2
 
 
 def test_a_failure_of_one_ends_the_other_that_asks_whether_to_stop(failed: Failed) -> None:
