@@ -134,7 +134,7 @@ class Scene:
         last = dataclasses.replace(training, attempt=starts)
         attempts = [dataclasses.replace(training, attempt=i) for i in range(starts)]
         wrong = differences([*earlier, *attempts, last], self.control, 0.0)
-        who = names(lines, at, culprit) if restarts else ()
+        who = names(lines, at, culprit)
         again = lost(lines)
         trouble = list(wrong)
         if restarts not in (None, starts):
@@ -148,7 +148,7 @@ class Scene:
         if left:
             trouble.append(f"left over: {', '.join(left)}")
         return Report(
-            noticed(lines, at) if restarts else None,
+            noticed(lines, at),
             who,
             again,
             recovered(lines, at) if restarts else None,

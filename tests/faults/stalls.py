@@ -22,9 +22,12 @@ def stalled_input(scene: Scene) -> Report:
 @fault("lock", f"{LOCKED}: goes on after it")
 def lock(scene: Scene) -> Report:
     training = scene.injecting(injections.LOCK)
-    return scene.disturbed(
+    report = scene.disturbed(
         lambda job: job.signal(1, INJECT), culprit=1, training=training, restarts=0
     )
+    if not report.named:
+        return dataclasses.replace(report, trouble=(*report.trouble, "nobody names worker 1"))
+    return report
 
 
 @fault("lock watched", f"{LOCKED}; watchdog's deadline {DEADLINE_SECONDS:g} s")

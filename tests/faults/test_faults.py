@@ -52,6 +52,16 @@ def test_the_lines_tell_who_noticed_and_what_was_lost() -> None:
     assert recovered(LINES[:-2], 2.0) is None
 
 
+def test_a_worker_that_waits_tells_and_names_without_a_watchdog() -> None:
+    said = (
+        "[worker 0] tfscale: worker 0 has waited 30 s in the all-reduce of step 21, for worker 1."
+    )
+    lines = [Line(31.5, said)]
+    assert noticed(lines, 1.0) == 30.5
+    assert names(lines, 1.0, 1) == ("waiting worker (30.5 s)",)
+    assert names(lines, 1.0, 0) == ()
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_interruptions_come_in_the_order_in_which_a_training_meets_them(seed: int) -> None:
     found = drawn(seed, steps=14, validations=3, epochs=8)

@@ -10,7 +10,8 @@ from tests.faults.lines import RESUMED_LINE, STEP_LINE
 
 NOTICE = re.compile(
     r"^tfscale launch: .*(failed first|could not|cannot|has no address)"
-    r"|tfscale: watchdog: |tfscale: .*(preempt|SIGTERM)|tfscale: .*gives up"
+    r"|tfscale: watchdog: |tfscale: worker \d+ has waited "
+    r"|tfscale: .*(preempt|SIGTERM)|tfscale: .*gives up"
     r"|[A-Z]\w+Error(Impl)?\b"
 )
 """A line that tells of a fault, whoever prints it."""
@@ -38,6 +39,7 @@ def names(lines: Sequence[Line], at: float, culprit: int) -> tuple[str, ...]:
     patterns = {
         "launcher": rf"^tfscale launch: worker {culprit} failed first",
         "watchdog": rf"tfscale: watchdog: .*\bworker {culprit}\b",
+        "waiting worker": rf"tfscale: worker \d+ has waited .*\bworker {culprit}\b",
         "worker": rf"\bworker {culprit} failed with |Waited for: .*\bworker {culprit}\b",
         "itself": rf"^\[worker {culprit}\] tfscale: SIGTERM: ",
         "TensorFlow": rf"Error.*/job:worker/(replica:0/)?task:{culprit}\b",
