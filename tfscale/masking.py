@@ -45,10 +45,11 @@ _USERINFO = re.compile(
     r"(?<=://)(?:[^\s/?#'\"@:]*:(?!\d+(?:/|$))(?:(?!://)[^\s'\"])*|[^\s/?#'\"]*)@"
 )
 _BEARER = re.compile(r"(?i)\b(bearer|basic) +[\w+/.~=-]{8,}")
+# Lengths are bounded: a text made to be slow is read in the time of any other.
 _PAIR = re.compile(
-    r"""(?: (?P<quote>["'])(?P<quoted>[A-Za-z][\w.-]*)(?P=quote)\s*:\s*
-          | (?P<before>--?|[?&;])?\b(?P<plain>[A-Za-z][\w.-]*)=)
-        (?P<value>"[^"]*"|'[^']*'|["']?[^\s&,;'"})\]]+?(?=[.:]*(?:[\s&,;'"})\]]|$)))""",
+    r"""(?: (?P<quote>["'])(?P<quoted>[A-Za-z][\w.-]{0,99})(?P=quote)\s*:\s*
+          | (?P<before>--?|[?&;])?\b(?P<plain>[A-Za-z][\w.-]{0,99})=)
+        (?P<value>"[^"]*"|'[^']*'|["']?[^\s&,;'"})\]]+?(?=[.:]{0,3}(?:[\s&,;'"})\]]|$)))""",
     re.VERBOSE,
 )
 

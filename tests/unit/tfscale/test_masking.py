@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import doctest
+import time
 from typing import Any
 
 import pytest
@@ -87,6 +88,17 @@ def test_secrets_in_free_text_are_masked(text: str, shown: str) -> None:
 )
 def test_free_text_without_a_secret_stays_as_it_is(text: str) -> None:
     assert masked_text(text) == text
+
+
+@pytest.mark.parametrize(
+    "part", ["a.", "a-", "token=", "token=.", "://", "a:b", "=", "'", '"a":', "bearer ", "--", "@"]
+)
+def test_a_text_that_is_made_to_be_slow_is_not(part: str) -> None:
+    began = time.process_time()
+    masked_text(part * 50_000)
+    masked_text("token=" + part * 50_000)
+    masked_text("http://a:b" + part * 50_000)
+    assert time.process_time() - began < 5
 
 
 def test_values_are_masked_at_any_depth() -> None:
