@@ -10,7 +10,10 @@ from types import FrameType
 
 from strategies.progress import Place
 
-_LIBRARIES = tuple(f"{os.sep}{name}{os.sep}" for name in ("tensorflow", "keras", "site-packages"))
+_LIBRARIES = tuple(
+    f"{os.sep}{Path(*parts)}{os.sep}"
+    for parts in (("tensorflow", "python"), ("keras", "src"), ("site-packages",))
+)
 _CALLBACK_LIST = str(Path("keras", "src", "callbacks", "callback_list.py"))
 _OWN = str(Path(__file__).resolve().parents[1])
 _STANDARD_LIBRARY = str(Path(os.__file__).resolve().parent)
