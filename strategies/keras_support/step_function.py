@@ -182,9 +182,10 @@ def _explaining_uneven_rows(count: int) -> Iterator[None]:
         if "CollectiveGather" not in str(error) or "Shape mismatch" not in str(error):
             raise
         raise ValueError(
-            "`steps_per_execution` must be 1 where a smaller batch comes before the last of an "
-            "epoch and an Embedding is trained, for TensorFlow gathers its gradient's rows in one "
-            f"number an execution. Received: an execution of {count} steps, in which the batches "
-            "differ in size. Repeat the data before you batch it, or batch with "
-            "drop_remainder=True. The collectives of this process are broken: start it again."
+            "`steps_per_execution` must be 1 where batches differ in size before the last of an "
+            "epoch and an Embedding is trained on so many tokens, for TensorFlow gathers more than "
+            "262,143 rows of a gradient in one number an execution. Received: an execution of "
+            f"{count} steps, in which the batches differ. Repeat the data before you batch it, or "
+            "batch with drop_remainder=True. The collectives of this process are broken: start it "
+            "again."
         ) from error
