@@ -119,9 +119,11 @@ class ReusedKeyLauncher(cross_device_utils.CollectiveReplicaLauncher):
         key = _at_each_call(lambda: self._own_key(collective))
         if None not in sizes:
             return key
-        rows = tf.shape(tensor)[0]
-        has_own = tf.logical_and(key >= 0, rows < _MOST_ROWS)
-        return tf.where(has_own, key + rows, _at_each_call(self._new_key))
+        new_key = _at_each_call(self._new_key)
+        # A GPU's collective takes its key from the host's memory.
+        with tf.device("CPU:0" if "GPU" in self._device else self._device):
+            rows = tf.shape(tensor)[0]
+            return tf.where(tf.logical_and(key >= 0, rows < _MOST_ROWS), key + rows, new_key)
 
     def _own_key(self, collective: _Collective) -> tf.Tensor:
         if collective not in self._taken:
