@@ -115,8 +115,10 @@ def _things(rng: Random) -> Callable[[Path, Path], None]:
         path.symlink_to(path)
 
     def door(path: Path, copy: Path) -> None:
+        folder = os.open(path.parent, os.O_DIRECTORY)
         with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(os.path.relpath(path))  # an absolute path may be too long for it
+            listener.bind(f"/proc/self/fd/{folder}/{path.name}")  # the path may be too long for it
+        os.close(folder)
 
     def device(path: Path, copy: Path) -> None:
         path.symlink_to("/dev/zero")

@@ -101,8 +101,10 @@ def test_that_all_goes_on_is_said_once_a_fault(lines: list[str]) -> None:
     )
 
 
-def test_the_worker_at_fault_says_nothing_of_the_one_that_waits(lines: list[str]) -> None:
-    assert [line for line in said_by(1, lines) if not re.match(ALONE, line)] == []
+def test_the_worker_at_fault_does_not_blame_the_one_that_waits(lines: list[str]) -> None:
+    blames = [line for line in said_by(1, lines) if ". worker 0 waits " in line]
+    # On a busy machine it may truly have waited for worker 0 to come to `fit`.
+    assert [line for line in blames if not re.match(ALONE, line)] == []
 
 
 def test_how_to_end_a_job_is_said_once(lines: list[str]) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -9,17 +8,11 @@ import pytest
 import tensorflow as tf
 
 from recipes.microbatches import Microbatches, PerUpdate
+from strategies.tpu_stand_in import TpuStandIn
 from tfscale.data import input_pipeline
 from tfscale.schedules import linear_decay
 
 ONE = tf.distribute.OneDeviceStrategy("CPU:0")
-
-
-def replicas(count: int) -> Any:
-    """What a pipeline asks of a strategy of this host: the number of replicas and their devices."""
-    devices = [f"/job:localhost/replica:0/task:0/device:CPU:{index}" for index in range(count)]
-    extended = SimpleNamespace(worker_devices=devices)
-    return SimpleNamespace(num_replicas_in_sync=count, extended=extended)
 
 
 def numbers(count: int, size: int, strategy: Any = ONE, **arguments: Any) -> Any:
@@ -43,7 +36,7 @@ def test_a_batch_comes_in_parts_in_order_epoch_after_epoch() -> None:
 
 
 def test_each_part_holds_the_rows_of_all_replicas_one_replica_after_the_other() -> None:
-    batches = Microbatches(numbers(24, 12, replicas(3)), 2)
+    batches = Microbatches(numbers(24, 12, TpuStandIn(num_replicas=3)), 2)
     # Replica 0 has rows 0-3 of 12, replica 1 has 4-7, replica 2 has 8-11.
     expected = [[0, 1], [4, 5], [8, 9], [2, 3], [6, 7], [10, 11], [12, 13], [16, 17], [20, 21]]
     assert [values for values, _ in first(batches, 9)] == expected

@@ -14,6 +14,8 @@ import tensorflow as tf
 
 import strategies
 
+pytestmark = pytest.mark.own_process
+
 REPLICAS = 3
 CALLS = 1500
 

@@ -50,6 +50,7 @@ def test_a_server_answers_unless_its_process_is_stopped_or_gone(
     probe.look()
     assert probe.silent() == {}
     os.kill(process.pid, signal.SIGSTOP)
+    os.waitpid(process.pid, os.WUNTRACED)  # until all its threads have stopped
     assert not answers(address, 0.5)
     probe.look()
     assert list(probe.silent()) == ["ps 0"]
