@@ -13,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from strategies.keras_support.share_stream import next_shares
+from strategies.keras_support.share_stream import next_batch
 from strategies.progress import phase
 from strategies.worker_exchange import exchange, refusal_by_all, worker_index, workers_of
 
@@ -27,7 +27,7 @@ _CURE = (
 
 
 class EndTogether:
-    """An iterator of shares that ends on all workers at once.
+    """An iterator of batches that ends on all workers at once.
 
     Args:
         strategy: A strategy of several workers.
@@ -44,15 +44,15 @@ class EndTogether:
         return self
 
     def __next__(self) -> Any:
-        """Returns the next step's shares.
+        """Returns the next step's batch.
 
         Raises:
             StopIteration: If no worker has more.
             ValueError: If only some have.
         """
-        shares: Any = None
+        batch: Any = None
         try:
-            shares = next_shares(self._strategy, self._stream)
+            batch = next_batch(self._strategy, self._stream)
             has_more = True
         except (StopIteration, tf.errors.OutOfRangeError):
             has_more = False
@@ -68,7 +68,7 @@ class EndTogether:
                 f"the others had more. {_CURE}"
             )
         self._steps += 1
-        return shares
+        return batch
 
 
 def refuse_unequal_ends(strategy: tf.distribute.Strategy, step: int, total: int | None) -> None:

@@ -43,7 +43,7 @@ from strategies.keras_support.global_batches_adapter import GlobalBatchesAdapter
 from strategies.keras_support.input_agreement import FirstBatch
 from strategies.keras_support.ownership import is_asynchronous, is_multi_worker, is_owned
 from strategies.keras_support.seam import Seam
-from strategies.keras_support.share_stream import distribute_shares, is_plain, next_shares
+from strategies.keras_support.share_stream import distribute_shares, is_plain, next_batch
 from strategies.keras_support.steps import Steps
 
 
@@ -88,7 +88,7 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
             if step:
                 self._begin_stream()
                 for _ in range(step):
-                    next_shares(self._distribute_strategy, self._current_iterator)
+                    next_batch(self._distribute_strategy, self._current_iterator)
                 self._steps_seen += step
         self._first_step = step
 

@@ -87,6 +87,16 @@ def next_shares(
     return _with_replicas(strategy, [next(stream) for _ in strategy.extended.worker_devices])
 
 
+def next_batch(strategy: tf.distribute.Strategy, stream: Any) -> Any:
+    """Takes one step's batch from a stream, eagerly: its shares, or what a graph can cut faster.
+
+    Raises:
+        StopIteration: Where there are no more.
+    """
+    is_whole = isinstance(stream, tf.data.Iterator) and isinstance(stream.element_spec, WholeBatch)
+    return next(stream) if is_whole else next_shares(strategy, stream)
+
+
 def shares_of_whole(strategy: tf.distribute.Strategy, batch: WholeBatch) -> Any:
     """Hands each replica of this worker its share of a global batch; in graphs or eagerly."""
     count, total = len(strategy.extended.worker_devices), strategy.num_replicas_in_sync

@@ -9,13 +9,13 @@ from typing import Any
 import tensorflow as tf
 
 from strategies.global_batches import WholeBatch
-from strategies.keras_support.share_stream import next_shares, shares_of_whole, whole_batch
+from strategies.keras_support.share_stream import next_batch, shares_of_whole, whole_batch
 from strategies.progress import phase
 
 
 @dataclass(frozen=True)
 class DistributedBatch:
-    """A batch whose shares lie with their replicas, unlike one that a user hands over."""
+    """A batch of a stream, unlike one that a user hands over: its shares, or a `WholeBatch`."""
 
     shares: Any
 
@@ -55,7 +55,7 @@ class Steps:
         if self._left is not None:
             self._left -= 1
         with phase("input"):
-            return DistributedBatch(next_shares(self.strategy, self.stream))
+            return DistributedBatch(next_batch(self.strategy, self.stream))
 
 
 def handed_over(batch: Any) -> Any:
