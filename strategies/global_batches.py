@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import tensorflow as tf
+from tensorflow.python.data.ops import dataset_ops
 
 from strategies.batch_parts import (
     as_element,
@@ -97,6 +98,19 @@ class EvenShare(NamedTuple):
     data: Any
 
 
+class _WholeBatches(dataset_ops.UnaryDataset):
+    """A data set itself, whose elements are called `WholeBatch`; nothing is mapped or traced."""
+
+    def __init__(self, dataset: tf.data.Dataset) -> None:
+        super().__init__(dataset, dataset._variant_tensor)
+        self._named = WholeBatch(dataset.element_spec)
+
+    @property
+    def element_spec(self) -> WholeBatch:
+        """The structure of an element."""
+        return self._named
+
+
 class WholeBatch(NamedTuple):
     """A global batch, of which each step cuts the shares.
 
@@ -161,7 +175,7 @@ def whole_batches(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """
     refuse_unequal_rows(dataset.element_spec)
     refuse_no_rows(dataset.element_spec)
-    return dataset.map(lambda *element: WholeBatch(as_element(dataset, element)))
+    return _WholeBatches(dataset)
 
 
 def cut_for_replicas(
