@@ -152,6 +152,14 @@ def masked_command(command: str) -> str:
 
 
 def _masked_pair(found: re.Match[str]) -> str:
+    shown = _masked_own(found)
+    if shown != found[0] or "://" not in found["value"]:
+        return shown
+    # `--url=https://host/?sig=...`: once more inside the URL, and no deeper.
+    return found[0].removesuffix(found["value"]) + _PAIR.sub(_masked_own, found["value"])
+
+
+def _masked_own(found: re.Match[str]) -> str:
     name, value = found["quoted"] or found["plain"], found["value"]
     is_prose = not found["before"] and not found["quoted"] and _MAYBE.fullmatch(name.lower())
     if is_prose or not is_secret(name, value.strip("'\"")):

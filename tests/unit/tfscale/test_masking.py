@@ -56,6 +56,8 @@ def test_digits_can_be_a_password() -> None:
         ("https://a:b@c,https://d:e@f", "https://***@c,https://***@f"),
         ("gs://b/o?access_token=abc&alt=media", "gs://b/o?access_token=***&alt=media"),
         ("https://h/p?key=abc", "https://h/p?key=***"),
+        ("--url=https://h/?sig=abc&x=1", "--url=https://h/?sig=***&x=1"),
+        ("url='https://h/?password=abc'", "url='https://h/?password=***'"),
         ("?sv=1&sig=a%2Fb&se=2", "?sv=1&sig=***&se=2"),
         ("unknown arguments: --api_key=abc def", "unknown arguments: --api_key=*** def"),
         ("Received: hf_token='a b'. Leave", "Received: hf_token='***'. Leave"),

@@ -38,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         metavar="FILE",
         type=Path,
-        help="where to write the page, over a file that is there but not over a link or a folder; "
-        "a device, as /dev/stdout, is written to (default: RUN_DIR/report.html)",
+        help="where to write the page, over an earlier page but over no other file, link or "
+        "folder; a device, as /dev/stdout, is written to (default: RUN_DIR/report.html)",
     )
     add_json_flag(parser)
 
@@ -48,11 +48,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Writes the page and prints its place."""
     from tfscale.inspect.report.directory import read_directory
     from tfscale.inspect.report.json import to_json
-    from tfscale.inspect.report.page import REPORT_FILE, write_report
+    from tfscale.inspect.report.page import REPORT_FILE, refuse_other_files, write_report
 
     output: Path = arguments.output or arguments.run_dir / REPORT_FILE
     try:
         record = read_directory(arguments.run_dir)
+        refuse_other_files(output)
         write_report(record, output)
     except (ValueError, OSError) as error:
         complain("tfscale report", error)

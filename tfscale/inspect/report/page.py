@@ -20,6 +20,7 @@ from tfscale.inspect.report.style import STYLE
 from tfscale.output_files import write_whole
 
 REPORT_FILE = "report.html"
+_DOCTYPE = b"<!doctype html>"
 
 _MOST_EPOCHS_LISTED = 500
 # The browser itself refuses to load or run anything, whatever a title or a flag holds.
@@ -49,6 +50,28 @@ def render(run: RunRecord) -> str:
         f"<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n"
         f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
+
+
+def refuse_other_files(path: str | Path) -> None:
+    """Refuses to write a page over a file that is none, such as the model of the run.
+
+    Raises:
+        ValueError: If a file with other content is there.
+    """
+    path = Path(path)
+    try:
+        is_other = path.is_symlink() or not path.is_file()
+    except OSError:  # a name that is too long
+        is_other = True
+    if is_other:
+        return  # `write_whole` judges what is there instead
+    with path.open("rb") as file:
+        begin = file.read(len(_DOCTYPE))
+    if begin and begin.lower() != _DOCTYPE:
+        raise ValueError(
+            f"`output` must be a new file, or an earlier page. Received: {str(path)!r}, which "
+            "holds something else. Name another file, or remove it first."
+        )
 
 
 def write_report(run: RunRecord, path: Path) -> None:

@@ -54,6 +54,19 @@ def test_json_holds_the_run_and_the_place_of_the_page(
     assert not (tmp_path / "report.html").exists()
 
 
+def test_a_page_is_written_over_a_page_and_over_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record, page = tmp_path / "run.json", tmp_path / "page.html"
+    write_run(report_runs.ordinary(), record)
+    before = record.read_bytes()
+    assert main(["report", str(tmp_path), "--output", str(record)]) == 2
+    assert "`output` must be a new file, or an earlier page" in capsys.readouterr().err
+    assert record.read_bytes() == before
+    for _ in range(2):
+        assert main(["report", str(tmp_path), "--output", str(page)]) == 0
+
+
 def test_a_run_without_a_record_is_shown_from_its_summary(tmp_path: Path) -> None:
     write(tmp_path / "summary.json", SUMMARY)
     run = read_directory(tmp_path)
