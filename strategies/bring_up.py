@@ -14,9 +14,26 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from strategies.arguments import number
 from strategies.cluster import Cluster
+from strategies.cluster_environments import start_seconds_from_environment
 
 _WATCH = Path(__file__).with_name("bring_up_watch.py")
+
+
+def start_seconds(bring_up_seconds: float | None) -> float:
+    """Returns how long a strategy's start may take; what the environment says where None is given.
+
+    Raises:
+        ValueError: If it is no positive, finite number.
+    """
+    return number(
+        "bring_up_seconds",
+        start_seconds_from_environment() if bring_up_seconds is None else bring_up_seconds,
+        "positive and finite",
+        lambda seconds: seconds > 0,
+        cure="The default is 300.",
+    )
 
 
 @contextlib.contextmanager

@@ -6,12 +6,10 @@ import tensorflow as tf
 
 from strategies.all_reduce import check_all_reduce
 from strategies.announcement import announce
-from strategies.arguments import number
-from strategies.bring_up import bring_up_deadline
+from strategies.bring_up import bring_up_deadline, start_seconds
 from strategies.cluster import Cluster, require_cluster
 from strategies.cluster_environments import (
     cluster_from_environment,
-    start_seconds_from_environment,
 )
 from strategies.collective_keys import own_collective_keys
 from strategies.collective_launcher import reuse_keys
@@ -50,15 +48,7 @@ def multi_worker_mirrored_strategy(
     Example:
         >>> strategy = multi_worker_mirrored_strategy()  # doctest: +SKIP
     """
-    if bring_up_seconds is None:
-        bring_up_seconds = start_seconds_from_environment()
-    bring_up_seconds = number(
-        "bring_up_seconds",
-        bring_up_seconds,
-        "positive and finite",
-        lambda seconds: seconds > 0,
-        cure="The default is 300.",
-    )
+    bring_up_seconds = start_seconds(bring_up_seconds)
     cluster = cluster_from_environment() if cluster is None else require_cluster(cluster)
     if cluster is None:
         raise ValueError(

@@ -7,12 +7,10 @@ import os
 import tensorflow as tf
 
 from strategies.announcement import announce
-from strategies.arguments import number
-from strategies.bring_up import bring_up_deadline
+from strategies.bring_up import bring_up_deadline, start_seconds
 from strategies.cluster import Cluster, require_cluster
 from strategies.cluster_environments import (
     cluster_from_environment,
-    start_seconds_from_environment,
 )
 from strategies.keras_support import support
 from strategies.served_task import serve_until_chief_ends
@@ -56,15 +54,7 @@ def parameter_server_strategy(
 
     Source: Li et al. 2014, "Scaling Distributed Machine Learning with the Parameter Server", OSDI.
     """
-    if bring_up_seconds is None:
-        bring_up_seconds = start_seconds_from_environment()
-    bring_up_seconds = number(
-        "bring_up_seconds",
-        bring_up_seconds,
-        "positive and finite",
-        lambda seconds: seconds > 0,
-        cure="The default is 300.",
-    )
+    bring_up_seconds = start_seconds(bring_up_seconds)
     cluster = cluster_from_environment() if cluster is None else require_cluster(cluster)
     _refuse_incomplete(cluster)
     assert cluster is not None

@@ -10,8 +10,8 @@ from pathlib import Path
 import tensorflow as tf
 
 from strategies.announcement import announce
-from strategies.arguments import number
-from strategies.cluster_environments import own_tpu_environment, start_seconds_from_environment
+from strategies.bring_up import start_seconds
+from strategies.cluster_environments import own_tpu_environment
 from strategies.cluster_environments.tpu_vm import named_tpu
 from strategies.keras_support import support
 from strategies.tpu_resolution import addresses_of, tpu_resolver
@@ -45,15 +45,7 @@ def tpu_strategy(
     Example:
         >>> strategy = tpu_strategy()  # doctest: +SKIP
     """
-    if bring_up_seconds is None:
-        bring_up_seconds = start_seconds_from_environment()
-    bring_up_seconds = number(
-        "bring_up_seconds",
-        bring_up_seconds,
-        "positive and finite",
-        lambda seconds: seconds > 0,
-        cure="The default is 300.",
-    )
+    bring_up_seconds = start_seconds(bring_up_seconds)
     _refuse_missing(tpu)
     began = time.monotonic()
     with tpu_start_deadline(tpu, bring_up_seconds) as tell:

@@ -40,6 +40,6 @@ def predict_function(model: Any) -> Callable[[list[Any]], Any]:
     predict = built_first(model, run)
 
     def function(batches: list[Any]) -> Any:
-        return predict([handed_over(batch) for batch in batches])
+        return predict([handed_over(strategy, batch) for batch in batches])
 
     return function

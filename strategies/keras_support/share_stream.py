@@ -106,16 +106,17 @@ def shares_of_whole(strategy: tf.distribute.Strategy, batch: WholeBatch) -> Any:
     return _with_replicas(strategy, cut_for_replicas(batch, first, count, total))
 
 
-def whole_batch(batch: Any) -> WholeBatch:
+def whole_batch(strategy: tf.distribute.Strategy, batch: Any) -> WholeBatch:
     """Returns a batch that lies in this process's memory.
 
     Raises:
-        ValueError: If the batch is empty, or its parts have different numbers of rows.
+        ValueError: If it is to be cut, and is empty or its parts have different numbers of rows.
     """
     tensors = tf.nest.map_structure(_as_tensor, batch)
-    refuse_unequal_rows(tensors)
-    rows = static_rows(tensors)
-    refuse_empty(equal_rows(tensors) if rows is None else rows)
+    if strategy.num_replicas_in_sync > 1:
+        refuse_unequal_rows(tensors)
+        rows = static_rows(tensors)
+        refuse_empty(equal_rows(tensors) if rows is None else rows)
     return WholeBatch(tensors)
 
 

@@ -117,7 +117,7 @@ def step_function(
         nonlocal executions, metrics
         logs: Any = None
         if not isinstance(iterator, Steps) or iterator.count is None:
-            logs = _run_each(run_batch, iterator, model.steps_per_execution)
+            logs = _run_each(strategy, run_batch, iterator, model.steps_per_execution)
         elif model.run_eagerly:
             for _ in range(iterator.count):
                 logs = run_one(iterator.stream)
@@ -163,11 +163,13 @@ def _loop(run_next: Callable[[], Extra], count: tf.Tensor, yields_extra: bool) -
     return dict(last)
 
 
-def _run_each(run_batch: Callable[[Any], Any], stream: Any, limit: int) -> Any:
+def _run_each(
+    strategy: tf.distribute.Strategy, run_batch: Callable[[Any], Any], stream: Any, limit: int
+) -> Any:
     """Runs up to `limit` batches of a stream that may end, or of whole batches from Python."""
     logs: Any = None
     for _, batch in zip(range(limit), stream, strict=False):
-        logs = run_batch(handed_over(batch))
+        logs = run_batch(handed_over(strategy, batch))
     if logs is None:
         raise StopIteration
     return logs

@@ -58,9 +58,9 @@ class Steps:
             return DistributedBatch(next_batch(self.strategy, self.stream))
 
 
-def handed_over(batch: Any) -> Any:
+def handed_over(strategy: tf.distribute.Strategy, batch: Any) -> Any:
     """Returns what a function of steps takes for a batch: of a stream, or of the user's own."""
-    return batch.shares if isinstance(batch, DistributedBatch) else whole_batch(batch)
+    return batch.shares if isinstance(batch, DistributedBatch) else whole_batch(strategy, batch)
 
 
 def shares_of(strategy: tf.distribute.Strategy, batch: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Faults that a worker does to itself, since nobody can do them from outside.
+"""Faults that a worker does to itself, which cannot be done from outside.
 
 Most of the kinds are those of NVIDIA's resiliency extension (github.com/NVIDIA/
 nvidia-resiliency-ext, shared_utils/inject_fault.py); the names of its list stand beside ours. Its

@@ -26,7 +26,7 @@ def lock(scene: Scene) -> Report:
         lambda job: job.signal(1, INJECT), culprit=1, training=training, restarts=0
     )
     if not report.named:
-        return dataclasses.replace(report, trouble=(*report.trouble, "nobody names worker 1"))
+        return dataclasses.replace(report, trouble=(*report.trouble, "worker 1 is not named"))
     return report
 
 

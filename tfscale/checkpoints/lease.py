@@ -95,7 +95,7 @@ class Lease:
         except self._files.errors as error:
             if self._trusted_for() <= 0:
                 raise OSError(
-                    f"Nobody knows whether another job has taken over {self.place}: the file "
+                    f"It is unknown whether another job has taken over {self.place}: the file "
                     f"system has taken no renewal for {self._periods.trust:g} s: {reason(error)}. "
                     "Make room or the folder writable, and start again: training resumes from the "
                     "newest."

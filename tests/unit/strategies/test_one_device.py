@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import keras
+import numpy as np
 import pytest
 
 import strategies
@@ -33,3 +35,10 @@ def test_the_choice_is_announced_on_standard_error(capfd: pytest.CaptureFixture[
     output, errors = capfd.readouterr()
     assert output == ""
     assert errors.startswith("tfscale: one replica on CPU:0")
+
+
+def test_a_batch_of_no_rows_is_taken_as_stock_keras_takes_it() -> None:
+    with strategies.one_device_strategy().scope():
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+    assert np.isnan(model.train_on_batch(np.ones([0, 2]), np.ones([0, 1])))

@@ -18,7 +18,7 @@ QUICK = Periods(renew=0.05, stale=0.5, poll=0.02)
 
 
 def elsewhere(host: str = "another", *jobs: JobStart) -> Holder:
-    """A process of another host: nobody here can tell whether it lives."""
+    """A process of another host, of which this one cannot tell whether it lives."""
     return Holder(host, 7, "today", f"boot of {host}", "1", jobs)
 
 
