@@ -137,6 +137,8 @@ class WaitNotice:
         due = max(self._due, 2 * self._ended.get(kind, 0.0))
         if not found or (waited < due and not is_news):
             return
+        if is_behind(workers, self._board.own, found) and _have_just_come(workers, found):
+            return  # this worker's answer is there, and it has perhaps not read it yet
         self._said, self._said_silent, self._kind = frozenset(found), silent, kind
         self._due = max(2 * waited, 2 * self._seconds)
         announce(self._sentence(workers, found, waited))
@@ -157,6 +159,10 @@ class WaitNotice:
         how = "" if self._has_said_how else " To end such a job, pass tfscale.callbacks.Watchdog."
         self._has_said_how = True
         return f"{begin}. {'; '.join(parts)}. {look}{how}"
+
+
+def _have_just_come(workers: list[Seen], found: list[int]) -> bool:
+    return any(workers[i].still < LOOK_AFTER_SECONDS / 2 for i in found)
 
 
 def _described(workers: list[Seen], found: list[int]) -> list[str]:

@@ -93,11 +93,17 @@ def test_a_worker_that_makes_a_call_alone_says_so_itself(lines: list[str]) -> No
 
 
 def test_that_all_goes_on_is_said_once_a_fault(lines: list[str]) -> None:
-    goes_on = [line for line in said_by(0, lines) if "goes on" in line]
-    assert len(goes_on) == len(FAULTS) - 1, "".join(lines[-60:])
+    said = said_by(0, lines)
+    goes_on = [i for i, line in enumerate(said) if "goes on" in line]
+    # On a busy machine there are waits that are no fault of the job's: each ends by one line too.
+    assert len(goes_on) >= len(FAULTS) - 1, "".join(lines[-60:])
+    assert all("has waited" in said[i - 1] for i in goes_on), "".join(lines[-60:])
+    for fault in [*FAULTS][:-1]:
+        named = [i for i, line in enumerate(said) if re.search(FAULTS[fault], line)]
+        assert any(i > named[-1] for i in goes_on)
     assert all(
-        re.match(r"worker 0 goes on, after \d+ s of waiting for worker 1\.", line)
-        for line in goes_on
+        re.match(r"worker 0 goes on, after \d+ s of waiting for worker 1\.", said[i])
+        for i in goes_on
     )
 
 
