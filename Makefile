@@ -146,17 +146,17 @@ bench: .venv/.installed-test
 
 # The environment that compiles stays in the user's cache, for `tfscale preflight --aot` too.
 preflight: .venv/.installed-test
-	@.venv/bin/python -m tfscale.inspect.preflight.ahead_of_time.environment
+	@.venv/bin/python -m tfscale.preflight.ahead_of_time.environment
 	@TFSCALE_PREFLIGHT=1 .venv/bin/python -m pytest -q -p no:xdist -o faulthandler_timeout=0 \
-	    tests/unit/tfscale/inspect/preflight/ahead_of_time/test_aot_chips.py
+	    tests/unit/tfscale/preflight/ahead_of_time/test_aot_chips.py
 
 browser-test: .venv/.installed-browser
 	@.venv/bin/python -m pytest -q -p no:xdist \
-	    tests/unit/tfscale/inspect/report/test_report_browser.py
+	    tests/unit/tfscale/report/test_report_browser.py
 
-.venv/.installed-browser: .venv/.installed-test tests/unit/tfscale/inspect/report/report_browser.py
+.venv/.installed-browser: .venv/.installed-test tests/unit/tfscale/report/report_browser.py
 	@echo ".venv: installing Chromium for the tests"
-	@.venv/bin/python tests/unit/tfscale/inspect/report/report_browser.py .venv/browser
+	@.venv/bin/python tests/unit/tfscale/report/report_browser.py .venv/browser
 	@touch "$@"
 
 clean:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from absl import flags
 
-from tfscale.masking import masked
+from tfscale.files.secret_masking import masked
 
 FLAGS = flags.FLAGS
 WIDTH = 80
@@ -54,7 +54,7 @@ def leave_out(names: Sequence[str]) -> None:
 def values() -> dict[str, object]:
     """Returns every flag defined in a section and its value, for the record of a run.
 
-    Secrets are masked, see `tfscale.masking`.
+    Secrets are masked, see `tfscale.files.secret_masking`.
     """
     names = [name for section_names in _SECTIONS.values() for name in section_names]
     return {name: masked(FLAGS[name].value, name=name) for name in names if name not in _SHOWN_ONLY}

@@ -37,19 +37,19 @@ import tfscale
 from recipes import checkpoint_flag, common_flags, entry_point, flag_sections, results
 from recipes.images import run_report
 from recipes.images import sets as image_sets
-from recipes.images.model import predictor
-from recipes.images.parts import (
+from recipes.images.build import (
     flagged_model,
     microbatches,
     model_and_data,  # noqa: F401  (what `tfscale preflight` looks at)
     pipelines,
 )
+from recipes.images.model import predictor
 from recipes.images.predictions import predict_split
 from recipes.images.training_log import TrainingLog, tensorboard_log
 from recipes.microbatches import Microbatches
 from tfscale.data.pipeline import Pipeline
-from tfscale.inspect.report.page import REPORT_FILE
-from tfscale.inspect.report.record import Timing
+from tfscale.report.page import REPORT_FILE
+from tfscale.report.record import Timing
 
 FLAGS = flags.FLAGS
 

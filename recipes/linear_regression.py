@@ -39,18 +39,18 @@ import strategies
 import tfscale
 from recipes import common_flags, entry_point, flag_sections, results
 from recipes.regression import convergence, methods
-from recipes.regression.least_squares import LeastSquares, least_squares
-from recipes.regression.parts import (
+from recipes.regression.build import (
     batches_of,
     flagged_problem,
     model_and_data,  # noqa: F401  (what `tfscale preflight` looks at)
 )
+from recipes.regression.least_squares import LeastSquares, least_squares
 from recipes.regression.problem import LinearProblem
 from recipes.run_record import run_record
-from strategies.keras_support.ownership import is_multi_worker
-from strategies.worker_exchange import exchange
-from tfscale.inspect.report.page import REPORT_FILE
-from tfscale.inspect.report.record import Curve, Timing
+from strategies.coordination.rendezvous import exchange
+from strategies.keras_support.patching.ownership import is_multi_worker
+from tfscale.report.page import REPORT_FILE
+from tfscale.report.record import Curve, Timing
 
 FLAGS = flags.FLAGS
 

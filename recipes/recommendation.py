@@ -37,8 +37,7 @@ import tfscale
 from recipes import checkpoint_flag, common_flags, entry_point, flag_sections, results
 from recipes.images.training_log import TrainingLog
 from recipes.ratings import ranking
-from recipes.ratings.model import all_scores
-from recipes.ratings.parts import (
+from recipes.ratings.build import (
     GENERATED,
     Ratings,
     batches_of,
@@ -46,9 +45,10 @@ from recipes.ratings.parts import (
     flagged_ratings,
     model_and_data,  # noqa: F401  (what `tfscale preflight` looks at)
 )
+from recipes.ratings.model import all_scores
 from recipes.run_record import run_record
-from tfscale.inspect.report.page import REPORT_FILE
-from tfscale.inspect.report.record import Curve, Timing
+from tfscale.report.page import REPORT_FILE
+from tfscale.report.record import Curve, Timing
 
 FLAGS = flags.FLAGS
 

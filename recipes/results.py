@@ -13,10 +13,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfscale.inspect.report.json import RUN_FILE, to_json
-from tfscale.inspect.report.page import REPORT_FILE, render
-from tfscale.inspect.report.record import RunRecord
-from tfscale.output_files import reason, require_writable, whole_files
+from tfscale.files.output_files import reason, require_writable, whole_files
+from tfscale.report.json import RUN_FILE, to_json
+from tfscale.report.page import REPORT_FILE, render
+from tfscale.report.record import RunRecord
 
 MODEL_FILE = "model.keras"
 SUMMARY_FILE = "summary.json"

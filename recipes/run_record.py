@@ -11,8 +11,8 @@ from pathlib import Path
 import tensorflow as tf
 
 from recipes import flag_sections
-from tfscale.inspect.report.environment import environment
-from tfscale.inspect.report.record import Confusion, Curve, RunRecord, Timing
+from tfscale.report.environment import environment
+from tfscale.report.record import Confusion, Curve, RunRecord, Timing
 
 
 def run_record(

@@ -17,27 +17,27 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from strategies.cluster import Cluster
-from strategies.tpu_wheels import require_importable_wheels
+from strategies.cluster.cluster import Cluster
+from strategies.tpu.wheels import require_importable_wheels
 
 if TYPE_CHECKING:
     from strategies.automatic import auto_strategy, strategy_by_name
-    from strategies.chief import is_chief
+    from strategies.cluster.chief import is_chief
     from strategies.mirrored import mirrored_strategy
     from strategies.multi_worker_mirrored import multi_worker_mirrored_strategy
     from strategies.one_device import one_device_strategy
     from strategies.parameter_server import parameter_server_strategy
-    from strategies.tpu import tpu_strategy
+    from strategies.tpu.strategy import tpu_strategy
 
 _LAZY = {
     "auto_strategy": "strategies.automatic",
-    "is_chief": "strategies.chief",
+    "is_chief": "strategies.cluster.chief",
     "mirrored_strategy": "strategies.mirrored",
     "multi_worker_mirrored_strategy": "strategies.multi_worker_mirrored",
     "one_device_strategy": "strategies.one_device",
     "parameter_server_strategy": "strategies.parameter_server",
     "strategy_by_name": "strategies.automatic",
-    "tpu_strategy": "strategies.tpu",
+    "tpu_strategy": "strategies.tpu.strategy",
 }
 
 __all__ = [

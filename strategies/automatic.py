@@ -9,13 +9,13 @@ from typing import Any
 import tensorflow as tf
 
 from strategies.arguments import one_of
-from strategies.cluster_environments import cluster_from_environment
+from strategies.cluster.environments import cluster_from_environment
 from strategies.devices import gpu_devices
 from strategies.mirrored import mirrored_strategy
 from strategies.multi_worker_mirrored import multi_worker_mirrored_strategy
 from strategies.one_device import one_device_strategy
 from strategies.parameter_server import parameter_server_strategy
-from strategies.tpu import automatic_tpu, tpu_strategy
+from strategies.tpu.strategy import automatic_tpu, tpu_strategy
 
 
 def auto_strategy() -> tf.distribute.Strategy:

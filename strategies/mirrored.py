@@ -9,8 +9,8 @@ import tensorflow as tf
 from strategies.all_reduce import check_all_reduce
 from strategies.announcement import announce
 from strategies.arguments import sequence, text, whole_number
-from strategies.collective_keys import own_collective_keys
-from strategies.collective_launcher import reuse_keys
+from strategies.coordination.collective_keys import own_collective_keys
+from strategies.coordination.collective_launcher import reuse_keys
 from strategies.devices import cpu_devices, gpu_devices
 from strategies.keras_support import support
 

@@ -6,15 +6,15 @@ import tensorflow as tf
 
 from strategies.all_reduce import check_all_reduce
 from strategies.announcement import announce
-from strategies.bring_up import bring_up_deadline, start_seconds
-from strategies.cluster import Cluster, require_cluster
-from strategies.cluster_environments import (
+from strategies.cluster.cluster import Cluster, require_cluster
+from strategies.cluster.environments import (
     cluster_from_environment,
 )
-from strategies.collective_keys import own_collective_keys
-from strategies.collective_launcher import reuse_keys
+from strategies.cluster.startup_deadline import bring_up_deadline, start_seconds
+from strategies.coordination.collective_keys import own_collective_keys
+from strategies.coordination.collective_launcher import reuse_keys
+from strategies.coordination.heartbeats import configure_heartbeats
 from strategies.devices import gpu_devices
-from strategies.heartbeats import configure_heartbeats
 from strategies.keras_support import support
 
 

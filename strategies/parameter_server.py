@@ -7,13 +7,13 @@ import os
 import tensorflow as tf
 
 from strategies.announcement import announce
-from strategies.bring_up import bring_up_deadline, start_seconds
-from strategies.cluster import Cluster, require_cluster
-from strategies.cluster_environments import (
+from strategies.cluster.cluster import Cluster, require_cluster
+from strategies.cluster.environments import (
     cluster_from_environment,
 )
+from strategies.cluster.startup_deadline import bring_up_deadline, start_seconds
+from strategies.cluster.task_server import serve_until_chief_ends
 from strategies.keras_support import support
-from strategies.served_task import serve_until_chief_ends
 
 
 def parameter_server_strategy(

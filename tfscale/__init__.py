@@ -17,33 +17,33 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from tfscale.shadowing import require_own_package
+from tfscale.cli.shadowing import require_own_package
 
 require_own_package("strategies")
 require_own_package("recipes")
 
 if TYPE_CHECKING:
-    from strategies.keras_support.gathered_rows import all_gather
-    from strategies.keras_support.over_replicas import (
+    from strategies.keras_support.context.gathered_rows import all_gather
+    from strategies.keras_support.context.over_replicas import (
         mean_over_replicas,
         ratio_over_replicas,
         sum_over_replicas,
     )
-    from strategies.keras_support.step_gradients import local_gradients
+    from strategies.keras_support.gradients.tape_gradients import local_gradients
     from tfscale import callbacks, data, launch, metrics, optimizers, parallel, schedules
     from tfscale.broadcasting import broadcast
     from tfscale.precision import set_precision
     from tfscale.preparation import prepare
 
 _LAZY = {
-    "all_gather": "strategies.keras_support.gathered_rows",
+    "all_gather": "strategies.keras_support.context.gathered_rows",
     "broadcast": "tfscale.broadcasting",
-    "local_gradients": "strategies.keras_support.step_gradients",
-    "mean_over_replicas": "strategies.keras_support.over_replicas",
+    "local_gradients": "strategies.keras_support.gradients.tape_gradients",
+    "mean_over_replicas": "strategies.keras_support.context.over_replicas",
     "prepare": "tfscale.preparation",
-    "ratio_over_replicas": "strategies.keras_support.over_replicas",
+    "ratio_over_replicas": "strategies.keras_support.context.over_replicas",
     "set_precision": "tfscale.precision",
-    "sum_over_replicas": "strategies.keras_support.over_replicas",
+    "sum_over_replicas": "strategies.keras_support.context.over_replicas",
 }
 _LAZY_MODULES = {
     "callbacks": "tfscale.callbacks",
@@ -76,7 +76,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in (*_LAZY, *_LAZY_MODULES):
-        from strategies.tpu_wheels import require_importable_wheels
+        from strategies.tpu.wheels import require_importable_wheels
 
         require_importable_wheels()  # what follows imports TensorFlow
     if name in _LAZY_MODULES:

@@ -19,15 +19,15 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NoReturn
 
-from tfscale.complaints import complain, complain_of_output, finish_output, is_of_output
+from tfscale.cli.errors import complain, complain_of_output, finish_output, is_of_output
 
 COMMANDS = {
-    "doctor": "tfscale.inspect.doctor",
+    "doctor": "tfscale.doctor.examination",
     "launch": "tfscale.launch.command",
-    "preflight": "tfscale.inspect.preflight.command",
-    "report": "tfscale.inspect.report.command",
-    "verify": "tfscale.inspect.verify.command",
-    "bench": "tfscale.inspect.bench.command",
+    "preflight": "tfscale.preflight.command",
+    "report": "tfscale.report.command",
+    "verify": "tfscale.verify.command",
+    "bench": "tfscale.bench.command",
 }
 
 _EPILOG = """\

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from strategies.keras_support.chief_state import broadcast_state
+from strategies.keras_support.workers.chief_state import broadcast_state
 
 
 def broadcast(model: Any) -> None:

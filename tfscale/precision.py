@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from strategies.announcement import announce
 from strategies.arguments import one_of
-from strategies.chief import is_chief
+from strategies.cluster.chief import is_chief
+from strategies.coordination.rendezvous import exchange
 from strategies.devices import all_stand_on
-from strategies.keras_support.ownership import is_multi_worker
-from strategies.worker_exchange import exchange
+from strategies.keras_support.patching.ownership import is_multi_worker
 from tfscale.precision_choice import PrecisionChoice, WorkerAnswer, agreed
 
 POLICIES = ("auto", "float64", "float32", "mixed_bfloat16", "mixed_float16")

@@ -23,9 +23,9 @@ import keras
 import numpy as np
 
 import tfscale
+from recipes.regression.build import linear_model
 from recipes.regression.convergence import Landscape
 from recipes.regression.least_squares import LeastSquares
-from recipes.regression.parts import linear_model
 
 NAMES = ("gradient_descent", "sgd", "adam", "averaged")
 

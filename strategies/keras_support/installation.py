@@ -7,13 +7,13 @@ import atexit
 import keras
 import tensorflow as tf
 
-from strategies.keras_support.asynchronous_notice import give_task_notices
-from strategies.keras_support.keras_2 import refuse_keras_2
-from strategies.keras_support.ownership import adopt, is_asynchronous, is_multi_worker
-from strategies.keras_support.registry import SEAMS
-from strategies.last_words import leave_last_words_at_end
-from strategies.watching.wait_notice import give_wait_notices
-from strategies.worker_exchange import tell_of_end
+from strategies.cluster.exit_reason import leave_last_words_at_end
+from strategies.coordination.rendezvous import tell_of_end
+from strategies.keras_support.asynchronous.notice import give_task_notices
+from strategies.keras_support.defects.table import SEAMS
+from strategies.keras_support.patching.keras_2 import refuse_keras_2
+from strategies.keras_support.patching.ownership import adopt, is_asynchronous, is_multi_worker
+from strategies.liveness.wait_notice import give_wait_notices
 
 
 def support(strategy: tf.distribute.Strategy) -> tf.distribute.Strategy:

@@ -14,11 +14,11 @@ import tensorflow as tf
 
 import strategies
 from tests.defects import patched_stock
-from tfscale.inspect.bench.child import WAYS as OWN_WAYS
-from tfscale.inspect.bench.child import Way, main
-from tfscale.inspect.bench.training import fit_in_turns
-from tfscale.inspect.bench.turns import Turns
-from tfscale.inspect.bench.variant import Race
+from tfscale.bench.child import WAYS as OWN_WAYS
+from tfscale.bench.child import Way, main
+from tfscale.bench.training import fit_in_turns
+from tfscale.bench.turns import Turns
+from tfscale.bench.variant import Race
 
 
 def stock_mirrored() -> tf.distribute.Strategy:

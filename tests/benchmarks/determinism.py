@@ -10,7 +10,7 @@ import sys
 
 from tests.benchmarks.peers import PROGRAM, WORKERS
 from tests.benchmarks.race import raced
-from tfscale.inspect.bench.variant import VARIANTS, Variant
+from tfscale.bench.variant import VARIANTS, Variant
 
 OURS = ("one_device", "mirrored", "workers")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from tfscale.inspect.bench.variant import VARIANTS, Variant
+from tfscale.bench.variant import VARIANTS, Variant
 
 PROGRAM = "tests.benchmarks.child"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from tfscale.inspect.bench.command import add_race_arguments, run_and_print
-from tfscale.inspect.bench.variant import Variant
+from tfscale.bench.command import add_race_arguments, run_and_print
+from tfscale.bench.variant import Variant
 
 
 def raced(command: str, variants: Sequence[Variant]) -> int:

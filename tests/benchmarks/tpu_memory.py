@@ -30,7 +30,7 @@ HEAD = (
     "| step | target | examples a replica | parameters | optimizer | temporaries | all |",
     "|---|---|---|---|---|---|---|",
 )
-MODELS = "tests.unit.tfscale.inspect.preflight.ahead_of_time.aot_models"
+MODELS = "tests.unit.tfscale.preflight.ahead_of_time.aot_models"
 TARGETS = ("v5e:1x1", "v5e:2x2", "v6e:1x1")
 MIB = 2**20
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from strategies.keras_support.registry import REPAIRS
+from strategies.keras_support.defects.table import REPAIRS
 from tests.defects.catalogue import ALL_ROWS, rows_named
 from tests.defects.row import Row
 from tests.defects.runner import RAISED

@@ -17,7 +17,7 @@ import time
 import traceback
 from pathlib import Path
 
-from strategies.cluster import Cluster
+from strategies.cluster.cluster import Cluster
 from tests.faults import program
 from tests.faults.training import WORKERS, Training
 from tfscale.launch.ports import reserve_port

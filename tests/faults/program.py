@@ -28,7 +28,7 @@ import strategies
 import tfscale
 import tfscale.callbacks
 import tfscale.data
-from strategies.cluster_environments import RESTART_VARIABLE
+from strategies.cluster.environments import RESTART_VARIABLE
 from tests.faults.injector import Injector
 from tests.faults.interruption import SAVES, Interruption
 from tests.faults.killing import Killer, kill_in_save

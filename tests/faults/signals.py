@@ -11,7 +11,8 @@ from tests.faults.lines import STEP_LINE
 from tests.faults.scene import CASE_SECONDS, FAULT_STEP, Scene
 
 SURVIVED_SECONDS = 8.0
-"""Less than half of what `strategies.heartbeats` forgives: a heartbeat was due when it stopped."""
+"""Less than half of what `strategies.coordination.heartbeats` forgives: a heartbeat was due when it
+stopped."""
 INTERRUPTED_STATUS = 130
 ENDED_SECONDS = 30.0
 """More than the launcher's grace of 5 s, on a loaded machine."""

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable
 
-from strategies.cluster import Cluster
+from strategies.cluster.cluster import Cluster
 from tests.faults.fault import Report, fault
 from tests.faults.job import Job, launcher, program
 from tests.faults.lines import START_LINE, STEP_LINE

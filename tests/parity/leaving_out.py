@@ -9,8 +9,9 @@ def leave_out(row: str) -> None:
     Args:
         row: Name of the defect, such as "S4".
     """
-    from strategies.keras_support import installation, registry
+    from strategies.keras_support import installation
+    from strategies.keras_support.defects import table
 
-    seams = {seam for repair in registry.REPAIRS if repair.row == row for seam in repair.seams}
-    left = tuple(seam for seam in registry.SEAMS if seam not in seams)
+    seams = {seam for repair in table.REPAIRS if repair.row == row for seam in repair.seams}
+    left = tuple(seam for seam in table.SEAMS if seam not in seams)
     vars(installation)["SEAMS"] = left

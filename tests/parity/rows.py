@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from strategies.keras_support.registry import REPAIRS
+from strategies.keras_support.defects.table import REPAIRS
 
 SHOWN_BY: dict[str, tuple[str, ...]] = {
     "C1": ("mlp on=workers2",),

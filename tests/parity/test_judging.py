@@ -131,7 +131,7 @@ def test_every_repaired_defect_is_shown_by_a_case_or_by_a_program() -> None:
         "from tests.defects.catalogue import ALL_ROWS\n"
         "from tests.parity.disabling import ALL\n"
         "from tests.parity.rows import PROGRAMS\n"
-        "from strategies.keras_support.registry import REPAIRS\n"
+        "from strategies.keras_support.defects.table import REPAIRS\n"
         "print(sorted({repair.row for repair in REPAIRS} ^ {*ALL}))\n"
         "print(sorted({*PROGRAMS} - {row.name for row in ALL_ROWS}))"
     )

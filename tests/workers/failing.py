@@ -20,8 +20,8 @@ import keras
 import tensorflow as tf
 
 import strategies
-from strategies import worker_exchange
-from strategies.keras_support import end_of_input
+from strategies.coordination import rendezvous
+from strategies.keras_support.input import end_of_input
 from tests.workers.job import leave, wait_for
 from tests.workers.training import ROWS, regression, rows
 from tests.workers.writing import Crash, backed_up
@@ -91,7 +91,7 @@ def meet_a_stopped_chief(strategy: tf.distribute.Strategy, folder: Path, index: 
     pid = json.loads((folder / "trained-0.json").read_text("utf-8"))["pid"]
     while Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(") ")[2][0] != "T":
         time.sleep(0.01)
-    worker_exchange._OWN_ANSWER_SECONDS = 3.0
+    rendezvous._OWN_ANSWER_SECONDS = 3.0
     try:
         model.evaluate(*rows(), verbose=0)
     finally:

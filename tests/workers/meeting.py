@@ -11,11 +11,15 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import context
 
-from strategies import worker_exchange
-from strategies.agreed_data import agreed_seed, refuse_disagreeing_shuffles, shuffle_seeds
-from strategies.keras_support import gathering
-from strategies.keras_support.refusals import refuse_impossible
-from strategies.keras_support.replica_values import replica_values
+from strategies.coordination import rendezvous
+from strategies.coordination.data_agreement import (
+    agreed_seed,
+    refuse_disagreeing_shuffles,
+    shuffle_seeds,
+)
+from strategies.keras_support.context import gathering
+from strategies.keras_support.model.checks import refuse_impossible
+from strategies.keras_support.model.replica_values import replica_values
 from strategies.progress import NoMarks, followed, watched
 from tests.workers.job import Found, wait_for
 from tests.workers.training import regression
@@ -23,14 +27,14 @@ from tests.workers.training import regression
 
 def answers(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
     return {
-        "own": worker_exchange.exchange(strategy, "who?", f"I am {index}\nof 2"),
-        "none": worker_exchange.exchange(strategy, "nothing?"),
+        "own": rendezvous.exchange(strategy, "who?", f"I am {index}\nof 2"),
+        "none": rendezvous.exchange(strategy, "nothing?"),
     }
 
 
 def different_questions(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
     try:
-        worker_exchange.exchange(strategy, f"question {index}")
+        rendezvous.exchange(strategy, f"question {index}")
     except RuntimeError as error:
         return {"error": str(error)}
     return {}
@@ -39,19 +43,19 @@ def different_questions(strategy: tf.distribute.Strategy, folder: Path, index: i
 def one_is_late(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
     """Worker 1 comes only when worker 0 has given up; afterwards they meet again."""
     given_up, found = folder / "given-up", ""
-    default = worker_exchange.DEADLINE_SECONDS
+    default = rendezvous.DEADLINE_SECONDS
     if index == 0:
-        worker_exchange.DEADLINE_SECONDS = 0.5
+        rendezvous.DEADLINE_SECONDS = 0.5
         try:
-            worker_exchange.exchange(strategy, "lunch?")
+            rendezvous.exchange(strategy, "lunch?")
         except TimeoutError as error:
             found = str(error)
-        worker_exchange.DEADLINE_SECONDS = default
+        rendezvous.DEADLINE_SECONDS = default
         given_up.touch()
     else:
         wait_for(given_up)
-        worker_exchange.exchange(strategy, "lunch?")
-    return {"error": found, "afterwards": worker_exchange.exchange(strategy, "dinner?", str(index))}
+        rendezvous.exchange(strategy, "lunch?")
+    return {"error": found, "afterwards": rendezvous.exchange(strategy, "dinner?", str(index))}
 
 
 def stray_metric(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
@@ -80,7 +84,7 @@ def metric_parts(strategy: tf.distribute.Strategy, folder: Path, index: int) -> 
         return gathering.gathered(*arguments)
 
     with (
-        mock.patch("strategies.keras_support.replica_values.gathered", gathered),
+        mock.patch("strategies.keras_support.model.replica_values.gathered", gathered),
         followed(NoMarks(), "fit"),
     ):
         reads = [replica_values(strategy, [total]) for _ in range(4)]

@@ -23,7 +23,7 @@ from absl import flags
 
 import strategies
 from recipes import common_flags, image_classification
-from recipes.images.parts import flagged_model, pipelines
+from recipes.images.build import flagged_model, pipelines
 from recipes.images.sets import find_image_set
 
 

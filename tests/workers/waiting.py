@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 import strategies
-from strategies import worker_exchange
+from strategies.coordination import rendezvous
 from tests.workers.job import wait_for
 
 STEPS = 8
@@ -74,7 +74,7 @@ def main() -> None:
         model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
         model.compile("sgd", "mse")
     for fault in faults:
-        worker_exchange.exchange(strategy, f"next fault: {fault}")
+        rendezvous.exchange(strategy, f"next fault: {fault}")
         time.sleep(AFTER_SECONDS)  # long enough for those that waited to see that all goes on
         path = folder / fault.replace(" ", "-")
         own = fault if is_at_fault else ""

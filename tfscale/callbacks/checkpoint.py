@@ -9,9 +9,9 @@ import keras
 
 from strategies.announcement import announce
 from strategies.arguments import truth
-from strategies.chief import is_chief
-from strategies.keras_support.asynchronous_executions import settle
-from strategies.keras_support.resumption import FitInput, end_resumption
+from strategies.cluster.chief import is_chief
+from strategies.keras_support.asynchronous.executions import settle
+from strategies.keras_support.input.resume import FitInput, end_resumption
 from strategies.progress import at_end_of_fit, phase
 from tfscale.callbacks.arguments import is_positive_integer, require
 from tfscale.callbacks.local_updates import LocalUpdates

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from strategies.arguments import whole_number
-from strategies.keras_support.local_updates import LocalTraining, trains_alone
+from strategies.keras_support.local_sgd import LocalTraining, trains_alone
 
 
 class LocalUpdates(keras.callbacks.Callback):

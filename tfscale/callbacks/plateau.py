@@ -10,7 +10,7 @@ import keras
 from strategies.arguments import number, one_of, text, whole_number
 from tfscale.checkpoints import schema
 from tfscale.schedules import Adjustable, adjustable_schedules
-from tfscale.schedules.adjusting import restore_factors
+from tfscale.schedules.adjustable_schedule import restore_factors
 
 MODES = ("min", "max")
 

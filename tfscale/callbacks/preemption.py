@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 import tensorflow as tf
 
 from strategies.announcement import announce
-from strategies.keras_support.ownership import is_multi_worker
-from strategies.preemption_notice import PreemptionNotice
-from strategies.worker_exchange import exchange
+from strategies.coordination.preemption_consensus import PreemptionNotice
+from strategies.coordination.rendezvous import exchange
+from strategies.keras_support.patching.ownership import is_multi_worker
 from tfscale.callbacks.cloud_notice import CloudNotice, metadata_host
 from tfscale.launch.outcome import PREEMPTED_STATUS
 

@@ -9,10 +9,10 @@ import keras
 
 from strategies.announcement import announce
 from strategies.arguments import number, one_of, whole_number
-from strategies.chief import is_chief
-from strategies.keras_support.gradient_watch import GradientWatch, Trouble
-from strategies.keras_support.ownership import is_owned
-from strategies.keras_support.step_judge import KINDS
+from strategies.cluster.chief import is_chief
+from strategies.keras_support.gradients.gradient_watch import GradientWatch, Trouble
+from strategies.keras_support.gradients.step_judge import KINDS
+from strategies.keras_support.patching.ownership import is_owned
 from tfscale.callbacks.stability_state import (
     KeptState,
     adjustable_rates,
@@ -21,7 +21,7 @@ from tfscale.callbacks.stability_state import (
 )
 from tfscale.checkpoints import schema
 from tfscale.schedules import adjustable_schedules
-from tfscale.schedules.adjusting import restore_factors
+from tfscale.schedules.adjustable_schedule import restore_factors
 
 ACTIONS = ("skip", "roll_back", "stop")
 _DONE = {

@@ -10,7 +10,7 @@ import keras
 
 from strategies.announcement import announce
 from strategies.arguments import number, one_of, text, whole_number
-from strategies.chief import is_chief
+from strategies.cluster.chief import is_chief
 
 MODES = ("auto", "min", "max")
 _RISING = ("accuracy", "acc", "auc", "precision", "recall", "_score", "io_u", "iou")

@@ -10,14 +10,14 @@ import keras
 
 from strategies.announcement import announce
 from strategies.arguments import number
-from strategies.chief import is_chief
-from strategies.heartbeat_board import HeartbeatBoard
-from strategies.keras_support.asynchronous_notice import task_probe
-from strategies.keras_support.ownership import is_multi_worker, is_owned
-from strategies.keras_support.step_clock import attach_clock
+from strategies.cluster.chief import is_chief
+from strategies.coordination.heartbeat_board import HeartbeatBoard
+from strategies.coordination.rendezvous import exchange
+from strategies.keras_support.asynchronous.notice import task_probe
+from strategies.keras_support.patching.ownership import is_multi_worker, is_owned
+from strategies.keras_support.patching.step_clock import attach_clock
 from strategies.progress import Progress, moved, watch
-from strategies.worker_exchange import exchange
-from tfscale.watchdog.sentry import NOTICE_SECONDS, Sentry
+from tfscale.watchdog.monitor_threads import NOTICE_SECONDS, Sentry
 from tfscale.watchdog.stragglers import straggler_line
 
 _FITS = itertools.count()

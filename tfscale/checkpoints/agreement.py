@@ -7,10 +7,10 @@ from typing import Any
 
 import keras
 
-from strategies.chief import is_chief
-from strategies.keras_support.ownership import is_multi_worker
-from strategies.keras_support.resumption import FitInput
-from strategies.worker_exchange import exchange
+from strategies.cluster.chief import is_chief
+from strategies.coordination.rendezvous import exchange
+from strategies.keras_support.input.resume import FitInput
+from strategies.keras_support.patching.ownership import is_multi_worker
 from tfscale.checkpoints.callback_state import check_callback_states
 from tfscale.checkpoints.directory import CheckpointDirectory, Content
 from tfscale.checkpoints.manifest import BrokenCheckpoint

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from strategies.cluster_environments import JobStart, own_job_starts
+from strategies.cluster.environments import JobStart, own_job_starts
 
 
 class Verdict(enum.Enum):

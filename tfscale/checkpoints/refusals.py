@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from strategies.keras_support.ownership import is_owned
-from strategies.keras_support.resumption import FitInput
+from strategies.keras_support.input.resume import FitInput
+from strategies.keras_support.patching.ownership import is_owned
 from tfscale.checkpoints.directory import Content
 
 

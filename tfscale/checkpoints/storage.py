@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Protocol
 
 from tfscale.checkpoints.manifest import BrokenCheckpoint
 from tfscale.checkpoints.uncached_file import uncached_file
-from tfscale.presence import kind_of, names_in
+from tfscale.files.existence import kind_of, names_in
 
 MANIFEST = "manifest.json"
 # Nothing is followed, and nothing is waited for: the other end of a pipe may never come.

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from strategies.batch_parts import Shared
-from strategies.keras_support.epoch_iterator_seam import EPOCH_ITERATOR
+from strategies.keras_support.input.epoch_iterator import EPOCH_ITERATOR
 
 
 def shared(tensors: Any) -> Any:

@@ -17,8 +17,8 @@ from typing import Any
 
 from absl import logging
 
-from tfscale.data.claims import Claims
-from tfscale.presence import kind_of, names_in
+from tfscale.data.work_lock import Claims
+from tfscale.files.existence import kind_of, names_in
 
 SECONDS_BETWEEN_LOOKS = 0.5
 FIRST_NOTICE_SECONDS = 3.0

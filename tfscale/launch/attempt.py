@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from strategies.cluster import Cluster
-from strategies.cluster_environments import (
+from strategies.cluster.cluster import Cluster
+from strategies.cluster.environments import (
     DEFAULT_START_SECONDS,
     JOB_VARIABLE,
     LAST_WORDS_VARIABLE,
     RESTART_VARIABLE,
     START_SECONDS_VARIABLE,
 )
+from tfscale.files.output_files import open_log
 from tfscale.launch.chief_supervision import ChiefSupervision
 from tfscale.launch.events import Events
 from tfscale.launch.hosts import Hosts
@@ -29,7 +30,6 @@ from tfscale.launch.ports import ReservedPort, reserve_port
 from tfscale.launch.restarts import RestartPolicy
 from tfscale.launch.supervision import SupervisedWorker, Supervision, task_name
 from tfscale.launch.worker_process import WorkerProcess
-from tfscale.output_files import open_log
 
 
 @dataclass(frozen=True)

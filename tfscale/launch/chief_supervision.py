@@ -6,7 +6,7 @@ import dataclasses
 import signal
 from collections.abc import Callable, Iterable, Sequence
 
-from strategies.last_words import read_last_words
+from strategies.cluster.exit_reason import read_last_words
 from tfscale.launch.events import Events, OutputFailed, SignalReceived, WorkerExited
 from tfscale.launch.fault import Task
 from tfscale.launch.orphan_guard import OrphanGuard

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 
-from tfscale.complaints import complain
+from tfscale.cli.errors import complain
 
 SUMMARY = "Run a training command as several workers, on this host or on several."
 # Everything after `--` is the command to run, in `arguments.command`.

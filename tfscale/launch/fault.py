@@ -2,7 +2,8 @@
 
 Where a worker fails, those that wait for it fail too, and often end before it does. So the order of
 exits does not tell. What tells: a signal that the launcher did not send, and what processes left as
-`strategies.last_words`. A process that left nothing and ended with a status failed by itself.
+`strategies.cluster.exit_reason`. A process that left nothing and ended with a status failed by
+itself.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from strategies.last_words import LastWords
+from strategies.cluster.exit_reason import LastWords
 from tfscale.launch.outcome import WorkerFailure
 
 JUDGE_SECONDS = 3.0

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from strategies.arguments import number, whole_number
-from tfscale import output_files
+from tfscale.files import output_files
 from tfscale.launch.attempt import Job, run_attempt
 from tfscale.launch.events import Events, SignalReceived, next_event, signals_as_events
 from tfscale.launch.hosts import Hosts
@@ -27,8 +27,8 @@ from tfscale.launch.restarts import NoRestart, Restart, RestartPolicy
 
 _FIRST_WAIT_SECONDS = 1.0
 # Of several hosts each sees the failure for itself; the last by TensorFlow's heartbeat, which takes
-# up to 20 s (strategies.heartbeats). A worker that came back before would join peers that are about
-# to end.
+# up to 20 s (strategies.coordination.heartbeats). A worker that came back before would join peers
+# that are about to end.
 _FIRST_WAIT_SECONDS_OF_HOSTS = 25.0
 
 _MOST_TASKS = 1024  # Each has a port, two pipes and a thread.

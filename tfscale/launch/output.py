@@ -12,7 +12,7 @@ import threading
 import time
 from typing import BinaryIO, TextIO, cast
 
-from tfscale.complaints import complain
+from tfscale.cli.errors import complain
 from tfscale.launch.events import Events, OutputEnded, OutputFailed
 from tfscale.launch.prefixed_lines import PrefixedLines
 

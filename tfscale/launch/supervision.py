@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from strategies.cluster import Cluster
-from strategies.last_words import read_last_words
+from strategies.cluster.cluster import Cluster
+from strategies.cluster.exit_reason import read_last_words
 from tfscale.launch.events import (
     Event,
     Events,

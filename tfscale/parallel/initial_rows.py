@@ -8,8 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from strategies.keras_support.asynchronous_counters import stands_on_server
-from strategies.keras_support.ownership import is_asynchronous
+from strategies.keras_support.asynchronous.counters import stands_on_server
+from strategies.keras_support.patching.ownership import is_asynchronous
 
 _BLOCK_ELEMENTS = 2**22
 

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from strategies.arguments import whole_number
-from strategies.keras_support.model_parts import all_layers, compile_arguments, copy_trainable
+from strategies.keras_support.model.model_parts import all_layers, compile_arguments, copy_trainable
 from tfscale.parallel.sharded_embedding import ShardedEmbedding
 from tfscale.preparation.custom_objects import custom_objects_in
 from tfscale.preparation.model_copy import state_of, value_of

@@ -15,9 +15,9 @@ import keras
 import tensorflow as tf
 
 from strategies.announcement import announce
-from strategies.chief import is_chief
-from strategies.half_outputs import warn_of_half_outputs
-from strategies.keras_support.model_parts import all_layers, compile_arguments
+from strategies.cluster.chief import is_chief
+from strategies.half_precision_outputs import warn_of_half_outputs
+from strategies.keras_support.model.model_parts import all_layers, compile_arguments
 from tfscale.precision import set_precision
 from tfscale.preparation.checks import (
     check_arguments,

@@ -8,10 +8,10 @@ A schedule here is a `keras.optimizers.schedules.LearningRateSchedule`, computed
 file names it; to load that file compiled, import this package first.
 """
 
-from tfscale.schedules.adjusting import Adjustable, adjustable, adjustable_schedules
+from tfscale.schedules.adjustable_schedule import Adjustable, adjustable, adjustable_schedules
 from tfscale.schedules.batch_scaling import scale_learning_rate
 from tfscale.schedules.by_name import SCHEDULES, schedule_by_name
-from tfscale.schedules.joining import Joined, join
+from tfscale.schedules.joined_schedule import Joined, join
 from tfscale.schedules.lines import (
     PiecewiseLinear,
     constant,
@@ -21,7 +21,7 @@ from tfscale.schedules.lines import (
 )
 from tfscale.schedules.square_root import InverseSquareRootDecay, inverse_square_root_decay
 from tfscale.schedules.stable_decay import warmup_stable_decay
-from tfscale.schedules.warming import Warmup, warmup
+from tfscale.schedules.warmup_schedule import Warmup, warmup
 
 __all__ = [
     "SCHEDULES",

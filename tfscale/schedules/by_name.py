@@ -10,11 +10,11 @@ import keras
 from strategies.arguments import one_of, whole_number
 from tfscale.schedules.arguments import learning_rate as checked_rate
 from tfscale.schedules.float64_schedule import Float64Schedule
-from tfscale.schedules.joining import join
+from tfscale.schedules.joined_schedule import join
 from tfscale.schedules.lines import constant, linear_decay, one_cycle
 from tfscale.schedules.square_root import inverse_square_root_decay
 from tfscale.schedules.stable_decay import warmup_stable_decay
-from tfscale.schedules.warming import warmup
+from tfscale.schedules.warmup_schedule import warmup
 
 
 def schedule_by_name(

@@ -8,9 +8,9 @@ import keras
 
 from strategies.arguments import one_of, whole_number
 from tfscale.schedules.arguments import learning_rate
-from tfscale.schedules.joining import join
+from tfscale.schedules.joined_schedule import join
 from tfscale.schedules.lines import constant, linear_decay
-from tfscale.schedules.warming import Warmup, warmup
+from tfscale.schedules.warmup_schedule import Warmup, warmup
 
 DECAYS = ("linear", "exponential")
 

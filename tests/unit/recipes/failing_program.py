@@ -13,9 +13,9 @@ from absl import flags, logging
 import strategies
 from recipes import entry_point, flag_sections
 from recipes.run_record import run_record
-from tfscale.inspect.report.json import to_json
-from tfscale.inspect.report.page import render
-from tfscale.inspect.report.record import Timing
+from tfscale.report.json import to_json
+from tfscale.report.page import render
+from tfscale.report.record import Timing
 
 
 def main(_: Sequence[str]) -> None:

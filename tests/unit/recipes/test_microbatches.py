@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from recipes.microbatches import Microbatches, PerUpdate
-from strategies.tpu_stand_in import TpuStandIn
+from strategies.tpu.cpu_stand_in import TpuStandIn
 from tfscale.data import input_pipeline
 from tfscale.schedules import linear_decay
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.unit.recipes.conftest import Run
-from tfscale.inspect.report.directory import read_directory
+from tfscale.report.directory import read_directory
 
 MODULE = "recipes.recommendation"
 PLACES = {

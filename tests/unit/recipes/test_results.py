@@ -9,7 +9,7 @@ import pytest
 
 from recipes import results
 from tests.programs import completed
-from tfscale.inspect.report.record import RunRecord
+from tfscale.report.record import RunRecord
 
 RECORD = RunRecord(title="a run")
 FILES = ["model.keras", "report.html", "run.json", "summary.json"]
@@ -93,7 +93,7 @@ FULL_DISK = """
 import resource, signal, sys
 import keras
 from recipes import results
-from tfscale.inspect.report.record import RunRecord
+from tfscale.report.record import RunRecord
 
 RECORD = RunRecord(title="a run")
 

@@ -14,8 +14,8 @@ import tensorflow as tf
 from tests.programs import ROOT
 from tests.unit.recipes.conftest import Run, distance, launch_two_workers, weights
 from tfscale.data import tfds
-from tfscale.inspect.report.directory import read_directory
-from tfscale.inspect.report.page import render
+from tfscale.report.directory import read_directory
+from tfscale.report.page import render
 
 FLAG_FILES = ROOT / "recipes" / "flags"
 RATE, WARMUP, STEPS = 0.2, 4, 18

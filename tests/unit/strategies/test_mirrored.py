@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import strategies
-from strategies.collective_keys import KEYS_PER_STRATEGY
+from strategies.coordination.collective_keys import KEYS_PER_STRATEGY
 
 pytestmark = pytest.mark.own_process
 

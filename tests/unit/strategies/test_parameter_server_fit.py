@@ -17,11 +17,11 @@ import tensorflow as tf
 
 import strategies
 import tfscale
-from strategies.keras_support.asynchronous_executions import executions_of
-from strategies.keras_support.asynchronous_input import EPOCHS_APART, worker_stream
-from strategies.keras_support.asynchronous_staleness import Staleness
-from strategies.keras_support.epoch_iterator_seam import ReplicaEpochIterator
-from strategies.keras_support.global_batches_adapter import GlobalBatchesAdapter
+from strategies.keras_support.asynchronous.executions import executions_of
+from strategies.keras_support.asynchronous.input import EPOCHS_APART, worker_stream
+from strategies.keras_support.asynchronous.staleness import Staleness
+from strategies.keras_support.input.epoch_iterator import ReplicaEpochIterator
+from strategies.keras_support.input.pipeline_adapter import GlobalBatchesAdapter
 
 pytestmark = pytest.mark.own_process
 

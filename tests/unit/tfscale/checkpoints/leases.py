@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from strategies.cluster_environments import JobStart
+from strategies.cluster.environments import JobStart
 from tfscale.checkpoints.holder import Holder
 from tfscale.checkpoints.lease import Lease
 from tfscale.checkpoints.lease_files import lease_files_at

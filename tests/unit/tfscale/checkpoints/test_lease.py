@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from strategies.cluster_environments import JobStart
+from strategies.cluster.environments import JobStart
 from tests.programs import ROOT, completed, own_environment
 from tests.unit.tfscale.checkpoints.leases import QUICK, elsewhere, held, lease_of, leases_in
 from tfscale.checkpoints import storage_errors

@@ -159,7 +159,7 @@ import tensorflow as tf
 from recipes.results import make_file_writable
 from tfscale.checkpoints import CheckpointDirectory, Content, Position, storage_errors
 from tfscale.checkpoints.tensors import Values
-from tfscale.data.claims import Claims
+from tfscale.data.work_lock import Claims
 
 storage_errors.PAUSES_SECONDS = (0.01,)
 directory = CheckpointDirectory("gs://bucket/run")

@@ -13,8 +13,8 @@ import pytest
 
 import tests.unit.tfscale.data.squares_dataset_builder  # noqa: F401  (registers "squares")
 from tfscale.data import tfds
-from tfscale.data.claims import Claims
 from tfscale.data.tfds_preparation import prepare
+from tfscale.data.work_lock import Claims
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[3]

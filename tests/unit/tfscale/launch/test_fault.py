@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from strategies.last_words import LastWords
+from strategies.cluster.exit_reason import LastWords
 from tfscale.launch.fault import Task, at_fault
 
 OWN = LastWords("ValueError: a row of letters", is_own=True)

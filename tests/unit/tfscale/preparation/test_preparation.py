@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from strategies.half_outputs import half_outputs
+from strategies.half_precision_outputs import half_outputs
 from tfscale import prepare, set_precision
 from tfscale.preparation.custom_objects import custom_objects_in
 from tfscale.preparation.policy_followers import policy_followers

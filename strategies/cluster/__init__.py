@@ -1,0 +1,1 @@
+"""Clusters: jobs, addresses, this process's task; read from the environment, started, probed."""

@@ -1,0 +1,55 @@
+"""The cluster that an engine (TF_CONFIG, Slurm, MPI, Kubernetes) has started this process in.
+
+    cluster = cluster_from_environment()          # None: this process trains alone
+    tpu = tpu_environment(os.environ)             # None: no Cloud TPU VM
+
+One module an engine, each a pure function of an environment mapping; only `detection` reads the
+process's own. Needs no TensorFlow.
+"""
+
+from strategies.cluster.environments.detection import (
+    DEFAULT_START_SECONDS,
+    LAST_WORDS_VARIABLE,
+    NOTICE_SECONDS_VARIABLE,
+    START_SECONDS_VARIABLE,
+    cluster_from_environment,
+    cluster_from_tf_config,
+    notice_seconds_from_environment,
+    own_job_starts,
+    own_tpu_environment,
+    start_seconds_from_environment,
+    take_last_words_path,
+)
+from strategies.cluster.environments.jobs import (
+    JOB_VARIABLE,
+    RESTART_VARIABLE,
+    JobStart,
+    job_starts,
+)
+from strategies.cluster.environments.kubernetes import cluster_from_kubernetes
+from strategies.cluster.environments.mpi import cluster_from_mpi
+from strategies.cluster.environments.slurm import cluster_from_slurm
+from strategies.cluster.environments.tpu_vm import TpuEnvironment, tpu_environment
+
+__all__ = [
+    "DEFAULT_START_SECONDS",
+    "JOB_VARIABLE",
+    "LAST_WORDS_VARIABLE",
+    "NOTICE_SECONDS_VARIABLE",
+    "RESTART_VARIABLE",
+    "START_SECONDS_VARIABLE",
+    "JobStart",
+    "TpuEnvironment",
+    "cluster_from_environment",
+    "cluster_from_kubernetes",
+    "cluster_from_mpi",
+    "cluster_from_slurm",
+    "cluster_from_tf_config",
+    "job_starts",
+    "notice_seconds_from_environment",
+    "own_job_starts",
+    "own_tpu_environment",
+    "start_seconds_from_environment",
+    "take_last_words_path",
+    "tpu_environment",
+]

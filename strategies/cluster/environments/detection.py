@@ -1,0 +1,140 @@
+"""Which engine's cluster this process is in: the one place that reads the environment."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+
+from strategies.cluster.cluster import Cluster
+from strategies.cluster.environments.jobs import JobStart, job_starts
+from strategies.cluster.environments.kubernetes import cluster_from_kubernetes
+from strategies.cluster.environments.mpi import cluster_from_mpi
+from strategies.cluster.environments.scontrol import Scontrol, scontrol_answer
+from strategies.cluster.environments.slurm import cluster_from_slurm
+from strategies.cluster.environments.tpu_vm import TpuEnvironment, tpu_environment
+
+START_SECONDS_VARIABLE = "TFSCALE_START_SECONDS"
+DEFAULT_START_SECONDS = 300.0
+NOTICE_SECONDS_VARIABLE = "TFSCALE_NOTICE_SECONDS"
+DEFAULT_NOTICE_SECONDS = 30.0
+LAST_WORDS_VARIABLE = "TFSCALE_LAST_WORDS"
+
+
+def start_seconds_from_environment(environ: Mapping[str, str] | None = None) -> float:
+    """Returns how long a cluster may take to come together: TFSCALE_START_SECONDS, or 300.
+
+    `tfscale launch --start_seconds` sets the variable.
+
+    Args:
+        environ: The environment. None means this process's own.
+
+    Raises:
+        ValueError: If the variable is no positive number.
+
+    Example:
+        >>> start_seconds_from_environment({"TFSCALE_START_SECONDS": "60"})
+        60.0
+    """
+    return _seconds(environ, START_SECONDS_VARIABLE, DEFAULT_START_SECONDS)
+
+
+def notice_seconds_from_environment(environ: Mapping[str, str] | None = None) -> float:
+    """Returns how long a worker waits before it names the one it waits for.
+
+    TFSCALE_NOTICE_SECONDS, or 30.
+
+    Args:
+        environ: The environment. None means this process's own.
+
+    Raises:
+        ValueError: If the variable is no positive number.
+
+    Example:
+        >>> notice_seconds_from_environment({"TFSCALE_NOTICE_SECONDS": "120"})
+        120.0
+    """
+    return _seconds(environ, NOTICE_SECONDS_VARIABLE, DEFAULT_NOTICE_SECONDS)
+
+
+def take_last_words_path() -> str | None:
+    """Returns the file in which this process says why it failed, or None: TFSCALE_LAST_WORDS.
+
+    `tfscale launch` sets the variable. It is removed here: processes that this one starts have
+    reasons of their own.
+    """
+    return os.environ.pop(LAST_WORDS_VARIABLE, "") or None
+
+
+def _seconds(environ: Mapping[str, str] | None, variable: str, default: float) -> float:
+    text = (os.environ if environ is None else environ).get(variable, "").strip()
+    try:
+        seconds = float(text or default)
+    except ValueError:
+        seconds = math.nan
+    if not (seconds > 0 and math.isfinite(seconds)):
+        raise ValueError(
+            f"`{variable}` must be a positive number of seconds. Received: "
+            f"{variable}={text!r}. Unset it for {default:g}."
+        )
+    return seconds
+
+
+def cluster_from_environment(
+    environ: Mapping[str, str] | None = None, *, scontrol: Scontrol = scontrol_answer
+) -> Cluster | None:
+    """Returns the cluster this process was started in, or None where it trains alone.
+
+    Asked in this order, the first answer wins: TF_CONFIG (someone wrote it for this process), a
+    Slurm step, MPI, Kubernetes. A Cloud TPU VM is not among them: a TPU pod is no cluster of
+    workers in TF_CONFIG's sense; `tpu_environment` recognises it.
+
+    Args:
+        environ: The environment. None means this process's own.
+        scontrol: Answers Slurm's `scontrol`; asked in a Slurm step only. The default runs the
+            command with a deadline.
+
+    Returns:
+        The cluster; its `source` names the engine.
+
+    Raises:
+        ValueError: If an engine's variables contradict each other or give no host list.
+        RuntimeError: If `scontrol` does not answer.
+
+    Example:
+        >>> cluster_from_environment({}) is None
+        True
+    """
+    found = os.environ if environ is None else environ
+    return (
+        cluster_from_tf_config(found)
+        or cluster_from_slurm(found, scontrol=scontrol)
+        or cluster_from_mpi(found)
+        or cluster_from_kubernetes(found)
+    )
+
+
+def own_job_starts() -> tuple[JobStart, ...]:
+    """Returns the jobs that this process's own environment names; see `job_starts`."""
+    return job_starts(os.environ)
+
+
+def own_tpu_environment() -> TpuEnvironment | None:
+    """Returns the TPU VM that this process's own environment describes, or None."""
+    return tpu_environment(os.environ)
+
+
+def cluster_from_tf_config(environ: Mapping[str, str]) -> Cluster | None:
+    """Returns the cluster of TF_CONFIG, or None where it is unset, empty or `{}`.
+
+    Args:
+        environ: The environment.
+
+    Raises:
+        ValueError: If TF_CONFIG says something that is no cluster.
+    """
+    text = environ.get("TF_CONFIG", "").strip()
+    # TensorFlow's own resolver reads an unset TF_CONFIG as {}.
+    if not text or "".join(text.split()) == "{}":
+        return None
+    return Cluster.from_tf_config(text)

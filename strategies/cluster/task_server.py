@@ -1,0 +1,83 @@
+"""A task that serves the chief of an asynchronous training, and ends when the chief does."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from typing import NoReturn
+
+import tensorflow as tf
+
+from strategies.announcement import announce
+from strategies.cluster.cluster import Cluster
+
+PROBE_SECONDS = 1.0
+"""Between two looks at the chief."""
+
+SILENCE_SECONDS = 30.0
+"""A chief whose host does not answer for so long is gone; one that refuses is gone at once."""
+
+
+def serve_until_chief_ends(cluster: Cluster, bring_up_seconds: float) -> NoReturn:
+    """Runs TensorFlow's server of a worker or a parameter server; never returns.
+
+    TensorFlow's own `Server.join` waits for ever, also for a chief that was killed. The chief's own
+    server listens for as long as its process lives, so that is looked at from outside.
+
+    Args:
+        cluster: The cluster, with a chief, and this task's place in it.
+        bring_up_seconds: How long to wait for the chief to come. Positive.
+
+    Raises:
+        SystemExit: Always: 0 once the chief has ended, 1 if it never came.
+    """
+    server = tf.distribute.Server(
+        tf.train.ClusterSpec({job: list(hosts) for job, hosts in cluster.jobs.items()}),
+        job_name=cluster.task_type,
+        task_index=cluster.task_index,
+        protocol="grpc",
+    )
+    own, chief = f"{cluster.task_type} {cluster.task_index}", cluster.jobs["chief"][0]
+    if not _has_come(chief, bring_up_seconds):
+        announce(
+            f"{own} waited {bring_up_seconds:g} s for the chief at {chief} and gives up. Start all "
+            "tasks within `bring_up_seconds` (tfscale launch --start_seconds)."
+        )
+        sys.exit(1)
+    _wait_for_end(chief)
+    announce(f"{own} ends: the chief at {chief} has ended.")
+    del server  # alive until here
+    sys.exit(0)
+
+
+def _has_come(address: str, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not _listens(address):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(PROBE_SECONDS)
+    return True
+
+
+def _wait_for_end(address: str) -> None:
+    heard = time.monotonic()
+    while time.monotonic() - heard < SILENCE_SECONDS:
+        time.sleep(PROBE_SECONDS)
+        answer = _listens(address)
+        if answer is False:
+            return
+        if answer:
+            heard = time.monotonic()
+
+
+def _listens(address: str) -> bool | None:
+    """Tells whether something listens at "host:port"; None where its host does not answer."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS):
+            return True
+    except ConnectionRefusedError:
+        return False
+    except OSError:  # no route, no name, no time
+        return None

@@ -1,0 +1,1 @@
+"""What workers agree on outside of a step: rendezvous, heartbeats, keys of collectives."""

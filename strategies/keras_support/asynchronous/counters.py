@@ -1,0 +1,88 @@
+"""Counters that several workers add to at once: nothing is lost.
+
+Keras writes `assign(self + value)` for `assign_add`, and many metrics do the same by hand: between
+the read and the write another worker's addition is overwritten (S14). On a parameter server
+TensorFlow's own `assign_add` holds the variable's lock from the read to the write.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras.src.backend.common.stateless_scope import in_stateless_scope
+
+from strategies.keras_support.patching.seam import Seam
+
+
+def stands_on_server(variable: Any) -> bool:
+    """Tells whether a Keras variable lies on a parameter server.
+
+    Args:
+        variable: A `keras.Variable`, perhaps one that has no value yet.
+    """
+    device = getattr(variable._value, "device", None)
+    return bool(device) and tf.DeviceSpec.from_string(device).job == "ps"
+
+
+def _in_one_piece(method: Any) -> Any:
+    """Wraps `assign_add` or `assign_sub` of Keras's variables."""
+
+    @functools.wraps(method)
+    def assign(self: Any, value: Any) -> Any:
+        if in_stateless_scope() or not stands_on_server(self):
+            return method(self, value)
+        native = getattr(self._value, method.__name__)
+        native(tf.cast(self._convert_to_tensor(value, dtype=self._dtype), self._value.dtype))
+        return tf.convert_to_tensor(self._value)
+
+    return assign
+
+
+@contextlib.contextmanager
+def metrics_that_add(model: Any) -> Iterator[None]:
+    """Lets the model's metrics add what a batch moves them by, instead of assigning a sum.
+
+    A metric updates copies of its variables, and the variables are moved by the difference. That is
+    exact for state that adds up over batches, as that of all Keras's metrics does.
+
+    Args:
+        model: A compiled model, of whose step a graph is being made.
+    """
+    with contextlib.ExitStack() as restored:
+        for metric in model.metrics:
+            for part in getattr(metric, "metrics", None) or [metric]:  # compile keeps them in one
+                restored.enter_context(_adding(part))
+        yield
+
+
+@contextlib.contextmanager
+def _adding(metric: Any) -> Iterator[None]:
+    update_state = metric.update_state
+
+    @functools.wraps(update_state)
+    def add(*args: Any, **kwargs: Any) -> None:
+        variables = list(metric.variables)
+        before = [tf.identity(variable.value) for variable in variables]
+        with keras.StatelessScope(state_mapping=zip(variables, before, strict=True)) as scope:
+            update_state(*args, **kwargs)
+        for variable, old in zip(variables, before, strict=True):
+            new = scope.get_current_value(variable)
+            if new is not None and new is not old:
+                variable.assign_add(tf.cast(new, old.dtype) - old)
+
+    # Not by setattr: Keras looks for layers and variables in what is set.
+    vars(metric)["update_state"] = add
+    try:
+        yield
+    finally:
+        del vars(metric)["update_state"]
+
+
+_VARIABLE = "keras.src.backend.common.variables:Variable"
+ASSIGN_ADD = Seam(f"{_VARIABLE}.assign_add", frozenset({"2b3947454b79"}), _in_one_piece)
+ASSIGN_SUB = Seam(f"{_VARIABLE}.assign_sub", frozenset({"0594dab8ebd3"}), _in_one_piece)

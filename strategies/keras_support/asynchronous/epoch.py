@@ -1,0 +1,139 @@
+"""The epoch iterator of asynchronous training: steps are handed out, and workers read for them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from keras.src.backend.tensorflow import trainer as keras_trainer
+from keras.src.trainers.epoch_iterator import EpochIterator
+
+from strategies.global_batches import EvenShare, GlobalBatches, Share
+from strategies.keras_support.asynchronous.executions import num_workers, settle
+from strategies.keras_support.asynchronous.input import (
+    FunctionAdapter,
+    distribute_to_workers,
+    worker_stream,
+)
+from strategies.keras_support.input.current_fit import note_input
+from strategies.keras_support.input.pipeline_adapter import adapted
+
+
+@dataclass(frozen=True)
+class WorkerSteps:
+    """One execution: steps for whichever worker is free.
+
+    Attributes:
+        streams: Every worker's own batches, which only the workers can read.
+        spec: `tf.TypeSpec` of one of the streams.
+        count: Steps of this execution. Positive.
+        is_end: Whether it is the last of an epoch.
+    """
+
+    streams: Any
+    spec: Any
+    count: int
+    is_end: bool
+
+
+class AsynchronousEpochIterator(keras_trainer.TFEpochIterator):
+    """Counts the steps of an epoch, which are those of all workers together."""
+
+    def __init__(self, distribute_strategy: tf.distribute.Strategy, x: Any, **arguments: Any):
+        note_input(distribute_strategy, self, arguments)
+        _refuse_steps(arguments.get("steps_per_epoch"))
+        if isinstance(x, GlobalBatches):
+            x = adapted(x, distribute_strategy, arguments)
+        elif callable(x):
+            _refuse_beside_function(arguments)
+            x = FunctionAdapter(x, arguments.pop("class_weight", None))
+        EpochIterator.__init__(self, x=x, **arguments)
+        self._distribute_strategy = distribute_strategy
+        self._workers = num_workers(distribute_strategy)
+        self._first_step = 0
+        self._streams: Any = None
+        self._of_worker = worker_stream(self.data_adapter, self._workers, 0)
+        if self.steps_in_epoch() is None:
+            raise ValueError(
+                "`steps_per_epoch` must be given under parameter servers where the input does not "
+                "tell how many batches it has: the steps of all workers together that make an "
+                f"epoch. Received: steps_per_epoch={self.steps_per_epoch!r} for "
+                f"{type(x).__name__}. Divide the examples by the batch size, whatever the number "
+                "of workers."
+            )
+        if not self.steps_in_epoch():
+            raise ValueError(
+                "`x` must hold at least one batch. Received: "
+                f"{type(x).__name__} without any. Look for an empty file or a filter."
+            )
+
+    def begin_at(self, step: int, batches: int) -> None:
+        """Moves on, before the first epoch: the workers pass over `batches`, each its part.
+
+        Which of them had read how many is not known, and takes no part in what is trained.
+
+        Args:
+            step: Steps of the first epoch that are passed over.
+            batches: Steps of all workers that were taken before, in all.
+        """
+        first = batches // self._workers
+        self._of_worker = worker_stream(self.data_adapter, self._workers, first)
+        self._first_step = step
+
+    def replica_spec(self) -> Any:
+        """Returns the structure of `tf.TypeSpec` of one step's batch."""
+        spec = self._of_worker(0).element_spec
+        return spec.data if isinstance(spec, (Share, EvenShare)) else spec
+
+    def steps_in_epoch(self) -> int | None:
+        """Returns the steps of an epoch, or None where nobody knows."""
+        total: int | None = self.steps_per_epoch or self.data_adapter.num_batches
+        return total
+
+    def _enumerate_iterator(self) -> Iterator[tuple[int, int, Any]]:
+        total = self.steps_in_epoch()
+        assert total is not None
+        if self._streams is None:
+            self._streams, self._spec = distribute_to_workers(
+                self._distribute_strategy, self._of_worker, self._workers
+            )
+        step, self._first_step = self._first_step, 0
+        while step < total:
+            count = min(self.steps_per_execution, total - step)
+            is_end = step + count == total
+            yield step, step + count - 1, WorkerSteps(self._streams, self._spec, count, is_end)
+            step += count
+
+    def __next__(self) -> Any:
+        return next(self._epoch_iterator)
+
+    @contextlib.contextmanager
+    def catch_stop_iteration(self) -> Iterator[None]:
+        """Ends an epoch, also one that a callback stops: with no step still under way."""
+        yield
+        settle(self._distribute_strategy)
+
+
+def _refuse_steps(steps: Any) -> None:
+    if steps is None:
+        return
+    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
+        raise ValueError(
+            "`steps_per_epoch` must be a positive integer or None under parameter servers: the "
+            f"steps of all workers together that make an epoch. Received: steps_per_epoch={steps!r}"
+            ". Divide the examples by the batch size and round."
+        )
+
+
+def _refuse_beside_function(arguments: dict[str, Any]) -> None:
+    for name in ("y", "sample_weight"):
+        if arguments.get(name) is not None:
+            raise ValueError(
+                f"`{name}` must be None when `x` is a function, whose data set yields it itself. "
+                f"Received: {name} of type {type(arguments[name]).__name__}. Make it part of the "
+                "data set."
+            )

@@ -1,0 +1,187 @@
+"""What the workers are doing: executions that were handed out and have not ended yet.
+
+The coordinator takes any number of executions at once; then `fit` would be through with an epoch's
+batches before the first of them was trained. So only as many are handed out as keep every worker
+busy, and the next waits until one has ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.distribute.coordinator import coordinator_context
+
+from strategies.keras_support.asynchronous.staleness import Staleness
+
+A_WORKER = 2
+"""Executions handed out to a worker: one that runs, and one that waits for its end."""
+
+DEADLINE_SECONDS = 3600.0
+"""If no execution has ended for so long, none will; TensorFlow waits as long for a lost worker."""
+
+_LOOK_SECONDS = 0.2
+
+_MEANINGS = {
+    tf.errors.UnavailableError: (
+        "A parameter server is lost, and what it held with it. Start the whole job again from its "
+        "last checkpoint: tfscale launch --max_restarts, tfscale.callbacks.Checkpoint."
+    ),
+    tf.errors.OutOfRangeError: (
+        "What a worker reads has come to its end at once, for it is read again and again: `x` "
+        "holds no batch for this worker. Give each worker a file at least, or let them share "
+        "examples instead of files."
+    ),
+}
+
+
+class Executions:
+    """Hands executions to whichever worker is free.
+
+    Args:
+        strategy: A parameter server strategy.
+
+    Attributes:
+        staleness: Of the steps that ended since it was last taken.
+        extra: What the last execution to end returned beside it; None before the first.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy) -> None:
+        self.staleness = Staleness()
+        self.extra: Any = None
+        self._coordinator = coordinator_of(strategy)
+        self._limit = A_WORKER * num_workers(strategy)
+        self._ended: queue.SimpleQueue[tuple[int, int, int, Any]] = queue.SimpleQueue()
+        self._under_way = 0
+        self._running: dict[str, float] = {}
+
+    def busy(self) -> dict[str, float]:
+        """Returns since when workers have been in an execution; may be called from any thread.
+
+        By name, such as "worker 0", on the clock of `time.monotonic`.
+        """
+        return dict(self._running)
+
+    def begin(self, execute: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        """Hands one out, as soon as there is room.
+
+        Args:
+            execute: Called in a thread of the chief that stands for a worker, with the worker's own
+                of each argument; returns steps, total and largest staleness, and extra logs.
+            arguments: Its arguments.
+
+        Raises:
+            tf.errors.OpError: What ended an earlier execution.
+            TimeoutError: If none has ended within `DEADLINE_SECONDS`.
+        """
+        while self._under_way >= self._limit:
+            self._take_one()
+
+        def run(*own: Any) -> None:
+            # The public function that tells the worker's index works in graphs only.
+            worker = f"worker {coordinator_context.get_current_dispatch_context().worker_index}"
+            self._running[worker] = time.monotonic()
+            try:
+                self._ended.put(execute(*own))
+            finally:
+                self._running.pop(worker, None)
+
+        # The public `schedule` takes graph functions only, of which nobody is told when they end.
+        with self._explaining():
+            self._coordinator._cluster.schedule(run, args=arguments, kwargs={})
+        self._under_way += 1
+
+    def forget_extra(self) -> None:
+        """Forgets what earlier executions returned."""
+        self.extra = None
+
+    def wait_for_first(self) -> None:
+        """Returns when at least one has ended."""
+        while self.extra is None and self._under_way:
+            self._take_one()
+
+    def settle(self) -> None:
+        """Returns when all have ended: the variables then stand still."""
+        while self._under_way:
+            self._take_one()
+        with self._explaining():
+            self._coordinator.join()  # at once; raises what went wrong
+
+    def take_staleness(self) -> Staleness:
+        """Returns the staleness of the steps since the last call, and begins anew."""
+        taken, self.staleness = self.staleness, Staleness()
+        return taken
+
+    def _take_one(self) -> None:
+        end = time.monotonic() + DEADLINE_SECONDS
+        while True:
+            try:
+                steps, total, largest, self.extra = self._ended.get(timeout=_LOOK_SECONDS)
+            except queue.Empty:
+                with self._explaining():
+                    self._coordinator.done()
+                if time.monotonic() > end:
+                    raise TimeoutError(
+                        f"No worker has ended an execution within {DEADLINE_SECONDS:g} s. Look for "
+                        "workers that have gone and were not started again (tfscale launch "
+                        "--max_restarts), or for `steps_per_execution` that takes longer."
+                    ) from None
+                continue
+            self._under_way -= 1
+            self.staleness.add(steps, total, largest)
+            return
+
+    @contextlib.contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """Says what an execution's error means; any call of the coordinator's may raise it."""
+        try:
+            yield
+        except Exception as error:
+            # The coordinator has waited for those that ran and dropped those that had not begun.
+            self._under_way, self._ended = 0, queue.SimpleQueue()
+            for kind, meaning in _MEANINGS.items():
+                if isinstance(error, kind):
+                    error.add_note(meaning)
+            raise
+
+
+_EXECUTIONS: weakref.WeakKeyDictionary[Any, Executions] = weakref.WeakKeyDictionary()
+
+
+def executions_of(strategy: tf.distribute.Strategy) -> Executions:
+    """Returns the executions under a parameter server strategy; there is one set for each."""
+    if strategy not in _EXECUTIONS:
+        _EXECUTIONS[strategy] = Executions(strategy)
+    return _EXECUTIONS[strategy]
+
+
+def settle(strategy: tf.distribute.Strategy) -> None:
+    """Waits until no worker is in a step, so that what is read now belongs together.
+
+    Args:
+        strategy: Any strategy; where workers train in step there is nothing to wait for.
+    """
+    if strategy in _EXECUTIONS:
+        _EXECUTIONS[strategy].settle()
+
+
+def busy_workers(strategy: tf.distribute.Strategy) -> dict[str, float]:
+    """Returns since when workers have been in an execution; see `Executions.busy`."""
+    return _EXECUTIONS[strategy].busy() if strategy in _EXECUTIONS else {}
+
+
+def coordinator_of(
+    strategy: tf.distribute.Strategy,
+) -> tf.distribute.coordinator.ClusterCoordinator:
+    """Returns the strategy's coordinator; TensorFlow keeps one for each strategy."""
+    return tf.distribute.coordinator.ClusterCoordinator(strategy)
+
+
+def num_workers(strategy: tf.distribute.Strategy) -> int:
+    """Returns the workers of a parameter server strategy."""
+    return int(strategy.extended._num_workers)  # it keeps its resolver to itself

@@ -1,0 +1,135 @@
+"""The train function of asynchronous training: one worker's step, and the logs the chief shows."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from strategies.keras_support.asynchronous.counters import metrics_that_add
+from strategies.keras_support.asynchronous.epoch import WorkerSteps
+from strategies.keras_support.asynchronous.executions import executions_of
+from strategies.keras_support.asynchronous.staleness import Pull
+from strategies.keras_support.context.step_context import current_step
+from strategies.keras_support.metrics.logs import Path, flat_logs, merged_logs, named_in
+from strategies.keras_support.metrics.metric_reduction import metric_paths, metric_results
+from strategies.keras_support.model.checks import (
+    refuse_impossible,
+    refuse_out_of_step,
+    refuse_watches,
+)
+from strategies.keras_support.patching.ownership import is_asynchronous
+from strategies.keras_support.step.replica_step import (
+    graph_function,
+    none_written,
+    on_replica_function,
+)
+
+LOG_SECONDS = 0.5
+"""Between two looks at the metrics on the servers, for the logs of batches."""
+
+Logs = dict[str, Any]
+
+
+def asynchronous_or(
+    in_step: Callable[[], Callable[[Any], Logs]], model: Any
+) -> Callable[[Any], Logs]:
+    """Returns what `fit` calls once an execution, for workers in step or each at its own pace.
+
+    At their own pace, it hands the execution to a worker and returns the latest logs: stale by the
+    executions under way. Those of an epoch's end are not.
+
+    Args:
+        in_step: Makes the train function of any other strategy. Under parameter servers it runs on
+            the chief, with batches that lie there, as `train_on_batch` has them.
+        model: A compiled model under one of our strategies.
+    """
+    strategy = model.distribute_strategy
+    if not is_asynchronous(strategy):
+        return in_step()
+    refuse_impossible(model)
+    refuse_out_of_step(model)
+    executions = executions_of(strategy)
+    reported: list[Path] = []
+    read_metrics: Callable[[], Logs] = graph_function(functools.partial(metric_results, model))
+    take_steps = _execution(model, reported)
+    concrete: dict[Any, Any] = {}
+    chief: list[Callable[[Any], Logs]] = []
+    metrics: Logs = {}
+    read_at, streams = -LOG_SECONDS, None
+
+    def function(iterator: Any) -> Logs:
+        nonlocal metrics, read_at, streams
+        if not isinstance(iterator, WorkerSteps):
+            chief[:] = chief or [in_step()]
+            return chief[0](iterator)
+        if iterator.streams is not streams:
+            streams = iterator.streams
+            executions.forget_extra()  # of another fit, perhaps of another model
+        many = iterator.count > 1
+        key = (many, iterator.spec)
+        if key not in concrete:
+            # Here, and not in a worker's thread: Keras keeps what it knows by thread.
+            count = tf.TensorSpec([], tf.int32)
+            concrete[key] = take_steps[many].get_concrete_function(iterator.spec, count)
+
+        def execute(stream: Any, count: int) -> Any:
+            steps, total, largest, extra = concrete[key](stream, tf.constant(count))
+            logs = tf.nest.map_structure(lambda part: part.numpy(), extra)
+            return int(steps), int(total), int(largest), logs
+
+        executions.begin(execute, (iterator.streams, iterator.count))
+        if iterator.is_end:
+            executions.settle()
+        else:
+            executions.wait_for_first()
+        if iterator.is_end or time.monotonic() - read_at >= LOG_SECONDS:
+            metrics, read_at = read_metrics(), time.monotonic()
+        return merged_logs(reported, metrics, executions.extra or {})
+
+    return function
+
+
+def _execution(model: Any, reported: list[Path]) -> dict[bool, Any]:
+    """Returns the graph functions of one step and of many: a worker's stream and a count in."""
+    strategy = model.distribute_strategy
+
+    def step(data: Any) -> Any:
+        refuse_watches(strategy)  # which callbacks set when training begins
+        worker = tf.distribute.coordinator.experimental_get_current_worker_index()
+        pull = Pull(tf.cast(worker, tf.int32), getattr(model, "optimizer", None))
+        context = current_step()
+        assert context is not None
+        context.pull = pull
+        # No weight is read before the version is.
+        with tf.control_dependencies([pull.version]), metrics_that_add(model):
+            logs = model.train_step(data)
+        return logs, pull.staleness
+
+    on_replica = on_replica_function(model, step, statistics=none_written)
+
+    def take(stream: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, Any]:
+        (logs, staleness), _ = strategy.run(on_replica, args=(next(stream),))
+        flat = flat_logs(logs)
+        reported[:] = flat
+        known = metric_paths(model) - {("loss",)}
+        extra = {path: value for path, value in flat.items() if named_in(path, known) is None}
+        measured = tf.maximum(staleness, 0)
+        return tf.cast(staleness >= 0, tf.int64), measured, measured, extra
+
+    def one(stream: Any, count: tf.Tensor) -> Any:
+        return take(stream)
+
+    def many(stream: Any, count: tf.Tensor) -> Any:
+        def body(done: tf.Tensor, so_far: Any) -> Any:
+            (steps, total, largest, _), (more, missed, most, extra) = so_far, take(stream)
+            taken = (steps + more, total + missed, tf.maximum(largest, most), extra)
+            return done + 1, taken
+
+        first = (tf.constant(1), take(stream))
+        return tf.while_loop(lambda done, _: done < count, body, first, parallel_iterations=1)[1]
+
+    return {False: graph_function(one), True: graph_function(many)}

@@ -1,0 +1,73 @@
+"""What a step runs inside of itself: functions of its own, and meetings of the replicas.
+
+A `tf.function` that a `train_step` calls (or is) gets a graph of its own, in which replicas cannot
+meet: TensorFlow refuses an optimizer's update there. In a step, which is a graph anyway, it is
+traced in place, with the conversion of Python's control flow that it asked for. One that XLA is to
+compile (`jit_compile=True`) stays a function.
+
+While one replica waits for the others in a `merge_call`, TensorFlow traces the next one up to the
+same place, through the same layers. A layer keeps what `add_loss` and activity regularizers added
+until the loss is put together, so the one that waited would find the other's penalties; each has
+its own back afterwards.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.autograph.core import ag_ctx
+from tensorflow.python.autograph.impl import api
+
+from strategies.keras_support.context.step_context import current_step
+from strategies.keras_support.patching.seam import Seam
+
+
+def _in_place(call: Any) -> Any:
+    """Wraps `tf.function`'s call."""
+
+    @functools.wraps(call)
+    def called(self: Any, *args: Any, **kwargs: Any) -> Any:
+        step = current_step()
+        if step is None or self._jit_compile or not step.is_in_main_graph():
+            return call(self, *args, **kwargs)
+        replica = tf.distribute.get_replica_context()
+        if replica is None or replica.num_replicas_in_sync == 1:
+            return call(self, *args, **kwargs)
+        if not self._autograph or tf.executing_eagerly():
+            return self._python_function(*args, **kwargs)
+        features = self._experimental_autograph_options
+        convert = api.convert(recursive=True, optional_features=features, user_requested=True)
+        with ag_ctx.ControlStatusCtx(ag_ctx.Status.UNSPECIFIED):  # Keras has switched it off
+            return convert(self._python_function)(*args, **kwargs)
+
+    return called
+
+
+def _keeps_losses(merge_call: Any) -> Any:
+    """Wraps the replicas' `merge_call`."""
+
+    @functools.wraps(merge_call)
+    def merged(self: Any, merge_fn: Any, args: Any = (), kwargs: Any = None) -> Any:
+        step = current_step()
+        layers = step.layers if step is not None else ()
+        losses = [list(layer._losses) for layer in layers]
+        result = merge_call(self, merge_fn, args=args, kwargs=kwargs)
+        for layer, own in zip(layers, losses, strict=True):
+            layer._losses[:] = own
+        return result
+
+    return merged
+
+
+FUNCTION_CALL = Seam(
+    "tensorflow.python.eager.polymorphic_function.polymorphic_function:Function.__call__",
+    frozenset({"2c7603e0e889"}),
+    _in_place,
+)
+MERGE_CALL = Seam(
+    "tensorflow.python.distribute.distribute_lib:ReplicaContextBase.merge_call",
+    frozenset({"07e14c9d743f"}),
+    _keeps_losses,
+)

@@ -1,0 +1,156 @@
+"""What one replica knows of the step it is taking: the link between loss, optimizer and trainer."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import tensorflow as tf
+
+from strategies.devices import all_stand_on
+from strategies.keras_support.asynchronous.staleness import Pull
+from strategies.keras_support.context.lineage import Lineage, Source
+from strategies.keras_support.gradients.gradient_watch import Before, GradientWatch, watches_under
+from strategies.keras_support.patching.step_clock import StepClock
+
+
+@dataclass
+class StepContext:
+    """One replica's share of a global batch, and what it owes the others before the step ends.
+
+    Attributes:
+        examples: int32 scalar, the examples this replica holds in this step. May be zero.
+        all_examples: int32 scalar, those of the global batch, or None where the user distributed
+            the data and only the replicas together know.
+        state: What the step has assigned to variables; None where replicas have nothing to reduce.
+        layers: All layers of the model, itself included.
+        loss: Scalar, this replica's loss as a `train_step` like Keras's told it, or None.
+        reduced_loss: The mean of `loss` over all examples, where it was reduced with gradients.
+        before: What each watch remembers of the state before this step.
+        pull: What a worker that trains at its own pace has read, or None.
+        clock: Told when this replica waits for the others; None where nobody looks.
+        lineage: What the tensors of this step depend on.
+        weighed_alike: Keras's metric of the loss, where it weighs by the rows of a part that all
+            examples share, and so alike on all replicas; otherwise None.
+        is_updating: Whether an optimizer is applying gradients that are the same on all replicas.
+        results: The results of metrics that are looked for in the step's logs, or None.
+        trackers: Variables of metrics that the model does not list, as they were before the step.
+        inner_updates: Optimizers that applied gradients inside a condition, with its graph.
+    """
+
+    examples: tf.Tensor
+    all_examples: tf.Tensor | None = None
+    state: Any = None
+    layers: tuple[Any, ...] = ()
+    loss: tf.Tensor | None = None
+    reduced_loss: tf.Tensor | None = None
+    before: dict[GradientWatch, Before] = field(default_factory=dict)
+    pull: Pull | None = None
+    clock: StepClock | None = None
+    lineage: Lineage = field(default_factory=lambda: Lineage((), lambda _: Source.SHARED))
+    weighed_alike: Any = None
+    is_updating: bool = False
+    results: Any = None
+    trackers: dict[int, list[tuple[Any, tf.Tensor]]] = field(default_factory=dict)
+    inner_updates: list[tuple[Any, Any]] = field(default_factory=list)
+    _share: tf.Tensor | None = None
+    _graph: Any = field(default_factory=tf.compat.v1.get_default_graph)
+
+    def share(self) -> tf.Tensor:
+        """This replica's part of the global batch's examples, from 0 to 1.
+
+        float64; float32 on a TPU, which has no float64. Costs one small all-reduce a step where the
+        input does not know the global batch and no gradient was reduced yet.
+        """
+        if self._share is None:
+            is_tpu = all_stand_on("TPU", tf.distribute.get_strategy())
+            dtype = tf.float32 if is_tpu else tf.float64
+            own = tf.cast(self.examples, dtype)
+            if self.all_examples is None:
+                self.all_examples = sum_over_replicas(tf.reshape(own, [1]))[0]
+            self._share = tf.math.divide_no_nan(own, tf.cast(self.all_examples, dtype))
+        return self._share
+
+    def scale_of_sums(self) -> tf.Tensor:
+        """What a sum over this replica's examples is multiplied by: n / n_r.
+
+        Weighing replicas by their examples, n_r / n, then leaves the sum. Zero without examples.
+        """
+        share = self.share()
+        return tf.math.divide_no_nan(tf.ones_like(share), share)
+
+    @contextlib.contextmanager
+    def updating(self) -> Iterator[None]:
+        """Says that what is assigned inside is the same on all replicas."""
+        outer, self.is_updating = self.is_updating, True
+        try:
+            yield
+        finally:
+            self.is_updating = outer
+
+    def is_in_main_graph(self) -> bool:
+        """Tells whether what is traced now is the step itself, where replicas can meet.
+
+        Inside a condition, a loop or a function of its own they cannot.
+        """
+        return tf.executing_eagerly() or tf.compat.v1.get_default_graph() is self._graph
+
+
+class _Current(threading.local):
+    """tf.distribute traces every replica in a thread of its own; so each has its own step."""
+
+    step: StepContext | None = None
+
+
+_CURRENT = _Current()
+
+
+def current_step() -> StepContext | None:
+    """Returns the step this replica is taking, or None outside a step of our trainer."""
+    return _CURRENT.step
+
+
+def sum_over_replicas(values: Any) -> Any:
+    """Adds up over all replicas, in replica context; may be called in the middle of a step.
+
+    Args:
+        values: A tensor, or a structure of tensors; the same structure on all replicas.
+    """
+    step, replica = current_step(), tf.distribute.get_replica_context()
+    clock = step.clock if step is not None else None
+    if clock is None:
+        total = replica.all_reduce(tf.distribute.ReduceOp.SUM, values)
+    else:
+        total = clock.around_collective(
+            lambda: replica.all_reduce(tf.distribute.ReduceOp.SUM, values), after=values
+        )
+    if step is not None:
+        step.lineage.mark(tf.nest.flatten(total, expand_composites=True), Source.SHARED)
+    return total
+
+
+def told_loss() -> tf.Tensor | None:
+    """Returns this replica's loss, if its step told one that can be used where we are."""
+    step = current_step()
+    if step is None or step.loss is None:
+        return None
+    if tf.is_symbolic_tensor(step.loss):  # perhaps of a tf.function inside the step
+        return step.loss if step.loss.graph is tf.compat.v1.get_default_graph() else None
+    return step.loss
+
+
+@contextlib.contextmanager
+def taking_step(step: StepContext) -> Iterator[None]:
+    """Makes `step` the current one of this replica."""
+    outer = _CURRENT.step
+    _CURRENT.step = step
+    try:
+        with contextlib.ExitStack() as watched:
+            for watch in watches_under(tf.distribute.get_strategy()):
+                step.before[watch] = watched.enter_context(watch.around_step())
+            yield
+    finally:
+        _CURRENT.step = outer

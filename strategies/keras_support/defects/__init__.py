@@ -1,0 +1,1 @@
+"""Defects of Keras under tf.distribute: what fixes each, its thread, when the fix can go."""

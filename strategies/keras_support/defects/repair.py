@@ -1,0 +1,38 @@
+"""One defect of Keras under tf.distribute, and its repair."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from strategies.keras_support.gradients.optimizer_apply import APPLY, LOSS_SCALE_APPLY, REDUCE
+from strategies.keras_support.patching.seam import Seam
+
+KERAS = "https://github.com/keras-team/keras/issues/"
+TENSORFLOW = "https://github.com/tensorflow/tensorflow/issues/"
+
+GRADIENTS = (APPLY, LOSS_SCALE_APPLY, REDUCE)
+REDUCES_FIRST = "Keras adds gradients up over the replicas before it clips, checks or accumulates"
+
+
+@dataclass(frozen=True)
+class Repair:
+    """One defect and its repair.
+
+    Attributes:
+        row: Short name of the defect: S silent, H hang, C crash.
+        defect: What stock Keras does.
+        seams: What repairs it.
+        threads: Public reports of it; empty where none was found.
+        remove_when: What upstream has to do before the repair may go.
+    """
+
+    row: str
+    defect: str
+    seams: tuple[Seam, ...]
+    threads: tuple[str, ...]
+    remove_when: str
+
+    @property
+    def test(self) -> str:
+        """The command that trains without this repair, and must fail."""
+        return f"make parity DISABLE={self.row}"

@@ -1,0 +1,1 @@
+"""From a tape to updated weights: reduce, check, clip, apply."""

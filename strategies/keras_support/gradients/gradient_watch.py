@@ -1,0 +1,232 @@
+"""The gradient watch: a step that went wrong is held back in the graph, before it moves a weight.
+
+After the reduce all replicas of all workers hold the same gradient, and the loss has travelled in
+the same pack. So each replica judges for itself, all judge alike, and there is nothing left to
+communicate. A step is judged by those before it, however many make an execution; the program
+outside has only to read what happened.
+
+A held step moves no weight, no slot and no count, and what its forward pass moved already (moving
+statistics, seeds, metrics) is put back: it is as if its batch had not been there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from strategies.keras_support.gradients.step_judge import (
+    KINDS,
+    StepJudge,
+    global_norm,
+    judging_variable,
+    note,
+)
+
+Values = list[tuple[Any, tf.Tensor]]
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A step that was held back.
+
+    Attributes:
+        step: Its number among the watched steps; held ones count.
+        kind: One of `KINDS`, not the first.
+        norm: The gradient's global norm, unscaled, before clipping.
+        loss: The global batch's loss; NaN where the step told none, see `StepContext.loss`.
+        limit: What a spike was above; NaN if something was not finite.
+    """
+
+    step: int
+    kind: str
+    norm: float
+    loss: float
+    limit: float
+
+
+@dataclass
+class Before:
+    """What a step moves beside its gradients, as it was before the step."""
+
+    moved: Values
+    metrics: Values
+    is_judged: bool = False
+
+
+class GradientWatch:
+    """Judges each step of a model's optimizer, and holds back those that went wrong.
+
+    Args:
+        model: A compiled model under one of our strategies, its optimizer built.
+        factor: See `StepJudge`, as for `window` and `warmup_steps`.
+        first_step: The number of the next step.
+        holds_on: Whether after trouble all later steps are held too, until `release`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        factor: float | None,
+        window: int,
+        warmup_steps: int,
+        holds_on: bool,
+        first_step: int = 0,
+    ) -> None:
+        self.strategy = model.distribute_strategy
+        # Weak: the table of watches must not keep alive the optimizers that it is keyed by.
+        self._model: Callable[[], Any] = weakref.ref(model)
+        self._optimizer: Callable[[], Any] = weakref.ref(model.optimizer)
+        self._holds_on = holds_on
+        self._told = 0
+        with self.strategy.scope():
+            self._judge = StepJudge(factor=factor, window=window, warmup_steps=warmup_steps)
+            self._steps = judging_variable([], "int64")
+            # As many rows as an execution has steps: none is lost before it is read.
+            self._rows = judging_variable([model.steps_per_execution, 5], "float64")
+            self._troubles = judging_variable([], "int64")
+            self._is_held = judging_variable([], "bool")
+            self._is_on_hold = judging_variable([], "bool")
+        self._steps.assign(first_step)
+
+    @property
+    def memory(self) -> tuple[Any, ...]:
+        """The variables that the next steps are judged by: the window of good ones, the count."""
+        return (*self._judge.variables, self._steps)
+
+    def is_of(self, model: Any) -> bool:
+        """Tells whether it can go on watching `model`, as it is compiled now."""
+        return bool(
+            self._optimizer() is model.optimizer
+            and self._rows.shape[0] == model.steps_per_execution
+        )
+
+    def attach(self) -> None:
+        """Watches from the next step on; the training step is traced anew."""
+        model = self._model()
+        _WATCHES[model.optimizer] = self
+        self.release()
+        model.make_train_function(force=True)
+
+    def detach(self) -> None:
+        """Leaves the model as it was."""
+        model = self._model()
+        _WATCHES.pop(model.optimizer, None)
+        model.make_train_function(force=True)
+
+    def release(self) -> None:
+        """Holds no more steps because of an earlier one."""
+        self._is_on_hold.assign(False)
+
+    def new_troubles(self) -> list[Trouble]:
+        """Returns what happened since the last call, in order. Waits until the steps are done."""
+        first, count = self._told, int(self._troubles.value.numpy())
+        if count == first:
+            return []
+        self._told = count
+        rows = self._rows.value.numpy()
+        places = range(max(first, count - len(rows)), count)
+        found = (rows[place % len(rows)].tolist() for place in places)
+        return [Trouble(int(step), KINDS[int(kind)], *rest) for step, kind, *rest in found]
+
+    def written(self, before: Before | None) -> list[Any]:
+        """Returns the variables that `apply` may write, beside the optimizer's."""
+        own = [self._steps, self._rows, self._troubles, self._is_held, self._is_on_hold]
+        moved = [variable for variable, _ in before.moved] if before else []
+        return [*self._judge.variables, *own, *moved]
+
+    @contextlib.contextmanager
+    def around_step(self) -> Iterator[Before]:
+        """Remembers what a step may move, and puts metrics back at the end of one that was held."""
+        model = self._model()
+        is_alone = self.strategy.num_replicas_in_sync == 1
+
+        def values(variables: Sequence[Any]) -> Values:
+            # A metric made outside the scope is shared by the replicas and left alone.
+            own = [v for v in variables if is_alone or isinstance(v._value, _DISTRIBUTED)]
+            return [(v, tf.identity(v.value)) for v in own]
+
+        before = Before(values(_moved_by_forward_pass(model)), values(model.metrics_variables))
+        yield before
+        if before.is_judged:
+            is_held = tf.identity(self._is_held.value)
+            for variable, value in before.metrics:
+                variable.assign(tf.where(is_held, value, variable.value))
+
+    def apply(
+        self,
+        gradients: Sequence[Any],
+        loss: tf.Tensor | None,
+        before: Before | None,
+        update: Callable[[], Any],
+    ) -> None:
+        """Judges a step and runs `update`, or holds it; in replica context, after the reduce.
+
+        Args:
+            gradients: What the optimizer is about to apply; `None` where a variable has none.
+            loss: Scalar, the global batch's, or None if the step told none.
+            before: See `around_step`.
+            update: Applies the gradients.
+        """
+        optimizer = self._optimizer()
+        is_scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+        scale = optimizer.dynamic_scale.value if is_scaled else optimizer.loss_scale_factor
+        norm = global_norm(gradients, scale)
+        if loss is not None:
+            loss = tf.cast(loss, tf.float64)
+        kind, limit = self._judge.judge(norm, loss, is_scaled)
+        is_on_hold = tf.identity(self._is_on_hold.value)
+
+        def hold() -> None:
+            told = tf.constant(np.nan, tf.float64) if loss is None else loss
+            step, number = tf.cast(self._steps.value, tf.float64), tf.cast(kind, tf.float64)
+            row = [step, number, norm, told, limit]
+            note([(self._rows, row)], self._troubles, tf.logical_not(is_on_hold))
+            if self._holds_on:
+                self._is_on_hold.assign(True)
+            for variable, value in before.moved if before else []:
+                variable.assign(value)
+
+        def go_on() -> None:
+            update()
+            self._judge.learn(norm, loss)
+
+        is_held = tf.logical_or(kind > 0, is_on_hold)
+        tf.cond(is_held, hold, go_on)
+        self._is_held.assign(is_held)
+        self._steps.assign_add(1)
+        if before:
+            before.is_judged = True
+
+
+_DISTRIBUTED = tf.distribute.DistributedValues
+_WATCHES: weakref.WeakKeyDictionary[Any, GradientWatch] = weakref.WeakKeyDictionary()
+
+
+def watch_of(optimizer: Any) -> GradientWatch | None:
+    """Returns the watch that is attached to `optimizer`, if there is one."""
+    return _WATCHES.get(optimizer)
+
+
+def watches_under(strategy: tf.distribute.Strategy) -> list[GradientWatch]:
+    """Returns the watches of all optimizers under `strategy`."""
+    return [watch for watch in _WATCHES.values() if watch.strategy is strategy]
+
+
+def _moved_by_forward_pass(model: Any) -> list[Any]:
+    """Returns what layers move themselves: moving statistics, counters, seeds.
+
+    Not weights that are merely frozen, which `non_trainable_variables` holds too.
+    """
+    found: dict[int, Any] = {}
+    for layer in model._flatten_layers():
+        seeds = [generator.state for generator in layer._seed_generators]
+        found.update((id(v), v) for v in (*layer._non_trainable_variables, *seeds))
+    return list(found.values())

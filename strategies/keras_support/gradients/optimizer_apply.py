@@ -1,0 +1,171 @@
+"""The gradient seam: reduce first, then everything else, as one device would.
+
+Keras clips, checks for inf, accumulates and averages a replica's own gradient and adds the replicas
+up last of all, so replicas decide differently: a clipped sum is not the sum of clipped parts (S4),
+an inf on one replica poisons or hangs the others (S1, H1), and a condition around the all-reduce
+cannot be traced (C2, C3). Here all replicas hold the same gradient before the outermost optimizer's
+`apply` begins: `tape.gradient` reduced it (see `step_gradients`), or `apply` does. So each replica
+runs Keras's own code on its own copy of the variables, and there is nothing left to communicate.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from strategies.devices import all_stand_on
+from strategies.keras_support.asynchronous.updates import without_merging
+from strategies.keras_support.context.step_context import current_step, told_loss
+from strategies.keras_support.gradients.gradient_reduce import Gradient, dense_gradients
+from strategies.keras_support.gradients.gradient_watch import Before, GradientWatch, watch_of
+from strategies.keras_support.gradients.gradients_to_apply import gradients_to_apply
+from strategies.keras_support.gradients.optimizer_build import build_for_all_replicas
+from strategies.keras_support.local_sgd import local_gradients
+from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
+from strategies.keras_support.patching.seam import Seam
+
+
+class _Replica(threading.local):
+    """Whether this replica's gradients are reduced already: true inside the outermost `apply`."""
+
+    reduced = False
+
+
+_REPLICA = _Replica()
+
+
+def _reduce_before(apply: Any) -> Any:
+    """Wraps an optimizer class's `apply`; nested optimizers (loss scaling) reduce only once."""
+
+    @functools.wraps(apply)
+    def reduced_apply(
+        self: Any, grads: Sequence[Gradient | None], trainable_variables: Any = None
+    ) -> Any:
+        replica = tf.distribute.get_replica_context()
+        if replica is None and is_owned(tf.distribute.get_strategy()):
+            raise ValueError(
+                "`optimizer.apply` must be called in a training step, or outside of "
+                "`strategy.scope()` with gradients of the whole batch. Received: a call inside of "
+                "the scope and in no replica. Leave the scope first, or call it in strategy.run."
+            )
+        if _REPLICA.reduced or replica is None or not is_owned(replica.strategy):
+            return apply(self, grads, trainable_variables)
+        note_apply(self, grads)
+        watch = watch_of(self)
+        loss = None if watch is None else told_loss()
+
+        def update() -> Any:
+            return apply(self, grads, trainable_variables)
+
+        if isinstance(replica.strategy, tf.distribute.OneDeviceStrategy):
+            return _watched(watch, grads, loss, update)
+        if all_stand_on("TPU", replica.strategy):
+            grads = dense_gradients(grads)
+        if trainable_variables is not None:
+            trainable_variables = list(trainable_variables)
+            if not self.built:
+                build_for_all_replicas(self, trainable_variables)
+        alone = local_gradients(self, list(grads))
+        if alone is not None:
+            grads = alone
+        elif replica.num_replicas_in_sync > 1:
+            grads, loss = gradients_to_apply(self, list(grads), loss)
+        variables = [*self.variables, *(trainable_variables or self._trainable_variables)]
+        if watch is not None:
+            variables += watch.written(_before(watch))
+        with contextlib.ExitStack() as alone_here:
+            alone_here.enter_context(_replica_local(replica.strategy, variables))
+            step = current_step()
+            if step is not None:
+                alone_here.enter_context(step.updating())
+            if is_asynchronous(replica.strategy):
+                alone_here.enter_context(without_merging(replica.strategy))
+            return _watched(watch, grads, loss, update)
+
+    return reduced_apply
+
+
+def note_apply(optimizer: Any, gradients: Sequence[Gradient | None]) -> None:
+    """Lets a worker that trains at its own pace measure how stale its gradients are by now."""
+    step = current_step()
+    if step is not None and step.pull is not None:
+        step.pull.note_apply(optimizer, gradients)
+
+
+def _watched(
+    watch: GradientWatch | None,
+    gradients: Sequence[Gradient | None],
+    loss: Any,
+    update: Callable[[], Any],
+) -> Any:
+    """Applies reduced gradients, unless a watch holds the step back."""
+    if watch is None:
+        return update()
+    return watch.apply(gradients, loss, _before(watch), update)
+
+
+def _before(watch: GradientWatch) -> Before | None:
+    step = current_step()
+    return None if step is None else step.before.get(watch)
+
+
+def _already_reduced(all_reduce_sum_gradients: Any) -> Any:
+    @functools.wraps(all_reduce_sum_gradients)
+    def pass_through(self: Any, grads_and_vars: Any) -> Any:
+        if _REPLICA.reduced:
+            return list(grads_and_vars)
+        return all_reduce_sum_gradients(self, grads_and_vars)
+
+    return pass_through
+
+
+@contextlib.contextmanager
+def _replica_local(strategy: tf.distribute.Strategy, variables: Sequence[Any]) -> Iterator[None]:
+    """Lets this replica update its own copies of `variables` without meeting the others.
+
+    TensorFlow has this mode for XLA on GPUs, where replicas must not synchronise through Python
+    (`_use_merge_call`). Counters are mirrored from the first replica on each write, which is a
+    broadcast; here every replica counts the same, so theirs are written in place too. The
+    replicas' threads take turns and meet nowhere inside, so what is set here is seen by one only.
+    """
+    extended = strategy.extended
+    copies = [v._value if isinstance(v, keras.Variable) else v for v in variables]
+    aggregations = [v._aggregation for v in copies]
+    shadowed = vars(extended).get("_use_merge_call")
+    try:
+        _REPLICA.reduced = True
+        extended._use_merge_call = lambda: False
+        for v in copies:
+            v._aggregation = tf.VariableAggregation.NONE
+        yield
+    finally:
+        _REPLICA.reduced = False
+        if shadowed is None:
+            del extended._use_merge_call
+        else:
+            extended._use_merge_call = shadowed
+        for v, aggregation in zip(copies, aggregations, strict=True):
+            v._aggregation = aggregation
+
+
+APPLY = Seam(
+    "keras.src.optimizers.base_optimizer:BaseOptimizer.apply",
+    frozenset({"9a22d6209ae5"}),
+    _reduce_before,
+)
+LOSS_SCALE_APPLY = Seam(
+    "keras.src.optimizers.loss_scale_optimizer:LossScaleOptimizer.apply",
+    frozenset({"005813294335"}),
+    _reduce_before,
+)
+REDUCE = Seam(
+    "keras.src.backend.tensorflow.optimizer:TFOptimizer._all_reduce_sum_gradients",
+    frozenset({"abefde3fa5fe"}),
+    _already_reduced,
+)

@@ -1,0 +1,92 @@
+"""One reduction of a step: gradients, and whatever else the replicas owe each other by then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from strategies.keras_support.context.lineage import Source
+from strategies.keras_support.context.owed_state import Owed
+from strategies.keras_support.context.step_context import StepContext, current_step
+from strategies.keras_support.gradients.gradient_reduce import Gradient, reduce_pack
+from strategies.keras_support.gradients.sparse_gradients import parts_of, received, sent
+
+
+def reduce_in_step(
+    gradients: Sequence[Gradient | None], loss: tf.Tensor | None = None
+) -> list[Gradient | None]:
+    """Returns the gradients' means over all examples, the same on all replicas.
+
+    Layers' state that the replicas hold differently, and the step's loss, travel in the same pack.
+
+    Args:
+        gradients: This replica's, in a step of ours; `None` where there is none.
+        loss: Scalar, this replica's loss, if someone wants to know that of the global batch.
+    """
+    step = current_step()
+    assert step is not None
+    tables = {
+        i: parts_of(g, step.lineage)
+        for i, g in enumerate(gradients)
+        if isinstance(g, tf.IndexedSlices)
+    }
+    flat: list[Any] = []
+    for i, g in enumerate(gradients):
+        flat += sent(tables[i]) if i in tables else [g]
+    owed = step.state.take_owed() if step.state is not None else Owed()
+    moves = [variable.value - before for variable, before in owed.means]
+    sums = [_of_examples(own, step) for _, _, own in owed.sums]
+    rows = [_row_of(variable, before, step) for variable, _, before in owed.extremes]
+    losses = [] if loss is None else [_in_pack(loss, flat)]
+    reduced = reduce_pack([*flat, *moves, *losses], step.examples, [*sums, *rows])
+    if step.all_examples is None:
+        step.all_examples = reduced.examples
+    rest = iter(reduced.gradients)
+    result: list[Gradient | None] = []
+    for i in range(len(gradients)):
+        if i in tables:
+            result.append(received(tables[i], [next(rest) for _ in tables[i]]))
+        else:
+            result.append(next(rest))
+    for variable, before in owed.means:
+        _settle(step, variable, before + next(rest))
+    totals = iter(reduced.sums)
+    for variable, once, _ in owed.sums:
+        total = tf.cast(next(totals), variable.dtype)
+        _settle(step, variable, total if once is None else once + total)
+    for variable, how, _ in owed.extremes:
+        combine = tf.reduce_max if how == "max" else tf.reduce_min
+        _settle(step, variable, tf.cast(combine(next(totals), axis=0), variable.dtype))
+    if loss is not None:
+        step.reduced_loss = next(rest)
+        step.lineage.mark([step.reduced_loss], Source.REDUCED)
+    return result
+
+
+def _of_examples(own: tf.Tensor, step: StepContext) -> tf.Tensor:
+    """Returns a replica's own part of a sum: nothing where it holds no examples."""
+    return tf.where(step.examples > 0, own, tf.zeros_like(own))
+
+
+def _row_of(variable: Any, before: tf.Tensor, step: StepContext) -> tf.Tensor:
+    """A replica's value, where it stands among those of all replicas; zeros elsewhere."""
+    replica = tf.distribute.get_replica_context()
+    value = tf.where(step.examples > 0, tf.identity(variable.value), before)
+    place = tf.one_hot(replica.replica_id_in_sync_group, replica.num_replicas_in_sync) > 0
+    place = tf.reshape(place, [-1, *[1] * value.shape.rank])
+    return tf.where(place, value[tf.newaxis], tf.zeros_like(value)[tf.newaxis])
+
+
+def _settle(step: StepContext, variable: Any, value: tf.Tensor) -> None:
+    value = tf.broadcast_to(value, variable.shape)
+    with step.updating():
+        variable.assign(value)
+    step.state.settle(variable, value)
+
+
+def _in_pack(loss: tf.Tensor, gradients: Sequence[Gradient | None]) -> tf.Tensor:
+    """Casts a loss so that it travels with the gradients and not by itself."""
+    is_wide = any(g is not None and g.dtype == tf.float64 for g in gradients)
+    return tf.cast(loss, tf.float64 if is_wide else tf.float32)

@@ -1,0 +1,1 @@
+"""What `fit` reads: epochs, executions, replica batches."""

@@ -1,0 +1,253 @@
+"""The epoch iterator seam: global batches in, every replica's share out.
+
+Where the number of batches is known, steps are counted, so no worker asks the others "have you
+more?" before each step, and the last execution of several steps (`steps_per_execution`, C4) is told
+how many are left. Where it is not known (a generator), batches are fetched one by one, so nothing
+runs before it is known that there is data (S7).
+
+A data set is read anew when stock Keras would read it anew, so that one that reshuffles has the
+same order in every epoch as on one device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+from keras.src.backend.tensorflow import trainer as keras_trainer
+from keras.src.trainers.data_adapters import array_data_adapter, tf_dataset_adapter
+from keras.src.trainers.epoch_iterator import EpochIterator
+
+from strategies.batch_parts import as_element, has_shared, without_wrappers
+from strategies.coordination.data_agreement import (
+    agreed_seed,
+    refuse_disagreeing_lengths,
+    refuse_disagreeing_shuffles,
+)
+from strategies.global_batches import (
+    EvenShare,
+    GlobalBatches,
+    Share,
+    WholeBatch,
+    counted_shares,
+    share_spec,
+    whole_batches,
+)
+from strategies.keras_support.asynchronous.epoch import AsynchronousEpochIterator
+from strategies.keras_support.input.current_fit import note_input
+from strategies.keras_support.input.end_of_input import EndTogether, refuse_unequal_ends
+from strategies.keras_support.input.execution import Steps
+from strategies.keras_support.input.input_agreement import FirstBatch
+from strategies.keras_support.input.pipeline_adapter import GlobalBatchesAdapter, adapted
+from strategies.keras_support.input.replica_stream import distribute_shares, is_plain, next_batch
+from strategies.keras_support.patching.ownership import is_asynchronous, is_multi_worker, is_owned
+from strategies.keras_support.patching.seam import Seam
+
+
+class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
+    """Keras's epoch iterator over the shares of our strategy's replicas."""
+
+    def __init__(self, distribute_strategy: tf.distribute.Strategy, x: Any, **arguments: Any):
+        note_input(distribute_strategy, self, arguments)
+        if isinstance(x, GlobalBatches):
+            x = adapted(x, distribute_strategy, arguments)
+        EpochIterator.__init__(self, x=x, **arguments)
+        self._distribute_strategy = distribute_strategy
+        self._goes_on = False
+        self._first_step = 0
+        self._current_iterator: Any = None
+        self._executing = 0
+        self._is_together = is_multi_worker(distribute_strategy)
+        self._first_batch: FirstBatch | None = None
+        if self._is_together:
+            self._first_batch = FirstBatch(distribute_strategy, self.data_adapter)
+        self._distributed_dataset = self._distribute()
+
+    def begin_at(self, step: int, batches: int) -> None:
+        """Moves on, before the first epoch: `step` of its steps, `batches` in all, are passed over.
+
+        Global batches are sought. Other input is read and dropped: of earlier epochs that each read
+        it anew, nothing is read, but each reader is made, since a shuffle counts them.
+        """
+        adapter: Any = self.data_adapter
+        if isinstance(adapter, GlobalBatchesAdapter):
+            self.data_adapter: Any = adapter.after(batches)
+            self._distributed_dataset = self._distribute()
+            self._begin_stream()
+            self._steps_seen = batches % adapter.num_batches
+        else:
+            total = self.steps_in_epoch() or 1
+            for _ in range((batches - step) // total):
+                for *_, steps in self._counted(total):
+                    if self._goes_on or self.steps_per_epoch:
+                        for _ in steps:
+                            pass
+            if step:
+                self._begin_stream()
+                for _ in range(step):
+                    next_batch(self._distribute_strategy, self._current_iterator)
+                self._steps_seen += step
+        self._first_step = step
+
+    def replica_spec(self) -> Any:
+        """Returns the structure of `tf.TypeSpec` of one replica's batch."""
+        whole = self._distributed_dataset.element_spec
+        if isinstance(whole, WholeBatch):
+            return share_spec(whole.data, self._distribute_strategy.num_replicas_in_sync)
+        spec = tf.nest.map_structure(lambda spec: getattr(spec, "_value_specs", (spec,))[0], whole)
+        return spec.data if isinstance(spec, (Share, EvenShare)) else spec
+
+    def _distribute(self) -> Any:
+        strategy, adapter = self._distribute_strategy, self.data_adapter
+        if isinstance(adapter, GlobalBatchesAdapter):
+            self._goes_on = True
+            if self._first_batch is not None:
+                self._first_batch.compare()
+            return distribute_shares(strategy, adapter.local, is_counted=True)
+        dataset = self._dataset_alike_on_all_workers()
+        if not isinstance(dataset, tf.data.Dataset):
+            return dataset  # distributed by the user
+        count, total = len(strategy.extended.worker_devices), strategy.num_replicas_in_sync
+        is_counted = self.steps_in_epoch() is not None
+
+        def local(worker: int) -> tf.data.Dataset:
+            if total == 1:
+                return dataset.prefetch(2)
+            if is_plain(strategy, is_counted=is_counted):
+                return whole_batches(dataset).prefetch(2)
+            return counted_shares(dataset, worker * count, count, total).prefetch(2 * count)
+
+        rereadable = (array_data_adapter.ArrayDataAdapter, tf_dataset_adapter.TFDatasetAdapter)
+        return distribute_shares(
+            strategy,
+            local,
+            is_counted=is_counted,
+            is_rereadable=isinstance(adapter, rereadable),
+        )
+
+    def _dataset_alike_on_all_workers(self) -> Any:
+        strategy, adapter = self._distribute_strategy, self.data_adapter
+        if not is_multi_worker(strategy):
+            return adapter.get_tf_dataset()
+        with agreed_seed(strategy) as is_drawn:
+            dataset = adapter.get_tf_dataset()
+        if not isinstance(dataset, tf.data.Dataset):
+            self._first_batch = None
+            return dataset  # distributed by the user
+        is_array = isinstance(adapter, array_data_adapter.ArrayDataAdapter)
+        last = adapter.partial_batch_size if is_array else None  # others do not know it
+        assert self._first_batch is not None
+        digests = refuse_disagreeing_lengths(
+            strategy, adapter.num_batches, adapter.batch_size, last, self._first_batch.at_hand()
+        )
+        self._first_batch.compare_at_hand(digests)
+        if isinstance(adapter, tf_dataset_adapter.TFDatasetAdapter):
+            refuse_disagreeing_shuffles(strategy, dataset)
+        elif is_drawn and is_array:
+            # Nobody seeded the shuffle: Keras draws another order each epoch. Read anew, the seed
+            # that was agreed on would give the first one again.
+            self._goes_on = True
+            dataset = dataset.repeat()
+        return self._first_batch.seen_in(dataset)
+
+    def steps_in_epoch(self) -> int | None:
+        """Returns the steps of an epoch, or None where nobody knows."""
+        # Not `_num_batches`, where Keras notes what it came to.
+        total: int | None = self.steps_per_epoch or self.data_adapter.num_batches
+        return total
+
+    def _enumerate_iterator(self) -> Iterator[tuple[int, int, Any]]:
+        self.data_adapter.on_epoch_begin()
+        total = self.steps_in_epoch()
+        for execution in self._until_the_end() if total is None else self._counted(total):
+            yield execution
+            if self._first_batch is not None:  # by now it has been read
+                self._first_batch.compare()
+        self.data_adapter.on_epoch_end()
+
+    def _begin_stream(self) -> None:
+        if self._current_iterator is None or not (self._goes_on or self.steps_per_epoch):
+            self._current_iterator = iter(self._distributed_dataset)
+            self._steps_seen = 0
+
+    def _counted(self, total: int) -> Iterator[tuple[int, int, Steps]]:
+        if not self._first_step:
+            self._begin_stream()
+        step, self._first_step = self._first_step, 0
+        while step < total:
+            count = min(self.steps_per_execution, total - step)
+            if self.steps_per_epoch and self._num_batches:
+                count = min(count, self._num_batches - self._steps_seen)
+                if count == 0:
+                    if self._is_together:  # the lengths of what users distribute are not compared
+                        refuse_unequal_ends(self._distribute_strategy, step, total)
+                    self._interrupted_warning()
+                    break
+            self._steps_seen += count
+            self._executing = step
+            is_end = step + count >= total
+            steps = Steps(
+                self._distribute_strategy,
+                self._current_iterator,
+                count,
+                step == 0 or is_end,
+                is_end,
+            )
+            yield step, step + count - 1, steps
+            step += count
+        if self._num_batches and self._steps_seen >= self._num_batches:
+            self._steps_seen = 0
+            if not self._goes_on:
+                # Here already, as in Keras, for a shuffle counts its readers; but a distributed
+                # one would begin to read.
+                is_plain = isinstance(self._distributed_dataset, tf.data.Dataset)
+                self._current_iterator = iter(self._distributed_dataset) if is_plain else None
+
+    def _until_the_end(self) -> Iterator[tuple[int, int, Steps]]:
+        stream: Any = iter(self._distributed_dataset)
+        if self._is_together and isinstance(stream, tf.data.Iterator):
+            stream = EndTogether(self._distribute_strategy, stream)
+        size = self.steps_per_execution
+        step = 0
+        while True:
+            self._steps_seen = step
+            steps = Steps(self._distribute_strategy, stream, None, is_edge=True, is_end=False)
+            yield step, step + size - 1, steps
+            step += size
+
+    @contextlib.contextmanager
+    def catch_stop_iteration(self) -> Iterator[None]:
+        """Lets input end before its steps are taken only where it does so on all workers."""
+        with super().catch_stop_iteration():
+            try:
+                yield
+            except (StopIteration, tf.errors.OutOfRangeError):
+                if self._is_together and self.steps_in_epoch() is not None:
+                    refuse_unequal_ends(
+                        self._distribute_strategy, self._executing, self.steps_in_epoch()
+                    )
+                raise
+
+
+def _dispatch(tf_epoch_iterator: Any) -> Any:
+    @functools.wraps(tf_epoch_iterator, updated=())
+    def epoch_iterator(distribute_strategy: Any = None, **arguments: Any) -> Any:
+        is_fit = "class_weight" in arguments  # evaluate and predict run on the chief alone
+        if is_owned(distribute_strategy) and is_asynchronous(distribute_strategy) and is_fit:
+            return AsynchronousEpochIterator(distribute_strategy, **arguments)
+        if is_owned(distribute_strategy):
+            return ReplicaEpochIterator(distribute_strategy, **arguments)
+        x = arguments.get("x")
+        if isinstance(x, tf.data.Dataset) and has_shared(x.element_spec):
+            arguments["x"] = x.map(lambda *batch: without_wrappers(as_element(x, batch)))
+        return tf_epoch_iterator(distribute_strategy=distribute_strategy, **arguments)
+
+    return epoch_iterator
+
+
+EPOCH_ITERATOR = Seam(
+    "keras.src.backend.tensorflow.trainer:TFEpochIterator", frozenset({"1bef33c1ae7b"}), _dispatch
+)

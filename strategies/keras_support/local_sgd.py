@@ -1,0 +1,241 @@
+"""Local updates: replicas step alone for a round, then all parameters become their mean.
+
+Between two meetings a replica's gradient, slots and BatchNorm statistics are its own, and nothing
+is communicated. At a meeting everything that the steps wrote becomes the mean over the replicas,
+weighed by the examples each has seen in the round. So a step of an optimizer that is linear in its
+gradients (SGD, with momentum too), followed by a meeting, is the synchronous step:
+
+    sum_r (n_r / n) (w - a g_r) = w - a sum_r (n_r / n) g_r
+
+Slots are averaged with the parameters. It is what makes this true of momentum, what the analysis of
+local momentum assumes, and what leaves all copies of every variable equal wherever a model is
+evaluated or saved.
+
+Source: Stich 2019, arXiv:1805.09767, algorithm 1 (parameters); Yu, Jin, Yang 2019,
+arXiv:1905.03817, algorithm 1 (momentum with them); McMahan et al. 2017, arXiv:1602.05629,
+algorithm 1 (weights by examples).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from strategies.keras_support.context.step_context import StepContext, current_step
+from strategies.keras_support.gradients.gradient_reduce import Gradient, reduce_gradients
+from strategies.keras_support.gradients.gradient_watch import watch_of
+from strategies.keras_support.model.model_parts import all_layers
+from strategies.keras_support.patching.ownership import is_owned
+from strategies.keras_support.state.batch_norm import moving_statistics
+
+# Optimizers that step alone while this process trains, and each replica's examples of the round.
+_EXAMPLES: weakref.WeakKeyDictionary[Any, tf.Variable] = weakref.WeakKeyDictionary()
+
+
+def local_gradients(optimizer: Any, gradients: list[Gradient | None]) -> Any:
+    """Returns this replica's own gradients if `optimizer` steps alone, else None.
+
+    An empty share's gradient, which is that of a row that stands in, becomes zero.
+
+    Raises:
+        ValueError: If a watch would judge the replicas' steps one by one.
+    """
+    step = current_step()
+    if step is None or optimizer not in _EXAMPLES:
+        return None
+    if watch_of(optimizer) is not None:
+        raise ValueError(
+            "`callbacks` must not watch the gradient of replicas that step alone: each would judge "
+            "and skip for itself. Received: LocalUpdates and a callback that holds steps back. "
+            "Use one of the two."
+        )
+    _EXAMPLES[optimizer].assign_add(tf.cast(step.examples, tf.int64))
+    step.state.drop_owed()  # they wait for the end of the round as well
+    return [_of_examples(gradient, step) for gradient in gradients]
+
+
+def steps_locally(layers: Sequence[Any]) -> bool:
+    """Tells whether the model, the first of `layers`, steps without the other replicas."""
+    optimizer = getattr(layers[0], "optimizer", None) if layers else None
+    return optimizer is not None and optimizer in _EXAMPLES
+
+
+def _of_examples(gradient: Gradient | None, step: StepContext) -> Gradient | None:
+    if gradient is None or tf.get_static_value(step.examples):
+        return gradient
+    if isinstance(gradient, tf.IndexedSlices):
+        values = _of_examples(gradient.values, step)
+        return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
+    return tf.math.multiply_no_nan(gradient, tf.cast(step.examples > 0, gradient.dtype))
+
+
+def trains_alone(model: Any) -> bool:
+    """Tells whether `model` trains on one replica, which nobody is averaged with.
+
+    Raises:
+        ValueError: If it trains on several replicas of a strategy that is not ours.
+    """
+    strategy = model.distribute_strategy
+    if strategy is None or strategy.num_replicas_in_sync == 1:
+        return True
+    if not is_owned(strategy):
+        raise ValueError(
+            "`model` must be made under a strategy of one of our factories to be updated locally. "
+            f"Received: a model under {strategy!r}. Build it with strategies.mirrored_strategy() "
+            "or strategies.multi_worker_mirrored_strategy()."
+        )
+    return False
+
+
+class LocalTraining:
+    """Stands in for a model's train function during one `fit`, on several replicas.
+
+    Keras calls it once an execution, after `expect`.
+    """
+
+    def __init__(self, model: Any, every: int) -> None:
+        """Takes the train function's place.
+
+        Args:
+            model: Compiled under one of our strategies.
+            every: Steps of a round. A positive multiple of the model's `steps_per_execution`.
+
+        Raises:
+            ValueError: If rounds do not end with executions, or the model cannot be averaged.
+        """
+        _refuse_impossible(model, every)
+        self._model = model
+        self._every = every
+        self._strategy = model.distribute_strategy
+        with self._strategy.scope():
+            self._examples = tf.Variable(
+                tf.constant(0, tf.int64),
+                trainable=False,
+                synchronization=tf.VariableSynchronization.ON_READ,
+                aggregation=tf.VariableAggregation.SUM,
+            )
+        # A function that was traced before reduces gradients.
+        model.make_train_function(force=True)
+        self._train = model.train_function
+        self._mean: Any = None
+        self._steps = 0
+        self._steps_of_epoch = 0
+        self._epoch: int | None = None
+        self._is_expected = False
+        model.train_function = self
+
+    def begin_epoch(self, steps: int | None) -> None:
+        """Begins an epoch of so many steps, or None where nobody knows."""
+        self._epoch = steps
+        self._steps_of_epoch = 0
+
+    def expect(self) -> None:
+        """Says that the next call is of the `fit` that this belongs to."""
+        self._is_expected = True
+
+    def __call__(self, iterator: Any) -> Any:
+        """Takes the steps of one execution, and ends the round if it is over."""
+        if not self._is_expected:  # its `fit` failed, and now the model is trained without it
+            self.end()
+            self._model.make_train_function()
+            return self._model.train_function(iterator)
+        self._is_expected = False
+        count = getattr(iterator, "count", None) or self._model.steps_per_execution
+        try:
+            with self._stepping_alone():
+                logs = self._train(iterator)
+        except StopIteration:
+            self.average()
+            raise
+        self._steps += count
+        self._steps_of_epoch += count
+        is_last = self._epoch is not None and self._steps_of_epoch >= self._epoch
+        if self._steps >= self._every or is_last:
+            self.average()
+        return logs
+
+    def average(self) -> None:
+        """Gives all replicas the mean of what they hold, if there was a step since the last time.
+
+        Collective: all workers call it after the same step.
+        """
+        if self._steps == 0:
+            return
+        self._steps = 0
+        if self._mean is None:
+            self._mean = self._mean_function()
+        self._mean()
+
+    def end(self) -> None:
+        """Averages for the last time and lets the model reduce gradients again."""
+        self.average()
+        if self._model.train_function is self:
+            self._model.train_function = None
+
+    @contextlib.contextmanager
+    def _stepping_alone(self) -> Iterator[None]:
+        _EXAMPLES[self._model.optimizer] = self._examples
+        try:
+            yield
+        finally:
+            del _EXAMPLES[self._model.optimizer]
+
+    def _mean_function(self) -> Any:
+        model, examples = self._model, self._examples
+        variables = [
+            *model.trainable_variables,
+            *_slots(model.optimizer),
+            *moving_statistics(model),
+        ]
+
+        def on_replica() -> Any:
+            seen = tf.identity(examples)
+            values = [tf.convert_to_tensor(variable.value) for variable in variables]
+            means = reduce_gradients(values, seen)
+            examples.assign(tf.zeros_like(seen))
+            return means
+
+        def mean() -> None:
+            means = self._strategy.run(on_replica)
+            for variable, of_replicas in zip(variables, means, strict=True):
+                variable.assign(self._strategy.experimental_local_results(of_replicas)[0])
+
+        return mean if model.run_eagerly else tf.function(mean, autograph=False)
+
+
+def _slots(optimizer: Any) -> list[Any]:
+    """What an optimizer keeps beside its counter and its rate, which are alike everywhere."""
+    alike = (optimizer.iterations, optimizer._iterations, optimizer._learning_rate)
+    return [
+        variable
+        for variable in optimizer.variables
+        if not any(variable is other for other in alike) and "float" in variable.dtype
+    ]
+
+
+def _refuse_impossible(model: Any, every: int) -> None:
+    if every % model.steps_per_execution:
+        raise ValueError(
+            "`every` must be a multiple of the model's steps_per_execution, for replicas meet "
+            f"between executions. Received: every={every}, "
+            f"steps_per_execution={model.steps_per_execution}. Compile the model with "
+            f"steps_per_execution={every}."
+        )
+    if isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer):
+        raise ValueError(
+            "`optimizer` must not scale the loss: replicas that step alone would skip steps alone "
+            "and differ in their rate. Received: a LossScaleOptimizer. Use mixed_bfloat16 or "
+            "float32."
+        )
+    for layer in all_layers(model):
+        if getattr(layer, "synchronized", False):
+            raise ValueError(
+                "`model` must not have a BatchNormalization with synchronized=True: its replicas "
+                f"meet in every step, whose parameters differ. Received: layer {layer.name!r}. "
+                "Use synchronized=False."
+            )

@@ -1,0 +1,200 @@
+"""How the replicas' copies of a metric's state become one.
+
+Each replica updates its own copy with its share of the batch, and the copies meet where results are
+asked for. Keras adds them up, which is right for what the update adds to, and for all of Keras's
+own metrics. It is not for a maximum or a last value (S28). What an update assigns says which it is:
+
+    v + x           "sum"
+    maximum(v, x)   "max"; minimum(v, x): "min"
+    x, the same on all replicas: "first"
+
+Any other update is refused unless the metric says how its copies combine. Declared as "mean", what
+is assigned becomes its mean over all replicas at once, weighed by examples: exact for a moving
+average, or for the last batch's mean.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from strategies.keras_support.context.lineage import OWN, Lineage
+from strategies.keras_support.context.over_replicas import mean_over_replicas
+from strategies.keras_support.context.step_context import StepContext, current_step
+from strategies.keras_support.metrics.metric_updates import assigned_form
+from strategies.keras_support.patching.ownership import has_copies
+from strategies.keras_support.patching.seam import Seam
+
+COMBINATIONS = ("sum", "max", "min", "first", "mean")
+_DECLARED, _FOUND = "_tfscale_combined_by", "_tfscale_found_to_combine_by"
+_BETWEEN = (  # what stands between an update and the assignment it makes
+    "keras.src.backend.",
+    "strategies.keras_support.asynchronous.counters",
+    "strategies.keras_support.state.layer_state",
+    "strategies.keras_support.metrics.metric_combination",
+)
+
+
+def combined_by(variable: Any, how: str) -> Any:
+    """Declares how the replicas' copies of a metric's variable become one.
+
+    Needed only where an update does not show it; see the module. Call it where the variable is
+    made:
+
+        self.longest = combined_by(self.add_variable((), "zeros", name="longest"), "max")
+
+    Args:
+        variable: A variable that `keras.metrics.Metric.add_variable` made.
+        how: "sum", "max" or "min" of the copies; "first", the first replica's copy, for what is the
+            same on all; or "mean", weighed by examples, of what each update assigns.
+
+    Returns:
+        `variable` itself.
+
+    Raises:
+        ValueError: If `how` is none of these, or `variable` is not of a metric.
+    """
+    if how not in COMBINATIONS:
+        raise ValueError(
+            f"`how` must be one of {', '.join(map(repr, COMBINATIONS))}. Received: how={how!r}."
+        )
+    if getattr(variable, "synchronization", None) != "on_read":
+        raise ValueError(
+            "`variable` must be one that a metric's add_variable made. Received: "
+            f"variable={variable!r}. For a layer's, use add_weight(..., aggregation=...)."
+        )
+    setattr(variable, _DECLARED, how)
+    _hold_whole(variable, how)
+    return variable
+
+
+def combination(variable: Any) -> str:
+    """Returns how the copies of a metric's variable become one: one of `COMBINATIONS`."""
+    declared = _declared(variable)
+    return declared if declared is not None else getattr(variable, _FOUND, "sum")
+
+
+def _declared(variable: Any) -> str | None:
+    declared: str | None = getattr(variable, _DECLARED, None)
+    if declared is None:
+        declared = {"mean": "mean", "only_first_replica": "first"}.get(variable.aggregation)
+    return declared
+
+
+def _judged(direct_assign: Any) -> Any:
+    """Looks at what a step assigns to a metric's variable, or to one that replicas share."""
+
+    @functools.wraps(direct_assign)
+    def assign(self: Any, value: Any) -> Any:
+        step = current_step()
+        replica = tf.distribute.get_replica_context()
+        if step is not None and replica is not None and replica.num_replicas_in_sync > 1:
+            if not has_copies(self, replica.strategy):
+                _refuse_shared(self)
+            elif self.synchronization == "on_read":
+                value = _combinable(step, self, value)
+        elif self.synchronization == "on_read" and _is_assigned_whole(self, replica):
+            # Keras wants no value back; TensorFlow would reduce the copies to give it one.
+            self._value.assign(tf.cast(value, self._value.dtype), read_value=False)
+            return None
+        return direct_assign(self, value)
+
+    return assign
+
+
+def _is_assigned_whole(variable: Any, replica: Any) -> bool:
+    """Tells whether all copies are assigned at once, as where metrics are reset."""
+    owner = getattr(variable._value, "distribute_strategy", None)
+    return owner is not None and (replica is None or replica.strategy is not owner)
+
+
+def _refuse_shared(variable: Any) -> None:
+    """Refuses what was made outside of the scope, which replicas write in turn."""
+    if _caller().startswith("keras.src.random."):
+        return  # one count of draws for all replicas is no error
+    raise ValueError(
+        f"`{variable.path}` must be made inside `strategy.scope()`, where each replica gets a copy "
+        "of its own. Received: a variable that was made outside of it, and a step that writes to "
+        "it. Make what it belongs to (a metric, an optimizer, a layer) under `with "
+        "strategy.scope():`, or, if it is a metric, list it in the model's `metrics`."
+    )
+
+
+def _combinable(step: StepContext, variable: Any, value: Any) -> Any:
+    declared = _declared(variable)
+    if declared == "mean":
+        return tf.cast(mean_over_replicas(value), variable.dtype)
+    if declared is not None or _caller().startswith(("keras.src.metrics.", "strategies.")):
+        return value
+    found = _found(step, variable, value)
+    before = getattr(variable, _FOUND, None)
+    if found is None or (before is not None and found not in (before, "same")):
+        raise ValueError(
+            f"`{variable.path}` must add up over the replicas, or say how it does not: each counts "
+            "its own share of a batch. Received: an update that neither adds to it nor takes a "
+            "maximum or minimum with it. Declare how the replicas' copies become one, with "
+            'tfscale.metrics.combined_by(variable, "sum"), "max", "min", "first" or "mean".'
+        )
+    if before is None and found != "same":
+        setattr(variable, _FOUND, found)
+        _hold_whole(variable, found)
+    return value
+
+
+def _found(step: StepContext, variable: Any, value: Any) -> str | None:
+    value = tf.convert_to_tensor(value)
+    form = assigned_form(value, variable, step.lineage)
+    if form != "local":
+        return form
+    return None if _is_own(step, value, step.lineage) else "first"
+
+
+def _is_own(step: StepContext, value: tf.Tensor, lineage: Lineage) -> bool:
+    """Tells whether a value differs between replicas: by their data, or by other metrics' state."""
+    if lineage.of(value) & OWN:
+        return True
+    model = step.layers[0] if step.layers else None
+    state = getattr(model, "metrics_variables", ())
+    return any(assigned_form(value, variable, lineage) != "local" for variable in state)
+
+
+def _hold_whole(variable: Any, how: str) -> None:
+    """Lets each copy hold a value as it is, where TensorFlow would divide a sum among them."""
+    copies = variable._value
+    if how == "sum" or not isinstance(copies, tf.distribute.DistributedValues):
+        return
+    if copies._aggregation != tf.VariableAggregation.SUM:
+        return
+    copies._aggregation = tf.VariableAggregation.ONLY_FIRST_REPLICA
+    with tf.init_scope():
+        replicas = copies.distribute_strategy.num_replicas_in_sync
+        for copy in copies._values:
+            if copy.dtype != tf.bool:
+                copy.assign(copy.read_value() * tf.cast(replicas, copy.dtype))
+
+
+def _caller() -> str:
+    """Returns the name of the module whose code assigns."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__", ""))
+        if not module.startswith(_BETWEEN):
+            return module
+        frame = frame.f_back
+    return ""
+
+
+def is_variable(value: Any) -> bool:
+    """Tells whether a result is not a number but a variable, which goes on changing."""
+    return isinstance(value, keras.Variable | tf.Variable | tf.distribute.DistributedValues)
+
+
+DIRECT_ASSIGN = Seam(
+    "keras.src.backend.tensorflow.core:Variable._direct_assign",
+    frozenset({"269e597a9ee7"}),
+    _judged,
+)

@@ -1,0 +1,1 @@
+"""The Keras model: how it is built, its variables, and what is refused."""

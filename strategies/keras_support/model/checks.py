@@ -1,0 +1,154 @@
+"""What cannot be right is refused before the first step, with the cure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from strategies.devices import all_stand_on
+from strategies.keras_support.asynchronous.counters import stands_on_server
+from strategies.keras_support.gradients.gradient_watch import watches_under
+from strategies.keras_support.model.model_parts import all_layers
+from strategies.keras_support.patching.ownership import is_asynchronous, is_multi_worker, is_owned
+
+
+def refuse_impossible(model: Any) -> None:
+    """Checks a model before its train, test or predict function is made.
+
+    Args:
+        model: A Keras model about to run under one of our strategies.
+
+    Raises:
+        ValueError: If its parts belong to different strategies, or it asks for what there is not.
+    """
+    strategy = model.distribute_strategy
+    if keras.distribution.distribution() is not None:
+        raise ValueError(
+            "keras.distribution must not be set under a tf.distribute strategy. Received: "
+            f"{keras.distribution.distribution()!r}, which on the TensorFlow backend trains on one "
+            "device without a word. Call keras.distribution.set_distribution(None)."
+        )
+    if isinstance(strategy, tf.distribute.OneDeviceStrategy):
+        return  # its variables are plain ones, wherever they were made
+    if model._distribute_strategy is not strategy:
+        raise ValueError(
+            f"`model` {model.name!r} must be made inside `strategy.scope()`. Received: a model "
+            "made outside of it. Build and compile it under `with strategy.scope():`."
+        )
+    _refuse_outside("model", model.name, model.weights, strategy)
+    optimizer = getattr(model, "optimizer", None)  # `predict` needs no compile
+    if optimizer is not None:
+        _refuse_outside("optimizer", optimizer.name, optimizer.variables, strategy)
+    if is_multi_worker(strategy) or is_asynchronous(strategy):
+        for metric in model.metrics:
+            for part in getattr(metric, "metrics", None) or [metric]:  # compile keeps them in one
+                _refuse_outside("metric", part.name, part.variables, strategy)
+    replicas = strategy.num_replicas_in_sync
+    if replicas > 1:
+        _refuse_stateful(model, replicas)
+    if model.jit_compile and all_stand_on("TPU", strategy):
+        raise ValueError(
+            "`jit_compile` must not be True on a TPU: TensorFlow compiles the whole step for it, "
+            "and a part that is compiled by itself has no place inside (keras-team/keras#19448). "
+            f"Received: jit_compile={model.jit_compile!r}. Use compile(jit_compile='auto')."
+        )
+    # Between GPUs XLA has collectives, and TensorFlow then leaves out its merge calls; not run.
+    if model.jit_compile and replicas > 1 and not all_stand_on("GPU", strategy):
+        raise ValueError(
+            "`jit_compile` must not be True on more than one replica except on GPUs: elsewhere XLA "
+            "can place neither the replicas' variables nor their collectives. Received: "
+            f"jit_compile={model.jit_compile!r} with {replicas} replicas. "
+            "Use compile(jit_compile='auto') or False."
+        )
+
+
+def _refuse_stateful(model: Any, replicas: int) -> None:
+    for layer in all_layers(model):
+        if isinstance(layer, keras.layers.RNN) and layer.stateful:
+            raise ValueError(
+                "`stateful` must be False on more than one replica: the state has a row for each "
+                "example of the global batch, of which a replica holds a part. Received: "
+                f"stateful=True in layer {layer.name!r} with {replicas} replicas. Train it under "
+                "strategies.one_device_strategy(), or cut its sequences no further than training "
+                "needs and leave `stateful` out."
+            )
+
+
+def refuse_out_of_step(model: Any) -> None:
+    """Checks a model before its workers train it each at its own pace.
+
+    Args:
+        model: A Keras model about to `fit` under a parameter server strategy.
+
+    Raises:
+        ValueError: If it asks for what needs Python, XLA or steps in order.
+    """
+    optimizer = getattr(model, "optimizer", None)
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    asked = {
+        "run_eagerly": (model.run_eagerly, "workers run graphs, not Python. Leave it out"),
+        "jit_compile": (
+            model.jit_compile,
+            "XLA cannot compile what reads variables of other processes. Use 'auto' or False",
+        ),
+        "gradient_accumulation_steps": (
+            getattr(inner, "gradient_accumulation_steps", None),
+            "workers would add to one sum and reset it under each other. Use larger batches",
+        ),
+    }
+    for name, (value, why) in asked.items():
+        if value:
+            raise ValueError(
+                f"`{name}` must not be set under parameter servers. Received: {name}={value!r}: "
+                f"{why}."
+            )
+
+
+def refuse_watches(strategy: tf.distribute.Strategy) -> None:
+    """Checks that no callback judges steps that workers take each at its own pace.
+
+    Raises:
+        ValueError: If one does.
+    """
+    if watches_under(strategy):
+        raise ValueError(
+            "`callbacks` must not judge each step under parameter servers, where none comes after "
+            "another. Received: a callback that watches gradients. Leave it out, or stop at a loss "
+            "that is not finite with keras.callbacks.TerminateOnNaN."
+        )
+
+
+def refuse_parts_of_ours(model: Any) -> None:
+    """Checks a model that is about to train under no strategy of ours.
+
+    Args:
+        model: A Keras model, made outside the scopes of our strategies.
+
+    Raises:
+        ValueError: If its optimizer, or a layer it took over, was made inside of one.
+    """
+    for kind, owner in (("model", model), ("optimizer", getattr(model, "optimizer", None))):
+        for variable in owner.variables if owner is not None else ():
+            if is_owned(getattr(variable._value, "distribute_strategy", None)):
+                raise ValueError(
+                    f"`model` {model.name!r} must be made inside `strategy.scope()` where its parts"
+                    f" are. Received: the {kind}'s variable {variable.path!r}, made inside a scope,"
+                    " and a model made outside. Make it, and call compile, under `with "
+                    "strategy.scope():`."
+                )
+
+
+def _refuse_outside(kind: str, name: str, variables: Any, strategy: tf.distribute.Strategy) -> None:
+    for variable in variables:
+        value = variable._value
+        if value is None or getattr(value, "distribute_strategy", None) is strategy:
+            continue
+        if is_asynchronous(strategy) and stands_on_server(variable):
+            continue
+        raise ValueError(
+            f"`{kind}` {name!r} must be made inside `strategy.scope()`. Received: its variable "
+            f"{variable.path!r}, made outside of it and not shared by the replicas. Make it, and "
+            "call compile, under `with strategy.scope():`."
+        )

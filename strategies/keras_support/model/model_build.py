@@ -1,0 +1,68 @@
+"""The build seam: a model is built from the specification of its input, never from a batch.
+
+Keras pulls a batch to learn the shapes: it averages the replicas' parts, which fails for strings
+(C6), uneven parts (C5) and several workers (C1), and the batches an iterator had read ahead are
+lost with it (S6). A data set knows its shapes.
+
+Under no strategy Keras builds nothing ahead: variables come to be while the first step is traced.
+So may a model whose step is its own and whose `call` takes something else than the data, or is not
+there (VAEs, GANs); what its first step then makes is made for all replicas at once (C17).
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import keras
+from keras.src.backend.tensorflow import trainer as keras_trainer
+
+from strategies.batch_parts import without_wrapper_specs, without_wrappers
+from strategies.keras_support.model.checks import refuse_impossible
+from strategies.keras_support.model.variable_creation import has_unbuilt_layers
+from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
+from strategies.keras_support.patching.seam import Seam
+
+_STEPS = ("train_step", "test_step", "predict_step")
+
+
+def _build_from_spec(maybe_symbolic_build: Any) -> Any:
+    @functools.wraps(maybe_symbolic_build)
+    def build(self: Any, iterator: Any = None, data_batch: Any = None) -> None:
+        if not is_owned(self._distribute_strategy):
+            maybe_symbolic_build(self, iterator=iterator, data_batch=data_batch)
+            return
+        refuse_impossible(self)  # Keras builds the optimizer here, and says less
+        leaves_to_workers = is_asynchronous(self._distribute_strategy)
+        if has_no_call(self) and not (leaves_to_workers and has_unbuilt_layers(self)):
+            return
+        if iterator is not None:
+            data_batch = without_wrapper_specs(iterator.replica_spec())
+        elif data_batch is not None:
+            data_batch = without_wrappers(data_batch)
+        try:
+            with self._distribute_strategy.scope():
+                self._symbolic_build(data_batch=data_batch)
+        except Exception:
+            if not has_own_step(self) or leaves_to_workers:
+                raise
+
+    return build
+
+
+def has_no_call(model: Any) -> bool:
+    """Tells whether `model` is a subclass that does not say what it does with its input."""
+    return type(model).call is keras.Model.call
+
+
+def has_own_step(model: Any) -> bool:
+    """Tells whether a step of `model` is the user's own, who may call it as he likes."""
+    keras_own = keras_trainer.TensorFlowTrainer
+    return any(getattr(type(model), name) is not getattr(keras_own, name) for name in _STEPS)
+
+
+BUILD = Seam(
+    "keras.src.backend.tensorflow.trainer:TensorFlowTrainer._maybe_symbolic_build",
+    frozenset({"c84d306abf31"}),
+    _build_from_spec,
+)

@@ -1,0 +1,112 @@
+"""The values of Keras variables on all replicas, as NumPy arrays, out and in again.
+
+Most variables are equal on all replicas, so the first copy is the value. A metric's state is each
+replica's own, and its value their sum (`synchronization="on_read"`): all copies are kept, for their
+sum, taken in another order, would differ in the last bit.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from strategies.coordination.rendezvous import worker_index
+from strategies.keras_support.context.gathering import gathered
+from strategies.keras_support.patching.ownership import is_multi_worker
+from strategies.progress import phase
+
+
+def is_per_replica(variable: Any) -> bool:
+    """Tells whether each replica keeps a value of its own."""
+    return str(variable.synchronization) == "on_read"
+
+
+def replica_values(
+    strategy: tf.distribute.Strategy, variables: list[Any]
+) -> list[np.ndarray[Any, Any]]:
+    """Returns, for each variable, every replica's value along a first dimension.
+
+    Several workers call it together; it costs one collective a dtype.
+
+    Args:
+        strategy: One of ours.
+        variables: Keras variables that each replica keeps for itself.
+    """
+    local = [
+        np.stack([c.numpy() for c in strategy.experimental_local_results(v.value)])
+        for v in variables
+    ]
+    if not is_multi_worker(strategy):
+        return local
+    found: dict[int, np.ndarray[Any, Any]] = {}
+    for dtype in sorted({values.dtype.name for values in local}):
+        members = [i for i, values in enumerate(local) if values.dtype.name == dtype]
+        rows = np.concatenate([local[i].reshape(len(local[i]), -1) for i in members], axis=1)
+        all_rows = _gathered_rows(strategy, rows)
+        sizes = [local[i][0].size for i in members]
+        parts = np.split(all_rows, np.cumsum(sizes)[:-1], axis=1)
+        for i, part in zip(members, parts, strict=True):
+            found[i] = part.reshape(-1, *local[i].shape[1:])
+    return [found[i] for i in range(len(variables))]
+
+
+def assign_value(
+    strategy: tf.distribute.Strategy, variable: Any, value: np.ndarray[Any, Any]
+) -> None:
+    """Gives all replicas a value; each worker does so for its own."""
+    for copy in strategy.experimental_local_results(variable.value):
+        copy.assign(value)
+
+
+def assign_replica_values(
+    strategy: tf.distribute.Strategy, variable: Any, values: np.ndarray[Any, Any]
+) -> None:
+    """Gives every replica a value of its own, whose sum is the variable's.
+
+    Where there are not as many replicas as values, the first receives the sum, the others zero.
+
+    Args:
+        strategy: One of ours.
+        variable: A Keras variable that each replica keeps for itself.
+        values: Values of the replicas of the run that wrote them, along the first dimension.
+    """
+    num_replicas = strategy.num_replicas_in_sync
+    if len(values) != num_replicas:
+        total = values.sum(axis=0, dtype=values.dtype)
+        values = np.stack([total, *[np.zeros_like(total)] * (num_replicas - 1)])
+    copies = strategy.experimental_local_results(variable.value)
+    first = worker_index(strategy) * len(copies)
+    for copy, value in zip(copies, values[first : first + len(copies)], strict=True):
+        copy.assign(value)
+
+
+def _gathered_rows(
+    strategy: tf.distribute.Strategy, rows: np.ndarray[Any, Any]
+) -> np.ndarray[Any, Any]:
+    def own(replica: tf.distribute.ValueContext) -> tf.Tensor:
+        index = replica.replica_id_in_sync_group % len(rows)
+        return tf.constant(rows[index : index + 1])
+
+    per_replica = strategy.experimental_distribute_values_from_function(own)
+    with phase("collective"):  # the others may not be there yet
+        all_rows: np.ndarray[Any, Any] = _gathering(strategy)(per_replica).numpy()
+    return all_rows
+
+
+# One function a strategy. Outside of a function, TensorFlow 2.21 makes one at every `gather`
+# (CollectiveAllReduce._batch_all_gather): each is traced, and 42 KB of it stay.
+_GATHERING: weakref.WeakKeyDictionary[tf.distribute.Strategy, Callable[[Any], tf.Tensor]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def _gathering(strategy: tf.distribute.Strategy) -> Callable[[Any], tf.Tensor]:
+    if strategy not in _GATHERING:
+        found = weakref.ref(strategy)
+        function = tf.function(lambda rows: gathered(found(), rows), autograph=False)
+        _GATHERING[strategy] = function
+    return _GATHERING[strategy]

@@ -1,0 +1,70 @@
+"""The creation seam: variables that a replica's step makes are made for all replicas, at once.
+
+A model that is not built before its first step makes its variables while the step is traced,
+inside the first replica, and TensorFlow cannot lift them out of that graph: `InvalidArgumentError`
+(C17). Here they are made outside of the graph, in the strategy's scope. Replicas are traced one
+after the other up to the first collective, and a layer is built in one go, so the other replicas
+find it built.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.distribute import distribute_lib
+
+from strategies.keras_support.input.data_draws import is_in_data_set
+from strategies.keras_support.model.model_parts import all_layers
+from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
+from strategies.keras_support.patching.seam import Seam
+
+
+@contextlib.contextmanager
+def _for_all_replicas() -> Iterator[None]:
+    """Leaves the graph of a replica's step, or of a data set's function, for the strategy's scope.
+
+    Elsewhere does nothing.
+    """
+    strategy = tf.distribute.get_strategy()
+    if (
+        not is_owned(strategy)
+        or is_asynchronous(strategy)
+        or isinstance(strategy, tf.distribute.OneDeviceStrategy)
+        or tf.executing_eagerly()
+        or (tf.distribute.in_cross_replica_context() and not is_in_data_set())
+    ):
+        yield
+        return
+    with tf.init_scope():
+        # As a merge_call does, but without meeting the other replicas.
+        distribute_lib._push_per_thread_mode(distribute_lib._CrossReplicaThreadMode(strategy))
+        try:
+            with strategy.scope():
+                yield
+        finally:
+            distribute_lib._pop_per_thread_mode()
+
+
+def _outside_of_the_step(initialize: Any) -> Any:
+    @functools.wraps(initialize)
+    def initialize_for_all(self: Any, *arguments: Any) -> None:
+        with _for_all_replicas():
+            initialize(self, *arguments)
+
+    return initialize_for_all
+
+
+def has_unbuilt_layers(model: Any) -> bool:
+    """Tells whether a step of `model` may make variables of its layers."""
+    return not all(layer.built for layer in all_layers(model) if layer is not model)
+
+
+_VARIABLE = "keras.src.backend.tensorflow.core:Variable"
+CREATE = Seam(f"{_VARIABLE}._initialize", frozenset({"ad6609daaed5"}), _outside_of_the_step)
+CREATE_LATER = Seam(
+    f"{_VARIABLE}._deferred_initialize", frozenset({"2e3551d7ca72"}), _outside_of_the_step
+)

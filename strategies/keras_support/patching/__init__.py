@@ -1,0 +1,1 @@
+"""How a symbol of Keras is replaced, and for which strategies."""

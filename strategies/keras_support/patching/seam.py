@@ -1,0 +1,82 @@
+"""A seam: one symbol of Keras or TensorFlow replaced, once a process, by one that dispatches.
+
+The replacement asks whether one of our strategies is at work and otherwise calls the original, so
+models outside our strategies never notice.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from strategies.keras_support.patching.fingerprints import fingerprint
+
+
+@dataclass(frozen=True)
+class Seam:
+    """A place in Keras or TensorFlow that this package stands in for.
+
+    Attributes:
+        target: The symbol, as `"package.module:Class.attribute"` or `"package.module:name"`.
+        accepted: Fingerprints of the sources that the replacement was written against.
+        replacement: Takes the original, returns what stands in its place.
+    """
+
+    target: str
+    accepted: frozenset[str]
+    replacement: Callable[[Any], Any]
+
+    def original(self) -> Any:
+        """Returns the upstream symbol, also while the seam is installed."""
+        owner, name = self._owner()
+        current = vars(owner)[name]
+        return getattr(current, "__tfscale_original__", current)
+
+    def is_installed(self) -> bool:
+        """Tells whether Keras currently calls the replacement."""
+        owner, name = self._owner()
+        return hasattr(vars(owner)[name], "__tfscale_original__")
+
+    def is_recognised(self) -> bool:
+        """Tells whether the upstream source is one the replacement was written against."""
+        return fingerprint(self.original()) in self.accepted
+
+    def install(self) -> None:
+        """Puts the replacement in place; a second call does nothing.
+
+        Raises:
+            RuntimeError: If the upstream source changed.
+        """
+        if self.is_installed():
+            return
+        original = self.original()
+        if not self.is_recognised():
+            raise RuntimeError(
+                f"`{self.target}` of {self._library()} is not the code that tfscale's "
+                f"repair was written against. Received: fingerprint={fingerprint(original)!r}, "
+                f"known: {sorted(self.accepted)}. Install a Keras release that this tfscale "
+                "supports (`pip install --upgrade tfscale` pins one), or build the strategy with "
+                "tf.distribute and train without the repairs."
+            )
+        replacement = self.replacement(original)
+        replacement.__tfscale_original__ = original
+        owner, name = self._owner()
+        setattr(owner, name, replacement)
+
+    def _library(self) -> str:
+        if self.target.startswith("tensorflow."):
+            return f"TensorFlow {tf.__version__}"
+        return f"Keras {keras.__version__}"
+
+    def _owner(self) -> tuple[Any, str]:
+        module_name, _, path = self.target.partition(":")
+        owner: Any = importlib.import_module(module_name)
+        *outer, name = path.split(".")
+        for part in outer:
+            owner = getattr(owner, part)
+        return owner, name

@@ -1,0 +1,1 @@
+"""State of layers over replicas: BatchNormalization, random seeds, what `call` assigns."""

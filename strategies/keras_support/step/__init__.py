@@ -1,0 +1,1 @@
+"""The functions that train, test and predict on all replicas."""

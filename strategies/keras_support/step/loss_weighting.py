@@ -1,0 +1,135 @@
+"""The loss seams: a replica's loss is written as one device would write it.
+
+Keras divides its own losses by the number of replicas and leaves a user's alone, so that a loss of
+the user's counts as many times as there are replicas (S12, S18). The gradient seam does not need
+that division: it weighs replica r by n_r, its examples, out of n. Inside a step both are taken out.
+
+Weighing by examples is exact for a loss that is a mean over examples. A masked loss divides by the
+valid elements, `mean_with_sample_weight` by the sum of the weights, and a sum by nothing: their own
+divisor d_r does not follow n_r (S5, S20). Such a loss is multiplied, before backward, by
+
+    (d_r / d) (n / n_r)    a mean with a divisor of its own, d the sum of the d_r
+    n / n_r                a sum
+
+so that weighing with n_r / n afterwards leaves S_r / d, or S_r: what one device has. The divisors
+and n travel in one small all-reduce a loss. Losses divided by their examples need none of this.
+
+A loss that is not reduced stays as it is, a value a row: what it counts is decided where it is
+reduced. Keras sums what `add_loss` was given, so a vector over the examples is a sum there (S23).
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import tensorflow as tf
+from keras.src.losses import loss as keras_loss
+
+from strategies.keras_support.context.rows import is_over_rows, may_be_over_rows
+from strategies.keras_support.context.step_context import current_step, sum_over_replicas
+from strategies.keras_support.patching.seam import Seam
+
+_NOT_REDUCED = ("none", None)
+
+
+def _weigh_over_replicas(reduce_weighted_values: Any) -> Any:
+    @functools.wraps(reduce_weighted_values)
+    def weighed(
+        values: Any,
+        sample_weight: Any = None,
+        mask: Any = None,
+        reduction: Any = "sum_over_batch_size",
+        dtype: Any = None,
+    ) -> Any:
+        loss = reduce_weighted_values(values, sample_weight, mask, reduction, dtype)
+        step, replica = current_step(), tf.distribute.get_replica_context()
+        if step is None or replica is None or replica.num_replicas_in_sync == 1:
+            return loss
+        if reduction in _NOT_REDUCED:
+            return loss
+        if reduction == "sum":
+            return loss * tf.cast(step.scale_of_sums(), loss.dtype)
+        if mask is None and (reduction != "mean_with_sample_weight" or sample_weight is None):
+            return loss
+        wide = tf.float64 if loss.dtype == tf.float64 else tf.float32
+        examples = tf.cast(step.examples, wide)
+        divisor = tf.cast(_divisor(values, sample_weight, mask, reduction), wide)
+        divisor *= tf.cast(step.examples > 0, wide)  # the row of a replica without any is not its
+        # Counts and weights of the data: no gradient flows.
+        total = tf.stop_gradient(sum_over_replicas(tf.stack([divisor, examples])))
+        factor = tf.math.divide_no_nan(divisor * total[1], total[0] * examples)
+        return loss * tf.cast(factor, loss.dtype)
+
+    return weighed
+
+
+def _divisor(values: Any, sample_weight: Any, mask: Any, reduction: str) -> tf.Tensor:
+    """What Keras divided this replica's sum by, found with Keras's own arithmetic."""
+    values = tf.convert_to_tensor(values)
+    if reduction == "mean_with_sample_weight":
+        weight = keras_loss.apply_mask(
+            None if sample_weight is None else tf.cast(sample_weight, values.dtype),
+            mask,
+            dtype=values.dtype,
+            reduction=reduction,
+        )
+        return tf.reduce_sum(tf.cast(weight, values.dtype))
+    return tf.reduce_sum(tf.cast(mask, values.dtype))
+
+
+def _rows_summed(aggregate_additional_loss: Any) -> Any:
+    """Counts a vector over the examples, which Keras sums, as the sum of all replicas' (S23)."""
+
+    @functools.wraps(aggregate_additional_loss)
+    def summed(self: Any, loss: Any) -> Any:
+        total, step = aggregate_additional_loss(self, loss), current_step()
+        if step is None or tf.distribute.get_strategy().num_replicas_in_sync == 1:
+            return total
+        if not may_be_over_rows(loss, step.examples):
+            return total
+        scale = tf.cast(step.scale_of_sums(), total.dtype)  # together, however many rows are here
+        return total * scale if is_over_rows(loss, step.examples) else total
+
+    return summed
+
+
+def _unscaled_in_step(scale: Any) -> Any:
+    """Takes Keras's division by the replicas, or its multiplication, out of our steps.
+
+    Besides weighing a user's loss like one of Keras's, this spares float64 a division through
+    float32: Keras multiplies by a float32 1/3, which alone is wrong by 1e-8.
+    """
+
+    @functools.wraps(scale)
+    def unscaled(value: Any) -> Any:
+        return scale(value) if current_step() is None else value
+
+    return unscaled
+
+
+def _told(unscale: Any) -> Any:
+    """Notes, too, what Keras unscales for its logs: last of all the loss that a step minimizes."""
+    unscaled_in_step = _unscaled_in_step(unscale)
+
+    @functools.wraps(unscale)
+    def told(value: Any) -> Any:
+        loss, step = unscaled_in_step(value), current_step()
+        if step is not None:
+            step.loss = tf.reduce_sum(loss)
+        return loss
+
+    return told
+
+
+_LOSS = "keras.src.losses.loss"
+REDUCE_LOSS = Seam(
+    f"{_LOSS}:reduce_weighted_values", frozenset({"53cf33c149ac"}), _weigh_over_replicas
+)
+SCALE = Seam(f"{_LOSS}:scale_loss_for_distribution", frozenset({"1eb8b8f836bf"}), _unscaled_in_step)
+UNSCALE = Seam(f"{_LOSS}:unscale_loss_for_distribution", frozenset({"9201da870665"}), _told)
+ADDITIONAL_LOSS = Seam(
+    "keras.src.trainers.trainer:Trainer._aggregate_additional_loss",
+    frozenset({"9cf6c1dfa1f2"}),
+    _rows_summed,
+)

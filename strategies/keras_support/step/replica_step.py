@@ -1,0 +1,169 @@
+"""One replica's step: its share of the batch, and the user's own step function inside a context."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from strategies.batch_parts import (
+    Shared,
+    holds_examples,
+    num_rows,
+    static_rows,
+    without_wrappers,
+)
+from strategies.global_batches import EvenShare, Share
+from strategies.keras_support.context.lineage import Lineage, Source
+from strategies.keras_support.context.step_context import StepContext, taking_step
+from strategies.keras_support.gradients.gradients_to_apply import refuse_local_conditions
+from strategies.keras_support.gradients.step_reduce import reduce_in_step
+from strategies.keras_support.model.model_parts import all_layers
+from strategies.keras_support.model.variable_creation import has_unbuilt_layers
+from strategies.keras_support.patching.ownership import is_multi_worker
+from strategies.keras_support.patching.step_clock import clock_of
+from strategies.keras_support.state.layer_state import step_state
+from strategies.keras_support.step.empty_replica import filled, may_be_empty, metrics_kept
+
+
+def none_written(_: Any) -> list[Any]:
+    """Says of a model that a step writes none of its variables replica by replica."""
+    return []
+
+
+def on_replica_function(
+    model: Any, step: Callable[[Any], Any], statistics: Callable[[Any], list[Any]]
+) -> Any:
+    """Returns the function that `strategy.run` calls on each replica, for `(outputs, examples)`.
+
+    Args:
+        model: A Keras model under one of our strategies.
+        step: `model.train_step`, `test_step` or `predict_step`.
+        statistics: Names the variables of `model` that `step` writes replica by replica.
+    """
+    is_replicated = model.distribute_strategy.num_replicas_in_sync > 1
+    is_graph_ours = not model.jit_compile or model.run_eagerly  # XLA knows no clock
+
+    def on_replica(batch: Any) -> Any:
+        share = _opened(batch)
+        state = step_state(model, statistics(model)) if is_replicated else None
+        context = StepContext(
+            share.examples,
+            all_examples=share.all_examples,
+            state=state,
+            layers=tuple(all_layers(model)),
+            weighed_alike=model._loss_tracker if _is_shared_first(share.data) else None,
+        )
+        if state is not None:
+            context.lineage = Lineage((share.data, share.examples), state.source_of)
+            context.lineage.mark(_alike_everywhere(share), Source.SHARED)
+        if is_replicated and is_graph_ours and _is_first_here():
+            context.clock = clock_of(model)
+        with taking_step(context), contextlib.ExitStack() as kept:
+            if is_replicated:
+                kept.enter_context(context.lineage.watching())
+            if is_replicated and may_be_empty(batch):
+                kept.enter_context(metrics_kept(model, context.examples))
+            outputs = step(without_wrappers(share.data))
+            if state is not None and state.is_owing:
+                reduce_in_step([])
+            refuse_local_conditions(context)
+        return outputs, context.examples
+
+    if not is_graph_ours:
+        return graph_function(on_replica, jit_compile=True)
+    return on_replica
+
+
+def _is_first_here() -> bool:
+    """Tells whether this is the first of this worker's replicas, which keeps the time for all.
+
+    Of a TPU's replicas none is: one program runs on all, and tells them apart as it runs.
+    """
+    replica = tf.distribute.get_replica_context()
+    index = tf.get_static_value(replica.replica_id_in_sync_group)
+    return index is not None and int(index) % len(replica.strategy.extended.worker_devices) == 0
+
+
+def _opened(batch: Any) -> Share:
+    """Returns the share that a replica is given, with at least one row."""
+    replica = tf.distribute.get_replica_context()
+    replicas = replica.num_replicas_in_sync
+    if isinstance(batch, EvenShare):
+        rows = _rows_of(batch.data)
+        known = tf.get_static_value(rows)
+        every = rows * replicas if known is None else tf.constant(known * replicas)
+        return Share(batch.data, rows, every)
+    if isinstance(batch, Share) and not is_multi_worker(replica.strategy):
+        return batch
+    # Data that the user distributed, or what TensorFlow makes up for a worker that has no more.
+    data = batch.data if isinstance(batch, Share) else batch
+    rows = _rows_of(data)
+    if replicas > 1 and may_be_empty(batch):
+        data = filled(data, rows)
+    if isinstance(batch, Share):
+        return Share(data, batch.examples, batch.all_examples)
+    return Share(data, rows, rows if replicas == 1 else None)
+
+
+def _is_shared_first(data: Any) -> bool:
+    """Tells whether all examples share the part of the inputs by whose rows Keras weighs a loss."""
+    inputs = data[0] if isinstance(data, tuple) else data
+    parts = [part for part in keras.tree.flatten(inputs) if part is not None]
+    return bool(parts) and isinstance(parts[0], Shared)
+
+
+def _rows_of(data: Any) -> tf.Tensor:
+    known = static_rows(data)
+    return tf.cast(num_rows(data), tf.int32) if known is None else tf.constant(known)
+
+
+def _alike_everywhere(share: Share) -> list[Any]:
+    """The tensors of a share that are the same on all replicas."""
+    parts = [part for part in tf.nest.flatten(share.data) if not holds_examples(part)]
+    parts = without_wrappers([*parts, share.all_examples])
+    return list(tf.nest.flatten(parts, expand_composites=True))
+
+
+def without_static_rows(data: Any) -> Any:
+    """Returns the same data, of whose number of rows a graph knows nothing."""
+
+    def forget(part: Any) -> Any:
+        if not isinstance(part, tf.Tensor) or part.shape.rank in (None, 0):
+            return part
+        return tf.compat.v1.placeholder_with_default(part, [None, *part.shape[1:]])
+
+    return tf.nest.map_structure(forget, data)
+
+
+def graph_function(function: Callable[..., Any], jit_compile: bool | None = None) -> Any:
+    """Traces `function` once for all batch sizes; TensorFlow's own code needs no conversion."""
+    return tf.function(function, reduce_retracing=True, autograph=False, jit_compile=jit_compile)
+
+
+def built_first(model: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns what runs `function`, and before its first run makes what `model` still lacks.
+
+    A step needs to know the model's layers before it begins. Where they come to be in the step, it
+    is traced once only for that.
+
+    Args:
+        model: A Keras model under one of our strategies.
+        function: Takes a step, or several.
+    """
+    run = function if model.run_eagerly else graph_function(function)
+    is_first = True
+
+    def run_built(*arguments: Any) -> Any:
+        nonlocal is_first
+        if is_first and has_unbuilt_layers(model):
+            # A step that runs eagerly need not be one that can be traced.
+            with contextlib.suppress(*[Exception] if model.run_eagerly else []):
+                graph_function(function).get_concrete_function(*arguments)
+        is_first = False
+        return run(*arguments)
+
+    return run_built

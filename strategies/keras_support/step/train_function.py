@@ -1,0 +1,197 @@
+"""What Keras's loops call once an execution: batches in, logs out.
+
+It calls the user's own `train_step` or `test_step` on every replica, inside a `StepContext`, and
+owns what surrounds it: input, several steps in one execution, and logs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import tensorflow as tf
+from keras.src.backend.tensorflow import trainer as keras_trainer
+
+from strategies.keras_support.input.execution import Steps, handed_over, shares_of
+from strategies.keras_support.input.replica_stream import next_shares
+from strategies.keras_support.metrics.logs import (
+    Path,
+    flat_logs,
+    mean_over_examples,
+    merged_logs,
+    named_in,
+)
+from strategies.keras_support.metrics.metric_reduction import (
+    all_results,
+    loss_tracker,
+    metric_paths,
+)
+from strategies.keras_support.metrics.step_results import StepResults
+from strategies.keras_support.model.checks import refuse_impossible
+from strategies.keras_support.model.metric_adoption import adopt_metrics
+from strategies.keras_support.patching.ownership import is_multi_worker
+from strategies.keras_support.patching.step_clock import clock_of, mark_phases
+from strategies.keras_support.step.replica_step import (
+    built_first,
+    graph_function,
+    on_replica_function,
+    without_static_rows,
+)
+from strategies.progress import phase
+
+LOG_STEPS = 16
+"""With several workers, metrics meet in a collective every so many executions, not at each."""
+
+Logs = dict[str, Any]
+Extra = dict[Path, Any]
+
+
+def step_function(
+    model: Any, step: Callable[[Any], Logs], statistics: Callable[[Any], list[Any]]
+) -> Callable[[Any], Logs]:
+    """Returns what Keras's loops call once an execution: batches in, logs out.
+
+    Args:
+        model: A compiled Keras model under one of our strategies.
+        step: `model.train_step` or `model.test_step`.
+        statistics: Names the variables of `model` that `step` writes replica by replica.
+    """
+    strategy = model.distribute_strategy
+    adopt_metrics(model)
+    refuse_impossible(model)
+    is_shared = is_multi_worker(strategy)
+    results = StepResults(model)
+    on_replica = on_replica_function(model, results.noted(step), statistics=statistics)
+    clock = mark_phases(model) if is_shared else clock_of(model)
+
+    reported: list[tuple[str, ...]] = []
+
+    def run(batch: Any, on_replica: Callable[[Any], Any] = on_replica) -> Extra:
+        """Takes one step on all replicas; returns what only the step itself can tell."""
+        with contextlib.nullcontext() if _is_standard(step) else results.following():
+            outputs, examples = strategy.run(on_replica, args=(batch,))
+        flat = flat_logs(outputs)
+        reported[:] = flat
+        known = metric_paths(model)
+        if not _is_standard(step) and loss_tracker(model) is not None:
+            known -= {("loss",)}  # perhaps the step's own, which no metric has seen
+        extra = {
+            path: value
+            for path, value in flat.items()
+            if path not in results and named_in(path, known) is None
+        }
+        if not extra or clock is None:
+            return mean_over_examples(strategy, extra, examples)
+        return clock.around_collective(
+            lambda: mean_over_examples(strategy, extra, examples), after=(extra, examples)
+        )
+
+    def with_metrics(extra: Extra) -> Any:
+        return extra if is_shared else merge(all_results(model, results), extra)
+
+    def merge(metrics: tuple[Logs, Extra], extra: Extra) -> Logs:
+        return merged_logs(reported, metrics[0], extra, metrics[1])
+
+    def run_batch(batch: Any) -> Any:
+        # An argument's shape is static, a stream's is not; Keras weighs an output's loss by it.
+        shares = shares_of(strategy, batch)
+        return with_metrics(run(shares, lambda data: on_replica(without_static_rows(data))))
+
+    def run_one(stream: Any) -> Any:
+        return with_metrics(run(next_shares(strategy, stream, clock)))
+
+    def run_many(stream: Any, count: tf.Tensor) -> Any:
+        def run_next() -> Extra:
+            return run(next_shares(strategy, stream, clock))
+
+        return with_metrics(_loop(run_next, count, yields_extra=not _is_standard(step)))
+
+    read_metrics: Callable[[], Any] = functools.partial(all_results, model, results)
+    run_batch = built_first(model, run_batch)
+    run_one = built_first(model, run_one)
+    run_many = built_first(model, run_many)
+    if not model.run_eagerly:
+        read_metrics = graph_function(read_metrics)
+    executions = 0
+    metrics: tuple[Logs, Extra] = ({}, {})
+
+    def function(iterator: Any) -> Logs:
+        nonlocal executions, metrics
+        logs: Any = None
+        if not isinstance(iterator, Steps) or iterator.count is None:
+            logs = _run_each(strategy, run_batch, iterator, model.steps_per_execution)
+        elif model.run_eagerly:
+            for _ in range(iterator.count):
+                logs = run_one(iterator.stream)
+        elif iterator.count == 1:
+            logs = run_one(iterator.stream)
+        elif iterator.is_end and strategy.num_replicas_in_sync > 1:
+            # A collective keeps its shape within a call, and the rows of an embedding's gradient
+            # are gathered: the last batch, which may be smaller, has a call of its own.
+            with _explaining_uneven_rows(iterator.count):
+                run_many(iterator.stream, tf.constant(iterator.count - 1))
+            logs = run_one(iterator.stream)
+        else:
+            with _explaining_uneven_rows(iterator.count):
+                logs = run_many(iterator.stream, tf.constant(iterator.count))
+        if not is_shared:
+            return dict(logs)
+        is_edge = not isinstance(iterator, Steps) or iterator.is_edge
+        if is_edge or executions % LOG_STEPS == 0:
+            with phase("collective"):
+                metrics = read_metrics()
+        executions += 1
+        return merge(metrics, logs)
+
+    return function
+
+
+def _is_standard(step: Callable[[Any], Logs]) -> bool:
+    """Tells whether `step` is Keras's own, which reports the model's metrics and nothing else."""
+    own = (keras_trainer.TensorFlowTrainer.train_step, keras_trainer.TensorFlowTrainer.test_step)
+    return getattr(step, "__func__", None) in own
+
+
+def _loop(run_next: Callable[[], Extra], count: tf.Tensor, yields_extra: bool) -> Extra:
+    """Runs `count` steps, at least one, inside the graph; returns the last one's extra logs."""
+    done, last = tf.constant(0), {}
+    if yields_extra:  # a loop's variables need a value to start from: the first step's
+        done, last = tf.constant(1), run_next()
+
+    def body(done: tf.Tensor, _: Extra) -> tuple[tf.Tensor, Extra]:
+        return done + 1, run_next()
+
+    _, last = tf.while_loop(lambda done, _: done < count, body, (done, last), parallel_iterations=1)
+    return dict(last)
+
+
+def _run_each(
+    strategy: tf.distribute.Strategy, run_batch: Callable[[Any], Any], stream: Any, limit: int
+) -> Any:
+    """Runs up to `limit` batches of a stream that may end, or of whole batches from Python."""
+    logs: Any = None
+    for _, batch in zip(range(limit), stream, strict=False):
+        logs = run_batch(handed_over(strategy, batch))
+    if logs is None:
+        raise StopIteration
+    return logs
+
+
+@contextlib.contextmanager
+def _explaining_uneven_rows(count: int) -> Iterator[None]:
+    """Says what TensorFlow's error means where gathered rows changed their number in one call."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        if "CollectiveGather" not in str(error) or "Shape mismatch" not in str(error):
+            raise
+        raise ValueError(
+            "`steps_per_execution` must be 1 where batches differ in size before the last of an "
+            "epoch and an Embedding is trained on so many tokens, for TensorFlow gathers more than "
+            "262,143 rows of a gradient in one number an execution. Received: an execution of "
+            f"{count} steps, in which the batches differ. Repeat the data before you batch it, or "
+            "batch with drop_remainder=True. The collectives of this process are broken: start it "
+            "again."
+        ) from error

@@ -1,0 +1,1 @@
+"""Several workers: calls made together, files written by the chief."""

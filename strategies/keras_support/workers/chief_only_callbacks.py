@@ -1,0 +1,145 @@
+"""The chief seam: of several workers, one writes each file.
+
+Keras's callbacks write on every worker; with one path for all they meet in the same file, and HDF5
+answers with `BlockingIOError` (C8, C9). Variables are the same on all workers, so what the chief
+writes is what any would. Restoring stays with everybody.
+"""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import tensorflow as tf
+from keras.src.backend.common import global_state
+
+from strategies.cluster.chief import is_chief
+from strategies.keras_support.asynchronous.executions import settle
+from strategies.keras_support.patching.ownership import is_asynchronous, is_multi_worker, is_owned
+from strategies.keras_support.patching.seam import Seam
+
+
+def _is_silent(callback: Any) -> bool:
+    strategy = getattr(callback.model, "distribute_strategy", None)
+    return is_owned(strategy) and is_multi_worker(strategy) and not is_chief(strategy)
+
+
+def _chief_only(method: Any) -> Any:
+    @functools.wraps(method)
+    def on_chief(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return None if _is_silent(self) else method(self, *args, **kwargs)
+
+    return on_chief
+
+
+def _chief_at_rest(save_model: Any) -> Any:
+    """Lets no worker change a variable while the chief writes the others."""
+    chief_only = _chief_only(save_model)
+
+    @functools.wraps(save_model)
+    def save(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if is_asynchronous(self.model.distribute_strategy):
+            settle(self.model.distribute_strategy)
+        return chief_only(self, *args, **kwargs)
+
+    return save
+
+
+def _whole_epochs_only(on_train_begin: Any) -> Any:
+    """A backup of mid-epoch is restored at the epoch's beginning: batches train twice (S19)."""
+
+    @functools.wraps(on_train_begin)
+    def begin(self: Any, logs: Any = None) -> Any:
+        if is_owned(self.model.distribute_strategy) and self.save_freq != "epoch":
+            raise ValueError(
+                "`save_freq` of BackupAndRestore must be 'epoch': Keras restores a backup of "
+                "mid-epoch at the epoch's first batch and trains its batches again. Received: "
+                f"save_freq={self.save_freq!r}. Use BackupAndRestore(..., save_freq='epoch')."
+            )
+        return on_train_begin(self, logs)
+
+    return begin
+
+
+def _elsewhere(set_model: Any) -> Any:
+    """TensorBoard writes in many places; a silent worker's copy goes to a folder of its own."""
+
+    @functools.wraps(set_model)
+    def set_model_elsewhere(self: Any, model: Any) -> Any:
+        self._model = model
+        if _is_silent(self):
+            self._tfscale_folder = tempfile.TemporaryDirectory(prefix="tfscale-tensorboard-")
+            self.log_dir = self._tfscale_folder.name
+        return set_model(self, model)
+
+    return set_model_elsewhere
+
+
+def _without_the_others(get_attr_skipset: Any) -> Any:
+    """Lets the chief save inside of the scope, where to make a variable takes all workers.
+
+    To know which attributes of an optimizer to write, Keras makes one, with a counter. A scope is a
+    thread's own, as is Keras's note of what it found.
+    """
+
+    @functools.wraps(get_attr_skipset)
+    def skipset(obj_type: str) -> Any:
+        strategy = tf.distribute.get_strategy()
+        if obj_type != "Optimizer" or not is_owned(strategy) or not is_multi_worker(strategy):
+            return get_attr_skipset(obj_type)
+        note = f"saving_attr_skiplist_{obj_type}"
+        known = global_state.get_global_attribute(note)
+        if known is None:
+            with ThreadPoolExecutor(1) as outside:
+                known = outside.submit(get_attr_skipset, obj_type).result()
+            global_state.set_global_attribute(note, known)
+        return known
+
+    return skipset
+
+
+SAVED_ATTRIBUTES = Seam(
+    "keras.src.saving.saving_lib:get_attr_skipset",
+    frozenset({"d8a330e73202"}),
+    _without_the_others,
+)
+CHECKPOINT = Seam(
+    "keras.src.callbacks.model_checkpoint:ModelCheckpoint._save_model",
+    frozenset({"1db2a5a958d6"}),
+    _chief_at_rest,
+)
+BACKUP_SAVE = Seam(
+    "keras.src.callbacks.backup_and_restore:BackupAndRestore._save_model",
+    frozenset({"8877dd811391"}),
+    _chief_at_rest,
+)
+BACKUP_END = Seam(
+    "keras.src.callbacks.backup_and_restore:BackupAndRestore.on_train_end",
+    frozenset({"eba739bc50fd"}),
+    _chief_only,
+)
+CSV_BEGIN = Seam(
+    "keras.src.callbacks.csv_logger:CSVLogger.on_train_begin",
+    frozenset({"f8ec3ef7740f"}),
+    _chief_only,
+)
+CSV_EPOCH = Seam(
+    "keras.src.callbacks.csv_logger:CSVLogger.on_epoch_end",
+    frozenset({"905c9f84bdb3"}),
+    _chief_only,
+)
+CSV_END = Seam(
+    "keras.src.callbacks.csv_logger:CSVLogger.on_train_end",
+    frozenset({"82d285a37d22"}),
+    _chief_only,
+)
+BACKUP_BEGIN = Seam(
+    "keras.src.callbacks.backup_and_restore:BackupAndRestore.on_train_begin",
+    frozenset({"d2119f5653c3"}),
+    _whole_epochs_only,
+)
+TENSORBOARD = Seam(
+    "keras.src.callbacks.tensorboard:TensorBoard.set_model", frozenset({"3f061c9462dc"}), _elsewhere
+)

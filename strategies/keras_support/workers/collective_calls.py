@@ -1,0 +1,191 @@
+"""The together seam: several workers begin, stop and fail together.
+
+fit, evaluate and predict are collective: a call that only the chief makes waits for ever for the
+others (H4), a worker whose callback stops training leaves the others waiting (H2), and so does one
+that raises but lives on (H3). So each call begins with the workers telling each other which call it
+is and what was passed; the wish to stop is shared every so many executions and at the end of each
+epoch, where the models are compared; and an error that not all know of is reported to all, whose
+collectives then end with its text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from strategies.cluster.exit_reason import note_error
+from strategies.coordination.rendezvous import exchange, report_failure
+from strategies.keras_support.asynchronous.report import with_staleness_report
+from strategies.keras_support.input.current_fit import note_initial_epoch
+from strategies.keras_support.patching.ownership import is_asynchronous, is_multi_worker, is_owned
+from strategies.keras_support.patching.seam import Seam
+from strategies.keras_support.patching.step_clock import mark_phases
+from strategies.keras_support.workers.call_agreement import call_arguments, refuse_other_arguments
+from strategies.keras_support.workers.graph_errors import plain_refusals
+from strategies.keras_support.workers.quiet_output import quiet_unless_chief
+from strategies.keras_support.workers.state_agreement import (
+    WorkerState,
+    refuse_other_state,
+    take_over_last_changes,
+)
+from strategies.progress import NoMarks, followed, phase, watched, whole_fit
+
+STOP_EXECUTIONS = 16
+"""A wish to stop in mid-epoch is heard after at most so many executions."""
+
+
+class _Calls(threading.local):
+    depth = 0
+
+
+_CALLS = _Calls()
+
+
+def _trains_together(strategy: Any) -> bool:
+    return is_owned(strategy) and is_multi_worker(strategy)
+
+
+def _together(call: Any) -> Any:
+    """Wraps `fit`, `evaluate` or `predict`."""
+
+    @functools.wraps(call)
+    def together(self: Any, *args: Any, **kwargs: Any) -> Any:
+        strategy = self.distribute_strategy
+        if is_owned(strategy) and call.__name__ == "fit":
+            note_initial_epoch(strategy, call, args, kwargs)
+        if not _trains_together(strategy):
+            with contextlib.ExitStack() as around:
+                if is_owned(strategy) and is_asynchronous(strategy):
+                    around.enter_context(followed(NoMarks(), call.__name__))
+                around.enter_context(_noted(call.__name__))
+                around.enter_context(_last_words())
+                around.enter_context(plain_refusals(strategy))
+                return call(self, *args, **kwargs)
+        _CALLS.depth += 1
+        try:
+            with _last_words(), followed(mark_phases(self), call.__name__):
+                arguments = call_arguments(self, call, args, kwargs)
+                refuse_other_arguments(exchange(strategy, f"{call.__name__}()", arguments))
+                with _noted(call.__name__), quiet_unless_chief(strategy), plain_refusals(strategy):
+                    return call(self, *args, **kwargs)
+        except Exception as error:
+            if _CALLS.depth == 1 and not hasattr(error, "known_to_all"):
+                report_failure(strategy, error)
+            raise
+        finally:
+            _CALLS.depth -= 1
+
+    return together
+
+
+@contextlib.contextmanager
+def _last_words() -> Iterator[None]:
+    """Notes for the launcher how a call ended."""
+    note_error(None)
+    try:
+        yield
+    except BaseException as error:
+        note_error(error)
+        raise
+
+
+def _noted(name: str) -> contextlib.AbstractContextManager[None]:
+    return whole_fit() if name == "fit" else phase(name)
+
+
+class StopTogether(keras.callbacks.Callback):
+    """Last in every list of callbacks: makes one worker's wish to stop the wish of all.
+
+    What the other callbacks did to the model by then, such as restoring it, is seen too: models
+    that are no longer the same are refused.
+    """
+
+    async_safe = True
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Forgets an earlier wish."""
+        self._wish = False
+        self._executions = 0
+        refuse_other_state(self.model, with_optimizer=True)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Leaves all workers with one model."""
+        take_over_last_changes(self.model)
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Looks at the model that a call of `evaluate` is about."""
+        if _CALLS.depth == 1:  # not inside `fit`
+            refuse_other_state(self.model, with_optimizer=False)
+
+    def on_predict_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Looks at the model that a call of `predict` is about."""
+        if _CALLS.depth == 1:
+            refuse_other_state(self.model, with_optimizer=False)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Notes the epoch, for workers that wait for this one."""
+        progress = watched()
+        if progress is not None:
+            progress.begin_epoch(epoch)
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Notes the step."""
+        progress = watched()
+        if progress is not None:
+            progress.begin_execution(batch)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Holds a wish back until all have heard it."""
+        self._executions += 1
+        if self.model.stop_training:
+            self._wish, self.model.stop_training = True, False
+        if self._executions % STOP_EXECUTIONS == 0:
+            self._agree("stop in mid-epoch?")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Shares the wish of an epoch's end, such as EarlyStopping's."""
+        self._wish = self._wish or self.model.stop_training
+        state = WorkerState(self.model)
+        texts = self._agree("stop after this epoch?", state.text())
+        state.refuse_others(texts)
+
+    def _agree(self, question: str, text: str = "") -> list[str]:
+        """Shares the wish to stop; returns what each worker says beside it."""
+        answer = f"{int(self._wish)}{text}"
+        answers = exchange(self.model.distribute_strategy, question, answer)
+        self.model.stop_training = any(answer[0] == "1" for answer in answers)
+        return [answer[1:] for answer in answers]
+
+
+def _with_stop_together(set_model: Any) -> Any:
+    @functools.wraps(set_model)
+    def set_model_and_stop(self: Any, model: Any) -> Any:
+        if (
+            model
+            and _trains_together(getattr(model, "distribute_strategy", None))
+            and not any(isinstance(callback, StopTogether) for callback in self.callbacks)
+        ):
+            self.callbacks.append(StopTogether())
+            self._async_train = False  # a wish must be heard before the next step, not beside it
+        strategy = getattr(model, "distribute_strategy", None)
+        if model and is_owned(strategy) and is_asynchronous(strategy):
+            self.callbacks = with_staleness_report(self.callbacks)
+        return set_model(self, model)
+
+    return set_model_and_stop
+
+
+_TRAINER = "keras.src.backend.tensorflow.trainer:TensorFlowTrainer"
+FIT = Seam(f"{_TRAINER}.fit", frozenset({"e83490939563"}), _together)
+EVALUATE = Seam(f"{_TRAINER}.evaluate", frozenset({"67a4cd57bf8d"}), _together)
+PREDICT_CALL = Seam(f"{_TRAINER}.predict", frozenset({"3b5dfd5d6c06"}), _together)
+CALLBACKS = Seam(
+    "keras.src.callbacks.callback_list:CallbackList.set_model",
+    frozenset({"cd795f724fa1"}),
+    _with_stop_together,
+)

@@ -1,0 +1,207 @@
+"""Models of several workers must be one model: same weights, same optimizer.
+
+A worker that loaded weights, restored a checkpoint or set the learning rate where the others did
+not trains another model, and nothing says so: gradients are averaged all the same. So what each
+worker holds is compared when a call begins and at the end of each epoch.
+"""
+
+from __future__ import annotations
+
+import json
+import weakref
+from typing import Any
+
+import keras
+
+from strategies.announcement import announce
+from strategies.cluster.chief import is_chief
+from strategies.coordination.rendezvous import exchange, refusal_by_all
+from strategies.keras_support.workers.call_agreement import by_worker
+from strategies.keras_support.workers.chief_state import broadcast_state
+from strategies.keras_support.workers.state_digest import (
+    Digest,
+    digests,
+    pack,
+    shared_state,
+    slots,
+    unpack,
+)
+
+_NAMED = 3
+_BROADCAST = "call tfscale.broadcast(model) on every worker to take over the chief's"
+_LOAD = (
+    "Load or restore on every worker, call keras.utils.set_random_seed before the model is made, "
+    f"or {_BROADCAST}."
+)
+
+# Models of which it was reported that their weights differ by rounding.
+_REPORTED: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def refuse_other_state(model: Any, *, with_optimizer: bool) -> None:
+    """Checks that all workers hold the same model; all of them are here.
+
+    Args:
+        model: Under a strategy of several workers.
+        with_optimizer: Whether its optimizer, too, must be the same.
+
+    Raises:
+        ValueError: If weights, the learning rate, or anything of the optimizer differs.
+    """
+    own = WorkerState(model, with_optimizer=with_optimizer)
+    own.refuse_others(exchange(model.distribute_strategy, "the model's state", own.text()))
+
+
+def take_over_last_changes(model: Any) -> None:
+    """Gives all workers the chief's weights where a callback changed them as training ended.
+
+    EarlyStopping restores the best weights after the last epoch. On the chief only, as where it
+    has all callbacks, the workers would be left with two models.
+
+    Args:
+        model: Under a strategy of several workers, all of which are here.
+    """
+    own = WorkerState(model, with_optimizer=False)
+    texts = exchange(model.distribute_strategy, "the model at the end of training", own.text())
+    if found := own.other_weights(texts):
+        broadcast_state(model)
+        if is_chief(model.distribute_strategy):
+            announce(
+                f"a callback changed the model as training ended: {found}. Every worker takes over "
+                "the chief's weights. Pass callbacks that change the model on every worker."
+            )
+
+
+class WorkerState:
+    """What one worker holds at this moment.
+
+    Args:
+        model: Under a strategy of several workers.
+        with_optimizer: Whether to look at its optimizer too.
+    """
+
+    def __init__(self, model: Any, *, with_optimizer: bool = True) -> None:
+        self._model = model
+        weights = shared_state(model)
+        self._variables = [*weights, *(slots(model) if with_optimizer else [])]
+        self._num_weights = len(weights)
+        self._digests = digests(model, self._variables)
+        self._optimizer = _settings(getattr(model, "optimizer", None)) if with_optimizer else {}
+
+    def text(self) -> str:
+        """Returns it as JSON: what `refuse_others` takes of every worker."""
+        shapes = [list(variable.shape) for variable in self._variables]
+        return json.dumps(
+            {"optimizer": self._optimizer, "shapes": shapes, "digests": pack(self._digests)}
+        )
+
+    def refuse_others(self, texts: list[str]) -> None:
+        """Checks that all workers hold the same.
+
+        Args:
+            texts: Of all workers, in their order.
+
+        Raises:
+            ValueError: If they do not; the first that differs is named.
+        """
+        states = [json.loads(text) for text in texts]
+        for index, state in enumerate(states):
+            if state["shapes"] != states[0]["shapes"]:
+                raise refusal_by_all(
+                    "`model` must have the same variables on every worker. Received: "
+                    f"{by_worker([len(one['shapes']) for one in states])} variables; the shapes of "
+                    f"worker {index} are others than those of worker 0. Build and compile the same "
+                    "model on every worker."
+                )
+        # First, since weights follow from the rate.
+        _refuse_other_settings([state["optimizer"] for state in states])
+        theirs = self._theirs(states)
+        if found := self._different(theirs, 0, self._num_weights):
+            raise refusal_by_all(
+                "`model` must hold the same weights on every worker. Received: model="
+                f"{self._model.name!r}, whose {found}. {_LOAD}"
+            )
+        if found := self._different(theirs, self._num_weights, len(self._variables)):
+            raise refusal_by_all(
+                "`optimizer` must be in the same state on every worker. Received: optimizer="
+                f"{self._model.optimizer.name!r}, whose {found}. {_LOAD}"
+            )
+
+    def other_weights(self, texts: list[str]) -> str:
+        """Says which weights differ between workers; "" if none do.
+
+        Args:
+            texts: Of all workers, in their order.
+        """
+        theirs = self._theirs([json.loads(text) for text in texts])
+        return self._different(theirs, 0, self._num_weights)
+
+    def _theirs(self, states: list[dict[str, Any]]) -> list[list[Digest]]:
+        sizes = [digest.size for digest in self._digests]
+        return [unpack(state["digests"], sizes) for state in states]
+
+    def _different(self, theirs: list[list[Digest]], start: int, stop: int) -> str:
+        """Says which variables differ; what differs by rounding is reported by the chief."""
+        differ: dict[str, list[int]] = {}
+        rounded: dict[str, list[int]] = {}
+        for place in range(start, stop):
+            first = theirs[0][place]
+            for worker, digests_there in enumerate(theirs):
+                digest = digests_there[place]
+                if digest.fingerprint != first.fingerprint:
+                    kind = rounded if first.differs_by_rounding(digest) else differ
+                    kind.setdefault(self._variables[place].path, []).append(worker)
+        if differ:
+            return _said(differ, stop - start)
+        if rounded and self._model not in _REPORTED:
+            _REPORTED.add(self._model)
+            if is_chief(self._model.distribute_strategy):
+                announce(
+                    f"the workers' models differ by rounding: {_said(rounded, stop - start)}. "
+                    "Training goes on; tfscale.broadcast(model) makes them equal."
+                )
+        return ""
+
+
+def _said(differ: dict[str, list[int]], total: int) -> str:
+    names = ", ".join(repr(path) for path in list(differ)[:_NAMED])
+    more = f" and {len(differ) - _NAMED} more" if len(differ) > _NAMED else ""
+    workers = sorted({worker for places in differ.values() for worker in places})
+    where = ", ".join(str(worker) for worker in workers[:_NAMED])
+    where += f" and {len(workers) - _NAMED} more" if len(workers) > _NAMED else ""
+    return (
+        f"{names}{more} (of {total} variables) {'differ' if len(differ) > 1 else 'differs'} on "
+        f"worker {where} from worker 0"
+    )
+
+
+def _refuse_other_settings(settings: list[dict[str, Any]]) -> None:
+    for name in dict.fromkeys(name for said in settings for name in said):
+        values = [said.get(name) for said in settings]
+        if any(value != values[0] for value in values):
+            cure = "Compile the same model on every worker."
+            if name == "learning_rate":
+                cure = f"Set it on every worker, callbacks that change it too, or {_BROADCAST}."
+            raise refusal_by_all(
+                f"`{name}` of the optimizer must be the same on every worker. Received: "
+                f"{by_worker(values)}. {cure}"
+            )
+
+
+def _settings(optimizer: Any) -> dict[str, Any]:
+    """Returns what an optimizer was made with; empty where that cannot be written down."""
+    if optimizer is None:
+        return {}
+    try:
+        config = json.loads(json.dumps(keras.saving.serialize_keras_object(optimizer)))["config"]
+    except Exception:  # a schedule or a function of the user's without a config
+        return {}
+    settings: dict[str, Any] = _without_names(config)
+    return settings
+
+
+def _without_names(config: Any) -> Any:
+    """Keras numbers names by what else was made in the process, which may differ."""
+    if isinstance(config, dict):
+        return {key: _without_names(part) for key, part in config.items() if key != "name"}
+    return [_without_names(part) for part in config] if isinstance(config, list) else config

@@ -1,0 +1,227 @@
+"""Names the worker that this one waits for, in every program of several workers.
+
+Nothing is ended, and a step costs nothing but the marks of where it is. Each worker says once a
+second where it is; the others read it only where they wait.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from strategies.announcement import announce
+from strategies.cluster.environments import notice_seconds_from_environment
+from strategies.coordination.heartbeat_board import HeartbeatBoard
+from strategies.coordination.rendezvous import workers_of
+from strategies.liveness.activity import numbered
+from strategies.liveness.blocking_workers import is_behind, is_silent, waited_for
+from strategies.liveness.heartbeat import Heartbeat, Seen
+from strategies.liveness.local_heartbeat import Pulse
+from strategies.liveness.peers import Neighbours
+from strategies.progress import followed_by_default, watched
+
+BEAT_SECONDS = 1.0
+LOOK_AFTER_SECONDS = 4.0
+"""A worker that has not moved for so long reads what the others say. With the 8 s of silence this
+comes before the 20 s after which TensorFlow gives a worker up."""
+
+_LOOKS = {
+    "outside": "Look for an `if` that keeps it from the call, and for long work before it.",
+    "trace": "Look whether it is still compiling: its processors are busy then.",
+    "input": "Look at its storage, and at what its data set's functions wait for.",
+    "callbacks": "Look at what is slow there; the others go on when it returns.",
+    "save": "Look at the storage it writes to; the others go on when it is done.",
+    "collective": "Look at the network between the workers.",
+}
+_LOOK_AT_STEP = "Look at its processors, and at other programs on its host."
+_LOOK_AT_CALLS = (
+    "Look for an `if` that lets only some workers make this call, and for data of different "
+    "lengths."
+)
+_LOOK_AT_SILENCE = (
+    "Look for what stopped its process, or keeps Python's lock in it, and at the network to its "
+    "host."
+)
+
+
+_Kind = tuple[frozenset[int], str, str]
+"""For whom a worker waits, in which phase they are, and at which meeting it waits itself."""
+
+
+class WaitNotice:
+    """Says for whom this worker waits, after a while, and then at doubling intervals.
+
+    A wait that has ended by itself may come again with every step: at the same meeting, for the
+    same worker in the same phase. From then on one like it is named after twice the longest.
+
+    Args:
+        board: Where workers read of each other.
+        seconds: After which it is said first. Positive. That a worker does not answer is said as
+            soon as it is known.
+    """
+
+    def __init__(self, board: HeartbeatBoard, seconds: float) -> None:
+        self._board = board
+        self._seconds = seconds
+        self._name = board.names[board.own]
+        self._pulse = Pulse(watched, tells_stack=False)
+        self._heart = self._pulse.beat()
+        self._neighbours: Neighbours | None = None
+        self._due = seconds
+        self._said: frozenset[int] = frozenset()
+        self._said_silent: frozenset[int] = frozenset()
+        self._waited = 0.0
+        self._kind: _Kind = (frozenset(), "", "")
+        self._ended: dict[_Kind, float] = {}  # The longest wait of each kind.
+        self._has_said_how = False
+        self._is_over = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def begin(self) -> None:
+        """Starts to say where this worker is, and to look for whom it waits."""
+        loops: list[Callable[[], None]] = [self._beat_until_over, self._look_until_over]
+        for loop in loops:
+            thread = threading.Thread(target=loop, name="tfscale wait notice", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def end(self) -> None:
+        """Stops, with a last word to the others; called before the program ends."""
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join(2 * BEAT_SECONDS)
+
+    def _beat_until_over(self) -> None:
+        is_over = False
+        while True:
+            end = "has ended its program" if is_over else ""
+            self._heart = self._pulse.beat(end)
+            try:
+                self._board.write(self._heart.as_words())
+            except tf.errors.OpError:
+                return  # the table is gone, and with it the first worker
+            if is_over:
+                return
+            is_over = self._is_over.wait(BEAT_SECONDS)
+
+    def _look_until_over(self) -> None:
+        while not self._is_over.wait(BEAT_SECONDS):
+            beat = self._heart
+            if beat.still < min(LOOK_AFTER_SECONDS, self._seconds / 2) or not followed_by_default():
+                self._go_on()
+                continue
+            if self._neighbours is None:
+                self._neighbours = Neighbours(self._board)
+            self._neighbours.look(beat)
+            self._say(self._neighbours.seen(beat), beat.still)
+
+    def _go_on(self) -> None:
+        if self._said:
+            names = _listed([self._board.names[i] for i in sorted(self._said)])
+            announce(f"{self._name} goes on, after {self._waited:.0f} s of waiting for {names}.")
+            self._ended[self._kind] = max(self._ended.get(self._kind, 0.0), self._waited)
+        self._neighbours, self._due = None, self._seconds
+        self._said = self._said_silent = frozenset()
+
+    def _say(self, workers: list[Seen], waited: float) -> None:
+        self._waited = waited
+        found = waited_for(workers, self._board.own)
+        silent = frozenset(i for i in found if is_silent(workers[i]))
+        is_news = not self._said_silent.issuperset(silent)
+        own = workers[self._board.own].heartbeat
+        phase = _phase(workers[found[0]]) if found else ""
+        kind = (frozenset(found), phase, own.question if own else "")
+        due = max(self._due, 2 * self._ended.get(kind, 0.0))
+        if not found or (waited < due and not is_news):
+            return
+        if is_behind(workers, self._board.own, found) and _have_just_come(workers, found):
+            return  # this worker's answer is there, and it has perhaps not read it yet
+        self._said, self._said_silent, self._kind = frozenset(found), silent, kind
+        self._due = max(2 * waited, 2 * self._seconds)
+        announce(self._sentence(workers, found, waited))
+
+    def _sentence(self, workers: list[Seen], found: list[int], waited: float) -> str:
+        own = workers[self._board.own].heartbeat
+        assert own is not None
+        if is_behind(workers, self._board.own, found):
+            begin = f"{self._name} has waited {waited:.0f} s at a call that the others did not make"
+            parts = [f"{self._name} {own.doing}", *_described(workers, found)]
+            look = _LOOK_AT_CALLS
+        else:
+            step = numbered(own.place)
+            where = f"at {own.question!r}" if own.question else f"in the all-reduce of {step},"
+            names = _listed([workers[i].name for i in found])
+            begin = f"{self._name} has waited {waited:.0f} s {where} for {names}"
+            parts, look = _described(workers, found), _look(workers[found[0]])
+        how = "" if self._has_said_how else " To end such a job, pass tfscale.callbacks.Watchdog."
+        self._has_said_how = True
+        return f"{begin}. {'; '.join(parts)}. {look}{how}"
+
+
+def _have_just_come(workers: list[Seen], found: list[int]) -> bool:
+    return any(workers[i].still < LOOK_AFTER_SECONDS / 2 for i in found)
+
+
+def _described(workers: list[Seen], found: list[int]) -> list[str]:
+    return [_state(workers[i]) for i in found[:3]] + (["..."] if len(found) > 3 else [])
+
+
+def _state(seen: Seen) -> str:
+    beat = seen.heartbeat
+    if beat is None or is_silent(seen):
+        last = f", which last {_past(beat)}" if beat else ""
+        return f"{seen.name} does not answer: no word for {seen.age:.0f} s{last}"
+    if seen.is_over:
+        return f"{seen.name} {beat.end}"
+    if seen.age >= 3 * BEAT_SECONDS:
+        moves = f"has said nothing for {seen.age:.0f} s"
+    elif beat.still >= 2 * BEAT_SECONDS:
+        moves = f"has not moved for {seen.still:.0f} s"
+    else:
+        moves = "moves"
+    return f"{seen.name} {beat.doing} and {moves}"
+
+
+def _phase(seen: Seen) -> str:
+    return seen.heartbeat.place.phase if seen.heartbeat else ""
+
+
+def _past(beat: Heartbeat) -> str:
+    return f"said: it {beat.doing}"
+
+
+def _look(seen: Seen) -> str:
+    beat = seen.heartbeat
+    if beat is None or is_silent(seen):
+        return _LOOK_AT_SILENCE
+    if beat.question or seen.is_over:
+        return _LOOK_AT_CALLS
+    return _LOOKS.get(beat.place.phase, _LOOK_AT_STEP)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+_NOTICES: list[WaitNotice] = []
+
+
+def give_wait_notices(strategy: tf.distribute.Strategy) -> None:
+    """Starts the notice of this program, once, where it has several workers.
+
+    Args:
+        strategy: A strategy of several workers.
+
+    Raises:
+        ValueError: If TFSCALE_NOTICE_SECONDS is no positive number.
+    """
+    seconds = notice_seconds_from_environment()
+    if _NOTICES or len(workers_of(strategy)) < 2:
+        return
+    notice = WaitNotice(HeartbeatBoard(strategy, "program"), seconds)
+    _NOTICES.append(notice)
+    atexit.register(notice.end)
+    notice.begin()

@@ -1,0 +1,1 @@
+"""TPUs: the wheels, the resolver, the start and the strategy."""

@@ -1,0 +1,137 @@
+"""What a process leaves behind when it fails, in real processes and for errors made by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from strategies.cluster.exit_reason import LastWords, read_last_words, words_about
+from tests.programs import completed
+
+BEGIN = (
+    "import sys\n"
+    "from strategies.cluster.exit_reason import leave_last_words_at_end, note_error\n"
+    "leave_last_words_at_end('worker', 0)\n"
+)
+
+
+class AbortedError(Exception):
+    """An error as TensorFlow raises it."""
+
+    __module__ = "tensorflow.python.framework.errors_impl"
+
+
+def late(task: str) -> TimeoutError:
+    error = TimeoutError(f"{task} did not come to 'fit()' within 300 s.")
+    error.__dict__["at_fault"] = task
+    return error
+
+
+ABORTED = (
+    "Graph execution error:\n\nDetected at node CollectiveReduceV2 defined at (most recent call):\n"
+    "Collective ops is aborted by: Error reported from /job:worker/task:1: worker 1 failed with "
+    "ValueError: a row of letters"
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_own", "at_fault"),
+    [
+        pytest.param(ValueError("a row of letters"), True, "", id="its own"),
+        pytest.param(AbortedError(ABORTED), False, "worker 1", id="another's failure"),
+        pytest.param(
+            AbortedError("The following tasks are unhealthy:\n/job:worker/replica:0/task:1"),
+            False,
+            "worker 1",
+            id="another's silence",
+        ),
+        pytest.param(AbortedError("Socket closed"), False, "", id="a connection that broke"),
+        pytest.param(
+            AbortedError("/job:worker/replica:0/task:0/device:CPU:0: no such kernel"),
+            True,
+            "",
+            id="its own device",
+        ),
+        pytest.param(late("worker 1"), False, "worker 1", id="one that did not come"),
+        pytest.param(ValueError("/job:worker/task:1"), True, "", id="a word of the user's"),
+    ],
+)
+def test_an_error_is_its_own_or_of_the_task_that_it_names(
+    error: Exception, is_own: bool, at_fault: str
+) -> None:
+    words = words_about(error, "worker 0")
+    assert (words.is_own, words.at_fault) == (is_own, at_fault)
+
+
+def test_an_error_that_follows_anothers_failure_is_not_its_own() -> None:
+    try:
+        try:
+            raise AbortedError(ABORTED)
+        except AbortedError as error:
+            raise RuntimeError("the training has failed") from error
+    except RuntimeError as error:
+        words = words_about(error, "worker 0")
+    assert words == LastWords("RuntimeError: the training has failed", False, "worker 1")
+
+
+def test_the_line_that_says_what_happened_is_kept() -> None:
+    why = words_about(AbortedError(ABORTED), "worker 0").why
+    assert why.startswith("AbortedError: Collective ops is aborted by: Error reported from")
+
+
+def test_of_an_error_in_a_generator_its_own_line_is_kept() -> None:
+    text = (
+        "Graph execution error:\n\nDetected at node PyFunc defined at (most recent call last):\n"
+        "ValueError: a row of letters\nTraceback (most recent call last):\n\n"
+        '  File "train.py", line 3, in rows\n    raise ValueError("a row of letters")\n\n'
+        "ValueError: a row of letters\n\n\n\t [[{{node PyFunc}}]] [Op:__inference_run_one_1]"
+    )
+    why = words_about(AbortedError(text), "worker 0").why
+    assert why == "AbortedError: ValueError: a row of letters"
+
+
+@pytest.mark.parametrize(
+    ("program", "status", "why"),
+    [
+        pytest.param("raise ValueError('a row of letters')", 1, "a row of letters", id="uncaught"),
+        pytest.param(
+            "note_error(OSError('the disk is full')); sys.exit(3)",
+            3,
+            "the disk is full",
+            id="caught, and ended with a status",
+        ),
+        pytest.param(
+            "note_error(OSError('the disk is full')); note_error(None); sys.exit(3)",
+            3,
+            None,
+            id="overcome",
+        ),
+        pytest.param("sys.exit(3)", 3, None, id="no error"),
+    ],
+)
+def test_a_process_leaves_why_it_ended(
+    tmp_path: Path, program: str, status: int, why: str | None
+) -> None:
+    path = tmp_path / "words.json"
+    done = completed("-c", BEGIN + program, timeout=60, TFSCALE_LAST_WORDS=str(path))
+    assert done.returncode == status
+    words = read_last_words(path)
+    assert (words and words.why.partition(": ")[2]) == why
+
+
+def test_a_process_that_it_starts_does_not_speak_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "words.json"
+    child = "import os; print(os.environ.get('TFSCALE_LAST_WORDS'))"
+    program = f"import subprocess; subprocess.run([sys.executable, '-c', {child!r}])"
+    done = completed("-c", BEGIN + program, timeout=60, TFSCALE_LAST_WORDS=str(path))
+    assert done.stdout == "None\n"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"why": 1', json.dumps({"why": "x"}), "\xff"])
+def test_a_damaged_file_says_nothing(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "words.json"
+    path.write_text(text, "latin-1")
+    assert read_last_words(path) is None
+    assert read_last_words(tmp_path / "none.json") is None

@@ -1,0 +1,83 @@
+"""Races of real processes that need no TensorFlow."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import tfscale
+from tfscale.bench.contestant import Failed
+from tfscale.bench.racing import Result, run_race
+from tfscale.bench.variant import Race, Variant
+
+ROOT = Path(tfscale.__file__).parents[1]
+PROGRAM = "tests.unit.tfscale.bench.bench_programs"
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Of a short name, for a socket's path holds a hundred letters; children import from ROOT."""
+    monkeypatch.chdir(ROOT)
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        yield Path(name)
+
+
+def raced(*names: str, folder: Path, timeout_seconds: float = 60.0, num_workers: int = 0) -> Result:
+    race = Race("", str(folder / "turns"), 3, 10, None, 32, 2, timeout_seconds, 120.0)
+    variants = [Variant(n, "a child", program=PROGRAM, num_workers=num_workers) for n in names]
+    return run_race(race, variants, folder, lambda line: None)
+
+
+def test_variants_take_turns_and_the_first_round_is_dropped(folder: Path) -> None:
+    result = raced("a", "b", "c", folder=folder)
+    assert (folder / "turns").read_text("utf-8").split() == ["a", "b", "c"] * 3
+    assert {name: len(seconds) for name, seconds in result.step_seconds.items()} == {
+        "a": 2,
+        "b": 2,
+        "c": 2,
+    }
+    assert all(s > 0 for seconds in result.step_seconds.values() for s in seconds)
+    assert min(result.peak_bytes.values()) > 1_000_000
+    assert result.first_loss == {"a": 0.5, "b": 0.5, "c": 0.5}
+
+
+def test_workers_of_a_cluster_go_together(folder: Path) -> None:
+    result = raced("pair", "single", folder=folder, num_workers=2)
+    assert (folder / "turns").read_text("utf-8").split() == ["pair", "pair", "single", "single"] * 3
+    assert len(result.step_seconds["pair"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("dies", "dies: the process ended with status 3. It printed last: no such library"),
+        ("stops", "stops: the process ended with status 4. It printed last: out of memory"),
+        ("wrong", "wrong: `data` must be data."),
+    ],
+)
+def test_a_variant_that_fails_ends_the_race_with_its_words(
+    name: str, sentence: str, folder: Path
+) -> None:
+    with pytest.raises(Failed) as raised:
+        raced("a", name, folder=folder)
+    assert str(raised.value) == sentence
+    assert raised.value.is_wrong_usage is (name == "wrong")
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"), [("silent", "not ready after|no answer in"), ("hangs", "no answer in")]
+)
+def test_nothing_is_waited_for_beyond_the_deadline(name: str, sentence: str, folder: Path) -> None:
+    started = time.monotonic()
+    # Time enough for a child to start and be ready, for it imports next to nothing.
+    with pytest.raises(Failed, match=sentence):
+        raced(name, folder=folder, timeout_seconds=3.0)
+    assert time.monotonic() - started < 20.0
+    process = int((folder / "turns").read_text("utf-8"))
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)

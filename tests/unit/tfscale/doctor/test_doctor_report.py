@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tfscale.doctor.report import as_text
+
+REPORT: dict[str, Any] = {
+    "versions": {"python": "3.11.7", "tensorflow-cpu": "2.21.0"},
+    "devices": {"CPU": 1, "GPU": 2},
+    "cluster": {
+        "source": "TF_CONFIG",
+        "task": "worker 1",
+        "jobs": {"chief": ["a:1"], "worker": ["first.example:1", "second.example:2"]},
+    },
+    "repairs": [
+        {"row": "C1", "state": "ready", "defect": "fit crashes"},
+        {"row": "S20", "state": "refused", "defect": "masked losses divide by their own part"},
+    ],
+    "problems": ["Keras changed keras.src.a:B.c. Install a Keras release that is supported."],
+}
+
+TEXT = """\
+versions
+  python          3.11.7
+  tensorflow-cpu  2.21.0
+
+devices
+  CPU  1
+  GPU  2
+
+cluster
+  from       TF_CONFIG
+  this task  worker 1
+  chief      a:1
+  worker     first.example:1,
+             second.example:2
+
+repairs of Keras under tf.distribute
+  C1   ready    fit crashes
+  S20  refused  masked losses divide by
+                their own part
+  More about each: tfscale doctor --json
+  (symbols, test, public threads, remove
+  when).
+
+problems
+  - Keras changed keras.src.a:B.c.
+    Install a Keras release that is
+    supported."""
+
+
+def test_the_text_is_aligned_and_wrapped() -> None:
+    assert as_text(REPORT, width=41) == TEXT
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100])
+def test_no_line_is_wider_than_asked_for(width: int) -> None:
+    assert max(map(len, as_text(REPORT, width=width).splitlines())) <= width
+
+
+def test_the_width_is_the_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "41")
+    assert as_text(REPORT) == TEXT
+
+
+def test_a_wide_terminal_does_not_make_long_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = {**REPORT, "problems": ["word " * 100]}
+    assert 90 < max(map(len, as_text(long, width=400).splitlines())) <= 100
+
+
+def test_what_is_not_there_is_said() -> None:
+    empty = {"versions": {"python": "3.11.7"}, "devices": {}, "cluster": None}
+    text = as_text({**empty, "repairs": [], "problems": []}, width=80)
+    assert text.splitlines()[3:] == [
+        "devices",
+        "  none",
+        "",
+        "cluster",
+        "  none in the environment: this process trains alone",
+        "",
+        "no problems",
+    ]

@@ -1,0 +1,43 @@
+"""Targets: names as users and Google Cloud write them, and replicas counted by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from tfscale.preflight.target import parse_target
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "num_replicas"),
+    [
+        pytest.param("cpu", "cpu", 1, id="this host"),
+        pytest.param("v5e", "v5e:1x1", 1, id="one chip is the smallest"),
+        pytest.param("v4", "v4:2x2x1", 4, id="four chips are the smallest"),
+        pytest.param("v5e:2x4", "v5e:2x4", 8, id="two by four"),
+        pytest.param("v5p:2x2x2", "v5p:2x2x2", 8, id="three sides"),
+        pytest.param("tpu7x", "tpu7x:2x2x1", 8, id="two cores a chip"),
+        pytest.param("v5litepod-4", "v5e:2x2", 4, id="Google Cloud's name of four"),
+        pytest.param("v5litepod-8", "v5e:2x4", 8, id="Google Cloud's name of eight"),
+        pytest.param("v6e-256", "v6e:16x16", 256, id="Google Cloud's name of many"),
+    ],
+)
+def test_a_target_has_the_replicas_of_its_chips(text: str, shown: str, num_replicas: int) -> None:
+    target = parse_target(text)
+    assert (str(target), target.num_replicas) == (shown, num_replicas)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("v3", "must be one of cpu, v4, v5e, v5p, v6e, tpu7x. Received: 'v3'. Examples"),
+        ("cpu:2", "must be one of cpu"),
+        ("v5e:2x2x1", "must have a topology of 2 sides for v5e, such as 1x1"),
+        ("v4:2x2", "must have a topology of 3 sides for v4, such as 2x2x1"),
+        ("v5e:0x2", "must have a topology of 2 sides"),
+        ("v5e:", "must have a topology of 2 sides"),
+        ("v5litepod-0", "must have a topology of 2 sides"),
+    ],
+)
+def test_a_target_that_cannot_be_is_refused_with_examples(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_target(text)

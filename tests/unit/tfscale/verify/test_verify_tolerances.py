@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tfscale.verify.blame import (
+    LayerDifference,
+    blamed,
+    common_factor,
+    layer_differences,
+)
+from tfscale.verify.tolerances import Quantity, difference, judge
+
+ONE = np.array([3.0, 4.0])  # its norm is 5
+
+
+@pytest.mark.parametrize(
+    ("found", "distance"),
+    [
+        pytest.param([3.0, 4.0], 0.0, id="equal"),
+        pytest.param([3.0, 4.5], 0.1, id="a tenth of the norm"),
+        pytest.param([3.0, np.nan], np.inf, id="not a number on one side"),
+        pytest.param([[3.0, 4.0]], np.inf, id="another shape"),
+    ],
+)
+def test_a_difference_is_relative_to_the_norm(found: list[float], distance: float) -> None:
+    assert difference(ONE, np.array(found)) == pytest.approx(distance, rel=1e-5)
+
+
+def test_two_that_overflowed_alike_do_not_differ() -> None:
+    overflowed = np.array([np.inf, np.nan, 1.0])
+    assert difference(overflowed, overflowed.copy()) == 0.0
+    assert difference(overflowed, np.array([-np.inf, np.nan, 1.0])) == np.inf
+
+
+def verdict(control: float, found: float, precision: str = "float32") -> str:
+    """Of weights that a control moves so far, and the strategy so far; both relative."""
+    (quantity,) = judge(
+        {"weights/0 d/kernel": ONE},
+        {"weights/0 d/kernel": ONE * (1 + control)},
+        {"weights/0 d/kernel": ONE * (1 + found)},
+        {},
+        precision,
+    )
+    return quantity.verdict
+
+
+@pytest.mark.parametrize(
+    ("control", "found", "expected"),
+    [
+        pytest.param(0.0, 1e-6, "equal", id="a control that is exact by luck"),
+        pytest.param(0.0, 1e-5, "mismatch", id="more than ten times the least floor"),
+        pytest.param(1e-4, 9e-4, "equal", id="nine times the control"),
+        pytest.param(1e-4, 2e-3, "mismatch", id="twenty times the control"),
+        pytest.param(0.1, 0.1, "not judged", id="a tenth is no rounding"),
+    ],
+)
+def test_ten_times_the_models_own_floor_is_rounding(
+    control: float, found: float, expected: str
+) -> None:
+    assert verdict(control, found) == expected
+
+
+def test_float64_is_held_to_less() -> None:
+    assert verdict(0.0, 1e-8) == "equal"
+    assert verdict(0.0, 1e-8, "float64") == "mismatch"
+
+
+def test_a_step_too_many_is_never_rounding() -> None:
+    steps = {"iterations/0": np.array(20)}
+    (quantity,) = judge(steps, steps, {"iterations/0": np.array(21)}, {}, "float16")
+    assert quantity.verdict == "mismatch"
+
+
+def test_what_only_one_of_both_has_is_a_mismatch_unless_it_could_not_be_had() -> None:
+    assert judge({"loss": ONE}, {"loss": ONE}, {}, {}, "float64")[0].verdict == "mismatch"
+    (quantity,) = judge({}, {}, {}, {"evaluate": "no loss"}, "float64")
+    assert (quantity.verdict, quantity.reason) == ("not compared", "no loss")
+
+
+def rows(*gradients: float) -> list[LayerDifference]:
+    return [LayerDifference(name, gradients=g) for name, g in zip("abc", gradients, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("gradients", "words"),
+    [
+        ((0.0, 0.1, 0.0), "layer 'b' is the only one whose gradient differs"),
+        ((0.1, 0.1, 0.0), "layer 'b', or layer 'c' next to it: the gradients of the layers"),
+        ((0.1, 0.1, 0.1), "the gradients of all layers differ, from 'a' on: look at the loss"),
+    ],
+)
+def test_a_gradient_goes_wrong_where_the_layers_behind_agree(
+    gradients: tuple[float, float, float], words: str
+) -> None:
+    assert words in blamed(rows(*gradients), [Quantity("gradients", "mismatch", floor=1e-10)])
+
+
+def test_layers_come_in_the_order_of_the_model() -> None:
+    expected = {
+        "gradients/0 m/second/kernel": ONE,
+        "weights/0 m/first/mean": ONE,
+        "weights/1 m/second/kernel": ONE,
+    }
+    found = {**expected, "weights/0 m/first/mean": 1.1 * ONE}
+    first, second = layer_differences(expected, found)
+    assert (first.layer, second.layer) == ("first", "second")
+    assert first.weights == pytest.approx(0.1, rel=1e-5)
+
+
+def test_a_factor_common_to_all_gradients_is_found() -> None:
+    expected = {"gradients/0 a": ONE, "gradients/1 b": 2 * ONE, "gradients/+0 a": ONE}
+    half = {name: value / 2 for name, value in expected.items()}
+    assert common_factor(expected, {**half, "gradients/+0 a": 7 * ONE}) == pytest.approx(0.5)
+    assert common_factor(expected, expected) is None
+    assert common_factor(expected, {**half, "gradients/1 b": ONE[::-1]}) is None

@@ -1,0 +1,149 @@
+"""What verifications find, in one child process for all of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.programs import completed
+
+WRONG = {
+    "no_model": r"must return a keras.Model first\. Received: a value of type int",
+    "no_pair": r"must return `\(model, data\)`\. Received: a value of type Sequential",
+    "not_compiled": r"must return a compiled model",
+    "no_data": r"`data` must be .* Received: a value of type str",
+    "unbatched": r"Batch a data set with `\.batch\(n\)`",
+    "raising": r"raising\(\) raised KeyError: 'a column' \(verify_models\.py:\d+\)",
+    "kept": r"must build a new model at each call",
+    "nosuch": r"must be a function of .*verify_models\. Received: 'nosuch'",
+}
+MEASURED = {
+    "contrastive": r"Contrastive\.train_step: its loss depends on how rows .*`tfscale\.all_gather",
+    "counted": r"variable 'sequential/counted/count': adds up over the rows .*aggregation='sum'",
+}
+MORE_MEASURED = {
+    "divided_by_its_count": r"DividedByItsCount\.train_step: its loss divides by something it co",
+    "root_of_mean": r"RootOfMean\.train_step: its loss is no mean over the rows",
+    "divided_by_replicas": r"shared_out: mentions `num_replicas_in_sync`",
+    "centered": r"layer 'centered' \(Centered\): what it returns for a row depends on the other",
+}
+CASES = (
+    *MEASURED,
+    "bare_rows",
+    "normalized_together",
+    "normalized_together-MOMENTS",
+    "raw_sum",
+    "half",
+    "compiled_by_xla",
+    *WRONG,
+)
+MORE_CASES = (*MORE_MEASURED, "ragged", "noisy")
+
+Found = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    return verified(tmp_path_factory.mktemp("verified"), CASES)
+
+
+@pytest.fixture(scope="module")
+def found_at_length(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    return verified(tmp_path_factory.mktemp("verified_at_length"), MORE_CASES)
+
+
+def verified(folder: Path, cases: tuple[str, ...]) -> Found:
+    program = "tests.unit.tfscale.verify.verify_cases"
+    done = completed("-m", program, str(folder), *cases, timeout=600)
+    assert done.returncode == 0, done.stderr[-4000:]
+    lines = [line for line in done.stdout.splitlines() if line.startswith("case ")]
+    return dict(json.loads(line.removeprefix("case ")) for line in lines)
+
+
+def verdicts(result: dict[str, Any]) -> dict[str, str]:
+    return {quantity["name"]: quantity["verdict"] for quantity in result["quantities"]}
+
+
+def test_synchronized_statistics_are_equal_in_every_quantity(found: Found) -> None:
+    result = found["normalized_together"]
+    assert (result["verdict"], result["precision"]) == ("equal", "float64"), result
+    compared = ["loss", "gradients", "statistics", "weights", "slots", "iterations"]
+    assert list(verdicts(result)) == [*compared, "evaluate", "predictions", "file"]
+    assert set(verdicts(result).values()) == {"equal"}
+    assert result["suspects"] == []
+    # Outside of the library: both trainings round to float64, no more.
+    assert max(quantity["difference"] for quantity in result["quantities"]) < 1e-12
+
+
+def test_a_raw_sum_is_told_by_its_factor_and_by_its_source(found: Found) -> None:
+    result = found["raw_sum"]
+    assert result["verdict"] == "mismatch"
+    assert result["suspects"][0].startswith("all gradients are 0.5 times one device's")
+    assert result["suspects"][1].startswith("RawSum.train_step: its loss is a sum over the rows")
+
+
+@pytest.mark.parametrize("case", MEASURED)
+def test_what_differs_is_measured_and_named_with_its_cure(found: Found, case: str) -> None:
+    require_named(found[case], MEASURED[case])
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("case", MORE_MEASURED)
+def test_more_that_differs_is_named(found_at_length: Found, case: str) -> None:
+    require_named(found_at_length[case], MORE_MEASURED[case])
+
+
+def require_named(result: dict[str, Any], pattern: str) -> None:
+    assert result["verdict"] == "mismatch", result
+    (suspect,) = [each for each in result["suspects"] if not each.startswith("all gradients")]
+    assert re.match(pattern, suspect), suspect
+    assert " Cure: " in suspect
+
+
+def test_bare_rows_for_a_train_step_without_call_are_equal(found: Found) -> None:
+    result = found["bare_rows"]
+    assert (result["verdict"], result["precision"]) == ("equal", "float64"), result
+    assert verdicts(result)["gradients"] == "equal"  # of the optimizer that the model keeps itself
+
+
+@pytest.mark.thorough
+def test_a_step_that_draws_numbers_is_not_blamed_for_more(found_at_length: Found) -> None:
+    result = found_at_length["noisy"]
+    assert result["verdict"] in ("not judged", "mismatch"), result
+    (suspect,) = result["suspects"]
+    assert suspect.startswith("Noisy.train_step: draws random numbers of its own on each replica")
+
+
+@pytest.mark.thorough
+def test_ragged_rows_are_equal(found_at_length: Found) -> None:
+    result = found_at_length["ragged"]
+    assert (result["verdict"], result["precision"]) == ("equal", "float64"), result
+
+
+def test_the_repair_of_one_layer_left_out_names_that_layer(found: Found) -> None:
+    result = found["normalized_together-MOMENTS"]
+    assert result["verdict"] == "mismatch"
+    assert "layer 'norm'" in result["blame"]
+
+
+def test_half_precision_is_held_against_permuted_rows(found: Found) -> None:
+    result = found["half"]
+    assert (result["verdict"], result["precision"]) == ("equal", "float16"), result
+    assert result["notes"][0].endswith("for replicas draw independently: drop")
+
+
+def test_a_refusal_comes_through_with_its_cure(found: Found) -> None:
+    result = found["compiled_by_xla"]
+    assert result["verdict"] == "refused"
+    assert re.match(r"`jit_compile` must not be True .* Use compile\(", result["text"])
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_usage_is_one_line_with_the_cure(found: Found, case: str) -> None:
+    assert found[case]["verdict"] == "wrong"
+    assert re.search(WRONG[case], found[case]["text"])
+    assert "\n" not in found[case]["text"]

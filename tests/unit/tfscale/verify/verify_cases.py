@@ -1,0 +1,91 @@
+"""Program: verifies one function after another in this process, where orders need no children.
+
+    python -m tests.unit.tfscale.verify.verify_cases FOLDER CASE...
+
+A case is a function of `verify_models`, or `function-MOMENTS` for one whose synchronized moments
+are left to Keras while the strategy trains. Prints a line of JSON each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from strategies.keras_support.patching.seam import Seam
+from strategies.keras_support.state.batch_norm import MOMENTS
+from tfscale.verify.messages import Request
+from tfscale.verify.process import Failed
+from tfscale.verify.report import as_json
+from tfscale.verify.verification import Verification, compare
+from tfscale.verify.worker_rpc import Desk, answer
+
+MODELS = "tests.unit.tfscale.verify.verify_models"
+
+REFERENCES: dict[str, Any] = {}  # one device trains alike, whatever is left out under a strategy
+
+
+class Clerk:
+    """A desk in this process."""
+
+    def __init__(self, request: Request, left_out: tuple[Seam, ...] = ()) -> None:
+        self._desk = Desk(request, lambda text: None)
+        self._left_out = left_out
+        self._target = request.target
+
+    def ask(self, order: str, *arguments: Any) -> Any:
+        if order == "reference" and self._target in REFERENCES:
+            return REFERENCES[self._target]
+        with without(self._left_out if order == "candidate" else ()):
+            kind, result = answer(getattr(self._desk, order), arguments)
+        if kind != "done":
+            raise Failed(kind, result)
+        if order == "reference":
+            REFERENCES[self._target] = result
+        return result
+
+    def tail(self) -> list[str]:
+        return []
+
+
+@contextlib.contextmanager
+def without(seams: tuple[Seam, ...]) -> Iterator[None]:
+    """Puts Keras's own code back where the seams are."""
+    places = [(seam, *seam._owner()) for seam in seams]
+    installed = [vars(owner)[name] for _, owner, name in places]
+    for seam, owner, name in places:
+        setattr(owner, name, seam.original())
+    try:
+        yield
+    finally:
+        for (_, owner, name), replacement in zip(places, installed, strict=True):
+            setattr(owner, name, replacement)
+
+
+def verified(case: str, folder: Path) -> dict[str, Any]:
+    function, _, left_out = case.partition("-")
+    request = Request(f"{MODELS}:{function}", "mirrored", 2, 4, 16, "auto", 0, 60.0)
+    result = Verification(request)
+    plain, spread = Clerk(request), Clerk(request, (MOMENTS,) if left_out else ())
+    try:
+        compare(result, plain, spread, folder, is_chief=True, say=lambda text: None)
+    except Failed as failure:
+        return {"verdict": failure.kind, "text": failure.text}
+    return as_json(result)
+
+
+def main() -> None:
+    folder, *cases = sys.argv[1:]
+    for case in cases:
+        print("case", json.dumps([case, verified(case, Path(folder))]), flush=True)
+        keras.config.set_floatx("float32")
+        keras.config.set_dtype_policy("float32")
+
+
+if __name__ == "__main__":
+    main()

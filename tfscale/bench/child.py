@@ -1,0 +1,61 @@
+"""The program of a child process: takes one variant's turns.
+
+python -m tfscale.bench.child ADDRESS VARIANT NUM_WORKERS RACE
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Mapping
+
+import tensorflow as tf
+
+import strategies
+from tfscale.bench.training import fit_in_turns, loop_in_turns
+from tfscale.bench.turns import Turns
+from tfscale.bench.variant import Race
+from tfscale.verify.user_model import WrongUsage, in_one_line
+
+Way = Callable[[Race, Turns, int], None]
+"""How a variant is trained: the race, the line to it, and the workers of the variant's cluster."""
+
+WAYS: Mapping[str, Way] = {
+    "stock": functools.partial(fit_in_turns, lambda: None),
+    # The factories patch Keras, so nothing is built before it is a variant's turn to be.
+    "one_device": functools.partial(fit_in_turns, lambda: strategies.one_device_strategy()),
+    "mirrored": functools.partial(fit_in_turns, lambda: strategies.mirrored_strategy(2)),
+    "loop": loop_in_turns,
+}
+
+
+def main(ways: Mapping[str, Way], arguments: list[str]) -> int:
+    """Takes the turns of one process.
+
+    Args:
+        ways: The variants this program knows.
+        arguments: The command line behind the program's name.
+
+    Returns:
+        The exit status.
+    """
+    address, variant, num_workers, text = arguments
+    race = Race.from_json(text)
+    threads = race.threads_of(int(num_workers))
+    # Before TensorFlow starts: arithmetic inside an operation, and operations side by side.
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    with Turns(address, race.patience_seconds) as turns:
+        try:
+            ways[variant](race, turns, int(num_workers))
+        except WrongUsage as error:
+            turns.fail("wrong", str(error))
+            return 2
+        except Exception as error:
+            turns.fail("failed", in_one_line(error))
+            raise
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(WAYS, sys.argv[1:]))

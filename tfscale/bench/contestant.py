@@ -1,0 +1,167 @@
+"""The processes of one variant, as the race sees them: started, warmed, asked for turns."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tfscale.bench.variant import Race, Variant
+
+# A process that dies at once tells nobody: until it has called, its life is asked for, seconds
+# apart. What comes after is told by the end of its line.
+_POLL_SECONDS = 0.2
+_END_SECONDS = 15.0
+_NOISE = ("InitializeLog()", "oneDNN", "tfscale: ")
+
+
+class Failed(Exception):
+    """A variant that could not be raced.
+
+    Attributes:
+        is_wrong_usage: Whether the user's function or flags are the cause.
+    """
+
+    def __init__(self, text: str, is_wrong_usage: bool = False) -> None:
+        super().__init__(text)
+        self.is_wrong_usage = is_wrong_usage
+
+
+class Contestant:
+    """A variant's single process, or its workers under `tfscale launch`.
+
+    Args:
+        variant: What it races.
+        race: What is trained, and how long.
+        folder: For its socket and what it prints. Private to this user.
+
+    Attributes:
+        first_loss: Of the warm-up turn; NaN before.
+        peak_bytes: The most memory that one of its processes had resident, after the last turn.
+    """
+
+    def __init__(self, variant: Variant, race: Race, folder: Path) -> None:
+        self.first_loss = math.nan
+        self.peak_bytes = 0
+        self._name = variant.name
+        self._seconds = race.timeout_seconds
+        self._count = max(1, variant.num_workers)
+        self._lines: list[tuple[socket.socket, Any]] = []
+        self._log = folder / f"{variant.name}.log"
+        address = folder / variant.name
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(str(address))
+        self._listener.listen(self._count)
+        self._started = time.monotonic()
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                _command(variant, race, address),
+                env=_environment(os.environ),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait_until_ready(self) -> None:
+        """Returns when every process has taken its first steps.
+
+        Raises:
+            Failed: If one does not, or not before the deadline.
+        """
+        deadline = self._started + self._seconds
+        self._listener.settimeout(_POLL_SECONDS)
+        while len(self._lines) < self._count:
+            with contextlib.suppress(TimeoutError):
+                line, _ = self._listener.accept()
+                self._lines.append((line, line.makefile("r", encoding="utf-8")))
+            if len(self._lines) < self._count and self._process.poll() is not None:
+                raise Failed(self._sentence(self._end_of_process()))
+            if time.monotonic() > deadline:
+                raise Failed(self._sentence(f"not ready after {self._seconds:g} s"))
+        for line, messages in self._lines:
+            line.settimeout(max(_POLL_SECONDS, deadline - time.monotonic()))
+            self.first_loss = float(self._receive(messages)["loss"])
+
+    def take_turn(self) -> float:
+        """Lets all processes take their steps; returns the seconds of the slowest.
+
+        Raises:
+            Failed: If one fails, or takes longer than the deadline.
+        """
+        for line, _ in self._lines:
+            line.settimeout(self._seconds)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # told below
+                line.sendall(b"go\n")
+        answers = [self._receive(messages) for _, messages in self._lines]
+        self.peak_bytes = max(answer["peak_bytes"] for answer in answers)
+        return float(max(answer["seconds"] for answer in answers))
+
+    def end(self) -> None:
+        """Ends its processes, whatever they do."""
+        for line, messages in self._lines:
+            messages.close()
+            line.close()
+        self._listener.close()
+        # A launcher ends its workers when it is asked to, and has a second for it.
+        for number, seconds in ((signal.SIGTERM, _END_SECONDS), (signal.SIGKILL, _END_SECONDS)):
+            if self._process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, number)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(seconds)
+
+    def _receive(self, messages: Any) -> dict[str, Any]:
+        try:
+            text = messages.readline()
+        except TimeoutError:
+            raise Failed(self._sentence(f"no answer in {self._seconds:g} s")) from None
+        except ConnectionResetError:
+            text = ""
+        if not text:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_END_SECONDS)
+            raise Failed(self._sentence(self._end_of_process()))
+        message: dict[str, Any] = json.loads(text)
+        if message["kind"] in ("wrong", "failed"):
+            raise Failed(f"{self._name}: {message['text']}", message["kind"] == "wrong")
+        return message
+
+    def _end_of_process(self) -> str:
+        status = self._process.returncode
+        if status is not None and status < 0:
+            return f"the process was killed by signal {-status}"
+        return f"the process ended with status {status}"
+
+    def _sentence(self, what: str) -> str:
+        lines = self._log.read_text("utf-8", errors="replace").splitlines()
+        told = [line for line in lines if line.strip() and not any(n in line for n in _NOISE)]
+        return f"{self._name}: {what}. It printed last: {told[-1] if told else 'nothing'}"
+
+
+def _command(variant: Variant, race: Race, address: Path) -> list[str]:
+    child = [sys.executable, "-m", variant.program]
+    child += [str(address), variant.name, str(variant.num_workers), race.to_json()]
+    if not variant.num_workers:
+        return child
+    launch = ["-m", "tfscale", "launch", f"--num_workers={variant.num_workers}"]
+    return [sys.executable, *launch, "--grace_seconds=1", "--", *child]
+
+
+def _environment(own: Mapping[str, str]) -> dict[str, str]:
+    return {
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        **{name: value for name, value in own.items() if name != "TF_CONFIG"},
+        "PYTHONUNBUFFERED": "1",
+        # All variants are alive at once and share the GPUs: none takes all of their memory.
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+    }

@@ -1,0 +1,162 @@
+"""Training in turns: a warmed `fit` of which each epoch is a turn, and the loop that is the limit.
+
+One call of `fit` serves the whole race: its epoch 0 warms everything up, and every later one waits
+for its turn. So what is timed is steps, and at the end of a turn the reading of the metrics, which
+is what makes sure that the steps are done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfscale.bench.models import BATCHES, MODELS
+from tfscale.bench.turns import Turns
+from tfscale.bench.variant import Race
+from tfscale.verify.batches import Batch, as_dataset, num_rows
+from tfscale.verify.data import take_batches
+from tfscale.verify.user_model import Subject, WrongUsage
+
+NewStrategy = Callable[[], tf.distribute.Strategy | None]
+SEED = 0
+
+
+def fit_in_turns(
+    new_strategy: NewStrategy,
+    race: Race,
+    turns: Turns,
+    num_workers: int,
+    distributed: Callable[[Any, tf.data.Dataset], Any] = lambda strategy, dataset: dataset,
+) -> None:
+    """Trains by `fit`, an epoch a turn.
+
+    Args:
+        new_strategy: Builds the strategy, or returns None for stock Keras on one device.
+        race: What is trained, and how long.
+        turns: The line to the race.
+        num_workers: Workers of this process's cluster; 0 without one.
+        distributed: Turns strategy and data set into what `fit` is given, the data set as it is
+            unless a peer needs more.
+    """
+    strategy = new_strategy()
+    with strategy.scope() if strategy is not None else contextlib.nullcontext():
+        model, dataset = compiled_model(race, num_workers)
+    if model.steps_per_execution > 1 and race.steps % model.steps_per_execution:
+        raise WrongUsage(
+            "`steps` must be a multiple of the model's `steps_per_execution`, "
+            f"{model.steps_per_execution}. Received: steps={race.steps}."
+        )
+    model.fit(
+        distributed(strategy, dataset),
+        epochs=race.rounds + 1,
+        steps_per_epoch=race.steps,
+        verbose=0,
+        callbacks=[_EpochsAsTurns(turns)],
+    )
+
+
+def loop_in_turns(race: Race, turns: Turns, num_workers: int) -> None:
+    """Trains by a loop inside the graph: gradients and updates, no metrics, callbacks or logs."""
+    model, dataset = compiled_model(race, num_workers)
+    if type(model).train_step is not keras.Model.train_step:
+        raise WrongUsage(
+            "`variants` must leave out loop for a model with a `train_step` of its own. Received: "
+            f"{type(model).__name__}. Name the others: --variants=stock,one_device,mirrored"
+        )
+    batches = iter(dataset)
+
+    def step(batch: Any) -> Any:
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        with tf.GradientTape() as tape:
+            outputs = model(x, training=True)
+            loss = model.compute_loss(x=x, y=y, y_pred=outputs, sample_weight=sample_weight)
+            scaled = model.optimizer.scale_loss(loss)
+        variables = model.trainable_variables
+        model.optimizer.apply(tape.gradient(scaled, variables), variables)
+        return tf.cast(loss, tf.float32)
+
+    @tf.function
+    def train(batches: Any, count: tf.Tensor) -> Any:
+        loss = step(next(batches))
+        for _ in tf.range(count - 1):
+            loss = step(next(batches))
+        return loss
+
+    model.optimizer.build(model.trainable_variables)
+    count = tf.constant(race.steps)
+    turns.ready(finite_loss(train(batches, count)))
+    for _ in range(race.rounds):
+        turns.start()
+        finite_loss(train(batches, count))
+        turns.finish()
+
+
+def compiled_model(race: Race, num_workers: int) -> tuple[Any, tf.data.Dataset]:
+    """Builds the model of a race in the scope it is called in, and an endless set of its batches.
+
+    The batches lie in memory, all of one size: reading is no part of what is timed. A cluster gets
+    a batch as large as its workers together would have alone ("weak" scaling).
+
+    Raises:
+        WrongUsage: If the user's function is not what is asked for.
+    """
+    keras.utils.set_random_seed(SEED)
+    if race.target:
+        model, data = Subject(race.target).build()
+        batches = take_batches(data, BATCHES, race.batch_size)
+        batches = [batch for batch in batches if num_rows(batch) == num_rows(batches[0])]
+    else:
+        named = MODELS[race.model]
+        batch_size = named.batch_size * max(1, num_workers)
+        model = named.compiled()
+        batches = take_batches(named.examples(BATCHES * batch_size), BATCHES, batch_size)
+    if race.steps_per_execution is not None:
+        model.steps_per_execution = race.steps_per_execution
+    return model, _in_memory(batches).repeat().prefetch(2)
+
+
+def _in_memory(batches: Sequence[Batch]) -> tf.data.Dataset:
+    parts = tf.nest.flatten(batches[0])
+    if all(isinstance(part, np.ndarray) for part in parts):
+        stacked = tf.nest.map_structure(lambda *parts: tf.stack(parts), *batches)
+        return tf.data.Dataset.from_tensor_slices(stacked)
+    return as_dataset(batches).cache()  # None, ragged and sparse parts do not stack
+
+
+def finite_loss(value: Any) -> float:
+    """Reads a loss, which waits for the steps behind it; refuses to time one that diverged.
+
+    Raises:
+        RuntimeError: If the loss is infinite or not a number.
+    """
+    if not math.isfinite(loss := float(value)):
+        raise RuntimeError(
+            f"The loss must be finite for times to mean anything. Received: loss={loss}. Lower the "
+            "learning rate, or scale the data."
+        )
+    return loss
+
+
+class _EpochsAsTurns(keras.callbacks.Callback):
+    """Has no hook for batches, so Keras's path from step to step is the one without callbacks."""
+
+    def __init__(self, turns: Turns) -> None:
+        super().__init__()
+        self._turns = turns
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if epoch > 0:
+            self._turns.start()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        loss = finite_loss((logs or {}).get("loss", math.nan))
+        if epoch > 0:
+            self._turns.finish()
+        else:
+            self._turns.ready(loss)

@@ -1,0 +1,1 @@
+"""`tfscale doctor`: versions, devices, cluster and fixes."""

@@ -1,0 +1,173 @@
+"""`tfscale doctor`: versions, devices, cluster and repairs, and what is wrong with them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from importlib import metadata
+from typing import Any
+
+from strategies.tpu.wheels import require_importable_wheels
+from tfscale.cli.arguments import add_json_flag
+from tfscale.files.secret_masking import masked_text
+
+SUMMARY = "what this machine offers to training, and which defects are repaired"
+
+_DISTRIBUTIONS = ("tfscale", "keras", "numpy", "absl-py", "tensorflow-datasets")
+_TENSORFLOWS = ("tensorflow", "tensorflow-cpu", "tensorflow-tpu", "tensorflow-macos")
+_DESCRIPTION = """\
+Reports versions, devices, the cluster that the environment describes, and every defect of Keras
+under tf.distribute that tfscale repairs, with the state of the repair: "ready" if this Keras is one
+the repair was written against, otherwise "refused": then tfscale builds no strategy, rather than
+train wrong. Trains nothing and changes nothing.
+
+Rows are named S (silently wrong), H (hangs) and C (crashes). --json adds to each the Keras symbols
+it stands in for, the command that tests it, public reports, and when it may be removed.
+"""
+_EPILOG = """\
+examples:
+  tfscale doctor                 a report to read, or to paste into an issue
+  tfscale doctor --json          the same for a program, with more about each repair
+
+exit status: 0 everything is in order, 1 a problem is listed, 2 wrong usage.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `tfscale doctor`."""
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
+    add_json_flag(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the report; returns 1 if it lists a problem."""
+    from tfscale.doctor.report import as_text
+
+    # TensorFlow's start-up lines would stand between the user and the report.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    report = examine()
+    print(json.dumps(report, indent=2) if arguments.json else as_text(report))
+    return 1 if report["problems"] else 0
+
+
+def examine() -> dict[str, Any]:
+    """Returns the report as JSON values.
+
+    Example:
+        >>> sorted(examine())
+        ['cluster', 'devices', 'problems', 'repairs', 'versions']
+    """
+    problems: list[str] = []
+    return {
+        "versions": _versions(problems),
+        "devices": _devices(problems),
+        "cluster": _cluster(problems),
+        "repairs": _repairs(problems),
+        "problems": [masked_text(problem) for problem in problems],
+    }
+
+
+def _versions(problems: list[str]) -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for name in (*_DISTRIBUTIONS, *_TENSORFLOWS):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    found = [name for name in _TENSORFLOWS if name in versions]
+    if len(found) > 1:
+        problems.append(
+            f"{' and '.join(found)} fill the same folder, one over the other: uninstall both, then "
+            "install one."
+        )
+    return versions
+
+
+def _devices(problems: list[str]) -> dict[str, int]:
+    try:
+        require_importable_wheels()
+        import tensorflow as tf
+    except ImportError as error:
+        if "libtpu" in str(error):
+            problems.append(f"TensorFlow does not import: {error}")
+        elif error.name == "tensorflow":
+            cure = 'pip install "tfscale[cpu]", or [gpu], or [tpu]'
+            problems.append(f"TensorFlow is missing. Install it: {cure}.")
+        else:
+            problems.append(f"TensorFlow does not import: {error}. Install it again.")
+        return {}
+    except ValueError as error:
+        # TensorFlow imports Keras, which raises this for a backend that it does not know.
+        problems.append(f"TensorFlow does not import: {error}. {_backend_cure()}")
+        return {}
+    kinds = [device.device_type for device in tf.config.list_physical_devices()]
+    return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
+
+
+def _cluster(problems: list[str]) -> dict[str, Any] | None:
+    from strategies.cluster.environments import cluster_from_environment
+
+    try:
+        cluster = cluster_from_environment()
+    except (ValueError, RuntimeError) as error:
+        problems.append(str(error))
+        return None
+    if cluster is None:
+        return None
+    return {
+        "source": cluster.source,
+        "jobs": {job: list(addresses) for job, addresses in cluster.jobs.items()},
+        "task": f"{cluster.task_type} {cluster.task_index}",
+    }
+
+
+def _repairs(problems: list[str]) -> list[dict[str, Any]]:
+    if any(problem.startswith("TensorFlow ") for problem in problems):
+        return []
+    try:
+        import keras
+    except ImportError as error:
+        problems.append(f"Keras does not import: {error}. {_backend_cure()}")
+        return []
+    if keras.config.backend() != "tensorflow":
+        problems.append(f"Keras computes with {keras.config.backend()}. {_backend_cure()}")
+        return []
+    try:
+        from strategies.keras_support.defects.table import REPAIRS, SEAMS
+    except (ImportError, AttributeError) as error:
+        problems.append(f"This Keras lacks what the repairs are made of: {error}. {_KERAS_CURE}")
+        return []
+    changed = {seam.target for seam in SEAMS if not _is_recognised(seam)}
+    if changed:
+        problems.append(f"Keras changed {', '.join(sorted(changed))}. {_KERAS_CURE}")
+    return [
+        {
+            "row": repair.row,
+            "state": "refused" if changed & {seam.target for seam in repair.seams} else "ready",
+            "defect": repair.defect,
+            "seams": [seam.target for seam in repair.seams],
+            "test": repair.test,
+            "threads": list(repair.threads),
+            "remove_when": repair.remove_when,
+        }
+        for repair in REPAIRS
+    ]
+
+
+_KERAS_CURE = "Install a Keras release that this tfscale supports: pip install --upgrade tfscale."
+
+
+def _backend_cure() -> str:
+    setting = os.environ.get("KERAS_BACKEND")
+    where = f"KERAS_BACKEND={setting}" if setting else "~/.keras/keras.json"
+    return f"To train under a strategy choose the backend tensorflow; {where} says otherwise."
+
+
+def _is_recognised(seam: Any) -> bool:
+    try:
+        return bool(seam.is_recognised())
+    except (AttributeError, ImportError, KeyError, OSError, TypeError):
+        return False  # The symbol is gone, or something without a source stands in its place.

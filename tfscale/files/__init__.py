@@ -1,0 +1,1 @@
+"""Files that are written whole, and secrets that are not written."""

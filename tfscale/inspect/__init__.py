@@ -1,1 +1,0 @@
-"""Looking before training: what this machine, this install and this job offer."""

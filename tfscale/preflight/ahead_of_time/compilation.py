@@ -1,0 +1,170 @@
+"""A compilation for a chip: in a process of its own, with a deadline, kept for the next time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tfscale.preflight.ahead_of_time.environment import REQUIREMENTS
+from tfscale.preflight.ahead_of_time.program import Program
+from tfscale.preflight.target import Target
+
+COMPILER = Path(__file__).with_name("chip_compiler.py")
+EVERY_SECONDS = 5.0
+_TAIL = 2000
+
+
+class CompilerFailed(Exception):
+    """The compiler gave no answer: it crashed, or its time was over. The text is for the user."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The compiler's answer, as it lies in the cache.
+
+    Attributes:
+        kind: "compiled", "out_of_memory" or "refused".
+        message: The compiler's words where it says no, or why `module` is a first line alone.
+        sizes: "argument", "output", "alias", "temp" and "generated_code", in bytes.
+        module: Text of the optimized module; "" where there is none.
+        versions: Of JAX and libtpu.
+        seconds: How long it took.
+        is_cached: Whether it was found and not computed.
+    """
+
+    kind: str
+    message: str
+    sizes: dict[str, int]
+    module: str
+    versions: dict[str, str]
+    seconds: float
+    is_cached: bool = False
+
+
+class ChipCompiler:
+    """Compiles programs for one target.
+
+    Args:
+        python: The interpreter of the environment that the compiler needs.
+        target: What to compile for.
+        cache: Folder of the answers so far; it need not be there.
+        timeout_seconds: Deadline of one compilation. Positive.
+        say: Told every few seconds that it goes on.
+        compiler: The program that compiles, see `chip_compiler`.
+        every_seconds: How often `say` is told. Positive.
+    """
+
+    def __init__(
+        self,
+        python: Path,
+        target: Target,
+        cache: Path,
+        *,
+        timeout_seconds: float,
+        say: Callable[[str], None],
+        compiler: Path = COMPILER,
+        every_seconds: float = EVERY_SECONDS,
+    ) -> None:
+        self._python = python
+        self._target = target
+        self._cache = cache
+        self._timeout = timeout_seconds
+        self._say = say
+        self._compiler = compiler
+        self._every = every_seconds
+
+    def compile(self, program: Program) -> Answer:
+        """Compiles a program, or finds what came of the same one before.
+
+        Args:
+            program: The step.
+
+        Raises:
+            CompilerFailed: If there is no answer in time.
+        """
+        kept = self._cache / self._key(program)
+        if (kept / "answer.json").is_file():
+            self._say(f"found in {kept}: it was compiled before")
+            return _read(kept, is_cached=True)
+        self._cache.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="compiling-", dir=self._cache))
+        try:
+            request = {"topology": str(self._target), "num_replicas": program.num_replicas}
+            (folder / "request.json").write_text(json.dumps(request), "utf-8")
+            (folder / "program.hlo").write_bytes(program.hlo)
+            seconds = self._run(folder)
+            result = json.loads((folder / "result.json").read_text("utf-8"))
+            answer = {"message": "", "bytes": {}, **result, "seconds": round(seconds, 1)}
+            (folder / "answer.json").write_text(json.dumps(answer), "utf-8")
+            (folder / "program.hlo").unlink()  # it can be traced again
+            try:
+                folder.rename(kept)
+            except OSError:  # another process was faster, with the same answer
+                return _read(kept, is_cached=True)
+            return _read(kept)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _run(self, folder: Path) -> float:
+        """Runs the compiler until it has answered; returns the seconds."""
+        began = time.monotonic()
+        log = folder / "log.txt"
+        # -I: what the user's PYTHONPATH holds is for another environment.
+        command = [str(self._python), "-I", str(self._compiler), str(folder)]
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            )
+            try:
+                status = self._wait(process, began)
+            finally:
+                process.kill()
+                process.wait()
+        if status != 0 or not (folder / "result.json").is_file():
+            text = log.read_text("utf-8", errors="replace").strip()[-_TAIL:]
+            end = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+            raise CompilerFailed(f"the compiler for {self._target} {end}. It said last: {text}")
+        return time.monotonic() - began
+
+    def _wait(self, process: subprocess.Popen[bytes], began: float) -> int:
+        while True:
+            spent = time.monotonic() - began
+            if spent >= self._timeout:
+                raise CompilerFailed(
+                    f"compiling for {self._target} took longer than {self._timeout:g} s. Give it "
+                    "more (--timeout_seconds), or a smaller batch."
+                )
+            try:
+                return process.wait(min(self._every, self._timeout - spent))
+            except subprocess.TimeoutExpired:
+                self._say(f"compiling for {self._target}: {time.monotonic() - began:.0f} s")
+
+    def _key(self, program: Program) -> str:
+        """A name for the program, the chip and the compiler; the compiler's own text counts too."""
+        parts = [str(self._target), str(program.num_replicas), *REQUIREMENTS]
+        digest = hashlib.sha256("\n".join(parts).encode())
+        digest.update(self._compiler.read_bytes())
+        digest.update(program.fingerprint.encode())
+        return digest.hexdigest()[:32]
+
+
+def _read(folder: Path, *, is_cached: bool = False) -> Answer:
+    found: dict[str, Any] = json.loads((folder / "answer.json").read_text("utf-8"))
+    module = folder / "optimized.txt"
+    return Answer(
+        kind=found["kind"],
+        message=found["message"],
+        sizes=found["bytes"],
+        module=module.read_text("utf-8") if module.is_file() else "",
+        versions=found["versions"],
+        seconds=found["seconds"],
+        is_cached=is_cached,
+    )

@@ -1,0 +1,42 @@
+"""Where a run was trained: what `tfscale doctor` finds, and the strategy."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any
+
+from tfscale.doctor import examination
+
+
+def environment(strategy: Any) -> dict[str, str | int]:
+    """Describes this process for `RunRecord.environment`.
+
+    Names no host and no user: a report is there to be passed on. A problem that `tfscale doctor`
+    lists, such as a Keras that a repair does not fit, is in it.
+
+    Args:
+        strategy: The `tf.distribute.Strategy` that the run trains under.
+
+    Example:
+        >>> environment(strategies.mirrored_strategy(num_replicas=2))["replicas"]
+        2
+    """
+    import keras
+
+    found = examination.examine()
+    resolver = strategy.cluster_resolver
+    jobs = resolver.cluster_spec().as_dict() if resolver is not None else {}
+    described: dict[str, str | int] = {
+        "strategy": type(strategy).__name__,
+        "replicas": strategy.num_replicas_in_sync,
+        "workers": len(jobs.get("chief", [])) + len(jobs.get("worker", [])) or 1,
+        "devices": ", ".join(f"{count} {kind}" for kind, count in found["devices"].items()),
+        "precision": keras.config.dtype_policy().name,
+        "processor cores": os.cpu_count() or "unknown",
+        "system": f"{platform.system()} {platform.machine()}",
+        **found["versions"],
+    }
+    if found["problems"]:
+        described["problems"] = " ".join(found["problems"])
+    return described

@@ -1,0 +1,74 @@
+"""Files that a run left, read with care: whatever lies there, it is text or it is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from tfscale.report import values
+
+
+def read_text(path: Path) -> str:
+    """Reads a text file in UTF-8.
+
+    Args:
+        path: The file. What is no file, as a FIFO, is not waited for.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is no file, or not UTF-8.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ValueError(
+            f"`{path.name}` must be a file. Received: something else, as a folder or a FIFO. "
+            "Remove it, or train again."
+        )
+    with os.fdopen(descriptor, "rb") as file:
+        content = file.read()
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"`{path.name}` must be text in UTF-8. Received: byte {content[error.start]:#04x} at "
+            f"{error.start}. Train again, or remove the file."
+        ) from error
+
+
+def read_object(text: str, *, name: str) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Args:
+        text: The text of a file.
+        name: The file's name, for messages.
+
+    Raises:
+        ValueError: If it is no JSON object, or one that is nested too deep.
+    """
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"`{name}` must be JSON. Received: {values.shown(text)} ({error}). Train again, or "
+            "remove the file."
+        ) from error
+    except RecursionError as error:
+        raise ValueError(
+            f"`{name}` must be JSON of a few levels. Received: one that is nested too deep. Train "
+            "again, or remove the file."
+        ) from error
+    except ValueError as error:  # an integer of more than 4300 digits
+        raise ValueError(
+            f"`{name}` must hold numbers in the range of a float. Received: {error}. Train again, "
+            "or remove the file."
+        ) from error
+    if not isinstance(found, dict):
+        raise ValueError(
+            f"`{name}` must hold a JSON object. Received: {type(found).__name__}. Train again, or "
+            "remove the file."
+        )
+    return found

@@ -1,0 +1,222 @@
+"""Why replicas differ from one device, told from measured steps: what to look at, and the cure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfscale.verify.additivity import Behaviour, behaviour
+from tfscale.verify.batches import Batch, num_rows
+from tfscale.verify.known_causes import (
+    DRAWS,
+    DRAWS_CURE,
+    Suspect,
+    names_read,
+    own_functions,
+    own_sources,
+)
+from tfscale.verify.layers import layers_of, metrics_of
+from tfscale.verify.model import Trial
+from tfscale.verify.probes import (
+    Probes,
+    Step,
+    draws_numbers,
+    mixing_layer,
+    probe,
+)
+from tfscale.verify.tolerances import group_of
+
+HELPERS = {"all_gather", "mean_over_replicas", "ratio_over_replicas", "sum_over_replicas"}
+"""What mixes rows on one device, and is right on several replicas."""
+TOLERANCES = {"float64": 1e-7, "float32": 1e-3}
+"""Relative rounding of a step, far above what sums in another order make, by precision."""
+
+
+def diagnoses(
+    trial: Trial,
+    initial: Sequence[np.ndarray],
+    batches: Sequence[Batch],
+    precision: str,
+    off: Sequence[str],
+) -> list[Suspect]:
+    """Takes steps on one device and says what in them does not come together from shares.
+
+    Args:
+        trial: How the reference was trained.
+        initial: Values of `model.weights` to start from.
+        batches: What was trained on.
+        precision: What the model computes in; in half precision nothing is said.
+        off: Names of the arrays in which the strategy differs.
+
+    Returns:
+        The diagnoses; each holds for the program whatever the strategy does.
+    """
+    if precision not in TOLERANCES or num_rows(batches[0]) < 3:
+        return []
+    tolerance = TOLERANCES[precision]
+    probes = probe(trial, initial, batches)
+    if draws_numbers(probes):
+        own = [name for name, _ in own_functions(probes.whole.model)]
+        return [Suspect(" or ".join(own) or "the model", DRAWS, DRAWS_CURE)]
+    groups = {group_of(name) for name in off}
+    found: list[Suspect] = []
+    if groups & {"gradients", "loss", "weights", "statistics"}:
+        found += _of_layers(probes, tolerance)
+    if not found and groups & {"gradients", "loss", "weights"}:
+        found += _of_gradients(probes, tolerance)
+    found += _of_state(probes, tolerance, off)
+    if groups & {"metrics", "evaluate"}:
+        found += _of_metrics(probes, tolerance, off)
+    return found
+
+
+def _of_layers(probes: Probes, tolerance: float) -> Iterator[Suspect]:
+    name = mixing_layer(probes, tolerance)
+    if not name:
+        return
+    layer = next(each for each in layers_of(probes.whole.model) if each.name == name)
+    if names_read(type(layer)) & HELPERS:
+        return
+    yield Suspect(
+        f"layer {name!r} ({type(layer).__name__})",
+        "what it returns for a row depends on the other rows of the batch (measured), of which "
+        "each replica has only its own",
+        GATHER,
+    )
+
+
+GATHER = (
+    "compute it from all replicas' rows: `tfscale.mean_over_replicas(...)` of its means, "
+    "`tfscale.sum_over_replicas(...)` of its sums, or `tfscale.all_gather(rows)`"
+)
+
+
+def _of_gradients(probes: Probes, tolerance: float) -> Iterator[Suspect]:
+    own = [name for name, _ in own_functions(probes.whole.model)]
+    helped = any(names_read(source) & HELPERS for _, source in own_sources(probes.whole.model))
+    losses = keras.tree.flatten(probes.whole.model.loss)
+    where = " or ".join(own or [f"loss {type(each).__name__}" for each in losses])
+    for number in range(len(probes.whole.gradients)):
+        try:
+            kind = behaviour(probes.of(_nth_gradient(number)), tolerance)
+        except (IndexError, ValueError):  # the step takes another path for fewer rows
+            continue
+        if kind is Behaviour.MEAN or (kind in _EXACT_IN_KERAS and not own):
+            continue
+        if helped and kind is not Behaviour.SUM:
+            continue
+        yield Suspect(where, *_OF_LOSSES[kind])
+        return
+
+
+def _nth_gradient(number: int) -> Callable[[Step], np.ndarray]:
+    """Reads the n-th gradient of a step and its loss, which count alike."""
+
+    def read(step: Step) -> np.ndarray:
+        gradient, loss = step.gradients[number], step.targets[number]
+        return np.concatenate([gradient * np.sqrt(loss.size / max(1, gradient.size)), loss])
+
+    return read
+
+
+def _state(name: str) -> Callable[[Step], np.ndarray]:
+    return lambda step: step.state[name]
+
+
+def _metric(name: str) -> Callable[[Step], np.ndarray]:
+    return lambda step: step.metrics[name]
+
+
+_EXACT_IN_KERAS = (Behaviour.SUM, Behaviour.RATIO)
+"""What Keras's own losses may be and replicas still are right: their reductions are known."""
+
+_OF_LOSSES = {
+    Behaviour.SUM: (
+        "its loss is a sum over the rows of the batch in one number (measured), which a replica "
+        "cannot tell from a mean, so it counts 1/N",
+        "a mean over the examples; or leave one value a row, which `tape.gradient` adds up; or a "
+        "Keras loss with reduction='sum'",
+    ),
+    Behaviour.RATIO: (
+        "its loss divides by something it counts in the batch (measured), such as positives or "
+        "weights, and each replica counts its own",
+        "divide by the count of all replicas: `tfscale.ratio_over_replicas(total, count)`",
+    ),
+    Behaviour.WHOLE: (
+        "its loss is no mean over the rows: it is computed from sums or means of the whole batch "
+        "(measured), such as a root of a mean, an overlap or a correlation, and each replica has "
+        "only its own",
+        GATHER,
+    ),
+    Behaviour.PAIRS: (
+        "its loss depends on how rows of the batch relate to each other (measured), such as a "
+        "matrix of similarities: each replica compares only its own rows",
+        "gather the rows of all replicas first, by `tfscale.all_gather(rows)`",
+    ),
+}
+
+
+def _of_state(probes: Probes, tolerance: float, off: Sequence[str]) -> Iterator[Suspect]:
+    differs = {
+        name.partition("/")[2] for name in off if group_of(name) in ("statistics", "weights")
+    }
+    by_path = {variable.path: variable for variable in probes.whole.model.weights}
+    for name in probes.whole.state:
+        path = name.partition(" ")[2]
+        if name not in differs or _is_of_keras(probes.whole.model, by_path[path]):
+            continue
+        kind = behaviour(probes.of(_state(name)), tolerance)
+        aggregation = str(getattr(by_path[path], "aggregation", "none"))
+        where = f"variable {path!r}"
+        if kind is Behaviour.SUM:
+            yield Suspect(
+                where,
+                "adds up over the rows of the batch (measured: twice the rows add twice as much) "
+                f"and its aggregation is {aggregation!r}, so replicas' values are averaged",
+                "add_weight(..., aggregation='sum'), also where the old value decays",
+            )
+        elif kind is not Behaviour.MEAN:
+            yield Suspect(
+                where,
+                f"is {kind.value} (measured), which is not the mean of the replicas' values",
+                "assign what is computed from sums over all replicas, "
+                "`tfscale.sum_over_replicas(...)`, or keep the sums in variables with "
+                "aggregation='sum'",
+            )
+
+
+def _is_of_keras(model: Any, variable: Any) -> bool:
+    """Whether a layer of Keras's holds `variable`, such as BatchNormalization."""
+    owners = [
+        layer
+        for layer in layers_of(model)
+        if any(v is variable for v in layer._non_trainable_variables)
+    ]
+    return any(type(layer).__module__.partition(".")[0] == "keras" for layer in owners)
+
+
+def _of_metrics(probes: Probes, tolerance: float, off: Sequence[str]) -> Iterator[Suspect]:
+    differs = {name.partition("/")[2] for name in off if group_of(name) in ("metrics", "evaluate")}
+    for metric in metrics_of(probes.whole.model):
+        if metric.name not in differs or type(metric).__module__.partition(".")[0] == "keras":
+            continue
+        for variable in metric.variables:
+            name = f"{metric.name}/{variable.name}"
+            values = probes.of(_metric(name))
+            if np.allclose(values.whole, values.head + values.tail, rtol=tolerance):
+                continue
+            if any(
+                np.allclose(values.whole, joined(values.head, values.tail))
+                for joined in (np.maximum, np.minimum)
+            ):
+                continue
+            yield Suspect(
+                f"metric {metric.name!r} ({type(metric).__name__})",
+                f"its {variable.name!r} of a batch is not the sum of its parts' (measured), and "
+                "each replica adds what it finds in its own rows",
+                "keep sums over examples, and divide in `result()`",
+            )
+            break

@@ -1,0 +1,164 @@
+"""What is known to train another model on N replicas, seen without a step: by looking at it."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfscale.verify.layers import layers_of, metrics_of
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A part of the model that may be why N replicas differ from one.
+
+    Attributes:
+        where: The layer, metric or function, such as "layer 'bn'".
+        why: What it does on several replicas.
+        cure: What to change.
+    """
+
+    where: str
+    why: str
+    cure: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.why}. Cure: {self.cure}."
+
+
+def suspects_of(
+    model: keras.Model, strategy: tf.distribute.Strategy, drawing: Sequence[str]
+) -> list[Suspect]:
+    """Looks a compiled model over, before it trains.
+
+    Args:
+        model: A compiled model made under `strategy`.
+        strategy: The strategy.
+        drawing: Names of the layers that draw random numbers.
+
+    Returns:
+        The suspects; none on a single replica.
+    """
+    if strategy.num_replicas_in_sync == 1:
+        return []
+    return [
+        *_normalizing_alone(model),
+        *(Suspect(f"layer {name!r}", DRAWS, DRAWS_CURE) for name in drawing),
+        *_trackers_outside(model, strategy),
+        *_dividing(model),
+    ]
+
+
+DRAWS = "draws random numbers of its own on each replica, which differ from one device's by nature"
+DRAWS_CURE = "set the noise to 0 in the function for this comparison, or move it into the data"
+_LOCAL = "normalises with each replica's own rows, as the layer says, so N replicas train another"
+_OUTSIDE = "was made outside the scope, so its state is not kept replica by replica"
+_DIVIDES = "mentions `num_replicas_in_sync`: under tfscale a loss is written as for one device"
+
+
+def _normalizing_alone(model: keras.Model) -> Iterator[Suspect]:
+    for layer in layers_of(model):
+        if (
+            isinstance(layer, keras.layers.BatchNormalization)
+            and layer.trainable
+            and not layer.synchronized
+        ):
+            yield Suspect(
+                f"layer {layer.name!r} (BatchNormalization)",
+                f"{_LOCAL} model",
+                "BatchNormalization(synchronized=True)",
+            )
+
+
+def _dividing(model: keras.Model) -> Iterator[Suspect]:
+    for where, source in own_sources(model):
+        if "num_replicas_in_sync" in names_read(source):
+            yield Suspect(where, _DIVIDES, "do not divide or multiply by the replicas")
+
+
+def _trackers_outside(model: keras.Model, strategy: tf.distribute.Strategy) -> Iterator[Suspect]:
+    """Metrics that the user's own step finds at the top of a module."""
+    for where, source in own_sources(model):
+        values = vars(sys.modules.get(source.__module__, object()))
+        for name in sorted(names_read(source) & {*values}):
+            metric = values[name]
+            is_kept = any(metric is each for each in metrics_of(model))  # then Keras resets it
+            if (
+                isinstance(metric, keras.Metric)
+                and not is_kept
+                and not _is_inside(metric, strategy)
+            ):
+                yield Suspect(
+                    f"metric {name} at the top of {source.__module__}, used in {where}",
+                    _OUTSIDE,
+                    "make it where the model is made, and list it in the model's `metrics`",
+                )
+
+
+def _is_inside(metric: keras.Metric, strategy: tf.distribute.Strategy) -> bool:
+    values = [variable.value for variable in metric.variables]
+    return all(strategy.extended.variable_created_in_scope(value) for value in values)
+
+
+def own_functions(model: keras.Model) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Yields the losses and steps that are the user's own code, with a name for each."""
+    for name in ("train_step", "compute_loss", "test_step"):
+        method = getattr(type(model), name)
+        if not _is_of_keras(method):
+            yield f"{type(model).__name__}.{name}", method
+    for loss in keras.tree.flatten(model.loss):
+        if isinstance(loss, keras.losses.Loss):
+            if not _is_of_keras(type(loss).call):
+                yield f"loss {type(loss).__name__}.call", type(loss).call
+            inner = getattr(loss, "fn", None)
+            if callable(inner) and not _is_of_keras(inner):
+                yield f"loss {_name(inner)}", inner
+        elif callable(loss) and not _is_of_keras(loss):
+            yield f"loss {_name(loss)}", loss
+
+
+def own_sources(model: keras.Model) -> Iterator[tuple[str, Any]]:
+    """Yields the user's own classes of the model and its losses, and the functions they name."""
+    losses = [each for each in keras.tree.flatten(model.loss) if callable(each)]
+    found: list[Any] = [
+        each
+        for value in (model, *losses)
+        for each in (inspect.getmro(type(value)) if not inspect.isfunction(value) else [value])
+        if not _is_of_keras(each) and each.__module__ != "builtins"
+    ]
+    seen: set[Any] = set()
+    for source in found:  # grows
+        if source in seen:
+            continue
+        seen.add(source)
+        yield _name(source), source
+        values = vars(sys.modules.get(source.__module__, object()))
+        for name in sorted(names_read(source) & {*values}):
+            if inspect.isfunction(values[name]) and values[name].__module__ == source.__module__:
+                found.append(values[name])
+
+
+def _is_of_keras(function: Any) -> bool:
+    return str(getattr(function, "__module__", "")).partition(".")[0] == "keras"
+
+
+def _name(function: Any) -> str:
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def names_read(source: Any) -> set[str]:
+    """Returns the names and attributes that the source of a class or function mentions."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(source)))
+    except (OSError, TypeError, SyntaxError):  # made at run time, or a lambda inside an expression
+        return set()
+    attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return attributes | {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
