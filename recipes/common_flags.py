@@ -45,7 +45,7 @@ def define(*, without: Sequence[str] = ()) -> None:
         _define_where()
     with section("data"):
         flags.DEFINE_string(
-            "data_dir", None, "Folder of prepared data sets. Default: ~/tensorflow_datasets."
+            "data_dir", None, "Folder of prepared datasets. Default: ~/tensorflow_datasets."
         )
         flags.DEFINE_integer(
             "global_batch_size",
@@ -60,7 +60,7 @@ def define(*, without: Sequence[str] = ()) -> None:
             "model_dir",
             None,
             "Folder that the trained model and the summary of the run are written to, over what "
-            "an earlier run left there. Default: runs/ and the name of the data set.",
+            "an earlier run left there. Default: runs/ and the name of the dataset.",
         )
         checkpoint_flag.define()
     flag_sections.leave_out(without)

@@ -44,7 +44,7 @@ def has_shared(spec: Any) -> bool:
 
 
 def as_element(dataset: tf.data.Dataset, arguments: tuple[Any, ...]) -> Any:
-    """Returns an element of a data set from the arguments that `Dataset.map` calls with it."""
+    """Returns an element of a dataset from the arguments that `Dataset.map` calls with it."""
     return arguments if type(dataset.element_spec) is tuple else arguments[0]
 
 

@@ -99,7 +99,7 @@ class EvenShare(NamedTuple):
 
 
 class _WholeBatches(dataset_ops.UnaryDataset):
-    """A data set itself, whose elements are called `WholeBatch`; nothing is mapped or traced."""
+    """A dataset itself, whose elements are called `WholeBatch`; nothing is mapped or traced."""
 
     def __init__(self, dataset: tf.data.Dataset) -> None:
         super().__init__(dataset, dataset._variant_tensor)
@@ -167,7 +167,7 @@ def counted_shares(
 def whole_batches(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """Returns global batches as elements of `WholeBatch`, which `cut_for_replicas` cuts.
 
-    What cuts in a data set is instantiated for each iterator, 10 ms for two replicas and two parts
+    What cuts in a dataset is instantiated for each iterator, 10 ms for two replicas and two parts
     (TensorFlow 2.21); a function of steps is instantiated once.
 
     Raises:

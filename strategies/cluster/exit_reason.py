@@ -2,7 +2,7 @@
 
 A worker that ends because of another one says so, and names it; so the launcher need not guess from
 the order of exits, in which those that wait for a failed worker often come first. The file is named
-by TFSCALE_LAST_WORDS, which `tfscale launch` sets. Needs no TensorFlow.
+by TFSCALE_EXIT_REASON, which `tfscale launch` sets. Needs no TensorFlow.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 
-from strategies.cluster.environments import take_last_words_path
+from strategies.cluster.environments import take_exit_reason_path
 
 LONGEST_WHY = 300
 _LONGEST_FILE = 10_000
@@ -35,7 +35,7 @@ _RAISED = re.compile(r"[A-Za-z_.]*(Error|Exception): ")
 
 
 @dataclass(frozen=True)
-class LastWords:
+class ExitReason:
     """Why a process ended.
 
     Attributes:
@@ -49,18 +49,18 @@ class LastWords:
     at_fault: str = ""
 
 
-def read_last_words(path: Path) -> LastWords | None:
+def read_exit_reason(path: Path) -> ExitReason | None:
     """Returns what a process left, or None where there is nothing to be read."""
     try:
         with path.open("rb") as file:
             found = json.loads(file.read(_LONGEST_FILE))
-        words = LastWords(str(found["why"]), bool(found["is_own"]), str(found["at_fault"]))
+        words = ExitReason(str(found["why"]), bool(found["is_own"]), str(found["at_fault"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return words
 
 
-def words_about(error: BaseException, own: str) -> LastWords:
+def words_about(error: BaseException, own: str) -> ExitReason:
     """Says whether an error is this task's own, or comes of another one, and of which.
 
     Args:
@@ -74,15 +74,15 @@ def words_about(error: BaseException, own: str) -> LastWords:
     for cause in _chain(error):
         task = getattr(cause, "at_fault", None)
         if task is not None:
-            return LastWords(why, is_own=task == own, at_fault=task)
+            return ExitReason(why, is_own=task == own, at_fault=task)
         if type(cause).__module__.startswith("tensorflow."):
             said = str(cause)
             reported = [_name(*pair) for pair in _TASK.findall(said) if _name(*pair) != own]
             if reported:
-                return LastWords(why, is_own=False, at_fault=reported[0])
+                return ExitReason(why, is_own=False, at_fault=reported[0])
             if _OF_OTHERS.search(said):
-                return LastWords(why, is_own=False)
-    return LastWords(why, is_own=True)
+                return ExitReason(why, is_own=False)
+    return ExitReason(why, is_own=True)
 
 
 class _Speaker:
@@ -94,7 +94,7 @@ class _Speaker:
         self._path = path
         self._has_spoken = False
 
-    def leave(self, words: LastWords) -> None:
+    def leave(self, words: ExitReason) -> None:
         """Writes the words; the first ones stay."""
         if self._has_spoken:
             return
@@ -112,14 +112,14 @@ class _Speaker:
 _SPEAKERS: list[_Speaker] = []
 
 
-def leave_last_words_at_end(task_type: str, task_index: int) -> None:
+def write_exit_reason_at_end(task_type: str, task_index: int) -> None:
     """Lets this process say why it fails, where the launcher listens. Once a process.
 
     Args:
         task_type: The job of this task.
         task_index: Its index there.
     """
-    path = take_last_words_path()
+    path = take_exit_reason_path()
     if path is None:
         return
     speaker = _Speaker(_name(task_type, task_index), Path(path))
@@ -136,7 +136,7 @@ def leave_last_words_at_end(task_type: str, task_index: int) -> None:
     atexit.register(speaker.leave_noted)  # a program may catch the error, and end with a status
 
 
-def leave_last_words(words: LastWords) -> None:
+def write_exit_reason(words: ExitReason) -> None:
     """Says at once why this process will end."""
     for speaker in _SPEAKERS:
         speaker.leave(words)

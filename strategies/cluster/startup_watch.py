@@ -26,10 +26,10 @@ def main() -> None:
     silent = [f"{name} ({why})" for name, address in peers.items() if (why := _why_silent(address))]
     if select.select([sys.stdin], [], [], 0)[0]:
         return  # it came together while the peers were asked
-    waited_for = ", ".join(silent) or "no task in particular: every address accepts connections"
+    missing = ", ".join(silent) or "no task in particular: every address accepts connections"
     print(
         f"tfscale: {own} waited {seconds:g} s for the cluster to come together and gives up. Waited"
-        f" for: {waited_for}. Start all tasks within `bring_up_seconds` (tfscale launch "
+        f" for: {missing}. Start all tasks within `bring_up_seconds` (tfscale launch "
         "--start_seconds), and check that their addresses are reachable from here.",
         file=sys.stderr,
         flush=True,

@@ -55,13 +55,13 @@ def refuse_disagreeing_shuffles(strategy: tf.distribute.Strategy, dataset: tf.da
 
     Args:
         strategy: A strategy of several workers, all of which are here.
-        dataset: The data set that each of them was given.
+        dataset: The dataset that each of them was given.
 
     Raises:
         ValueError: If a shuffle has no seed, or not the same seeds on all workers.
     """
     seeds = shuffle_seeds(dataset)
-    answers = exchange(strategy, "seeds of the data set's shuffles", repr(seeds))
+    answers = exchange(strategy, "seeds of the dataset's shuffles", repr(seeds))
     if UNSEEDED in seeds or len(set(answers)) > 1:
         said = "; ".join(f"worker {i}: {answer}" for i, answer in enumerate(answers))
         raise refusal_by_all(
@@ -108,7 +108,7 @@ def refuse_disagreeing_lengths(
 
 
 def shuffle_seeds(dataset: tf.data.Dataset) -> list[tuple[int, int]]:
-    """Returns the pair of seeds of each `shuffle` in a data set, the one nearest the source first.
+    """Returns the pair of seeds of each `shuffle` in a dataset, the one nearest the source first.
 
     Example:
         >>> shuffle_seeds(tf.data.Dataset.range(8).shuffle(4))
@@ -120,7 +120,7 @@ def shuffle_seeds(dataset: tf.data.Dataset) -> list[tuple[int, int]]:
 
 
 def has_random_operations(dataset: tf.data.Dataset) -> bool:
-    """Tells whether a data set's functions draw random numbers, as augmentation does.
+    """Tells whether a dataset's functions draw random numbers, as augmentation does.
 
     Example:
         >>> has_random_operations(tf.data.Dataset.range(8).shuffle(4))

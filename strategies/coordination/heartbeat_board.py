@@ -45,7 +45,7 @@ class HeartbeatBoard:
         table.set_config_key_value(self._keys[self.own], words)
 
     def read(self, worker: int, seconds: float) -> str | None:
-        """Returns a worker's last words, or None if there are none within `seconds`.
+        """Returns a worker's exit reason, or None if there are none within `seconds`.
 
         Raises:
             tf.errors.OpError: If the table is gone.

@@ -277,7 +277,7 @@ def _listen(
 
 
 def _of(worker: Worker, error: Exception) -> Exception:
-    """Notes in an error which worker is at fault, for `last_words`."""
+    """Notes in an error which worker is at fault, for `exit_reason`."""
     error.__dict__["at_fault"] = worker[0] if worker[0] == "chief" else f"{worker[0]} {worker[1]}"
     return error
 

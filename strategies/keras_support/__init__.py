@@ -1,4 +1,4 @@
-"""Repairs of Keras's trainer and optimizers under our strategies.
+"""Fixes of Keras's trainer and optimizers under our strategies.
 
 The only place that touches private names of Keras. Importing it changes nothing; the factories of
 `strategies` call `support`.

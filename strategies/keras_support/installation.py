@@ -1,4 +1,4 @@
-"""Installs the seams, once a process, when the first of our strategies is built."""
+"""Installs the patches, once a process, when the first of our strategies is built."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import atexit
 import keras
 import tensorflow as tf
 
-from strategies.cluster.exit_reason import leave_last_words_at_end
+from strategies.cluster.exit_reason import write_exit_reason_at_end
 from strategies.coordination.rendezvous import tell_of_end
 from strategies.keras_support.asynchronous.notice import give_task_notices
-from strategies.keras_support.defects.table import SEAMS
+from strategies.keras_support.defects.table import PATCHES
 from strategies.keras_support.patching.keras_2 import refuse_keras_2
 from strategies.keras_support.patching.ownership import adopt, is_asynchronous, is_multi_worker
 from strategies.liveness.wait_notice import give_wait_notices
@@ -34,8 +34,8 @@ def support(strategy: tf.distribute.Strategy) -> tf.distribute.Strategy:
             f": KERAS_BACKEND={keras.backend.backend()!r}. Set the environment variable "
             "KERAS_BACKEND=tensorflow (or edit ~/.keras/keras.json) before Keras is imported."
         )
-    for seam in SEAMS:
-        seam.install()
+    for patch in PATCHES:
+        patch.install()
     adopt(strategy)
     refuse_keras_2(strategy)
     if is_asynchronous(strategy):
@@ -45,7 +45,7 @@ def support(strategy: tf.distribute.Strategy) -> tf.distribute.Strategy:
     # A parameter server strategy keeps its resolver to itself.
     resolver = getattr(strategy, "_cluster_resolver", None) or strategy.cluster_resolver
     if resolver is not None and resolver.task_type:
-        leave_last_words_at_end(resolver.task_type, resolver.task_id)
+        write_exit_reason_at_end(resolver.task_type, resolver.task_id)
     if is_multi_worker(strategy):
         atexit.register(tell_of_end, strategy)
         give_wait_notices(strategy)

@@ -19,7 +19,7 @@ def is_silent(seen: Seen) -> bool:
     return not seen.is_over and seen.age >= SILENT_SECONDS
 
 
-def waited_for(workers: Sequence[Seen], own: int) -> list[int]:
+def blocking_workers(workers: Sequence[Seen], own: int) -> list[int]:
     """Returns the places of the workers that this one waits for, in order; none if it does not.
 
     Of the others,

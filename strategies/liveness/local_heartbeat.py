@@ -25,7 +25,7 @@ _OTHER_THREADS = 4
 _CHARACTERS = 8000
 
 
-class Pulse:
+class LocalHeartbeat:
     """Feels, whenever asked, whether the training has moved.
 
     It has if a phase began or ended, or a batch was read. While TensorFlow may be tracing, which

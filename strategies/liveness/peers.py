@@ -23,7 +23,7 @@ class _Known:
     since: float
 
 
-class Neighbours:
+class Peers:
     """What this worker knows of all workers.
 
     The first worker's process holds the table in which all words stand. While it does not answer,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from strategies.liveness.heartbeat import Seen
 
 
-def culprits(workers: Sequence[Seen], seconds: float) -> list[int]:
+def stalled_workers(workers: Sequence[Seen], seconds: float) -> list[int]:
     """Returns the places of the workers that the others wait for, in order; none if all is well.
 
     A worker stands still that has not moved for `seconds`. Of those,

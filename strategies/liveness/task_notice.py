@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from strategies.announcement import announce
 from strategies.cluster.server_probe import TaskProbe
-from strategies.liveness.local_heartbeat import Pulse
+from strategies.liveness.local_heartbeat import LocalHeartbeat
 from strategies.progress import followed_by_default, watched
 
 LOOK_SECONDS = 1.0
@@ -35,7 +35,7 @@ class TaskNotice:
     def __init__(self, probe: TaskProbe, seconds: float) -> None:
         self._probe = probe
         self._seconds = seconds
-        self._pulse = Pulse(watched, tells_stack=False)
+        self._local_heartbeat = LocalHeartbeat(watched, tells_stack=False)
         self._due = seconds
         self._said: frozenset[str] = frozenset()
         self._is_silence = False
@@ -57,7 +57,7 @@ class TaskNotice:
 
     def _look_until_over(self) -> None:
         while not self._is_over.wait(LOOK_SECONDS):
-            beat, busy = self._pulse.beat(), self._probe.busy()
+            beat, busy = self._local_heartbeat.beat(), self._probe.busy()
             waits = beat.still if beat.place.phase in _MAY_WAIT else 0.0
             longest = max([waits, *busy.values()])
             if longest < min(LOOK_AFTER_SECONDS, self._seconds / 2) or not followed_by_default():

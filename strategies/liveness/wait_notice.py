@@ -17,10 +17,10 @@ from strategies.cluster.environments import notice_seconds_from_environment
 from strategies.coordination.heartbeat_board import HeartbeatBoard
 from strategies.coordination.rendezvous import workers_of
 from strategies.liveness.activity import numbered
-from strategies.liveness.blocking_workers import is_behind, is_silent, waited_for
+from strategies.liveness.blocking_workers import blocking_workers, is_behind, is_silent
 from strategies.liveness.heartbeat import Heartbeat, Seen
-from strategies.liveness.local_heartbeat import Pulse
-from strategies.liveness.peers import Neighbours
+from strategies.liveness.local_heartbeat import LocalHeartbeat
+from strategies.liveness.peers import Peers
 from strategies.progress import followed_by_default, watched
 
 BEAT_SECONDS = 1.0
@@ -31,7 +31,7 @@ comes before the 20 s after which TensorFlow gives a worker up."""
 _LOOKS = {
     "outside": "Look for an `if` that keeps it from the call, and for long work before it.",
     "trace": "Look whether it is still compiling: its processors are busy then.",
-    "input": "Look at its storage, and at what its data set's functions wait for.",
+    "input": "Look at its storage, and at what its dataset's functions wait for.",
     "callbacks": "Look at what is slow there; the others go on when it returns.",
     "save": "Look at the storage it writes to; the others go on when it is done.",
     "collective": "Look at the network between the workers.",
@@ -67,9 +67,9 @@ class WaitNotice:
         self._board = board
         self._seconds = seconds
         self._name = board.names[board.own]
-        self._pulse = Pulse(watched, tells_stack=False)
-        self._heart = self._pulse.beat()
-        self._neighbours: Neighbours | None = None
+        self._local_heartbeat = LocalHeartbeat(watched, tells_stack=False)
+        self._heart = self._local_heartbeat.beat()
+        self._peers: Peers | None = None
         self._due = seconds
         self._said: frozenset[int] = frozenset()
         self._said_silent: frozenset[int] = frozenset()
@@ -98,7 +98,7 @@ class WaitNotice:
         is_over = False
         while True:
             end = "has ended its program" if is_over else ""
-            self._heart = self._pulse.beat(end)
+            self._heart = self._local_heartbeat.beat(end)
             try:
                 self._board.write(self._heart.as_words())
             except tf.errors.OpError:
@@ -113,22 +113,22 @@ class WaitNotice:
             if beat.still < min(LOOK_AFTER_SECONDS, self._seconds / 2) or not followed_by_default():
                 self._go_on()
                 continue
-            if self._neighbours is None:
-                self._neighbours = Neighbours(self._board)
-            self._neighbours.look(beat)
-            self._say(self._neighbours.seen(beat), beat.still)
+            if self._peers is None:
+                self._peers = Peers(self._board)
+            self._peers.look(beat)
+            self._say(self._peers.seen(beat), beat.still)
 
     def _go_on(self) -> None:
         if self._said:
             names = _listed([self._board.names[i] for i in sorted(self._said)])
             announce(f"{self._name} goes on, after {self._waited:.0f} s of waiting for {names}.")
             self._ended[self._kind] = max(self._ended.get(self._kind, 0.0), self._waited)
-        self._neighbours, self._due = None, self._seconds
+        self._peers, self._due = None, self._seconds
         self._said = self._said_silent = frozenset()
 
     def _say(self, workers: list[Seen], waited: float) -> None:
         self._waited = waited
-        found = waited_for(workers, self._board.own)
+        found = blocking_workers(workers, self._board.own)
         silent = frozenset(i for i in found if is_silent(workers[i]))
         is_news = not self._said_silent.issuperset(silent)
         own = workers[self._board.own].heartbeat

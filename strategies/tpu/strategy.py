@@ -27,7 +27,7 @@ def tpu_strategy(
 
     Build it first thing in the program, and once: initialising a TPU again loses the variables on
     it. Not run on a TPU: nobody on this project has had one. Finding it, refusing and giving up are
-    tested; what Keras does under it is not, though the repairs are installed.
+    tested; what Keras does under it is not, though the fixes are installed.
 
     Args:
         tpu: "local" for the TPU of the VM this runs on; otherwise its name, or the `grpc://`

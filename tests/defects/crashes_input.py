@@ -49,7 +49,7 @@ def no_call(run: Run) -> Findings:
 
 
 @row("C18", "`keras.random` in `Dataset.map`")
-def draws_in_a_data_set(run: Run) -> Findings:
+def draws_in_a_dataset(run: Run) -> Findings:
     with run.strategy.scope():
         data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
         data = data.map(lambda x, y: (x + keras.random.normal((), dtype=x.dtype), y))

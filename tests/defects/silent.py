@@ -116,7 +116,7 @@ def generator(run: Run) -> Findings:
     return visited(model, 160)
 
 
-@row("S7", "a data set of unknown length: 3 batches, 4 epochs", right={"steps": 12})
+@row("S7", "a dataset of unknown length: 3 batches, 4 epochs", right={"steps": 12})
 def unknown_length(run: Run) -> Findings:
     with run.strategy.scope():
         model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])

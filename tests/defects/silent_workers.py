@@ -37,7 +37,7 @@ def shuffled_dataset(run: Run) -> Findings:
     return visited(model, 24)
 
 
-@row("S9", "`AutoShardPolicy.OFF`, a data set in batches", WORKERS, right=ALL_24)
+@row("S9", "`AutoShardPolicy.OFF`, a dataset in batches", WORKERS, right=ALL_24)
 def without_auto_shard(run: Run) -> Findings:
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from strategies.keras_support.defects.table import REPAIRS
+from strategies.keras_support.defects.table import FIXES
 from tests.defects.catalogue import ALL_ROWS, rows_named
 from tests.defects.row import Row
 from tests.defects.runner import RAISED
@@ -86,9 +86,9 @@ def test_the_frames_that_tensorflow_adds_are_left_out_of_the_table() -> None:
     assert judge(CLIPPED, crashed(text), RIGHT, 60).says == "RuntimeError: merge_call called"
 
 
-def test_every_repair_has_a_reproducer() -> None:
+def test_every_fix_has_a_reproducer() -> None:
     known = {row.name for row in ALL_ROWS}
-    assert known == {repair.row for repair in REPAIRS} | WITHOUT_A_SEAM
+    assert known == {fix.row for fix in FIXES} | WITHOUT_A_SEAM
 
 
 def test_the_committed_table_has_every_case_and_none_that_is_gone() -> None:

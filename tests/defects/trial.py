@@ -80,7 +80,7 @@ def try_rows(
 def try_without(
     disable: str, rows: Sequence[Row], *, jobs: int = 2, seconds: float = 60.0
 ) -> list[Verdict]:
-    """Runs rows on ours without one repair, and judges them.
+    """Runs rows on ours without one fix, and judges them.
 
     Args:
         disable: The defect that is left unrepaired.

@@ -107,8 +107,8 @@ def _alone(scene: Scene, worker: int) -> Report:
         "TF_CONFIG": Cluster({"worker": addresses}, "worker", worker).to_tf_config(),
         _START_SECONDS: str(DEADLINE_SECONDS),
     }
-    waited_for = rf"Waited for: worker {1 - worker} \({addresses[1 - worker]}"
-    return _refused(scene, program(scene.training), environment, waited_for)
+    missing = rf"Waited for: worker {1 - worker} \({addresses[1 - worker]}"
+    return _refused(scene, program(scene.training), environment, missing)
 
 
 def _refused(scene: Scene, command: list[str], environment: dict[str, str], reason: str) -> Report:

@@ -1,7 +1,7 @@
 """The sweep behind `make parity`.
 
 python -m tests.parity --seed=7 --cases=40 --stock
-python -m tests.parity --disable=S4       without the repair of S4: 1, for it is missed
+python -m tests.parity --disable=S4       without the fix of S4: 1, for it is missed
 python -m tests.parity --disable=all      without each in turn: 0 where each is missed
 """
 
@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def _disable(arguments: argparse.Namespace) -> int:
-    """Without one repair red is right: 1. Without each of all, 1 says that one stays green."""
+    """Without one fix red is right: 1. Without each of all, 1 says that one stays green."""
     from tests.parity import disabling  # imports TensorFlow, which a sweep does not need
 
     if arguments.disable == "all":

@@ -22,7 +22,7 @@ LINKS = np.random.default_rng(8).normal(size=(FEATURES, FEATURES))
 def with_parts(
     configuration: Configuration, dataset: tf.data.Dataset, is_ours: bool
 ) -> tf.data.Dataset:
-    """Adds to a data set what its model wants beside rows.
+    """Adds to a dataset what its model wants beside rows.
 
     Args:
         configuration: Its model decides.

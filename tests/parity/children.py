@@ -52,7 +52,7 @@ class Task:
         strategy: "reference", or a configuration's strategy.
         permuted: Whether rows are permuted within batches.
         stock: Whether the strategy is made by tf.distribute and Keras left as it is.
-        disable: Row of the defect whose repair is left out, or "".
+        disable: Row of the defect whose fix is left out, or "".
         case_seconds: Deadline of a case.
     """
 

@@ -1,6 +1,6 @@
-"""Each repair left out in turn: something must then go wrong, or nothing shows that it works.
+"""Each fix left out in turn: something must then go wrong, or nothing shows that it works.
 
-A repair is missed by its cases here (`rows.SHOWN_BY`), which are compared with one device, or by
+A fix is missed by its cases here (`rows.SHOWN_BY`), which are compared with one device, or by
 its reproducers in tests/defects, which must no longer count as fixed or refused.
 """
 
@@ -15,17 +15,17 @@ from tests.parity.rows import PROGRAMS, SHOWN_BY, cases_for
 from tests.parity.trial import try_cases
 
 ALL = (*SHOWN_BY, *PROGRAMS)
-"""Every repaired defect."""
+"""Every fixed defect."""
 
 CASE_SECONDS = 45.0
-"""Without a repair a case may hang, which is an answer as well."""
+"""Without a fix a case may hang, which is an answer as well."""
 
 
 def disable_each(rows: Sequence[str], jobs: int) -> list[str]:
-    """Leaves out one repair after the other and prints what became of each.
+    """Leaves out one fix after the other and prints what became of each.
 
     Args:
-        rows: Names of repaired defects, such as "S4".
+        rows: Names of fixed defects, such as "S4".
         jobs: Child processes at a time.
 
     Returns:
@@ -40,9 +40,9 @@ def disable_each(rows: Sequence[str], jobs: int) -> list[str]:
         colour = "red" if is_red else "NOT MISSED"
         seconds = time.monotonic() - started
         print(f"without {row}: {colour} ({', '.join(kinds)}), {seconds:.0f} s", flush=True)
-    print(f"parity: {len(rows) - len(unnoticed)} of {len(rows)} repairs are missed")
+    print(f"parity: {len(rows) - len(unnoticed)} of {len(rows)} fixes are missed")
     if unnoticed:
-        print(f"parity: nothing tells that these are repaired: {', '.join(unnoticed)}")
+        print(f"parity: nothing tells that these are fixed: {', '.join(unnoticed)}")
     return unnoticed
 
 

@@ -86,7 +86,7 @@ IMPOSSIBLE = (
         lambda c: not kind_of(c.model).scales_loss and c.loss_scaling,
     ),
     Exclusion(
-        "bare x comes as arrays or data sets; generators and pipelines bring tuples",
+        "bare x comes as arrays or datasets; generators and pipelines bring tuples",
         lambda c: not kind_of(c.model).takes_targets and c.data not in ("arrays", *DATASETS),
     ),
     Exclusion(
@@ -110,7 +110,7 @@ IMPOSSIBLE = (
         lambda c: c.reduction == "none",
     ),
     Exclusion(
-        "strings, sparse tensors, None and parts without rows travel in data sets: what Keras "
+        "strings, sparse tensors, None and parts without rows travel in datasets: what Keras "
         "makes of arrays, PyDatasets and generators is dense, numeric and in rows",
         lambda c: not kind_of(c.model).takes_arrays and c.data not in DATASETS,
     ),

@@ -1,10 +1,10 @@
-"""Our strategies without one of their repairs: what was repaired must show again."""
+"""Our strategies without one of their fixes: what was fixed must show again."""
 
 from __future__ import annotations
 
 
 def leave_out(row: str) -> None:
-    """Takes the seams of one repair away from what the factories install in this process.
+    """Takes the patches of one fix away from what the factories install in this process.
 
     Args:
         row: Name of the defect, such as "S4".
@@ -12,6 +12,6 @@ def leave_out(row: str) -> None:
     from strategies.keras_support import installation
     from strategies.keras_support.defects import table
 
-    seams = {seam for repair in table.REPAIRS if repair.row == row for seam in repair.seams}
-    left = tuple(seam for seam in table.SEAMS if seam not in seams)
-    vars(installation)["SEAMS"] = left
+    patches = {patch for fix in table.FIXES if fix.row == row for patch in fix.patches}
+    left = tuple(patch for patch in table.PATCHES if patch not in patches)
+    vars(installation)["PATCHES"] = left

@@ -1,8 +1,8 @@
-"""For each repaired defect, the cases that show it: without the repair, one at least must fail."""
+"""For each fixed defect, the cases that show it: without the fix, one at least must fail."""
 
 from __future__ import annotations
 
-from strategies.keras_support.defects.table import REPAIRS
+from strategies.keras_support.defects.table import FIXES
 
 SHOWN_BY: dict[str, tuple[str, ...]] = {
     "C1": ("mlp on=workers2",),
@@ -51,21 +51,21 @@ SHOWN_BY: dict[str, tuple[str, ...]] = {
     "H1": ("mlp precision=mixed_float16 overflow=True rows=48 batch=8 on=workers2",),
 }
 
-PROGRAMS = tuple(repair.row for repair in REPAIRS if repair.row not in SHOWN_BY)
-"""Repairs that no training compared with one device shows: workers that stop, files, refusals. The
+PROGRAMS = tuple(fix.row for fix in FIXES if fix.row not in SHOWN_BY)
+"""Fixes that no training compared with one device shows: workers that stop, files, refusals. The
 reproducers of tests/defects do."""
 
 
 def cases_for(row: str) -> tuple[str, ...]:
-    """Returns the cases that exercise the repair of `row`.
+    """Returns the cases that exercise the fix of `row`.
 
     Raises:
-        ValueError: If no such row is repaired, or no case shows it.
+        ValueError: If no such row is fixed, or no case shows it.
     """
-    rows = [repair.row for repair in REPAIRS]
+    rows = [fix.row for fix in FIXES]
     if row not in rows or row not in SHOWN_BY:
         raise ValueError(
-            f"`row` must be a repaired defect that some case shows. Received: row={row!r}. "
-            f"Repaired: {', '.join(rows)}; shown: {', '.join(SHOWN_BY)}."
+            f"`row` must be a fixed defect that some case shows. Received: row={row!r}. "
+            f"Fixed: {', '.join(rows)}; shown: {', '.join(SHOWN_BY)}."
         )
     return SHOWN_BY[row]

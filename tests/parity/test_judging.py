@@ -125,14 +125,14 @@ def test_permuted_rows_stay_in_their_share_of_their_batch(num_shares: int) -> No
             assert sorted(order[first + start : first + stop]) == list(rows)
 
 
-def test_every_repaired_defect_is_shown_by_a_case_or_by_a_program() -> None:
+def test_every_fixed_defect_is_shown_by_a_case_or_by_a_program() -> None:
     """In a child process: the registry and the programs import TensorFlow."""
     program = (
         "from tests.defects.catalogue import ALL_ROWS\n"
         "from tests.parity.disabling import ALL\n"
         "from tests.parity.rows import PROGRAMS\n"
-        "from strategies.keras_support.defects.table import REPAIRS\n"
-        "print(sorted({repair.row for repair in REPAIRS} ^ {*ALL}))\n"
+        "from strategies.keras_support.defects.table import FIXES\n"
+        "print(sorted({fix.row for fix in FIXES} ^ {*ALL}))\n"
         "print(sorted({*PROGRAMS} - {row.name for row in ALL_ROWS}))"
     )
     result = subprocess.run(

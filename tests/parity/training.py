@@ -31,7 +31,7 @@ class Run:
         strategy: Strategy to train under, or None for stock Keras on one device.
         is_permuted: Whether the rows of each batch (of each share, in half precision) are permuted:
             the same mathematics, other rounding.
-        is_ours: Whether the strategy is ours, with repairs, pipelines and shared tensors.
+        is_ours: Whether the strategy is ours, with fixes, pipelines and shared tensors.
     """
 
     strategy: tf.distribute.Strategy | None

@@ -50,7 +50,7 @@ def try_cases(
         cases: Texts of configurations or scenarios.
         jobs: Child processes at a time; a cluster counts as one.
         stock: Whether to train under stock strategies too.
-        disable: Row of the defect whose repair is left out, or "".
+        disable: Row of the defect whose fix is left out, or "".
         case_seconds: Deadline of a case.
         on_progress: Told of each finished run, and of its verdict where that can be given.
     """

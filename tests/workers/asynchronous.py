@@ -66,7 +66,7 @@ def compared(strategy: Cluster, build: Compiled, data: Callable[[Any], Any]) -> 
 
 
 def in_order(_: Any) -> Any:
-    """A data set of 6 batches, in order."""
+    """A dataset of 6 batches, in order."""
     return tf.data.Dataset.from_tensor_slices((X, Y)).batch(8).repeat()
 
 

@@ -90,8 +90,8 @@ def calls(model: Any, index: int, size: int) -> dict[str, Callable[[], Any]]:
         "rows cut": lambda: model.fit(x[index::size], y[index::size], **fit),
         "rows in another order": lambda: model.fit(x[mine], y[mine], **fit | {"batch_size": ROWS}),
         "weights of rows": lambda: model.fit(x, y, sample_weight=np.ones(len(x)) + index, **fit),
-        "data set cut": lambda: model.fit(cut, **stream),
-        "data set cut, no auto-sharding": lambda: model.fit(cut.with_options(off), **stream),
+        "dataset cut": lambda: model.fit(cut, **stream),
+        "dataset cut, no auto-sharding": lambda: model.fit(cut.with_options(off), **stream),
         "generator cut": lambda: model.fit(
             batches(x[index::size], y[index::size], 3), steps_per_epoch=3, **stream
         ),

@@ -49,8 +49,8 @@ def test_an_argument_that_differs_is_refused_by_name(
     [
         "rows cut",
         "weights of rows",
-        "data set cut",
-        "data set cut, no auto-sharding",
+        "dataset cut",
+        "dataset cut, no auto-sharding",
         "generator cut",
         "PyDataset cut",
         "pipeline cut",

@@ -1,6 +1,6 @@
 """The arithmetic of a race: medians with their range, and ratios round by round.
 
-On a machine that others use too, a disturbance lasts longer than a turn and strikes neighbours
+On a machine that others use too, a disturbance lasts longer than a turn and strikes peers
 alike: the quotient of two turns of the same round holds still where both times do not. So ratios
 are taken pair by pair, and the median of them is told, not the ratio of two medians.
 """

@@ -41,7 +41,7 @@ def fit_in_turns(
         race: What is trained, and how long.
         turns: The line to the race.
         num_workers: Workers of this process's cluster; 0 without one.
-        distributed: Turns strategy and data set into what `fit` is given, the data set as it is
+        distributed: Turns strategy and dataset into what `fit` is given, the dataset as it is
             unless a peer needs more.
     """
     strategy = new_strategy()

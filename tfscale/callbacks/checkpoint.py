@@ -44,7 +44,7 @@ class Checkpoint(keras.callbacks.Callback):
     With `tf.config.experimental.enable_op_determinism()` and the same replicas, the rest is the
     same to the bit; on other replicas and workers, to rounding.
 
-    A pipeline of `tfscale.data` seeks its position. Arrays and data sets are read again and passed
+    A pipeline of `tfscale.data` seeks its position. Arrays and datasets are read again and passed
     over; they need a known length and, for `every` in steps, seeds. Other input is refused.
 
     A damaged checkpoint is named, and the one before is used. Of several workers the chief writes,
@@ -160,7 +160,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Restores the callbacks, which have begun, and moves the input on."""
-        refuse_model(self.model)  # Keras that was never repaired has shown no callbacks
+        refuse_model(self.model)  # Keras that was never fixed has shown no callbacks
         in_mid_epoch = bool(self._order) and not self._steps_alone
         self._preemption = Preemption(self.model, in_mid_epoch=in_mid_epoch)
         self._preemption.begin()

@@ -45,7 +45,7 @@ def is_damage(error: Exception) -> bool:
 
 
 def lasts(error: Exception) -> bool:
-    """Tells whether an error stays until its cause is repaired, such as a permission.
+    """Tells whether an error stays until its cause is fixed, such as a permission.
 
     Args:
         error: An OSError, or one of `tf.errors`.

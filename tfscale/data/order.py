@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-# TensorFlow's default of 4 leaves neighbours together: with 60,000 examples, adjacent positions
+# TensorFlow's default of 4 leaves peers together: with 60,000 examples, adjacent positions
 # correlate and batches are too even (0.75 of the variance of a random draw). 8 passes all our tests
 # and costs an eighth more.
 _ROUNDS = 8

@@ -185,7 +185,7 @@ class Pipeline:
         return dataclasses.replace(self, first_epoch=int(epoch), first_step=int(step))
 
     def distributed(self) -> Any:
-        """Returns the endless stream as a distributed data set, for a training loop of yours."""
+        """Returns the endless stream as a distributed dataset, for a training loop of yours."""
         return self.strategy.distribute_datasets_from_function(
             lambda context: self.local(context.input_pipeline_id)
         )

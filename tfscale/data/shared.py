@@ -19,7 +19,7 @@ def shared(tensors: Any) -> Any:
     the same program runs on one device with stock Keras.
 
     In a training loop of your own, TensorFlow's functions take it for the tensor, which is its
-    `.value`. Data sets, not generators or `PyDataset`, can hold one. A `preprocess` of
+    `.value`. Datasets, not generators or `PyDataset`, can hold one. A `preprocess` of
     `input_pipeline` may return one.
 
     Args:

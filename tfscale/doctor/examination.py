@@ -1,4 +1,4 @@
-"""`tfscale doctor`: versions, devices, cluster and repairs, and what is wrong with them."""
+"""`tfscale doctor`: versions, devices, cluster and fixes, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from strategies.tpu.wheels import require_importable_wheels
 from tfscale.cli.arguments import add_json_flag
 from tfscale.files.secret_masking import masked_text
 
-SUMMARY = "what this machine offers to training, and which defects are repaired"
+SUMMARY = "what this machine offers to training, and which defects are fixed"
 
 _DISTRIBUTIONS = ("tfscale", "keras", "numpy", "absl-py", "tensorflow-datasets")
 _TENSORFLOWS = ("tensorflow", "tensorflow-cpu", "tensorflow-tpu", "tensorflow-macos")
 _DESCRIPTION = """\
 Reports versions, devices, the cluster that the environment describes, and every defect of Keras
-under tf.distribute that tfscale repairs, with the state of the repair: "ready" if this Keras is one
-the repair was written against, otherwise "refused": then tfscale builds no strategy, rather than
+under tf.distribute that tfscale fixes, with the state of the fix: "ready" if this Keras is one
+the fix was written against, otherwise "refused": then tfscale builds no strategy, rather than
 train wrong. Trains nothing and changes nothing.
 
 Rows are named S (silently wrong), H (hangs) and C (crashes). --json adds to each the Keras symbols
@@ -29,7 +29,7 @@ it stands in for, the command that tests it, public reports, and when it may be 
 _EPILOG = """\
 examples:
   tfscale doctor                 a report to read, or to paste into an issue
-  tfscale doctor --json          the same for a program, with more about each repair
+  tfscale doctor --json          the same for a program, with more about each fix
 
 exit status: 0 everything is in order, 1 a problem is listed, 2 wrong usage.
 """
@@ -58,14 +58,14 @@ def examine() -> dict[str, Any]:
 
     Example:
         >>> sorted(examine())
-        ['cluster', 'devices', 'problems', 'repairs', 'versions']
+        ['cluster', 'devices', 'problems', 'fixes', 'versions']
     """
     problems: list[str] = []
     return {
         "versions": _versions(problems),
         "devices": _devices(problems),
         "cluster": _cluster(problems),
-        "repairs": _repairs(problems),
+        "fixes": _fixes(problems),
         "problems": [masked_text(problem) for problem in problems],
     }
 
@@ -124,7 +124,7 @@ def _cluster(problems: list[str]) -> dict[str, Any] | None:
     }
 
 
-def _repairs(problems: list[str]) -> list[dict[str, Any]]:
+def _fixes(problems: list[str]) -> list[dict[str, Any]]:
     if any(problem.startswith("TensorFlow ") for problem in problems):
         return []
     try:
@@ -136,24 +136,24 @@ def _repairs(problems: list[str]) -> list[dict[str, Any]]:
         problems.append(f"Keras computes with {keras.config.backend()}. {_backend_cure()}")
         return []
     try:
-        from strategies.keras_support.defects.table import REPAIRS, SEAMS
+        from strategies.keras_support.defects.table import FIXES, PATCHES
     except (ImportError, AttributeError) as error:
-        problems.append(f"This Keras lacks what the repairs are made of: {error}. {_KERAS_CURE}")
+        problems.append(f"This Keras lacks what the fixes are made of: {error}. {_KERAS_CURE}")
         return []
-    changed = {seam.target for seam in SEAMS if not _is_recognised(seam)}
+    changed = {patch.target for patch in PATCHES if not _is_recognised(patch)}
     if changed:
         problems.append(f"Keras changed {', '.join(sorted(changed))}. {_KERAS_CURE}")
     return [
         {
-            "row": repair.row,
-            "state": "refused" if changed & {seam.target for seam in repair.seams} else "ready",
-            "defect": repair.defect,
-            "seams": [seam.target for seam in repair.seams],
-            "test": repair.test,
-            "threads": list(repair.threads),
-            "remove_when": repair.remove_when,
+            "row": fix.row,
+            "state": "refused" if changed & {patch.target for patch in fix.patches} else "ready",
+            "defect": fix.defect,
+            "patches": [patch.target for patch in fix.patches],
+            "test": fix.test,
+            "threads": list(fix.threads),
+            "remove_when": fix.remove_when,
         }
-        for repair in REPAIRS
+        for fix in FIXES
     ]
 
 
@@ -166,8 +166,8 @@ def _backend_cure() -> str:
     return f"To train under a strategy choose the backend tensorflow; {where} says otherwise."
 
 
-def _is_recognised(seam: Any) -> bool:
+def _is_recognised(patch: Any) -> bool:
     try:
-        return bool(seam.is_recognised())
+        return bool(patch.is_recognised())
     except (AttributeError, ImportError, KeyError, OSError, TypeError):
         return False  # The symbol is gone, or something without a source stands in its place.

@@ -25,10 +25,10 @@ def as_text(report: dict[str, Any], *, width: int | None = None) -> str:
         ("devices", _table(_devices(report["devices"]), columns)),
         ("cluster", _table(_cluster(report["cluster"]), columns)),
     ]
-    if report["repairs"]:
-        rows = ((r["row"], r["state"], r["defect"]) for r in report["repairs"])
-        repairs = [*_table(rows, columns), *_paragraph(_MORE, columns)]
-        paragraphs.append(("repairs of Keras under tf.distribute", repairs))
+    if report["fixes"]:
+        rows = ((r["row"], r["state"], r["defect"]) for r in report["fixes"])
+        fixes = [*_table(rows, columns), *_paragraph(_MORE, columns)]
+        paragraphs.append(("fixes of Keras under tf.distribute", fixes))
     problems = [line for each in report["problems"] for line in _paragraph(each, columns, "- ")]
     paragraphs.append(("problems" if problems else "no problems", problems))
     return "\n\n".join("\n".join([title, *lines]) for title, lines in paragraphs)

@@ -13,8 +13,8 @@ from typing import BinaryIO
 from strategies.cluster.cluster import Cluster
 from strategies.cluster.environments import (
     DEFAULT_START_SECONDS,
+    EXIT_REASON_VARIABLE,
     JOB_VARIABLE,
-    LAST_WORDS_VARIABLE,
     RESTART_VARIABLE,
     START_SECONDS_VARIABLE,
 )
@@ -174,7 +174,7 @@ def _environment(job: Job, cluster: Cluster, restart: int, words: Path) -> Mappi
         "TF_CONFIG": cluster.to_tf_config(),
         JOB_VARIABLE: job.name,
         RESTART_VARIABLE: str(restart),
-        LAST_WORDS_VARIABLE: str(words),
+        EXIT_REASON_VARIABLE: str(words),
         # A worker that is killed would otherwise take the last kilobytes it printed with it.
         "PYTHONUNBUFFERED": "1",
     }

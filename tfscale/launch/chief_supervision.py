@@ -6,7 +6,7 @@ import dataclasses
 import signal
 from collections.abc import Callable, Iterable, Sequence
 
-from strategies.cluster.exit_reason import read_last_words
+from strategies.cluster.exit_reason import read_exit_reason
 from tfscale.launch.events import Events, OutputFailed, SignalReceived, WorkerExited
 from tfscale.launch.fault import Task
 from tfscale.launch.orphan_guard import OrphanGuard
@@ -101,7 +101,7 @@ class ChiefSupervision(Supervision):
         return 0.0  # the chief's end is the job's, whatever the others say
 
     def _failure(self, worker: SupervisedWorker, event: WorkerExited) -> WorkerFailure:
-        words = read_last_words(worker.words)
+        words = read_exit_reason(worker.words)
         return WorkerFailure(
             event.worker,
             event.returncode,

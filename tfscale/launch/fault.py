@@ -12,7 +12,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from strategies.cluster.exit_reason import LastWords
+from strategies.cluster.exit_reason import ExitReason
 from tfscale.launch.outcome import WorkerFailure
 
 JUDGE_SECONDS = 3.0
@@ -43,7 +43,7 @@ class Task:
     started: float
     returncode: int | None
     ended: float | None
-    words: LastWords | None
+    words: ExitReason | None
     task: str = ""
 
 

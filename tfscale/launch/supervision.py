@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from strategies.cluster.cluster import Cluster
-from strategies.cluster.exit_reason import read_last_words
+from strategies.cluster.exit_reason import read_exit_reason
 from tfscale.launch.events import (
     Event,
     Events,
@@ -28,7 +28,7 @@ from tfscale.launch.worker_process import WorkerProcess
 
 @dataclass(frozen=True)
 class SupervisedWorker:
-    """A running worker, the relay of its output, the cluster with its place in it, its last words.
+    """A running worker, the relay of its output, the cluster with its place in it, its exit reason.
 
     `words` is the file in which it says why it fails.
     """
@@ -157,7 +157,7 @@ class Supervision:
             started=process.started,
             returncode=process.returncode,
             ended=self._ends.get(process.index),
-            words=read_last_words(worker.words),
+            words=read_exit_reason(worker.words),
         )
 
     def _note_end(self, event: WorkerExited) -> None:

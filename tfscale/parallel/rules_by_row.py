@@ -13,7 +13,7 @@ import numpy as np
 
 from tfscale.optimizers.lars import LARS
 
-# Six rows of all lengths, each pair of neighbours in different parts.
+# Six rows of all lengths, each pair of peers in different parts.
 _TABLE = np.outer(np.logspace(-2, 3, 6), [0.5, -1.0, 2.0, 0.25]).astype(np.float32)
 _TABLE += np.random.default_rng(0).normal(size=_TABLE.shape).astype(np.float32) / 8
 _PARTS = (slice(0, None, 2), slice(1, None, 2))

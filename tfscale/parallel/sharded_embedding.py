@@ -24,7 +24,7 @@ class ShardedEmbedding(keras.layers.Layer):
 
     Choose it under `parameter_server_strategy` for a table that is larger than one server should
     hold: with as many shards as servers there is one on each, with its optimizer slots. A worker
-    fetches the rows that its batch names, and sends back gradients of these rows alone. Neighbours
+    fetches the rows that its batch names, and sends back gradients of these rows alone. Peers
     lie on different servers, because vocabularies are often sorted by how frequent their words are.
     Under replicas in step (`mirrored_strategy`, `multi_worker_mirrored_strategy`) each replica
     holds all shards: right, but no smaller. XLA cannot compile it, so it is not for TPUs.

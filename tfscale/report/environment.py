@@ -13,7 +13,7 @@ def environment(strategy: Any) -> dict[str, str | int]:
     """Describes this process for `RunRecord.environment`.
 
     Names no host and no user: a report is there to be passed on. A problem that `tfscale doctor`
-    lists, such as a Keras that a repair does not fit, is in it.
+    lists, such as a Keras that a fix does not fit, is in it.
 
     Args:
         strategy: The `tf.distribute.Strategy` that the run trains under.

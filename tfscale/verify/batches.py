@@ -1,4 +1,4 @@
-"""Batches as `tfscale verify` keeps them: what a data set yields, as arrays that can be sent."""
+"""Batches as `tfscale verify` keeps them: what a dataset yields, as arrays that can be sent."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def num_rows(batch: Batch) -> int:
     if len(sizes) != 1 or 0 in sizes:
         raise WrongUsage(
             "`data` must hold parts of equally many rows, in batches. Received: a batch with parts "
-            f"of shapes {', '.join(map(str, shapes))}. Batch a data set with `.batch(n)`; declare "
+            f"of shapes {', '.join(map(str, shapes))}. Batch a dataset with `.batch(n)`; declare "
             "a part that all rows share with `tfscale.data.shared`."
         )
     return sizes.pop()

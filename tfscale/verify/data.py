@@ -56,7 +56,7 @@ def take_batches(data: Any, count: int, batch_size: int) -> list[Batch]:
 
 
 def as_arrays(element: Any) -> Batch:
-    """Returns an element of a data set with arrays for tensors, lists as tuples.
+    """Returns an element of a dataset with arrays for tensors, lists as tuples.
 
     Raises:
         WrongUsage: If a part of it is no array, and no sparse or ragged tensor.

@@ -32,7 +32,7 @@ class Failed(Exception):
 
 
 class TrialProcess:
-    """A Python of its own: TensorFlow's devices and the repairs of Keras belong to a process.
+    """A Python of its own: TensorFlow's devices and the fixes of Keras belong to a process.
 
     Args:
         name: What it does, for sentences: "one device".

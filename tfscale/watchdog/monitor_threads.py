@@ -11,13 +11,13 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from strategies.announcement import announce
-from strategies.cluster.exit_reason import LastWords, leave_last_words
+from strategies.cluster.exit_reason import ExitReason, write_exit_reason
 from strategies.cluster.server_probe import TaskProbe
 from strategies.coordination.heartbeat_board import HeartbeatBoard
 from strategies.liveness.heartbeat import Heartbeat, Seen
-from strategies.liveness.local_heartbeat import Pulse
-from strategies.liveness.peers import Neighbours
-from strategies.liveness.stalled_workers import culprits
+from strategies.liveness.local_heartbeat import LocalHeartbeat
+from strategies.liveness.peers import Peers
+from strategies.liveness.stalled_workers import stalled_workers
 from strategies.liveness.task_notice import state_of_tasks
 from strategies.progress import Progress
 
@@ -60,7 +60,7 @@ class Sentry:
         self._probe = probe
         self._deadline = deadline_seconds
         self._board = board
-        self._neighbours = Neighbours(board, "this process" if probe is None else "the chief")
+        self._peers = Peers(board, "this process" if probe is None else "the chief")
         self._names = board.names if board else [""]
         self._own = board.own if board else 0
         self._notice = NOTICE_SECONDS
@@ -73,8 +73,8 @@ class Sentry:
 
     def begin(self, progress: Progress) -> None:
         """Starts to watch."""
-        self._pulse = Pulse(lambda: progress)
-        self._heart = self._pulse.beat()
+        self._local_heartbeat = LocalHeartbeat(lambda: progress)
+        self._heart = self._local_heartbeat.beat()
         loops: list[Callable[[], None]] = [self._look_until_over]
         if self._board is not None:
             loops.append(self._beat_until_over)
@@ -110,7 +110,7 @@ class Sentry:
                 self._board.write(self._heart.as_words())
                 is_over = self._is_over.wait(BEAT_SECONDS)
                 if is_over:
-                    self._board.write(self._pulse.beat(self._last_word).as_words())
+                    self._board.write(self._local_heartbeat.beat(self._last_word).as_words())
             except tf.errors.OpError:  # the table is gone; the other loop sees it too
                 is_over = self._is_over.wait(BEAT_SECONDS)
 
@@ -118,16 +118,16 @@ class Sentry:
         while not self._is_over.wait(BEAT_SECONDS):
             # From C, for a thread that holds Python's lock lets no watch of Python's run.
             _end_process_after(self._deadline + GRACE_SECONDS)
-            self._heart = self._pulse.beat()
+            self._heart = self._local_heartbeat.beat()
             self._ask_tasks()
-            self._neighbours.look(self._heart)
-            if self._judge(self._neighbours.seen(self._heart)):
+            self._peers.look(self._heart)
+            if self._judge(self._peers.seen(self._heart)):
                 return
 
     def _judge(self, workers: list[Seen]) -> bool:
         """Names who holds up the job; ends it, and returns True, past the deadline."""
         self._name(workers)
-        late = culprits(workers, self._deadline)
+        late = stalled_workers(workers, self._deadline)
         if not late:
             return False
         self._has_given_up = True
@@ -136,7 +136,7 @@ class Sentry:
         silent = next(iter(self._probe.silent() if self._probe else ()), None)
         at_fault = silent or self._names[late[0]]
         is_own = silent is None and self._own in late
-        leave_last_words(LastWords(f"watchdog: {why}", is_own, at_fault))
+        write_exit_reason(ExitReason(f"watchdog: {why}", is_own, at_fault))
         _say(why, None if self._told.issuperset(late) else workers[late[0]].heartbeat)
         _end_process_after(GRACE_SECONDS)
         if self._board is not None:
@@ -144,7 +144,7 @@ class Sentry:
         return True
 
     def _name(self, workers: list[Seen]) -> None:
-        found = frozenset(culprits(workers, self._notice))
+        found = frozenset(stalled_workers(workers, self._notice))
         for i in sorted(found - self._told):
             _say(self._sentence(workers[i]), workers[i].heartbeat)
         for i in sorted(self._told - found):
@@ -179,7 +179,7 @@ class Sentry:
         if not self._told:
             self._is_over.wait(_PEERS_SECONDS)
         waited = time.monotonic() - begin
-        for i, seen in enumerate(self._neighbours.seen(self._heart)):
+        for i, seen in enumerate(self._peers.seen(self._heart)):
             is_mute = not self._told and seen.age >= waited
             if seen.is_over or is_mute or i in self._told:
                 what = seen.silence() if is_mute and not seen.is_over else seen.sentence()

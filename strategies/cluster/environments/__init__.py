@@ -9,7 +9,7 @@ process's own. Needs no TensorFlow.
 
 from strategies.cluster.environments.detection import (
     DEFAULT_START_SECONDS,
-    LAST_WORDS_VARIABLE,
+    EXIT_REASON_VARIABLE,
     NOTICE_SECONDS_VARIABLE,
     START_SECONDS_VARIABLE,
     cluster_from_environment,
@@ -18,7 +18,7 @@ from strategies.cluster.environments.detection import (
     own_job_starts,
     own_tpu_environment,
     start_seconds_from_environment,
-    take_last_words_path,
+    take_exit_reason_path,
 )
 from strategies.cluster.environments.jobs import (
     JOB_VARIABLE,
@@ -33,8 +33,8 @@ from strategies.cluster.environments.tpu_vm import TpuEnvironment, tpu_environme
 
 __all__ = [
     "DEFAULT_START_SECONDS",
+    "EXIT_REASON_VARIABLE",
     "JOB_VARIABLE",
-    "LAST_WORDS_VARIABLE",
     "NOTICE_SECONDS_VARIABLE",
     "RESTART_VARIABLE",
     "START_SECONDS_VARIABLE",
@@ -50,6 +50,6 @@ __all__ = [
     "own_job_starts",
     "own_tpu_environment",
     "start_seconds_from_environment",
-    "take_last_words_path",
+    "take_exit_reason_path",
     "tpu_environment",
 ]

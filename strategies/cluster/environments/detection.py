@@ -18,7 +18,7 @@ START_SECONDS_VARIABLE = "TFSCALE_START_SECONDS"
 DEFAULT_START_SECONDS = 300.0
 NOTICE_SECONDS_VARIABLE = "TFSCALE_NOTICE_SECONDS"
 DEFAULT_NOTICE_SECONDS = 30.0
-LAST_WORDS_VARIABLE = "TFSCALE_LAST_WORDS"
+EXIT_REASON_VARIABLE = "TFSCALE_EXIT_REASON"
 
 
 def start_seconds_from_environment(environ: Mapping[str, str] | None = None) -> float:
@@ -57,13 +57,13 @@ def notice_seconds_from_environment(environ: Mapping[str, str] | None = None) ->
     return _seconds(environ, NOTICE_SECONDS_VARIABLE, DEFAULT_NOTICE_SECONDS)
 
 
-def take_last_words_path() -> str | None:
-    """Returns the file in which this process says why it failed, or None: TFSCALE_LAST_WORDS.
+def take_exit_reason_path() -> str | None:
+    """Returns the file in which this process says why it failed, or None: TFSCALE_EXIT_REASON.
 
     `tfscale launch` sets the variable. It is removed here: processes that this one starts have
     reasons of their own.
     """
-    return os.environ.pop(LAST_WORDS_VARIABLE, "") or None
+    return os.environ.pop(EXIT_REASON_VARIABLE, "") or None
 
 
 def _seconds(environ: Mapping[str, str] | None, variable: str, default: float) -> float:

@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 from keras.src.backend.common.stateless_scope import in_stateless_scope
 
-from strategies.keras_support.patching.seam import Seam
+from strategies.keras_support.patching.patch import Patch
 
 
 def stands_on_server(variable: Any) -> bool:
@@ -84,5 +84,5 @@ def _adding(metric: Any) -> Iterator[None]:
 
 
 _VARIABLE = "keras.src.backend.common.variables:Variable"
-ASSIGN_ADD = Seam(f"{_VARIABLE}.assign_add", frozenset({"2b3947454b79"}), _in_one_piece)
-ASSIGN_SUB = Seam(f"{_VARIABLE}.assign_sub", frozenset({"0594dab8ebd3"}), _in_one_piece)
+ASSIGN_ADD = Patch(f"{_VARIABLE}.assign_add", frozenset({"2b3947454b79"}), _in_one_piece)
+ASSIGN_SUB = Patch(f"{_VARIABLE}.assign_sub", frozenset({"0594dab8ebd3"}), _in_one_piece)

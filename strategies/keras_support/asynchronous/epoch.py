@@ -133,7 +133,7 @@ def _refuse_beside_function(arguments: dict[str, Any]) -> None:
     for name in ("y", "sample_weight"):
         if arguments.get(name) is not None:
             raise ValueError(
-                f"`{name}` must be None when `x` is a function, whose data set yields it itself. "
+                f"`{name}` must be None when `x` is a function, whose dataset yields it itself. "
                 f"Received: {name} of type {type(arguments[name]).__name__}. Make it part of the "
-                "data set."
+                "dataset."
             )

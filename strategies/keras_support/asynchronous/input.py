@@ -32,14 +32,14 @@ OfWorker = Callable[[int], tf.data.Dataset]
 
 
 class FunctionAdapter(DataAdapter):
-    """A function that makes the data set of one worker, as one of Keras's data adapters."""
+    """A function that makes the dataset of one worker, as one of Keras's data adapters."""
 
     def __init__(self, function: DatasetFunction, class_weight: dict[int, float] | None) -> None:
         self._function = function
         self._class_weight = class_weight
 
     def of_worker(self, worker: int, workers: int) -> tf.data.Dataset:
-        """Returns the data set of one of several workers, with class weights as sample weights.
+        """Returns the dataset of one of several workers, with class weights as sample weights.
 
         Raises:
             ValueError: If the function returns something else.
@@ -143,7 +143,7 @@ def _serialized(dataset: tf.data.Dataset) -> tf.Tensor:
         strip_device_assignment=True,
     )
     if b"PyFunc" in graph.numpy():
-        raise _unable_to_travel("a data set that calls Python (from_generator, py_function)")
+        raise _unable_to_travel("a dataset that calls Python (from_generator, py_function)")
     return graph
 
 
@@ -152,5 +152,5 @@ def _unable_to_travel(what: str) -> ValueError:
         "`x` must be input that workers in other processes can read: a tfscale.data pipeline, "
         "arrays, a tf.data.Dataset of TensorFlow's own operations, or a function of a "
         f"tf.distribute.InputContext that returns one. Received: {what}. Write the examples to "
-        "files, or build the data set from tensors."
+        "files, or build the dataset from tensors."
     )

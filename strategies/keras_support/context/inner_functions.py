@@ -21,7 +21,7 @@ from tensorflow.python.autograph.core import ag_ctx
 from tensorflow.python.autograph.impl import api
 
 from strategies.keras_support.context.step_context import current_step
-from strategies.keras_support.patching.seam import Seam
+from strategies.keras_support.patching.patch import Patch
 
 
 def _in_place(call: Any) -> Any:
@@ -61,12 +61,12 @@ def _keeps_losses(merge_call: Any) -> Any:
     return merged
 
 
-FUNCTION_CALL = Seam(
+FUNCTION_CALL = Patch(
     "tensorflow.python.eager.polymorphic_function.polymorphic_function:Function.__call__",
     frozenset({"2c7603e0e889"}),
     _in_place,
 )
-MERGE_CALL = Seam(
+MERGE_CALL = Patch(
     "tensorflow.python.distribute.distribute_lib:ReplicaContextBase.merge_call",
     frozenset({"07e14c9d743f"}),
     _keeps_losses,

@@ -1,7 +1,7 @@
-"""Every defect of Keras under tf.distribute that is repaired or refused here.
+"""Every defect of Keras under tf.distribute that is fixed or refused here.
 
-`tfscale doctor` prints this table. A repair may go when the condition in its `remove_when` holds.
-What needs no seam is not in it: keys of several strategies
+`tfscale doctor` prints this table. A fix may go when the condition in its `remove_when` holds.
+What needs no patch is not in it: keys of several strategies
 (`strategies.coordination.collective_keys`).
 """
 
@@ -14,8 +14,8 @@ from strategies.keras_support.input.resume import TRAIN_BEGIN
 from strategies.keras_support.step.step_functions import PREDICT
 from strategies.keras_support.workers.quiet_output import PRINT
 
-REPAIRS = (*SILENT, *HANGS, *CRASHES)
+FIXES = (*SILENT, *HANGS, *CRASHES)
 
 _WITHOUT_A_ROW = (PREDICT, TRAIN_BEGIN, PRINT)
 
-SEAMS = (*dict.fromkeys(seam for repair in REPAIRS for seam in repair.seams), *_WITHOUT_A_ROW)
+PATCHES = (*dict.fromkeys(patch for fix in FIXES for patch in fix.patches), *_WITHOUT_A_ROW)

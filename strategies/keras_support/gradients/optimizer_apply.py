@@ -1,4 +1,4 @@
-"""The gradient seam: reduce first, then everything else, as one device would.
+"""The gradient patch: reduce first, then everything else, as one device would.
 
 Keras clips, checks for inf, accumulates and averages a replica's own gradient and adds the replicas
 up last of all, so replicas decide differently: a clipped sum is not the sum of clipped parts (S4),
@@ -28,7 +28,7 @@ from strategies.keras_support.gradients.gradients_to_apply import gradients_to_a
 from strategies.keras_support.gradients.optimizer_build import build_for_all_replicas
 from strategies.keras_support.local_sgd import local_gradients
 from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
-from strategies.keras_support.patching.seam import Seam
+from strategies.keras_support.patching.patch import Patch
 
 
 class _Replica(threading.local):
@@ -154,17 +154,17 @@ def _replica_local(strategy: tf.distribute.Strategy, variables: Sequence[Any]) -
             v._aggregation = aggregation
 
 
-APPLY = Seam(
+APPLY = Patch(
     "keras.src.optimizers.base_optimizer:BaseOptimizer.apply",
     frozenset({"9a22d6209ae5"}),
     _reduce_before,
 )
-LOSS_SCALE_APPLY = Seam(
+LOSS_SCALE_APPLY = Patch(
     "keras.src.optimizers.loss_scale_optimizer:LossScaleOptimizer.apply",
     frozenset({"005813294335"}),
     _reduce_before,
 )
-REDUCE = Seam(
+REDUCE = Patch(
     "keras.src.backend.tensorflow.optimizer:TFOptimizer._all_reduce_sum_gradients",
     frozenset({"abefde3fa5fe"}),
     _already_reduced,

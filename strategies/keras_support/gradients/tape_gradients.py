@@ -38,7 +38,7 @@ from strategies.keras_support.gradients.sparse_gradients import Rows, parts_of
 from strategies.keras_support.gradients.step_reduce import reduce_in_step
 from strategies.keras_support.local_sgd import steps_locally
 from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
-from strategies.keras_support.patching.seam import Seam
+from strategies.keras_support.patching.patch import Patch
 
 
 class _Tracing(threading.local):
@@ -247,6 +247,6 @@ def _ends(rows: tf.Tensor) -> Any:
     return tf.identity(rows), backward
 
 
-GRADIENT = Seam(
+GRADIENT = Patch(
     "tensorflow.python.eager.backprop:GradientTape.gradient", frozenset({"420c92b89919"}), _reduced
 )

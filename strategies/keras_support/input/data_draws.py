@@ -1,8 +1,8 @@
-"""Draws inside tf.data: functions of a data set count with a variable of their own.
+"""Draws inside tf.data: functions of a dataset count with a variable of their own.
 
 A seed generator that is made in the scope of several replicas counts its draws in a mirrored
-variable, which a data set's function cannot hold: `UnliftableError` (C18). So a generator gets a
-plain variable beside it when a data set's function first draws, with the count of that moment. From
+variable, which a dataset's function cannot hold: `UnliftableError` (C18). So a generator gets a
+plain variable beside it when a dataset's function first draws, with the count of that moment. From
 then on every draw outside of the replicas' steps counts there, in the order of one device.
 """
 
@@ -20,8 +20,8 @@ from strategies.keras_support.patching.ownership import is_owned
 _BESIDE: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
-def is_in_data_set() -> bool:
-    """Tells whether what is being traced is a function of a data set, such as of `map`."""
+def is_in_dataset() -> bool:
+    """Tells whether what is being traced is a function of a dataset, such as of `map`."""
     graph: Any = tf.compat.v1.get_default_graph()
     while graph is not None:
         if str(getattr(graph, "name", "")).startswith("Dataset_"):  # of Dataset.map, .scan, ...
@@ -41,7 +41,7 @@ def generator_of_data(generator: Any) -> Any:
         return generator
     if not is_owned(getattr(state, "distribute_strategy", None)):
         return generator
-    if is_in_data_set():
+    if is_in_dataset():
         if generator not in _BESIDE:
             _BESIDE[generator] = _beside(generator)
         return _BESIDE[generator]

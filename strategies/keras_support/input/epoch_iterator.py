@@ -1,11 +1,11 @@
-"""The epoch iterator seam: global batches in, every replica's share out.
+"""The epoch iterator patch: global batches in, every replica's share out.
 
 Where the number of batches is known, steps are counted, so no worker asks the others "have you
 more?" before each step, and the last execution of several steps (`steps_per_execution`, C4) is told
 how many are left. Where it is not known (a generator), batches are fetched one by one, so nothing
 runs before it is known that there is data (S7).
 
-A data set is read anew when stock Keras would read it anew, so that one that reshuffles has the
+A dataset is read anew when stock Keras would read it anew, so that one that reshuffles has the
 same order in every epoch as on one device.
 """
 
@@ -44,7 +44,7 @@ from strategies.keras_support.input.input_agreement import FirstBatch
 from strategies.keras_support.input.pipeline_adapter import GlobalBatchesAdapter, adapted
 from strategies.keras_support.input.replica_stream import distribute_shares, is_plain, next_batch
 from strategies.keras_support.patching.ownership import is_asynchronous, is_multi_worker, is_owned
-from strategies.keras_support.patching.seam import Seam
+from strategies.keras_support.patching.patch import Patch
 
 
 class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
@@ -248,6 +248,6 @@ def _dispatch(tf_epoch_iterator: Any) -> Any:
     return epoch_iterator
 
 
-EPOCH_ITERATOR = Seam(
+EPOCH_ITERATOR = Patch(
     "keras.src.backend.tensorflow.trainer:TFEpochIterator", frozenset({"1bef33c1ae7b"}), _dispatch
 )

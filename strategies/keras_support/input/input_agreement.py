@@ -1,7 +1,7 @@
 """What each worker passes as `x`, compared: before the first step, or after it.
 
 The first batch of arrays, of a generator and of a pipeline is at hand before training. That of
-other input is looked at in passing, as the first step reads it: to read a data set twice would fill
+other input is looked at in passing, as the first step reads it: to read a dataset twice would fill
 its shuffle buffer twice, and count as one more epoch for a shuffle.
 """
 

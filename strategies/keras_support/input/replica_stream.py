@@ -46,14 +46,14 @@ def distribute_shares(
 
     def endless(context: tf.distribute.InputContext) -> tf.data.Dataset:
         dataset = local(context.input_pipeline_id)
-        # TensorFlow asks before every step of a data set that may end.
+        # TensorFlow asks before every step of a dataset that may end.
         return dataset.repeat() if is_counted and is_rereadable else dataset
 
     return strategy.distribute_datasets_from_function(endless)
 
 
 def is_plain(strategy: tf.distribute.Strategy, *, is_counted: bool) -> bool:
-    """Tells whether a stream is an iterator of TensorFlow's own data sets.
+    """Tells whether a stream is an iterator of TensorFlow's own datasets.
 
     Args:
         strategy: One of ours, of workers in step.

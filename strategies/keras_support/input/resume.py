@@ -19,7 +19,7 @@ from strategies.keras_support.asynchronous.epoch import AsynchronousEpochIterato
 from strategies.keras_support.input.current_fit import latest_initial_epoch, latest_input
 from strategies.keras_support.input.epoch_iterator import ReplicaEpochIterator
 from strategies.keras_support.input.pipeline_adapter import GlobalBatchesAdapter
-from strategies.keras_support.patching.seam import Seam
+from strategies.keras_support.patching.patch import Patch
 
 
 @runtime_checkable
@@ -70,7 +70,7 @@ class FitInput:
             "`x` must be input that can be read again from any batch to be checkpointed: a "
             "tfscale.data pipeline, arrays, or a tf.data.Dataset with a known number of batches. "
             f"Received: {type(adapter).__name__} with {self.steps_per_epoch} batches an epoch. "
-            "Use tfscale.data.input_pipeline, or give a data set its length with "
+            "Use tfscale.data.input_pipeline, or give a dataset its length with "
             "tf.data.experimental.assert_cardinality."
         )
 
@@ -93,8 +93,8 @@ class FitInput:
             return f"arrays in batches of {adapter.batch_size}, {order}"
         seeds = shuffle_seeds(adapter.get_tf_dataset())
         if UNSEEDED in seeds:
-            raise _unseeded("a data set")
-        return f"a data set with the shuffles {seeds}"
+            raise _unseeded("a dataset")
+        return f"a dataset with the shuffles {seeds}"
 
     def begin_at(self, epoch: int, step: int, batches: int) -> None:
         """Lets `fit` begin in `epoch` with step `step`, and the input with batch `batches`.
@@ -132,7 +132,7 @@ def _with_callbacks_seen(on_train_begin: Any) -> Any:
     return begin
 
 
-TRAIN_BEGIN = Seam(
+TRAIN_BEGIN = Patch(
     "keras.src.callbacks.callback_list:CallbackList.on_train_begin",
     frozenset({"083f9e444cab"}),
     _with_callbacks_seen,

@@ -27,7 +27,7 @@ from strategies.keras_support.context.over_replicas import mean_over_replicas
 from strategies.keras_support.context.step_context import StepContext, current_step
 from strategies.keras_support.metrics.metric_updates import assigned_form
 from strategies.keras_support.patching.ownership import has_copies
-from strategies.keras_support.patching.seam import Seam
+from strategies.keras_support.patching.patch import Patch
 
 COMBINATIONS = ("sum", "max", "min", "first", "mean")
 _DECLARED, _FOUND = "_tfscale_combined_by", "_tfscale_found_to_combine_by"
@@ -193,7 +193,7 @@ def is_variable(value: Any) -> bool:
     return isinstance(value, keras.Variable | tf.Variable | tf.distribute.DistributedValues)
 
 
-DIRECT_ASSIGN = Seam(
+DIRECT_ASSIGN = Patch(
     "keras.src.backend.tensorflow.core:Variable._direct_assign",
     frozenset({"269e597a9ee7"}),
     _judged,

@@ -18,7 +18,7 @@ from strategies.keras_support.metrics.logs import Path, flat_logs
 from strategies.keras_support.metrics.metric_combination import combination, is_variable
 from strategies.keras_support.metrics.step_results import StepResults
 from strategies.keras_support.patching.ownership import is_owned
-from strategies.keras_support.patching.seam import Seam
+from strategies.keras_support.patching.patch import Patch
 
 
 def metric_results(model: Any) -> dict[str, tf.Tensor]:
@@ -132,12 +132,12 @@ def _by_examples(update_state: Any) -> Any:
     return update
 
 
-OUTPUT_LOSSES = Seam(
+OUTPUT_LOSSES = Patch(
     "keras.src.metrics.reduction_metrics:Mean.update_state",
     frozenset({"5e2ca7935110"}),
     _by_examples,
 )
-EPOCH_LOGS = Seam(
+EPOCH_LOGS = Patch(
     "keras.src.trainers.trainer:Trainer._get_metrics_result_or_logs",
     frozenset({"86b411cdd04a"}),
     _own_loss,

@@ -1,4 +1,4 @@
-"""The compile seam: what `compile` makes belongs to the model's strategy, wherever it is called.
+"""The compile patch: what `compile` makes belongs to the model's strategy, wherever it is called.
 
 Keras's own metric of the loss, and an optimizer that is named by a string, are made by `compile`.
 Called outside of the scope, it makes them where no replica has a copy of its own: the loss in
@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from strategies.keras_support.patching.ownership import is_owned
-from strategies.keras_support.patching.seam import Seam
+from strategies.keras_support.patching.patch import Patch
 
 
 def _in_scope(compile_model: Any) -> Any:
@@ -29,7 +29,7 @@ def _in_scope(compile_model: Any) -> Any:
     return in_scope
 
 
-COMPILE = Seam(
+COMPILE = Patch(
     "keras.src.trainers.trainer:Trainer.compile",
     frozenset({"0a547c739004", "446eafca8852"}),  # 3.14, 3.15
     _in_scope,

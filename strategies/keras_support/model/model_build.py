@@ -1,8 +1,8 @@
-"""The build seam: a model is built from the specification of its input, never from a batch.
+"""The build patch: a model is built from the specification of its input, never from a batch.
 
 Keras pulls a batch to learn the shapes: it averages the replicas' parts, which fails for strings
 (C6), uneven parts (C5) and several workers (C1), and the batches an iterator had read ahead are
-lost with it (S6). A data set knows its shapes.
+lost with it (S6). A dataset knows its shapes.
 
 Under no strategy Keras builds nothing ahead: variables come to be while the first step is traced.
 So may a model whose step is its own and whose `call` takes something else than the data, or is not
@@ -21,7 +21,7 @@ from strategies.batch_parts import without_wrapper_specs, without_wrappers
 from strategies.keras_support.model.checks import refuse_impossible
 from strategies.keras_support.model.variable_creation import has_unbuilt_layers
 from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
-from strategies.keras_support.patching.seam import Seam
+from strategies.keras_support.patching.patch import Patch
 
 _STEPS = ("train_step", "test_step", "predict_step")
 
@@ -61,7 +61,7 @@ def has_own_step(model: Any) -> bool:
     return any(getattr(type(model), name) is not getattr(keras_own, name) for name in _STEPS)
 
 
-BUILD = Seam(
+BUILD = Patch(
     "keras.src.backend.tensorflow.trainer:TensorFlowTrainer._maybe_symbolic_build",
     frozenset({"c84d306abf31"}),
     _build_from_spec,

@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from strategies.keras_support.patching.ownership import is_owned
-from strategies.keras_support.patching.seam import Seam
+from strategies.keras_support.patching.patch import Patch
 
 
 def _outside_only(reset: Any) -> Any:
@@ -31,7 +31,7 @@ def _outside_only(reset: Any) -> Any:
     return reset_outside
 
 
-GRAPH_RESET = Seam(
+GRAPH_RESET = Patch(
     "tensorflow.python.framework.ops:_DefaultGraphStack.reset",
     frozenset({"1d55df308b31"}),
     _outside_only,

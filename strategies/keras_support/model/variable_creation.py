@@ -1,4 +1,4 @@
-"""The creation seam: variables that a replica's step makes are made for all replicas, at once.
+"""The creation patch: variables that a replica's step makes are made for all replicas, at once.
 
 A model that is not built before its first step makes its variables while the step is traced,
 inside the first replica, and TensorFlow cannot lift them out of that graph: `InvalidArgumentError`
@@ -17,15 +17,15 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.distribute import distribute_lib
 
-from strategies.keras_support.input.data_draws import is_in_data_set
+from strategies.keras_support.input.data_draws import is_in_dataset
 from strategies.keras_support.model.model_parts import all_layers
 from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
-from strategies.keras_support.patching.seam import Seam
+from strategies.keras_support.patching.patch import Patch
 
 
 @contextlib.contextmanager
 def _for_all_replicas() -> Iterator[None]:
-    """Leaves the graph of a replica's step, or of a data set's function, for the strategy's scope.
+    """Leaves the graph of a replica's step, or of a dataset's function, for the strategy's scope.
 
     Elsewhere does nothing.
     """
@@ -35,7 +35,7 @@ def _for_all_replicas() -> Iterator[None]:
         or is_asynchronous(strategy)
         or isinstance(strategy, tf.distribute.OneDeviceStrategy)
         or tf.executing_eagerly()
-        or (tf.distribute.in_cross_replica_context() and not is_in_data_set())
+        or (tf.distribute.in_cross_replica_context() and not is_in_dataset())
     ):
         yield
         return
@@ -64,7 +64,7 @@ def has_unbuilt_layers(model: Any) -> bool:
 
 
 _VARIABLE = "keras.src.backend.tensorflow.core:Variable"
-CREATE = Seam(f"{_VARIABLE}._initialize", frozenset({"ad6609daaed5"}), _outside_of_the_step)
-CREATE_LATER = Seam(
+CREATE = Patch(f"{_VARIABLE}._initialize", frozenset({"ad6609daaed5"}), _outside_of_the_step)
+CREATE_LATER = Patch(
     f"{_VARIABLE}._deferred_initialize", frozenset({"2e3551d7ca72"}), _outside_of_the_step
 )

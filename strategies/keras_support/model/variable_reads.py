@@ -1,4 +1,4 @@
-"""The variable seam: Python numbers of variables that every replica has a copy of (C24).
+"""The variable patch: Python numbers of variables that every replica has a copy of (C24).
 
 `float(optimizer.learning_rate)` and `int(optimizer.iterations)`, as callbacks write them, ask
 TensorFlow's variable, which has no such conversion where it has copies.
@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from strategies.keras_support.patching.ownership import is_owned
-from strategies.keras_support.patching.seam import Seam
+from strategies.keras_support.patching.patch import Patch
 
 
 def _converted_by(number: type[int] | type[float]) -> Callable[[Any], Any]:
@@ -32,5 +32,5 @@ def _converted_by(number: type[int] | type[float]) -> Callable[[Any], Any]:
 
 
 _VARIABLE = "keras.src.backend.common.variables:Variable"
-FLOAT = Seam(f"{_VARIABLE}.__float__", frozenset({"c22738de193a"}), _converted_by(float))
-INT = Seam(f"{_VARIABLE}.__int__", frozenset({"fda0e0c633f4"}), _converted_by(int))
+FLOAT = Patch(f"{_VARIABLE}.__float__", frozenset({"c22738de193a"}), _converted_by(float))
+INT = Patch(f"{_VARIABLE}.__int__", frozenset({"fda0e0c633f4"}), _converted_by(int))

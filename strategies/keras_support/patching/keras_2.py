@@ -1,4 +1,4 @@
-"""Keras 2 models (`tf_keras`) are refused: every repair here is one of Keras 3.
+"""Keras 2 models (`tf_keras`) are refused: every fix here is one of Keras 3.
 
 Its layers, optimizers and metrics would train under our strategies as under stock ones, with each
 defect of the table, and nothing would say so. They are recognised where they make a variable in a
@@ -30,7 +30,7 @@ def refuse_keras_2(strategy: tf.distribute.Strategy) -> None:
             raise ValueError(
                 "`model` and all its parts must be of Keras 3 (`import keras`) under this strategy."
                 f" Received: a variable, name={arguments.get('name')!r}, of {_KERAS_2} (Keras 2), "
-                "to which no repair of gradients, metrics and input applies. Import keras instead, "
+                "to which no fix of gradients, metrics and input applies. Import keras instead, "
                 "and unset TF_USE_LEGACY_KERAS; or train it under a strategy of tf.distribute."
             )
         return create(next_creator, **arguments)

@@ -1,4 +1,4 @@
-"""Which strategies are ours: the seams act under these and leave every other one alone."""
+"""Which strategies are ours: the patches act under these and leave every other one alone."""
 
 from __future__ import annotations
 

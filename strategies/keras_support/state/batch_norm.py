@@ -1,4 +1,4 @@
-"""The BatchNorm seam: statistics that are equal on all replicas, and exact when synchronized.
+"""The BatchNorm patch: statistics that are equal on all replicas, and exact when synchronized.
 
 Keras keeps moving statistics replica by replica, saves those of the first, and takes the mean of an
 empty share, which is NaN (S2, S3). Here the replicas' moving statistics are averaged by their
@@ -25,7 +25,7 @@ import tensorflow as tf
 
 from strategies.keras_support.context.step_context import current_step, sum_over_replicas
 from strategies.keras_support.patching.ownership import is_owned
-from strategies.keras_support.patching.seam import Seam
+from strategies.keras_support.patching.patch import Patch
 
 
 def moving_statistics(model: Any) -> list[Any]:
@@ -116,7 +116,7 @@ def _gather(replica: Any, local: tf.Tensor, examples: tf.Tensor) -> tf.Tensor:
     return gather(local)
 
 
-MOMENTS = Seam(
+MOMENTS = Patch(
     "keras.src.layers.normalization.batch_normalization:BatchNormalization._moments",
     frozenset({"5092e7f28493", "99ef72de87a2"}),  # 3.14, 3.15
     _moments_over_replicas,

@@ -33,7 +33,7 @@ from strategies.keras_support.gradients.step_reduce import reduce_in_step
 from strategies.keras_support.metrics.metric_updates import assigned_form
 from strategies.keras_support.model.model_parts import all_layers
 from strategies.keras_support.patching.ownership import has_copies
-from strategies.keras_support.patching.seam import Seam
+from strategies.keras_support.patching.patch import Patch
 
 
 @dataclass
@@ -280,9 +280,9 @@ def _scaled(kind: str, inputs: list[Any], lineage: Lineage) -> Any:
     return None
 
 
-VALUE = Seam(
+VALUE = Patch(
     "keras.src.backend.common.variables:Variable.value", frozenset({"0bb493c50d4d"}), _read_settled
 )
-ASSIGN = Seam(
+ASSIGN = Patch(
     "keras.src.backend.common.variables:Variable.assign", frozenset({"6f7a61fee40b"}), _note_assign
 )

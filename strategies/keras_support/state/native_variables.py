@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from strategies.keras_support.context.lineage import OWN
 from strategies.keras_support.context.step_context import current_step
-from strategies.keras_support.patching.seam import Seam
+from strategies.keras_support.patching.patch import Patch
 
 
 def _checked(assign: Any) -> Any:
@@ -42,6 +42,6 @@ def _checked(assign: Any) -> Any:
 
 
 _VARIABLE = "tensorflow.python.distribute.values:DistributedVariable"
-NATIVE_ASSIGN = Seam(f"{_VARIABLE}.assign", frozenset({"901446c0bda3"}), _checked)
-NATIVE_ADD = Seam(f"{_VARIABLE}.assign_add", frozenset({"4864e5959efc"}), _checked)
-NATIVE_SUB = Seam(f"{_VARIABLE}.assign_sub", frozenset({"c19e4ebcdde0"}), _checked)
+NATIVE_ASSIGN = Patch(f"{_VARIABLE}.assign", frozenset({"901446c0bda3"}), _checked)
+NATIVE_ADD = Patch(f"{_VARIABLE}.assign_add", frozenset({"4864e5959efc"}), _checked)
+NATIVE_SUB = Patch(f"{_VARIABLE}.assign_sub", frozenset({"c19e4ebcdde0"}), _checked)

@@ -1,4 +1,4 @@
-"""The random seam: every replica draws its own numbers.
+"""The random patch: every replica draws its own numbers.
 
 A Keras seed generator is mirrored, so all replicas draw the same dropout mask for their different
 examples (S11). Inside a step the replica's index is folded into what the generator hands out; its
@@ -19,7 +19,7 @@ from strategies.keras_support.context.lineage import Source
 from strategies.keras_support.context.step_context import current_step
 from strategies.keras_support.input.data_draws import generator_of_data
 from strategies.keras_support.patching.ownership import is_owned
-from strategies.keras_support.patching.seam import Seam
+from strategies.keras_support.patching.patch import Patch
 
 # Keras counts draws in the second word from 0; no run draws this often.
 _DRAWS_PER_REPLICA = 2**20 * 1031
@@ -56,6 +56,6 @@ def _draw_of_worker(state: Any, worker: tf.Tensor) -> tf.Tensor:
     return seed + tf.stack([tf.zeros_like(apart), apart])
 
 
-NEXT_SEED = Seam(
+NEXT_SEED = Patch(
     "keras.src.random.seed_generator:SeedGenerator.next", frozenset({"2bfe2d687462"}), _own_draw
 )

@@ -1,7 +1,7 @@
-"""The loss seams: a replica's loss is written as one device would write it.
+"""The loss patches: a replica's loss is written as one device would write it.
 
 Keras divides its own losses by the number of replicas and leaves a user's alone, so that a loss of
-the user's counts as many times as there are replicas (S12, S18). The gradient seam does not need
+the user's counts as many times as there are replicas (S12, S18). The gradient patch does not need
 that division: it weighs replica r by n_r, its examples, out of n. Inside a step both are taken out.
 
 Weighing by examples is exact for a loss that is a mean over examples. A masked loss divides by the
@@ -28,7 +28,7 @@ from keras.src.losses import loss as keras_loss
 
 from strategies.keras_support.context.rows import is_over_rows, may_be_over_rows
 from strategies.keras_support.context.step_context import current_step, sum_over_replicas
-from strategies.keras_support.patching.seam import Seam
+from strategies.keras_support.patching.patch import Patch
 
 _NOT_REDUCED = ("none", None)
 
@@ -123,12 +123,14 @@ def _told(unscale: Any) -> Any:
 
 
 _LOSS = "keras.src.losses.loss"
-REDUCE_LOSS = Seam(
+REDUCE_LOSS = Patch(
     f"{_LOSS}:reduce_weighted_values", frozenset({"53cf33c149ac"}), _weigh_over_replicas
 )
-SCALE = Seam(f"{_LOSS}:scale_loss_for_distribution", frozenset({"1eb8b8f836bf"}), _unscaled_in_step)
-UNSCALE = Seam(f"{_LOSS}:unscale_loss_for_distribution", frozenset({"9201da870665"}), _told)
-ADDITIONAL_LOSS = Seam(
+SCALE = Patch(
+    f"{_LOSS}:scale_loss_for_distribution", frozenset({"1eb8b8f836bf"}), _unscaled_in_step
+)
+UNSCALE = Patch(f"{_LOSS}:unscale_loss_for_distribution", frozenset({"9201da870665"}), _told)
+ADDITIONAL_LOSS = Patch(
     "keras.src.trainers.trainer:Trainer._aggregate_additional_loss",
     frozenset({"9cf6c1dfa1f2"}),
     _rows_summed,

@@ -1,4 +1,4 @@
-"""The function seam: the train, test and predict functions, owned."""
+"""The function patch: the train, test and predict functions, owned."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from strategies.half_precision_outputs import warn_of_half_outputs
 from strategies.keras_support.asynchronous.train_function import asynchronous_or
 from strategies.keras_support.model.checks import refuse_parts_of_ours
 from strategies.keras_support.patching.ownership import is_owned
-from strategies.keras_support.patching.seam import Seam
+from strategies.keras_support.patching.patch import Patch
 from strategies.keras_support.state.batch_norm import moving_statistics
 from strategies.keras_support.step.predict_function import predict_function
 from strategies.keras_support.step.replica_step import none_written
@@ -63,6 +63,6 @@ _test = _owned("test_function", lambda model: step_function(model, model.test_st
 _predict = _owned("predict_function", predict_function)
 
 _TRAINER = "keras.src.backend.tensorflow.trainer:TensorFlowTrainer"
-TRAIN = Seam(f"{_TRAINER}.make_train_function", frozenset({"e37a0521985e"}), _train)
-TEST = Seam(f"{_TRAINER}.make_test_function", frozenset({"e2dacd0f1f49"}), _test)
-PREDICT = Seam(f"{_TRAINER}.make_predict_function", frozenset({"a54b452442b3"}), _predict)
+TRAIN = Patch(f"{_TRAINER}.make_train_function", frozenset({"e37a0521985e"}), _train)
+TEST = Patch(f"{_TRAINER}.make_test_function", frozenset({"e2dacd0f1f49"}), _test)
+PREDICT = Patch(f"{_TRAINER}.make_predict_function", frozenset({"a54b452442b3"}), _predict)

@@ -1,4 +1,4 @@
-"""The chief seam: of several workers, one writes each file.
+"""The chief patch: of several workers, one writes each file.
 
 Keras's callbacks write on every worker; with one path for all they meet in the same file, and HDF5
 answers with `BlockingIOError` (C8, C9). Variables are the same on all workers, so what the chief
@@ -18,7 +18,7 @@ from keras.src.backend.common import global_state
 from strategies.cluster.chief import is_chief
 from strategies.keras_support.asynchronous.executions import settle
 from strategies.keras_support.patching.ownership import is_asynchronous, is_multi_worker, is_owned
-from strategies.keras_support.patching.seam import Seam
+from strategies.keras_support.patching.patch import Patch
 
 
 def _is_silent(callback: Any) -> bool:
@@ -100,46 +100,46 @@ def _without_the_others(get_attr_skipset: Any) -> Any:
     return skipset
 
 
-SAVED_ATTRIBUTES = Seam(
+SAVED_ATTRIBUTES = Patch(
     "keras.src.saving.saving_lib:get_attr_skipset",
     frozenset({"d8a330e73202"}),
     _without_the_others,
 )
-CHECKPOINT = Seam(
+CHECKPOINT = Patch(
     "keras.src.callbacks.model_checkpoint:ModelCheckpoint._save_model",
     frozenset({"1db2a5a958d6"}),
     _chief_at_rest,
 )
-BACKUP_SAVE = Seam(
+BACKUP_SAVE = Patch(
     "keras.src.callbacks.backup_and_restore:BackupAndRestore._save_model",
     frozenset({"8877dd811391"}),
     _chief_at_rest,
 )
-BACKUP_END = Seam(
+BACKUP_END = Patch(
     "keras.src.callbacks.backup_and_restore:BackupAndRestore.on_train_end",
     frozenset({"eba739bc50fd"}),
     _chief_only,
 )
-CSV_BEGIN = Seam(
+CSV_BEGIN = Patch(
     "keras.src.callbacks.csv_logger:CSVLogger.on_train_begin",
     frozenset({"f8ec3ef7740f"}),
     _chief_only,
 )
-CSV_EPOCH = Seam(
+CSV_EPOCH = Patch(
     "keras.src.callbacks.csv_logger:CSVLogger.on_epoch_end",
     frozenset({"905c9f84bdb3"}),
     _chief_only,
 )
-CSV_END = Seam(
+CSV_END = Patch(
     "keras.src.callbacks.csv_logger:CSVLogger.on_train_end",
     frozenset({"82d285a37d22"}),
     _chief_only,
 )
-BACKUP_BEGIN = Seam(
+BACKUP_BEGIN = Patch(
     "keras.src.callbacks.backup_and_restore:BackupAndRestore.on_train_begin",
     frozenset({"d2119f5653c3"}),
     _whole_epochs_only,
 )
-TENSORBOARD = Seam(
+TENSORBOARD = Patch(
     "keras.src.callbacks.tensorboard:TensorBoard.set_model", frozenset({"3f061c9462dc"}), _elsewhere
 )

@@ -1,4 +1,4 @@
-"""The together seam: several workers begin, stop and fail together.
+"""The together patch: several workers begin, stop and fail together.
 
 fit, evaluate and predict are collective: a call that only the chief makes waits for ever for the
 others (H4), a worker whose callback stops training leaves the others waiting (H2), and so does one
@@ -23,7 +23,7 @@ from strategies.coordination.rendezvous import exchange, report_failure
 from strategies.keras_support.asynchronous.report import with_staleness_report
 from strategies.keras_support.input.current_fit import note_initial_epoch
 from strategies.keras_support.patching.ownership import is_asynchronous, is_multi_worker, is_owned
-from strategies.keras_support.patching.seam import Seam
+from strategies.keras_support.patching.patch import Patch
 from strategies.keras_support.patching.step_clock import mark_phases
 from strategies.keras_support.workers.call_agreement import call_arguments, refuse_other_arguments
 from strategies.keras_support.workers.graph_errors import plain_refusals
@@ -63,12 +63,12 @@ def _together(call: Any) -> Any:
                 if is_owned(strategy) and is_asynchronous(strategy):
                     around.enter_context(followed(NoMarks(), call.__name__))
                 around.enter_context(_noted(call.__name__))
-                around.enter_context(_last_words())
+                around.enter_context(_exit_reason())
                 around.enter_context(plain_refusals(strategy))
                 return call(self, *args, **kwargs)
         _CALLS.depth += 1
         try:
-            with _last_words(), followed(mark_phases(self), call.__name__):
+            with _exit_reason(), followed(mark_phases(self), call.__name__):
                 arguments = call_arguments(self, call, args, kwargs)
                 refuse_other_arguments(exchange(strategy, f"{call.__name__}()", arguments))
                 with _noted(call.__name__), quiet_unless_chief(strategy), plain_refusals(strategy):
@@ -84,7 +84,7 @@ def _together(call: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _last_words() -> Iterator[None]:
+def _exit_reason() -> Iterator[None]:
     """Notes for the launcher how a call ended."""
     note_error(None)
     try:
@@ -181,10 +181,10 @@ def _with_stop_together(set_model: Any) -> Any:
 
 
 _TRAINER = "keras.src.backend.tensorflow.trainer:TensorFlowTrainer"
-FIT = Seam(f"{_TRAINER}.fit", frozenset({"e83490939563"}), _together)
-EVALUATE = Seam(f"{_TRAINER}.evaluate", frozenset({"67a4cd57bf8d"}), _together)
-PREDICT_CALL = Seam(f"{_TRAINER}.predict", frozenset({"3b5dfd5d6c06"}), _together)
-CALLBACKS = Seam(
+FIT = Patch(f"{_TRAINER}.fit", frozenset({"e83490939563"}), _together)
+EVALUATE = Patch(f"{_TRAINER}.evaluate", frozenset({"67a4cd57bf8d"}), _together)
+PREDICT_CALL = Patch(f"{_TRAINER}.predict", frozenset({"3b5dfd5d6c06"}), _together)
+CALLBACKS = Patch(
     "keras.src.callbacks.callback_list:CallbackList.set_model",
     frozenset({"cd795f724fa1"}),
     _with_stop_together,

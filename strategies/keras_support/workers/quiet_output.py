@@ -1,4 +1,4 @@
-"""The quiet seam: of several workers, the chief prints and warns.
+"""The quiet patch: of several workers, the chief prints and warns.
 
 Every worker runs the same loop, so each would print Keras's progress bar, the lines of its
 callbacks and its warnings. Errors are raised on all.
@@ -16,7 +16,7 @@ from typing import Any
 import tensorflow as tf
 
 from strategies.cluster.chief import is_chief
-from strategies.keras_support.patching.seam import Seam
+from strategies.keras_support.patching.patch import Patch
 
 
 class _Calls(threading.local):
@@ -57,4 +57,4 @@ def _unless_quiet(print_msg: Any) -> Any:
     return print_on_chief
 
 
-PRINT = Seam("keras.src.utils.io_utils:print_msg", frozenset({"a3d4e29f401f"}), _unless_quiet)
+PRINT = Patch("keras.src.utils.io_utils:print_msg", frozenset({"a3d4e29f401f"}), _unless_quiet)

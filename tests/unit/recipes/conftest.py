@@ -1,4 +1,4 @@
-"""Recipes in processes of their own, and prepared data sets for them."""
+"""Recipes in processes of their own, and prepared datasets for them."""
 
 from __future__ import annotations
 

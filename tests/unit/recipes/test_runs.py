@@ -155,7 +155,7 @@ def test_tensorboard_shows_the_metrics_of_each_epoch(model_dir: Callable[[str], 
 def test_every_flag_file_holds_flags_of_the_recipe(
     run_recipe: Callable[..., Run], name: str
 ) -> None:
-    # An unknown flag or a wrong value ends the program before it looks for the data set.
+    # An unknown flag or a wrong value ends the program before it looks for the dataset.
     run = run_recipe(f"--flagfile={FLAG_FILES / name}", "--dataset=nosuch")
     assert run.status == 2
     assert "`--dataset` must be digits" in run.complaints[0]

@@ -2,7 +2,7 @@
 
     pytestmark = pytest.mark.own_process
 
-TensorFlow's logical CPUs are fixed once it has started, and repairs of Keras stay for the life of a
+TensorFlow's logical CPUs are fixed once it has started, and fixes of Keras stay for the life of a
 process. So the tests of such a module run together in one child, which is pytest again; its reports
 come back as if they had run here. A module that never ends, or takes its process down, fails by
 name with what the child printed last.
@@ -67,7 +67,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 def _run_child(first: pytest.Item) -> dict[str, list[pytest.TestReport]]:
     """Runs all selected tests of the module of `first`; returns their reports by test.
 
-    TensorFlow 2.21 now and then crashes while it drops a data set's iterator that is reading ahead
+    TensorFlow 2.21 now and then crashes while it drops a dataset's iterator that is reading ahead
     (SIGSEGV in `RootDataset::output_dtypes`). The tests that such a child took with it run once
     more; a second crash fails them.
     """

@@ -223,9 +223,9 @@ def test_a_step_cuts_what_a_data_set_cuts(num_replicas: int, drop_remainder: boo
         cut = cut_for_replicas(next(eager), 1, num_replicas - 1, num_replicas)
         steps = zip(step(traced), cut, expected.take(num_replicas - 1), strict=True)
         expected = expected.skip(num_replicas - 1)
-        for in_graph, by_hand, from_data_set in steps:
+        for in_graph, by_hand, from_dataset in steps:
             parts = [tf.nest.flatten(s, expand_composites=True) for s in (in_graph, by_hand)]
-            right = tf.nest.flatten(from_data_set, expand_composites=True)
+            right = tf.nest.flatten(from_dataset, expand_composites=True)
             for values in parts:
                 for value, other in zip(values, right, strict=True):
                     if other is not None:

@@ -217,7 +217,7 @@ def stream(strategy: Strategy, x: Any, worker: int, count: int = 6, **arguments:
     return list(worker_stream(adapter, 2, 0)(worker).take(count))
 
 
-def test_workers_share_the_batches_of_a_data_set(strategy: Strategy) -> None:
+def test_workers_share_the_batches_of_a_dataset(strategy: Strategy) -> None:
     dataset = tf.data.Dataset.range(5)
     assert [[int(b) for b in stream(strategy, dataset, worker)] for worker in (0, 1)] == [
         [0, 2, 4, 1, 3, 0],
@@ -291,7 +291,7 @@ REFUSED: list[tuple[str, Callable[[Strategy], Any], str]] = [
         "`x` must be input that workers in other processes can read.*GeneratorDataAdapter",
     ),
     (
-        "a data set that calls Python",
+        "a dataset that calls Python",
         lambda strategy: compiled(strategy).fit(
             tf.data.Dataset.from_generator(
                 generated,

@@ -81,7 +81,7 @@ def make_environment(
         timeout_seconds: Deadline of the whole. Positive.
 
     Raises:
-        NoEnvironment: If it cannot be made in time; the text holds pip's last words.
+        NoEnvironment: If it cannot be made in time; the text holds pip's exit reason.
     """
     if (folder / _MADE).is_file():
         environment_python(folder)

@@ -67,8 +67,8 @@ def test_features_and_errors_have_the_moments_asked_for() -> None:
     errors = targets[:, 0] - inputs @ PROBLEM.coefficients
     assert errors.std() == pytest.approx(0.3, rel=0.01)
     np.testing.assert_allclose(inputs.T @ errors / len(errors), 0, atol=0.005)
-    neighbours = np.corrcoef(inputs[:-1, 0], inputs[1:, 0])[0, 1]
-    assert abs(neighbours) < 0.01
+    peers = np.corrcoef(inputs[:-1, 0], inputs[1:, 0])[0, 1]
+    assert abs(peers) < 0.01
     assert np.linalg.norm(PROBLEM.coefficients) == pytest.approx(1)
     assert np.sum(inputs**2, axis=1).max() <= PROBLEM.largest_square
     # No coordinate is the direction of the largest or the smallest variance by itself.

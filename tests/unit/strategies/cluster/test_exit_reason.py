@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from strategies.cluster.exit_reason import LastWords, read_last_words, words_about
+from strategies.cluster.exit_reason import ExitReason, read_exit_reason, words_about
 from tests.programs import completed
 
 BEGIN = (
     "import sys\n"
-    "from strategies.cluster.exit_reason import leave_last_words_at_end, note_error\n"
-    "leave_last_words_at_end('worker', 0)\n"
+    "from strategies.cluster.exit_reason import write_exit_reason_at_end, note_error\n"
+    "write_exit_reason_at_end('worker', 0)\n"
 )
 
 
@@ -73,7 +73,7 @@ def test_an_error_that_follows_anothers_failure_is_not_its_own() -> None:
             raise RuntimeError("the training has failed") from error
     except RuntimeError as error:
         words = words_about(error, "worker 0")
-    assert words == LastWords("RuntimeError: the training has failed", False, "worker 1")
+    assert words == ExitReason("RuntimeError: the training has failed", False, "worker 1")
 
 
 def test_the_line_that_says_what_happened_is_kept() -> None:
@@ -115,17 +115,17 @@ def test_a_process_leaves_why_it_ended(
     tmp_path: Path, program: str, status: int, why: str | None
 ) -> None:
     path = tmp_path / "words.json"
-    done = completed("-c", BEGIN + program, timeout=60, TFSCALE_LAST_WORDS=str(path))
+    done = completed("-c", BEGIN + program, timeout=60, TFSCALE_EXIT_REASON=str(path))
     assert done.returncode == status
-    words = read_last_words(path)
+    words = read_exit_reason(path)
     assert (words and words.why.partition(": ")[2]) == why
 
 
 def test_a_process_that_it_starts_does_not_speak_for_it(tmp_path: Path) -> None:
     path = tmp_path / "words.json"
-    child = "import os; print(os.environ.get('TFSCALE_LAST_WORDS'))"
+    child = "import os; print(os.environ.get('TFSCALE_EXIT_REASON'))"
     program = f"import subprocess; subprocess.run([sys.executable, '-c', {child!r}])"
-    done = completed("-c", BEGIN + program, timeout=60, TFSCALE_LAST_WORDS=str(path))
+    done = completed("-c", BEGIN + program, timeout=60, TFSCALE_EXIT_REASON=str(path))
     assert done.stdout == "None\n"
 
 
@@ -133,5 +133,5 @@ def test_a_process_that_it_starts_does_not_speak_for_it(tmp_path: Path) -> None:
 def test_a_damaged_file_says_nothing(tmp_path: Path, text: str) -> None:
     path = tmp_path / "words.json"
     path.write_text(text, "latin-1")
-    assert read_last_words(path) is None
-    assert read_last_words(tmp_path / "none.json") is None
+    assert read_exit_reason(path) is None
+    assert read_exit_reason(tmp_path / "none.json") is None

@@ -3,7 +3,7 @@
     python plain_training.py [stock | supported]
 
 "stock" trains under no strategy and under a tf.distribute.MirroredStrategy of the user's own.
-"supported" builds one of our strategies first, so that the repairs are in place, trains the same
+"supported" builds one of our strategies first, so that the fixes are in place, trains the same
 two, and then under ours.
 """
 
@@ -18,7 +18,7 @@ import tensorflow as tf
 
 
 def train(strategy: tf.distribute.Strategy) -> list[str]:
-    """Clips, accumulates masked losses and splits unevenly: all that a repair would change."""
+    """Clips, accumulates masked losses and splits unevenly: all that a fix would change."""
     keras.utils.set_random_seed(0)
     draw = np.random.default_rng(0)
     x, y = draw.normal(size=[22, 4, 3]), draw.normal(size=[22, 4, 1])

@@ -1,4 +1,4 @@
-"""Repairs come with our strategies, for our strategies only, and for the right Keras only."""
+"""Fixes come with our strategies, for our strategies only, and for the right Keras only."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ DEADLINE_SECONDS = 300
 Numbers = dict[str, list[str]]
 
 
-def numbers_of(repairs: str) -> Numbers:
+def numbers_of(fixes: str) -> Numbers:
     """Every number of each training, as the hexadecimal digits of its bits."""
-    result = completed(str(TRAINING), repairs, timeout=DEADLINE_SECONDS)
+    result = completed(str(TRAINING), fixes, timeout=DEADLINE_SECONDS)
     assert result.returncode == 0, result.stderr
     numbers: Numbers = json.loads(result.stdout)
     return numbers
@@ -49,7 +49,7 @@ def test_under_a_strategy_of_the_users_own_keras_trains_to_the_same_bits(
     assert supported["own"] == stock["own"]
 
 
-def test_the_training_of_these_tests_is_one_that_the_repairs_change(supported: Numbers) -> None:
+def test_the_training_of_these_tests_is_one_that_the_fixes_change(supported: Numbers) -> None:
     assert supported["ours"] != supported["own"]
 
 

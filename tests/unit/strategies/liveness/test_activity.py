@@ -38,7 +38,9 @@ def write(look: Callable[[], None]) -> None:
 
 def test_a_callback_is_named_with_the_line_it_is_at() -> None:
     words = doing(Place(0, 8, "callbacks"), "", frame_inside(in_a_callback))
-    assert words.startswith("is in the callback Slow.on_epoch_end, epoch 1, step 8 (test_doing.py:")
+    assert words.startswith(
+        "is in the callback Slow.on_epoch_end, epoch 1, step 8 (test_activity.py:"
+    )
     assert words.endswith(" in write)")
 
 
@@ -53,7 +55,7 @@ def test_the_line_of_an_input_is_that_of_its_own_thread() -> None:
 
     own, generator = frame_inside(in_a_callback), frame_inside(rows)
     words = doing(Place(0, 4, "input"), "", own, [generator])
-    assert words.startswith("reads its input, epoch 1, step 5 (test_doing.py:")
+    assert words.startswith("reads its input, epoch 1, step 5 (test_activity.py:")
     assert words.endswith(" in rows)")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from strategies.liveness import task_notice
-from strategies.liveness.blocking_workers import is_behind, waited_for
+from strategies.liveness.blocking_workers import blocking_workers, is_behind
 from strategies.liveness.heartbeat import Heartbeat, Seen
 from strategies.liveness.task_notice import TaskNotice
 from strategies.liveness.wait_notice import WaitNotice
@@ -70,7 +70,7 @@ ASKS = seen("collective", question="stop after this epoch?")
 def test_a_worker_waits_for_those_that_are_not_where_it_is(
     workers: list[Seen], found: list[int]
 ) -> None:
-    assert waited_for(workers, 0) == found
+    assert blocking_workers(workers, 0) == found
 
 
 def test_a_worker_at_a_call_of_its_own_is_the_one_behind() -> None:

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from strategies.liveness.heartbeat import Heartbeat
-from strategies.liveness.peers import Neighbours
+from strategies.liveness.peers import Peers
 from strategies.progress import Place
 
 
@@ -33,13 +33,13 @@ def beat(number: int) -> Heartbeat:
     return Heartbeat(number, Place(0, number, "step"), 0.0)
 
 
-def ages_after(neighbours: Neighbours, seconds: float) -> list[float]:
+def ages_after(peers: Peers, seconds: float) -> list[float]:
     end = time.monotonic() + seconds
     while True:
-        neighbours.look(beat(1))
+        peers.look(beat(1))
         if time.monotonic() >= end:
             break
-    return [seen.age for seen in neighbours.seen(beat(1))]
+    return [seen.age for seen in peers.seen(beat(1))]
 
 
 @pytest.fixture
@@ -50,10 +50,10 @@ def table() -> Any:
 
 
 def test_a_worker_whose_word_stays_the_same_grows_silent(table: Any) -> None:
-    neighbours = Neighbours(table)
-    assert min(ages_after(neighbours, 0.2)[::2]) >= 0.1
+    peers = Peers(table)
+    assert min(ages_after(peers, 0.2)[::2]) >= 0.1
     table.words[2] = beat(6).as_words()
-    ages = ages_after(neighbours, 0.0)
+    ages = ages_after(peers, 0.0)
     assert ages[0] >= 0.2
     assert ages[1:] == [0.0, 0.0]
 
@@ -61,19 +61,19 @@ def test_a_worker_whose_word_stays_the_same_grows_silent(table: Any) -> None:
 def test_a_worker_that_never_spoke_grows_silent_where_the_table_answers(table: Any) -> None:
     table.names = ("worker 0", "worker 1")
     table.words = {1: beat(1).as_words()}
-    assert ages_after(Neighbours(table), 0.2)[0] >= 0.2
+    assert ages_after(Peers(table), 0.2)[0] >= 0.2
     table.names, table.own = ("worker 0", "worker 1"), 0
     table.words = {0: beat(1).as_words()}
-    assert ages_after(Neighbours(table), 0.2)[1] >= 0.1
+    assert ages_after(Peers(table), 0.2)[1] >= 0.1
 
 
 @pytest.mark.parametrize("fault", [None, tf.errors.UnavailableError(None, None, "gone")])
 def test_while_the_table_does_not_answer_only_its_holder_grows_silent(
     table: Any, fault: Exception | None
 ) -> None:
-    neighbours = Neighbours(table)
-    neighbours.look(beat(1))
+    peers = Peers(table)
+    peers.look(beat(1))
     table.words, table.fault = {}, fault
-    ages = ages_after(neighbours, 0.2)
+    ages = ages_after(peers, 0.2)
     assert ages[0] >= 0.2
     assert ages[1:] == [0.0, 0.0]

@@ -8,7 +8,7 @@ import pytest
 
 from strategies.liveness import activity
 from strategies.liveness.heartbeat import Heartbeat, Seen
-from strategies.liveness.stalled_workers import culprits
+from strategies.liveness.stalled_workers import stalled_workers
 from strategies.progress import Place
 
 
@@ -54,7 +54,7 @@ SILENT = seen("collective", still=1, age=19)
 def test_the_one_that_is_behind_is_blamed_and_not_who_waits(
     workers: list[Seen], blamed: list[int]
 ) -> None:
-    assert culprits(workers, 10.0) == blamed
+    assert stalled_workers(workers, 10.0) == blamed
 
 
 def test_a_word_survives_its_way_through_the_table() -> None:

@@ -16,7 +16,7 @@ def _compiled(learning_rate: float = 0.01) -> keras.Model:
 
 
 def linear() -> Any:
-    """As a data set whose last batch is smaller."""
+    """As a dataset whose last batch is smaller."""
     x = np.random.default_rng(0).normal(size=(20, 3)).astype("float32")
     data = tf.data.Dataset.from_tensor_slices((x, x[:, :1], np.ones(20, "float32"))).batch(8)
     return _compiled(), data

@@ -99,29 +99,29 @@ def test_json_holds_the_versions_and_devices_of_this_machine(
     looks: dict[str, tuple[int, str]],
 ) -> None:
     found = report(looks["json"])
-    assert list(found) == ["versions", "devices", "cluster", "repairs", "problems"]
+    assert list(found) == ["versions", "devices", "cluster", "fixes", "problems"]
     assert found["versions"]["python"] == platform.python_version()
     assert found["versions"]["keras"] == metadata.version("keras")
     assert found["devices"]["CPU"] == 1
     assert found["cluster"] is None
 
 
-def test_json_tells_of_each_repair_what_it_stands_in_for_and_when_it_may_go(
+def test_json_tells_of_each_fix_what_it_stands_in_for_and_when_it_may_go(
     looks: dict[str, tuple[int, str]],
 ) -> None:
-    repairs = {repair["row"]: repair for repair in report(looks["json"])["repairs"]}
-    assert {"C1", "C4", "C5", "C6", "S1", "S4", "S6", "H1"} <= set(repairs)
-    for repair in repairs.values():
-        assert repair["state"] == "ready"
-        assert repair["defect"]
-        assert repair["remove_when"]
+    fixes = {fix["row"]: fix for fix in report(looks["json"])["fixes"]}
+    assert {"C1", "C4", "C5", "C6", "S1", "S4", "S6", "H1"} <= set(fixes)
+    for fix in fixes.values():
+        assert fix["state"] == "ready"
+        assert fix["defect"]
+        assert fix["remove_when"]
     trainer = "keras.src.backend.tensorflow.trainer:TensorFlowTrainer.make_train_function"
-    assert trainer in repairs["C1"]["seams"]
-    assert "https://github.com/keras-team/keras/issues/20585" in repairs["C1"]["threads"]
+    assert trainer in fixes["C1"]["patches"]
+    assert "https://github.com/keras-team/keras/issues/20585" in fixes["C1"]["threads"]
 
 
 def test_the_text_names_every_row(looks: dict[str, tuple[int, str]]) -> None:
-    rows = [repair["row"] for repair in report(looks["json"])["repairs"]]
+    rows = [fix["row"] for fix in report(looks["json"])["fixes"]]
     first_words = [line.split()[0] for line in looks["text"][1].splitlines() if line.strip()]
     assert [word for word in first_words if word in rows] == rows
 
@@ -143,7 +143,7 @@ def test_a_broken_cluster_is_a_problem(looks: dict[str, tuple[int, str]]) -> Non
 
 
 @pytest.mark.parametrize("name", ["changed", "gone"])
-def test_a_changed_symbol_refuses_the_repairs_that_stand_in_for_it_and_no_others(
+def test_a_changed_symbol_refuses_the_fixes_that_stand_in_for_it_and_no_others(
     looks: dict[str, tuple[int, str]], name: str
 ) -> None:
     symbol = "keras.src.backend.tensorflow.trainer:TensorFlowTrainer.make_train_function"
@@ -152,9 +152,9 @@ def test_a_changed_symbol_refuses_the_repairs_that_stand_in_for_it_and_no_others
     assert len(found["problems"]) == 1
     assert symbol in found["problems"][0]
     assert "pip install" in found["problems"][0]
-    for repair in found["repairs"]:
-        assert repair["state"] == ("refused" if symbol in repair["seams"] else "ready")
-    assert {repair["state"] for repair in found["repairs"]} == {"refused", "ready"}
+    for fix in found["fixes"]:
+        assert fix["state"] == ("refused" if symbol in fix["patches"] else "ready")
+    assert {fix["state"] for fix in found["fixes"]} == {"refused", "ready"}
 
 
 def test_the_text_shows_what_is_refused(looks: dict[str, tuple[int, str]]) -> None:
@@ -165,8 +165,8 @@ def test_the_text_shows_what_is_refused(looks: dict[str, tuple[int, str]]) -> No
     assert "\nproblems\n  - Keras changed" in text
 
 
-def test_a_changed_symbol_of_no_repair_is_a_problem_too(looks: dict[str, tuple[int, str]]) -> None:
-    # `predict` has no defect of its own, but no strategy is built where its seam does not fit.
+def test_a_changed_symbol_of_no_fix_is_a_problem_too(looks: dict[str, tuple[int, str]]) -> None:
+    # `predict` has no defect of its own, but no strategy is built where its patch does not fit.
     assert looks["predict"][0] == 1
     assert "make_predict_function" in report(looks["predict"])["problems"][0]
 

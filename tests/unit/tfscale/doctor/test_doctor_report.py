@@ -14,7 +14,7 @@ REPORT: dict[str, Any] = {
         "task": "worker 1",
         "jobs": {"chief": ["a:1"], "worker": ["first.example:1", "second.example:2"]},
     },
-    "repairs": [
+    "fixes": [
         {"row": "C1", "state": "ready", "defect": "fit crashes"},
         {"row": "S20", "state": "refused", "defect": "masked losses divide by their own part"},
     ],
@@ -37,7 +37,7 @@ cluster
   worker     first.example:1,
              second.example:2
 
-repairs of Keras under tf.distribute
+fixes of Keras under tf.distribute
   C1   ready    fit crashes
   S20  refused  masked losses divide by
                 their own part
@@ -72,7 +72,7 @@ def test_a_wide_terminal_does_not_make_long_lines(monkeypatch: pytest.MonkeyPatc
 
 def test_what_is_not_there_is_said() -> None:
     empty = {"versions": {"python": "3.11.7"}, "devices": {}, "cluster": None}
-    text = as_text({**empty, "repairs": [], "problems": []}, width=80)
+    text = as_text({**empty, "fixes": [], "problems": []}, width=80)
     assert text.splitlines()[3:] == [
         "devices",
         "  none",

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from strategies.cluster.exit_reason import LastWords
+from strategies.cluster.exit_reason import ExitReason
 from tfscale.launch.fault import Task, at_fault
 
-OWN = LastWords("ValueError: a row of letters", is_own=True)
-OF_1 = LastWords("AbortedError: aborted by worker 1", is_own=False, at_fault="worker 1")
-OF_SOMEONE = LastWords("UnavailableError: Socket closed", is_own=False)
+OWN = ExitReason("ValueError: a row of letters", is_own=True)
+OF_1 = ExitReason("AbortedError: aborted by worker 1", is_own=False, at_fault="worker 1")
+OF_SOMEONE = ExitReason("UnavailableError: Socket closed", is_own=False)
 
 
 def task(
-    worker: int, returncode: int | None, ended: float | None, words: LastWords | None = None
+    worker: int, returncode: int | None, ended: float | None, words: ExitReason | None = None
 ) -> Task:
     return Task(worker, f"worker {worker}", 0.0, returncode, ended, words)
 
 
-def running(worker: int, words: LastWords | None = None) -> Task:
+def running(worker: int, words: ExitReason | None = None) -> Task:
     return task(worker, None, None, words)
 
 
@@ -76,7 +76,7 @@ def test_a_worker_that_takes_long_to_end_is_named_with_its_own_words() -> None:
 
 
 def test_a_worker_of_another_host_leaves_the_blame_where_the_first_failed() -> None:
-    named = LastWords("AbortedError: aborted by worker 5", is_own=False, at_fault="worker 5")
+    named = ExitReason("AbortedError: aborted by worker 5", is_own=False, at_fault="worker 5")
     failure = at_fault([task(0, 1, 4.0, named), running(1)], is_late=True)
     assert str(failure) == (
         "worker 0 failed first: exit status 1 after 4.0 s (AbortedError: aborted by worker 5)"

@@ -163,13 +163,15 @@ def test_a_worker_gets_the_users_environment_and_its_task(
         assert environment.pop("PYTHONUNBUFFERED") == "1"
         assert environment.pop("TFSCALE_RESTART") == "0"
         jobs.add(environment.pop("TFSCALE_JOB_ID"))
-        assert Path(environment.pop("TFSCALE_LAST_WORDS")).name == f"worker-{worker}.attempt-0.json"
+        assert (
+            Path(environment.pop("TFSCALE_EXIT_REASON")).name == f"worker-{worker}.attempt-0.json"
+        )
         ours = (
             "TF_CONFIG",
             "PYTHONUNBUFFERED",
             "TFSCALE_RESTART",
             "TFSCALE_JOB_ID",
-            "TFSCALE_LAST_WORDS",
+            "TFSCALE_EXIT_REASON",
         )
         outer = {k: v for k, v in os.environ.items() if k not in ours}
         assert environment == outer

@@ -16,7 +16,7 @@ WRONG = {
     "no_pair": r"must return `\(model, data\)`\. Received: a value of type Sequential",
     "not_compiled": r"must return a compiled model",
     "no_data": r"`data` must be .* Received: a value of type str",
-    "unbatched": r"Batch a data set with `\.batch\(n\)`",
+    "unbatched": r"Batch a dataset with `\.batch\(n\)`",
     "raising": r"raising\(\) raised KeyError: 'a column' \(verify_models\.py:\d+\)",
     "kept": r"must build a new model at each call",
     "nosuch": r"must be a function of .*verify_models\. Received: 'nosuch'",
@@ -124,7 +124,7 @@ def test_ragged_rows_are_equal(found_at_length: Found) -> None:
     assert (result["verdict"], result["precision"]) == ("equal", "float64"), result
 
 
-def test_the_repair_of_one_layer_left_out_names_that_layer(found: Found) -> None:
+def test_the_fix_of_one_layer_left_out_names_that_layer(found: Found) -> None:
     result = found["normalized_together-MOMENTS"]
     assert result["verdict"] == "mismatch"
     assert "layer 'norm'" in result["blame"]

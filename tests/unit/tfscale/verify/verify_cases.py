@@ -17,7 +17,7 @@ from typing import Any
 
 import keras
 
-from strategies.keras_support.patching.seam import Seam
+from strategies.keras_support.patching.patch import Patch
 from strategies.keras_support.state.batch_norm import MOMENTS
 from tfscale.verify.messages import Request
 from tfscale.verify.process import Failed
@@ -33,7 +33,7 @@ REFERENCES: dict[str, Any] = {}  # one device trains alike, whatever is left out
 class Clerk:
     """A desk in this process."""
 
-    def __init__(self, request: Request, left_out: tuple[Seam, ...] = ()) -> None:
+    def __init__(self, request: Request, left_out: tuple[Patch, ...] = ()) -> None:
         self._desk = Desk(request, lambda text: None)
         self._left_out = left_out
         self._target = request.target
@@ -54,12 +54,12 @@ class Clerk:
 
 
 @contextlib.contextmanager
-def without(seams: tuple[Seam, ...]) -> Iterator[None]:
-    """Puts Keras's own code back where the seams are."""
-    places = [(seam, *seam._owner()) for seam in seams]
+def without(patches: tuple[Patch, ...]) -> Iterator[None]:
+    """Puts Keras's own code back where the patches are."""
+    places = [(patch, *patch._owner()) for patch in patches]
     installed = [vars(owner)[name] for _, owner, name in places]
-    for seam, owner, name in places:
-        setattr(owner, name, seam.original())
+    for patch, owner, name in places:
+        setattr(owner, name, patch.original())
     try:
         yield
     finally:

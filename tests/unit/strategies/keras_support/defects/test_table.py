@@ -1,4 +1,4 @@
-"""The table of repairs is complete, and written against the Keras that is installed."""
+"""The table of fixes is complete, and written against the Keras that is installed."""
 
 from __future__ import annotations
 
@@ -8,65 +8,65 @@ from collections import Counter
 import pytest
 
 import strategies
-from strategies.keras_support.defects.repair import Repair
-from strategies.keras_support.defects.table import REPAIRS, SEAMS
-from strategies.keras_support.patching.seam import Seam
+from strategies.keras_support.defects.fix import Fix
+from strategies.keras_support.defects.table import FIXES, PATCHES
+from strategies.keras_support.patching.patch import Patch
 
-# The seams go into this process's Keras for good.
+# The patches go into this process's Keras for good.
 pytestmark = pytest.mark.own_process
 
 
-def by_row(repair: Repair) -> str:
-    return repair.row
+def by_row(fix: Fix) -> str:
+    return fix.row
 
 
-def by_target(seam: Seam) -> str:
-    return seam.target.partition(":")[2]
+def by_target(patch: Patch) -> str:
+    return patch.target.partition(":")[2]
 
 
-@pytest.mark.parametrize("seam", SEAMS, ids=by_target)
-def test_importing_the_registry_installs_nothing(seam: Seam) -> None:
-    assert not seam.is_installed()
+@pytest.mark.parametrize("patch", PATCHES, ids=by_target)
+def test_importing_the_registry_installs_nothing(patch: Patch) -> None:
+    assert not patch.is_installed()
 
 
-@pytest.mark.parametrize("seam", SEAMS, ids=by_target)
-def test_the_installed_keras_holds_a_source_that_the_seam_was_written_against(seam: Seam) -> None:
-    assert seam.is_recognised()
+@pytest.mark.parametrize("patch", PATCHES, ids=by_target)
+def test_each_patched_symbol_of_the_installed_keras_is_recognised(
+    patch: Patch,
+) -> None:
+    assert patch.is_recognised()
 
 
-@pytest.mark.parametrize("repair", REPAIRS, ids=by_row)
-def test_building_a_strategy_installs_every_seam_of_a_repair(repair: Repair) -> None:
+@pytest.mark.parametrize("fix", FIXES, ids=by_row)
+def test_building_a_strategy_installs_every_patch_of_a_fix(fix: Fix) -> None:
     strategies.one_device_strategy()
-    assert repair.seams
-    assert all(seam.is_installed() for seam in repair.seams)
+    assert fix.patches
+    assert all(patch.is_installed() for patch in fix.patches)
 
 
-def test_building_a_second_strategy_leaves_the_seams_where_they_are() -> None:
+def test_building_a_second_strategy_leaves_the_patches_where_they_are() -> None:
     strategies.one_device_strategy()
-    replaced = [seam.original() for seam in SEAMS]
+    replaced = [patch.original() for patch in PATCHES]
     strategies.one_device_strategy()
-    assert [seam.original() for seam in SEAMS] == replaced
+    assert [patch.original() for patch in PATCHES] == replaced
     assert not any(hasattr(original, "__tfscale_original__") for original in replaced)
 
 
-@pytest.mark.parametrize("repair", REPAIRS, ids=by_row)
-def test_each_row_says_what_is_wrong_and_when_its_repair_may_go(repair: Repair) -> None:
-    assert re.fullmatch("[SHC][0-9]+", repair.row)
-    assert repair.defect.strip()
-    assert repair.remove_when.strip()
-    assert all(thread.startswith("https://github.com/") for thread in repair.threads)
+@pytest.mark.parametrize("fix", FIXES, ids=by_row)
+def test_each_row_says_what_is_wrong_and_when_its_fix_may_go(fix: Fix) -> None:
+    assert re.fullmatch("[SHC][0-9]+", fix.row)
+    assert fix.defect.strip()
+    assert fix.remove_when.strip()
+    assert all(thread.startswith("https://github.com/") for thread in fix.threads)
 
 
 def test_rows_are_unique() -> None:
-    assert [
-        row for row, count in Counter(repair.row for repair in REPAIRS).items() if count > 1
-    ] == []
+    assert [row for row, count in Counter(fix.row for fix in FIXES).items() if count > 1] == []
 
 
-def test_no_two_seams_stand_at_the_same_symbol() -> None:
-    assert len({seam.target for seam in SEAMS}) == len(SEAMS)
+def test_no_two_patches_stand_at_the_same_symbol() -> None:
+    assert len({patch.target for patch in PATCHES}) == len(PATCHES)
 
 
-def test_every_installed_seam_is_one_that_a_person_can_look_up() -> None:
-    listed = {seam for repair in REPAIRS for seam in repair.seams}
-    assert listed <= set(SEAMS)
+def test_every_installed_patch_is_one_that_a_person_can_look_up() -> None:
+    listed = {patch for fix in FIXES for patch in fix.patches}
+    assert listed <= set(PATCHES)

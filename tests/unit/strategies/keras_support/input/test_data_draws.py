@@ -1,4 +1,4 @@
-"""Random numbers drawn in a data set's function are those of the same program on one device."""
+"""Random numbers drawn in a dataset's function are those of the same program on one device."""
 
 from __future__ import annotations
 

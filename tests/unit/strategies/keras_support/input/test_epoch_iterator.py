@@ -1,6 +1,6 @@
 """Which batches `fit` trains on, in which steps, and what it says when they run out.
 
-Row i of every data set here is the number 2^i, and the model does nothing but add up what it sees:
+Row i of every dataset here is the number 2^i, and the model does nothing but add up what it sees:
 the sum of an epoch tells which rows were in it, and how often.
 """
 
@@ -112,7 +112,7 @@ def sums(*epochs: list[int], size: int) -> list[int]:
     "data",
     [
         pytest.param(lambda: rows(), id="arrays"),
-        pytest.param(lambda: batches(2), id="data set"),
+        pytest.param(lambda: batches(2), id="dataset"),
         pytest.param(lambda: generated(2), id="generator"),
         pytest.param(lambda: of_unknown_length(2), id="unknown length"),
     ],
@@ -151,7 +151,7 @@ def test_a_last_execution_ends_with_the_last_step(strategy: tf.distribute.Strate
             lambda: batches(4).repeat(),
             {"epochs": 2, "steps_per_epoch": 3},
             Outcome(sums([0, 1, 2], [3, 4, 0], size=4), [0, 1, 2] * 2, [0, 1, 2] * 2, False),
-            id="an endless data set goes on where it was",
+            id="an endless dataset goes on where it was",
         ),
         pytest.param(
             lambda: batches(4),

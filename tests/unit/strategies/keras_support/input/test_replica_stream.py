@@ -69,7 +69,7 @@ def rows() -> np.ndarray:
     return 2.0 ** np.arange(ROWS)[:, None]
 
 
-def data_set() -> tf.data.Dataset:
+def dataset() -> tf.data.Dataset:
     return tf.data.Dataset.from_tensor_slices(rows())
 
 
@@ -80,19 +80,19 @@ def _drop_some(row: tf.Tensor) -> tf.Tensor:
 FEEDS: dict[str, Callable[[], dict[str, Any]]] = {
     "shuffled arrays": lambda: {"x": rows(), "batch_size": BATCH},
     "shuffled batches of arrays": lambda: {"x": rows(), "batch_size": BATCH, "shuffle": "batch"},
-    "a data set that reshuffles": lambda: {"x": data_set().shuffle(ROWS, seed=3).batch(BATCH)},
-    "a data set of one order": lambda: {
-        "x": data_set().shuffle(ROWS, seed=3, reshuffle_each_iteration=False).batch(BATCH)
+    "a dataset that reshuffles": lambda: {"x": dataset().shuffle(ROWS, seed=3).batch(BATCH)},
+    "a dataset of one order": lambda: {
+        "x": dataset().shuffle(ROWS, seed=3, reshuffle_each_iteration=False).batch(BATCH)
     },
     "an endless one that reshuffles": lambda: {
-        "x": data_set().shuffle(ROWS, seed=3).repeat().batch(BATCH),
+        "x": dataset().shuffle(ROWS, seed=3).repeat().batch(BATCH),
         "steps_per_epoch": 2,
     },
-    "a random choice in the data set": lambda: {
-        "x": data_set().shuffle(3).map(_drop_some).batch(BATCH)
+    "a random choice in the dataset": lambda: {
+        "x": dataset().shuffle(3).map(_drop_some).batch(BATCH)
     },
     "of unknown length, reshuffling": lambda: {
-        "x": data_set().shuffle(ROWS, seed=3).filter(lambda row: True).batch(BATCH)
+        "x": dataset().shuffle(ROWS, seed=3).filter(lambda row: True).batch(BATCH)
     },
 }
 
@@ -116,7 +116,7 @@ def test_all_epochs_have_the_order_of_one_device(
     assert sums_of_batches(strategies.one_device_strategy(), feed) == expected
 
 
-@pytest.mark.parametrize("feed", ["shuffled arrays", "a data set of one order"])
+@pytest.mark.parametrize("feed", ["shuffled arrays", "a dataset of one order"])
 def test_streams_that_copy_shares_to_devices_hold_every_row_once(
     copying: tf.distribute.Strategy, feed: str
 ) -> None:

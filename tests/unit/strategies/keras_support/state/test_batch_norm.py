@@ -1,6 +1,6 @@
 """BatchNormalization: synchronized is one device's, plain keeps one set of moving statistics.
 
-Oracles: stock Keras on one device, trained before any seam is installed, and NumPy.
+Oracles: stock Keras on one device, trained before any patch is installed, and NumPy.
 """
 
 from __future__ import annotations

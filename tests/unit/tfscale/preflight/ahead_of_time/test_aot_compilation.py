@@ -93,7 +93,7 @@ def test_what_does_not_fit_is_an_answer_too(setting: Setting) -> None:
     assert (answer.kind, answer.message, answer.sizes) == ("out_of_memory", "Used 40.8G", {})
 
 
-def test_a_compiler_that_dies_is_told_with_its_last_words(setting: Setting) -> None:
+def test_a_compiler_that_dies_is_told_with_its_exit_reason(setting: Setting) -> None:
     text = "import os\nprint('libtpu is upset', flush=True)\nos.abort()\n"
     match = r"for v5e:2x2 was killed by signal 6\. It said last: libtpu is upset"
     with pytest.raises(CompilerFailed, match=match):

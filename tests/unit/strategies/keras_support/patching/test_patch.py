@@ -1,4 +1,4 @@
-"""A seam stands in for a symbol once, only for code it knows, and hands the original back.
+"""A patch stands in for a symbol once, only for code it knows, and hands the original back.
 
 The symbols here live in modules written for the test; what Keras itself holds is tested with the
 registry.
@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from strategies.keras_support.patching.fingerprints import fingerprint
-from strategies.keras_support.patching.seam import Seam
+from strategies.keras_support.patching.patch import Patch
 
 SOURCE = """
 class Trainer:
@@ -32,7 +32,7 @@ _NUMBERS = itertools.count()
 @pytest.fixture
 def upstream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A module nobody has imported before."""
-    name = f"upstream_of_seams_{next(_NUMBERS)}"
+    name = f"upstream_of_patches_{next(_NUMBERS)}"
     (tmp_path / f"{name}.py").write_text(SOURCE, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     return importlib.import_module(name)
@@ -45,60 +45,60 @@ def negated(original: Callable[..., int]) -> Callable[..., int]:
     return replacement
 
 
-def seam_at(symbol: Any, target: str) -> Seam:
-    return Seam(target, frozenset({fingerprint(symbol)}), negated)
+def patch_at(symbol: Any, target: str) -> Patch:
+    return Patch(target, frozenset({fingerprint(symbol)}), negated)
 
 
 def test_a_method_is_replaced_for_instances_old_and_new(upstream: Any) -> None:
     before = upstream.Trainer()
-    seam_at(upstream.Trainer.step, f"{upstream.__name__}:Trainer.step").install()
+    patch_at(upstream.Trainer.step, f"{upstream.__name__}:Trainer.step").install()
     assert (before.step(1), upstream.Trainer().step(1)) == (-2, -2)
 
 
 def test_a_function_is_replaced_in_its_module(upstream: Any) -> None:
-    seam_at(upstream.total, f"{upstream.__name__}:total").install()
+    patch_at(upstream.total, f"{upstream.__name__}:total").install()
     assert upstream.total(2) == -20
 
 
 def test_installing_twice_replaces_once(upstream: Any) -> None:
-    seam = seam_at(upstream.total, f"{upstream.__name__}:total")
-    seam.install()
+    patch = patch_at(upstream.total, f"{upstream.__name__}:total")
+    patch.install()
     replaced = upstream.total
-    seam.install()
+    patch.install()
     assert upstream.total is replaced
     assert upstream.total(2) == -20  # twice negated would be 20
 
 
-def test_a_seam_knows_whether_it_is_installed_and_what_it_stands_for(upstream: Any) -> None:
+def test_a_patch_knows_whether_it_is_installed_and_what_it_stands_for(upstream: Any) -> None:
     original = upstream.Trainer.step
-    seam = seam_at(original, f"{upstream.__name__}:Trainer.step")
-    assert (seam.is_installed(), seam.is_recognised()) == (False, True)
-    assert seam.original() is original
-    seam.install()
-    assert (seam.is_installed(), seam.is_recognised()) == (True, True)
-    assert seam.original() is original
+    patch = patch_at(original, f"{upstream.__name__}:Trainer.step")
+    assert (patch.is_installed(), patch.is_recognised()) == (False, True)
+    assert patch.original() is original
+    patch.install()
+    assert (patch.is_installed(), patch.is_recognised()) == (True, True)
+    assert patch.original() is original
     assert upstream.Trainer.step is not original
 
 
 def test_any_of_several_known_sources_will_do(upstream: Any) -> None:
     known = frozenset({"0" * 12, fingerprint(upstream.total), "f" * 12})
-    Seam(f"{upstream.__name__}:total", known, negated).install()
+    Patch(f"{upstream.__name__}:total", known, negated).install()
     assert upstream.total(1) == -10
 
 
 def test_an_unknown_source_is_refused_by_name_with_both_fingerprints(upstream: Any) -> None:
     target, found = f"{upstream.__name__}:Trainer.step", fingerprint(upstream.Trainer.step)
-    seam = Seam(target, frozenset({"0123456789ab"}), negated)
+    patch = Patch(target, frozenset({"0123456789ab"}), negated)
     message = f"`{target}`.*Received: fingerprint='{found}', known: ['0123456789ab']"
     message = re.escape(message).replace(re.escape(".*"), ".*")
     with pytest.raises(RuntimeError, match=message):
-        seam.install()
+        patch.install()
 
 
 def test_a_refused_symbol_stays_as_it_was(upstream: Any) -> None:
     original = upstream.Trainer.step
-    seam = Seam(f"{upstream.__name__}:Trainer.step", frozenset({"0123456789ab"}), negated)
+    patch = Patch(f"{upstream.__name__}:Trainer.step", frozenset({"0123456789ab"}), negated)
     with pytest.raises(RuntimeError):
-        seam.install()
+        patch.install()
     assert upstream.Trainer.step is original
-    assert not seam.is_installed()
+    assert not patch.is_installed()

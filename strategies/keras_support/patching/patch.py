@@ -1,4 +1,4 @@
-"""A seam: one symbol of Keras or TensorFlow replaced, once a process, by one that dispatches.
+"""A patch: one symbol of Keras or TensorFlow replaced, once a process, by one that dispatches.
 
 The replacement asks whether one of our strategies is at work and otherwise calls the original, so
 models outside our strategies never notice.
@@ -18,7 +18,7 @@ from strategies.keras_support.patching.fingerprints import fingerprint
 
 
 @dataclass(frozen=True)
-class Seam:
+class Patch:
     """A place in Keras or TensorFlow that this package stands in for.
 
     Attributes:
@@ -32,7 +32,7 @@ class Seam:
     replacement: Callable[[Any], Any]
 
     def original(self) -> Any:
-        """Returns the upstream symbol, also while the seam is installed."""
+        """Returns the upstream symbol, also while the patch is installed."""
         owner, name = self._owner()
         current = vars(owner)[name]
         return getattr(current, "__tfscale_original__", current)
@@ -58,10 +58,10 @@ class Seam:
         if not self.is_recognised():
             raise RuntimeError(
                 f"`{self.target}` of {self._library()} is not the code that tfscale's "
-                f"repair was written against. Received: fingerprint={fingerprint(original)!r}, "
+                f"fix was written against. Received: fingerprint={fingerprint(original)!r}, "
                 f"known: {sorted(self.accepted)}. Install a Keras release that this tfscale "
                 "supports (`pip install --upgrade tfscale` pins one), or build the strategy with "
-                "tf.distribute and train without the repairs."
+                "tf.distribute and train without the fixes."
             )
         replacement = self.replacement(original)
         replacement.__tfscale_original__ = original
