@@ -6,7 +6,7 @@ r"""Learns which items a user likes, from clicks: two towers with embeddings in 
         --distribution_strategy=parameter_server --num_shards=2
 
 The second trains asynchronously: half of each table lies on each of two parameter
-servers, and two workers train at their own pace. See docs/asynchronous.md.
+servers, and two workers train at their own pace. See docs/howto/parameter_servers.md.
 
 By default the clicks are made from their index, by a logistic model of latent vectors,
 so the best ranking is known, and what a run came to stands beside it. --dataset=

@@ -24,7 +24,8 @@ def parameter_server_strategy(
     Choose it where workers differ in speed or come and go, and for tables larger than one machine.
     A worker takes a step by itself: it reads the variables from the servers, computes the gradient
     of its own batch and applies it, while others do the same. So gradients are stale by the steps
-    that others applied meanwhile, and two runs are never quite alike. See docs/asynchronous.md.
+    that others applied meanwhile, and two runs are never quite alike. See
+    docs/howto/parameter_servers.md.
 
     Every task runs the same program. The chief goes on from here: it builds the model, calls `fit`
     and hands steps out. In a worker or a parameter server this call does not return: it serves the

@@ -2,9 +2,9 @@
 
 python -m tests.benchmarks.tpu_memory
 
-Asks `tfscale preflight --aot` for each step and chip, and writes the table in docs/tpu.md; with
-`--only=transformer --target=v5e:2x2` some lines alone. A line takes a minute or several, and one
-whose step was compiled before the seconds of tracing it.
+Asks `tfscale preflight --aot` for each step and chip, and writes the table in
+docs/howto/tpu.md; with `--only=transformer --target=v5e:2x2` some lines alone. A line takes a
+minute or several, and one whose step was compiled before the seconds of tracing it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 from tests import tables
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENT = ROOT / "docs" / "tpu.md"
+DOCUMENT = ROOT / "docs" / "howto" / "tpu.md"
 BEGIN = "<!-- memory: begin, written by python -m tests.benchmarks.tpu_memory -->"
 END = "<!-- memory: end -->"
 HEAD = (

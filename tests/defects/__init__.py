@@ -1,6 +1,6 @@
 """Every known defect of Keras under tf.distribute, as a program of a few lines.
 
-    python -m tests.defects                    all rows; writes the table into docs/defects.md
+    python -m tests.defects                    all rows; writes docs/concepts/defects.md
     python -m tests.defects --rows=S4,C13      some; renews their lines of the table
 
 Each reproducer is plain Keras written against `run.strategy`. It is run on one device, on the

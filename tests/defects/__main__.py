@@ -18,7 +18,7 @@ from tests.defects.verdict import NOT_FIXED
 from tests.parity.children import ROOT
 from tests.tables import versions, write
 
-TABLE, README = ROOT / "docs" / "defects.md", ROOT / "README.md"
+TABLE, README = ROOT / "docs" / "concepts" / "defects.md", ROOT / "README.md"
 
 
 def main() -> int:
@@ -31,7 +31,8 @@ def main() -> int:
         "--table",
         type=Path,
         default=TABLE,
-        help="document whose table is renewed (default: docs/defects.md, and README.md in short)",
+        help="document whose table is renewed (default: docs/concepts/defects.md, and README.md in "
+        "short)",
     )
     arguments = parser.parse_args()
     try:

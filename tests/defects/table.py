@@ -1,4 +1,4 @@
-"""The table in docs/defects.md, and its short form in the README."""
+"""The table in docs/concepts/defects.md, and its short form in the README."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def line_of(result: Result) -> str:
     """Returns a row's line; what it begins with, up to the case, tells it from all others."""
     row = result.row
     source = row.reproduce.__module__.replace(".", "/")
-    name = f"[{row.name}](../{source}.py)" + (PATCHED if row.is_patched else "")
+    name = f"[{row.name}](../../{source}.py)" + (PATCHED if row.is_patched else "")
     cells = [row.case, result.stock.says, result.ours.says, result.status]
     return f"| {name} | " + " | ".join(escaped(cell) for cell in cells) + " |"
 
@@ -65,7 +65,7 @@ def brief(text: str, table: str) -> str:
     lines = [line for line in table.partition(BEGIN)[2].splitlines() if _LINE.match(line)]
     rows = [re.split(r"(?<!\\) \| ", line.removeprefix("| ").removesuffix(" |")) for line in lines]
     short = [
-        f"| {row[0].replace('](../', '](')} | {row[1]} | {row[2]} | {row[-1]} |" for row in rows
+        f"| {row[0].replace('](../../', '](')} | {row[1]} | {row[2]} | {row[-1]} |" for row in rows
     ]
     return f"{before}{BEGIN}\n" + "\n".join([*BRIEF_HEAD, *short]) + f"\n{END}{after}"
 

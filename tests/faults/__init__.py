@@ -1,6 +1,6 @@
 """Faults on purpose: what a training loses, who notices, and how soon it goes on.
 
-python -m tests.faults                         everything; writes docs/faults.md
+python -m tests.faults                         everything; writes docs/concepts/faults.md
 python -m tests.faults --only=kill,resume      cases whose names hold one of the words
 python -m tests.faults.soak --minutes=30       a random fault every minute
 

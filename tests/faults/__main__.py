@@ -27,7 +27,7 @@ from tests.faults.versions import versions
 from tests.programs import ROOT
 from tests.tables import write
 
-TABLE = ROOT / "docs" / "faults.md"
+TABLE = ROOT / "docs" / "concepts" / "faults.md"
 
 
 class Session:

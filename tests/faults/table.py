@@ -1,4 +1,4 @@
-"""The four tables of docs/faults.md."""
+"""The four tables of docs/concepts/faults.md."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Watchdog(keras.callbacks.Callback):
     """Names the worker that a job hangs on, and ends the job instead of letting it hang.
 
     Without it a worker that waits names the other one after 30 s, and nothing is ended: see
-    docs/hangs.md. This is the deadline, and names sooner, with stacks.
+    docs/howto/hangs.md. This is the deadline, and names sooner, with stacks.
 
     Every worker says once a second where it is: its epoch, step and phase, which is one of "input",
     "step", "collective" (waiting for other workers), "callbacks" (all Python between steps),

@@ -1,4 +1,4 @@
-"""The examples of docs/own_training_steps.md, run on one device and on two replicas."""
+"""The examples of docs/howto/training_step.md, run on one device and on two replicas."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.unit.strategies.keras_support.beside_one_device import (
 
 pytestmark = [pytest.mark.own_process, pytest.mark.usefixtures("in_double_precision")]
 
-PAGE = Path(tfscale.__file__).parents[1] / "docs" / "own_training_steps.md"
+PAGE = Path(tfscale.__file__).parents[1] / "docs" / "howto" / "training_step.md"
 
 
 def examples() -> dict[str, str]:
