@@ -1,22 +1,24 @@
-"""A line chart: one SVG that stretches, with its labels beside it in HTML.
+"""A line chart: one SVG that stretches with the page, and its labels beside it in HTML.
 
-The labels stand outside so that they keep their size: an SVG that is scaled to a phone's width
-scales its text too, down to what nobody can read.
+This file computes what is drawn; `templates/chart.html` writes the markup.
 """
 
 from __future__ import annotations
 
-import html
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
 
 from tfscale.report import numbers
+from tfscale.report.markup import fill
 from tfscale.report.record import Curve
 from tfscale.report.thinning import bin_width, thinned
 from tfscale.report.ticks import LARGEST, Axis, count_axis, value_axis
 
-MOST_BINS = 400  # About one a pixel on a phone, one each two on a desktop.
-NUM_COLOURS, NUM_DASHES = 8, 4  # `style` has as many: 32 series differ.
+MOST_BINS = 400  # About one per pixel on a phone, one per two pixels on a desktop.
+NUM_COLOURS, NUM_DASHES = 8, 4  # As in `templates/style.css`: 32 series differ.
 
 _SIZE = 1000  # Of the SVG's own coordinates, in both directions.
 _MOST_DOTS = 40
@@ -26,11 +28,38 @@ _MOST_GAPS_NAMED = 4
 Point = tuple[int, float]
 
 
-def line_chart(curve: Curve, *, identifier: str) -> str:
+@dataclass(frozen=True)
+class _Line:
+    """A series as it is drawn.
+
+    Attributes:
+        name: The name of the series, in words.
+        last: Its last value, as text.
+        style: CSS classes of its colour and dashes.
+        path: Data of an SVG path through its points; empty without a finite value.
+        dots: Data of a path that draws each point as a dot; empty where points are dense.
+    """
+
+    name: str
+    last: str
+    style: str
+    path: str
+    dots: str
+
+
+@dataclass(frozen=True)
+class _Band:
+    """A column of the chart, over its full height, in the SVG's coordinates."""
+
+    left: str
+    width: str
+
+
+def line_chart(curve: Curve, *, identifier: str) -> Markup:
     """Draws the series of a curve over a common x.
 
     NaN and infinity interrupt a line, are shaded and are named below the chart. Of more than
-    `2 * MOST_BINS` values the lowest and the highest of each bin are drawn, which is said too.
+    `2 * MOST_BINS` values the lowest and the highest of each bin are drawn, which the chart says.
 
     Args:
         curve: What to draw.
@@ -44,35 +73,29 @@ def line_chart(curve: Curve, *, identifier: str) -> str:
     last = curve.first + curve.every * (max(map(len, curve.series.values()), default=1) - 1)
     x_axis = count_axis(curve.first, max(last, curve.first))
     y_axis = value_axis(drawable, curve.scale)
-    kind = ", log scale" if y_axis.is_log else ""
-    unit = f" ({curve.unit}{kind})" if curve.unit else f" ({kind[2:]})" if kind else ""
-    drawn = [_line(series, x_axis, y_axis, _style(n)) for n, series in enumerate(points.values())]
-    return "".join(
-        [
-            f'<figure class="chart"><figcaption>{html.escape(curve.title + unit)}</figcaption>',
-            _legend(points),
-            '<div class="plot">',
-            _labels("y", y_axis),
-            f'<svg viewBox="0 0 {_SIZE} {_SIZE}" preserveAspectRatio="none" role="img" '
-            f'aria-labelledby="{identifier}-title {identifier}-text">'
-            f'<title id="{identifier}-title">{html.escape(f"{curve.title} by {curve.x_name}")}'
-            f'</title><desc id="{identifier}-text">{html.escape(_description(curve, points))}'
-            "</desc>",
-            _grid(x_axis, y_axis),
-            *_gap_bands(curve, points, x_axis),
-            *drawn,
-            *_hovers(curve, points, x_axis),
-            "</svg>",
-            _labels("x", x_axis),
-            f'<p class="x-name" aria-hidden="true">{html.escape(curve.x_name)}</p></div>',
-            *(f'<p class="remark">{html.escape(text)}</p>' for text in _remarks(curve, points)),
-            "</figure>",
-        ]
+    unit = ", ".join(part for part in (curve.unit, "log scale" if y_axis.is_log else "") if part)
+    return fill(
+        "chart.html",
+        curve=curve,
+        identifier=identifier,
+        size=_SIZE,
+        title=f"{curve.title} ({unit})" if unit else curve.title,
+        lines=[
+            _line(name, series, x_axis, y_axis, number)
+            for number, (name, series) in enumerate(points.items())
+        ],
+        x_axis=x_axis,
+        y_axis=y_axis,
+        grid=_grid(x_axis, y_axis),
+        gaps=list(_gap_bands(curve, points, x_axis)),
+        hovers=list(_hovers(curve, points, x_axis)),
+        description=_description(curve, points),
+        remarks=list(_remarks(curve, points)),
     )
 
 
 def _points(curve: Curve, name: str) -> list[Point]:
-    """Returns x and y of the values that are there."""
+    """Returns x and y of the values that are not missing."""
     values = enumerate(curve.series[name])
     return [(curve.first + i * curve.every, y) for i, y in values if y is not None]
 
@@ -81,7 +104,7 @@ def _is_drawable(value: float) -> bool:
     return math.isfinite(value) and abs(value) < LARGEST
 
 
-def _line(points: Sequence[Point], x_axis: Axis, y_axis: Axis, style: str) -> str:
+def _line(name: str, points: Sequence[Point], x_axis: Axis, y_axis: Axis, number: int) -> _Line:
     values = [y if _is_drawable(y) else math.nan for _, y in points]
     path, dots, before = [], [], None
     kept = thinned(values, most_bins=MOST_BINS)
@@ -92,80 +115,54 @@ def _line(points: Sequence[Point], x_axis: Axis, y_axis: Axis, style: str) -> st
         x = f"{_SIZE * x_axis.place(points[index][0]):.1f}"
         here = f"{x} {_SIZE * (1 - y_axis.place(value)):.1f}"
         path.append(f"{'M' if before is None else 'L'}{here}")
-        is_alone = before is None and (
+        is_single = before is None and (
             position + 1 == len(kept) or math.isnan(kept[position + 1][1])
         )
-        if is_alone or len(values) <= _MOST_DOTS:
+        if is_single or len(values) <= _MOST_DOTS:
             # A line of no length with round ends: a dot that stays round when the SVG is stretched.
             dots.append(f"M{here}h0")
         before = here
-    marks = f'<path class="{style} dots" d="{"".join(dots)}"/>' if dots else ""
-    return (f'<path class="{style}" d="{"".join(path)}"/>' if path else "") + marks
-
-
-def _style(number: int) -> str:
-    return f"line c{number % NUM_COLOURS} d{(number + number // NUM_COLOURS) % NUM_DASHES}"
+    return _Line(
+        name=numbers.name(name),
+        last=numbers.number(points[-1][1]) if points else "no value",
+        style=f"line c{number % NUM_COLOURS} d{(number + number // NUM_COLOURS) % NUM_DASHES}",
+        path="".join(path),
+        dots="".join(dots),
+    )
 
 
 def _grid(x_axis: Axis, y_axis: Axis) -> str:
     across = (f"M0 {_SIZE * (1 - y_axis.place(t)):.1f}h{_SIZE}" for t in y_axis.ticks)
     up = (f"M{_SIZE * x_axis.place(t):.1f} 0v{_SIZE}" for t in x_axis.ticks)
-    return (
-        f'<path class="grid" d="{"".join(across)}{"".join(up)}"/>'
-        f'<path class="axis" d="M0 0V{_SIZE}H{_SIZE}"/>'
-    )
+    return "".join([*across, *up])
 
 
-def _labels(direction: str, axis: Axis) -> str:
-    side = "bottom" if direction == "y" else "left"
-    spans = "".join(
-        f'<span style="{side}:{100 * axis.place(tick):.2f}%">{html.escape(label)}</span>'
-        for tick, label in zip(axis.ticks, axis.labels, strict=True)
-    )
-    # One more that nobody sees makes the column as wide as its widest label.
-    widest = max(axis.labels, key=len) if axis.labels else "0"
-    return f'<div class="{direction}" aria-hidden="true"><b>{html.escape(widest)}</b>{spans}</div>'
-
-
-def _legend(points: dict[str, list[Point]]) -> str:
-    items = []
-    for number, (name, series) in enumerate(points.items()):
-        value = numbers.number(series[-1][1]) if series else "no value"
-        items.append(
-            f'<li><svg viewBox="0 0 24 8" aria-hidden="true"><path class="{_style(number)}" '
-            f'd="M2 4H22"/></svg>{html.escape(numbers.name(name))} <b>{value}</b></li>'
-        )
-    return f'<ul class="legend">{"".join(items)}</ul>'
-
-
-def _hovers(curve: Curve, points: dict[str, list[Point]], x_axis: Axis) -> Iterable[str]:
-    """Yields columns that tell their values to a mouse that rests on them."""
+def _hovers(
+    curve: Curve, points: dict[str, list[Point]], x_axis: Axis
+) -> Iterator[tuple[_Band, str]]:
+    """Yields columns that show their values when the mouse rests on them, and the text."""
     values: dict[int, list[str]] = {}
     for name, series in points.items():
         for x, y in series:
             text = f"{numbers.name(name)} {numbers.number(y)}"
             values.setdefault(x, []).append(text)
     for x in sorted(values) if len(values) <= _MOST_HOVERS else ():
-        text = html.escape(f"{curve.x_name} {x:,}: {', '.join(values[x])}")
-        yield _band("hover", x - curve.every / 2, x + curve.every / 2, x_axis, text)
+        band = _band(x - curve.every / 2, x + curve.every / 2, x_axis)
+        yield band, f"{curve.x_name} {x:,}: {', '.join(values[x])}"
 
 
-def _band(style: str, start: float, end: float, x_axis: Axis, title: str = "") -> str:
+def _band(start: float, end: float, x_axis: Axis) -> _Band:
     left = _SIZE * max(0.0, x_axis.place(start))
     width = _SIZE * min(1.0, x_axis.place(end)) - left
-    text = f"<title>{title}</title>" if title else ""
-    return (
-        f'<rect class="{style}" x="{left:.1f}" y="0" width="{width:.1f}" height="{_SIZE}">'
-        f"{text}</rect>"
-    )
+    return _Band(f"{left:.1f}", f"{width:.1f}")
 
 
-def _gap_bands(curve: Curve, points: dict[str, list[Point]], x_axis: Axis) -> Iterable[str]:
+def _gap_bands(curve: Curve, points: dict[str, list[Point]], x_axis: Axis) -> Iterator[_Band]:
     gaps = sorted({x for series in points.values() for x, y in series if not _is_drawable(y)})
     length = max(map(len, points.values()), default=0)
     joined = curve.every * bin_width(length, most_bins=MOST_BINS)
     for start, end in _runs(gaps, joined):
-        yield _band("gap", start - curve.every / 2, end + curve.every / 2, x_axis)
+        yield _band(start - curve.every / 2, end + curve.every / 2, x_axis)
 
 
 def _runs(xs: Iterable[int], apart: int) -> list[tuple[int, int]]:

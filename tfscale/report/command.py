@@ -13,17 +13,17 @@ SUMMARY = "writes one HTML page from what a run left in its folder"
 
 _DESCRIPTION = """\
 Shows a run on one page that needs no network: results, curves, confusion of classes, timing,
-environment, configuration. Reads run.json, which holds all of it; without one, as much as is there
-of summary.json, history.json or history.csv (Keras's CSVLogger), and predictions.csv (columns
-label and prediction).
+environment, configuration. Reads run.json, which contains all of it. Without run.json it reads
+whichever of these exist: summary.json, history.json or history.csv (Keras's CSVLogger), and
+predictions.csv (columns label and prediction).
 """
 _EPILOG = """\
 examples:
   tfscale report runs/digits                           writes runs/digits/report.html
   tfscale report runs/digits --output digits.html
-  tfscale report runs/digits --json                    the run, and where the page lies, as JSON
+  tfscale report runs/digits --json                    the run and the path of the page, as JSON
 
-exit status: 0 written, 2 wrong usage, nothing to read, or the page cannot be written there.
+exit status: 0 written, 2 wrong usage, nothing to read, or the page cannot be written.
 """
 
 
@@ -38,14 +38,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         metavar="FILE",
         type=Path,
-        help="where to write the page, over an earlier page but over no other file, link or "
-        "folder; a device, as /dev/stdout, is written to (default: RUN_DIR/report.html)",
+        help="where to write the page: a new file, an earlier page, or a device such as "
+        "/dev/stdout (default: RUN_DIR/report.html)",
     )
     add_json_flag(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Writes the page and prints its place."""
+    """Writes the page and prints its path."""
     from tfscale.report.directory import read_directory
     from tfscale.report.json import to_json
     from tfscale.report.page import REPORT_FILE, refuse_other_files, write_report
@@ -60,6 +60,6 @@ def run(arguments: argparse.Namespace) -> int:
         return 2
     if arguments.json:
         print(json.dumps({"report": str(output), "run": json.loads(to_json(record))}, indent=1))
-    elif output.parts[:2] != ("/", "dev"):  # on /dev/stdout is the page, and nothing else
+    elif output.parts[:2] != ("/", "dev"):  # /dev/stdout gets the page and nothing else
         print(f"report: {output}")
     return 0

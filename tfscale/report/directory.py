@@ -1,12 +1,12 @@
-"""What a run left in its folder, as a `RunRecord`.
+"""Reads the folder of a run as a `RunRecord`.
 
-| file | holds |
+| file | content |
 |---|---|
-| `run.json` | everything (`json`); then nothing else is read |
+| `run.json` | everything (`json`); the other files are not read |
 | `summary.json` | results and `*_seconds` as numbers, `flags`, `history`, `confusion` |
-| `history.json` | metrics by epoch, where the summary has none |
+| `history.json` | metrics by epoch, if the summary has none |
 | `history.csv` | the same, as Keras's `CSVLogger` writes it |
-| `predictions.csv` | a line for each example, with the columns `label` and `prediction` |
+| `predictions.csv` | one line per example, with the columns `label` and `prediction` |
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ HISTORY_FILES = ("history.json", "history.csv")
 PREDICTIONS_FILE = "predictions.csv"
 
 MOST_CLASSES = 3000
-"""Of more classes no confusions are counted: there are as many as their square."""
+"""With more classes confusions are not counted: the matrix grows with their square."""
 
 _TIMES = ("total_seconds", "training_seconds", "startup_seconds")
 
 
 def read_directory(folder: Path) -> RunRecord:
-    """Reads what a run left in a folder.
+    """Reads the folder of a run.
 
     Args:
-        folder: A folder that holds one of the files above.
+        folder: A folder with at least one of the files above.
 
     Raises:
         OSError: If a file cannot be read.
-        ValueError: If the folder is none, holds none of the files, or one of them is broken.
+        ValueError: If it is not a folder, has none of the files, or one of them is broken.
     """
     if not folder.is_dir():
         raise ValueError(
-            f"`RUN_DIR` must be a folder. Received: RUN_DIR={str(folder)!r}. Name the folder that "
+            f"`RUN_DIR` must be a folder. Received: RUN_DIR={str(folder)!r}. Give the folder that "
             "a run wrote to, the recipes' --model_dir."
         )
     if (folder / RUN_FILE).exists():
@@ -57,15 +57,15 @@ def read_directory(folder: Path) -> RunRecord:
     if not present:
         wanted = ", ".join((RUN_FILE, SUMMARY_FILE, *HISTORY_FILES, PREDICTIONS_FILE))
         raise ValueError(
-            f"`RUN_DIR` must hold one of {wanted}. Received: RUN_DIR={str(folder)!r}. Train again, "
-            "or name another folder."
+            f"`RUN_DIR` must contain one of {wanted}. Received: RUN_DIR={str(folder)!r}. Train "
+            "again, or give another folder."
         )
     summary = _object(folder / SUMMARY_FILE) if SUMMARY_FILE in present else {}
     try:
         return _record(folder, present, summary)
     except (TypeError, AttributeError, KeyError) as error:
         raise ValueError(
-            f"`RUN_DIR` must hold files as a run writes them. Received: {', '.join(present)} in "
+            f"`RUN_DIR` must contain files as a run writes them. Received: {', '.join(present)} in "
             f"{str(folder)!r} ({type(error).__name__}: {error}). Train again."
         ) from error
 
@@ -117,7 +117,7 @@ def _csv_history(path: Path) -> tuple[dict[str, list[float | None]], int]:
     first = int(epochs[0]) if epochs[0].isdecimal() else -1
     if epochs != [str(first + offset) for offset in range(len(epochs))]:
         raise ValueError(
-            f"`{path.name}` must hold epochs that follow on each other. Received: "
+            f"`{path.name}` must contain consecutive epochs. Received: "
             f"epoch={shown(epochs)}. Keep the lines of one run."
         )
     return history, first + 1
@@ -130,7 +130,7 @@ def _csv_number(path: Path, line: int, text: str) -> float | None:
         return float(text)
     except ValueError as error:
         raise ValueError(
-            f"`{path.name}` must hold numbers. Received: {shown(text)} in line {line}. Train "
+            f"`{path.name}` must contain numbers. Received: {shown(text)} in line {line}. Train "
             "again, or remove the file."
         ) from error
 

@@ -12,8 +12,8 @@ from tfscale.doctor import examination
 def environment(strategy: Any) -> dict[str, str | int]:
     """Describes this process for `RunRecord.environment`.
 
-    Names no host and no user: a report is there to be passed on. A problem that `tfscale doctor`
-    lists, such as a Keras that a fix does not fit, is in it.
+    Contains no host name and no user name, because reports are shared. Includes the problems that
+    `tfscale doctor` lists, such as a Keras release that a fix does not support.
 
     Args:
         strategy: The `tf.distribute.Strategy` that the run trains under.

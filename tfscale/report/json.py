@@ -1,4 +1,4 @@
-"""`run.json`: a `RunRecord` in a file, for programs, and for `tfscale report` to show again.
+"""`run.json`: a `RunRecord` in a file, for programs and for `tfscale report`.
 
     write_run(run, Path("runs/digits/run.json"))
     run = read_run(Path("runs/digits/run.json"))
@@ -31,8 +31,8 @@ _MOST_CLASSES_INDENTED = 100
 def to_json(run: RunRecord) -> str:
     """Returns the text of `run.json`: strict JSON with a newline at the end.
 
-    It is indented for a reader, but not with a confusion matrix of more than 100 classes, which
-    would be a million lines and more.
+    It is indented for readers, except where a confusion matrix has more than 100 classes: indented,
+    a large one would have millions of lines.
     """
     values = {"version": VERSION, **dataclasses.asdict(run)}
     is_small = run.confusion is None or len(run.confusion.labels) <= _MOST_CLASSES_INDENTED
@@ -41,13 +41,13 @@ def to_json(run: RunRecord) -> str:
 
 
 def from_json(text: str) -> RunRecord:
-    """Reads what `to_json` wrote; fields that are missing take their defaults.
+    """Reads what `to_json` wrote; missing fields take their defaults.
 
     Args:
         text: The text of a `run.json`.
 
     Raises:
-        ValueError: If it is not JSON, of another version, or holds what a record cannot hold.
+        ValueError: If it is not JSON, has another version, or has a field that a record refuses.
 
     Example:
         >>> from_json('{"version": 1, "title": "digits", "results": {"loss": "nan"}}').results
@@ -58,36 +58,35 @@ def from_json(text: str) -> RunRecord:
     if version != VERSION:
         raise ValueError(
             f"`version` of {RUN_FILE} must be {VERSION}. Received: version={shown(version)}. "
-            "Install "
-            "the tfscale that wrote it: pip install --upgrade tfscale."
+            "Install the tfscale that wrote it: pip install --upgrade tfscale."
         )
     names = [field.name for field in dataclasses.fields(RunRecord)]
     unknown = sorted(set(values) - set(names))
     if unknown or "title" not in values:
         raise ValueError(
-            f"`{RUN_FILE}` must hold a title and no names but: {', '.join(names)}. Received: "
-            f"{shown(sorted(values)) if values else 'nothing'}. Put more into configuration or "
-            "notes."
+            f"`{RUN_FILE}` must have a title and only these fields: {', '.join(names)}. Received: "
+            f"{shown(sorted(values)) if values else 'no field'}. Put other values into "
+            "configuration or notes."
         )
     try:
         return _record(values)
     except (TypeError, AttributeError, KeyError) as error:
         raise ValueError(
-            f"`{RUN_FILE}` must hold a run as `write_run` writes it. Received: {error}. Train "
+            f"`{RUN_FILE}` must be a run as `write_run` writes it. Received: {error}. Train "
             "again, or remove the file."
         ) from error
 
 
 def write_run(run: RunRecord, path: Path) -> None:
-    """Writes `run.json`; under its name only once it is there in full.
+    """Writes `run.json` in one step: readers never see half a file.
 
     Args:
         run: The run.
         path: The file, in a folder that exists.
 
     Raises:
-        OSError: If it cannot be written, or a link or a folder stands there. What stood there
-            before still does.
+        OSError: If it cannot be written, or the path is a link or a folder. What was there is
+            unchanged.
     """
     write_whole(path, to_json(run))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def number(value: float) -> str:
-    """Returns a number with four digits that count; whole numbers in full.
+    """Returns a number with four significant digits; whole numbers in full.
 
     Example:
         >>> number(0.99444), number(1797), number(0.0000123), number(float("nan"))
@@ -38,6 +38,16 @@ def seconds(value: float) -> str:
         return f"{minutes} min {rest} s"
     hours, minutes = divmod(round(value / 60), 60)
     return f"{hours:,} h {minutes} min"
+
+
+def percent(share: float | None) -> str:
+    """Returns a share in percent with one decimal; "-" for None, a share of nothing."""
+    return "-" if share is None else f"{100 * share:.1f}%"
+
+
+def shortened(text: str, longest: int) -> str:
+    """Returns a text of at most `longest` characters; what is cut off becomes an ellipsis."""
+    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
 
 
 def name(identifier: str) -> str:

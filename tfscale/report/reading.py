@@ -1,4 +1,4 @@
-"""Files that a run left, read with care: whatever lies there, it is text or it is refused."""
+"""Reads the files of a run; anything that is not a text file is an error."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ def read_text(path: Path) -> str:
     """Reads a text file in UTF-8.
 
     Args:
-        path: The file. What is no file, as a FIFO, is not waited for.
+        path: The file. A FIFO or another special file is refused without waiting for it.
 
     Raises:
         OSError: If it cannot be read.
-        ValueError: If it is no file, or not UTF-8.
+        ValueError: If it is not a plain file, or not UTF-8.
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise ValueError(
-            f"`{path.name}` must be a file. Received: something else, as a folder or a FIFO. "
+            f"`{path.name}` must be a file. Received: something else, such as a folder or a FIFO. "
             "Remove it, or train again."
         )
     with os.fdopen(descriptor, "rb") as file:
@@ -47,7 +47,7 @@ def read_object(text: str, *, name: str) -> dict[str, Any]:
         name: The file's name, for messages.
 
     Raises:
-        ValueError: If it is no JSON object, or one that is nested too deep.
+        ValueError: If it is not a JSON object, or is nested too deep.
     """
     try:
         found = json.loads(text)
@@ -58,17 +58,17 @@ def read_object(text: str, *, name: str) -> dict[str, Any]:
         ) from error
     except RecursionError as error:
         raise ValueError(
-            f"`{name}` must be JSON of a few levels. Received: one that is nested too deep. Train "
+            f"`{name}` must be JSON of a few levels. Received: JSON that is nested too deep. Train "
             "again, or remove the file."
         ) from error
     except ValueError as error:  # an integer of more than 4300 digits
         raise ValueError(
-            f"`{name}` must hold numbers in the range of a float. Received: {error}. Train again, "
-            "or remove the file."
+            f"`{name}` must contain numbers in the range of a float. Received: {error}. Train "
+            "again, or remove the file."
         ) from error
     if not isinstance(found, dict):
         raise ValueError(
-            f"`{name}` must hold a JSON object. Received: {type(found).__name__}. Train again, or "
+            f"`{name}` must be a JSON object. Received: {type(found).__name__}. Train again, or "
             "remove the file."
         )
     return found

@@ -1,4 +1,4 @@
-"""What a run leaves for its report, as plain values: a program writes it, `page` shows it.
+"""The record of a run, as plain values: a program writes it, `page` shows it.
 
     run = RunRecord(
         title="digits",
@@ -28,17 +28,17 @@ SCALES = ("auto", "linear", "log")
 
 @dataclass(frozen=True)
 class Curve:
-    """Series that share a chart: value `i` of each stands at x = `first` + `i` * `every`.
+    """Series that share a chart: value `i` of each is at x = `first` + `i` * `every`.
 
     Attributes:
         title: What is measured. Not empty.
-        series: Values by the name of the series. None is no
-            value at this x; NaN and infinity are shown as gaps.
+        series: Values by the name of the series. None means no value at this x; NaN and infinity
+            are shown as gaps.
         x_name: What x counts, in the singular: "step", "epoch".
         first: x of the first values, at least 0.
-        every: How far apart the values are in x. Positive.
+        every: Distance in x from one value to the next. Positive.
         unit: Of the values; empty where they have none.
-        scale: Of the y axis. "auto" is logarithmic where all values are positive and the largest is
+        scale: Of the y axis. "auto" is logarithmic if all values are positive and the largest is
             more than 1000 times the smallest.
     """
 
@@ -66,16 +66,16 @@ class Curve:
 
 @dataclass(frozen=True)
 class Timing:
-    """How long a run took, in seconds. What is None was not measured, and is not shown.
+    """How long a run took, in seconds. None means not measured; the report leaves it out.
 
     Attributes:
         total_seconds: From the start of the program to its end.
-        startup_seconds: From the start of the program to the end of the first step, the time in
-            which TensorFlow traces and compiles included.
+        startup_seconds: From the start of the program to the end of the first step. Includes the
+            time in which TensorFlow traces and compiles.
         training_seconds: Of `fit`.
         seconds_per_step: Of a step after the first one.
         num_steps: Optimizer steps of this run.
-        global_batch_size: Examples of a step, of all replicas; gives examples per second.
+        global_batch_size: Rows of one step over all replicas; gives examples per second.
     """
 
     total_seconds: float | None = None
@@ -95,7 +95,7 @@ class Timing:
                 if not 0 <= seconds < math.inf:
                     raise ValueError(
                         f"`{name}` must be finite and not negative. Received: {name}={value!r}. "
-                        "Leave it out where it was not measured."
+                        "Leave it out if it was not measured."
                     )
                 _set(self, name, seconds)
             else:
@@ -104,11 +104,11 @@ class Timing:
 
 @dataclass(frozen=True)
 class Confusion:
-    """How often examples of each class were taken for each class.
+    """How often examples of each class were predicted as each class.
 
     Attributes:
         labels: Names of the classes. At least one.
-        matrix: Row `i`, column `j`: examples of class `i` that were taken for class `j`.
+        matrix: Row `i`, column `j`: examples of class `i` that were predicted as class `j`.
     """
 
     labels: Sequence[str]
@@ -139,10 +139,10 @@ class Confusion:
         Args:
             labels: Names of the classes.
             true: The class of each example, in [0, number of labels).
-            predicted: The class each was taken for, in the same order and range.
+            predicted: The predicted class of each, in the same order and range.
 
         Raises:
-            ValueError: If a class has no label, or one of the two is longer.
+            ValueError: If a class has no label, or `true` and `predicted` differ in length.
 
         Example:
             >>> Confusion.of(["cat", "dog"], [0, 0, 1], [0, 1, 1]).matrix
@@ -161,22 +161,22 @@ class Confusion:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """All that a report shows of one run; every field but the title may be left out.
+    """Everything that a report shows of one run; only the title is required.
 
     Attributes:
         title: What was trained. Not empty.
-        results: What counts, most important first: `{"test_accuracy": 0.9944}`.
+        results: Results, most important first: `{"test_accuracy": 0.9944}`.
         configuration: Flags and their values, JSON values.
         environment: Versions, devices, strategy: `environment.environment(strategy)`.
         timing: How long it took.
-        history: What Keras's `History.history` holds: `x` and `val_x` share a chart. Each as long
-            as the others; None for an epoch without a value.
-        first_epoch: Number of the first epoch of `history`; above 1 where a run was resumed.
+        history: Keras's `History.history`: `x` and `val_x` share a chart. All of one length; None
+            for an epoch without a value.
+        first_epoch: Number of the first epoch of `history`; above 1 for a resumed run.
         curves: More charts: the learning rate by step, or several optimizers on one plot.
         confusion: How classes were confused, for classification.
         notes: Sentences for the reader.
-        command: How to run it again.
-        finished: When it ended, as a person reads it; with the zone.
+        command: The command line that repeats the run.
+        finished: When it ended, as text with the time zone.
     """
 
     title: str
@@ -198,8 +198,8 @@ class RunRecord:
         if len({len(of_epochs) for of_epochs in history.values()}) > 1:
             lengths = {name: len(of_epochs) for name, of_epochs in history.items()}
             raise ValueError(
-                "`history` must hold a value of every name for every epoch. Received: values by "
-                f"name={values.shown(lengths)}. Fill in None for epochs without one."
+                "`history` must have one value per epoch for each name. Received: values by "
+                f"name={values.shown(lengths)}. Use None for epochs without one."
             )
         _set(self, "history", history)
         values.mapping("results", self.results)
@@ -223,10 +223,11 @@ class RunRecord:
 
 
 def _count(value: Any) -> int:
-    if type(value) is int and 0 <= value <= values.LARGEST_COUNT:  # soon said, of millions
+    # The quick case: there may be millions.
+    if type(value) is int and 0 <= value <= values.LARGEST_COUNT:
         return value
     return values.count("matrix", value, at_least=0)
 
 
 def _set(record: object, name: str, value: object) -> None:
-    object.__setattr__(record, name, value)  # The only time that a frozen record changes.
+    object.__setattr__(record, name, value)  # Only during construction: a record is frozen.

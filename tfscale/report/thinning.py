@@ -7,18 +7,18 @@ from collections.abc import Sequence
 
 
 def thinned(values: Sequence[float], *, most_bins: int) -> list[tuple[int, float]]:
-    """Returns the points that show what all of them show: of each bin the lowest and the highest.
+    """Returns the points that keep the shape: the lowest and the highest of each bin.
 
-    Bins are runs of neighbouring values, alike in length but for the last. The first and the last
-    value are always kept, and of a bin with values that are not finite the first such value, so
-    that a gap stays a gap. Up to `2 * most_bins` values are all kept.
+    Bins are runs of neighbouring values, all of one length except the last. The first and the last
+    value are always kept. Of a bin with values that are not finite, the first of them is kept too,
+    so that a gap stays a gap. Up to `2 * most_bins` values are all kept.
 
     Args:
         values: Values in order; NaN and infinity are gaps.
-        most_bins: Bins at most. Positive.
+        most_bins: The largest number of bins. Positive.
 
     Returns:
-        Index and value of the points that are kept, by index.
+        Index and value of each point that is kept, in order of index.
 
     Example:
         >>> thinned([0, 1, 9, 2, 3, 4, -5, 5], most_bins=2)
@@ -40,5 +40,5 @@ def thinned(values: Sequence[float], *, most_bins: int) -> list[tuple[int, float
 
 
 def bin_width(count: int, *, most_bins: int) -> int:
-    """Returns how many values share a bin; 1 where all of them are drawn."""
+    """Returns how many values share a bin; 1 if all of them are drawn."""
     return 1 if count <= 2 * most_bins else -(-count // most_bins)

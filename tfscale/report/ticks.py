@@ -1,9 +1,9 @@
-"""Where an axis has its ticks, and what stands at them."""
+"""Where an axis has its ticks, and their labels."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 LARGEST = 1e300  # Beyond this the arithmetic of an axis overflows.
@@ -12,13 +12,13 @@ _LOG_RATIO = 1000  # More than this between the largest and the smallest asks fo
 
 @dataclass(frozen=True)
 class Axis:
-    """A range of values and where they stand on an axis.
+    """A range of values and their places on an axis.
 
     Attributes:
         low: Smallest value on the axis.
         high: Largest value on the axis, above `low`.
         ticks: Values with a tick, ascending.
-        labels: What stands at each tick.
+        labels: The text at each tick.
         is_log: Whether equal distances are equal ratios.
     """
 
@@ -29,18 +29,27 @@ class Axis:
     is_log: bool = False
 
     def place(self, value: float) -> float:
-        """Returns where a value stands: 0 at `low`, 1 at `high`."""
+        """Returns the place of a value: 0 at `low`, 1 at `high`."""
         low, high = self.low, self.high
         if self.is_log:
             low, high, value = math.log(low), math.log(high), math.log(value)
         return (value - low) / (high - low)
 
+    def placed(self) -> Iterator[tuple[float, str]]:
+        """Yields the place and the label of each tick."""
+        return zip(map(self.place, self.ticks), self.labels, strict=True)
+
+    @property
+    def widest(self) -> str:
+        """The longest label; "0" without a tick."""
+        return max(self.labels, key=len, default="0")
+
 
 def value_axis(values: Sequence[float], scale: str = "auto", *, intervals: int = 5) -> Axis:
-    """Returns an axis that starts and ends at ticks and holds every value.
+    """Returns an axis that starts and ends at ticks and spans every value.
 
     Args:
-        values: Finite values up to `LARGEST` in size. None at all give an axis from 0 to 1.
+        values: Finite values up to `LARGEST` in size. Without any, the axis is from 0 to 1.
         scale: "linear", "log" or "auto": log where all values are positive and the largest is more
             than 1000 times the smallest. Values that are not all positive are never on a log axis.
         intervals: Ticks lie so far apart that at most this many intervals span the values.
@@ -54,12 +63,12 @@ def value_axis(values: Sequence[float], scale: str = "auto", *, intervals: int =
     if low > 1 / LARGEST and (scale == "log" or (scale == "auto" and is_spread)):
         return _log_axis(low, high, intervals)
     if high - low <= 1e-9 * max(abs(low), abs(high)):
-        # One value only, but for rounding: it stands in the middle.
+        # One value, apart from rounding: it is in the middle.
         margin = abs(low) * 0.1 or 1.0
         low, high = low - margin, high + margin
     step = _nice_step((high - low) / intervals)
     ticks = [n * step for n in range(math.floor(low / step), math.ceil(high / step) + 1)]
-    # n * step may be an ulp short of the value that it stands for.
+    # n * step may be an ulp short of its value.
     ends = min(low, ticks[0]), max(high, ticks[-1])
     return Axis(*ends, tuple(ticks), tuple(_label(tick, step, ticks) for tick in ticks))
 

@@ -1,4 +1,4 @@
-"""Checks of what a report is made from: each returns the value as plain Python, or refuses it."""
+"""Checks of the values in a report: each returns the value as plain Python, or raises."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 LARGEST_COUNT = 2**52
-"""A float tells halves apart up to here, and the arithmetic of a chart is in floats."""
+"""Up to here a float can represent halves, and the arithmetic of a chart is in floats."""
 
 _DEEPEST = 20
 _SHORT = reprlib.Repr()
@@ -29,21 +29,21 @@ def series(
 
 
 def number(name: str, value: Any) -> float:
-    """Returns a plain int or float, NaN and infinity included; refuses what is no number."""
+    """Returns a plain int or float, which may be NaN or infinite; refuses anything else."""
     try:
         is_number = isinstance(value, numbers.Real) and float(value) is not None
     except OverflowError:  # an integer of more than 308 digits
         is_number = False
     if not is_number:
         raise ValueError(
-            f"`{name}` must hold numbers in the range of a float. Received: {shown(value)}. "
+            f"`{name}` must contain numbers in the range of a float. Received: {shown(value)}. "
             "Convert it with float()."
         )
     return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
 def count(name: str, value: Any, *, at_least: int) -> int:
-    """Returns a plain int; refuses what is none, or too small or too large."""
+    """Returns a plain int; refuses anything else, and values out of range."""
     if not isinstance(value, numbers.Integral) or not at_least <= int(value) <= LARGEST_COUNT:
         raise ValueError(
             f"`{name}` must be an integer, at least {at_least} and at most 2**52. Received: "
@@ -53,16 +53,16 @@ def count(name: str, value: Any, *, at_least: int) -> int:
 
 
 def text(name: str, value: Any) -> None:
-    """Refuses what is no text, or an empty one."""
+    """Refuses anything but a text that is not empty."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError(
-            f"`{name}` must be a text that is not empty. Received: {name}={shown(value)}. Say what "
-            "is shown."
+            f"`{name}` must be a text that is not empty. Received: {name}={shown(value)}. Give a "
+            "str."
         )
 
 
 def any_text(name: str, value: Any) -> None:
-    """Refuses what is no text."""
+    """Refuses anything but a text."""
     if not isinstance(value, str):
         raise ValueError(
             f"`{name}` must be a text. Received: {name}={shown(value)}. Leave it out for none."
@@ -70,29 +70,29 @@ def any_text(name: str, value: Any) -> None:
 
 
 def mapping(name: str, value: Any) -> None:
-    """Refuses what has no names."""
+    """Refuses anything but a mapping."""
     if not isinstance(value, Mapping):
         raise ValueError(
-            f"`{name}` must hold values by their names. Received: {name}={shown(value)}. Give a "
-            "dict."
+            f"`{name}` must be a mapping from names to values. Received: {name}={shown(value)}. "
+            "Give a dict."
         )
 
 
 def sequence(name: str, value: Any) -> None:
-    """Refuses what has no order, and a text."""
+    """Refuses anything but an iterable of values: texts and mappings too."""
     if isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__iter__"):
         raise ValueError(
-            f"`{name}` must hold values in their order. Received: {shown(value)}. Give a list."
+            f"`{name}` must be a sequence of values. Received: {shown(value)}. Give a list."
         )
 
 
 def shown(value: Any) -> str:
-    """Returns a value as an error names it: at most a line of it."""
+    """Returns a value as errors show it: at most one line."""
     return _SHORT.repr(value)
 
 
 def plain(name: str, value: Any, *, depth: int = 0) -> Any:
-    """Returns JSON values, NumPy's numbers as Python's; refuses anything else."""
+    """Returns JSON values, with NumPy's numbers as Python's; refuses anything else."""
     if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, numbers.Real):
@@ -104,6 +104,6 @@ def plain(name: str, value: Any, *, depth: int = 0) -> Any:
     if depth < _DEEPEST and isinstance(value, (list, tuple)):
         return [plain(name, inner, depth=depth + 1) for inner in value]
     raise ValueError(
-        f"`{name}` must hold JSON values, at most {_DEEPEST} inside each other. Received: "
+        f"`{name}` must be JSON values, nested at most {_DEEPEST} deep. Received: "
         f"{shown(value)}. Write it as text: str(value)."
     )

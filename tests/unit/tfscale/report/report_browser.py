@@ -3,7 +3,7 @@
     python tests/unit/tfscale/report/report_browser.py FOLDER   # installs one: 64 MB
 
 Taken is the program that the environment variable TFSCALE_CHROMIUM names, else the one that
-`make browser-test` installed. One that the machine has is left alone: it may be a stub.
+`make browser-test` installed. A browser of the machine is not used: it may be a stub.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# Chromium 147 with the libraries and fonts that a bare machine lacks; glibc is all it asks for. It
-# comes from the npm registry, since the Python packages of browsers fetch theirs from elsewhere.
+# Chromium 147 with the libraries and fonts that a bare machine lacks; it needs only glibc. It comes
+# from the npm registry, because the Python packages of browsers download from elsewhere.
 PACKAGE = "@sparticuz/chromium@153.0.0"
 SHA512 = "jiGWqSvPMdu4+P9TilYqAR7yEGPEHINx+lCvE/NqNO/EHYzF/x1hUiI5T6ioVIt7dEy7n88byyT0vk+dnsgQwA=="
 
@@ -52,7 +52,7 @@ for (const name of fs.readdirSync(from)) {
 
 
 def find() -> str | None:
-    """Returns the program of a browser, None where there is none."""
+    """Returns the program of a browser, or None without one."""
     named = os.environ.get("TFSCALE_CHROMIUM")
     if named:
         return named
@@ -169,7 +169,7 @@ def browser(program: str) -> Iterator[Page]:
     folder = Path(program).resolve().parent
     environment = dict(os.environ)
     if (folder / "fonts.conf").exists():
-        # The one that `install` unpacked: its libraries and fonts lie next to it.
+        # The browser that `install` unpacked, with its libraries and fonts next to it.
         environment |= {"LD_LIBRARY_PATH": str(folder / "lib"), "FONTCONFIG_PATH": str(folder)}
     reads, to_browser = os.pipe()
     from_browser, writes = os.pipe()

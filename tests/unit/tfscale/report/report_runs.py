@@ -93,7 +93,10 @@ def rough() -> RunRecord:
     walk[7_000:7_050] = [nan] * 50
     return RunRecord(
         title="a_title_without_any_place_to_break_it_" * 4,
-        results={"test_accuracy": nan, "a_very_long_name_of_a_result_that_nobody_shortened": 1e-30},
+        results={
+            "test_accuracy": nan,
+            "a_very_long_name_of_a_result_without_a_shorter_form": 1e-30,
+        },
         history={
             "loss": [2.0, 1.5, nan, inf, 1.1, nan],
             "val_loss": [None, 1.6, None, 1.4, None, 1.5],

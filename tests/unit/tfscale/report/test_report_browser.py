@@ -24,8 +24,8 @@ pytestmark = pytest.mark.skipif(
 RUNS = {"ordinary": report_runs.ordinary(), "rough": report_runs.rough(), "hostile": hostile()}
 WIDTHS = (375, 1280)
 
-# Elements with text of their own that a reader should see but cannot: without a size, cut by their
-# own edge, or outside the window. What lies in a box that scrolls or is folded away is left out.
+# Elements whose text a reader should see but cannot: without a size, cut off by their edge, or
+# outside the window. Elements in a box that scrolls or is folded away are left out.
 HIDDEN_TEXTS = """
 [...document.querySelectorAll("main *")].filter(element => {
   const own = [...element.childNodes].some(n => n.nodeType === 3 && n.data.trim());
@@ -107,7 +107,7 @@ def unfiltered(kind: int, line: np.ndarray, above: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("name", list(RUNS))
 @pytest.mark.parametrize("width", WIDTHS)
-def test_a_page_fits_its_window_and_every_text_is_seen(
+def test_a_page_fits_its_window_and_every_text_is_visible(
     page: report_browser.Page, tmp_path: Path, name: str, width: int
 ) -> None:
     path = tmp_path / f"{name}.html"
@@ -148,7 +148,7 @@ def test_a_chart_is_drawn_in_the_colours_of_its_scheme(
     assert counted.get(card, 0) > sum(counted.values()) / 2
 
 
-def test_a_large_confusion_scrolls_inside_its_own_box(
+def test_a_large_confusion_scrolls_inside_its_box(
     page: report_browser.Page, tmp_path: Path
 ) -> None:
     path = tmp_path / "run.html"

@@ -21,7 +21,7 @@ from tfscale.report.ticks import Axis, count_axis, value_axis
         pytest.param([0.0, 1.5e-4], "0 5e-5 1.0e-4 1.5e-4", id="a small rate"),
         pytest.param([0, 7e6], "0 2e6 4e6 6e6 8e6", id="millions"),
         pytest.param([-3.0, 4.0], "-4 -2 0 2 4", id="both signs"),
-        pytest.param([7.0], "6.0 6.5 7.0 7.5 8.0", id="one value stands in the middle"),
+        pytest.param([7.0], "6.0 6.5 7.0 7.5 8.0", id="one value is in the middle"),
         pytest.param([], "0.0 0.2 0.4 0.6 0.8 1.0", id="no value"),
         pytest.param([2e-5, 3.0], "1e-5 0.001 0.1 10", id="six decades are logarithmic"),
         pytest.param([0.0, 1.0, 2000.0], "0 500 1,000 1,500 2,000", id="zero is never so"),
@@ -47,7 +47,7 @@ def test_ticks_of_counts_are_whole(first: int, last: int, labels: str) -> None:
     assert " ".join(count_axis(first, last).labels) == labels
 
 
-def test_an_axis_holds_every_value_whatever_its_size() -> None:
+def test_an_axis_contains_values_of_any_size() -> None:
     draw = random.Random(0)
     for _ in range(2000):
         size = 10.0 ** draw.randint(-290, 290)
@@ -99,13 +99,13 @@ def drawn(curve: Curve) -> str:
 
 
 def line_path(chart: str, number: int = 0) -> str:
-    # The first path of this style is the one in the legend.
+    # The first path of this style is in the legend.
     found = re.findall(rf'<path class="line c{number} d{number}" d="([^"]*)"/>', chart)[1:]
     assert found
     return str(found[0])
 
 
-def test_points_stand_where_their_values_are() -> None:
+def test_points_are_drawn_at_their_values() -> None:
     # y from 0 to 4 and x from 1 to 3, on 1000 by 1000, y downward: by hand.
     chart = drawn(Curve("loss", {"training": [0.0, 4.0, 1.0]}))
     assert line_path(chart) == "M0.0 1000.0L500.0 0.0L1000.0 750.0"
@@ -121,20 +121,20 @@ def test_nan_interrupts_the_line_and_is_named() -> None:
     assert '<rect class="gap" x="900.0" y="0" width="100.0"' in chart
 
 
-def test_a_value_that_is_missing_is_bridged_and_is_no_gap() -> None:
+def test_a_missing_value_is_bridged_and_is_not_a_gap() -> None:
     chart = drawn(Curve("loss", {"validation": [None, 0.0, None, 4.0]}, x_name="epoch"))
     assert line_path(chart) == "M333.3 1000.0L1000.0 0.0"
     assert "Not finite" not in chart
 
 
-def test_a_lone_point_is_a_dot() -> None:
+def test_a_single_point_is_a_dot() -> None:
     many = [math.nan] * 100
     many[50] = 1.0
     assert 'dots" d="M505.1 500.0h0"' in drawn(Curve("loss", {"training": many}))
     assert 'dots" d="M500.0 500.0h0"' in drawn(Curve("loss", {"training": [0.25]}))
 
 
-def test_ten_thousand_points_are_thinned_and_the_reader_is_told() -> None:
+def test_ten_thousand_points_are_thinned_and_the_chart_says_so() -> None:
     draw = random.Random(2)
     values = [draw.uniform(1, 2) for _ in range(10_000)]
     values[4321] = 3.0
@@ -153,6 +153,6 @@ def test_nothing_to_draw_is_an_empty_chart(values: list[float | None]) -> None:
     assert 'd="M0.0' not in chart
 
 
-def test_a_reader_who_does_not_see_is_told_the_range() -> None:
+def test_a_screen_reader_gets_the_range() -> None:
     chart = drawn(Curve("loss", {"val_loss": [2.0, 0.5, 1.0]}, x_name="epoch"))
     assert "val loss: lowest 0.5000 at epoch 2, highest 2.000 at 1, last 1.000." in chart

@@ -17,7 +17,7 @@ from tfscale.report.directory import read_directory
 from tfscale.report.json import from_json, write_run
 from tfscale.report.page import render
 
-# As the recipe image_classification writes it today.
+# As the recipe image_classification writes it.
 SUMMARY = {
     "test_accuracy": 0.9944,
     "test_loss": 0.02,
@@ -41,7 +41,7 @@ def test_a_run_is_shown_from_its_record(tmp_path: Path, capsys: pytest.CaptureFi
     assert (tmp_path / "report.html").read_text("utf-8") == render(report_runs.ordinary())
 
 
-def test_json_holds_the_run_and_the_place_of_the_page(
+def test_json_contains_the_run_and_the_path_of_the_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_run(report_runs.ordinary(), tmp_path / "run.json")
@@ -54,14 +54,14 @@ def test_json_holds_the_run_and_the_place_of_the_page(
     assert not (tmp_path / "report.html").exists()
 
 
-def test_a_page_is_written_over_a_page_and_over_nothing_else(
+def test_a_page_replaces_only_an_earlier_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record, page = tmp_path / "run.json", tmp_path / "page.html"
     write_run(report_runs.ordinary(), record)
     before = record.read_bytes()
     assert main(["report", str(tmp_path), "--output", str(record)]) == 2
-    assert "`output` must be a new file, or an earlier page" in capsys.readouterr().err
+    assert "`output` must be a new file or an earlier page" in capsys.readouterr().err
     assert record.read_bytes() == before
     for _ in range(2):
         assert main(["report", str(tmp_path), "--output", str(page)]) == 0
@@ -103,21 +103,21 @@ def test_predictions_become_a_confusion(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("other.txt", "", "must hold one of run.json, summary.json, history.json"),
+        ("other.txt", "", "must contain one of run.json, summary.json, history.json"),
         ("run.json", "{", "`run.json` must be JSON"),
-        ("summary.json", "[1]", "`summary.json` must hold a JSON object. Received: list"),
-        ("summary.json", '{"history": [1]}', "`history` must hold values by their names"),
-        ("summary.json", '{"confusion": {"rows": 1}}', "must hold files as a run writes them"),
-        ("summary.json", '{"history": {"loss": ["low"]}}', "`history` must hold numbers"),
+        ("summary.json", "[1]", "`summary.json` must be a JSON object. Received: list"),
+        ("summary.json", '{"history": [1]}', "`history` must be a mapping from names to values"),
+        ("summary.json", '{"confusion": {"rows": 1}}', "must contain files as a run writes them"),
+        ("summary.json", '{"history": {"loss": ["low"]}}', "`history` must contain numbers"),
         ("summary.json", '{"total_seconds": -1}', "`total_seconds` must be finite"),
         ("history.csv", "epoch,loss\n", "and a line below their names"),
         ("history.csv", "step,loss\n1,2\n", "must have the columns epoch"),
-        ("history.csv", "epoch,loss\n0,1\n0,1\n", "epochs that follow on each other"),
-        ("history.csv", "epoch,loss\n0,low\n", "must hold numbers. Received: 'low' in line 2"),
+        ("history.csv", "epoch,loss\n0,1\n0,1\n", "must contain consecutive epochs"),
+        ("history.csv", "epoch,loss\n0,low\n", "must contain numbers. Received: 'low' in line 2"),
         ("predictions.csv", "label\n1\n", "the columns label, prediction"),
     ],
 )
-def test_what_cannot_be_read_is_one_line_and_status_2(
+def test_unreadable_input_gives_one_line_and_status_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str, message: str
 ) -> None:
     write(tmp_path / name, text)
@@ -130,7 +130,7 @@ def test_what_cannot_be_read_is_one_line_and_status_2(
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_a_folder_that_is_none_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_folder_gives_status_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "no/such/folder"]) == 2
     assert "`RUN_DIR` must be a folder. Received: RUN_DIR='no/such/folder'" in (
         capsys.readouterr().err
@@ -150,7 +150,7 @@ def test_a_folder_that_is_none_is_status_2(capsys: pytest.CaptureFixture[str]) -
         ("/dev/full", "No space left on device."),
     ],
 )
-def test_a_page_that_cannot_be_written_is_one_line_and_changes_nothing(
+def test_a_page_that_cannot_be_written_gives_one_line_and_changes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], output: str, words: str
 ) -> None:
     run = tmp_path / "run"
@@ -170,7 +170,7 @@ def test_a_page_that_cannot_be_written_is_one_line_and_changes_nothing(
     assert json.loads((run / "summary.json").read_text()) == SUMMARY
 
 
-def test_a_page_goes_into_a_device_and_leaves_it_one(
+def test_a_page_is_written_to_a_device_without_replacing_it(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     write(tmp_path / "summary.json", SUMMARY)
@@ -184,7 +184,7 @@ def test_a_page_goes_into_a_device_and_leaves_it_one(
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("flags", [["report", "{}"], ["--help"]])
-def test_an_output_that_takes_nothing_is_one_line_and_status_2(
+def test_an_output_that_cannot_be_written_gives_one_line_and_status_2(
     tmp_path: Path, flags: list[str], unbuffered: str
 ) -> None:
     write(tmp_path / "summary.json", SUMMARY)
@@ -206,7 +206,7 @@ def test_an_output_that_takes_nothing_is_one_line_and_status_2(
         assert done.stderr.count("\n") == 1
 
 
-def test_a_path_that_is_no_text_is_read_written_and_printed_as_it_is(tmp_path: Path) -> None:
+def test_a_path_that_is_not_utf_8_is_read_written_and_printed_unchanged(tmp_path: Path) -> None:
     run = os.fsencode(tmp_path) + b"/r\xff\xfen"
     os.mkdir(run)  # noqa: PTH102  (bytes)
     write(Path(os.fsdecode(run)) / "summary.json", SUMMARY | {"flags": {}})
@@ -219,7 +219,7 @@ def test_a_path_that_is_no_text_is_read_written_and_printed_as_it_is(tmp_path: P
     assert r"<h1>r\udcff\udcfen</h1>" in page.read_text("utf-8")
 
 
-# One process, for importing TensorFlow takes longer than both.
+# One process, because importing TensorFlow takes longer than both checks.
 LOOK = """
 import json, sys
 import strategies

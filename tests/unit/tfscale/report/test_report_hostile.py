@@ -1,4 +1,4 @@
-"""Records that are damaged, or made to break the page: a page without harm, or one line and 2."""
+"""Damaged and hostile records give a harmless page, or one line and status 2."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def report(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
         (b"\x89PNG\r\n\x1a\n", "must be text in UTF-8. Received: byte 0x89 at 0"),
         (b'{"title": "\xff"}', "must be text in UTF-8. Received: byte 0xff at 11"),
         ('{"title": "ü"}'.encode("utf-16"), "must be text in UTF-8"),
-        (b"null", "must hold a JSON object. Received: NoneType"),
-        (b'"' + b"x" * 10**6 + b'"', "must hold a JSON object. Received: str"),
+        (b"null", "must be a JSON object. Received: NoneType"),
+        (b'"' + b"x" * 10**6 + b'"', "must be a JSON object. Received: str"),
         (b"[" * DEEP, "nested too deep"),
         (b'{"a":' * DEEP, "nested too deep"),
         (b'{"version": 1, "title": "t", "first_epoch": ' + b"9" * 5000 + b"}", "range of a float"),
     ],
 )  # fmt: skip
-def test_what_is_no_record_is_named(
+def test_a_file_that_is_not_a_record_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes, words: str
 ) -> None:
     (tmp_path / name).write_bytes(content)
@@ -68,7 +68,7 @@ def test_what_is_no_record_is_named(
 
 @pytest.mark.parametrize("name", ["run.json", "summary.json", "history.csv", "predictions.csv"])
 @pytest.mark.parametrize("kind", ["folder", "FIFO", "device"])
-def test_what_is_no_file_is_refused_at_once(
+def test_a_path_that_is_not_a_plain_file_is_refused_at_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, kind: str
 ) -> None:
     match kind:
@@ -77,7 +77,7 @@ def test_what_is_no_file_is_refused_at_once(
         case "FIFO":
             os.mkfifo(tmp_path / name)
         case "device":
-            (tmp_path / name).symlink_to("/dev/zero")  # which has no end
+            (tmp_path / name).symlink_to("/dev/zero")  # which never ends
     assert f"`{name}` must be a file. Received: something else" in report(tmp_path, capsys)
 
 
@@ -85,14 +85,14 @@ def test_what_is_no_file_is_refused_at_once(
     ("field", "value", "words"),
     [
         ("title", 7, "`title` must be a text"),
-        ("results", [1], "`run.json` must hold a run"),
-        ("results", {"a": "high"}, "`results` must hold numbers"),
+        ("results", [1], "`run.json` must be a run"),
+        ("results", {"a": "high"}, "`results` must contain numbers"),
         ("results", {"a": 10**400}, "in the range of a float"),
-        ("history", {"loss": 1}, "`run.json` must hold a run"),
+        ("history", {"loss": 1}, "`run.json` must be a run"),
         ("history", {"loss": [10**400]}, "in the range of a float"),
-        ("history", {"loss": [1], "acc": [1, 2]}, "`history` must hold a value of every name"),
-        ("configuration", [1], "`configuration` must hold values by their names"),
-        ("environment", "Linux", "`environment` must hold values by their names"),
+        ("history", {"loss": [1], "acc": [1, 2]}, "`history` must have one value per epoch"),
+        ("configuration", [1], "`configuration` must be a mapping from names to values"),
+        ("environment", "Linux", "`environment` must be a mapping from names to values"),
         ("timing", {"total_seconds": 10**400}, "in the range of a float"),
         ("timing", {"num_steps": 10**30}, "`num_steps` must be an integer, at least 0 and at most"),
         ("first_epoch", 10**30, "`first_epoch` must be an integer"),
@@ -100,17 +100,17 @@ def test_what_is_no_file_is_refused_at_once(
         ("curves", [{"title": "a", "series": {"b": [1]}, "first": 10**30}], "`first` must be"),
         ("curves", [{"title": "a", "series": {"b": [1]}, "every": "2"}], "`every` must be"),
         ("curves", [{"title": "a", "series": {"b": [1]}, "x_name": 3}], "`x_name` must be a text"),
-        ("curves", {"a": 1}, "`run.json` must hold a run"),
-        ("confusion", {"labels": "ab", "matrix": [[1, 2], [3, 4]]}, "`labels` must hold values"),
+        ("curves", {"a": 1}, "`run.json` must be a run"),
+        ("confusion", {"labels": "ab", "matrix": [[1, 2], [3, 4]]}, "`labels` must be a sequence"),
         ("confusion", {"labels": ["a"], "matrix": [[1.5]]}, "`matrix` must be an integer"),
-        ("confusion", {"labels": ["a"], "matrix": 1}, "`matrix` must hold values in their order"),
-        ("notes", "a", "`notes` must hold values in their order"),
+        ("confusion", {"labels": ["a"], "matrix": 1}, "`matrix` must be a sequence of values"),
+        ("notes", "a", "`notes` must be a sequence of values"),
         ("notes", [1], "`notes` must be a text"),
         ("command", ["a"], "`command` must be a text"),
         ("finished", 0, "`finished` must be a text"),
     ],
 )
-def test_a_field_of_another_kind_is_named(
+def test_a_field_of_another_type_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], field: str, value: Any, words: str
 ) -> None:
     record = {"version": 1, "title": "t", field: value}
@@ -118,7 +118,7 @@ def test_a_field_of_another_kind_is_named(
     assert words in report(tmp_path, capsys)
 
 
-def test_a_configuration_may_be_nested_but_not_without_end() -> None:
+def test_a_configuration_may_be_nested_up_to_a_limit() -> None:
     def nested(depth: int) -> Any:
         value: Any = 1
         for _ in range(depth):
@@ -127,7 +127,7 @@ def test_a_configuration_may_be_nested_but_not_without_end() -> None:
 
     run = RunRecord("t", configuration={"a": nested(15)})
     assert from_json(to_json(run)) == run
-    with pytest.raises(ValueError, match="must hold JSON values, at most 20 inside each other"):
+    with pytest.raises(ValueError, match="must be JSON values, nested at most 20 deep"):
         RunRecord("t", configuration={"a": nested(500)})
 
 
@@ -150,7 +150,7 @@ def test_no_text_of_a_record_becomes_code_of_the_page() -> None:
     assert page.count("&lt;script&gt;") > 15
 
 
-# A byte of a file, or a value of a record, is another one.
+# Replacements for a byte of a file or a value of a record.
 VALUES = [
     None, True, 0, -1, 1.5, 10**30, 10**400, math.nan, math.inf, 1e308, -1e308, 5e-324, "", "nan",
     SCRIPT, "\ud800", "\0", "x" * 9999, [], [1], [[]], {}, {"": None}, [None],
@@ -172,7 +172,7 @@ def damaged(record: dict[str, Any], draw: random.Random) -> bytes:
     for *parents, last in draw.sample([path for path in paths(record) if path], 2):
         target: Any = record
         for key in parents:
-            # What the first damage put there may have no such part.
+            # The first damage may have removed this part.
             try:
                 target = target[key]
             except (TypeError, KeyError, IndexError):
@@ -214,7 +214,7 @@ def test_of_many_classes_the_most_confused_are_shown_with_the_rates_of_all() -> 
     matrix = [[0] * count for _ in range(count)]
     for label in range(count):
         matrix[label][label] = 90
-    matrix[7][500] = 30  # 500 is right 90 times of 120 that it is predicted
+    matrix[7][500] = 30  # 500 is right in 90 of its 120 predictions
     matrix[300][299] = 10
     table = confusion_table(Confusion([f"n{label}" for label in range(count)], matrix))
     assert len(table) < 60_000
@@ -227,11 +227,11 @@ def test_of_many_classes_the_most_confused_are_shown_with_the_rates_of_all() -> 
     precision = re.findall(r"<td>([\d.]+%)</td>", table.partition("<tfoot>")[2])
     assert precision[heads.index("n500")] == "75.0%"
     assert "Shown are the 50 of 600 classes with the most mistakes" in table
-    assert "<b>n7</b> taken for <b>n500</b>: 30 of 120" in table
+    assert "<b>n7</b> predicted as <b>n500</b>: 30 of 120" in table
     assert "Shown are" not in confusion_table(Confusion(["a", "b"], [[1, 0], [0, 1]]))
 
 
-def test_predictions_of_endless_classes_are_not_counted(
+def test_predictions_of_too_many_classes_are_not_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = [f"{n},{n + 1}" for n in range(20_000)]

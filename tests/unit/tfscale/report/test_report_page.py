@@ -8,16 +8,23 @@ from pathlib import Path
 import pytest
 
 from tests.unit.tfscale.report import report_runs
+from tfscale.report import page as page_module
 from tfscale.report.page import render, write_report
 from tfscale.report.record import Confusion, RunRecord, Timing
-from tfscale.report.style import STYLE
 
-HOSTILE = """</style></title><script>alert(1)</script><img src="//evil.example/x" onerror='a()'>&"""
+STYLE = (Path(page_module.__file__).parent / "templates" / "style.css").read_text("utf-8")
+HOSTILE = (
+    """</style></title><script>alert(1)</script><img src="//evil.example/x" onerror='a()'>&"""
+    """{{ 6 * 7 }}{% include "style.css" %}{# gone #}"""
+)
 VOID = {"meta", "wbr"}
 
 
 class Structure(HTMLParser):
-    """Elements, attributes and text; complains where a tag is not closed in its turn."""
+    """Elements, attributes and text; fails where a tag is not closed in its turn.
+
+    The text leaves out line breaks and what is around them: they lay out the source of the page.
+    """
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -44,14 +51,14 @@ class Structure(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if "style" not in self.open:
-            self.text += data
+            self.text += re.sub(r"\s*\n\s*", "", data)
 
     def values(self, name: str) -> list[str]:
         return [value for key, value in self.attributes if key == name]
 
 
 def hostile() -> RunRecord:
-    """A run in which every text that a user chooses wants out of its place."""
+    """A run in which every text that a user chooses tries to become markup."""
     run = report_runs.ordinary()
     return dataclasses.replace(
         run,
@@ -87,7 +94,7 @@ def page(request: pytest.FixtureRequest) -> str:
     return render(RUNS[request.param])
 
 
-def test_every_tag_is_closed_and_every_id_is_there_once(page: str) -> None:
+def test_every_tag_is_closed_and_every_id_is_unique(page: str) -> None:
     structure = Structure(page)
     assert structure.open == []
     ids = structure.values("id")
@@ -105,7 +112,7 @@ def test_nothing_on_the_page_is_loaded_from_anywhere(page: str) -> None:
     assert {"script", "link", "img", "iframe", "object", "base"} & set(structure.tags) == set()
     sheets = [STYLE, *structure.values("style")]
     assert [s for s in sheets if re.search(r"url\(|@import|image-set|://", s)] == []
-    # And what slipped through all of this, the browser itself would refuse.
+    # The browser itself refuses whatever these checks miss.
     assert "default-src 'none'; style-src 'unsafe-inline'" in structure.values("content")
 
 
@@ -113,6 +120,7 @@ def test_what_a_user_wrote_is_shown_as_it_was_written() -> None:
     structure = Structure(render(hostile()))
     # Title, heading, finished, command, chart titles and units, series, labels, notes ...
     assert structure.text.count("<script>alert(1)</script>") >= 15
+    assert structure.text.count('{{ 6 * 7 }}{% include "style.css" %}{# gone #}') >= 15
     assert "script" not in structure.tags
 
 
@@ -138,7 +146,7 @@ def test_the_numbers_of_a_run_are_on_its_page() -> None:
 
 def test_training_and_validation_of_a_metric_share_a_chart() -> None:
     page = render(report_runs.ordinary())
-    charts = re.findall(r"<figcaption>([^<]*)</figcaption><ul[^>]*>(.*?)</ul>", page)
+    charts = re.findall(r"<figcaption>([^<]*)</figcaption>\s*<ul[^>]*>(.*?)</ul>", page, re.DOTALL)
     legends = {title: re.findall(r"</svg>(\w+)", legend) for title, legend in charts}
     assert legends == {
         "loss": ["training", "validation"],
@@ -147,9 +155,9 @@ def test_training_and_validation_of_a_metric_share_a_chart() -> None:
     }
 
 
-def test_a_page_is_made_of_what_is_known_and_nothing_else() -> None:
+def test_a_page_leaves_out_what_is_not_known() -> None:
     text = Structure(render(RunRecord("only a title"))).text
-    assert " ".join(text.split()) == "only a title only a title"
+    assert text == "only a title" * 2  # <title> and <h1>
     timed = Structure(render(RunRecord("t", timing=Timing(num_steps=5)))).text
     assert "steps5" in timed
     assert "per step" not in timed
@@ -161,15 +169,15 @@ def test_a_confusion_shows_counts_rates_and_the_worst_pairs() -> None:
     page = render(run)
     text = Structure(page).text
     assert "truecatdogrecallcat8280.0%dog1375.0%precision88.9%60.0%78.6%" in text
-    assert "cat taken for dog: 2 of 10dog taken for cat: 1 of 4" in text
+    assert "cat predicted as dog: 2 of 10dog predicted as cat: 1 of 4" in text
     assert '<td class="right" style="--share:0.8">8</td>' in page
     assert '<td class="wrong" style="--share:0.25">1</td>' in page
 
 
-def test_a_class_without_an_example_has_no_rate() -> None:
+def test_a_class_without_examples_has_no_rate() -> None:
     page = render(RunRecord("t", confusion=Confusion(["a", "b"], [[0, 0], [0, 4]])))
     assert "a-b4100.0%precision-100.0%100.0%" in Structure(page).text
-    assert "No example was taken for another class." in page
+    assert "No example was misclassified." in page
 
 
 def test_the_page_of_a_hundred_classes_stays_small() -> None:
@@ -196,7 +204,7 @@ def contrast(one: tuple[float, ...], other: tuple[float, ...]) -> float:
 
 
 @pytest.mark.parametrize("is_dark", [False, True])
-def test_text_and_lines_stand_out_from_what_is_behind_them(is_dark: bool) -> None:
+def test_text_and_lines_have_enough_contrast(is_dark: bool) -> None:
     start = STYLE.index("prefers-color-scheme: dark") if is_dark else 0
     block = STYLE[STYLE.index(":root {", start) :].partition("}")[0]
     colours: dict[str, tuple[float, ...]] = {}

@@ -33,7 +33,7 @@ def test_nan_and_infinity_survive_strict_json() -> None:
     assert to_json(from_json(text)) == text
 
 
-def test_numpys_numbers_become_pythons() -> None:
+def test_numpy_numbers_become_python_numbers() -> None:
     run = RunRecord(
         "numpy",
         results={"accuracy": np.float32(0.5), "count": np.int64(3)},
@@ -51,7 +51,7 @@ def test_numpys_numbers_become_pythons() -> None:
 
 
 def test_predictions_are_counted_true_class_down_predicted_across() -> None:
-    # By hand: 0 is taken once for itself and once for 2; 1 for 0; 2 twice for itself.
+    # By hand: 0 is predicted once as 0 and once as 2; 1 as 0; 2 twice as 2.
     counted = Confusion.of(["a", "b", "c"], [0, 0, 1, 2, 2], [0, 2, 0, 2, 2])
     assert counted.matrix == ((1, 0, 1), (1, 0, 0), (0, 0, 2))
 
@@ -62,17 +62,17 @@ def test_predictions_are_counted_true_class_down_predicted_across() -> None:
         pytest.param(lambda: RunRecord(" "), "`title` must be a text", id="no title"),
         pytest.param(
             lambda: RunRecord("t", history={"loss": [1.0, 2.0], "val_loss": [1.0]}),
-            "`history` must hold a value of every name for every epoch.*Fill in None",
+            "`history` must have one value per epoch for each name.*Use None",
             id="uneven history",
         ),
         pytest.param(
             lambda: RunRecord("t", results={"loss": "low"}),  # type: ignore[dict-item]
-            "`results` must hold numbers",
+            "`results` must contain numbers",
             id="result is text",
         ),
         pytest.param(
             lambda: RunRecord("t", configuration={"x": {"y": Path()}}),
-            r"`configuration.x.y` must hold JSON values",
+            r"`configuration.x.y` must be JSON values",
             id="configuration is an object",
         ),
         pytest.param(lambda: RunRecord("t", first_epoch=-1), "`first_epoch`", id="epoch"),
@@ -95,7 +95,7 @@ def test_predictions_are_counted_true_class_down_predicted_across() -> None:
         pytest.param(lambda: Confusion.of(["a"], [0, 0], [0]), "shorter", id="lengths"),
     ],
 )
-def test_what_cannot_be_is_refused(make: Any, message: str) -> None:
+def test_impossible_values_are_refused(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
 
@@ -104,23 +104,23 @@ def test_what_cannot_be_is_refused(make: Any, message: str) -> None:
     ("text", "message"),
     [
         ("{", "`run.json` must be JSON"),
-        ("[]", "`run.json` must hold a JSON object. Received: list"),
+        ("[]", "`run.json` must be a JSON object. Received: list"),
         ("{}", "`version` of run.json must be 1. Received: version=None"),
         ('{"version": 2, "title": "t"}', "Received: version=2"),
-        ('{"version": 1}', "must hold a title"),
-        ('{"version": 1, "title": "t", "colour": 1}', "no names but: title, results"),
+        ('{"version": 1}', "must have a title"),
+        ('{"version": 1, "title": "t", "colour": 1}', "only these fields: title, results"),
         ('{"version": 1, "title": "t", "timing": {"days": 1}}', "as `write_run` writes it"),
         ('{"version": 1, "title": "t", "curves": [{"title": "c"}]}', "as `write_run` writes it"),
         ('{"version": 1, "title": "t", "history": []}', "as `write_run` writes it"),
     ],
 )
-def test_a_file_that_is_no_run_is_refused(text: str, message: str) -> None:
+def test_a_file_that_is_not_a_run_is_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         from_json(text)
 
 
 def test_a_run_that_cannot_be_written_leaves_the_earlier_one(tmp_path: Path) -> None:
-    # A folder stands where the file should: the rename fails after the text has been written.
+    # A folder is in the place of the file: the rename fails after the text has been written.
     (tmp_path / "run.json").mkdir()
     with pytest.raises(OSError, match=r"run.json could not be written: .*Make room"):
         write_run(RunRecord("t"), tmp_path / "run.json")

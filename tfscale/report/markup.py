@@ -1,0 +1,47 @@
+"""Fills the HTML templates of a report: every value is escaped unless a template made it."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from tfscale.report import numbers
+
+
+def fill(template: str, **values: Any) -> Markup:
+    """Returns a template of `tfscale/report/templates` with its values filled in.
+
+    Args:
+        template: The name of the file.
+        **values: What the template names. Text is escaped; `Markup`, which `fill` returns, is not.
+
+    Raises:
+        jinja2.UndefinedError: If the template uses a name that has no value.
+
+    Example:
+        >>> fill("confusion.html", **values)[:18]
+        Markup('<p class="remark">')
+    """
+    return Markup(_environment().get_template(template).render(values))
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tfscale.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=numbers.number,
+        percent=numbers.percent,
+        setting=numbers.setting,
+        shortened=numbers.shortened,
+        words=numbers.name,
+    )
+    return environment
