@@ -12,13 +12,13 @@ import time
 from pathlib import Path
 
 from tests.defects.catalogue import ALL_ROWS, rows_named
-from tests.defects.table import brief, line_of, updated
+from tests.defects.table import line_of, updated
 from tests.defects.trial import try_rows
 from tests.defects.verdict import NOT_FIXED
 from tests.parity.children import ROOT
 from tests.tables import versions, write
 
-TABLE, README = ROOT / "docs" / "concepts" / "defects.md", ROOT / "README.md"
+TABLE = ROOT / "docs" / "concepts" / "defects.md"
 
 
 def main() -> int:
@@ -31,8 +31,7 @@ def main() -> int:
         "--table",
         type=Path,
         default=TABLE,
-        help="document whose table is renewed (default: docs/concepts/defects.md, and README.md in "
-        "short)",
+        help="document whose table is renewed (default: docs/concepts/defects.md)",
     )
     arguments = parser.parse_args()
     try:
@@ -48,10 +47,7 @@ def main() -> int:
     lines = [line_of(result) for result in results]
     print("\n".join(lines))
     text = arguments.table.read_text("utf-8")
-    whole = updated(text, f"{versions()}.", lines, is_whole=rows == ALL_ROWS)
-    write(arguments.table, whole)
-    if arguments.table == TABLE:
-        write(README, brief(README.read_text("utf-8"), whole))
+    write(arguments.table, updated(text, f"{versions()}.", lines, is_whole=rows == ALL_ROWS))
     failed = [result.row.name for result in results if result.status == NOT_FIXED]
     seconds = time.monotonic() - started
     print(

@@ -1,4 +1,4 @@
-"""The table in docs/concepts/defects.md, and its short form in the README."""
+"""The table in docs/concepts/defects.md."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from tests.tables import around, escaped, renewed
 BEGIN = "<!-- defects: begin, written by python -m tests.defects -->"
 END = "<!-- defects: end -->"
 HEAD = ("| row | case | stock says | tfscale says | status |", "|---|---|---|---|---|")
-BRIEF_HEAD = ("| row | case | stock says | under tfscale |", "|---|---|---|---|")
 PATCHED = "†"
 
 _LINE = re.compile(r"\| \[\w+\]\([^)]*\)†? \| .*?(?<!\\) \| ")
@@ -51,23 +50,6 @@ def updated(text: str, versions: str, lines: Sequence[str], *, is_whole: bool) -
         kept = renewed(old, lines, _key)
     table = "\n".join([*HEAD, *kept])
     return f"{before}{BEGIN}\n{versions}\n\n{table}\n{END}{after}"
-
-
-def brief(text: str, table: str) -> str:
-    """Returns a document with the short form of the table renewed: case, stock's result, status.
-
-    Args:
-        text: The document, with the two markers.
-        table: The document that holds the whole table.
-    """
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    lines = [line for line in table.partition(BEGIN)[2].splitlines() if _LINE.match(line)]
-    rows = [re.split(r"(?<!\\) \| ", line.removeprefix("| ").removesuffix(" |")) for line in lines]
-    short = [
-        f"| {row[0].replace('](../../', '](')} | {row[1]} | {row[2]} | {row[-1]} |" for row in rows
-    ]
-    return f"{before}{BEGIN}\n" + "\n".join([*BRIEF_HEAD, *short]) + f"\n{END}{after}"
 
 
 def _key(line: str) -> str:

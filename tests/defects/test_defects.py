@@ -14,7 +14,7 @@ from strategies.keras_support.defects.table import FIXES
 from tests.defects.catalogue import ALL_ROWS, rows_named
 from tests.defects.row import Row
 from tests.defects.runner import RAISED
-from tests.defects.table import BEGIN, END, brief, line_of, updated
+from tests.defects.table import BEGIN, END, line_of, updated
 from tests.defects.trial import Result
 from tests.defects.verdict import FIXED, NO_LONGER, NOT_FIXED, REFUSED, judge
 from tests.parity.children import ROOT, Outcome
@@ -104,14 +104,6 @@ def test_the_committed_table_has_every_case_and_none_that_is_gone() -> None:
 def _line(row: Row, ours: Outcome) -> str:
     verdicts = [judge(row, outcome, RIGHT, 60) for outcome in (HUNG, ours)]
     return line_of(Result(row, *verdicts))
-
-
-def test_the_readme_shows_the_committed_table_in_short() -> None:
-    readme = (ROOT / "README.md").read_text("utf-8")
-    table = (ROOT / "docs" / "concepts" / "defects.md").read_text("utf-8")
-    assert brief(readme, table) == readme
-    block = readme.partition(BEGIN)[2].partition(END)[0]
-    assert len(block.splitlines()) == 3 + len(ALL_ROWS)
 
 
 def test_some_rows_are_renewed_and_the_others_kept() -> None:
