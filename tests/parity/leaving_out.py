@@ -9,9 +9,9 @@ def leave_out(row: str) -> None:
     Args:
         row: Name of the defect, such as "S4".
     """
-    from strategies.keras_support import installation
+    from strategies.keras_support import installation, patches
     from strategies.keras_support.defects import table
 
-    patches = {patch for fix in table.FIXES if fix.row == row for patch in fix.patches}
-    left = tuple(patch for patch in table.PATCHES if patch not in patches)
+    taken = {patch for fix in table.FIXES if fix.row == row for patch in fix.patches}
+    left = tuple(patch for patch in patches.PATCHES if patch not in taken)
     vars(installation)["PATCHES"] = left

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from strategies.batch_parts import Shared
-from strategies.keras_support.input.epoch_iterator import EPOCH_ITERATOR
+from strategies.keras_support.installation import support_shared_parts
 
 
 def shared(tensors: Any) -> Any:
@@ -36,7 +36,7 @@ def shared(tensors: Any) -> Any:
         ...     lambda nodes, target: ({"nodes": nodes, "adjacency": shared(adjacency)}, target)
         ... )
     """
-    EPOCH_ITERATOR.install()  # under no strategy of ours, too, models are given the tensor itself
+    support_shared_parts()
 
     def declared(tensor: Any) -> Shared:
         if isinstance(tensor, Shared):

@@ -136,7 +136,8 @@ def _fixes(problems: list[str]) -> list[dict[str, Any]]:
         problems.append(f"Keras computes with {keras.config.backend()}. {_backend_cure()}")
         return []
     try:
-        from strategies.keras_support.defects.table import FIXES, PATCHES
+        from strategies.keras_support.defects.table import FIXES
+        from strategies.keras_support.patches import PATCHES
     except (ImportError, AttributeError) as error:
         problems.append(f"This Keras lacks what the fixes are made of: {error}. {_KERAS_CURE}")
         return []

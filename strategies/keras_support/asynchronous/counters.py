@@ -16,8 +16,6 @@ import keras
 import tensorflow as tf
 from keras.src.backend.common.stateless_scope import in_stateless_scope
 
-from strategies.keras_support.patching.patch import Patch
-
 
 def stands_on_server(variable: Any) -> bool:
     """Tells whether a Keras variable lies on a parameter server.
@@ -29,7 +27,7 @@ def stands_on_server(variable: Any) -> bool:
     return bool(device) and tf.DeviceSpec.from_string(device).job == "ps"
 
 
-def _in_one_piece(method: Any) -> Any:
+def added_in_one_operation(method: Any) -> Any:
     """Wraps `assign_add` or `assign_sub` of Keras's variables."""
 
     @functools.wraps(method)
@@ -81,8 +79,3 @@ def _adding(metric: Any) -> Iterator[None]:
         yield
     finally:
         del vars(metric)["update_state"]
-
-
-_VARIABLE = "keras.src.backend.common.variables:Variable"
-ASSIGN_ADD = Patch(f"{_VARIABLE}.assign_add", frozenset({"2b3947454b79"}), _in_one_piece)
-ASSIGN_SUB = Patch(f"{_VARIABLE}.assign_sub", frozenset({"0594dab8ebd3"}), _in_one_piece)

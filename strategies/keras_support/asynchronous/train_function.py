@@ -21,7 +21,6 @@ from strategies.keras_support.model.checks import (
     refuse_out_of_step,
     refuse_watches,
 )
-from strategies.keras_support.patching.ownership import is_asynchronous
 from strategies.keras_support.step.replica_step import (
     graph_function,
     none_written,
@@ -34,22 +33,20 @@ LOG_SECONDS = 0.5
 Logs = dict[str, Any]
 
 
-def asynchronous_or(
-    in_step: Callable[[], Callable[[Any], Logs]], model: Any
+def asynchronous_train_function(
+    model: Any, in_step: Callable[[], Callable[[Any], Logs]]
 ) -> Callable[[Any], Logs]:
-    """Returns what `fit` calls once an execution, for workers in step or each at its own pace.
+    """Returns what `fit` calls once an execution, for workers that train each at its own pace.
 
-    At their own pace, it hands the execution to a worker and returns the latest logs: stale by the
-    executions under way. Those of an epoch's end are not.
+    It hands the execution to a worker and returns the latest logs: stale by the executions under
+    way. Those of an epoch's end are not.
 
     Args:
-        in_step: Makes the train function of any other strategy. Under parameter servers it runs on
-            the chief, with batches that lie there, as `train_on_batch` has them.
-        model: A compiled model under one of our strategies.
+        model: A compiled model under a parameter server strategy of ours.
+        in_step: Makes the train function of workers in step. It runs on the chief, with batches
+            that lie there, as `train_on_batch` has them.
     """
     strategy = model.distribute_strategy
-    if not is_asynchronous(strategy):
-        return in_step()
     refuse_impossible(model)
     refuse_out_of_step(model)
     executions = executions_of(strategy)

@@ -21,10 +21,9 @@ from tensorflow.python.autograph.core import ag_ctx
 from tensorflow.python.autograph.impl import api
 
 from strategies.keras_support.context.step_context import current_step
-from strategies.keras_support.patching.patch import Patch
 
 
-def _in_place(call: Any) -> Any:
+def traced_in_place(call: Any) -> Any:
     """Wraps `tf.function`'s call."""
 
     @functools.wraps(call)
@@ -45,7 +44,7 @@ def _in_place(call: Any) -> Any:
     return called
 
 
-def _keeps_losses(merge_call: Any) -> Any:
+def losses_kept_by_replica(merge_call: Any) -> Any:
     """Wraps the replicas' `merge_call`."""
 
     @functools.wraps(merge_call)
@@ -59,15 +58,3 @@ def _keeps_losses(merge_call: Any) -> Any:
         return result
 
     return merged
-
-
-FUNCTION_CALL = Patch(
-    "tensorflow.python.eager.polymorphic_function.polymorphic_function:Function.__call__",
-    frozenset({"2c7603e0e889"}),
-    _in_place,
-)
-MERGE_CALL = Patch(
-    "tensorflow.python.distribute.distribute_lib:ReplicaContextBase.merge_call",
-    frozenset({"07e14c9d743f"}),
-    _keeps_losses,
-)

@@ -1,8 +1,7 @@
-"""Errors in place of training. See `registry`."""
+"""Training that does not go on: waits that would not end, and errors. See `table`."""
 
 from __future__ import annotations
 
-from strategies.keras_support.context.inner_functions import FUNCTION_CALL
 from strategies.keras_support.defects.fix import (
     GRADIENTS,
     KERAS,
@@ -10,25 +9,63 @@ from strategies.keras_support.defects.fix import (
     TENSORFLOW,
     Fix,
 )
-from strategies.keras_support.gradients.optimizer_apply import APPLY
-from strategies.keras_support.input.epoch_iterator import EPOCH_ITERATOR
-from strategies.keras_support.model.model_build import BUILD
-from strategies.keras_support.model.session_reset import GRAPH_RESET
-from strategies.keras_support.model.variable_creation import CREATE, CREATE_LATER
-from strategies.keras_support.model.variable_reads import FLOAT, INT
-from strategies.keras_support.state.random_seeds import NEXT_SEED
-from strategies.keras_support.step.step_functions import TEST, TRAIN
-from strategies.keras_support.workers.chief_only_callbacks import (
+from strategies.keras_support.patches import (
+    APPLY,
     BACKUP_END,
     BACKUP_SAVE,
+    BUILD,
+    CALLBACKS,
     CHECKPOINT,
+    CREATE,
+    CREATE_LATER,
     CSV_BEGIN,
     CSV_END,
     CSV_EPOCH,
+    EPOCH_ITERATOR,
+    EVALUATE,
+    FIT,
+    FLOAT,
+    FUNCTION_CALL,
+    GRAPH_RESET,
+    INT,
+    NEXT_SEED,
+    PREDICT_CALL,
     SAVED_ATTRIBUTES,
     TENSORBOARD,
+    TEST,
+    TRAIN,
 )
-from strategies.keras_support.workers.collective_calls import EVALUATE, FIT, PREDICT_CALL
+
+HANGS = (
+    Fix(
+        "H1",
+        "mixed_float16 hangs several workers when the gradient of one is not finite",
+        GRADIENTS,
+        (),
+        REDUCES_FIRST,
+    ),
+    Fix(
+        "H2",
+        "a callback that stops one worker leaves the others waiting for it",
+        (CALLBACKS,),
+        (),
+        "Keras decides to stop on all workers together",
+    ),
+    Fix(
+        "H3",
+        "an exception on one worker whose process lives on leaves the others waiting",
+        (FIT, EVALUATE, PREDICT_CALL),
+        (),
+        "Keras reports an error of fit to the cluster",
+    ),
+    Fix(
+        "H4",
+        "evaluate or predict on the chief alone waits for the others",
+        (FIT, EVALUATE, PREDICT_CALL),
+        (),
+        "Keras checks that all workers make the call",
+    ),
+)
 
 CRASHES = (
     Fix(

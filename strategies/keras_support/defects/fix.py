@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from strategies.keras_support.gradients.optimizer_apply import APPLY, LOSS_SCALE_APPLY, REDUCE
+from strategies.keras_support.patches import APPLY, LOSS_SCALE_APPLY, REDUCE
 from strategies.keras_support.patching.patch import Patch
 
 KERAS = "https://github.com/keras-team/keras/issues/"

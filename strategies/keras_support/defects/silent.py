@@ -1,9 +1,7 @@
-"""Wrong results without an error. See `registry`."""
+"""Wrong results without an error. See `table`."""
 
 from __future__ import annotations
 
-from strategies.keras_support.asynchronous.counters import ASSIGN_ADD, ASSIGN_SUB
-from strategies.keras_support.context.inner_functions import MERGE_CALL
 from strategies.keras_support.defects.fix import (
     GRADIENTS,
     KERAS,
@@ -11,28 +9,34 @@ from strategies.keras_support.defects.fix import (
     TENSORFLOW,
     Fix,
 )
-from strategies.keras_support.gradients.optimizer_apply import APPLY
-from strategies.keras_support.gradients.tape_gradients import GRADIENT
-from strategies.keras_support.input.epoch_iterator import EPOCH_ITERATOR
-from strategies.keras_support.metrics.metric_combination import DIRECT_ASSIGN
-from strategies.keras_support.metrics.metric_reduction import EPOCH_LOGS, OUTPUT_LOSSES
-from strategies.keras_support.model.compile_scope import COMPILE
-from strategies.keras_support.model.model_build import BUILD
-from strategies.keras_support.state.batch_norm import MOMENTS
-from strategies.keras_support.state.layer_state import ASSIGN, VALUE
-from strategies.keras_support.state.native_variables import NATIVE_ADD, NATIVE_ASSIGN, NATIVE_SUB
-from strategies.keras_support.state.random_seeds import NEXT_SEED
-from strategies.keras_support.step.loss_weighting import (
+from strategies.keras_support.patches import (
     ADDITIONAL_LOSS,
+    APPLY,
+    ASSIGN,
+    ASSIGN_ADD,
+    ASSIGN_SUB,
+    BACKUP_BEGIN,
+    BUILD,
+    CALLBACKS,
+    COMPILE,
+    DIRECT_ASSIGN,
+    EPOCH_ITERATOR,
+    EPOCH_LOGS,
+    GRADIENT,
+    MERGE_CALL,
+    MOMENTS,
+    NATIVE_ADD,
+    NATIVE_ASSIGN,
+    NATIVE_SUB,
+    NEXT_SEED,
+    OUTPUT_LOSSES,
     REDUCE_LOSS,
     SCALE,
+    TEST,
+    TRAIN,
     UNSCALE,
+    VALUE,
 )
-from strategies.keras_support.step.step_functions import TEST, TRAIN
-from strategies.keras_support.workers.chief_only_callbacks import (
-    BACKUP_BEGIN,
-)
-from strategies.keras_support.workers.collective_calls import CALLBACKS
 
 SILENT = (
     Fix(

@@ -28,7 +28,6 @@ from strategies.keras_support.gradients.gradients_to_apply import gradients_to_a
 from strategies.keras_support.gradients.optimizer_build import build_for_all_replicas
 from strategies.keras_support.local_sgd import local_gradients
 from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
-from strategies.keras_support.patching.patch import Patch
 
 
 class _Replica(threading.local):
@@ -40,7 +39,7 @@ class _Replica(threading.local):
 _REPLICA = _Replica()
 
 
-def _reduce_before(apply: Any) -> Any:
+def reduced_before_apply(apply: Any) -> Any:
     """Wraps an optimizer class's `apply`; nested optimizers (loss scaling) reduce only once."""
 
     @functools.wraps(apply)
@@ -115,7 +114,9 @@ def _before(watch: GradientWatch) -> Before | None:
     return None if step is None else step.before.get(watch)
 
 
-def _already_reduced(all_reduce_sum_gradients: Any) -> Any:
+def reduced_only_once(all_reduce_sum_gradients: Any) -> Any:
+    """Stands in for Keras's own reduction: gradients that are reduced already pass through."""
+
     @functools.wraps(all_reduce_sum_gradients)
     def pass_through(self: Any, grads_and_vars: Any) -> Any:
         if _REPLICA.reduced:
@@ -152,20 +153,3 @@ def _replica_local(strategy: tf.distribute.Strategy, variables: Sequence[Any]) -
             extended._use_merge_call = shadowed
         for v, aggregation in zip(copies, aggregations, strict=True):
             v._aggregation = aggregation
-
-
-APPLY = Patch(
-    "keras.src.optimizers.base_optimizer:BaseOptimizer.apply",
-    frozenset({"9a22d6209ae5"}),
-    _reduce_before,
-)
-LOSS_SCALE_APPLY = Patch(
-    "keras.src.optimizers.loss_scale_optimizer:LossScaleOptimizer.apply",
-    frozenset({"005813294335"}),
-    _reduce_before,
-)
-REDUCE = Patch(
-    "keras.src.backend.tensorflow.optimizer:TFOptimizer._all_reduce_sum_gradients",
-    frozenset({"abefde3fa5fe"}),
-    _already_reduced,
-)

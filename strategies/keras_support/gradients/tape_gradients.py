@@ -38,7 +38,6 @@ from strategies.keras_support.gradients.sparse_gradients import Rows, parts_of
 from strategies.keras_support.gradients.step_reduce import reduce_in_step
 from strategies.keras_support.local_sgd import steps_locally
 from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
-from strategies.keras_support.patching.patch import Patch
 
 
 class _Tracing(threading.local):
@@ -68,7 +67,7 @@ def local_gradients() -> Iterator[None]:
         _TRACING.local -= 1
 
 
-def _reduced(gradient: Any) -> Any:
+def reduced_gradient(gradient: Any) -> Any:
     """Wraps `tf.GradientTape.gradient`."""
 
     @functools.wraps(gradient)
@@ -245,8 +244,3 @@ def _ends(rows: tf.Tensor) -> Any:
         )
 
     return tf.identity(rows), backward
-
-
-GRADIENT = Patch(
-    "tensorflow.python.eager.backprop:GradientTape.gradient", frozenset({"420c92b89919"}), _reduced
-)

@@ -12,7 +12,6 @@ same order in every epoch as on one device.
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,7 +20,6 @@ from keras.src.backend.tensorflow import trainer as keras_trainer
 from keras.src.trainers.data_adapters import array_data_adapter, tf_dataset_adapter
 from keras.src.trainers.epoch_iterator import EpochIterator
 
-from strategies.batch_parts import as_element, has_shared, without_wrappers
 from strategies.coordination.data_agreement import (
     agreed_seed,
     refuse_disagreeing_lengths,
@@ -36,15 +34,13 @@ from strategies.global_batches import (
     share_spec,
     whole_batches,
 )
-from strategies.keras_support.asynchronous.epoch import AsynchronousEpochIterator
 from strategies.keras_support.input.current_fit import note_input
 from strategies.keras_support.input.end_of_input import EndTogether, refuse_unequal_ends
 from strategies.keras_support.input.execution import Steps
 from strategies.keras_support.input.input_agreement import FirstBatch
 from strategies.keras_support.input.pipeline_adapter import GlobalBatchesAdapter, adapted
 from strategies.keras_support.input.replica_stream import distribute_shares, is_plain, next_batch
-from strategies.keras_support.patching.ownership import is_asynchronous, is_multi_worker, is_owned
-from strategies.keras_support.patching.patch import Patch
+from strategies.keras_support.patching.ownership import is_multi_worker
 
 
 class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
@@ -230,24 +226,3 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
                         self._distribute_strategy, self._executing, self.steps_in_epoch()
                     )
                 raise
-
-
-def _dispatch(tf_epoch_iterator: Any) -> Any:
-    @functools.wraps(tf_epoch_iterator, updated=())
-    def epoch_iterator(distribute_strategy: Any = None, **arguments: Any) -> Any:
-        is_fit = "class_weight" in arguments  # evaluate and predict run on the chief alone
-        if is_owned(distribute_strategy) and is_asynchronous(distribute_strategy) and is_fit:
-            return AsynchronousEpochIterator(distribute_strategy, **arguments)
-        if is_owned(distribute_strategy):
-            return ReplicaEpochIterator(distribute_strategy, **arguments)
-        x = arguments.get("x")
-        if isinstance(x, tf.data.Dataset) and has_shared(x.element_spec):
-            arguments["x"] = x.map(lambda *batch: without_wrappers(as_element(x, batch)))
-        return tf_epoch_iterator(distribute_strategy=distribute_strategy, **arguments)
-
-    return epoch_iterator
-
-
-EPOCH_ITERATOR = Patch(
-    "keras.src.backend.tensorflow.trainer:TFEpochIterator", frozenset({"1bef33c1ae7b"}), _dispatch
-)

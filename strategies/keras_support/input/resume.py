@@ -19,7 +19,6 @@ from strategies.keras_support.asynchronous.epoch import AsynchronousEpochIterato
 from strategies.keras_support.input.current_fit import latest_initial_epoch, latest_input
 from strategies.keras_support.input.epoch_iterator import ReplicaEpochIterator
 from strategies.keras_support.input.pipeline_adapter import GlobalBatchesAdapter
-from strategies.keras_support.patching.patch import Patch
 
 
 @runtime_checkable
@@ -121,7 +120,9 @@ def _unseeded(what: str) -> ValueError:
     )
 
 
-def _with_callbacks_seen(on_train_begin: Any) -> Any:
+def callbacks_shown_first(on_train_begin: Any) -> Any:
+    """Stands in for `CallbackList.on_train_begin`: shows callbacks the list before any begins."""
+
     @functools.wraps(on_train_begin)
     def begin(self: Any, logs: Any = None) -> None:
         for callback in list(self.callbacks):
@@ -130,10 +131,3 @@ def _with_callbacks_seen(on_train_begin: Any) -> Any:
         on_train_begin(self, logs)
 
     return begin
-
-
-TRAIN_BEGIN = Patch(
-    "keras.src.callbacks.callback_list:CallbackList.on_train_begin",
-    frozenset({"083f9e444cab"}),
-    _with_callbacks_seen,
-)

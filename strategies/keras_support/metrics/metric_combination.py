@@ -27,7 +27,6 @@ from strategies.keras_support.context.over_replicas import mean_over_replicas
 from strategies.keras_support.context.step_context import StepContext, current_step
 from strategies.keras_support.metrics.metric_updates import assigned_form
 from strategies.keras_support.patching.ownership import has_copies
-from strategies.keras_support.patching.patch import Patch
 
 COMBINATIONS = ("sum", "max", "min", "first", "mean")
 _DECLARED, _FOUND = "_tfscale_combined_by", "_tfscale_found_to_combine_by"
@@ -85,7 +84,7 @@ def _declared(variable: Any) -> str | None:
     return declared
 
 
-def _judged(direct_assign: Any) -> Any:
+def combinable_assignment(direct_assign: Any) -> Any:
     """Looks at what a step assigns to a metric's variable, or to one that replicas share."""
 
     @functools.wraps(direct_assign)
@@ -191,10 +190,3 @@ def _caller() -> str:
 def is_variable(value: Any) -> bool:
     """Tells whether a result is not a number but a variable, which goes on changing."""
     return isinstance(value, keras.Variable | tf.Variable | tf.distribute.DistributedValues)
-
-
-DIRECT_ASSIGN = Patch(
-    "keras.src.backend.tensorflow.core:Variable._direct_assign",
-    frozenset({"269e597a9ee7"}),
-    _judged,
-)

@@ -18,7 +18,6 @@ from strategies.keras_support.metrics.logs import Path, flat_logs
 from strategies.keras_support.metrics.metric_combination import combination, is_variable
 from strategies.keras_support.metrics.step_results import StepResults
 from strategies.keras_support.patching.ownership import is_owned
-from strategies.keras_support.patching.patch import Patch
 
 
 def metric_results(model: Any) -> dict[str, tf.Tensor]:
@@ -82,7 +81,7 @@ def _number(result: Any) -> Any:
     )
 
 
-def _own_loss(get_metrics_result_or_logs: Any) -> Any:
+def loss_of_own_step(get_metrics_result_or_logs: Any) -> Any:
     """Lets history show the loss that a user's train_step reports (S13).
 
     Keras prefers the loss tracker's result to what the step returned, and a step that computes its
@@ -109,7 +108,7 @@ def _own_loss(get_metrics_result_or_logs: Any) -> Any:
     return result
 
 
-def _by_examples(update_state: Any) -> Any:
+def mean_by_examples(update_state: Any) -> Any:
     """Counts a batch once in a mean of scalars: its shares by their examples (S5).
 
     A scalar that comes without a weight, such as the loss of one output or a mean that the user
@@ -130,18 +129,6 @@ def _by_examples(update_state: Any) -> Any:
         return update_state(self, values, sample_weight=sample_weight)
 
     return update
-
-
-OUTPUT_LOSSES = Patch(
-    "keras.src.metrics.reduction_metrics:Mean.update_state",
-    frozenset({"5e2ca7935110"}),
-    _by_examples,
-)
-EPOCH_LOGS = Patch(
-    "keras.src.trainers.trainer:Trainer._get_metrics_result_or_logs",
-    frozenset({"86b411cdd04a"}),
-    _own_loss,
-)
 
 
 def metric_paths(model: Any) -> set[Path]:

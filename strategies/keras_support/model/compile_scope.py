@@ -14,10 +14,11 @@ from typing import Any
 import tensorflow as tf
 
 from strategies.keras_support.patching.ownership import is_owned
-from strategies.keras_support.patching.patch import Patch
 
 
-def _in_scope(compile_model: Any) -> Any:
+def compiled_in_scope(compile_model: Any) -> Any:
+    """Stands in for `Trainer.compile`: enters the scope of the model's strategy."""
+
     @functools.wraps(compile_model)
     def in_scope(self: Any, *arguments: Any, **options: Any) -> Any:
         strategy = getattr(self, "_distribute_strategy", None)
@@ -27,10 +28,3 @@ def _in_scope(compile_model: Any) -> Any:
             return compile_model(self, *arguments, **options)
 
     return in_scope
-
-
-COMPILE = Patch(
-    "keras.src.trainers.trainer:Trainer.compile",
-    frozenset({"0a547c739004", "446eafca8852"}),  # 3.14, 3.15
-    _in_scope,
-)

@@ -21,12 +21,13 @@ from strategies.batch_parts import without_wrapper_specs, without_wrappers
 from strategies.keras_support.model.checks import refuse_impossible
 from strategies.keras_support.model.variable_creation import has_unbuilt_layers
 from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
-from strategies.keras_support.patching.patch import Patch
 
 _STEPS = ("train_step", "test_step", "predict_step")
 
 
-def _build_from_spec(maybe_symbolic_build: Any) -> Any:
+def built_from_spec(maybe_symbolic_build: Any) -> Any:
+    """Stands in for `_maybe_symbolic_build`: builds from a specification, never from a batch."""
+
     @functools.wraps(maybe_symbolic_build)
     def build(self: Any, iterator: Any = None, data_batch: Any = None) -> None:
         if not is_owned(self._distribute_strategy):
@@ -59,10 +60,3 @@ def has_own_step(model: Any) -> bool:
     """Tells whether a step of `model` is the user's own, who may call it as he likes."""
     keras_own = keras_trainer.TensorFlowTrainer
     return any(getattr(type(model), name) is not getattr(keras_own, name) for name in _STEPS)
-
-
-BUILD = Patch(
-    "keras.src.backend.tensorflow.trainer:TensorFlowTrainer._maybe_symbolic_build",
-    frozenset({"c84d306abf31"}),
-    _build_from_spec,
-)

@@ -13,10 +13,11 @@ from typing import Any
 import tensorflow as tf
 
 from strategies.keras_support.patching.ownership import is_owned
-from strategies.keras_support.patching.patch import Patch
 
 
-def _outside_only(reset: Any) -> Any:
+def reset_outside_only(reset: Any) -> Any:
+    """Stands in for the reset of TensorFlow's default graph: refuses it inside a scope."""
+
     @functools.wraps(reset)
     def reset_outside(self: Any) -> Any:
         if tf.distribute.has_strategy() and is_owned(tf.distribute.get_strategy()):
@@ -29,10 +30,3 @@ def _outside_only(reset: Any) -> Any:
         return reset(self)
 
     return reset_outside
-
-
-GRAPH_RESET = Patch(
-    "tensorflow.python.framework.ops:_DefaultGraphStack.reset",
-    frozenset({"1d55df308b31"}),
-    _outside_only,
-)

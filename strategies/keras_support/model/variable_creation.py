@@ -20,7 +20,6 @@ from tensorflow.python.distribute import distribute_lib
 from strategies.keras_support.input.data_draws import is_in_dataset
 from strategies.keras_support.model.model_parts import all_layers
 from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
-from strategies.keras_support.patching.patch import Patch
 
 
 @contextlib.contextmanager
@@ -49,7 +48,9 @@ def _for_all_replicas() -> Iterator[None]:
             distribute_lib._pop_per_thread_mode()
 
 
-def _outside_of_the_step(initialize: Any) -> Any:
+def made_for_all_replicas(initialize: Any) -> Any:
+    """Stands in for `Variable._initialize`: leaves a replica's step before it makes one."""
+
     @functools.wraps(initialize)
     def initialize_for_all(self: Any, *arguments: Any) -> None:
         with _for_all_replicas():
@@ -61,10 +62,3 @@ def _outside_of_the_step(initialize: Any) -> Any:
 def has_unbuilt_layers(model: Any) -> bool:
     """Tells whether a step of `model` may make variables of its layers."""
     return not all(layer.built for layer in all_layers(model) if layer is not model)
-
-
-_VARIABLE = "keras.src.backend.tensorflow.core:Variable"
-CREATE = Patch(f"{_VARIABLE}._initialize", frozenset({"ad6609daaed5"}), _outside_of_the_step)
-CREATE_LATER = Patch(
-    f"{_VARIABLE}._deferred_initialize", frozenset({"2e3551d7ca72"}), _outside_of_the_step
-)

@@ -13,10 +13,11 @@ from typing import Any
 import tensorflow as tf
 
 from strategies.keras_support.patching.ownership import is_owned
-from strategies.keras_support.patching.patch import Patch
 
 
-def _converted_by(number: type[int] | type[float]) -> Callable[[Any], Any]:
+def converted_by(number: type[int] | type[float]) -> Callable[[Any], Any]:
+    """Returns what stands in for `Variable.__float__` or `__int__`."""
+
     def wrap(convert: Any) -> Any:
         @functools.wraps(convert)
         def converted(self: Any) -> Any:
@@ -29,8 +30,3 @@ def _converted_by(number: type[int] | type[float]) -> Callable[[Any], Any]:
         return converted
 
     return wrap
-
-
-_VARIABLE = "keras.src.backend.common.variables:Variable"
-FLOAT = Patch(f"{_VARIABLE}.__float__", frozenset({"c22738de193a"}), _converted_by(float))
-INT = Patch(f"{_VARIABLE}.__int__", frozenset({"fda0e0c633f4"}), _converted_by(int))

@@ -25,7 +25,6 @@ import tensorflow as tf
 
 from strategies.keras_support.context.step_context import current_step, sum_over_replicas
 from strategies.keras_support.patching.ownership import is_owned
-from strategies.keras_support.patching.patch import Patch
 
 
 def moving_statistics(model: Any) -> list[Any]:
@@ -38,7 +37,9 @@ def moving_statistics(model: Any) -> list[Any]:
     ]
 
 
-def _moments_over_replicas(moments: Any) -> Any:
+def moments_over_replicas(moments: Any) -> Any:
+    """Stands in for `BatchNormalization._moments`: merges the replicas' where synchronized."""
+
     @functools.wraps(moments)
     def over_replicas(self: Any, inputs: Any, mask: Any) -> Any:
         step, replica = current_step(), tf.distribute.get_replica_context()
@@ -114,10 +115,3 @@ def _gather(replica: Any, local: tf.Tensor, examples: tf.Tensor) -> tf.Tensor:
         return stacked, gradient
 
     return gather(local)
-
-
-MOMENTS = Patch(
-    "keras.src.layers.normalization.batch_normalization:BatchNormalization._moments",
-    frozenset({"5092e7f28493", "99ef72de87a2"}),  # 3.14, 3.15
-    _moments_over_replicas,
-)

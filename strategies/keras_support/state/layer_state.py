@@ -33,7 +33,6 @@ from strategies.keras_support.gradients.step_reduce import reduce_in_step
 from strategies.keras_support.metrics.metric_updates import assigned_form
 from strategies.keras_support.model.model_parts import all_layers
 from strategies.keras_support.patching.ownership import has_copies
-from strategies.keras_support.patching.patch import Patch
 
 
 @dataclass
@@ -159,7 +158,9 @@ def _own_variables(model: Any) -> list[Any]:
     ]
 
 
-def _note_assign(assign: Any) -> Any:
+def noted_assignment(assign: Any) -> Any:
+    """Stands in for `Variable.assign`: notes what a step assigns, and from what it comes."""
+
     @functools.wraps(assign)
     def noted(self: Any, value: Any) -> Any:
         step = current_step()
@@ -178,7 +179,8 @@ class _Settled(property):
     """`Variable.value`: what layers assigned in this step is averaged before it is read again."""
 
 
-def _read_settled(value: Any) -> Any:
+def settled_value(value: Any) -> Any:
+    """Stands in for `Variable.value`: settles what a step assigned before it is read."""
     read = value.fget
 
     def settled(self: Any) -> Any:
@@ -278,11 +280,3 @@ def _scaled(kind: str, inputs: list[Any], lineage: Lineage) -> Any:
     if kind in ("Identity", "StopGradient"):
         return inputs[0], tf.identity
     return None
-
-
-VALUE = Patch(
-    "keras.src.backend.common.variables:Variable.value", frozenset({"0bb493c50d4d"}), _read_settled
-)
-ASSIGN = Patch(
-    "keras.src.backend.common.variables:Variable.assign", frozenset({"6f7a61fee40b"}), _note_assign
-)

@@ -15,10 +15,11 @@ import tensorflow as tf
 
 from strategies.keras_support.context.lineage import OWN
 from strategies.keras_support.context.step_context import current_step
-from strategies.keras_support.patching.patch import Patch
 
 
-def _checked(assign: Any) -> Any:
+def checked_assignment(assign: Any) -> Any:
+    """Stands in for assignments of `tf.Variable`: refuses what would differ by replica."""
+
     @functools.wraps(assign)
     def checked(self: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
         step = current_step()
@@ -39,9 +40,3 @@ def _checked(assign: Any) -> Any:
         return assign(self, value, *args, **kwargs)
 
     return checked
-
-
-_VARIABLE = "tensorflow.python.distribute.values:DistributedVariable"
-NATIVE_ASSIGN = Patch(f"{_VARIABLE}.assign", frozenset({"901446c0bda3"}), _checked)
-NATIVE_ADD = Patch(f"{_VARIABLE}.assign_add", frozenset({"4864e5959efc"}), _checked)
-NATIVE_SUB = Patch(f"{_VARIABLE}.assign_sub", frozenset({"c19e4ebcdde0"}), _checked)

@@ -19,13 +19,14 @@ from strategies.keras_support.context.lineage import Source
 from strategies.keras_support.context.step_context import current_step
 from strategies.keras_support.input.data_draws import generator_of_data
 from strategies.keras_support.patching.ownership import is_owned
-from strategies.keras_support.patching.patch import Patch
 
 # Keras counts draws in the second word from 0; no run draws this often.
 _DRAWS_PER_REPLICA = 2**20 * 1031
 
 
-def _own_draw(next_seed: Any) -> Any:
+def draw_by_replica(next_seed: Any) -> Any:
+    """Stands in for `SeedGenerator.next`: folds the replica's index into a seed."""
+
     @functools.wraps(next_seed)
     def own(self: Any, ordered: bool = True) -> Any:
         step = current_step()
@@ -54,8 +55,3 @@ def _draw_of_worker(state: Any, worker: tf.Tensor) -> tf.Tensor:
     state.assign_add(tf.constant([0, 1], seed.dtype))
     apart = tf.cast(worker, seed.dtype) * _DRAWS_PER_REPLICA
     return seed + tf.stack([tf.zeros_like(apart), apart])
-
-
-NEXT_SEED = Patch(
-    "keras.src.random.seed_generator:SeedGenerator.next", frozenset({"2bfe2d687462"}), _own_draw
-)

@@ -28,12 +28,13 @@ from keras.src.losses import loss as keras_loss
 
 from strategies.keras_support.context.rows import is_over_rows, may_be_over_rows
 from strategies.keras_support.context.step_context import current_step, sum_over_replicas
-from strategies.keras_support.patching.patch import Patch
 
 _NOT_REDUCED = ("none", None)
 
 
-def _weigh_over_replicas(reduce_weighted_values: Any) -> Any:
+def loss_weighed_over_replicas(reduce_weighted_values: Any) -> Any:
+    """Stands in for `reduce_weighted_values`: corrects for divisors of a replica's own."""
+
     @functools.wraps(reduce_weighted_values)
     def weighed(
         values: Any,
@@ -78,7 +79,7 @@ def _divisor(values: Any, sample_weight: Any, mask: Any, reduction: str) -> tf.T
     return tf.reduce_sum(tf.cast(mask, values.dtype))
 
 
-def _rows_summed(aggregate_additional_loss: Any) -> Any:
+def added_rows_summed(aggregate_additional_loss: Any) -> Any:
     """Counts a vector over the examples, which Keras sums, as the sum of all replicas' (S23)."""
 
     @functools.wraps(aggregate_additional_loss)
@@ -94,7 +95,7 @@ def _rows_summed(aggregate_additional_loss: Any) -> Any:
     return summed
 
 
-def _unscaled_in_step(scale: Any) -> Any:
+def unscaled_in_step(scale: Any) -> Any:
     """Takes Keras's division by the replicas, or its multiplication, out of our steps.
 
     Besides weighing a user's loss like one of Keras's, this spares float64 a division through
@@ -108,30 +109,15 @@ def _unscaled_in_step(scale: Any) -> Any:
     return unscaled
 
 
-def _told(unscale: Any) -> Any:
+def recorded_and_unscaled(unscale: Any) -> Any:
     """Notes, too, what Keras unscales for its logs: last of all the loss that a step minimizes."""
-    unscaled_in_step = _unscaled_in_step(unscale)
+    unscale_outside = unscaled_in_step(unscale)
 
     @functools.wraps(unscale)
     def told(value: Any) -> Any:
-        loss, step = unscaled_in_step(value), current_step()
+        loss, step = unscale_outside(value), current_step()
         if step is not None:
             step.loss = tf.reduce_sum(loss)
         return loss
 
     return told
-
-
-_LOSS = "keras.src.losses.loss"
-REDUCE_LOSS = Patch(
-    f"{_LOSS}:reduce_weighted_values", frozenset({"53cf33c149ac"}), _weigh_over_replicas
-)
-SCALE = Patch(
-    f"{_LOSS}:scale_loss_for_distribution", frozenset({"1eb8b8f836bf"}), _unscaled_in_step
-)
-UNSCALE = Patch(f"{_LOSS}:unscale_loss_for_distribution", frozenset({"9201da870665"}), _told)
-ADDITIONAL_LOSS = Patch(
-    "keras.src.trainers.trainer:Trainer._aggregate_additional_loss",
-    frozenset({"9cf6c1dfa1f2"}),
-    _rows_summed,
-)

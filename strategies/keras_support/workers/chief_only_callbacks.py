@@ -18,7 +18,6 @@ from keras.src.backend.common import global_state
 from strategies.cluster.chief import is_chief
 from strategies.keras_support.asynchronous.executions import settle
 from strategies.keras_support.patching.ownership import is_asynchronous, is_multi_worker, is_owned
-from strategies.keras_support.patching.patch import Patch
 
 
 def _is_silent(callback: Any) -> bool:
@@ -26,7 +25,9 @@ def _is_silent(callback: Any) -> bool:
     return is_owned(strategy) and is_multi_worker(strategy) and not is_chief(strategy)
 
 
-def _chief_only(method: Any) -> Any:
+def on_chief_only(method: Any) -> Any:
+    """Stands in for a callback's method that writes: only the chief runs it."""
+
     @functools.wraps(method)
     def on_chief(self: Any, *args: Any, **kwargs: Any) -> Any:
         return None if _is_silent(self) else method(self, *args, **kwargs)
@@ -34,9 +35,9 @@ def _chief_only(method: Any) -> Any:
     return on_chief
 
 
-def _chief_at_rest(save_model: Any) -> Any:
+def on_settled_chief_only(save_model: Any) -> Any:
     """Lets no worker change a variable while the chief writes the others."""
-    chief_only = _chief_only(save_model)
+    chief_only = on_chief_only(save_model)
 
     @functools.wraps(save_model)
     def save(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -47,7 +48,7 @@ def _chief_at_rest(save_model: Any) -> Any:
     return save
 
 
-def _whole_epochs_only(on_train_begin: Any) -> Any:
+def whole_epochs_only(on_train_begin: Any) -> Any:
     """A backup of mid-epoch is restored at the epoch's beginning: batches train twice (S19)."""
 
     @functools.wraps(on_train_begin)
@@ -63,7 +64,7 @@ def _whole_epochs_only(on_train_begin: Any) -> Any:
     return begin
 
 
-def _elsewhere(set_model: Any) -> Any:
+def own_folder_unless_chief(set_model: Any) -> Any:
     """TensorBoard writes in many places; a silent worker's copy goes to a folder of its own."""
 
     @functools.wraps(set_model)
@@ -77,7 +78,7 @@ def _elsewhere(set_model: Any) -> Any:
     return set_model_elsewhere
 
 
-def _without_the_others(get_attr_skipset: Any) -> Any:
+def found_outside_of_scope(get_attr_skipset: Any) -> Any:
     """Lets the chief save inside of the scope, where to make a variable takes all workers.
 
     To know which attributes of an optimizer to write, Keras makes one, with a counter. A scope is a
@@ -98,48 +99,3 @@ def _without_the_others(get_attr_skipset: Any) -> Any:
         return known
 
     return skipset
-
-
-SAVED_ATTRIBUTES = Patch(
-    "keras.src.saving.saving_lib:get_attr_skipset",
-    frozenset({"d8a330e73202"}),
-    _without_the_others,
-)
-CHECKPOINT = Patch(
-    "keras.src.callbacks.model_checkpoint:ModelCheckpoint._save_model",
-    frozenset({"1db2a5a958d6"}),
-    _chief_at_rest,
-)
-BACKUP_SAVE = Patch(
-    "keras.src.callbacks.backup_and_restore:BackupAndRestore._save_model",
-    frozenset({"8877dd811391"}),
-    _chief_at_rest,
-)
-BACKUP_END = Patch(
-    "keras.src.callbacks.backup_and_restore:BackupAndRestore.on_train_end",
-    frozenset({"eba739bc50fd"}),
-    _chief_only,
-)
-CSV_BEGIN = Patch(
-    "keras.src.callbacks.csv_logger:CSVLogger.on_train_begin",
-    frozenset({"f8ec3ef7740f"}),
-    _chief_only,
-)
-CSV_EPOCH = Patch(
-    "keras.src.callbacks.csv_logger:CSVLogger.on_epoch_end",
-    frozenset({"905c9f84bdb3"}),
-    _chief_only,
-)
-CSV_END = Patch(
-    "keras.src.callbacks.csv_logger:CSVLogger.on_train_end",
-    frozenset({"82d285a37d22"}),
-    _chief_only,
-)
-BACKUP_BEGIN = Patch(
-    "keras.src.callbacks.backup_and_restore:BackupAndRestore.on_train_begin",
-    frozenset({"d2119f5653c3"}),
-    _whole_epochs_only,
-)
-TENSORBOARD = Patch(
-    "keras.src.callbacks.tensorboard:TensorBoard.set_model", frozenset({"3f061c9462dc"}), _elsewhere
-)

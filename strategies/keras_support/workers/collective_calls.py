@@ -23,7 +23,6 @@ from strategies.coordination.rendezvous import exchange, report_failure
 from strategies.keras_support.asynchronous.report import with_staleness_report
 from strategies.keras_support.input.current_fit import note_initial_epoch
 from strategies.keras_support.patching.ownership import is_asynchronous, is_multi_worker, is_owned
-from strategies.keras_support.patching.patch import Patch
 from strategies.keras_support.patching.step_clock import mark_phases
 from strategies.keras_support.workers.call_agreement import call_arguments, refuse_other_arguments
 from strategies.keras_support.workers.graph_errors import plain_refusals
@@ -50,7 +49,7 @@ def _trains_together(strategy: Any) -> bool:
     return is_owned(strategy) and is_multi_worker(strategy)
 
 
-def _together(call: Any) -> Any:
+def called_together(call: Any) -> Any:
     """Wraps `fit`, `evaluate` or `predict`."""
 
     @functools.wraps(call)
@@ -162,7 +161,9 @@ class StopTogether(keras.callbacks.Callback):
         return [answer[1:] for answer in answers]
 
 
-def _with_stop_together(set_model: Any) -> Any:
+def with_stop_together(set_model: Any) -> Any:
+    """Stands in for `CallbackList.set_model`: adds the callbacks that a strategy needs."""
+
     @functools.wraps(set_model)
     def set_model_and_stop(self: Any, model: Any) -> Any:
         if (
@@ -178,14 +179,3 @@ def _with_stop_together(set_model: Any) -> Any:
         return set_model(self, model)
 
     return set_model_and_stop
-
-
-_TRAINER = "keras.src.backend.tensorflow.trainer:TensorFlowTrainer"
-FIT = Patch(f"{_TRAINER}.fit", frozenset({"e83490939563"}), _together)
-EVALUATE = Patch(f"{_TRAINER}.evaluate", frozenset({"67a4cd57bf8d"}), _together)
-PREDICT_CALL = Patch(f"{_TRAINER}.predict", frozenset({"3b5dfd5d6c06"}), _together)
-CALLBACKS = Patch(
-    "keras.src.callbacks.callback_list:CallbackList.set_model",
-    frozenset({"cd795f724fa1"}),
-    _with_stop_together,
-)

@@ -16,7 +16,6 @@ from typing import Any
 import tensorflow as tf
 
 from strategies.cluster.chief import is_chief
-from strategies.keras_support.patching.patch import Patch
 
 
 class _Calls(threading.local):
@@ -48,13 +47,12 @@ def quiet_unless_chief(strategy: tf.distribute.Strategy) -> Iterator[None]:
         _CALLS.quiet -= 1
 
 
-def _unless_quiet(print_msg: Any) -> Any:
+def printed_on_chief(print_msg: Any) -> Any:
+    """Stands in for `print_msg`: prints nothing while this worker is to be quiet."""
+
     @functools.wraps(print_msg)
     def print_on_chief(message: Any, line_break: bool = True) -> None:
         if not _CALLS.quiet:
             print_msg(message, line_break=line_break)
 
     return print_on_chief
-
-
-PRINT = Patch("keras.src.utils.io_utils:print_msg", frozenset({"a3d4e29f401f"}), _unless_quiet)

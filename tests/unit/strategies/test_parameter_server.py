@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import strategies
-from strategies.keras_support.asynchronous.counters import ASSIGN_ADD, ASSIGN_SUB
+from strategies.keras_support.patches import ASSIGN_ADD, ASSIGN_SUB
 
 ROOT = Path(__file__).resolve().parents[3]
 JOBS = {"chief": ("a:1",), "worker": ("b:1", "c:1"), "ps": ("d:1",)}

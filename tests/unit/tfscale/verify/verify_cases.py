@@ -17,8 +17,8 @@ from typing import Any
 
 import keras
 
+from strategies.keras_support.patches import MOMENTS
 from strategies.keras_support.patching.patch import Patch
-from strategies.keras_support.state.batch_norm import MOMENTS
 from tfscale.verify.messages import Request
 from tfscale.verify.process import Failed
 from tfscale.verify.report import as_json

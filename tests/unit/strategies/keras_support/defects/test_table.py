@@ -9,7 +9,8 @@ import pytest
 
 import strategies
 from strategies.keras_support.defects.fix import Fix
-from strategies.keras_support.defects.table import FIXES, PATCHES
+from strategies.keras_support.defects.table import FIXES
+from strategies.keras_support.patches import PATCHES
 from strategies.keras_support.patching.patch import Patch
 
 # The patches go into this process's Keras for good.

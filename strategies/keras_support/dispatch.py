@@ -1,0 +1,97 @@
+"""Which code runs a model: Keras's own, that of workers in step, or that of parameter servers.
+
+What a patch replaces is often a choice between rooms that must not import each other. Such choices
+are made here, above all of them and under the table of patches.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from strategies.batch_parts import as_element, has_shared, without_wrappers
+from strategies.cluster.chief import is_chief
+from strategies.half_precision_outputs import warn_of_half_outputs
+from strategies.keras_support.asynchronous.epoch import AsynchronousEpochIterator
+from strategies.keras_support.asynchronous.train_function import asynchronous_train_function
+from strategies.keras_support.input.epoch_iterator import ReplicaEpochIterator
+from strategies.keras_support.model.checks import refuse_parts_of_ours
+from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
+from strategies.keras_support.state.batch_norm import moving_statistics
+from strategies.keras_support.step.predict_function import predict_function
+from strategies.keras_support.step.replica_step import none_written
+from strategies.keras_support.step.train_function import Logs, step_function
+from strategies.progress import phase
+
+
+def epoch_iterator_of_strategy(tf_epoch_iterator: Any) -> Any:
+    """Stands in for Keras's class of epoch iterators."""
+
+    @functools.wraps(tf_epoch_iterator, updated=())
+    def epoch_iterator(distribute_strategy: Any = None, **arguments: Any) -> Any:
+        is_fit = "class_weight" in arguments  # evaluate and predict run on the chief alone
+        if is_owned(distribute_strategy) and is_asynchronous(distribute_strategy) and is_fit:
+            return AsynchronousEpochIterator(distribute_strategy, **arguments)
+        if is_owned(distribute_strategy):
+            return ReplicaEpochIterator(distribute_strategy, **arguments)
+        x = arguments.get("x")
+        if isinstance(x, tf.data.Dataset) and has_shared(x.element_spec):
+            arguments["x"] = x.map(lambda *batch: without_wrappers(as_element(x, batch)))
+        return tf_epoch_iterator(distribute_strategy=distribute_strategy, **arguments)
+
+    return epoch_iterator
+
+
+def _made_for_strategy(
+    attribute: str,
+    build: Callable[[Any], Any],
+    check_others: Callable[[Any], None] | None = None,
+) -> Callable[[Any], Any]:
+    """Returns what stands in for a `make_..._function`, which keeps what it made in `attribute`.
+
+    Models under other strategies go to Keras's own, after `check_others`.
+    """
+
+    def wrap(make_function: Any) -> Any:
+        @functools.wraps(make_function)
+        def make(self: Any, force: bool = False) -> Any:
+            if not is_owned(self.distribute_strategy):
+                if check_others is not None:
+                    check_others(self)
+                return make_function(self, force=force)
+            if getattr(self, attribute) is None or force:
+                setattr(self, attribute, build(self))
+            return getattr(self, attribute)
+
+        return make
+
+    return wrap
+
+
+def _train_function(model: Any) -> Callable[[Any], Logs]:
+    strategy = model.distribute_strategy
+    if is_chief(strategy):
+        warn_of_half_outputs(model)
+    in_step = functools.partial(step_function, model, model.train_step, moving_statistics)
+    if is_asynchronous(strategy):
+        function = asynchronous_train_function(model, in_step)
+    else:
+        function = in_step()
+
+    def train(iterator: Any) -> Logs:
+        with phase("step"):
+            return function(iterator)
+
+    return train
+
+
+def _test_function(model: Any) -> Callable[[Any], Logs]:
+    return step_function(model, model.test_step, none_written)
+
+
+made_train_function = _made_for_strategy("train_function", _train_function, refuse_parts_of_ours)
+made_test_function = _made_for_strategy("test_function", _test_function)
+made_predict_function = _made_for_strategy("predict_function", predict_function)
