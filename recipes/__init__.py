@@ -1,5 +1,5 @@
 """Programs that train, driven by flags: `python -m recipes.image_classification --help`."""
 
-from strategies.tpu.wheels import require_importable_wheels
+from strategies import require_importable_wheels
 
 require_importable_wheels()  # every recipe imports Keras, and so TensorFlow

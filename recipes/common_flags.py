@@ -20,7 +20,6 @@ import tfscale
 from recipes import checkpoint_flag, flag_sections
 from recipes.flag_sections import section
 from recipes.microbatches import PerUpdate
-from strategies.automatic import STRATEGIES
 from tfscale.optimizers import OPTIMIZERS
 from tfscale.precision import POLICIES
 from tfscale.schedules import SCHEDULES
@@ -70,7 +69,7 @@ def _define_where() -> None:
     flags.DEFINE_enum(
         "distribution_strategy",
         "auto",
-        list(STRATEGIES),
+        list(strategies.STRATEGIES),
         "How to spread training. auto takes the TPU, the cluster that the environment names, all "
         "GPUs of this host, or the CPU.",
     )

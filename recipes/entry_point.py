@@ -18,7 +18,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from recipes import flag_sections
-from tfscale.cli.errors import complain, complain_of_output, finish_output, is_of_output
+from tfscale.cli import complain, complain_of_output, finish_output, is_of_output
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 

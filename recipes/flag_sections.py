@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from absl import flags
 
-from tfscale.files.secret_masking import masked
+from tfscale.files import masked
 
 FLAGS = flags.FLAGS
 WIDTH = 80

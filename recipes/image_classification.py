@@ -47,9 +47,8 @@ from recipes.images.model import predictor
 from recipes.images.predictions import predict_split
 from recipes.images.training_log import TrainingLog, tensorboard_log
 from recipes.microbatches import Microbatches
-from tfscale.data.pipeline import Pipeline
-from tfscale.report.page import REPORT_FILE
-from tfscale.report.record import Timing
+from tfscale.data import Pipeline
+from tfscale.report import REPORT_FILE, Timing
 
 FLAGS = flags.FLAGS
 

@@ -22,7 +22,6 @@ summary.json to --model_dir.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -47,10 +46,7 @@ from recipes.regression.build import (
 from recipes.regression.least_squares import LeastSquares, least_squares
 from recipes.regression.problem import LinearProblem
 from recipes.run_record import run_record
-from strategies.coordination.rendezvous import exchange
-from strategies.keras_support.patching.ownership import is_multi_worker
-from tfscale.report.page import REPORT_FILE
-from tfscale.report.record import Curve, Timing
+from tfscale.report import REPORT_FILE, Curve, Timing
 
 FLAGS = flags.FLAGS
 
@@ -122,11 +118,7 @@ def landscape_of(
     """
     smallest, largest = solution.curvatures
     numbers = [smallest, largest, problem.largest_square, solution.loss]
-    if is_multi_worker(strategy):
-        # JSON writes floats so that they are read back to the bit.
-        answers = exchange(strategy, "what is the landscape?", json.dumps(numbers))
-        numbers = json.loads(answers[0])
-    return convergence.Landscape(*numbers)
+    return convergence.Landscape(*tfscale.broadcast_value(strategy, numbers))
 
 
 def _refuse_wrong_flags() -> None:

@@ -16,9 +16,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from strategies.global_batches import replica_shares, share_bounds
-from tfscale.data.pipeline import Pipeline
-from tfscale.schedules.float64_schedule import Float64Schedule, rate_at
+from tfscale.data import Pipeline, replica_batch_bounds, replica_batches
+from tfscale.schedules import Float64Schedule, rate_at
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +104,7 @@ class Microbatches:
 
     def _parts(self, step: tf.Tensor, share: Any) -> tf.data.Dataset:
         """Yields the parts of one replica's share of the step-th batch of the stream."""
-        parts = replica_shares(tf.data.Dataset.from_tensors(share), 0, self.count, self.count)
+        parts = replica_batches(tf.data.Dataset.from_tensors(share), 0, self.count, self.count)
         sizes = self._last_part_sizes()
         if len(set(sizes)) == 1:
             return parts
@@ -124,10 +123,11 @@ class Microbatches:
         """Examples of each part of an epoch's last batch, on all replicas."""
         size = self._last_size or self.pipeline.global_batch_size
         replicas = [
-            share_bounds(size, replica, self._num_replicas) for replica in range(self._num_replicas)
+            replica_batch_bounds(size, replica, self._num_replicas)
+            for replica in range(self._num_replicas)
         ]
         bounds = [
-            [share_bounds(stop - start, part, self.count) for start, stop in replicas]
+            [replica_batch_bounds(stop - start, part, self.count) for start, stop in replicas]
             for part in range(self.count)
         ]
         return [sum(stop - start for start, stop in part) for part in bounds]

@@ -47,8 +47,7 @@ from recipes.ratings.build import (
 )
 from recipes.ratings.model import all_scores
 from recipes.run_record import run_record
-from tfscale.report.page import REPORT_FILE
-from tfscale.report.record import Curve, Timing
+from tfscale.report import REPORT_FILE, Curve, Timing
 
 FLAGS = flags.FLAGS
 

@@ -13,10 +13,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfscale.files.output_files import reason, require_writable, whole_files
-from tfscale.report.json import RUN_FILE, to_json
-from tfscale.report.page import REPORT_FILE, render
-from tfscale.report.record import RunRecord
+from tfscale.files import reason, require_writable, whole_files
+from tfscale.report import REPORT_FILE, RUN_FILE, RunRecord, render, to_json
 
 MODEL_FILE = "model.keras"
 SUMMARY_FILE = "summary.json"

@@ -11,8 +11,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from recipes import flag_sections
-from tfscale.report.environment import environment
-from tfscale.report.record import Confusion, Curve, RunRecord, Timing
+from tfscale.report import Confusion, Curve, RunRecord, Timing, environment
 
 
 def run_record(

@@ -21,7 +21,7 @@ from strategies.cluster.cluster import Cluster
 from strategies.tpu.wheels import require_importable_wheels
 
 if TYPE_CHECKING:
-    from strategies.automatic import auto_strategy, strategy_by_name
+    from strategies.automatic import STRATEGIES, auto_strategy, strategy_by_name
     from strategies.cluster.chief import is_chief
     from strategies.mirrored import mirrored_strategy
     from strategies.multi_worker_mirrored import multi_worker_mirrored_strategy
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from strategies.tpu.strategy import tpu_strategy
 
 _LAZY = {
+    "STRATEGIES": "strategies.automatic",
     "auto_strategy": "strategies.automatic",
     "is_chief": "strategies.cluster.chief",
     "mirrored_strategy": "strategies.mirrored",
@@ -41,6 +42,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "STRATEGIES",
     "Cluster",
     "auto_strategy",
     "is_chief",
@@ -48,6 +50,7 @@ __all__ = [
     "multi_worker_mirrored_strategy",
     "one_device_strategy",
     "parameter_server_strategy",
+    "require_importable_wheels",
     "strategy_by_name",
     "tpu_strategy",
 ]

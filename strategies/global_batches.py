@@ -55,7 +55,7 @@ class GlobalBatches(Protocol):
         """Returns the endless batches of one worker's replicas, replica after replica."""
 
 
-def share_bounds(num_rows: Any, replica: Any, num_replicas: int) -> tuple[Any, Any]:
+def replica_batch_bounds(num_rows: Any, replica: Any, num_replicas: int) -> tuple[Any, Any]:
     """Returns the first row of a replica's share of a global batch and the row after its last.
 
     Works on Python integers and on integer tensors.
@@ -66,7 +66,7 @@ def share_bounds(num_rows: Any, replica: Any, num_replicas: int) -> tuple[Any, A
         num_replicas: Replicas in sync. Positive.
 
     Example:
-        >>> [share_bounds(7, replica, 3) for replica in range(3)]
+        >>> [replica_batch_bounds(7, replica, 3) for replica in range(3)]
         [(0, 2), (2, 4), (4, 7)]
     """
     return replica * num_rows // num_replicas, (replica + 1) * num_rows // num_replicas
@@ -238,7 +238,7 @@ def own_rows(share: Share | EvenShare) -> Any:
     return share.data if isinstance(share, EvenShare) else keep_rows(share.data, share.examples)
 
 
-def replica_shares(
+def replica_batches(
     dataset: tf.data.Dataset, first_replica: int, local_replicas: int, num_replicas: int
 ) -> tf.data.Dataset:
     """Like `counted_shares`, with nothing but the rows.
@@ -267,7 +267,7 @@ def mapped_replica_shares(
     num_replicas: int,
     function: Callable[[Any], Any],
 ) -> tf.data.Dataset:
-    """Like `replica_shares`, with `function` mapped over the shares, several at a time.
+    """Like `replica_batches`, with `function` mapped over the shares, several at a time.
 
     A function of the user's may not expect a batch of no rows; where a share is empty it sees one
     row, which is then dropped.
@@ -325,7 +325,7 @@ def _share_of(
     batch: Any, num_rows: tf.Tensor, replica: tf.Tensor, num_replicas: int, at_least: int
 ) -> tuple[Any, tf.Tensor, tf.Tensor]:
     """Returns a share of at least so many rows, how many of them are its own, and all rows."""
-    start, stop = share_bounds(num_rows, replica, num_replicas)
+    start, stop = replica_batch_bounds(num_rows, replica, num_replicas)
     cut = _cutter(start, tf.maximum(stop, start + at_least), num_replicas)
     return tf.nest.map_structure(cut, batch), stop - start, num_rows
 

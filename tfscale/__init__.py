@@ -23,27 +23,28 @@ require_own_package("strategies")
 require_own_package("recipes")
 
 if TYPE_CHECKING:
-    from strategies.keras_support.context.gathered_rows import all_gather
-    from strategies.keras_support.context.over_replicas import (
+    from strategies.extension import (
+        all_gather,
+        local_gradients,
         mean_over_replicas,
         ratio_over_replicas,
         sum_over_replicas,
     )
-    from strategies.keras_support.gradients.tape_gradients import local_gradients
     from tfscale import callbacks, data, launch, metrics, optimizers, parallel, schedules
-    from tfscale.broadcasting import broadcast
+    from tfscale.broadcasting import broadcast, broadcast_value
     from tfscale.precision import set_precision
     from tfscale.preparation import prepare
 
 _LAZY = {
-    "all_gather": "strategies.keras_support.context.gathered_rows",
+    "all_gather": "strategies.extension",
     "broadcast": "tfscale.broadcasting",
-    "local_gradients": "strategies.keras_support.gradients.tape_gradients",
-    "mean_over_replicas": "strategies.keras_support.context.over_replicas",
+    "broadcast_value": "tfscale.broadcasting",
+    "local_gradients": "strategies.extension",
+    "mean_over_replicas": "strategies.extension",
     "prepare": "tfscale.preparation",
-    "ratio_over_replicas": "strategies.keras_support.context.over_replicas",
+    "ratio_over_replicas": "strategies.extension",
     "set_precision": "tfscale.precision",
-    "sum_over_replicas": "strategies.keras_support.context.over_replicas",
+    "sum_over_replicas": "strategies.extension",
 }
 _LAZY_MODULES = {
     "callbacks": "tfscale.callbacks",
@@ -58,6 +59,7 @@ _LAZY_MODULES = {
 __all__ = [
     "all_gather",
     "broadcast",
+    "broadcast_value",
     "callbacks",
     "data",
     "launch",
@@ -76,7 +78,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in (*_LAZY, *_LAZY_MODULES):
-        from strategies.tpu.wheels import require_importable_wheels
+        from strategies import require_importable_wheels
 
         require_importable_wheels()  # what follows imports TensorFlow
     if name in _LAZY_MODULES:

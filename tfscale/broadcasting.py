@@ -1,10 +1,11 @@
-"""One worker's model for all."""
+"""The chief's model, or a value of the chief's, on every worker."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from strategies.keras_support.workers.chief_state import broadcast_state
+from strategies.extension import broadcast_state, exchange, is_multi_worker
 
 
 def broadcast(model: Any) -> None:
@@ -35,3 +36,37 @@ def broadcast(model: Any) -> None:
         [0.5]
     """
     broadcast_state(model)
+
+
+def broadcast_value(strategy: Any, value: Any) -> Any:
+    """Returns the first worker's value on every worker.
+
+    For numbers that hosts may round differently, such as a learning rate computed from the data.
+    Every worker calls it at the same place. The value travels as JSON, which keeps floats to the
+    bit and makes lists of tuples.
+
+    Args:
+        strategy: The strategy to train under.
+        value: What JSON can write: numbers, strings, lists and dictionaries of these. Only the
+            first worker's counts.
+
+    Raises:
+        ValueError: If JSON cannot write `value`.
+        RuntimeError: If another worker makes another call instead, or has failed.
+        TimeoutError: If a worker does not make the call.
+
+    Example:
+        >>> import strategies
+        >>> broadcast_value(strategies.one_device_strategy(), {"rate": 0.1})
+        {'rate': 0.1}
+    """
+    try:
+        written = json.dumps(value)
+    except TypeError as error:
+        raise ValueError(
+            f"`value` must be what JSON can write. Received: value={value!r}. Pass numbers, "
+            "strings, or lists and dictionaries of these."
+        ) from error
+    if is_multi_worker(strategy):
+        written = exchange(strategy, "broadcast_value()", written)[0]
+    return json.loads(written)

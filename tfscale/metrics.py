@@ -9,6 +9,6 @@ Keras's own metrics need none of this, nor does an update that adds to a variabl
 or minimum with it.
 """
 
-from strategies.keras_support.metrics.metric_combination import combined_by
+from strategies.extension import combined_by
 
 __all__ = ["combined_by"]

@@ -8,13 +8,11 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from strategies.announcement import announce
-from strategies.arguments import one_of
-from strategies.cluster.chief import is_chief
-from strategies.coordination.rendezvous import exchange
-from strategies.devices import all_stand_on
-from strategies.keras_support.patching.ownership import is_multi_worker
+from strategies import is_chief
+from strategies.extension import all_stand_on, announce, exchange, is_multi_worker, one_of
 from tfscale.precision_choice import PrecisionChoice, WorkerAnswer, agreed
+
+__all__ = ["POLICIES", "choose_precision", "set_precision"]
 
 POLICIES = ("auto", "float64", "float32", "mixed_bfloat16", "mixed_float16")
 

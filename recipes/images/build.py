@@ -12,7 +12,7 @@ from recipes.images.augmentation import augmentation
 from recipes.images.model import compiled_model, smooth_labels, to_float
 from recipes.images.sets import ImageSet, find_image_set
 from recipes.microbatches import Microbatches
-from tfscale.data.pipeline import Pipeline
+from tfscale.data import Pipeline
 
 FLAGS = flags.FLAGS
 

@@ -20,7 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfscale.files.output_files import reason, whole_files
+from tfscale.files import reason, whole_files
 
 COLUMNS = ("row", "label", "prediction", "probability")
 CHUNK_BYTES = 2**25

@@ -12,7 +12,7 @@ import tensorflow as tf
 from recipes.images.sets import ImageSet
 from recipes.images.training_log import TrainingLog
 from recipes.run_record import run_record
-from tfscale.report.record import Confusion, Curve, RunRecord, Timing
+from tfscale.report import Confusion, Curve, RunRecord, Timing
 
 MOST_CLASSES = 100
 """Of more classes no confusions are counted: the table helps nobody, and grows with the square."""

@@ -16,8 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 import recipes.digits.digits_dataset_builder  # noqa: F401  (registers the name "digits")
-from tfscale.data.tfds import find_builder, image_source
-from tfscale.data.tfds_preparation import prepare, tfds_library
+from tfscale.data import tfds
 
 # Of sets whose pixels do not use the range of their type.
 _LARGEST_PIXEL = {"digits": 16}
@@ -50,10 +49,10 @@ class ImageSet:
         """
         # Where nobody watches, a bar is a screenful of lines.
         if not (shows_progress and sys.stderr.isatty()):
-            tfds_library().disable_progress_bar()
+            tfds.tfds_library().disable_progress_bar()
         # Standard output is for results.
         with contextlib.redirect_stdout(sys.stderr):
-            prepare(self.builder, is_preparer=True)
+            tfds.prepare(self.builder, is_preparer=True)
         splits = sorted(self.builder.info.splits)
         if not {"train", "test"} <= set(splits):
             raise ValueError(
@@ -74,7 +73,7 @@ class ImageSet:
 
     def read(self, split: str) -> tuple[np.ndarray, np.ndarray] | tf.data.Dataset:
         """Returns the `(image, label)` pairs of a split, as a source of `input_pipeline`."""
-        return image_source(self.builder, split)
+        return tfds.image_source(self.builder, split)
 
 
 def find_image_set(dataset: str, *, data_dir: str | None) -> ImageSet:
@@ -90,7 +89,7 @@ def find_image_set(dataset: str, *, data_dir: str | None) -> ImageSet:
             each.
     """
     try:
-        builder = find_builder(dataset, data_dir=data_dir)
+        builder = tfds.find_builder(dataset, data_dir=data_dir)
     except (ValueError, AssertionError, tf.errors.OpError) as error:
         # TFDS asserts that the set has the version asked for.
         raise ValueError(
@@ -98,7 +97,7 @@ def find_image_set(dataset: str, *, data_dir: str | None) -> ImageSet:
             f"lies prepared in --data_dir. Received: --dataset={dataset}, "
             f"--data_dir={data_dir or 'not set'}. Check the spelling, and --data_dir."
         ) from error
-    info, features = builder.info, tfds_library().features
+    info, features = builder.info, tfds.tfds_library().features
     keys = info.supervised_keys or ()
     pair = [info.features[key] for key in keys if isinstance(key, str)]
     kinds = (features.Image, features.ClassLabel)

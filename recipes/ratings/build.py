@@ -14,7 +14,7 @@ from recipes import common_flags
 from recipes.ratings.generated import GeneratedClicks
 from recipes.ratings.model import two_towers
 from recipes.ratings.movielens import read_movielens
-from tfscale.data.pipeline import Pipeline
+from tfscale.data import Pipeline
 
 FLAGS = flags.FLAGS
 GENERATED = "generated"

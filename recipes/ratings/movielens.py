@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfscale.data.tfds import find_builder
-from tfscale.data.tfds_preparation import prepare
+from tfscale.data import tfds
 
 LIKED = 4.0
 """The lowest rating, of 0.5 to 5 stars, that counts as liked."""
@@ -84,14 +83,14 @@ def read_movielens(dataset: str, *, data_dir: str | None, seed: int) -> MovieLen
     Raises:
         ValueError: If the set has other features, or too many users and items to rank all of them.
     """
-    builder = find_builder(dataset, data_dir=data_dir)
+    builder = tfds.find_builder(dataset, data_dir=data_dir)
     missing = [name for name in _FEATURES if name not in (builder.info.features or ())]
     if missing:
         raise ValueError(
             f"`--dataset` must be a set of ratings, with {', '.join(_FEATURES)}. Received: "
             f"--dataset={dataset}, without {', '.join(missing)}. Use movielens/100k-ratings."
         )
-    prepare(builder, is_preparer=True)
+    tfds.prepare(builder, is_preparer=True)
     columns: dict[str, list[Any]] = {name: [] for name in _FEATURES}
     # In the order of the files, so that all tasks cut off the same tenth.
     for batch in builder.as_dataset(split="train", batch_size=1024).as_numpy_iterator():

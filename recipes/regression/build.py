@@ -8,7 +8,7 @@ from absl import flags
 
 import tfscale
 from recipes.regression.problem import LinearProblem
-from tfscale.data.pipeline import Pipeline
+from tfscale.data import Pipeline
 
 FLAGS = flags.FLAGS
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+import strategies.extension
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOORS = ("strategies", "tfscale", "recipes")  # From the ground up.
@@ -26,33 +29,37 @@ def above(floor: str) -> tuple[str, ...]:
     return FLOORS[FLOORS.index(floor) + 1 :]
 
 
-def imported_modules(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Yields line and module name of each import, wherever it stands, and of each lazy one.
+def imported_names(tree: ast.AST) -> Iterator[tuple[int, str, str | None]]:
+    """Yields line, module and name of each import anywhere in a file; None for a whole module.
 
-    A lazy import is a string: a dotted module name (an entry of a table), or whatever is handed to
-    `import_module` or `__import__`.
+    A lazy import is a string: a dotted module name (an entry of a table), or the argument of
+    `import_module` or `__import__`. An attribute of a floor, `tfscale.data`, counts as a name.
     """
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield node.lineno, alias.name
+                yield node.lineno, alias.name, None
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            yield node.lineno, node.module
+            for alias in node.names:
+                yield node.lineno, node.module, alias.name
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if node.value.id in FLOORS:
+                yield node.lineno, node.value.id, node.attr
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             if MODULE_NAME.fullmatch(node.value):
-                yield node.lineno, node.value
+                yield node.lineno, node.value, None
         elif isinstance(node, ast.Call):
             name = getattr(node.func, "attr", getattr(node.func, "id", None))
             if name in ("import_module", "__import__") and node.args:
                 first = node.args[0]
                 if isinstance(first, ast.Constant) and isinstance(first.value, str):
-                    yield node.lineno, first.value
+                    yield node.lineno, first.value, None
 
 
 def upward_imports(tree: ast.AST, floor: str) -> list[str]:
     return [
         f"line {line}: {module}"
-        for line, module in imported_modules(tree)
+        for line, module, _ in imported_names(tree)
         if module.split(".")[0] in above(floor)
     ]
 
@@ -87,6 +94,88 @@ def test_imports_point_downward_only(floor: str) -> None:
 )
 def test_each_way_of_importing_is_seen(source: str, is_upward: bool) -> None:
     assert bool(upward_imports(ast.parse(source), "strategies")) is is_upward
+
+
+@functools.cache
+def public_names(module: str) -> list[str]:
+    """The names that floors above may take from a module: its `__all__`, or none."""
+    if module == "strategies.extension":
+        return strategies.extension.__all__
+    path = ROOT / module.replace(".", "/")
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    for node in ast.parse(file.read_text("utf-8")).body if file.is_file() else ():
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return list(ast.literal_eval(node.value))
+    return []
+
+
+def is_public(floor: str, module: str, name: str | None) -> bool:
+    """Whether a floor may take a name from a module, or the whole module where it is None."""
+    package, *below = module.split(".")
+    if package not in FLOORS[: FLOORS.index(floor)]:
+        return True
+    if package == "strategies" and (floor, below or [name]) == ("tfscale", ["extension"]):
+        return name in (None, "extension", *strategies.extension.__all__)
+    may_be_below = package == "tfscale" and len(below) == 1
+    return (not below or may_be_below) and name in (None, *public_names(module))
+
+
+def deep_imports(tree: ast.AST, floor: str) -> list[str]:
+    return [
+        f"line {line}: {module}, {name or 'the module'}"
+        for line, module, name in imported_names(tree)
+        if not is_public(floor, module, name)
+    ]
+
+
+@pytest.mark.parametrize("floor", FLOORS[1:])
+def test_a_floor_takes_only_public_names_of_the_floors_below(floor: str) -> None:
+    found = {
+        str(path.relative_to(ROOT)): deep_imports(ast.parse(path.read_text("utf-8")), floor)
+        for path in source_files(floor)
+    }
+    assert {path: imports for path, imports in found.items() if imports} == {}
+
+
+@pytest.mark.parametrize(
+    ("floor", "source", "is_deep"),
+    [
+        pytest.param("tfscale", "import strategies", False, id="the package"),
+        pytest.param("tfscale", "from strategies import Cluster", False, id="a public name"),
+        pytest.param("tfscale", "from strategies import arguments", True, id="a module as a name"),
+        pytest.param("tfscale", "from strategies.cluster import chief", True, id="a module"),
+        pytest.param("tfscale", "import strategies.cluster", True, id="plain"),
+        pytest.param("tfscale", "from strategies import extension", False, id="the extension"),
+        pytest.param(
+            "tfscale", "from strategies.extension import exchange", False, id="of the extension"
+        ),
+        pytest.param(
+            "tfscale", "from strategies.extension import importlib", True, id="not in its table"
+        ),
+        pytest.param(
+            "tfscale", "def f():\n    import strategies.progress", True, id="inside a function"
+        ),
+        pytest.param("tfscale", "strategies.cluster.Cluster()", True, id="attribute"),
+        pytest.param("tfscale", "TABLE = {'x': 'strategies.progress'}", True, id="lazy table"),
+        pytest.param(
+            "tfscale", "TABLE = {'x': 'strategies.extension'}", False, id="lazy table, public"
+        ),
+        pytest.param("tfscale", "import_module('strategies.progress')", True, id="import_module"),
+        pytest.param("tfscale", "from tfscale.data.batches import Cut", False, id="own floor"),
+        pytest.param(
+            "recipes", "from strategies.extension import exchange", True, id="a recipe, extension"
+        ),
+        pytest.param("recipes", "from strategies import extension", True, id="the same, by name"),
+        pytest.param("recipes", "strategies.is_chief(None)", False, id="a recipe, public name"),
+        pytest.param("recipes", "from tfscale.data import Pipeline", False, id="a subpackage"),
+        pytest.param("recipes", "from tfscale.data import tf", True, id="not in its `__all__`"),
+        pytest.param("recipes", "from tfscale.data.pipeline import Pipeline", True, id="deeper"),
+        pytest.param("recipes", "import tfscale.metrics", False, id="a public module"),
+        pytest.param("recipes", "from recipes.images import sets", False, id="a recipe's own"),
+    ],
+)
+def test_each_way_past_the_public_line_is_seen(floor: str, source: str, is_deep: bool) -> None:
+    assert bool(deep_imports(ast.parse(source), floor)) is is_deep
 
 
 @pytest.mark.parametrize("floor", FLOORS)

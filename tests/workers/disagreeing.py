@@ -147,7 +147,7 @@ def refusal(call: Callable[[], Any]) -> str:
 
 
 def refused(strategy: tf.distribute.Strategy, index: int, size: int) -> Found:
-    found: Found = {}
+    found: Found = {"value": tfscale.broadcast_value(strategy, [index + 1 / 3, "x"])}
     model = regression(strategy)
     with strategy.scope():
         model.optimizer.build(model.trainable_variables)

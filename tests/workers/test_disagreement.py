@@ -145,6 +145,10 @@ def test_after_broadcast_workers_hold_the_same(found: list[Found], change: str) 
     assert [worker[f"{change}, sent"] for worker in found] == ["", ""]
 
 
+def test_all_workers_get_the_value_of_the_first_to_the_bit(found: list[Found]) -> None:
+    assert [worker["value"] for worker in found] == [[1 / 3, "x"]] * 2
+
+
 def test_what_is_passed_as_the_messages_say_trains_as_on_one_device(
     found: list[Found], one_device: Found
 ) -> None:

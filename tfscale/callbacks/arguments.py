@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 from typing import Any
 
-from strategies.arguments import LARGEST_COUNT
+from strategies.extension import LARGEST_COUNT
 
 
 def require(name: str, value: Any, is_right: bool, rule: str) -> None:

@@ -7,12 +7,16 @@ from typing import Any, NoReturn
 
 import keras
 
-from strategies.announcement import announce
-from strategies.arguments import truth
-from strategies.cluster.chief import is_chief
-from strategies.keras_support.asynchronous.executions import settle
-from strategies.keras_support.input.resume import FitInput, end_resumption
-from strategies.progress import at_end_of_fit, phase
+from strategies import is_chief
+from strategies.extension import (
+    FitInput,
+    announce,
+    at_end_of_fit,
+    end_resumption,
+    phase,
+    settle,
+    truth,
+)
 from tfscale.callbacks.arguments import is_positive_integer, require
 from tfscale.callbacks.local_updates import LocalUpdates
 from tfscale.callbacks.preemption import Preemption

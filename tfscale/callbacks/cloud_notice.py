@@ -13,7 +13,7 @@ import threading
 import urllib.request
 from pathlib import Path
 
-from strategies.announcement import announce
+from strategies.extension import announce
 
 _GOING = {
     "instance/maintenance-event": "TERMINATE_ON_HOST_MAINTENANCE",

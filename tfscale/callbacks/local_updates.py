@@ -6,8 +6,7 @@ from typing import Any
 
 import keras
 
-from strategies.arguments import whole_number
-from strategies.keras_support.local_sgd import LocalTraining, trains_alone
+from strategies.extension import LocalTraining, trains_alone, whole_number
 
 
 class LocalUpdates(keras.callbacks.Callback):

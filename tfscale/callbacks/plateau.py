@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from strategies.arguments import number, one_of, text, whole_number
+from strategies.extension import number, one_of, text, whole_number
 from tfscale.checkpoints import schema
 from tfscale.schedules import Adjustable, adjustable_schedules
 from tfscale.schedules.adjustable_schedule import restore_factors

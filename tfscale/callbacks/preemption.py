@@ -11,10 +11,7 @@ from typing import Any, NoReturn
 
 import tensorflow as tf
 
-from strategies.announcement import announce
-from strategies.coordination.preemption_consensus import PreemptionNotice
-from strategies.coordination.rendezvous import exchange
-from strategies.keras_support.patching.ownership import is_multi_worker
+from strategies.extension import PreemptionNotice, announce, exchange, is_multi_worker
 from tfscale.callbacks.cloud_notice import CloudNotice, metadata_host
 from tfscale.launch.outcome import PREEMPTED_STATUS
 

@@ -7,12 +7,17 @@ from typing import Any
 
 import keras
 
-from strategies.announcement import announce
-from strategies.arguments import number, one_of, whole_number
-from strategies.cluster.chief import is_chief
-from strategies.keras_support.gradients.gradient_watch import GradientWatch, Trouble
-from strategies.keras_support.gradients.step_judge import KINDS
-from strategies.keras_support.patching.ownership import is_owned
+from strategies import is_chief
+from strategies.extension import (
+    KINDS,
+    GradientWatch,
+    Trouble,
+    announce,
+    is_owned,
+    number,
+    one_of,
+    whole_number,
+)
 from tfscale.callbacks.stability_state import (
     KeptState,
     adjustable_rates,

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from strategies.keras_support.gradients.gradient_watch import GradientWatch
+from strategies.extension import GradientWatch
 from tfscale.checkpoints import schema
 from tfscale.schedules import Adjustable, adjustable_schedules
 

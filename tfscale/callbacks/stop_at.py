@@ -8,9 +8,8 @@ from typing import Any
 
 import keras
 
-from strategies.announcement import announce
-from strategies.arguments import number, one_of, text, whole_number
-from strategies.cluster.chief import is_chief
+from strategies import is_chief
+from strategies.extension import announce, number, one_of, text, whole_number
 
 MODES = ("auto", "min", "max")
 _RISING = ("accuracy", "acc", "auc", "precision", "recall", "_score", "io_u", "iou")

@@ -8,15 +8,20 @@ from typing import Any
 
 import keras
 
-from strategies.announcement import announce
-from strategies.arguments import number
-from strategies.cluster.chief import is_chief
-from strategies.coordination.heartbeat_board import HeartbeatBoard
-from strategies.coordination.rendezvous import exchange
-from strategies.keras_support.asynchronous.notice import task_probe
-from strategies.keras_support.patching.ownership import is_multi_worker, is_owned
-from strategies.keras_support.patching.step_clock import attach_clock
-from strategies.progress import Progress, moved, watch
+from strategies import is_chief
+from strategies.extension import (
+    HeartbeatBoard,
+    Progress,
+    announce,
+    attach_clock,
+    exchange,
+    is_multi_worker,
+    is_owned,
+    moved,
+    number,
+    task_probe,
+    watch,
+)
 from tfscale.watchdog.monitor_threads import NOTICE_SECONDS, Sentry
 from tfscale.watchdog.stragglers import straggler_line
 

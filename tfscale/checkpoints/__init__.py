@@ -9,7 +9,16 @@ for paths of remote file systems (`gs://`, `ram://`) only. Fit is checkpointed a
 `tfscale.callbacks.Checkpoint`.
 """
 
+from tfscale.checkpoints import schema
 from tfscale.checkpoints.directory import CheckpointDirectory, Content
 from tfscale.checkpoints.manifest import Manifest, Position, Slice, StoredTensor
 
-__all__ = ["CheckpointDirectory", "Content", "Manifest", "Position", "Slice", "StoredTensor"]
+__all__ = [
+    "CheckpointDirectory",
+    "Content",
+    "Manifest",
+    "Position",
+    "Slice",
+    "StoredTensor",
+    "schema",
+]

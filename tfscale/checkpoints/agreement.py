@@ -7,10 +7,8 @@ from typing import Any
 
 import keras
 
-from strategies.cluster.chief import is_chief
-from strategies.coordination.rendezvous import exchange
-from strategies.keras_support.input.resume import FitInput
-from strategies.keras_support.patching.ownership import is_multi_worker
+from strategies import is_chief
+from strategies.extension import FitInput, exchange, is_multi_worker
 from tfscale.checkpoints.callback_state import check_callback_states
 from tfscale.checkpoints.directory import CheckpointDirectory, Content
 from tfscale.checkpoints.manifest import BrokenCheckpoint

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from strategies.announcement import announce
+from strategies.extension import announce
 from tfscale.checkpoints.layout import check_layout
 from tfscale.checkpoints.manifest import MOST_BYTES, BrokenCheckpoint, Manifest, Position
 from tfscale.checkpoints.storage import MANIFEST, OpenedFile, storage_at

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from strategies.cluster.environments import JobStart, own_job_starts
+from strategies.extension import JobStart, own_job_starts
 
 
 class Verdict(enum.Enum):

@@ -15,7 +15,7 @@ import threading
 import time
 from contextlib import suppress
 
-from strategies.announcement import announce
+from strategies.extension import announce
 from tfscale.checkpoints.holder import Holder
 from tfscale.checkpoints.lease_files import LeaseFiles, PatientLeaseFiles
 from tfscale.checkpoints.lease_protocol import Claimant, FolderTaken, Periods, Steps, TakenOver

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from strategies.keras_support.input.resume import FitInput
-from strategies.keras_support.patching.ownership import is_owned
+from strategies.extension import FitInput, is_owned
 from tfscale.checkpoints.directory import Content
 
 

@@ -12,14 +12,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from strategies.cluster.chief import is_chief
-from strategies.keras_support.model.replica_values import (
+from strategies import is_chief
+from strategies.extension import (
     assign_replica_values,
     assign_value,
+    is_asynchronous,
     is_per_replica,
     replica_values,
 )
-from strategies.keras_support.patching.ownership import is_asynchronous
 from tfscale.checkpoints.snapshot_memory import SnapshotMemory
 from tfscale.checkpoints.tensors import Values
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from strategies.announcement import announce
+from strategies.extension import announce
 
 T = TypeVar("T")
 

@@ -1,1 +1,5 @@
 """What the commands share."""
+
+from tfscale.cli.errors import complain, complain_of_output, finish_output, is_of_output
+
+__all__ = ["complain", "complain_of_output", "finish_output", "is_of_output"]

@@ -4,7 +4,16 @@ train = tfscale.data.input_pipeline((images, labels), strategy, global_batch_siz
 model.fit(train, epochs=10)
 """
 
+from strategies.extension import replica_batch_bounds, replica_batches
+from tfscale.data import tfds
 from tfscale.data.pipeline import Pipeline, input_pipeline
 from tfscale.data.shared import shared
 
-__all__ = ["Pipeline", "input_pipeline", "shared"]
+__all__ = [
+    "Pipeline",
+    "input_pipeline",
+    "replica_batch_bounds",
+    "replica_batches",
+    "shared",
+    "tfds",
+]

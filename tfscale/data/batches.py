@@ -13,8 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from strategies.batch_parts import static_rows
-from strategies.global_batches import EvenShare, Share, counted_shares, share_bounds
+from strategies.extension import EvenShare, Share, counted_shares, replica_batch_bounds, static_rows
 from tfscale.data.order import epoch_key, example_indices
 from tfscale.data.sources import ArraySource, StreamSource
 
@@ -74,7 +73,7 @@ def array_batches(source: ArraySource, cut: Cut, prepare: Prepare) -> tf.data.Da
         steps = tf.range(first, tf.minimum(first + lookup, cut.steps))[:, tf.newaxis]
         replicas = tf.range(cut.first_replica, cut.first_replica + cut.local_replicas)
         rows = tf.minimum(tf.constant(cut.size, tf.int64), source.num_examples - steps * cut.size)
-        start, stop = share_bounds(rows, tf.cast(replicas, tf.int64), cut.num_replicas)
+        start, stop = replica_batch_bounds(rows, tf.cast(replicas, tf.int64), cut.num_replicas)
         positions = tf.reshape(steps * cut.size + start, [-1, 1]) + tf.range(
             share_size, dtype=tf.int64
         )

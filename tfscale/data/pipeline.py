@@ -15,8 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from strategies.arguments import function, strategy_of, truth, whole_number
-from strategies.global_batches import own_rows
+from strategies.extension import function, own_rows, strategy_of, truth, whole_number
 from tfscale.data.batches import Cut, array_batches, same_rows, stream_batches
 from tfscale.data.order import example_seeds
 from tfscale.data.sources import ArraySource, Source, as_source

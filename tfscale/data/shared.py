@@ -6,8 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from strategies.batch_parts import Shared
-from strategies.keras_support.installation import support_shared_parts
+from strategies.extension import Shared, support_shared_parts
 
 
 def shared(tensors: Any) -> Any:

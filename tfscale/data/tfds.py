@@ -19,6 +19,17 @@ import tensorflow as tf
 
 from tfscale.data.tfds_preparation import prepare, tfds_library
 
+__all__ = [
+    "find_builder",
+    "fits_in_memory",
+    "image_source",
+    "load_arrays",
+    "load_dataset",
+    "parse_name",
+    "prepare",
+    "tfds_library",
+]
+
 MEMORY_LIMIT_BYTES = 2**30
 READ_BATCH_SIZE = 1024
 

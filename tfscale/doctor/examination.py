@@ -9,7 +9,7 @@ import platform
 from importlib import metadata
 from typing import Any
 
-from strategies.tpu.wheels import require_importable_wheels
+from strategies import require_importable_wheels
 from tfscale.cli.arguments import add_json_flag
 from tfscale.files.secret_masking import masked_text
 
@@ -108,7 +108,7 @@ def _devices(problems: list[str]) -> dict[str, int]:
 
 
 def _cluster(problems: list[str]) -> dict[str, Any] | None:
-    from strategies.cluster.environments import cluster_from_environment
+    from strategies.extension import cluster_from_environment
 
     try:
         cluster = cluster_from_environment()
@@ -136,8 +136,7 @@ def _fixes(problems: list[str]) -> list[dict[str, Any]]:
         problems.append(f"Keras computes with {keras.config.backend()}. {_backend_cure()}")
         return []
     try:
-        from strategies.keras_support.defects.table import FIXES
-        from strategies.keras_support.patches import PATCHES
+        from strategies.extension import FIXES, PATCHES
     except (ImportError, AttributeError) as error:
         problems.append(f"This Keras lacks what the fixes are made of: {error}. {_KERAS_CURE}")
         return []

@@ -1,1 +1,6 @@
 """Files that are written whole, and secrets that are not written."""
+
+from tfscale.files.output_files import reason, require_writable, whole_files
+from tfscale.files.secret_masking import masked
+
+__all__ = ["masked", "reason", "require_writable", "whole_files"]

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from strategies.cluster.cluster import Cluster
-from strategies.cluster.environments import (
+from strategies import Cluster
+from strategies.extension import (
     DEFAULT_START_SECONDS,
     EXIT_REASON_VARIABLE,
     JOB_VARIABLE,

@@ -6,7 +6,7 @@ import dataclasses
 import signal
 from collections.abc import Callable, Iterable, Sequence
 
-from strategies.cluster.exit_reason import read_exit_reason
+from strategies.extension import read_exit_reason
 from tfscale.launch.events import Events, OutputFailed, SignalReceived, WorkerExited
 from tfscale.launch.fault import Task
 from tfscale.launch.orphan_guard import OrphanGuard

@@ -12,7 +12,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from strategies.cluster.exit_reason import ExitReason
+from strategies.extension import ExitReason
 from tfscale.launch.outcome import WorkerFailure
 
 JUDGE_SECONDS = 3.0

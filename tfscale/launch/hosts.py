@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from strategies.cluster.cluster import Cluster
+from strategies import Cluster
 
 
 @dataclass(frozen=True)

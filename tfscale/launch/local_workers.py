@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from strategies.arguments import number, whole_number
+from strategies.extension import number, whole_number
 from tfscale.files import output_files
 from tfscale.launch.attempt import Job, run_attempt
 from tfscale.launch.events import Events, SignalReceived, next_event, signals_as_events

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from strategies.arguments import number, whole_number
+from strategies.extension import number, whole_number
 from tfscale.launch.outcome import WorkerFailure
 
 # So many failures in a row soon after the start are no accident, and a restart cures none of them.

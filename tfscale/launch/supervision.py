@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from strategies.cluster.cluster import Cluster
-from strategies.cluster.exit_reason import read_exit_reason
+from strategies import Cluster
+from strategies.extension import read_exit_reason
 from tfscale.launch.events import (
     Event,
     Events,

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from strategies.arguments import number, one_of, truth
+from strategies.extension import number, one_of, truth
 from tfscale.optimizers.lars import LARS
 
 _CLASSES: dict[str, Any] = {

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from strategies.arguments import number, sequence, text, truth
+from strategies.extension import number, sequence, text, truth
 
 EXCLUDED = ("bias", "beta", "gamma")
 """Names of the variables that LARS updates without decay and trust ratio, unless told otherwise."""

@@ -8,8 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from strategies.keras_support.asynchronous.counters import stands_on_server
-from strategies.keras_support.patching.ownership import is_asynchronous
+from strategies.extension import is_asynchronous, stands_on_server
 
 _BLOCK_ELEMENTS = 2**22
 

@@ -10,8 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from strategies.arguments import whole_number
-from strategies.keras_support.model.model_parts import all_layers, compile_arguments, copy_trainable
+from strategies.extension import all_layers, compile_arguments, copy_trainable, whole_number
 from tfscale.parallel.sharded_embedding import ShardedEmbedding
 from tfscale.preparation.custom_objects import custom_objects_in
 from tfscale.preparation.model_copy import state_of, value_of

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from strategies.arguments import number, whole_number
+from strategies.extension import number, whole_number
 
 # Of the generator SplitMix64: the step of its counter, and the shifts and multipliers of its mixer.
 _STEP = np.uint64(0x9E3779B97F4A7C15)

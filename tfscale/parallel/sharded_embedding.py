@@ -8,8 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from strategies.arguments import truth, whole_number
-from strategies.keras_support.context.step_context import current_step
+from strategies.extension import current_step, truth, whole_number
 from tfscale.parallel.initial_rows import InitialRows
 from tfscale.parallel.rules_by_row import (
     check_constraint,

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from strategies.global_batches import GlobalBatches
+from strategies.extension import GlobalBatches
 from tfscale.preflight.finding import FAILS, WARNS, Finding, Place
 from tfscale.verify.user_model import WrongUsage
 

@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Looks at the step and prints the report; returns 1 where something has to be changed."""
-    from strategies.tpu.wheels import require_importable_wheels
+    from strategies import require_importable_wheels
 
     try:
         check_flags(arguments)

@@ -11,14 +11,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from strategies.half_precision_outputs import half_outputs
-from strategies.keras_support import support
-from strategies.keras_support.step.tracing import (
+from strategies.extension import (
+    TpuStandIn,
     TracedStep,
+    half_outputs,
+    support,
     traced_forward_pass,
     traced_train_step,
 )
-from strategies.tpu.cpu_stand_in import TpuStandIn
 from tfscale.preflight.batches import ReplicaBatch, replica_batch
 from tfscale.preflight.finding import FAILS, WARNS, Finding, Place
 from tfscale.preflight.operations import scan

@@ -8,8 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from strategies.coordination.rendezvous import exchange
-from strategies.keras_support.patching.ownership import is_multi_worker
+from strategies.extension import exchange, is_multi_worker
 from tfscale.preparation.model_copy import state_of, value_of
 from tfscale.preparation.recompilation import check_learning_rate
 

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from strategies.keras_support.model.model_parts import all_layers, copy_trainable
+from strategies.extension import all_layers, copy_trainable
 
 Twins = list[tuple[Any, Any]]
 

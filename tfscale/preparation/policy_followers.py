@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-from strategies.keras_support.model.model_parts import all_layers, direct_layers, names_dtype
+from strategies.extension import all_layers, direct_layers, names_dtype
 
 
 def policy_followers(model: keras.Model) -> list[Any]:

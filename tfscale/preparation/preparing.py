@@ -14,10 +14,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from strategies.announcement import announce
-from strategies.cluster.chief import is_chief
-from strategies.half_precision_outputs import warn_of_half_outputs
-from strategies.keras_support.model.model_parts import all_layers, compile_arguments
+from strategies import is_chief
+from strategies.extension import all_layers, announce, compile_arguments, warn_of_half_outputs
 from tfscale.precision import set_precision
 from tfscale.preparation.checks import (
     check_arguments,

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from strategies.keras_support.model.model_parts import loss_in, optimized_variables
+from strategies.extension import loss_in, optimized_variables
 from tfscale.preparation.model_copy import CURE, Twins, reason_of, value_of
 
 

@@ -167,7 +167,7 @@ class RunRecord:
         title: What was trained. Not empty.
         results: Results, most important first: `{"test_accuracy": 0.9944}`.
         configuration: Flags and their values, JSON values.
-        environment: Versions, devices, strategy: `environment.environment(strategy)`.
+        environment: Versions, devices, strategy: `environment(strategy)`.
         timing: How long it took.
         history: Keras's `History.history`: `x` and `val_x` share a chart. All of one length; None
             for an epoch without a value.

@@ -11,6 +11,7 @@ file names it; to load that file compiled, import this package first.
 from tfscale.schedules.adjustable_schedule import Adjustable, adjustable, adjustable_schedules
 from tfscale.schedules.batch_scaling import scale_learning_rate
 from tfscale.schedules.by_name import SCHEDULES, schedule_by_name
+from tfscale.schedules.float64_schedule import Float64Schedule, rate_at
 from tfscale.schedules.joined_schedule import Joined, join
 from tfscale.schedules.lines import (
     PiecewiseLinear,
@@ -26,6 +27,7 @@ from tfscale.schedules.warmup_schedule import Warmup, warmup
 __all__ = [
     "SCHEDULES",
     "Adjustable",
+    "Float64Schedule",
     "InverseSquareRootDecay",
     "Joined",
     "PiecewiseLinear",
@@ -38,6 +40,7 @@ __all__ = [
     "linear_decay",
     "one_cycle",
     "piecewise_linear",
+    "rate_at",
     "scale_learning_rate",
     "schedule_by_name",
     "warmup",

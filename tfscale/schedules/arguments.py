@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from strategies.arguments import number
+from strategies.extension import number
 
 
 def learning_rate(name: str, value: Any, *, is_zero_allowed: bool = True) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from strategies.arguments import one_of, whole_number
+from strategies.extension import one_of, whole_number
 from tfscale.schedules.arguments import learning_rate
 
 RULES = ("linear", "sqrt")

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from strategies.arguments import one_of, whole_number
+from strategies.extension import one_of, whole_number
 from tfscale.schedules.arguments import learning_rate as checked_rate
 from tfscale.schedules.float64_schedule import Float64Schedule
 from tfscale.schedules.joined_schedule import join

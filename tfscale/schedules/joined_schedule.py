@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from strategies.arguments import sequence, whole_number
+from strategies.extension import sequence, whole_number
 from tfscale.schedules.float64_schedule import (
     Float64Schedule,
     in_float64,

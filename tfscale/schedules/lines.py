@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from strategies.arguments import number, sequence, whole_number
+from strategies.extension import number, sequence, whole_number
 from tfscale.schedules.arguments import learning_rate as checked_rate
 from tfscale.schedules.float64_schedule import Float64Schedule
 

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from strategies.arguments import whole_number
+from strategies.extension import whole_number
 from tfscale.schedules.arguments import learning_rate
 from tfscale.schedules.float64_schedule import Float64Schedule
 

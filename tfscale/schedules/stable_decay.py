@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from strategies.arguments import one_of, whole_number
+from strategies.extension import one_of, whole_number
 from tfscale.schedules.arguments import learning_rate
 from tfscale.schedules.joined_schedule import join
 from tfscale.schedules.lines import constant, linear_decay

@@ -130,7 +130,7 @@ def as_part(part: Any) -> Any:
     """
     import tensorflow as tf
 
-    from strategies.batch_parts import Shared
+    from strategies.extension import Shared
 
     if isinstance(part, Shared):
         return SharedPart(as_part(part.value))

@@ -148,7 +148,7 @@ def _is_chief(strategy: str) -> bool:
     """Tells whether this process speaks for all, before there is a strategy to ask."""
     if strategy not in ("auto", "multi_worker_mirrored"):
         return True
-    from strategies.cluster.environments import cluster_from_environment
+    from strategies.extension import cluster_from_environment
 
     cluster = cluster_from_environment()
     return cluster is None or cluster.is_chief

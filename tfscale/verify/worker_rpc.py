@@ -171,6 +171,6 @@ class Desk:
 
     def meet(self, question: str, answer: str) -> list[str]:
         """Asks all workers a question; returns their answers."""
-        from strategies.coordination.rendezvous import exchange
+        from strategies.extension import exchange
 
         return exchange(self._strategy, question, answer)

@@ -10,16 +10,20 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from strategies.announcement import announce
-from strategies.cluster.exit_reason import ExitReason, write_exit_reason
-from strategies.cluster.server_probe import TaskProbe
-from strategies.coordination.heartbeat_board import HeartbeatBoard
-from strategies.liveness.heartbeat import Heartbeat, Seen
-from strategies.liveness.local_heartbeat import LocalHeartbeat
-from strategies.liveness.peers import Peers
-from strategies.liveness.stalled_workers import stalled_workers
-from strategies.liveness.task_notice import state_of_tasks
-from strategies.progress import Progress
+from strategies.extension import (
+    ExitReason,
+    Heartbeat,
+    HeartbeatBoard,
+    LocalHeartbeat,
+    Peers,
+    Progress,
+    Seen,
+    TaskProbe,
+    announce,
+    stalled_workers,
+    state_of_tasks,
+    write_exit_reason,
+)
 
 BEAT_SECONDS = 1.0
 NOTICE_SECONDS = 7.0

@@ -11,3 +11,4 @@ from strategies.keras_support.defects.crashes import CRASHES, HANGS
 from strategies.keras_support.defects.silent import SILENT
 
 FIXES = (*SILENT, *HANGS, *CRASHES)
+"""All fixes, one for each row of the table of defects."""

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 KINDS = ("good", "loss_not_finite", "norm_not_finite", "loss_spike", "norm_spike")
+"""What a step can be, by the number that `StepJudge.judge` returns."""
 
 
 class StepJudge:

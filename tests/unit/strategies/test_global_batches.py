@@ -17,8 +17,8 @@ from strategies.global_batches import (
     cut_for_replicas,
     keep_rows,
     mapped_replica_shares,
-    replica_shares,
-    share_bounds,
+    replica_batch_bounds,
+    replica_batches,
     share_spec,
     whole_batches,
 )
@@ -28,7 +28,7 @@ ENDLESS = tf.data.INFINITE_CARDINALITY
 
 def all_shares(dataset: tf.data.Dataset, num_replicas: int) -> list[Any]:
     """What one worker that holds all replicas gets."""
-    return list(replica_shares(dataset, 0, num_replicas, num_replicas))
+    return list(replica_batches(dataset, 0, num_replicas, num_replicas))
 
 
 def batches(array: Any, size: int) -> tf.data.Dataset:
@@ -38,7 +38,7 @@ def batches(array: Any, size: int) -> tf.data.Dataset:
 @pytest.mark.parametrize("num_replicas", range(1, 10))
 def test_shares_cover_every_row_once_in_order_and_differ_by_at_most_one(num_replicas: int) -> None:
     for num_rows in range(41):
-        bounds = [share_bounds(num_rows, r, num_replicas) for r in range(num_replicas)]
+        bounds = [replica_batch_bounds(num_rows, r, num_replicas) for r in range(num_replicas)]
         rows = [row for start, stop in bounds for row in range(start, stop)]
         sizes = [stop - start for start, stop in bounds]
         assert rows == list(range(num_rows))
@@ -58,14 +58,16 @@ def test_shares_cover_every_row_once_in_order_and_differ_by_at_most_one(num_repl
 def test_sizes_of_the_shares_are_those_worked_out_by_hand(
     num_rows: int, num_replicas: int, sizes: list[int]
 ) -> None:
-    bounds = [share_bounds(num_rows, r, num_replicas) for r in range(num_replicas)]
+    bounds = [replica_batch_bounds(num_rows, r, num_replicas) for r in range(num_replicas)]
     assert [stop - start for start, stop in bounds] == sizes
 
 
 def test_bounds_of_tensors_are_the_bounds_of_integers() -> None:
     for replica in range(4):
-        start, stop = share_bounds(tf.constant(11, tf.int64), tf.constant(replica, tf.int64), 4)
-        assert (int(start), int(stop)) == share_bounds(11, replica, 4)
+        start, stop = replica_batch_bounds(
+            tf.constant(11, tf.int64), tf.constant(replica, tf.int64), 4
+        )
+        assert (int(start), int(stop)) == replica_batch_bounds(11, replica, 4)
 
 
 @pytest.mark.parametrize("num_replicas", [1, 2, 3, 5])
@@ -86,7 +88,7 @@ def test_workers_shares_are_those_one_worker_would_have_cut(num_workers: int) ->
     found = [
         [
             share.numpy().tolist()
-            for share in replica_shares(dataset, worker * each, each, num_replicas)
+            for share in replica_batches(dataset, worker * each, each, num_replicas)
         ]
         for worker in range(num_workers)
     ]
@@ -166,32 +168,32 @@ def test_a_batch_of_no_tensor_is_refused() -> None:
     nothing = tf.experimental.Optional.empty(tf.TensorSpec([], tf.float32))
     dataset = tf.data.Dataset.range(2).map(lambda _: (nothing,))
     with pytest.raises(ValueError, match="at least one tensor whose first dimension is the exampl"):
-        replica_shares(dataset, 0, 2, 2)
+        replica_batches(dataset, 0, 2, 2)
 
 
 def test_a_data_set_of_single_numbers_is_refused() -> None:
     with pytest.raises(ValueError, match="examples"):
-        replica_shares(tf.data.Dataset.range(4), 0, 2, 2)
+        replica_batches(tf.data.Dataset.range(4), 0, 2, 2)
 
 
 def test_shapes_stay_static_where_the_batch_is_static_and_divisible() -> None:
     rows = np.zeros([12, 3])
     even = tf.data.Dataset.from_tensor_slices(rows).batch(6, drop_remainder=True)
-    assert replica_shares(even, 0, 2, 2).element_spec.shape.as_list() == [3, 3]
-    assert replica_shares(even, 0, 1, 4).element_spec.shape.as_list() == [None, 3]
-    assert replica_shares(batches(rows, 6), 0, 2, 2).element_spec.shape.as_list() == [None, 3]
+    assert replica_batches(even, 0, 2, 2).element_spec.shape.as_list() == [3, 3]
+    assert replica_batches(even, 0, 1, 4).element_spec.shape.as_list() == [None, 3]
+    assert replica_batches(batches(rows, 6), 0, 2, 2).element_spec.shape.as_list() == [None, 3]
 
 
 def test_endless_stays_endless_and_finite_does_not_claim_to_be() -> None:
     dataset = batches(np.arange(6), 3)
-    assert replica_shares(dataset.repeat(), 0, 2, 2).cardinality() == ENDLESS
-    assert replica_shares(dataset, 0, 2, 2).cardinality() != ENDLESS
+    assert replica_batches(dataset.repeat(), 0, 2, 2).cardinality() == ENDLESS
+    assert replica_batches(dataset, 0, 2, 2).cardinality() != ENDLESS
     assert mapped_replica_shares(dataset.repeat(), 0, 2, 2, tf.identity).cardinality() == ENDLESS
 
 
 def test_one_replica_reads_the_data_set_itself() -> None:
     dataset = batches(np.arange(6), 4)
-    assert replica_shares(dataset, 0, 1, 1) is dataset
+    assert replica_batches(dataset, 0, 1, 1) is dataset
 
 
 def mixed(rows: int, *, size: int, drop_remainder: bool) -> tf.data.Dataset:

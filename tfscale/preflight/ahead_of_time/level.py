@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from strategies.keras_support import support
+from strategies.extension import support
 from tfscale.preflight.ahead_of_time.compilation import ChipCompiler
 from tfscale.preflight.ahead_of_time.environment import (
     cache_folder,

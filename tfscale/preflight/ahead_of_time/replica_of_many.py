@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
-from strategies.tpu.cpu_stand_in import TpuStandIn
+from strategies.extension import TpuStandIn
 
 
 class ReplicaOfMany(TpuStandIn):

@@ -10,8 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from strategies.keras_support.model.model_parts import all_layers
-from strategies.keras_support.step.tracing import traced_train_step
+from strategies.extension import all_layers, traced_train_step
 from tfscale.preflight.ahead_of_time.layer_scopes import layer_scopes
 from tfscale.preflight.ahead_of_time.modules import arrays_made
 from tfscale.preflight.ahead_of_time.program import (

@@ -224,7 +224,7 @@ LOOK = """
 import json, sys
 import strategies
 from tfscale.__main__ import main
-from tfscale.report.environment import environment
+from tfscale.report.run_environment import environment
 
 assert main(["report", sys.argv[1]]) == 0
 heavy = sorted({"tensorflow", "keras", "numpy"} & set(sys.modules))

@@ -1,0 +1,228 @@
+"""What `tfscale` uses of this package beyond its public names.
+
+    from strategies.extension import exchange, is_multi_worker
+
+One module marks the line between the two packages: `tfscale` imports from `strategies` and from
+here, and a house test keeps it so. The names may change with any release; programs use those of
+`strategies` and `tfscale`. `_NAMES` lists them by concern, and each is documented where it is
+defined.
+
+Importing this module imports neither TensorFlow nor Keras. Taking a name imports the module that
+defines it and nothing more, so the launcher can read a cluster without TensorFlow.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from strategies.announcement import announce
+    from strategies.arguments import (
+        LARGEST_COUNT,
+        function,
+        number,
+        one_of,
+        sequence,
+        strategy_of,
+        text,
+        truth,
+        whole_number,
+    )
+    from strategies.batch_parts import Shared, static_rows
+    from strategies.cluster.environments import (
+        DEFAULT_START_SECONDS,
+        EXIT_REASON_VARIABLE,
+        JOB_VARIABLE,
+        RESTART_VARIABLE,
+        START_SECONDS_VARIABLE,
+        JobStart,
+        cluster_from_environment,
+        own_job_starts,
+    )
+    from strategies.cluster.exit_reason import ExitReason, read_exit_reason, write_exit_reason
+    from strategies.cluster.server_probe import TaskProbe
+    from strategies.coordination.heartbeat_board import HeartbeatBoard
+    from strategies.coordination.preemption_consensus import PreemptionNotice
+    from strategies.coordination.rendezvous import exchange
+    from strategies.devices import all_stand_on
+    from strategies.global_batches import (
+        EvenShare,
+        GlobalBatches,
+        Share,
+        counted_shares,
+        own_rows,
+        replica_batch_bounds,
+        replica_batches,
+    )
+    from strategies.half_precision_outputs import half_outputs, warn_of_half_outputs
+    from strategies.keras_support.asynchronous.counters import stands_on_server
+    from strategies.keras_support.asynchronous.executions import settle
+    from strategies.keras_support.asynchronous.notice import task_probe
+    from strategies.keras_support.context.gathered_rows import all_gather
+    from strategies.keras_support.context.over_replicas import (
+        mean_over_replicas,
+        ratio_over_replicas,
+        sum_over_replicas,
+    )
+    from strategies.keras_support.context.step_context import current_step
+    from strategies.keras_support.defects.table import FIXES
+    from strategies.keras_support.gradients.gradient_watch import GradientWatch, Trouble
+    from strategies.keras_support.gradients.step_judge import KINDS
+    from strategies.keras_support.gradients.tape_gradients import local_gradients
+    from strategies.keras_support.input.resume import FitInput, end_resumption
+    from strategies.keras_support.installation import support, support_shared_parts
+    from strategies.keras_support.local_sgd import LocalTraining, trains_alone
+    from strategies.keras_support.metrics.metric_combination import combined_by
+    from strategies.keras_support.model.model_parts import (
+        all_layers,
+        compile_arguments,
+        copy_trainable,
+        direct_layers,
+        loss_in,
+        names_dtype,
+        optimized_variables,
+    )
+    from strategies.keras_support.model.replica_values import (
+        assign_replica_values,
+        assign_value,
+        is_per_replica,
+        replica_values,
+    )
+    from strategies.keras_support.patches import PATCHES
+    from strategies.keras_support.patching.ownership import (
+        is_asynchronous,
+        is_multi_worker,
+        is_owned,
+    )
+    from strategies.keras_support.patching.step_clock import attach_clock
+    from strategies.keras_support.step.tracing import (
+        TracedStep,
+        traced_forward_pass,
+        traced_train_step,
+    )
+    from strategies.keras_support.workers.chief_state import broadcast_state
+    from strategies.liveness.heartbeat import Heartbeat, Seen
+    from strategies.liveness.local_heartbeat import LocalHeartbeat
+    from strategies.liveness.peers import Peers
+    from strategies.liveness.stalled_workers import stalled_workers
+    from strategies.liveness.task_notice import state_of_tasks
+    from strategies.progress import Progress, at_end_of_fit, moved, phase, watch
+    from strategies.tpu.cpu_stand_in import TpuStandIn
+
+_NAMES = {
+    # Checked arguments, and lines that one worker prints for all.
+    "strategies.arguments": (
+        "LARGEST_COUNT",
+        "function",
+        "number",
+        "one_of",
+        "sequence",
+        "strategy_of",
+        "text",
+        "truth",
+        "whole_number",
+    ),
+    "strategies.announcement": ("announce",),
+    # The cluster, the environment it is read from, and how a worker ended.
+    "strategies.cluster.environments": (
+        "DEFAULT_START_SECONDS",
+        "EXIT_REASON_VARIABLE",
+        "JOB_VARIABLE",
+        "RESTART_VARIABLE",
+        "START_SECONDS_VARIABLE",
+        "JobStart",
+        "cluster_from_environment",
+        "own_job_starts",
+    ),
+    "strategies.cluster.exit_reason": ("ExitReason", "read_exit_reason", "write_exit_reason"),
+    "strategies.cluster.server_probe": ("TaskProbe",),
+    # Messages between workers.
+    "strategies.coordination.heartbeat_board": ("HeartbeatBoard",),
+    "strategies.coordination.preemption_consensus": ("PreemptionNotice",),
+    "strategies.coordination.rendezvous": ("exchange",),
+    "strategies.keras_support.workers.chief_state": ("broadcast_state",),
+    # Progress of this worker and of the others.
+    "strategies.progress": ("Progress", "at_end_of_fit", "moved", "phase", "watch"),
+    "strategies.keras_support.patching.step_clock": ("attach_clock",),
+    "strategies.keras_support.asynchronous.notice": ("task_probe",),
+    "strategies.liveness.heartbeat": ("Heartbeat", "Seen"),
+    "strategies.liveness.local_heartbeat": ("LocalHeartbeat",),
+    "strategies.liveness.peers": ("Peers",),
+    "strategies.liveness.stalled_workers": ("stalled_workers",),
+    "strategies.liveness.task_notice": ("state_of_tasks",),
+    # Kinds of strategies, and the devices under them.
+    "strategies.keras_support.patching.ownership": (
+        "is_asynchronous",
+        "is_multi_worker",
+        "is_owned",
+    ),
+    "strategies.devices": ("all_stand_on",),
+    "strategies.tpu.cpu_stand_in": ("TpuStandIn",),
+    # Batches, and the position of `fit` in its input.
+    "strategies.batch_parts": ("Shared", "static_rows"),
+    "strategies.global_batches": (
+        "EvenShare",
+        "GlobalBatches",
+        "Share",
+        "counted_shares",
+        "own_rows",
+        "replica_batches",
+        "replica_batch_bounds",
+    ),
+    "strategies.keras_support.input.resume": ("FitInput", "end_resumption"),
+    # Inside a training step.
+    "strategies.keras_support.context.gathered_rows": ("all_gather",),
+    "strategies.keras_support.context.over_replicas": (
+        "mean_over_replicas",
+        "ratio_over_replicas",
+        "sum_over_replicas",
+    ),
+    "strategies.keras_support.context.step_context": ("current_step",),
+    "strategies.keras_support.gradients.gradient_watch": ("GradientWatch", "Trouble"),
+    "strategies.keras_support.gradients.step_judge": ("KINDS",),
+    "strategies.keras_support.gradients.tape_gradients": ("local_gradients",),
+    "strategies.keras_support.metrics.metric_combination": ("combined_by",),
+    "strategies.keras_support.local_sgd": ("LocalTraining", "trains_alone"),
+    "strategies.keras_support.asynchronous.counters": ("stands_on_server",),
+    "strategies.keras_support.asynchronous.executions": ("settle",),
+    # A model's parts, and its variables on each replica.
+    "strategies.keras_support.model.model_parts": (
+        "all_layers",
+        "compile_arguments",
+        "copy_trainable",
+        "direct_layers",
+        "loss_in",
+        "names_dtype",
+        "optimized_variables",
+    ),
+    "strategies.keras_support.model.replica_values": (
+        "assign_replica_values",
+        "assign_value",
+        "is_per_replica",
+        "replica_values",
+    ),
+    "strategies.half_precision_outputs": ("half_outputs", "warn_of_half_outputs"),
+    # The patches of Keras, and a step traced without training.
+    "strategies.keras_support.installation": ("support", "support_shared_parts"),
+    "strategies.keras_support.patches": ("PATCHES",),
+    "strategies.keras_support.defects.table": ("FIXES",),
+    "strategies.keras_support.step.tracing": (
+        "TracedStep",
+        "traced_forward_pass",
+        "traced_train_step",
+    ),
+}
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = list(_MODULE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULE_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
