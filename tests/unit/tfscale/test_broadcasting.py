@@ -7,8 +7,6 @@ import pytest
 import strategies
 import tfscale
 
-pytestmark = pytest.mark.own_process
-
 
 def test_in_one_process_a_value_is_its_own_json_form() -> None:
     strategy = strategies.one_device_strategy()
