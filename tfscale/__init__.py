@@ -1,4 +1,4 @@
-"""tfscale: Keras training on many replicas, with the numbers of one.
+"""tfscale: Keras training on many replicas that matches single-device results.
 
     import keras, strategies, tfscale
 

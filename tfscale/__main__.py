@@ -3,10 +3,11 @@
     tfscale --help
     tfscale launch --num_workers=2 -- python train.py
 
-Exit status: 0 fine, 1 what was checked or run has failed, 2 wrong usage, in one line on stderr.
-A command is a module with `SUMMARY`, `add_arguments(parser)` and `run(arguments) -> int`; one that
-runs a program after `--` says `TAKES_COMMAND = True` and finds it in `arguments.command`. Modules
-import TensorFlow, Keras and numpy inside `run` only: `tfscale --help` answers at once.
+Exit status: 0 for success, 1 if the check or the run failed, 2 for wrong usage, which is reported
+in one line on standard error. A command is a module with `SUMMARY`, `add_arguments(parser)` and
+`run(arguments) -> int`. A command that runs a program after `--` sets `TAKES_COMMAND = True` and
+finds the program in `arguments.command`. Modules import TensorFlow, Keras and NumPy only inside
+`run`, so that `tfscale --help` is fast.
 """
 
 from __future__ import annotations
@@ -32,15 +33,15 @@ COMMANDS = {
 
 _EPILOG = """\
 examples:
-  tfscale bench --model=mlp                            what a step costs, side by side
-  tfscale doctor                                       what this machine offers to training
-  tfscale launch --num_workers=2 -- python train.py    two workers of one job on this host
-  tfscale preflight mine:build --target=v5e:2x2        what a TPU would refuse, without one
-  tfscale report runs/digits                           one HTML page of a run
-  tfscale verify mine:build --num_replicas=2           does your model train as on one device?
-  tfscale launch --help                                the flags of a command
+  tfscale bench --model=mlp                            time a training step of each strategy
+  tfscale doctor                                       check versions, devices and the cluster
+  tfscale launch --num_workers=2 -- python train.py    run two workers of one job on this host
+  tfscale preflight mine:build --target=v5e:2x2        find what a TPU would reject; needs no TPU
+  tfscale report runs/digits                           write one HTML page about a run
+  tfscale verify mine:build --num_replicas=2           compare your model with one device
+  tfscale launch --help                                show the flags of a command
 
-exit status: 0 fine, 1 what was checked or run has failed, 2 wrong usage.
+exit status: 0 success, 1 the check or the run failed, 2 wrong usage.
 """
 
 
@@ -52,12 +53,12 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2)
 
     def print_help(self, file: Any = None) -> None:
-        """Prints the help; argparse's own passes over a standard output that takes nothing."""
+        """Prints the help. Unlike argparse's method, this reports an unwritable standard output."""
         print(self.format_help(), end="", file=file)
 
 
 class _Version(argparse.Action):
-    """Prints the version and exits; looks it up only then."""
+    """Prints the version and exits. The version is looked up only when this flag is used."""
 
     def __call__(
         self,
@@ -71,7 +72,7 @@ class _Version(argparse.Action):
         try:
             version = metadata.version("tfscale")
         except metadata.PackageNotFoundError:
-            version = "(a checkout that is not installed)"
+            version = "(source checkout, not installed)"
         print(f"tfscale {version}")
         parser.exit()
 
@@ -80,15 +81,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Args:
-        argv: Arguments without the program's name. None: those of this process.
+        argv: Arguments without the program's name. None means `sys.argv[1:]`.
 
     Returns:
-        The exit status. Help and wrong usage raise `SystemExit`, as argparse does.
+        The exit status.
+
+    Raises:
+        SystemExit: After help, a version or wrong usage, as argparse does.
     """
     own = list(sys.argv[1:] if argv is None else argv)
     program = " ".join(["tfscale", *own[:1]]) if own and own[0] in COMMANDS else "tfscale"
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # paths that are not UTF-8, as they are
+        sys.stdout.reconfigure(errors="surrogateescape")  # print paths that are not UTF-8 unchanged
     try:
         status = _run(own)
     except SystemExit:
@@ -113,25 +117,25 @@ def _run(own: list[str]) -> int:
 
     parser = _Parser(
         prog="tfscale",
-        description="Makes Keras 3 fit right, fast and easy under tf.distribute.",
+        description="Train Keras 3 models correctly under tf.distribute strategies.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(title="commands", dest="name", metavar="COMMAND")
-    # One that is not known, or no one: all modules are imported, for their summaries.
+    # Without a known command, all modules are imported for their summaries.
     names = [own[0]] if own and own[0] in COMMANDS else list(COMMANDS)
     modules = {name: importlib.import_module(COMMANDS[name]) for name in names}
     parsers = {name: _add_command(commands, name, modules[name]) for name in names}
 
     arguments, unknown = parser.parse_known_args(own)
     if arguments.name is None:
-        parser.error(f"a command is needed: {', '.join(COMMANDS)}")
+        parser.error(f"a command is required: {', '.join(COMMANDS)}")
     module, chosen = modules[arguments.name], parsers[arguments.name]
     if getattr(module, "TAKES_COMMAND", False):
         if not behind:
-            chosen.error(f"`--` and then a command are needed: {chosen.usage}")
+            chosen.error(f"`--` followed by a command is required: {chosen.usage}")
         arguments.command, behind = behind, None
     if unknown or behind is not None:
         chosen.error(f"unknown arguments: {' '.join([*unknown, *(behind or [])])}")

@@ -1,4 +1,4 @@
-"""The chief's model, or a value of the chief's, on every worker."""
+"""Copies the chief's model, or a value from the chief, to all workers."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from strategies.extension import broadcast_state, exchange, is_multi_worker
 
 
 def broadcast(model: Any) -> None:
-    """Gives every worker the chief's model: weights, optimizer state and random states.
+    """Copies the chief's weights, optimizer state and random seeds to every worker.
 
-    For programs that load or restore on the chief only, as with Horovod. Every worker calls it, at
-    the same place, after the chief has loaded and before `fit`, which refuses workers that do not
-    hold the same. A constant learning rate is part of the optimizer's state; a schedule is not, and
-    must be the same on every worker. Metrics are not sent: `fit` and `evaluate` reset them.
+    Use it where only the chief loads or restores a model, as with Horovod. Every worker must call
+    it at the same place, after the chief has loaded and before `fit`. (`fit` raises an error if the
+    workers' models differ.) A constant learning rate is part of the optimizer's state. A schedule
+    is not, and must be the same on every worker. Metrics are not sent: `fit` and `evaluate` reset
+    them.
 
-    In one process it changes nothing.
+    In a single process this does nothing.
 
     Args:
         model: A built Keras model; compiled, if its optimizer is to be sent too.
 
     Raises:
-        ValueError: If the model is not built, or has other variables on another worker.
+        ValueError: If the model is not built, or its variables differ between workers in number,
+            shape or type.
 
     Example:
         >>> import keras, strategies

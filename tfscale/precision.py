@@ -1,4 +1,4 @@
-"""The precision a model computes in, chosen once for all replicas.
+"""Sets the precision that a model computes in, once for all replicas.
 
 tfscale.set_precision("auto", strategy)    # before the model is built
 """
@@ -22,22 +22,23 @@ def set_precision(
 ) -> keras.DTypePolicy:
     """Sets Keras's global dtype policy and returns it.
 
-    "auto" is bfloat16 on TPUs and on GPUs of compute capability 8.0 or more, float16 on GPUs of 7.x
-    (Keras adds dynamic loss scaling when the model is compiled), float32 elsewhere: a CPU gains
-    nothing from half precision. It prints what it chose and why. "float64" also makes float64
-    Keras's default float, so that losses and metrics follow; it is for comparing whole runs. GPU
-    and TPU choices were not run on one.
+    "auto" chooses mixed_bfloat16 on TPUs and on GPUs of compute capability 8.0 or more,
+    mixed_float16 on GPUs of compute capability 7.x (Keras adds dynamic loss scaling when the model
+    is compiled), and float32 elsewhere, because a CPU gains nothing from half precision. It prints
+    the choice and the reason. "float64" also makes float64 Keras's default float type, so that
+    losses and metrics use it; it is meant for comparing whole runs. The choices for GPU and TPU are
+    not yet verified on such devices.
 
-    Several workers agree: all of them call this with the same `precision`, in the same order as
-    their other calls of tfscale, and the weakest worker's devices decide for all.
+    With several workers, all of them must call this with the same `precision`, and in the same
+    order as their other calls to tfscale. The weakest worker's devices decide for all.
 
     Args:
         precision: One of `POLICIES`.
         strategy: The strategy whose devices "auto" looks at. None looks at all devices of this
-            process and asks no other worker.
+            process and does not contact other workers.
 
     Returns:
-        The `keras.DTypePolicy` now in force.
+        The global `keras.DTypePolicy` from now on.
 
     Raises:
         ValueError: If `precision` is not one of `POLICIES`, or differs between workers.
@@ -57,9 +58,9 @@ def set_precision(
 def choose_precision(
     precision: str = "auto", strategy: tf.distribute.Strategy | None = None
 ) -> PrecisionChoice:
-    """Returns what `set_precision` would set, and why; sets nothing.
+    """Returns what `set_precision` would set, and why, without setting it.
 
-    Under several workers it is a meeting of all of them, like `set_precision`.
+    With several workers, all of them must call this together, like `set_precision`.
 
     Args:
         precision: One of `POLICIES`.
@@ -78,10 +79,7 @@ def choose_precision(
     resolver = strategy.cluster_resolver
     own = _answer(f"{resolver.task_type} {resolver.task_id}", precision, strategy)
     return agreed(
-        [
-            WorkerAnswer.from_words(words)
-            for words in exchange(strategy, "precision", own.as_words())
-        ]
+        [WorkerAnswer.from_json(text) for text in exchange(strategy, "precision", own.to_json())]
     )
 
 
@@ -96,11 +94,11 @@ def _answer(worker: str, precision: str, strategy: tf.distribute.Strategy | None
 
 
 def _gpus(strategy: tf.distribute.Strategy | None) -> list[tf.config.PhysicalDevice]:
-    """Returns the GPUs that this process's replicas stand on; none where one stands on a CPU."""
+    """Returns the GPUs of this process's replicas, or an empty list if any replica uses a CPU."""
     physical = tf.config.list_physical_devices("GPU")
     if strategy is None:
         return list(physical)
-    logical = [  # a GPU cut into virtual ones stands here once for each
+    logical = [  # a GPU that is split into virtual devices appears once for each of them
         gpu for gpu in physical for _ in tf.config.get_logical_device_configuration(gpu) or [None]
     ]
     devices = [tf.DeviceSpec.from_string(name) for name in strategy.extended.worker_devices]

@@ -1,6 +1,6 @@
-"""Which precision suits which devices, and what several workers make of their answers.
+"""Chooses the precision for given devices, and one precision for several workers.
 
-Plain arithmetic on what each worker tells: no device is asked here.
+Works on the workers' reports only; it does not query devices.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 FROM_WEAKEST = ("float32", "mixed_float16", "mixed_bfloat16")
-"""What "auto" can choose. A device that is right for one is right for those before it."""
+"""What "auto" can choose. A device that suits one policy suits those before it."""
 
 
 @dataclass(frozen=True)
 class PrecisionChoice:
-    """A dtype policy, and why it is that one.
+    """A dtype policy and the reason for it.
 
     Attributes:
         policy: The name of a `keras.DTypePolicy`, such as "mixed_bfloat16".
-        reason: Half a sentence, such as "GPUs of compute capability 9.0".
+        reason: A phrase, such as "GPUs of compute capability 9.0".
     """
 
     policy: str
@@ -28,14 +28,14 @@ class PrecisionChoice:
 
 @dataclass(frozen=True)
 class WorkerAnswer:
-    """What one worker brings to the choice.
+    """What one worker reports for the choice.
 
     Attributes:
         worker: The worker, such as "worker 0".
         asked: The precision its program asked for.
-        kind: What its replicas stand on: "TPU", "GPU" or "CPU".
-        capability: The lowest compute capability of its GPUs, as (major, minor). None where a GPU
-            does not tell, and for what is no GPU.
+        kind: The device type of its replicas: "TPU", "GPU" or "CPU".
+        capability: The lowest compute capability of its GPUs, as (major, minor). None if a GPU
+            does not report it, and for other devices.
     """
 
     worker: str
@@ -43,14 +43,14 @@ class WorkerAnswer:
     kind: str
     capability: tuple[int, int] | None = None
 
-    def as_words(self) -> str:
-        """Returns the answer as one line of text; `from_words` reads it."""
+    def to_json(self) -> str:
+        """Returns the answer as one line of JSON, for `from_json`."""
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_words(cls, words: str) -> WorkerAnswer:
-        """Reads what another worker's `as_words` wrote."""
-        fields = json.loads(words)
+    def from_json(cls, text: str) -> WorkerAnswer:
+        """Parses what `to_json` returned on another worker."""
+        fields = json.loads(text)
         if fields["capability"] is not None:
             fields["capability"] = tuple(fields["capability"])
         return cls(**fields)
@@ -59,8 +59,8 @@ class WorkerAnswer:
 def suited_to(answer: WorkerAnswer) -> PrecisionChoice:
     """Returns the precision that is fast and safe on one worker's devices.
 
-    Tensor cores compute in bfloat16 from compute capability 8.0 (Ampere) on and in float16 from 7.0
-    (Volta) on. bfloat16 has float32's range and needs no loss scale, so it comes first.
+    Tensor cores compute in bfloat16 from compute capability 8.0 (Ampere) and in float16 from 7.0
+    (Volta). bfloat16 has the range of float32 and needs no loss scale, so it is preferred.
 
     Example:
         >>> suited_to(WorkerAnswer("worker 0", "auto", "GPU", (7, 5))).policy
@@ -73,7 +73,7 @@ def suited_to(answer: WorkerAnswer) -> PrecisionChoice:
     if answer.kind != "GPU":
         return PrecisionChoice("float32", "no GPU or TPU")
     if answer.capability is None:
-        return PrecisionChoice("float32", "a GPU that does not tell its compute capability")
+        return PrecisionChoice("float32", "a GPU that does not report its compute capability")
     reason = "GPUs of compute capability {}.{}".format(*answer.capability)
     if answer.capability >= (8, 0):
         return PrecisionChoice("mixed_bfloat16", reason)
@@ -81,9 +81,9 @@ def suited_to(answer: WorkerAnswer) -> PrecisionChoice:
 
 
 def agreed(answers: Sequence[WorkerAnswer]) -> PrecisionChoice:
-    """Returns the one precision that all workers train in.
+    """Returns the precision that all workers use.
 
-    Under "auto" the weakest worker decides: what its devices are right for, the others' are too.
+    With "auto" the weakest worker decides, because what suits its devices suits the others' too.
 
     Args:
         answers: Every worker's answer, in the same order on all of them. Not empty.
@@ -100,8 +100,8 @@ def agreed(answers: Sequence[WorkerAnswer]) -> PrecisionChoice:
     if len(asked) > 1:
         said = ", ".join(f"{answer.worker} {answer.asked!r}" for answer in answers)
         raise ValueError(
-            f"`precision` must be the same on all workers. Received: {said}. Pass one precision to "
-            "all of them, such as 'auto'."
+            f"`precision` must be the same on all workers. Received: {said}. Pass the same "
+            "precision on all of them, such as 'auto'."
         )
     (precision,) = asked
     if precision != "auto":
@@ -112,7 +112,7 @@ def agreed(answers: Sequence[WorkerAnswer]) -> PrecisionChoice:
         return weakest
     if len(set(choices)) == 1:
         return PrecisionChoice(weakest.policy, f"all {len(choices)} workers: {weakest.reason}")
-    # Among equally weak workers the first speaks; its order is the same on all of them.
+    # Of equally weak workers the first is named. The order is the same on all workers.
     worker = answers[choices.index(weakest)].worker
     return PrecisionChoice(
         weakest.policy, f"{worker}, the weakest of {len(choices)}, has {weakest.reason}"

@@ -30,7 +30,7 @@ def two_launchers(scene: Scene) -> Report:
     hosts = (f"--hosts=127.0.0.1:{number}", "--host_index=0", "--num_workers=2")
     first = launcher(_slow(scene), *hosts)
     second = launcher(_another(scene), *hosts)
-    reason = rf"port {number} of this host.* cannot be had"
+    reason = rf"port {number} of this host.* is not available"
     return _beside(scene, first, second, lambda job: {}, reason)
 
 

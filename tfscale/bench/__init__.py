@@ -1,1 +1,1 @@
-"""What a step of `fit` costs, variants side by side in one run: `tfscale bench`."""
+"""`tfscale bench`: times training steps of several variants side by side in one run."""

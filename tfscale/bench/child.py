@@ -1,4 +1,4 @@
-"""The program of a child process: takes one variant's turns.
+"""The program of a child process: runs one variant's turns.
 
 python -m tfscale.bench.child ADDRESS VARIANT NUM_WORKERS RACE
 """
@@ -18,11 +18,11 @@ from tfscale.bench.variant import Race
 from tfscale.verify.user_model import WrongUsage, in_one_line
 
 Way = Callable[[Race, Turns, int], None]
-"""How a variant is trained: the race, the line to it, and the workers of the variant's cluster."""
+"""Trains a variant, given the race, the connection to it, and the variant's number of workers."""
 
 WAYS: Mapping[str, Way] = {
     "stock": functools.partial(fit_in_turns, lambda: None),
-    # The factories patch Keras, so nothing is built before it is a variant's turn to be.
+    # The factories patch Keras, so a strategy is built only in the process that uses it.
     "one_device": functools.partial(fit_in_turns, lambda: strategies.one_device_strategy()),
     "mirrored": functools.partial(fit_in_turns, lambda: strategies.mirrored_strategy(2)),
     "loop": loop_in_turns,
@@ -30,11 +30,11 @@ WAYS: Mapping[str, Way] = {
 
 
 def main(ways: Mapping[str, Way], arguments: list[str]) -> int:
-    """Takes the turns of one process.
+    """Runs the turns of one process.
 
     Args:
-        ways: The variants this program knows.
-        arguments: The command line behind the program's name.
+        ways: The variants of this program, by name.
+        arguments: The command line without the program's name.
 
     Returns:
         The exit status.
@@ -42,7 +42,7 @@ def main(ways: Mapping[str, Way], arguments: list[str]) -> int:
     address, variant, num_workers, text = arguments
     race = Race.from_json(text)
     threads = race.threads_of(int(num_workers))
-    # Before TensorFlow starts: arithmetic inside an operation, and operations side by side.
+    # Must be set before TensorFlow starts: threads within an operation, and parallel operations.
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     with Turns(address, race.patience_seconds) as turns:

@@ -1,4 +1,4 @@
-"""`tfscale bench`: what a step of `fit` costs on one device, under our strategies, and at least."""
+"""`tfscale bench`: times a step of `fit` on one device, under strategies, and as a bare loop."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from tfscale.bench.variant import VARIANTS, Race, Variant
 from tfscale.cli.arguments import add_json_flag, at_least, function_name, seconds
 from tfscale.cli.errors import complain
 
-SUMMARY = "what a step of fit costs: one device, replicas, and the limit, side by side"
+SUMMARY = "time a training step on one device, on replicas and as a bare loop, side by side"
 TARGET_STEPS = 50
-"""Steps of a turn for a model of the user's own, where none are given."""
+"""Default steps of a turn for the user's model."""
 
 _DESCRIPTION = """\
-Times training steps of several variants in one run: a warmed process a variant, turn by turn, so
-that a busy machine slows all alike. Medians and ratios leave out the first round; a ratio is taken
-round by round. Peak RSS is of one process. Nothing else should run while it does: the load average
-before and after stands above the table.
+Times training steps of several variants in one run. Each variant has one warmed-up process, and the
+processes take turns, so that load on the machine slows all of them equally. Medians and ratios
+exclude the first round. Ratios are computed per round. Peak RSS is that of one process. Run nothing
+else at the same time; the load average before and after is printed above the table.
 
-FUNCTION takes nothing and returns (model, data): a compiled model, and arrays (x, y), a batched
-tf.data.Dataset or a keras.utils.PyDataset. The first batches of data are kept in memory and trained
-on again and again, so reading is not timed. Its model is compiled as you say: note that Keras turns
-XLA on for one device and off for several replicas unless you pass jit_compile.
+FUNCTION takes no arguments and returns (model, data): a compiled model, and arrays (x, y), a
+batched tf.data.Dataset or a keras.utils.PyDataset. The first batches are kept in memory and reused,
+so reading data is not timed. The model is used as you compiled it. Note that Keras enables XLA for
+one device and disables it for several replicas unless you pass jit_compile.
 """
 _EPILOG = """\
 examples:
-  tfscale bench --model=mlp
+  tfscale bench --model=mlp                            all variants, on a built-in model
   tfscale bench --model=tiny_mlp --steps_per_execution=20 --variants=stock,one_device,loop
-  tfscale bench mine:build --steps=100 --json
+  tfscale bench mine:build --steps=100 --json          build() in mine.py; JSON for a program
 
-exit status: 0 timed, goals met or not; 1 a variant failed; 2 wrong usage.
+exit status: 0 timed, whether or not goals are met, 1 a variant failed, 2 wrong usage.
 """
 
 
@@ -48,17 +48,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         metavar="MODULE:FUNCTION",
         type=function_name,
-        help="a model of your own; the current directory is importable",
+        help="your model: build() in mine.py is mine:build; the current directory is importable",
     )
     add_race_arguments(parser, VARIANTS)
 
 
 def add_race_arguments(parser: argparse.ArgumentParser, variants: Sequence[Variant]) -> None:
-    """Adds the flags that every race has, whatever its variants.
+    """Adds the flags that all races have in common.
 
     Args:
-        parser: Gets them.
-        variants: Those to choose from.
+        parser: The parser to add them to.
+        variants: The variants to choose from.
     """
     names = [variant.name for variant in variants]
 
@@ -66,71 +66,72 @@ def add_race_arguments(parser: argparse.ArgumentParser, variants: Sequence[Varia
         wanted = text.split(",")
         if set(wanted) - set(names) or len(set(wanted)) < len(wanted):
             raise argparse.ArgumentTypeError(
-                f"must be different names of {', '.join(names)}, with commas. Received: {text!r}"
+                f"must be different names of {', '.join(names)}, separated by commas. "
+                f"Received: {text!r}"
             )
         return tuple(variants[names.index(name)] for name in wanted)
 
     default = f"default: {', '.join(f'{name} {model.steps}' for name, model in MODELS.items())}"
-    parser.add_argument("--model", choices=tuple(MODELS), help="a model of ours (default: mlp)")
+    parser.add_argument("--model", choices=tuple(MODELS), help="a built-in model (default: mlp)")
     parser.add_argument(
         "--variants",
         type=chosen,
         default=tuple(variants),
         metavar="NAMES",
-        help=f"with commas; what is raced, in turn (default: {','.join(names)})",
+        help=f"variants to time, in order, separated by commas (default: {','.join(names)})",
     )
     parser.add_argument(
         "--rounds",
         type=at_least(2),
         default=7,
         metavar="N",
-        help="turns of each variant, the first not counted (default: 7)",
+        help="turns of each variant; the first is not counted (default: 7)",
     )
     parser.add_argument(
         "--steps",
         type=at_least(1),
         metavar="N",
-        help=f"optimizer steps of a turn ({default}, of your own {TARGET_STEPS})",
+        help=f"optimizer steps in a turn ({default}; your model {TARGET_STEPS})",
     )
     parser.add_argument(
         "--steps_per_execution",
         type=at_least(1),
         metavar="N",
-        help="steps that fit takes in one call (default: 1; of your own as compiled)",
+        help="steps that fit takes in one call (default: 1; your model: as compiled)",
     )
     parser.add_argument(
         "--batch_size",
         type=at_least(1),
         metavar="N",
-        help="rows of a batch where data of your own are arrays (default: 32)",
+        help="rows of a batch if your data are arrays (default: 32)",
     )
     parser.add_argument(
         "--threads",
         type=at_least(1),
         metavar="N",
-        help="threads of a process; workers of a cluster share them out (default: the CPUs)",
+        help="threads of a process; the workers of a cluster divide them (default: all CPUs)",
     )
     parser.add_argument(
         "--timeout_seconds",
         type=seconds,
         default=300.0,
         metavar="S",
-        help="deadline of start-up and of each turn (default: 300)",
+        help="seconds allowed for start-up and for each turn (default: 300)",
     )
     add_json_flag(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Races; prints the table."""
+    """Runs the race and prints its table. Returns the exit status."""
     return run_and_print("tfscale bench", arguments)
 
 
 def run_and_print(program: str, arguments: argparse.Namespace) -> int:
-    """Races what the flags say; prints the table, and progress on standard error.
+    """Runs the race that the flags describe. Prints its table, and progress on standard error.
 
     Args:
-        program: What lines of progress begin with.
-        arguments: Of `add_arguments`.
+        program: The start of progress lines, such as "tfscale bench".
+        arguments: Parsed flags of `add_arguments`.
 
     Returns:
         The exit status.
@@ -159,7 +160,7 @@ def run_and_print(program: str, arguments: argparse.Namespace) -> int:
 
 
 def race_of(arguments: argparse.Namespace) -> Race:
-    """Returns the race that the flags ask for.
+    """Returns the race that the flags describe.
 
     Raises:
         ValueError: If flags contradict each other.
@@ -167,13 +168,13 @@ def race_of(arguments: argparse.Namespace) -> Race:
     target = arguments.target or ""
     if target and arguments.model:
         raise ValueError(
-            "`--model` must be left out where MODULE:FUNCTION is given. Received: both "
+            "`--model` must be omitted if MODULE:FUNCTION is given. Received: both "
             f"{arguments.model} and {target}. Choose one."
         )
     if not target and arguments.batch_size is not None:
         raise ValueError(
-            "`--batch_size` must go with a MODULE:FUNCTION of your own. Received: "
-            f"--batch_size={arguments.batch_size}. The models of ours have their own."
+            "`--batch_size` must be used with MODULE:FUNCTION. Received: "
+            f"--batch_size={arguments.batch_size}. Built-in models have fixed batch sizes."
         )
     model = "" if target else arguments.model or "mlp"
     together = arguments.steps_per_execution or (1 if model else None)

@@ -1,4 +1,4 @@
-"""The processes of one variant, as the race sees them: started, warmed, asked for turns."""
+"""The processes of one variant, seen from the race: starts them, warms them up, runs turns."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from typing import Any
 
 from tfscale.bench.variant import Race, Variant
 
-# A process that dies at once tells nobody: until it has called, its life is asked for, seconds
-# apart. What comes after is told by the end of its line.
+# Until a process has connected, it is polled (seconds), because one that dies early sends nothing.
+# After that, the closed connection shows that it has died.
 _POLL_SECONDS = 0.2
 _END_SECONDS = 15.0
 _NOISE = ("InitializeLog()", "oneDNN", "tfscale: ")
 
 
 class Failed(Exception):
-    """A variant that could not be raced.
+    """Raised when a variant could not be timed.
 
     Attributes:
-        is_wrong_usage: Whether the user's function or flags are the cause.
+        is_wrong_usage: Whether the cause is the user's function or flags.
     """
 
     def __init__(self, text: str, is_wrong_usage: bool = False) -> None:
@@ -40,13 +40,13 @@ class Contestant:
     """A variant's single process, or its workers under `tfscale launch`.
 
     Args:
-        variant: What it races.
+        variant: The variant.
         race: What is trained, and how long.
-        folder: For its socket and what it prints. Private to this user.
+        folder: Folder for its socket and log. Readable by this user only.
 
     Attributes:
-        first_loss: Of the warm-up turn; NaN before.
-        peak_bytes: The most memory that one of its processes had resident, after the last turn.
+        first_loss: The loss of the warm-up turn; NaN before.
+        peak_bytes: Largest resident memory of one of its processes, after the last turn.
     """
 
     def __init__(self, variant: Variant, race: Race, folder: Path) -> None:
@@ -73,10 +73,10 @@ class Contestant:
             )
 
     def wait_until_ready(self) -> None:
-        """Returns when every process has taken its first steps.
+        """Waits until every process has taken its first steps.
 
         Raises:
-            Failed: If one does not, or not before the deadline.
+            Failed: If a process ends, or the deadline passes.
         """
         deadline = self._started + self._seconds
         self._listener.settimeout(_POLL_SECONDS)
@@ -93,26 +93,26 @@ class Contestant:
             self.first_loss = float(self._receive(messages)["loss"])
 
     def take_turn(self) -> float:
-        """Lets all processes take their steps; returns the seconds of the slowest.
+        """Runs one turn in all processes and returns the seconds of the slowest.
 
         Raises:
-            Failed: If one fails, or takes longer than the deadline.
+            Failed: If a process fails, or takes longer than the deadline.
         """
         for line, _ in self._lines:
             line.settimeout(self._seconds)
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # told below
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # reported below
                 line.sendall(b"go\n")
         answers = [self._receive(messages) for _, messages in self._lines]
         self.peak_bytes = max(answer["peak_bytes"] for answer in answers)
         return float(max(answer["seconds"] for answer in answers))
 
     def end(self) -> None:
-        """Ends its processes, whatever they do."""
+        """Ends the processes, with SIGKILL if needed."""
         for line, messages in self._lines:
             messages.close()
             line.close()
         self._listener.close()
-        # A launcher ends its workers when it is asked to, and has a second for it.
+        # On SIGTERM a launcher ends its workers within one second.
         for number, seconds in ((signal.SIGTERM, _END_SECONDS), (signal.SIGKILL, _END_SECONDS)):
             if self._process.poll() is None:
                 with contextlib.suppress(ProcessLookupError):
@@ -144,8 +144,8 @@ class Contestant:
 
     def _sentence(self, what: str) -> str:
         lines = self._log.read_text("utf-8", errors="replace").splitlines()
-        told = [line for line in lines if line.strip() and not any(n in line for n in _NOISE)]
-        return f"{self._name}: {what}. It printed last: {told[-1] if told else 'nothing'}"
+        printed = [line for line in lines if line.strip() and not any(n in line for n in _NOISE)]
+        return f"{self._name}: {what}. Last line printed: {printed[-1] if printed else 'none'}"
 
 
 def _command(variant: Variant, race: Race, address: Path) -> list[str]:
@@ -162,6 +162,6 @@ def _environment(own: Mapping[str, str]) -> dict[str, str]:
         "TF_CPP_MIN_LOG_LEVEL": "3",
         **{name: value for name, value in own.items() if name != "TF_CONFIG"},
         "PYTHONUNBUFFERED": "1",
-        # All variants are alive at once and share the GPUs: none takes all of their memory.
+        # All variants run at once and share the GPUs, so none may take all of the GPU memory.
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",
     }

@@ -1,8 +1,8 @@
-"""The arithmetic of a race: medians with their range, and ratios round by round.
+"""The statistics of a race: medians with their range, and ratios per round.
 
-On a machine that others use too, a disturbance lasts longer than a turn and strikes peers
-alike: the quotient of two turns of the same round holds still where both times do not. So ratios
-are taken pair by pair, and the median of them is told, not the ratio of two medians.
+On a shared machine a disturbance usually lasts longer than a turn and slows all variants equally.
+The ratio of two turns of the same round is then stable, even where the times are not. So ratios are
+computed per round, and the result is the median of these ratios, not the ratio of two medians.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def spread(values: Sequence[float]) -> Spread:
         values: Times or ratios, at least one. Positive and finite.
 
     Raises:
-        ValueError: If there is none, or one is not positive and finite.
+        ValueError: If `values` is empty, or a value is not positive and finite.
 
     Example:
         >>> spread([3.0, 1.0, 8.0])
@@ -44,20 +44,20 @@ def spread(values: Sequence[float]) -> Spread:
     if not values or not all(value > 0 and math.isfinite(value) for value in values):
         raise ValueError(
             "`values` must be positive, finite numbers, at least one. Received: "
-            f"values={list(values)!r}. Take more steps in a turn, or more rounds."
+            f"values={list(values)!r}. Use more steps per turn, or more rounds."
         )
     return Spread(statistics.median(values), min(values), max(values))
 
 
 def paired_ratios(values: Sequence[float], peers: Sequence[float]) -> list[float]:
-    """Divides each round's value by the peer's of the same round.
+    """Divides each round's value by the peer's value of the same round.
 
     Args:
-        values: One a round.
-        peers: One a round, in the same order. Not 0.
+        values: One value per round.
+        peers: The peer's value per round, in the same order. Not 0.
 
     Raises:
-        ValueError: If the rounds are not equally many.
+        ValueError: If the numbers of rounds differ.
 
     Example:
         >>> paired_ratios([2.0, 3.0], [1.0, 2.0])
@@ -65,7 +65,7 @@ def paired_ratios(values: Sequence[float], peers: Sequence[float]) -> list[float
     """
     if len(values) != len(peers):
         raise ValueError(
-            "`peers` must hold as many rounds as `values`. Received: "
-            f"{len(peers)} and {len(values)}. Pair turns of the same rounds."
+            "`peers` must have as many rounds as `values`. Received: "
+            f"{len(peers)} and {len(values)}. Pass turns of the same rounds."
         )
     return [value / peer for value, peer in zip(values, peers, strict=True)]

@@ -1,9 +1,9 @@
-"""The models that are raced where the user brings none: four sizes of a step.
+"""The built-in models of `tfscale bench`: four sizes of a training step.
 
-A step of `tiny_mlp` is all overhead, one of `mlp` is weighed down by its gradients (2.7 MB), `cnn`
-and `transformer` are arithmetic. All are compiled without XLA: Keras's "auto" turns it on for one
-device and not for several replicas, and on CPUs it makes convolutions two to three times slower, so
-that the compilers would be compared and not the strategies.
+A step of `tiny_mlp` is dominated by overhead, a step of `mlp` by its gradients (2.7 MB), steps of
+`cnn` and `transformer` by arithmetic. All are compiled without XLA. Keras's "auto" enables XLA for
+one device and not for several replicas, and on CPUs XLA makes convolutions two to three times
+slower, so that the benchmark would compare compilers and not strategies.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 BATCHES = 8
-"""Batches kept in memory, trained on again and again."""
+"""Batches that are kept in memory and reused."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class NamedModel:
     """A model and its data.
 
     Attributes:
-        text: What it is, in a few words.
+        text: A short description.
         batch_size: Rows of a batch on one device.
-        steps: Steps of a turn that last long enough to be timed.
+        steps: Steps of a turn, enough to be timed.
         compiled: Builds the compiled model.
-        examples: Makes so many rows `(x, y)`, always the same.
+        examples: Returns the given number of rows `(x, y)`, the same at every call.
     """
 
     text: str

@@ -1,4 +1,4 @@
-"""A race: all variants warmed, then turn by turn, A B C A B C, so that all see the same weather."""
+"""Runs a race: warms up all variants, then lets them take turns (A B C A B C) under equal load."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tfscale.bench.variant import Race, Variant
 
 @dataclass(frozen=True)
 class Result:
-    """What a race came to.
+    """The result of a race.
 
     Attributes:
         race: What was trained, and how long.
-        variants: Those that took part, in their order.
-        step_seconds: By variant, seconds a step in each round that counts: all but the first.
-        first_loss: By variant, of the warm-up: those that train alike agree to rounding. The loop
-            tells the loss of its last step, `fit` the mean over all.
-        peak_bytes: By variant, the most memory that one of its processes held.
+        variants: The variants, in order.
+        step_seconds: By variant, seconds per step in each round but the first.
+        first_loss: By variant, the loss of the warm-up. Variants that train equally agree up to
+            rounding. The loop reports the loss of its last step, `fit` the mean over all steps.
+        peak_bytes: By variant, the largest resident memory of one of its processes.
         load_before: Load average over a minute, before the first process was started.
         load_after: The same after the last turn.
         cpus: Logical CPUs of the host.
@@ -40,16 +40,16 @@ class Result:
 def run_race(
     race: Race, variants: Sequence[Variant], folder: Path, say: Callable[[str], None]
 ) -> Result:
-    """Races the variants against each other.
+    """Runs a race.
 
     Args:
         race: What is trained, and how long.
         variants: At least one, with different names.
-        folder: An empty folder for sockets and logs. Private to this user, and of a short path.
-        say: Told what is going on.
+        folder: An empty folder for sockets and logs, with a short path. Readable by this user only.
+        say: Called with each line of progress.
 
     Raises:
-        Failed: If a variant cannot be raced; all the others are ended too.
+        Failed: If a variant cannot be timed. The others are ended too.
     """
     load_before = os.getloadavg()[0]
     seconds: dict[str, list[float]] = {variant.name: [] for variant in variants}

@@ -1,8 +1,8 @@
-"""Training in turns: a warmed `fit` of which each epoch is a turn, and the loop that is the limit.
+"""Training in turns: a `fit` whose epochs are the turns, and the bare loop as the lower limit.
 
-One call of `fit` serves the whole race: its epoch 0 warms everything up, and every later one waits
-for its turn. So what is timed is steps, and at the end of a turn the reading of the metrics, which
-is what makes sure that the steps are done.
+One call of `fit` runs the whole race. Epoch 0 is the warm-up, and every later epoch waits for its
+turn. What is timed is the steps, and at the end of a turn the reading of the metrics, which ensures
+that the steps have finished.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ def fit_in_turns(
     num_workers: int,
     distributed: Callable[[Any, tf.data.Dataset], Any] = lambda strategy, dataset: dataset,
 ) -> None:
-    """Trains by `fit`, an epoch a turn.
+    """Trains with `fit`, one epoch per turn.
 
     Args:
         new_strategy: Builds the strategy, or returns None for stock Keras on one device.
         race: What is trained, and how long.
-        turns: The line to the race.
+        turns: The connection to the race.
         num_workers: Workers of this process's cluster; 0 without one.
-        distributed: Turns strategy and dataset into what `fit` is given, the dataset as it is
-            unless a peer needs more.
+        distributed: Maps the strategy and the dataset to the input of `fit`. By default the dataset
+            itself.
     """
     strategy = new_strategy()
     with strategy.scope() if strategy is not None else contextlib.nullcontext():
@@ -62,12 +62,12 @@ def fit_in_turns(
 
 
 def loop_in_turns(race: Race, turns: Turns, num_workers: int) -> None:
-    """Trains by a loop inside the graph: gradients and updates, no metrics, callbacks or logs."""
+    """Trains with a loop inside the graph: gradients and updates; no metrics, callbacks or logs."""
     model, dataset = compiled_model(race, num_workers)
     if type(model).train_step is not keras.Model.train_step:
         raise WrongUsage(
-            "`variants` must leave out loop for a model with a `train_step` of its own. Received: "
-            f"{type(model).__name__}. Name the others: --variants=stock,one_device,mirrored"
+            "`variants` must not include loop for a model with a custom `train_step`. Received: "
+            f"{type(model).__name__}. Pass the others: --variants=stock,one_device,mirrored"
         )
     batches = iter(dataset)
 
@@ -98,13 +98,13 @@ def loop_in_turns(race: Race, turns: Turns, num_workers: int) -> None:
 
 
 def compiled_model(race: Race, num_workers: int) -> tuple[Any, tf.data.Dataset]:
-    """Builds the model of a race in the scope it is called in, and an endless set of its batches.
+    """Builds the model of a race in the current scope, and an endless dataset of its batches.
 
-    The batches lie in memory, all of one size: reading is no part of what is timed. A cluster gets
-    a batch as large as its workers together would have alone ("weak" scaling).
+    The batches are in memory and of equal size, so that reading is not timed. The batch of a
+    cluster is the batch of one device times its workers (weak scaling).
 
     Raises:
-        WrongUsage: If the user's function is not what is asked for.
+        WrongUsage: If the user's function does not return a model and data as required.
     """
     keras.utils.set_random_seed(SEED)
     if race.target:
@@ -130,21 +130,21 @@ def _in_memory(batches: Sequence[Batch]) -> tf.data.Dataset:
 
 
 def finite_loss(value: Any) -> float:
-    """Reads a loss, which waits for the steps behind it; refuses to time one that diverged.
+    """Reads a loss, which waits for the pending steps, and checks that it is finite.
 
     Raises:
-        RuntimeError: If the loss is infinite or not a number.
+        RuntimeError: If the loss is infinite or NaN.
     """
     if not math.isfinite(loss := float(value)):
         raise RuntimeError(
-            f"The loss must be finite for times to mean anything. Received: loss={loss}. Lower the "
-            "learning rate, or scale the data."
+            f"The loss must be finite for the times to be meaningful. Received: loss={loss}. Lower "
+            "the learning rate, or scale the data."
         )
     return loss
 
 
 class _EpochsAsTurns(keras.callbacks.Callback):
-    """Has no hook for batches, so Keras's path from step to step is the one without callbacks."""
+    """Has no hook for batches, so that Keras runs steps as it does without callbacks."""
 
     def __init__(self, turns: Turns) -> None:
         super().__init__()

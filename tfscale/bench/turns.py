@@ -1,8 +1,8 @@
-"""A child's end of the line to the race: it says "ready", hears "go", answers seconds.
+"""A child's end of the connection to the race: it sends "ready", receives "go", sends seconds.
 
-The line is a socket in a folder of the race's own, for a worker of `tfscale launch` has no standard
-input, and what TensorFlow prints would stand between the answers. Messages are lines of JSON. When
-the race is gone the line is closed, and so the child ends.
+The connection is a socket in the race's folder, because a worker of `tfscale launch` has no
+standard input, and TensorFlow's messages would mix with the answers. Messages are lines of JSON.
+When the race ends, the connection closes and the child ends too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Turns:
 
     Args:
         address: Path of the socket that the race listens on.
-        patience_seconds: How long to wait for a turn: the others start up and take theirs.
+        patience_seconds: How long to wait for a turn, while other variants start up or run.
     """
 
     def __init__(self, address: str, patience_seconds: float) -> None:
@@ -32,27 +32,27 @@ class Turns:
         self._started = 0.0
 
     def ready(self, loss: float) -> None:
-        """Says that everything is warm, and the loss of the warm-up: who trains alike has one."""
+        """Reports that the warm-up is done, and its loss, for comparison between variants."""
         self._say(kind="ready", loss=loss)
 
     def start(self) -> None:
-        """Waits for this process's turn, and notes when it begins.
+        """Waits for this process's turn and starts the clock.
 
         Raises:
-            SystemExit: If the race is gone.
-            TimeoutError: If the patience is over.
+            SystemExit: If the race has ended.
+            TimeoutError: After `patience_seconds`.
         """
         if not self._lines.readline():
             raise SystemExit(0)
         self._started = time.perf_counter()
 
     def finish(self) -> None:
-        """Says how long the turn took, and the most memory this process has held."""
+        """Reports how long the turn took, and the peak resident memory of this process."""
         seconds = time.perf_counter() - self._started
         self._say(kind="took", seconds=seconds, peak_bytes=peak_bytes())
 
     def fail(self, kind: str, text: str) -> None:
-        """Says why there are no turns: "wrong" for wrong usage, "failed" for anything else."""
+        """Reports why there are no turns: "wrong" for wrong usage, "failed" for other causes."""
         self._say(kind=kind, text=text)
 
     def _say(self, **message: Any) -> None:
@@ -72,7 +72,7 @@ class Turns:
 
 
 def peak_bytes() -> int:
-    """Returns the most memory that this process has had resident so far.
+    """Returns the peak resident memory of this process in bytes.
 
     Example:
         >>> peak_bytes() > 1_000_000

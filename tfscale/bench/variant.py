@@ -1,4 +1,4 @@
-"""What is raced: ways to take the same training steps, and how long a race is."""
+"""The variants that `tfscale bench` compares, and the settings of a race."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Variant:
 
     Attributes:
         name: As in `--variants`.
-        text: What it is, in a few words.
+        text: A short description.
         peer: Name of the variant that its time is divided by, or None.
-        goal: The ratio to the peer it should not exceed, or None.
+        goal: Largest ratio to the peer that meets the goal, or None.
         num_workers: Processes of its cluster, started by `tfscale launch`; 0 for a single process.
-        program: Module of the child process; it takes an address, a name and a race.
+        program: Module of the child process. It takes an address, a name and a race.
     """
 
     name: str
@@ -44,12 +44,12 @@ class Race:
 
     Attributes:
         model: A name of `models.MODELS`, or "" where `target` is given.
-        target: `"module:function"` of the user's own, or "".
+        target: The user's `"module:function"`, or "".
         rounds: Turns of each variant; the first is not counted. At least 2.
         steps: Optimizer steps of a turn. A positive multiple of `steps_per_execution`.
-        steps_per_execution: Steps Keras takes in one call, or None for what the model says.
-        batch_size: Rows of a batch of a target's arrays. Positive.
-        threads: Threads of a single process, shared out among the workers of a cluster. Positive.
+        steps_per_execution: Steps Keras takes in one call, or None for the model's own setting.
+        batch_size: Rows of a batch if a target's data are arrays. Positive.
+        threads: Threads of a single process, divided among the workers of a cluster. Positive.
         timeout_seconds: Deadline of start-up and of each turn. Positive.
         patience_seconds: How long a child waits for its turn. Positive.
     """
@@ -65,7 +65,7 @@ class Race:
     patience_seconds: float
 
     def threads_of(self, num_workers: int) -> int:
-        """Returns the threads of one process of a variant with so many workers; at least 1."""
+        """Returns the threads of each of `num_workers` processes of a variant, at least 1."""
         return max(1, self.threads // max(1, num_workers))
 
     def to_json(self) -> str:

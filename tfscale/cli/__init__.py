@@ -1,4 +1,4 @@
-"""What the commands share."""
+"""What the `tfscale` commands share: flags, error output, the check for shadowed packages."""
 
 from tfscale.cli.errors import complain, complain_of_output, finish_output, is_of_output
 

@@ -1,4 +1,4 @@
-"""What several commands take on their command lines."""
+"""Flags and argument types that several commands share."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 
 def add_json_flag(parser: argparse.ArgumentParser) -> None:
-    """Adds `--json`, for programs that read what a command finds."""
+    """Adds `--json`, for programs that parse the output of a command."""
     parser.add_argument("--json", action="store_true", help="print JSON on standard output")
 
 
 def function_name(text: str) -> str:
-    """Takes MODULE:FUNCTION as it is.
+    """Checks that `text` is MODULE:FUNCTION and returns it.
 
     Raises:
         argparse.ArgumentTypeError: If `text` is something else.

@@ -1,4 +1,4 @@
-"""How a command says that something cannot be done: in one line on standard error."""
+"""Errors of a command: one line on standard error, without secrets."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from tfscale.files.secret_masking import masked_text
 
 
 def complain(program: str, problem: object) -> None:
-    """Prints `<program>: <problem>` on standard error: one line, without secrets.
+    """Prints `<program>: <problem>` in one line on standard error, with secrets masked.
 
     Args:
-        program: What the line begins with.
-        problem: A sentence, or an error whose text is one.
+        program: The start of the line, such as "tfscale bench".
+        problem: A sentence, or an exception whose text is one.
     """
     line = masked_text(" ".join(str(problem).split()))
     print(f"{program}: {line}", file=sys.stderr, flush=True)
 
 
 def finish_output(program: str) -> bool:
-    """Writes out what is left of standard output; complains where it cannot be written.
+    """Flushes standard output, and prints an error if that fails.
 
-    After `tfscale ... | head` nothing reads it, and it may be a file on a full disk.
+    It fails after `tfscale ... | head`, when the reader is gone, or on a full disk.
 
     Args:
-        program: What the line begins with.
+        program: The start of the line, such as "tfscale bench".
 
     Returns:
         Whether all of it was written.
@@ -41,18 +41,18 @@ def finish_output(program: str) -> bool:
 
 
 def is_of_output(error: OSError) -> bool:
-    """Tells whether an error is one of writing to an open stream, not of opening a file."""
+    """Returns whether an error comes from writing to an open stream, not from opening a file."""
     return error.filename is None and error.errno in (errno.EPIPE, errno.ENOSPC, errno.EIO)
 
 
 def complain_of_output(program: str, error: OSError) -> None:
-    """Says that standard output cannot be written, once: from now on it takes everything.
+    """Prints that standard output cannot be written, and redirects it to the null device.
 
-    Python would fail on what is left of it at the end of the process.
+    Without the redirection Python would fail again on the rest of its buffer at exit.
 
     Args:
-        program: What the line begins with.
-        error: What writing to it raised.
+        program: The start of the line, such as "tfscale bench".
+        error: What writing to standard output raised.
     """
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())

@@ -1,13 +1,13 @@
-"""Tells a user's folder that hides one of our packages from the package itself.
+"""Detects a folder in the user's project that shadows one of the installed packages.
 
-`strategies` and `recipes` are plain words: a project may well hold a folder of that name, and the
-directory a program starts in comes first on `sys.path`. What follows is an AttributeError far from
-its cause, so `tfscale/__init__.py` asks first, before it imports anything of ours:
+`strategies` and `recipes` are common words. A project may have a folder with such a name, and the
+directory of the started script comes first on `sys.path`. The result would be an AttributeError far
+from its cause, so `tfscale/__init__.py` checks first, before it imports the packages:
 
     require_own_package("strategies")
 
-Nothing is imported to find out, so that the user's code does not run, and so that the question can
-be asked about `recipes`, which stands above this package.
+The check imports nothing. So the user's code does not run, and `recipes`, a layer above this
+package, can be checked too.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from pathlib import Path
 
 
 def require_own_package(name: str) -> None:
-    """Checks that `import name` gives the package that was installed with tfscale.
+    """Checks that `import name` imports the package that was installed with tfscale.
 
-    A checkout, an editable install and a wheel all put our packages side by side, so the right one
-    lies next to this one. A folder that holds no `__init__.py` hides nothing: Python prefers a
-    real package further down `sys.path`.
+    A checkout, an editable install and a wheel all put the packages side by side, so the right one
+    is next to this one. A folder without `__init__.py` shadows nothing: Python prefers a real
+    package further down `sys.path`.
 
     Args:
         name: A top-level package of this distribution, such as `"strategies"`.
 
     Raises:
-        ImportError: If `import name` would give something else, or nothing.
+        ImportError: If `import name` would import something else, or fail.
 
     Example:
         >>> require_own_package("strategies")
@@ -39,23 +39,23 @@ def require_own_package(name: str) -> None:
         return
     if found is None:
         raise ImportError(
-            f"`{name}` must be installed together with tfscale. Received: no package of that name, "
-            f"where {str(own)!r} was expected. Install tfscale again.",
+            f"`{name}` must be installed together with tfscale. Received: no package of that name; "
+            f"expected {str(own)!r}. Reinstall tfscale.",
             name=name,
         )
     raise ImportError(
         f"`{name}` must be the package installed with tfscale. Received: {name}={str(found)!r}, "
-        f"which hides {str(own)!r}. Rename it, run from another directory, or start Python with "
-        "`-P`, which keeps the starting directory off sys.path.",
+        f"which shadows {str(own)!r}. Rename it, run from another directory, or start Python with "
+        "`-P`, which keeps the script's directory off sys.path.",
         name=name,
         path=str(found),
     )
 
 
 def _location(name: str) -> Path | None:
-    """Returns the folder of a package, or the file of a plain module, without importing it."""
+    """Returns the folder of a package or the file of a module, without importing it."""
     if name in sys.modules:
-        # Not find_spec: it raises for a module whose `__spec__` a test or a loader has removed.
+        # Not find_spec: it raises for a module whose `__spec__` was removed by a test or a loader.
         module = sys.modules[name]
         folders, file = getattr(module, "__path__", None), getattr(module, "__file__", None)
     else:

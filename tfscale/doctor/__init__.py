@@ -1,1 +1,1 @@
-"""`tfscale doctor`: versions, devices, cluster and fixes."""
+"""`tfscale doctor`: reports versions, devices, the cluster and the state of the fixes."""

@@ -1,4 +1,4 @@
-"""`tfscale doctor`: versions, devices, cluster and fixes, and what is wrong with them."""
+"""`tfscale doctor`: examines versions, devices, the cluster and the fixes, and lists problems."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from strategies import require_importable_wheels
 from tfscale.cli.arguments import add_json_flag
 from tfscale.files.secret_masking import masked_text
 
-SUMMARY = "what this machine offers to training, and which defects are fixed"
+SUMMARY = "check versions, devices and the cluster, and list the defects that are fixed"
 
 _DISTRIBUTIONS = ("tfscale", "keras", "numpy", "absl-py", "tensorflow-datasets")
 _TENSORFLOWS = ("tensorflow", "tensorflow-cpu", "tensorflow-tpu", "tensorflow-macos")
 _DESCRIPTION = """\
 Reports versions, devices, the cluster that the environment describes, and every defect of Keras
-under tf.distribute that tfscale fixes, with the state of the fix: "ready" if this Keras is one
-the fix was written against, otherwise "refused": then tfscale builds no strategy, rather than
-train wrong. Trains nothing and changes nothing.
+under tf.distribute that tfscale fixes. A fix is "ready" if the installed Keras is one that it was
+written for. Otherwise it is "refused": tfscale then builds no strategy, so that no model is trained
+incorrectly. This command trains nothing and changes nothing.
 
-Rows are named S (silently wrong), H (hangs) and C (crashes). --json adds to each the Keras symbols
-it stands in for, the command that tests it, public reports, and when it may be removed.
+Rows are named S (silently wrong), H (hangs) and C (crashes). --json adds to each row the replaced
+Keras symbols, the command that tests the fix, public reports, and when the fix can be removed.
 """
 _EPILOG = """\
 examples:
-  tfscale doctor                 a report to read, or to paste into an issue
-  tfscale doctor --json          the same for a program, with more about each fix
+  tfscale doctor                 print a report to read, or to paste into an issue
+  tfscale doctor --json          print the same for a program, with more about each fix
 
-exit status: 0 everything is in order, 1 a problem is listed, 2 wrong usage.
+exit status: 0 no problems, 1 at least one problem is listed, 2 wrong usage.
 """
 
 
@@ -43,10 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the report; returns 1 if it lists a problem."""
+    """Prints the report. Returns 1 if it lists a problem, else 0."""
     from tfscale.doctor.report import as_text
 
-    # TensorFlow's start-up lines would stand between the user and the report.
+    # Keeps TensorFlow's start-up messages out of the report.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     report = examine()
     print(json.dumps(report, indent=2) if arguments.json else as_text(report))
@@ -80,8 +80,8 @@ def _versions(problems: list[str]) -> dict[str, str]:
     found = [name for name in _TENSORFLOWS if name in versions]
     if len(found) > 1:
         problems.append(
-            f"{' and '.join(found)} fill the same folder, one over the other: uninstall both, then "
-            "install one."
+            f"{' and '.join(found)} install into the same folder and overwrite each other. "
+            "Uninstall both, then install one."
         )
     return versions
 
@@ -92,16 +92,16 @@ def _devices(problems: list[str]) -> dict[str, int]:
         import tensorflow as tf
     except ImportError as error:
         if "libtpu" in str(error):
-            problems.append(f"TensorFlow does not import: {error}")
+            problems.append(f"TensorFlow cannot be imported: {error}")
         elif error.name == "tensorflow":
             cure = 'pip install "tfscale[cpu]", or [gpu], or [tpu]'
-            problems.append(f"TensorFlow is missing. Install it: {cure}.")
+            problems.append(f"TensorFlow is not installed. Install it: {cure}.")
         else:
-            problems.append(f"TensorFlow does not import: {error}. Install it again.")
+            problems.append(f"TensorFlow cannot be imported: {error}. Reinstall it.")
         return {}
     except ValueError as error:
-        # TensorFlow imports Keras, which raises this for a backend that it does not know.
-        problems.append(f"TensorFlow does not import: {error}. {_backend_cure()}")
+        # TensorFlow imports Keras, which raises this for an unknown backend.
+        problems.append(f"TensorFlow cannot be imported: {error}. {_backend_cure()}")
         return {}
     kinds = [device.device_type for device in tf.config.list_physical_devices()]
     return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
@@ -130,15 +130,15 @@ def _fixes(problems: list[str]) -> list[dict[str, Any]]:
     try:
         import keras
     except ImportError as error:
-        problems.append(f"Keras does not import: {error}. {_backend_cure()}")
+        problems.append(f"Keras cannot be imported: {error}. {_backend_cure()}")
         return []
     if keras.config.backend() != "tensorflow":
-        problems.append(f"Keras computes with {keras.config.backend()}. {_backend_cure()}")
+        problems.append(f"Keras uses the backend {keras.config.backend()}. {_backend_cure()}")
         return []
     try:
         from strategies.extension import FIXES, PATCHES
     except (ImportError, AttributeError) as error:
-        problems.append(f"This Keras lacks what the fixes are made of: {error}. {_KERAS_CURE}")
+        problems.append(f"This Keras lacks symbols that the fixes replace: {error}. {_KERAS_CURE}")
         return []
     changed = {patch.target for patch in PATCHES if not _is_recognised(patch)}
     if changed:
@@ -157,17 +157,17 @@ def _fixes(problems: list[str]) -> list[dict[str, Any]]:
     ]
 
 
-_KERAS_CURE = "Install a Keras release that this tfscale supports: pip install --upgrade tfscale."
+_KERAS_CURE = "Install a Keras release that tfscale supports: pip install --upgrade tfscale."
 
 
 def _backend_cure() -> str:
     setting = os.environ.get("KERAS_BACKEND")
     where = f"KERAS_BACKEND={setting}" if setting else "~/.keras/keras.json"
-    return f"To train under a strategy choose the backend tensorflow; {where} says otherwise."
+    return f"Training under a strategy needs the backend tensorflow; {where} sets another one."
 
 
 def _is_recognised(patch: Any) -> bool:
     try:
         return bool(patch.is_recognised())
     except (AttributeError, ImportError, KeyError, OSError, TypeError):
-        return False  # The symbol is gone, or something without a source stands in its place.
+        return False  # The symbol is gone, or was replaced by something without source code.

@@ -1,4 +1,4 @@
-"""The report of `tfscale doctor` as text: aligned, and as wide as the terminal."""
+"""Formats the report of `tfscale doctor` as aligned text, as wide as the terminal."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _NARROWEST, _WIDEST = 40, 100
 
 
 def as_text(report: dict[str, Any], *, width: int | None = None) -> str:
-    """Lays out a report of `doctor.examine`.
+    """Formats a report of `examination.examine`.
 
     Args:
         report: The report.
-        width: Columns of the longest line, as far as words allow. Positive. None takes those of
-            the terminal, 80 where there is none.
+        width: Columns of the longest line; a long word may exceed it. Positive. None uses the
+            width of the terminal, or 80 without one.
     """
     terminal = width or shutil.get_terminal_size().columns
     columns = max(_NARROWEST, min(terminal, _WIDEST))
@@ -46,7 +46,7 @@ def _devices(devices: dict[str, int]) -> Iterator[tuple[str, ...]]:
 
 def _cluster(cluster: dict[str, Any] | None) -> Iterator[tuple[str, ...]]:
     if cluster is None:
-        yield ("none in the environment: this process trains alone",)
+        yield ("none in the environment: a single process",)
         return
     yield "from", cluster["source"]
     yield "this task", cluster["task"]
@@ -55,7 +55,7 @@ def _cluster(cluster: dict[str, Any] | None) -> Iterator[tuple[str, ...]]:
 
 
 def _table(rows: Iterable[tuple[str, ...]], columns: int) -> list[str]:
-    """Aligns the cells of rows of one length; the last cell is wrapped under itself."""
+    """Aligns the cells of rows of equal length. Wraps the last cell within its own column."""
     listed = list(rows)
     widths = [max(map(len, cells)) for cells in zip(*listed, strict=True)][:-1]
     lines = []

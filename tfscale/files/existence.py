@@ -1,11 +1,11 @@
-"""Whether something is there: yes, no, or an error, which is never taken for no.
+"""Checks whether a path exists: yes, no, or an error. An error never counts as no.
 
     if kind_of("gs://bucket/run") is None:
-        ...  # it is not there, for certain
+        ...  # nothing exists at this path, for certain
 
-`tf.io.gfile.isdir` answers False to every error, `exists` does on local disks, and `listdir` says
-that it could not find the folder (TensorFlow 2.21). A program that believes them takes a storage
-that does not answer for an empty one.
+In TensorFlow 2.21 `tf.io.gfile.isdir` returns False for every error, `exists` does so on local
+disks, and `listdir` reports that the folder was not found. A program that relies on them mistakes a
+storage that does not respond for an empty one.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Literal
 
 
 def kind_of(path: str) -> Literal["file", "folder"] | None:
-    """Returns what is at a path, or None if nothing is.
+    """Returns what exists at a path, or None if nothing does.
 
     Args:
-        path: Local, or of a file system that TensorFlow knows by a scheme (`gs://bucket/run`).
+        path: Local, or with a scheme that TensorFlow supports (`gs://bucket/run`).
 
     Raises:
-        OSError: If the storage does not say.
+        OSError: If the storage cannot be queried.
     """
     import tensorflow as tf
 
@@ -34,13 +34,13 @@ def kind_of(path: str) -> Literal["file", "folder"] | None:
 
 
 def names_in(folder: str) -> list[str] | None:
-    """Returns the names in a folder, those of folders without a slash; None if it is not there.
+    """Returns the names in a folder, without trailing slashes, or None if it does not exist.
 
     Args:
-        folder: Local, or of a file system that TensorFlow knows by a scheme.
+        folder: Local, or with a scheme that TensorFlow supports.
 
     Raises:
-        OSError: If the storage does not say, or a file has this name.
+        OSError: If the storage cannot be queried, or the path is a file.
     """
     import tensorflow as tf
 
@@ -48,11 +48,11 @@ def names_in(folder: str) -> list[str] | None:
     if kind is None:
         return None
     if kind == "file":
-        raise NotADirectoryError(errno.ENOTDIR, "a file has the folder's name", folder)
+        raise NotADirectoryError(errno.ENOTDIR, "it is a file, not a folder", folder)
     try:
         return [name.rstrip("/") for name in tf.io.gfile.listdir(folder)]
     except tf.errors.NotFoundError as error:
-        # It looks with `isdir` before it lists.
+        # `listdir` calls `isdir` first, which returns False for every error.
         if kind_of(folder) is None:
             return None
         raise _unknown(folder, error) from error
@@ -62,6 +62,6 @@ def names_in(folder: str) -> list[str] | None:
 
 def _unknown(path: str, error: Exception) -> OSError:
     return OSError(
-        f"The storage does not say whether {path} is there: {getattr(error, 'message', error)}. "
-        "Look at the storage, the network and the permissions, and start again."
+        f"Cannot tell whether {path} exists: {getattr(error, 'message', error)}. "
+        "Check the storage, the network and the permissions, then run again."
     )

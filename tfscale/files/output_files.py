@@ -1,21 +1,21 @@
-"""Files that commands and recipes write: all of a file or nothing, and only where a file belongs.
+"""Writes output files atomically, and only where a regular file may be written.
 
     write_whole("runs/digits/report.html", page)
 
     with whole_files("model.keras", "summary.json") as (model, summary):
-        ...                                            # both appear here, or neither
+        ...                                            # both files appear at the end, or neither
 
-| what stands at the path | what happens |
+| at the path | result |
 |---|---|
-| nothing, or a file | the new file takes its place once it is complete |
-| a character device, such as /dev/null | it is written into; so are /dev/stdout and /dev/fd/N |
-| a link | refused; the message names its target |
-| a folder, a FIFO, a socket, a block device | refused |
+| nothing, or a file | it is replaced once the new file is complete |
+| a character device, such as /dev/null | it is written to; so are /dev/stdout and /dev/fd/N |
+| a link | an error that names the link's target |
+| a folder, a FIFO, a socket, a block device | an error |
 
-The temporary file lies in the same folder, under a random name that is created exclusively. It has
-the permissions of the file that it replaces, otherwise those of any new file, and is removed when
-writing fails. On other file systems (`gs://`) there are no links, and nothing is created
-exclusively: there the name is only random.
+The temporary file is in the same folder, under a random name that is created exclusively. It has
+the permissions of the file that it replaces, or those of a new file, and is removed if writing
+fails. Remote file systems (`gs://`) have no links and no exclusive creation; there the name is only
+random.
 """
 
 from __future__ import annotations
@@ -43,22 +43,22 @@ _KINDS = (
     (stat.S_ISSOCK, "a socket"),
     (stat.S_ISBLK, "a block device"),
 )
-# A link that appears in between is not followed, and a FIFO does not wait for its reader.
+# Do not follow a link that appears after the check, and do not wait for the reader of a FIFO.
 _SAFELY = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY if os.name == "posix" else 0
 
 
 def write_whole(path: AnyPath, text: str) -> None:
-    r"""Writes a text file, all of it or nothing.
+    r"""Writes a text file atomically.
 
     Args:
-        path: The file, in a folder that exists; local, or of a file system that `tf.io.gfile`
-            knows.
-        text: Its text, written as UTF-8. What UTF-8 cannot hold, half of a surrogate pair, becomes
-            its escape `\udcff`, which JSON reads back.
+        path: The file, in an existing folder; local, or on a file system that `tf.io.gfile`
+            supports.
+        text: Its text, written as UTF-8. A lone surrogate, which UTF-8 cannot encode, is written
+            as its escape (`\udcff`), which JSON reads back.
 
     Raises:
-        OSError: If it cannot be written, or what stands there must not be replaced. What stood
-            there before still does.
+        OSError: If it cannot be written, or what exists at the path must not be replaced. An
+            existing file is unchanged.
 
     Example:
         >>> write_whole(folder / "page.html", "<!doctype html>")
@@ -75,17 +75,17 @@ def write_whole(path: AnyPath, text: str) -> None:
 
 @contextlib.contextmanager
 def whole_files(*paths: AnyPath) -> Iterator[list[BinaryIO]]:
-    """Opens files for writing; they appear under their names once all of them are complete.
+    """Opens files for writing. They appear under their names once all of them are complete.
 
     Args:
         *paths: See `write_whole`.
 
-    Returns:
-        A context of the open binary files, in the order of their paths. If it ends with an error,
-        no file has changed. Names are given one after the other when all files are complete.
+    Yields:
+        The open binary files, in the order of their paths. If the block raises, no file changes.
+        Once all files are complete, they are renamed one after the other.
 
     Raises:
-        OSError: See `write_whole`; `reason` says why.
+        OSError: See `write_whole`; `reason` returns the cause.
 
     Example:
         >>> with whole_files(folder / "a.csv", folder / "b.csv") as (a, b):
@@ -110,32 +110,32 @@ def whole_files(*paths: AnyPath) -> Iterator[list[BinaryIO]]:
 
 
 def require_writable(path: AnyPath) -> None:
-    """Refuses a path at which no file can be written, before there is anything to write.
+    """Checks that a file can be written at a path, before there is anything to write.
 
-    A file that is there is left as it is.
+    An existing file is not changed.
 
     Args:
         path: See `write_whole`.
 
     Raises:
-        OSError: If what stands there must not be replaced, or nothing can be written next to it.
+        OSError: If what exists at the path must not be replaced, or its folder is not writable.
     """
-    with contextlib.suppress(_Tried), whole_files(path) as (file,):
+    with contextlib.suppress(_CheckOnly), whole_files(path) as (file,):
         file.close()
-        raise _Tried
+        raise _CheckOnly
 
 
 def open_log(path: AnyPath) -> BinaryIO:
-    """Opens a local file for appending; makes it if need be.
+    """Opens a local file for appending, and creates it if needed.
 
     Args:
-        path: The file, in a folder that exists.
+        path: The file, in an existing folder.
 
     Raises:
-        OSError: If it cannot be opened, or something else than a file stands there.
+        OSError: If it cannot be opened, or the path is not a regular file.
     """
     name = os.fspath(path)
-    _refuse_what_stands_there(name)
+    _replaceable_mode(name)
     file = open(name, "ab", opener=lambda path, flags: os.open(path, flags | _SAFELY, 0o666))  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
@@ -144,28 +144,28 @@ def open_log(path: AnyPath) -> BinaryIO:
 
 
 def reason(error: BaseException) -> str:
-    """Returns why something could not be written, in the system's or TensorFlow's words."""
-    words = error.strerror if isinstance(error, OSError) else getattr(error, "message", None)
-    return str(words or error)
+    """Returns why something could not be written, as the system or TensorFlow puts it."""
+    text = error.strerror if isinstance(error, OSError) else getattr(error, "message", None)
+    return str(text or error)
 
 
-class _Tried(Exception):
-    """Nothing was to be written."""
+class _CheckOnly(Exception):
+    """Ends a write that was only a check."""
 
 
 class _Pending(Protocol):
-    """A file on its way."""
+    """A file that is being written."""
 
     stream: BinaryIO
 
     def close(self) -> None:
-        """Ends writing: all of it has arrived."""
+        """Ends writing, with all data on disk."""
 
     def commit(self) -> None:
-        """Gives it its name."""
+        """Moves the file to its final path."""
 
     def discard(self) -> None:
-        """Removes what there is of it."""
+        """Removes what was written so far."""
 
 
 def _pending(path: str) -> _Pending:
@@ -177,16 +177,16 @@ def _pending(path: str) -> _Pending:
     if stream is None and found:
         stream = int(found[1])
     if stream is not None:
-        sys.stdout.flush()  # what was printed before comes before
+        sys.stdout.flush()  # keeps the order of earlier prints
         return _Device(os.dup(stream))
-    mode = _refuse_what_stands_there(local)
+    mode = _replaceable_mode(local)
     if mode is not None and stat.S_ISCHR(mode):
         return _Device(os.open(local, os.O_WRONLY | _SAFELY))
     return _Local(local, mode)
 
 
-def _refuse_what_stands_there(path: str) -> int | None:
-    """Returns the mode of what stands there, a file or a character device; None for nothing."""
+def _replaceable_mode(path: str) -> int | None:
+    """Returns the mode of the file or character device at the path, or None if nothing exists."""
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
@@ -218,14 +218,14 @@ class _Local:
         self.stream.close()
 
     def commit(self) -> None:
-        mode = _refuse_what_stands_there(self._path)
+        mode = _replaceable_mode(self._path)
         if mode is not None and not stat.S_ISREG(mode):
-            raise OSError(errno.EEXIST, "it has become a device", self._path)
+            raise OSError(errno.EEXIST, "it was replaced by a device", self._path)
         self._temporary.replace(self._path)
 
     def discard(self) -> None:
         self._temporary.unlink(missing_ok=True)
-        self.stream.close()  # what is in its buffer may fail again
+        self.stream.close()  # flushing its buffer may fail again
 
 
 class _Device:
@@ -237,7 +237,7 @@ class _Device:
         self.stream.close()
 
     def commit(self) -> None:
-        """A device has all of it already."""
+        """Does nothing: the device has received everything already."""
 
     def discard(self) -> None:
         self.stream.close()
@@ -254,7 +254,7 @@ class _Remote:
             raise OSError(errno.EISDIR, "it is a folder, not a file", path)
         self._temporary = f"{folder}/.{secrets.token_hex(8)}.partial"
         self.stream: Any = self._files.GFile(self._temporary, "wb")
-        self.stream.write(b"")  # it is opened by the first write
+        self.stream.write(b"")  # GFile opens the file at the first write
 
     def close(self) -> None:
         self.stream.close()

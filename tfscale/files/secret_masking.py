@@ -1,18 +1,18 @@
-"""Secrets are masked in what is shown or recorded: `--api_token=***`, `https://***@host`.
+"""Masks secrets in everything that is printed or recorded: `--api_token=***`, `https://***@host`.
 
-What a name says decides, and what kind of value it has. A name is split into words at `_`, `-`, `.`
-and where a capital letter begins a word; whole words count, so `monkey`, `keypoints` and
-`tokenizer` hold none.
+The name and the type of a value decide. A name is split into words at `_`, `-`, `.` and before
+capital letters. Only whole words count, so `monkey`, `keypoints` and `tokenizer` are not secrets.
 
-| words of the name | its value is masked |
+| words in the name | the value is masked |
 |---|---|
-| password, passwd, passphrase, pwd, secret, credential, apikey and such | unless it is a boolean |
-| token, key, auth, signature | unless it is a number or a boolean (`key_dim=64`), or another word |
-| | makes it a word of this field (`image_key`, `eos_token`, `max_tokens`) |
+| password, passphrase, pwd, secret, credential, apikey and similar | unless it is a boolean |
+| token, key, auth, pass, signature | unless it is a number or a boolean (`key_dim=64`), or |
+| | another word makes it a machine-learning term (`image_key`, `eos_token`, `max_tokens`) |
 
-In a URL the part before `@` is masked, and parameters by their names. In free text, such as an
-error message, `name=value` and `"name": value` are masked; a lone `key=` only as a flag or in a
-URL.
+In a URL the part before `@` is masked, and parameters according to their names. In free text, such
+as an error message, `name=value`, `"name": value` and HTTP headers (`X-Api-Key: value`) are masked;
+a single word such as `key=` only as a flag or in a URL. In a command the value after `-p` is masked
+unless it is a number.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _ALWAYS = re.compile(
     "[a-z]*passwords?|passwd|passphrase|pwd|secrets?|credentials?|(api|access|secret|private)key|"
     "(access|auth)token|authorization|bearer"
 )
-_MAYBE = re.compile("tokens?|keys?|auth|sig|signature")
-# Beside one of these a token is one of a text, and a key is that of a table or of attention.
+_MAYBE = re.compile("tokens?|keys?|auth|pass|sig|signature")
+# With one of these words a token is part of a text, and a key belongs to a table or to attention.
 _OF_THE_FIELD = re.compile(
     "bos|cls|columns?|dict|dim|dropout|end|eos|features?|first|heads?|ids?|images?|index|inputs?|"
     "items?|kernel|labels?|last|length|mask|masked|max|metrics?|min|model|names?|num|outputs?|oov|"
@@ -40,12 +40,19 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _NUMBER = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)(e[-+]?\d+)?|nan|[-+]?inf", re.IGNORECASE)
 _BOOLEAN = re.compile(r"true|false|yes|no|none|null|", re.IGNORECASE)
 
-# A password may hold @, and a careless one / too; what is a port and a path is none.
+# A password may contain @, and even an unescaped /. A port followed by a path is not a password.
 _USERINFO = re.compile(
     r"(?<=://)(?:[^\s/?#'\"@:]*:(?!\d+(?:/|$))(?:(?!://)[^\s'\"])*|[^\s/?#'\"]*)@"
 )
 _BEARER = re.compile(r"(?i)\b(bearer|basic) +[\w+/.~=-]{8,}")
-# Lengths are bounded: a text made to be slow is read in the time of any other.
+# An HTTP header: a name with a hyphen in free text, any name where it is a whole argument.
+_HEADER = re.compile(
+    r"""\b(?P<name>[A-Za-z][A-Za-z0-9]{0,49}(?:-[A-Za-z0-9]{1,50}){1,5}):[ ]{0,9}
+        (?P<value>[^\s'",;]+?)(?=[.:]{0,3}(?:[\s'",;]|$))""",
+    re.VERBOSE,
+)
+_HEADER_ARGUMENT = re.compile(r"(?P<name>[A-Za-z][\w-]*):\s+(?P<value>.+)", re.DOTALL)
+# Lengths are bounded, so that a text made to be slow takes no longer than any other.
 _PAIR = re.compile(
     r"""(?: (?P<quote>["'])(?P<quoted>[A-Za-z][\w.-]{0,99})(?P=quote)\s*:\s*
           | (?P<before>--?|[?&;])?\b(?P<plain>[A-Za-z][\w.-]{0,99})=)
@@ -55,7 +62,7 @@ _PAIR = re.compile(
 
 
 def is_secret(name: str, value: Any) -> bool:
-    """Tells whether a flag, variable or parameter of this name and value must not be shown.
+    """Returns whether a flag, variable or parameter of this name and value must not be shown.
 
     Example:
         >>> is_secret("hf_token", "abc"), is_secret("max_tokens", 512), is_secret("monkey", "abc")
@@ -75,11 +82,11 @@ def is_secret(name: str, value: Any) -> bool:
 
 
 def masked(value: Any, *, name: str = "") -> Any:
-    """Returns JSON values with `***` in the place of secrets, at any depth.
+    """Returns JSON values with secrets replaced by `***`, at any depth.
 
     Args:
         value: Strings, numbers, booleans, None, mappings and lists of them.
-        name: What it is the value of.
+        name: Name of the flag, variable or parameter whose value this is.
 
     Example:
         >>> masked({"data_dir": "s3://me:word@bucket/set", "api_key": "abc", "seed": 3})
@@ -99,7 +106,7 @@ def masked(value: Any, *, name: str = "") -> Any:
 
 
 def masked_text(text: str) -> str:
-    """Returns free text, such as an error message, with `***` in the place of secrets.
+    """Returns free text, such as an error message, with secrets replaced by `***`.
 
     Example:
         >>> masked_text("no such bucket: gs://b?access_token=abc, --api_key=def")
@@ -107,25 +114,31 @@ def masked_text(text: str) -> str:
     """
     text = _USERINFO.sub(f"{MASK}@", text)
     text = _BEARER.sub(rf"\1 {MASK}", text)
+    text = _HEADER.sub(_masked_header, text)
     return _PAIR.sub(_masked_pair, text)
 
 
 def masked_arguments(arguments: Iterable[str]) -> list[str]:
-    """Returns the arguments of a command with `***` in the place of secrets.
+    """Returns the arguments of a command with secrets replaced by `***`.
 
     Args:
-        arguments: One string an argument: `--token=abc`, or `--token` and then `abc`.
+        arguments: One string per argument: `--token=abc`, or `--token` followed by `abc`.
 
     Example:
         >>> masked_arguments(["train.py", "--token", "abc", "--password=a b", "--key_dim=64"])
         ['train.py', '--token', '***', '--password=***', '--key_dim=64']
+        >>> masked_arguments(["curl", "--header", "X-Api-Key: abc", "-p", "def"])
+        ['curl', '--header', 'X-Api-Key: ***', '-p', '***']
     """
     shown: list[str] = []
     flag = ""
     for argument in arguments:
         name, is_pair, value = argument.partition("=")
-        if flag and not argument.startswith("-") and is_secret(flag, argument):
+        header = _HEADER_ARGUMENT.fullmatch(argument)
+        if flag and not argument.startswith("-") and _is_secret_after(flag, argument):
             shown.append(MASK)
+        elif header and is_secret(header["name"], header["value"]):
+            shown.append(f"{header['name']}: {MASK}")
         elif is_pair and re.fullmatch(r"-{0,2}[A-Za-z][\w.-]*", name) and is_secret(name, value):
             shown.append(f"{name}={MASK}")
         else:
@@ -135,7 +148,7 @@ def masked_arguments(arguments: Iterable[str]) -> list[str]:
 
 
 def masked_command(command: str) -> str:
-    """Returns a command line with `***` in the place of secrets; one without any as it is.
+    """Returns a command line with secrets replaced by `***`, unchanged if it has none.
 
     Example:
         >>> masked_command("python train.py '--password=a b'")
@@ -143,19 +156,32 @@ def masked_command(command: str) -> str:
     """
     try:
         arguments = shlex.split(command)
-    except ValueError:  # an open quote
+    except ValueError:  # an unclosed quote
         return masked_text(command)
     shown = masked_arguments(arguments)
     if shown == arguments:
         return command
-    return " ".join(part if MASK in part else shlex.quote(part) for part in shown)
+    return " ".join(
+        part if MASK in part and " " not in part else shlex.quote(part) for part in shown
+    )
+
+
+def _is_secret_after(flag: str, argument: str) -> bool:
+    # `-p` is a password to many programs, but a port to others.
+    return is_secret("pass" if flag == "-p" else flag, argument)
+
+
+def _masked_header(found: re.Match[str]) -> str:
+    if not is_secret(found["name"], found["value"]):
+        return found[0]
+    return found[0].removesuffix(found["value"]) + MASK
 
 
 def _masked_pair(found: re.Match[str]) -> str:
     shown = _masked_own(found)
     if shown != found[0] or "://" not in found["value"]:
         return shown
-    # `--url=https://host/?sig=...`: once more inside the URL, and no deeper.
+    # `--url=https://host/?sig=...`: masks once more inside the URL, and no deeper.
     return found[0].removesuffix(found["value"]) + _PAIR.sub(_masked_own, found["value"])
 
 

@@ -1,4 +1,4 @@
-"""Workers of one training job, started and ended together.
+"""Starts, supervises and ends the workers of one training job.
 
 Synopsis:
 
@@ -6,9 +6,9 @@ Synopsis:
     sys.exit(outcome.status)
 
 The same from a shell: `tfscale launch --num_workers=2 -- python train.py`. With `max_restarts` a
-job that fails is started again; with `hosts` it spans several hosts, one launcher on each; with
-`num_ps` a chief runs the program, and workers and parameter servers serve it.
-Nothing here imports TensorFlow, Keras or numpy.
+failed job is restarted. With `hosts` a job spans several hosts, with one launcher on each. With
+`num_ps` a chief runs the program, and workers and parameter servers serve it. This package imports
+neither TensorFlow nor Keras nor NumPy.
 """
 
 from tfscale.launch.hosts import Hosts

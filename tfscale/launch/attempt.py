@@ -1,4 +1,4 @@
-"""One start of a job: its workers on this host, from the ports they get to the last one's end."""
+"""One start of a job: runs its workers on this host, from reserving ports to the last exit."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from tfscale.launch.worker_process import WorkerProcess
 
 @dataclass(frozen=True)
 class Job:
-    """What stays the same from one start of a job to the next.
+    """The settings that all starts of a job share.
 
-    The public arguments are those of `launch_local_workers`; `name` is for the workers, which
-    know by it that an earlier start was theirs.
+    The public arguments are those of `launch_local_workers`. `name` identifies the job to its
+    workers over restarts.
     """
 
     name: str
@@ -50,28 +50,28 @@ class Job:
     grace_seconds: float
     start_seconds: float | None
     log_dir: Path | None
-    words_dir: Path
+    exit_reason_dir: Path
     output: SharedOutput
     events: Events
     guard: OrphanGuard
 
     @property
     def num_tasks(self) -> int:
-        """Processes of this host: workers, and with parameter servers these and a chief."""
+        """Processes on this host: the workers, and with `num_ps` also a chief and the servers."""
         return self.num_workers + (self.num_ps and 1 + self.num_ps)
 
 
 def run_attempt(job: Job, restart: int, ports_of_job: contextlib.ExitStack) -> Outcome:
-    """Starts the workers and returns when all have ended.
+    """Starts the workers and waits until all have ended.
 
     Args:
         job: The job.
-        restart: How often it was started before.
-        ports_of_job: Keeps this start's ports for the job and gives back those of the last one.
+        restart: Number of earlier starts.
+        ports_of_job: Holds this start's ports. The ports of the previous start are released.
 
     Raises:
-        OSError: If a host's name has no address in time, or the system refuses a port, a file, a
-            pipe or a process.
+        OSError: If a host's name cannot be resolved in time, or the system provides no port, file,
+            pipe or process.
     """
     if job.hosts is not None:
         seconds = DEFAULT_START_SECONDS if job.start_seconds is None else job.start_seconds
@@ -120,7 +120,7 @@ def _reserved_ports(
 ) -> list[ReservedPort]:
     with contextlib.ExitStack() as stack:
         if job.hosts is None:
-            # While the last start's are still held, so that none of them comes again.
+            # The ports of the previous start are still reserved, so that none is reused.
             ports = [stack.enter_context(reserve_port()) for _ in range(job.num_tasks)]
             ports_of_job.close()
         else:
@@ -132,8 +132,8 @@ def _reserved_ports(
                 except OSError as error:
                     own = job.hosts.addresses[job.hosts.index]
                     raise OSError(
-                        f"port {number} of this host, {own!r} of `hosts`, cannot be had "
-                        f"({error.strerror}). End what holds it, or choose another port."
+                        f"port {number} of this host, {own!r} in `hosts`, is not available "
+                        f"({error.strerror}). End the process that uses it, or choose another port."
                     ) from error
                 ports.append(stack.enter_context(port))
         ports_of_job.push(stack.pop_all())
@@ -146,14 +146,14 @@ def _started(job: Job, cluster: Cluster, process_index: int, restart: int) -> Su
         log: BinaryIO | None = None
         if job.log_dir is not None:
             job.log_dir.mkdir(parents=True, exist_ok=True)
-            # Appended: a scheduler that starts the same command again destroys no log.
+            # Append, so that a scheduler that runs the same command again keeps earlier logs.
             path = job.log_dir / f"{task}.attempt-{restart}.log"
             log = stack.enter_context(open_log(path))
         read_end, write_end = os.pipe()
         try:
-            words = job.words_dir / f"{task}.attempt-{restart}.json"
-            words.unlink(missing_ok=True)  # of a process that comes back
-            environment = _environment(job, cluster, restart, words)
+            exit_reason_file = job.exit_reason_dir / f"{task}.attempt-{restart}.json"
+            exit_reason_file.unlink(missing_ok=True)  # left by an earlier process of this task
+            environment = _environment(job, cluster, restart, exit_reason_file)
             process = WorkerProcess(process_index, job.command, environment, write_end, job.events)
         except BaseException:
             os.close(read_end)
@@ -165,17 +165,19 @@ def _started(job: Job, cluster: Cluster, process_index: int, restart: int) -> Su
         relay = OutputRelay(
             process_index, task_name(cluster), read_end, job.output, job.events, log
         )
-    return SupervisedWorker(process, relay, cluster, words)
+    return SupervisedWorker(process, relay, cluster, exit_reason_file)
 
 
-def _environment(job: Job, cluster: Cluster, restart: int, words: Path) -> Mapping[str, str]:
+def _environment(
+    job: Job, cluster: Cluster, restart: int, exit_reason_file: Path
+) -> Mapping[str, str]:
     environment = {
         **os.environ,
         "TF_CONFIG": cluster.to_tf_config(),
         JOB_VARIABLE: job.name,
         RESTART_VARIABLE: str(restart),
-        EXIT_REASON_VARIABLE: str(words),
-        # A worker that is killed would otherwise take the last kilobytes it printed with it.
+        EXIT_REASON_VARIABLE: str(exit_reason_file),
+        # Otherwise the last kilobytes that a killed worker has printed would be lost.
         "PYTHONUNBUFFERED": "1",
     }
     if job.start_seconds is not None:

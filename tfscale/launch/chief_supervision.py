@@ -1,4 +1,4 @@
-"""Watches a job that a chief runs: its end is the job's, and a worker may come back alone."""
+"""Supervises a job with a chief: the chief's end ends the job, and workers restart separately."""
 
 from __future__ import annotations
 
@@ -21,18 +21,20 @@ Key = tuple[str, int]
 class ChiefSupervision(Supervision):
     """Supervises a chief, its workers and its parameter servers.
 
-    * The chief ends, well or not: SIGTERM to all others, SIGKILL after the grace.
-    * A worker fails: it is started again, where the policy has it; the others run on.
-    * A parameter server fails: the job has failed, for what it held is lost.
-    * A signal to the launcher goes to the chief, which needs the others to save.
+    * If the chief ends, in success or failure, all others get SIGTERM, and SIGKILL after the grace
+      period.
+    * If a worker fails, it is restarted according to the policy. The others continue.
+    * If a parameter server fails, the job has failed, because the server's variables are lost.
+    * A signal to the launcher is passed on to the chief only, because the chief needs the others
+      to save.
 
     Args:
-        workers: All tasks of the job, started, the chief first.
+        workers: All started tasks of the job, the chief first.
         events: The queue that tasks, relays and signal handlers fill.
-        grace_seconds: Time from the first signal to SIGKILL. At least 0.
-        guard: Has every task's group in its care.
-        start: Starts the process of a task once more.
-        policy: Whether and when a failed worker comes back, by its own failures.
+        grace_seconds: Seconds from the first signal to SIGKILL. At least 0.
+        guard: Guards the process group of every task.
+        start: Starts a new process for a task.
+        policy: Decides from a worker's own failures whether and when it is restarted.
     """
 
     def __init__(
@@ -72,17 +74,17 @@ class ChiefSupervision(Supervision):
             case Restart() as restart:
                 self._coming_back[_key(worker)] = event.at + restart.wait_seconds, worker
                 say(
-                    f"{failed}. It is started again in {restart.wait_seconds:g} s, alone: "
+                    f"{failed}. Only this worker is restarted, in {restart.wait_seconds:g} s: "
                     f"{restart.used} of its {self._policy.max_restarts} restarts used"
                 )
                 return True
             case NoRestart(reason):
                 if reason is not None:
-                    say(f"{failed}. It is not started again: {reason}")
+                    say(f"{failed}. It is not restarted: {reason}")
                 return False
 
     def _own_deadline(self) -> float | None:
-        # One whose group is not gone yet has a deadline of its own.
+        # A worker whose process group still exists has its own deadline.
         due = [due for due, old in self._coming_back.values() if old.process.ended]
         judged = super()._own_deadline()
         return min(due if judged is None else [*due, judged], default=None)
@@ -98,16 +100,16 @@ class ChiefSupervision(Supervision):
 
     @property
     def _judge_seconds(self) -> float:
-        return 0.0  # the chief's end is the job's, whatever the others say
+        return 0.0  # the chief's end ends the job in any case
 
     def _failure(self, worker: SupervisedWorker, event: WorkerExited) -> WorkerFailure:
-        words = read_exit_reason(worker.words)
+        reason = read_exit_reason(worker.exit_reason_file)
         return WorkerFailure(
             event.worker,
             event.returncode,
             event.at - worker.process.started,
             task_name(worker.cluster),
-            words.why if words else "",
+            reason.why if reason else "",
         )
 
     def _task(self, worker: SupervisedWorker) -> Task:

@@ -1,4 +1,4 @@
-"""`tfscale launch`: the same command as several workers, on this host or on several."""
+"""`tfscale launch`: runs a command as several workers, on this host or on several hosts."""
 
 from __future__ import annotations
 
@@ -7,31 +7,33 @@ import math
 
 from tfscale.cli.errors import complain
 
-SUMMARY = "Run a training command as several workers, on this host or on several."
+SUMMARY = "run a training command as several workers, on one or several hosts"
 # Everything after `--` is the command to run, in `arguments.command`.
 TAKES_COMMAND = True
 
 _DESCRIPTION = """\
-Starts N workers of the same command on this host, each with the TF_CONFIG of its task: 127.0.0.1,
-free ports. Lines of worker 1 begin with `[worker 1] `. The first worker that fails ends the job
-with its own exit status (128 + s if signal s killed it); when all succeed the status is 0.
-Ctrl-C ends every worker, a second one at once. SIGTERM is passed on, with the grace to save; where
-all workers answer with exit status 42 (preempted, all saved) the status is 42.
+Starts N workers of the same command on this host. Each gets a TF_CONFIG for its task, with free
+ports on 127.0.0.1. Every line that worker 1 prints begins with `[worker 1] `. If a worker fails,
+the whole job ends with the exit status of the worker at fault (128 + s if signal s killed it).
+Ctrl-C ends every worker; a second Ctrl-C kills them at once. SIGTERM is passed on to the workers,
+which have the grace period to save. If all of them then exit with status 42 (preempted, all saved),
+the status is 42.
 
-With --max_restarts=R a job that a worker's failure has ended is started again as a whole, on new
-ports, when its last process is gone: at most R times, not counting preemptions (status 42). The
-workers see the number of restarts so far in TFSCALE_RESTART. The first wait is 1 s, doubled after
-each further early failure in a row; the third early one in a row is the last.
+With --max_restarts=R a failed job is restarted as a whole, on new ports, once its last process has
+ended: at most R times, not counting preemptions (status 42). Workers find the number of restarts so
+far in TFSCALE_RESTART. The first wait is 1 s and doubles after each further early failure in a row.
+After three early failures in a row there is no further restart.
 
-With --num_ps=M a chief and M parameter servers are started beside the workers, for
-strategies.parameter_server_strategy. The chief's end is the job's, its status too; a worker that
-fails is started again alone (with --max_restarts, up to R times each), while the chief goes on.
+With --num_ps=M a chief and M parameter servers are started with the workers, for
+strategies.parameter_server_strategy. The job ends when the chief ends, with the chief's status. A
+worker that fails is restarted by itself (with --max_restarts, up to R times for each worker) while
+the chief continues.
 
-With --hosts run one launcher on every host, with the same list and its own --host_index. Worker k
-of a host listens k ports above the port given. Names are resolved and this host's ports checked
-before a worker starts. Each launcher restarts its own workers, from 25 s after their end, on the
-same ports: give all of them the same --max_restarts. The workers of the other hosts end by
-TensorFlow's own error within about 25 s of a failure.
+With --hosts run one launcher on every host, with the same list and the host's own --host_index.
+Worker k of a host listens k ports above the given port. Before any worker starts, names are
+resolved and the ports of this host are checked. Each launcher restarts its own workers on the same
+ports, at least 25 s after they have ended, so pass the same --max_restarts everywhere. After a
+failure on one host, the workers of the other hosts end with a TensorFlow error within about 25 s.
 """
 _EPILOG = """\
 examples:
@@ -41,6 +43,10 @@ examples:
   tfscale launch --num_workers=2 --num_ps=1 --max_restarts=3 -- python train.py
   tfscale launch --num_workers=2 --max_restarts=3 --log_dir=logs -- python train.py
   tfscale launch --hosts=10.0.0.1:2222,10.0.0.2:2222 --host_index=0 -- python train.py
+
+exit status: 0 all workers succeeded, 42 preempted and all saved, 1 the job could not be started or
+its output not be written, 2 wrong usage, 128 + s after signal s; otherwise that of the worker at
+fault.
 
 The workers' ports are open to the network and not authenticated while TensorFlow listens on them.
 """
@@ -55,48 +61,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--num_workers",
         type=_positive_integer,
         metavar="N",
-        help="workers to start; 1 gives a cluster of one worker; required without --hosts, with "
-        "it the same number on every host (default there: 1)",
+        help="workers to start on this host; 1 makes a cluster of one worker; required without "
+        "--hosts; with --hosts the same on every host (default there: 1)",
     )
     parser.add_argument(
         "--num_ps",
         type=_count,
         default=0,
         metavar="M",
-        help="parameter servers to start, and a chief, for workers that train asynchronously "
-        "(default: 0, workers in step)",
+        help="parameter servers to start, with a chief, for asynchronous training "
+        "(default: 0, synchronous training)",
     )
     parser.add_argument(
         "--grace_seconds",
         type=_seconds,
         default=10.0,
         metavar="S",
-        help="seconds from SIGTERM to SIGKILL when the job is ended (default: 10)",
+        help="seconds between SIGTERM and SIGKILL when the job is ended (default: 10)",
     )
     restarts = parser.add_argument_group("restarts")
     restarts.add_argument(
         "--max_restarts",
         type=_count,
         metavar="R",
-        help="restarts after failures; 0 restarts preempted jobs only (default: never restart)",
+        help="restarts after failures; 0: restart preempted jobs only (default: never restart)",
     )
     restarts.add_argument(
         "--early_seconds",
         type=_seconds,
         default=20.0,
         metavar="S",
-        help="a worker that fails within S seconds of its start failed early; 0: none does "
+        help="a failure within S seconds of the start is early; 0: no failure is early "
         "(default: 20)",
     )
     restarts.add_argument(
         "--log_dir",
         metavar="DIR",
-        help="also write what worker i prints to DIR/worker-<i>.attempt-<restart>.log, without "
-        "prefix; a file that is there is added to",
+        help="also write the output of worker i to DIR/worker-<i>.attempt-<restart>.log, without "
+        "the prefix; existing files are appended to",
     )
     hosts = parser.add_argument_group("several hosts")
     hosts.add_argument(
-        "--hosts", metavar="HOST:PORT,...", help="every host of the job, in the same order for all"
+        "--hosts",
+        metavar="HOST:PORT,...",
+        help="all hosts of the job, in the same order everywhere",
     )
     hosts.add_argument(
         "--host_index", type=_count, metavar="I", help="this host's position in --hosts, from 0"
@@ -105,13 +113,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--start_seconds",
         type=_seconds,
         metavar="S",
-        help="deadline for the hosts' names to have addresses (default: 300) and, as "
-        "TFSCALE_START_SECONDS in the workers' environment, for the workers to come together",
+        help="seconds until the hosts' names must resolve (default: 300) and, passed to the "
+        "workers as TFSCALE_START_SECONDS, until the cluster must be complete",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the job; its status is the status."""
+    """Runs the job and returns its exit status."""
     # Here: the modules behind it are not needed to print the help.
     from tfscale.launch.hosts import Hosts
     from tfscale.launch.local_workers import launch_local_workers
@@ -119,7 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
     num_workers, hosts = arguments.num_workers, None
     try:
         if (arguments.hosts is None) != (arguments.host_index is None):
-            raise ValueError("--hosts and --host_index are given together or not at all")
+            raise ValueError("--hosts and --host_index must be given together, or neither of them")
         if arguments.hosts is not None:
             hosts = Hosts(tuple(arguments.hosts.split(",")), arguments.host_index)
             num_workers = num_workers or 1

@@ -1,6 +1,6 @@
-"""What can happen while workers run; producers put events on one queue, the supervision takes them.
+"""The events of a running job. Producers put them on one queue, and the supervision takes them.
 
-The queue is a `queue.SimpleQueue`: its `put` may interrupt itself, so a signal handler may call it.
+The queue is a `queue.SimpleQueue`, whose `put` is reentrant, so that a signal handler may call it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 @dataclass(frozen=True)
 class WorkerExited:
-    """A worker's own process has ended; others of its group may live on."""
+    """A worker's process has ended. Other processes of its group may still run."""
 
     worker: int
     returncode: int
@@ -27,28 +27,28 @@ class WorkerExited:
 
 @dataclass(frozen=True)
 class SignalReceived:
-    """The launcher was asked to stop."""
+    """The launcher received a signal to stop."""
 
     number: int
 
 
 @dataclass(frozen=True)
 class OutputEnded:
-    """All that a worker wrote has been passed on."""
+    """The output of a worker has been passed on completely."""
 
     worker: int
 
 
 @dataclass(frozen=True)
 class OutputFailed:
-    """The launcher's own output cannot be written, for instance after `| head`."""
+    """The launcher cannot write its output, for instance after `| head`."""
 
     error: str
 
 
 @dataclass(frozen=True)
 class NameAnswered:
-    """A host's name was looked up; `reason` says why it has no address, None that it has one."""
+    """A host's name was looked up. `reason` is why it has no address, or None if it has one."""
 
     name: str
     reason: str | None
@@ -59,10 +59,14 @@ Events: TypeAlias = "queue.SimpleQueue[Event]"
 
 
 def next_event(events: Events, deadline: float | None) -> Event | None:
-    """Waits for an event until `deadline` on the clock of `time.monotonic`; None: without end.
+    """Waits for the next event.
+
+    Args:
+        events: The queue.
+        deadline: End of the wait, on the clock of `time.monotonic`. None waits without limit.
 
     Returns:
-        The event, or None where the deadline has come first.
+        The event, or None at the deadline.
     """
     try:
         if deadline is None:
@@ -74,10 +78,10 @@ def next_event(events: Events, deadline: float | None) -> Event | None:
 
 @contextlib.contextmanager
 def signals_as_events(events: Events) -> Iterator[None]:
-    """Turns SIGINT, SIGTERM and SIGHUP to this process into events, then puts back what was there.
+    """Turns SIGINT, SIGTERM and SIGHUP into events, and restores the earlier handlers at the end.
 
-    SIGHUP (the terminal is gone) is left alone where it is ignored: that is what `nohup` is for.
-    Python runs handlers in the main thread only, so in another thread nothing is changed.
+    SIGHUP stays ignored if it was ignored before, as under `nohup`. Python runs signal handlers in
+    the main thread only, so in other threads this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -94,5 +98,5 @@ def signals_as_events(events: Events) -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            # None: the handler was not installed from Python and cannot be put back from here.
+            # None: the handler was not installed by Python and cannot be restored.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -1,9 +1,9 @@
-"""Which worker is at fault where several fail: the one the others name, not the first to exit.
+"""Finds the worker at fault if several fail: the one that the others name, not the first to exit.
 
-Where a worker fails, those that wait for it fail too, and often end before it does. So the order of
-exits does not tell. What tells: a signal that the launcher did not send, and what processes left as
-`strategies.cluster.exit_reason`. A process that left nothing and ended with a status failed by
-itself.
+If a worker fails, the workers that wait for it fail too, and often end before it does. So the order
+of exits is no evidence. Evidence is a signal that the launcher did not send, and the exit reasons
+that processes wrote (`strategies.cluster.exit_reason`). A process that ended with a status and
+without an exit reason is taken to be at fault itself.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from strategies.extension import ExitReason
 from tfscale.launch.outcome import WorkerFailure
 
 JUDGE_SECONDS = 3.0
-"""How long the others of a job have to end, or to say why, when the first one that ended is not at
-fault by what is known."""
+"""How long the other workers have to end or to write an exit reason if the first one that ended
+does not seem to be at fault."""
 
 _AMBIGUOUS = (-signal.SIGABRT, -signal.SIGALRM)
-"""TensorFlow aborts a process whose cluster is gone, and `strategies` ends one by SIGALRM whose
-first worker does not answer."""
+"""TensorFlow aborts a process that has lost its cluster. `strategies` ends a process by SIGALRM if
+worker 0 does not respond."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A process of a job, as far as the launcher knows.
+    """A process of a job, as the launcher knows it.
 
     Attributes:
         worker: Index of the process.
-        name: Such as "worker 1".
-        started: On the clock of `time.monotonic`.
-        returncode: As `subprocess` has it; None while it runs.
+        name: Its name, such as "worker 1".
+        started: When it started, on the clock of `time.monotonic`.
+        returncode: As in `subprocess`; None while it runs.
         ended: When it ended, on the same clock; None while it runs.
-        words: What it left, if it did.
-        task: Its name where not all tasks are workers; see `WorkerFailure`.
+        exit_reason: The exit reason that it wrote, or None.
+        task: Its name if not all tasks are workers; see `WorkerFailure`.
     """
 
     worker: int
@@ -43,23 +43,24 @@ class Task:
     started: float
     returncode: int | None
     ended: float | None
-    words: ExitReason | None
+    exit_reason: ExitReason | None
     task: str = ""
 
 
 def at_fault(tasks: Sequence[Task], is_late: bool) -> WorkerFailure | None:
-    """Returns the failure that the others follow, or None where more should be waited for.
+    """Returns the failure that caused the others, or None if it is not known yet.
 
     Args:
-        tasks: Of this launcher, one of which at least has ended with a failure.
-        is_late: Whether nothing more is waited for.
+        tasks: The tasks of this launcher. At least one of them has failed.
+        is_late: Whether the waiting time is over, so that a failure must be returned.
     """
     failed = sorted((t for t in tasks if t.returncode), key=lambda task: task.ended or 0.0)
     own = next((task for task in failed if _is_own(task)), None)
     if own is not None:
         return _failure(own)
     first = failed[0]
-    named = [task.words.at_fault for task in failed if task.words and task.words.at_fault]
+    reasons = [task.exit_reason for task in failed if task.exit_reason is not None]
+    named = [reason.at_fault for reason in reasons if reason.at_fault]
     suspects = [task for name in named for task in tasks if task.name == name]
     for task in suspects:
         if task in failed:
@@ -70,22 +71,24 @@ def at_fault(tasks: Sequence[Task], is_late: bool) -> WorkerFailure | None:
 
 
 def _is_own(task: Task) -> bool:
-    if task.words is not None:
-        return task.words.is_own
+    if task.exit_reason is not None:
+        return task.exit_reason.is_own
     return task.returncode not in _AMBIGUOUS
 
 
 def _failure(task: Task, of: Task | None = None) -> WorkerFailure:
-    """Returns the failure of a task, or of another that has not ended, by this one's word."""
+    """Returns the failure of a task, or of a running task `of` that this task names."""
     assert task.returncode is not None
     assert task.ended is not None
     culprit = of or task
-    words = culprit.words if culprit.words and culprit.words.is_own else task.words
+    reason = task.exit_reason
+    if culprit.exit_reason is not None and culprit.exit_reason.is_own:
+        reason = culprit.exit_reason
     return WorkerFailure(
         worker=culprit.worker,
         returncode=task.returncode,
         seconds=task.ended - task.started,
         task=culprit.task,
-        why=words.why if words else "",
+        why=reason.why if reason else "",
         witness=task.name if of else "",
     )

@@ -2,8 +2,8 @@
 
     python kill_orphans.py < pipe from the launcher
 
-A line `<group>` puts a group into its care, `-<group>` takes it out again. The pipe ends when the
-launcher does, however it died; whatever is in care then gets SIGKILL.
+A line `<group>` adds a group, a line `-<group>` removes it. The pipe closes when the launcher ends
+for any reason. Then all remaining groups get SIGKILL.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 
 
 def main() -> None:
-    """Reads until the launcher is gone, then kills what it left."""
+    """Reads until the launcher has ended, then kills the remaining groups."""
     groups: set[int] = set()
     for line in sys.stdin.buffer:
         group = int(line)

@@ -1,4 +1,4 @@
-"""The workers of a training job that run on this host."""
+"""Runs the workers of a training job on this host, with restarts."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from tfscale.launch.output import SharedOutput, say
 from tfscale.launch.restarts import NoRestart, Restart, RestartPolicy
 
 _FIRST_WAIT_SECONDS = 1.0
-# Of several hosts each sees the failure for itself; the last by TensorFlow's heartbeat, which takes
-# up to 20 s (strategies.coordination.heartbeats). A worker that came back before would join peers
-# that are about to end.
+# On several hosts each launcher detects the failure separately, the last one by TensorFlow's
+# heartbeat, which takes up to 20 s (strategies.coordination.heartbeats). A worker that restarted
+# earlier would join peers that are about to end.
 _FIRST_WAIT_SECONDS_OF_HOSTS = 25.0
 
 _MOST_TASKS = 1024  # Each has a port, two pipes and a thread.
@@ -49,68 +49,71 @@ def launch_local_workers(
 ) -> Outcome:
     r"""Runs a command as N workers of one TensorFlow cluster on this host, until all have ended.
 
-    Worker i gets this process's environment with TF_CONFIG set to a cluster of N workers on
-    127.0.0.1 whose task i it is, on ports that were free, with PYTHONUNBUFFERED=1, with
-    TFSCALE_RESTART, which counts the restarts so far from 0, and with TFSCALE_JOB_ID, a random name
-    that stays the same over restarts. A single worker gets a TF_CONFIG too,
-    of one worker, so that it takes the same path as several. Input is empty; standard output and
-    error come out together, each line behind `[worker i] `.
+    Worker i gets the environment of this process and these variables: TF_CONFIG, which describes a
+    cluster of N workers on free ports of 127.0.0.1 and task i in it; TFSCALE_RESTART, the number of
+    restarts so far; TFSCALE_JOB_ID, a random name that stays the same over restarts; and
+    PYTHONUNBUFFERED=1. A single worker gets a TF_CONFIG too, so that it runs the same code as
+    several. Standard input is empty. Standard output and standard error are merged, and each line
+    is prefixed with `[worker i] `.
 
-    The first worker to fail ends the job: its peers would wait for it, or fail in confusing ways.
-    Every process group gets SIGTERM and, `grace_seconds` later, SIGKILL (TensorFlow logs SIGTERM
-    and trains on). What a worker leaves behind in its group is ended the same way. SIGINT, SIGTERM
-    and SIGHUP to this process are passed on and end the job likewise, the second one at once; the
-    outcome says so and no KeyboardInterrupt is raised. That needs the main thread: called in
-    another, signals are left alone. Where every worker answers with status 42 (preempted, all
-    saved) the outcome's status is 42 too.
+    If a worker fails, the job is ended, because its peers would wait for it, or fail in confusing
+    ways. Every process group gets SIGTERM and, after `grace_seconds`, SIGKILL (on SIGTERM
+    TensorFlow only logs a message and continues). Processes that a worker leaves in its group are
+    ended the same way. SIGINT, SIGTERM and SIGHUP to this process are passed on and end the job in
+    the same way; a second signal kills at once. The outcome contains the signal, and no
+    KeyboardInterrupt is raised. Signals are handled only if this is called in the main thread. If
+    every worker exits with status 42 (preempted, all saved), the outcome's status is 42 too.
 
-    With `max_restarts` a job that a worker's failure has ended is started again, all of its
-    workers, on new ports, when the last process of the old start is gone. A failure with status 42
-    does not count. A job that ends soon after its start three times in a row is given up. The
-    reason, the restart's number and the wait (1 s, doubled after each further early end) are
-    printed on standard error. A job whose own output cannot be written is not started again.
+    With `max_restarts` a failed job is restarted as a whole, on new ports, once the last process of
+    the previous start has ended. A failure with status 42 does not count. A job that fails early
+    three times in a row is not restarted. The reason, the number of the restart and the wait (1 s,
+    doubled after each further early failure) are printed on standard error. A job whose output
+    cannot be written is not restarted.
 
-    With `hosts` this host's part of a larger job runs: TF_CONFIG lists all hosts' workers, their
-    names are resolved and this host's ports checked before a worker starts, ports stay the same,
-    and waits of several hosts begin at 25 s. Each host's launcher decides for itself: a worker's
-    failure ends its host's workers, the other hosts' end by TensorFlow's own error within about
-    25 s, and all launchers restart, if all were told to. A host whose launcher has ended, given up
-    or succeeded, is waited for until the bring-up deadline of the others' workers, start after
-    start.
+    With `hosts` this host runs its part of a larger job. TF_CONFIG lists the workers of all hosts.
+    Before any worker starts, the hosts' names are resolved and the ports of this host are checked.
+    Restarts use the same ports, and with several hosts waits begin at 25 s. Each host's launcher
+    decides independently: a failure ends the workers of its host, the workers of the other hosts
+    end with a TensorFlow error within about 25 s, and every launcher that has `max_restarts`
+    restarts. If the launcher of one host has ended, the workers of the others wait for that host
+    until their start-up deadline, at every restart.
 
     With `num_ps` a chief runs the program, and workers and parameter servers serve it; see
-    `strategies.parameter_server_strategy`. Lines begin with `[chief] `, `[worker 0] `, `[ps 0] `.
-    The chief's end ends the job, with its status. A worker that fails is started again alone, on
-    the port it had, at most `max_restarts` times each; the chief's or a server's failure is that of
-    the job. Signals go to the chief, and the others end after it.
+    `strategies.parameter_server_strategy`. Lines are prefixed with `[chief] `, `[worker 0] ` or
+    `[ps 0] `. The chief's end ends the job, with the chief's status. A worker that fails is
+    restarted by itself on the same port, at most `max_restarts` times for each worker. A failure of
+    the chief or of a server is a failure of the job. Signals go to the chief, and the others end
+    after it.
 
-    If this process is killed, even by SIGKILL, the groups are killed. On Linux the kernel does so
-    for the workers themselves; on macOS a small guard process does it for everything, which
-    leaves a gap of microseconds after a worker's start.
+    If this process is killed, even by SIGKILL, the process groups are killed. On Linux the kernel
+    does so for the workers themselves. On macOS a small guard process does it for all, with a gap
+    of microseconds after a worker's start.
 
     Args:
         command: Program and arguments; no shell is involved. The program must exist.
         num_workers: Workers to start; with `hosts`, on each host. Positive.
-        num_ps: Parameter servers to start, beside a chief. At least 0; 0 starts neither.
-        hosts: All hosts of the job and this one's place. None: this host alone.
-        grace_seconds: Time to end by oneself, from SIGTERM to SIGKILL. At least 0, finite.
-        max_restarts: Restarts after failures. At least 0; with 0 only preempted jobs start again.
-            None: nothing is started again.
-        early_seconds: A failure sooner after the start is an early one. At least 0; 0: none is.
-        start_seconds: Deadline for the hosts' names (None: 300 s) and, as TFSCALE_START_SECONDS in
-            the workers' environment, for the cluster to come together. Positive.
-        log_dir: Folder for `worker-<i>.attempt-<restart>.log`, what worker i wrote, without prefix.
-            Made if missing; a file that is there is added to, a link or a device is refused.
-        output: Binary stream for the workers' lines. None: standard output.
+        num_ps: Parameter servers to start, with a chief. At least 0; 0 starts neither.
+        hosts: All hosts of the job and the index of this one. None for this host only.
+        grace_seconds: Seconds between SIGTERM and SIGKILL. At least 0, finite.
+        max_restarts: Restarts after failures. At least 0; with 0 only preempted jobs are restarted.
+            None never restarts.
+        early_seconds: A failure within so many seconds of the start is early. At least 0; with 0
+            no failure is early.
+        start_seconds: Seconds until the hosts' names must resolve (None: 300 s) and, passed to the
+            workers as TFSCALE_START_SECONDS, until the cluster must be complete. Positive.
+        log_dir: Folder for `worker-<i>.attempt-<restart>.log`, the output of worker i without
+            prefix. It is created if missing. Existing files are appended to; links and devices
+            raise an error.
+        output: Binary stream for the workers' lines. None uses standard output.
 
     Returns:
-        How the job ended; its `status` is what a shell would show.
+        How the job ended. Its `status` is the exit status that a shell would show.
 
     Raises:
-        ValueError: If an argument is impossible.
-        FileNotFoundError: If the program is not there, or is not executable.
-        OSError: If the system refuses a process, a pipe, a port or a log file, or a host's name
-            has no address in time.
+        ValueError: If an argument is out of range.
+        FileNotFoundError: If the program does not exist or is not executable.
+        OSError: If the system provides no process, pipe, port or log file, or a host's name cannot
+            be resolved in time.
         NotImplementedError: On Windows.
 
     Example:
@@ -122,13 +125,13 @@ def launch_local_workers(
     """
     if sys.platform == "win32":
         raise NotImplementedError(
-            "`tfscale launch` needs process groups and POSIX signals, which Windows lacks. Run it "
-            "in WSL 2, or start the workers yourself, each with its own TF_CONFIG."
+            "`tfscale launch` needs process groups and POSIX signals, which Windows does not have. "
+            "Run it in WSL 2, or start the workers yourself, each with its own TF_CONFIG."
         )
     _check(command, num_workers, grace_seconds, start_seconds)
     if not isinstance(num_ps, int) or isinstance(num_ps, bool) or num_ps < 0 or (num_ps and hosts):
         raise ValueError(
-            "`num_ps` must be an integer of at least 0, and 0 where `hosts` are given. Received: "
+            "`num_ps` must be an integer of at least 0, and 0 if `hosts` are given. Received: "
             f"num_ps={num_ps!r}. On several hosts, start each task with its own TF_CONFIG."
         )
     _refuse_too_many("num_ps", num_ps)
@@ -138,15 +141,15 @@ def launch_local_workers(
             "tfscale.launch.Hosts(addresses, index)."
         )
     if hosts is not None:
-        hosts.worker_addresses(num_workers)  # Raises where there is no room for the ports.
+        hosts.worker_addresses(num_workers)  # Raises if the ports of two hosts overlap.
     several = hosts is not None and len(hosts.addresses) > 1
     first_wait = _FIRST_WAIT_SECONDS_OF_HOSTS if several else _FIRST_WAIT_SECONDS
     policy = RestartPolicy(max_restarts, early_seconds, first_wait)
     log_folder = None if log_dir is None else _writable_folder(log_dir)
     events: Events = queue.SimpleQueue()
     with contextlib.ExitStack() as stack:
-        # First and left last: from here on a signal ends the job in order. The guard is left after
-        # the workers were: should anything below raise, it kills what was started.
+        # Entered first and left last, so that a signal ends the job in order from here on. The
+        # guard is left after the workers, so that it kills them if anything below raises.
         stack.enter_context(signals_as_events(events))
         shared_output = SharedOutput(output)
         job = Job(
@@ -159,7 +162,9 @@ def launch_local_workers(
             grace_seconds=grace_seconds,
             start_seconds=start_seconds,
             log_dir=log_folder,
-            words_dir=Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tfscale-"))),
+            exit_reason_dir=Path(
+                stack.enter_context(tempfile.TemporaryDirectory(prefix="tfscale-"))
+            ),
             output=shared_output,
             events=events,
             guard=stack.enter_context(OrphanGuard()),
@@ -175,7 +180,7 @@ def _run_with_restarts(
         restarts = len(failures)
         outcome = run_attempt(job, restarts, ports_of_job)
         outcome = dataclasses.replace(outcome, restarts=restarts)
-        # Never beside what SIGKILL has left of the last start.
+        # Never restart while processes of the previous start have survived SIGKILL.
         if outcome.first_failure is None or outcome.not_ended:
             return outcome
         if outcome.stop_signal is not None:
@@ -226,7 +231,7 @@ def _writable_folder(log_dir: str | os.PathLike[str]) -> Path:
     except (OSError, TypeError, ValueError) as error:
         raise ValueError(
             "`log_dir` must be a folder that this process can write to. Received: "
-            f"log_dir={str(log_dir)!r} ({output_files.reason(error)}). Name another folder."
+            f"log_dir={str(log_dir)!r} ({output_files.reason(error)}). Choose another folder."
         ) from error
     return folder
 
@@ -237,22 +242,22 @@ def _check(
     is_sequence = isinstance(command, Sequence) and not isinstance(command, (str, bytes))
     if not is_sequence or not command or not all(isinstance(part, str) for part in command):
         raise ValueError(
-            "`command` must be a sequence of strings, program first. "
+            "`command` must be a sequence of strings that begins with the program. "
             f"Received: command={command!r}. Example: [sys.executable, 'train.py']."
         )
-    cure = "Give 2 or more to train on several workers."
+    cure = "Pass 2 or more to train on several workers."
     _refuse_too_many("num_workers", whole_number("num_workers", num_workers, cure=cure))
-    rule, cure = "finite and at least 0", "Give 0 to kill at once."
+    rule, cure = "finite and at least 0", "Pass 0 to kill at once."
     number("grace_seconds", grace_seconds, rule, lambda seconds: seconds >= 0, cure=cure)
     if start_seconds is not None:
-        rule, cure = "positive and finite", "Leave it out for the defaults of 300 s."
+        rule, cure = "positive and finite", "Omit it for the default of 300 s."
         number("start_seconds", start_seconds, rule, lambda seconds: seconds > 0, cure=cure)
     program = command[0]
     if shutil.which(program) is None:
         cure = (
-            f"Run it by Python: python {program}."
+            f"Run it with Python: python {program}."
             if program.endswith(".py") and Path(program).exists()
-            else "Give the path of an executable file, or a name found on PATH."
+            else "Pass the path of an executable file, or a name that is on PATH."
         )
         raise FileNotFoundError(
             f"`command` must begin with a program that exists. Received: {program!r}. {cure}"

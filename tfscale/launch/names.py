@@ -1,6 +1,6 @@
-"""Waits until the names of all hosts have addresses.
+"""Waits until the names of all hosts can be resolved.
 
-TensorFlow does not wait for them: a name that has no address yet is fatal at the first collective.
+TensorFlow does not wait: a name that cannot be resolved is fatal at the first collective.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ _AGAIN_SECONDS = 1.0
 
 
 def await_names(names: Iterable[str], seconds: float, events: Events) -> int | None:
-    """Asks for the addresses of all names, again and again, and says once which have none.
+    """Resolves all names, with repeated attempts, and prints once which cannot be resolved.
 
-    Each name is asked for by a thread of its own: a look-up cannot be interrupted and may last
-    longer than the deadline.
+    Each name has its own thread, because a look-up cannot be interrupted and may take longer than
+    the deadline.
 
     Args:
         names: Names, IPv4 addresses, or IPv6 addresses in brackets.
         seconds: The deadline. Positive.
-        events: Queue for the answers; a signal there ends the wait. Others are dropped.
+        events: Queue for the answers. A signal in it ends the wait. Other events are dropped.
 
     Returns:
-        The number of the signal that ended the wait, or None where all names have addresses.
+        The number of the signal that ended the wait, or None if all names have addresses.
 
     Raises:
-        OSError: If a name has none at the deadline.
+        OSError: If a name has no address at the deadline.
     """
-    missing: dict[str, str] = dict.fromkeys(names, "the resolver does not answer")
+    missing: dict[str, str] = dict.fromkeys(names, "the resolver does not respond")
     deadline = time.monotonic() + seconds
     over = threading.Event()
     for name in missing:
@@ -46,7 +46,7 @@ def await_names(names: Iterable[str], seconds: float, events: Events) -> int | N
                     raise OSError(
                         f"after {seconds:g} s there is still no address for "
                         + ", ".join(f"host {name!r} ({why})" for name, why in missing.items())
-                        + ". Correct the name, or wait longer by `start_seconds`."
+                        + ". Correct the name, or increase `start_seconds`."
                     )
                 case SignalReceived(number):
                     return number

@@ -1,4 +1,4 @@
-"""A process that ends the workers' process groups should the launcher be killed."""
+"""A process that kills the workers' process groups if the launcher is killed."""
 
 from __future__ import annotations
 
@@ -13,32 +13,33 @@ _PROGRAM = Path(__file__).with_name("kill_orphans.py")
 
 
 class OrphanGuard:
-    """Runs kill_orphans.py for as long as the context lasts.
+    """Runs kill_orphans.py for the duration of the context.
 
-    The kernel kills each worker when the launcher dies (exec_tied.py), on Linux, but not what the
-    worker started: with `-- bash train.sh` that is the training itself. The guard does, on every
-    POSIX system. Should the guard be killed too, the kernel's part still stands.
+    On Linux the kernel kills each worker when the launcher dies (exec_tied.py), but not the
+    processes that the worker started: with `-- bash train.sh` that is the training itself. The
+    guard kills them, on every POSIX system. If the guard is killed too, the kernel still kills the
+    workers.
     """
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            # -I and -S: no site-packages and no PYTHON* variables; it starts in 15 ms.
+            # -I and -S: no site-packages and no PYTHON* variables, so that it starts in 15 ms.
             [sys.executable, "-I", "-S", str(_PROGRAM)],
             stdin=subprocess.PIPE,
-            # Not the launcher's own, which would then stay open for a reader after its death.
+            # Not the launcher's, which would then stay open for its reader after the launcher dies.
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             bufsize=0,
-            # Out of reach of the terminal's Ctrl-C and of a `kill` of the launcher's group.
+            # Keeps the guard from the terminal's Ctrl-C and from a `kill` of the launcher's group.
             start_new_session=True,
         )
 
     def add(self, group: int) -> None:
-        """Takes a process group into care."""
+        """Adds a process group."""
         self._write(f"{group}\n")
 
     def discard(self, group: int) -> None:
-        """Forgets a process group that has ended, whose number may go to someone else."""
+        """Removes a process group that has ended, because its number may be reused."""
         self._write(f"-{group}\n")
 
     def __enter__(self) -> OrphanGuard:
@@ -56,7 +57,7 @@ class OrphanGuard:
 
     def _write(self, line: str) -> None:
         assert self._process.stdin is not None
-        # Broken: somebody killed the guard, which is no reason to end a job that goes well.
+        # A broken pipe means that the guard was killed. That is no reason to end a healthy job.
         with contextlib.suppress(BrokenPipeError):
-            # One write shorter than PIPE_BUF: the guard never sees a torn line.
+            # One write shorter than PIPE_BUF is atomic, so the guard always reads whole lines.
             os.write(self._process.stdin.fileno(), line.encode())

@@ -1,27 +1,27 @@
-"""How a launched job ended."""
+"""The outcome of a launched job."""
 
 from __future__ import annotations
 
 import signal
 from dataclasses import dataclass
 
-# Of a worker that was told to go and has saved, with all others, what a restart goes on from. The
+# Exit status of a preempted worker after all workers have saved a checkpoint to resume from. The
 # number is TensorFlow's (tf.distribute.experimental.PreemptionCheckpointHandler).
 PREEMPTED_STATUS = 42
 
 
 @dataclass(frozen=True)
 class WorkerFailure:
-    """The end of a worker that did not end well.
+    """The failure of a worker.
 
     Attributes:
-        worker: Index of the worker; its position among all tasks where there is a chief.
-        returncode: As `subprocess` has it: the exit status, or minus the signal's number.
-        seconds: From the worker's start to its end.
-        task: Its name where not all tasks are workers: "chief", "worker 0", "ps 0".
-        why: What it said of the cause itself, in a line, or else what the witness said.
-        witness: The task that ended because of it, where the worker itself did not: `returncode`
-            and `seconds` are then the witness's.
+        worker: Index of the worker; with a chief, its position among all tasks.
+        returncode: As in `subprocess`: the exit status, or minus the signal's number.
+        seconds: Seconds from the worker's start to its end.
+        task: Its name if not all tasks are workers: "chief", "worker 0", "ps 0".
+        why: The cause in one line, as the worker wrote it, or else as the witness did.
+        witness: The task that ended because of this worker, if the worker itself had not ended.
+            `returncode` and `seconds` are then the witness's.
     """
 
     worker: int
@@ -33,7 +33,7 @@ class WorkerFailure:
 
     @property
     def preempted(self) -> bool:
-        """Whether the worker says that it was told to go and that all is saved."""
+        """Whether the worker reported that it was preempted and that all is saved."""
         return self.returncode == PREEMPTED_STATUS
 
     @property
@@ -43,7 +43,7 @@ class WorkerFailure:
 
     @property
     def how(self) -> str:
-        """How the worker ended, in words."""
+        """How the worker ended, as text."""
         how = (
             f"exit status {self.returncode}"
             if self.returncode >= 0
@@ -66,22 +66,22 @@ class WorkerFailure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a launched job ended: its last start, where there were restarts.
+    """How a launched job ended. After restarts this describes the last start.
 
-    At most one of `first_failure` and `output_error` is set: what ended the job. Where neither is,
-    `stop_signal` did, or every worker succeeded.
+    At most one of `first_failure` and `output_error` is set, and it is what ended the job. If
+    neither is set, `stop_signal` ended the job, or every worker succeeded.
 
     Attributes:
-        first_failure: The failure that ended the job: of the worker at fault, as far as is known,
-            which need not be the first that ended.
-        stop_signal: The first signal to the launcher; beside another cause, it came after that.
-        output_error: Why the workers' output could not be passed on, which ended the job.
-        not_ended: Workers that were still there half a minute after SIGKILL: the kernel holds
-            them, for instance in a dead network file system.
-        all_saved: What was saved is complete: every worker answered `stop_signal` with status 42,
-            or had been preempted before and was not yet started again.
-        restarts: How often the job was started again, counted or free.
-        not_restarted: Why there was not one restart more, where restarts were asked for.
+        first_failure: The failure that ended the job. It is that of the worker at fault, as far as
+            known, which is not always the first worker that ended.
+        stop_signal: The first signal to the launcher. With another cause, it came after that.
+        output_error: Why the workers' output could not be passed on, if that ended the job.
+        not_ended: Workers that still existed half a minute after SIGKILL, for instance blocked in
+            a dead network file system.
+        all_saved: Whether everything was saved: every worker reacted to `stop_signal` with status
+            42, or had been preempted and not yet restarted.
+        restarts: Number of restarts, including free ones.
+        not_restarted: Why there was no further restart, if restarts were requested.
     """
 
     first_failure: WorkerFailure | None = None
@@ -94,10 +94,10 @@ class Outcome:
 
     @property
     def status(self) -> int:
-        """Exit status of the job: 0 when every worker succeeded, else that of the first cause.
+        """Exit status of the job: 0 if every worker succeeded, else the status of the first cause.
 
-        After a signal to the launcher it is 128 + the signal's number, or 42 with `all_saved`, by
-        which a scheduler knows that it may start the job again.
+        After a signal to the launcher it is 128 + the signal's number, or 42 with `all_saved`,
+        which tells a scheduler that it may restart the job.
         """
         if self.first_failure is not None:
             return self.first_failure.status
@@ -126,7 +126,7 @@ class Outcome:
 
 
 def signal_name(number: int) -> str:
-    """The signal's name, or `signal <number>` for one without (the real-time signals)."""
+    """Returns the signal's name, or `signal <number>` for real-time signals."""
     try:
         return signal.Signals(number).name
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the workers write, passed on line by line to one output."""
+"""Passes the workers' output on to one stream, line by line."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from tfscale.cli.errors import complain
 from tfscale.launch.events import Events, OutputEnded, OutputFailed
 from tfscale.launch.prefixed_lines import PrefixedLines
 
-_CHUNK = 1 << 16  # Bytes: what a pipe of Linux holds.
+_CHUNK = 1 << 16  # Bytes: the capacity of a Linux pipe.
 
 
 def say(sentence: str) -> None:
-    """Prints a line of the launcher's own; that nobody reads it is no reason to end a job."""
+    """Prints a message of the launcher. A closed standard error does not end the job."""
     with contextlib.suppress(OSError):
         complain("tfscale launch", f"{sentence}.")
 
 
 class SharedOutput:
-    """The output that all workers share; each write appears in one piece.
+    """The output that all workers share. Each write appears in one piece.
 
     Args:
-        stream: A binary stream. None: standard output as it is now, which may be text only (a
-            notebook); bytes that are not UTF-8 become replacement characters there.
+        stream: A binary stream. None uses the current standard output. If that accepts only text,
+            as in a notebook, bytes that are not UTF-8 become replacement characters.
     """
 
     def __init__(self, stream: BinaryIO | None) -> None:
@@ -39,18 +39,18 @@ class SharedOutput:
         if stream is None:
             if sys.stdout is None:
                 raise OSError(
-                    errno.EBADF, "Standard output is closed; send it to /dev/null instead"
+                    errno.EBADF, "Standard output is closed; redirect it to /dev/null instead"
                 )
             sys.stdout.flush()
             buffer = getattr(sys.stdout, "buffer", None)
             if buffer is None:
                 self._text = sys.stdout
-            # Raw: a thread that blocks in a buffered write makes the interpreter abort at exit.
+            # Raw, because a thread that blocks in a buffered write makes Python abort at exit.
             stream = cast(BinaryIO, getattr(buffer, "raw", buffer))
         self._stream = stream
 
     def write(self, data: bytes) -> None:
-        """Writes all of `data`, waiting while the reader of the output does not read.
+        """Writes all of `data`. Blocks while the reader of the output does not read.
 
         Raises:
             OSError: If the output cannot be written.
@@ -63,7 +63,7 @@ class SharedOutput:
             rest = memoryview(data)
             while rest:
                 written = self._stream.write(rest)
-                if written is None:  # A terminal that another program left non-blocking.
+                if written is None:  # A terminal that another program set to non-blocking.
                     with selectors.DefaultSelector() as selector:
                         selector.register(self._stream, selectors.EVENT_WRITE)
                         selector.select()
@@ -73,17 +73,18 @@ class SharedOutput:
 
 
 class OutputRelay:
-    """Passes on the lines of one worker, from a thread of its own, until the worker's end.
+    """Passes on the lines of one worker until its end.
 
-    Its own thread, so that an output that nobody reads never keeps the supervision from acting.
+    Runs in its own thread, so that a blocked output never blocks the supervision.
 
     Args:
         worker: Index of the worker, for the events.
-        name: What its lines begin with, in brackets.
-        source: Descriptor of the pipe that the worker writes to. Closed in the end.
-        output: Where the lines go, each behind `[name] `.
-        events: Gets `OutputFailed` at most once for each of the two, and `OutputEnded` in the end.
-        log: File that gets the same lines without prefix. Closed in the end.
+        name: The name in brackets at the start of each line.
+        source: Descriptor of the pipe that the worker writes to. Closed at the end.
+        output: Receives the lines, each prefixed with `[name] `.
+        events: Receives `OutputFailed` at most once for `output` and once for `log`, and
+            `OutputEnded` at the end.
+        log: File that receives the same lines without prefix. Closed at the end.
     """
 
     def __init__(
@@ -105,13 +106,13 @@ class OutputRelay:
         self._log_lines = PrefixedLines(b"", now=now)
         self._ended, self._end = os.pipe()
         self._output_failed = self._log_failed = False
-        # Daemon: after a signal nobody waits for a reader of the output that has stopped reading.
+        # Daemon, so that after a signal the process does not wait for a reader that has stopped.
         threading.Thread(target=self._run, name=f"output of {name}", daemon=True).start()
 
     def end(self) -> None:
-        """Says that the worker's group is gone: what is in the pipe now is all that is passed on.
+        """Reports that the worker's group has ended. Only what is in the pipe now is passed on.
 
-        Without it, a daemon that left the group and kept the pipe open would be waited for.
+        Without this call the relay would wait for a daemon that left the group and kept the pipe.
         """
         if self._end >= 0:
             os.close(self._end)
@@ -127,7 +128,7 @@ class OutputRelay:
             self._write_log(self._log_lines.finish())
         finally:
             if self._log is not None:
-                # What is left in the buffer of a file that has failed fails again.
+                # Flushing the buffer of a file that has failed fails again.
                 with contextlib.suppress(OSError):
                     self._log.close()
             os.close(self._source)
@@ -146,14 +147,15 @@ class OutputRelay:
             if left is not None:
                 left -= len(chunk)
             now = time.monotonic()
-            # The file first: it must not lack what a reader that does not read holds up.
+            # The log first, so that a blocked reader of the output does not delay it.
             if self._log is not None:
                 self._write_log(self._log_lines.feed(chunk, now))
             self._write(self._lines.feed(chunk, now))
 
     def _write(self, lines: bytes) -> None:
         if not lines or self._output_failed:
-            # Read on after a failure: a worker must not block on a full pipe while it is ended.
+            # Continue reading after a failure: a worker that is being ended must not block on a
+            # full pipe.
             return
         try:
             self._output.write(lines)
@@ -173,7 +175,8 @@ class OutputRelay:
 
 
 def _bytes_waiting(pipe: int) -> int:
-    # Here, as Windows lacks both and the package must be importable there to say what it lacks.
+    # Imported here, because Windows has neither, and the package must be importable there for its
+    # error message.
     import fcntl
     import termios
 

@@ -1,4 +1,4 @@
-"""Ports for the workers of one host, each kept for one job until the job is over."""
+"""Reserves ports for the workers of one host until the job ends."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ import random
 import socket
 from types import TracebackType
 
-# Below the ports that the kernel gives to outgoing connections (from 32768 on Linux, 49152 on
-# macOS), so none of those takes a port in the seconds between its release and the moment TensorFlow
-# is imported and binds it; and below the node ports of Kubernetes (from 30000).
+# Below the ports of outgoing connections (from 32768 on Linux, 49152 on macOS), so that none of
+# them takes a port in the seconds between its release and the moment TensorFlow binds it. Also
+# below the node ports of Kubernetes (from 30000).
 _CANDIDATES = range(20_000, 30_000)
 _LOCALHOST = "127.0.0.1"
 
 
 class ReservedPort:
-    """A TCP port of this host that is free, and stays so for the worker it is meant for.
+    """A free TCP port of this host, reserved for one worker.
 
-    Two sockets hold it. The TCP one proves that the port is free and keeps it until `release`. It
-    lacks SO_REUSEADDR on purpose: where it could bind, the worker can, with the option or without,
-    and as it never listens it leaves no TIME_WAIT behind. The UDP socket of the same number is in
-    nobody's way and lasts until `close`: it tells every other launcher that the port is taken.
+    Two sockets reserve it. The TCP socket proves that the port is free and keeps it until
+    `release`. It does not set SO_REUSEADDR: where it can bind, the worker can too, with or without
+    that option. It never listens, so it leaves no TIME_WAIT. The UDP socket of the same number does
+    not disturb the worker and stays until `close`. It shows other launchers that the port is taken.
 
     Args:
         number: The port.
-        used_before: Whether workers of this job may have had the port a moment ago. Connections of
-            theirs that the kernel remembers (TIME_WAIT) then do not count as taken: TensorFlow's
-            server, which sets SO_REUSEADDR, can bind all the same.
+        used_before: Whether workers of this job may have just used the port. Their connections in
+            TIME_WAIT then do not count as taken, because TensorFlow's server sets SO_REUSEADDR and
+            can bind anyway.
 
     Raises:
-        OSError: If something holds the port, with `errno` EADDRINUSE.
+        OSError: If the port is in use, with `errno` EADDRINUSE.
     """
 
     def __init__(self, number: int, *, used_before: bool = False) -> None:
@@ -40,7 +40,7 @@ class ReservedPort:
             self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._claim.bind((_LOCALHOST, number))
-            # On all interfaces, as TensorFlow's server will; without listen nobody can connect.
+            # On all interfaces, as TensorFlow's server will. Without `listen` no one can connect.
             self._holder.bind(("", number))
         except OSError:
             self.close()
@@ -48,15 +48,15 @@ class ReservedPort:
 
     @property
     def address(self) -> str:
-        """`host:port`, as TF_CONFIG has it."""
+        """`host:port`, as in TF_CONFIG."""
         return f"{_LOCALHOST}:{self.number}"
 
     def release(self) -> None:
-        """Leaves the TCP port to the worker; other launchers still keep off it."""
+        """Releases the TCP port for the worker. Other launchers still see it as taken."""
         self._holder.close()
 
     def close(self) -> None:
-        """Gives the port back."""
+        """Ends the reservation."""
         self._holder.close()
         self._claim.close()
 
@@ -73,12 +73,12 @@ class ReservedPort:
 
 
 def reserve_port() -> ReservedPort:
-    """Reserves some free port.
+    """Reserves a free port.
 
     Raises:
         OSError: If none of the 10,000 candidates is free.
     """
-    # SystemRandom: neither follows nor disturbs a seed that the user gave to `random`.
+    # SystemRandom neither depends on nor changes the state of the user's `random`.
     start = random.SystemRandom().randrange(len(_CANDIDATES))
     for offset in range(len(_CANDIDATES)):
         try:

@@ -1,4 +1,4 @@
-r"""Whole lines, each behind a prefix, out of the pieces in which a process writes.
+r"""Splits the output of a process into lines and adds a prefix to each.
 
 Example:
     >>> lines = PrefixedLines(b"[worker 0] ", now=0.0)
@@ -10,21 +10,21 @@ Example:
 
 from __future__ import annotations
 
-# A line longer than this is cut, so that a worker that never ends one does not fill the memory.
+# Longer lines are cut, so that a worker that never ends a line does not fill the memory.
 LONGEST_LINE = 1 << 20
 
 
 class PrefixedLines:
-    r"""Cuts bytes into lines and puts a prefix before each; any bytes will do, not just UTF-8.
+    r"""Splits bytes into lines and adds a prefix to each. The bytes need not be UTF-8.
 
-    A line that overwrites itself by carriage returns, as a progress bar does, is shown as it
-    stands at its end. While it lasts it is shown once in `progress_seconds`, on a line of its own:
-    on a terminal the bars of several workers would otherwise overwrite each other, and a log
-    would hold every one of their updates.
+    A line that overwrites itself with carriage returns, such as a progress bar, is shown in its
+    final form. Before that, it is shown every `progress_seconds` on a separate line. Otherwise the
+    bars of several workers would overwrite each other on a terminal, and a log would contain every
+    update.
 
     Args:
-        prefix: What every line begins with.
-        now: The present, on any clock that goes forward, in seconds.
+        prefix: The start of every line.
+        now: The current time on a monotonic clock, in seconds.
         progress_seconds: Shortest time between two views of a line that overwrites itself.
     """
 
@@ -36,7 +36,7 @@ class PrefixedLines:
         self._overwritten = b""  # What the last carriage return began to overwrite.
 
     def feed(self, chunk: bytes, now: float) -> bytes:
-        """The lines, prefixed, that `chunk` completes."""
+        """Returns the lines that `chunk` completes, with prefix."""
         *ends, rest = chunk.split(b"\n")
         lines = []
         for end in ends:
@@ -48,13 +48,13 @@ class PrefixedLines:
         if lines:
             self._last_line_at = now
         elif self._overwritten and now - self._last_line_at >= self._progress_seconds:
-            # The view before the last carriage return: the one after it may still be incomplete.
+            # The text before the last carriage return, because what follows may be incomplete.
             lines.append(self._overwritten)
             self._last_line_at = now
         return b"".join(self._prefix + line + b"\n" for line in lines)
 
     def finish(self) -> bytes:
-        """The last line, prefixed, if it lacks its newline; else nothing."""
+        """Returns the last line, with prefix, if it does not end with a newline; else nothing."""
         if not self._unfinished and not self._overwritten:
             return b""
         return self._prefix + self._take_line() + b"\n"
@@ -77,6 +77,6 @@ class PrefixedLines:
 
 
 def _visible(segment: bytes | bytearray) -> bytes:
-    # Keras walks back over its bar by backspaces before each carriage return, and pads a bar that
-    # became shorter with spaces (keras/src/utils/progbar.py): here they would eat the prefix.
+    # Keras writes backspaces before each carriage return, and pads a shorter bar with spaces
+    # (keras/src/utils/progbar.py). The backspaces would erase the prefix.
     return bytes(segment).lstrip(b"\b").rstrip(b"\b ")

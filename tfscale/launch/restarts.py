@@ -1,4 +1,4 @@
-"""Whether a job that has failed is started again, and after what wait: arithmetic alone."""
+"""Decides whether a failed job is restarted, and after what wait. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from strategies.extension import number, whole_number
 from tfscale.launch.outcome import WorkerFailure
 
-# So many failures in a row soon after the start are no accident, and a restart cures none of them.
+# So many early failures in a row have a cause that a restart does not remove.
 EARLY_IN_A_ROW = 3
 
 
 @dataclass(frozen=True)
 class Restart:
-    """The job is started again.
+    """The decision to restart the job.
 
     Attributes:
-        wait_seconds: Time between the end of the last worker and the start.
-        used: Restarts that count, this one among them where it does.
-        free: Whether this one does not count: the job had been preempted.
+        wait_seconds: Seconds between the end of the last worker and the restart.
+        used: Counted restarts, including this one if it counts.
+        free: Whether this restart does not count, because the job was preempted.
     """
 
     wait_seconds: float
@@ -30,26 +30,27 @@ class Restart:
 
 @dataclass(frozen=True)
 class NoRestart:
-    """The job is not started again. `reason` is a clause, or None where nobody asked."""
+    """The decision not to restart the job. `reason` is None if no restarts were requested."""
 
     reason: str | None
 
 
 @dataclass(frozen=True)
 class RestartPolicy:
-    """At most so many restarts; preempted jobs do not use them up; no loop of early failures.
+    """Limits restarts: at most `max_restarts`, not counting preemptions, and no restart loops.
 
     The wait is `first_wait_seconds`, doubled after each further early failure in a row.
 
     Attributes:
-        max_restarts: Restarts after failures. At least 0. None: the job is never started again,
-            nor after a preemption.
-        early_seconds: A failure sooner after the start is early, preemption or not; the third
-            early one in a row is the last. At least 0; 0 takes none for early.
+        max_restarts: Restarts after failures. At least 0. None never restarts the job, not even
+            after a preemption.
+        early_seconds: A failure within so many seconds of the start is early, also a preemption.
+            After the third early failure in a row there is no restart. At least 0; with 0 no
+            failure is early.
         first_wait_seconds: The shortest wait. At least 0.
 
     Raises:
-        ValueError: If one of them is not so.
+        ValueError: If a value is out of range.
 
     Example:
         >>> policy = RestartPolicy(max_restarts=2, early_seconds=20.0, first_wait_seconds=1.0)
@@ -63,18 +64,18 @@ class RestartPolicy:
 
     def __post_init__(self) -> None:
         if self.max_restarts is not None:
-            cure = "None never starts a job again."
+            cure = "Pass None to never restart the job."
             whole_number("max_restarts", self.max_restarts, at_least=0, cure=cure)
         number(
             "early_seconds",
             self.early_seconds,
             "finite and at least 0",
             lambda seconds: seconds >= 0,
-            cure="Give 0 to take none for early.",
+            cure="Pass 0 to count no failure as early.",
         )
 
     def decide(self, failures: Sequence[WorkerFailure]) -> Restart | NoRestart:
-        """Decides by the failures so far that ended the job, one a start, the newest last."""
+        """Decides from the failures that ended the job so far, one per start, the newest last."""
         if self.max_restarts is None:
             return NoRestart(None)
         used = sum(not failure.preempted for failure in failures)
@@ -84,7 +85,7 @@ class RestartPolicy:
         if early >= EARLY_IN_A_ROW:
             return NoRestart(
                 f"{early} times in a row the job ended within {self.early_seconds:g} s of its "
-                "start, which another start is not likely to cure"
+                "start, so another restart is unlikely to help"
             )
         wait = self.first_wait_seconds * 2 ** max(0, early - 1)
         return Restart(wait, used, free=failures[-1].preempted)

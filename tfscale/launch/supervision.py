@@ -1,4 +1,4 @@
-"""Watches the workers of a job: the first failure, or a signal, ends all of them."""
+"""Supervises the workers of a job: a failure or a signal ends all of them."""
 
 from __future__ import annotations
 
@@ -28,37 +28,43 @@ from tfscale.launch.worker_process import WorkerProcess
 
 @dataclass(frozen=True)
 class SupervisedWorker:
-    """A running worker, the relay of its output, the cluster with its place in it, its exit reason.
+    """A running worker.
 
-    `words` is the file in which it says why it fails.
+    Attributes:
+        process: Its process.
+        relay: The relay of its output.
+        cluster: The cluster, with this worker's task.
+        exit_reason_file: The file that it writes its exit reason to.
     """
 
     process: WorkerProcess
     relay: OutputRelay
     cluster: Cluster
-    words: Path
+    exit_reason_file: Path
 
 
 def task_name(cluster: Cluster) -> str:
-    """Returns how a task is called: "chief", which there is one of, "worker 0", "ps 0"."""
+    """Returns the name of a task: "chief", "worker 0" or "ps 0"."""
     name = cluster.task_type
     return name if name == "chief" else f"{name} {cluster.task_index}"
 
 
 class Supervision:
-    """Takes the events of a job, one at a time, until nothing of the job is left.
+    """Handles the events of a job until all of its processes have ended.
 
-    * A worker fails: SIGTERM to every group, SIGKILL after the grace. Where it failed because of
-      another, as far as is known, that one has a few seconds to end first; see `fault`.
-    * A worker succeeds: the same to what it left in its own group; the others run on.
-    * A signal to the launcher: passed on, SIGKILL after the grace. A signal while the job is being
-      ended, for whatever cause, kills at once.
+    * If a worker fails, every group gets SIGTERM, and SIGKILL after the grace period. If the
+      worker seems to have failed because of another, that one has a few seconds to end first; see
+      `fault`.
+    * If a worker succeeds, the processes left in its group are ended the same way. The others
+      continue.
+    * A signal to the launcher is passed on, and SIGKILL follows after the grace period. A signal
+      while the job is being ended kills at once.
 
     Args:
-        workers: All workers of the job on this host, started.
+        workers: All started workers of the job on this host.
         events: The queue that workers, relays and signal handlers fill.
-        grace_seconds: Time from the first signal to SIGKILL. At least 0.
-        guard: Has every worker's group in its care.
+        grace_seconds: Seconds from the first signal to SIGKILL. At least 0.
+        guard: Guards the process group of every worker.
     """
 
     def __init__(
@@ -72,17 +78,15 @@ class Supervision:
         self._events = events
         self._grace_seconds = grace_seconds
         self._guard = guard
-        # The cause of the job's end; nothing that happens later replaces it.
+        # The cause of the job's end. Later events do not replace it.
         self._cause: WorkerFailure | SignalReceived | OutputFailed | None = None
-        self._ends: dict[int, float] = {}  # When each of them ended.
-        self._judge_at: float | None = None  # Until then, who is at fault is not decided.
+        self._ends: dict[int, float] = {}  # When each worker ended.
+        self._judge_at: float | None = None  # Deadline of the decision which worker is at fault.
         self._outputs_open = set(self._workers)
-        self._signal: int | None = (
-            None  # The first to the launcher, also where it is not the cause.
-        )
+        self._signal: int | None = None  # The first to the launcher, even if not the cause.
 
     def run(self) -> Outcome:
-        """Returns when every group is gone and all that the workers wrote is passed on."""
+        """Waits until every group has ended and all output has been passed on."""
         while running := [w for w in self._workers.values() if not w.process.ended]:
             now = time.monotonic()
             deadlines = [*(w.process.next_deadline(now) for w in running), self._own_deadline()]
@@ -93,8 +97,7 @@ class Supervision:
                 worker.process.advance(time.monotonic())
                 if worker.process.ended:
                     self._let_go(worker)
-        # As long as the reader of the output takes, as any program would that writes to it; but
-        # after a signal, now or before, a reader that does not read is left.
+        # Wait for the reader of the output as any program would, but not after a signal.
         while self._outputs_open:
             patience = None if self._signal is None else time.monotonic() + 1.0
             event = next_event(self._events, patience)
@@ -104,11 +107,11 @@ class Supervision:
         return self._outcome()
 
     def _own_deadline(self) -> float | None:
-        """When something is due that no process asks for; None: nothing is."""
+        """When the supervision itself must act next, or None."""
         return self._judge_at
 
     def _do_what_is_due(self, now: float) -> None:
-        """Does what `_own_deadline` has announced."""
+        """Acts on `_own_deadline`."""
         if self._judge_at is not None:
             self._judge(is_late=now >= self._judge_at)
 
@@ -139,14 +142,14 @@ class Supervision:
         return JUDGE_SECONDS
 
     def _judge(self, is_late: bool) -> None:
-        """Decides who is at fault, if that is known or time is up, and ends the others."""
+        """Decides which worker is at fault, once known or when time is up, and ends the others."""
         tasks = [self._task(worker) for worker in self._workers.values()]
         failure = at_fault(tasks, is_late or all(task.ended is not None for task in tasks))
         if failure is None:
             return
         self._judge_at = None
         if any(task.ended is None for task in tasks):
-            say(f"{failure}; the others are ended, within {self._grace_seconds:g} s")
+            say(f"{failure}; ending the others within {self._grace_seconds:g} s")
         self._stop_all(failure, signal.SIGTERM, self._grace_seconds)
 
     def _task(self, worker: SupervisedWorker) -> Task:
@@ -157,7 +160,7 @@ class Supervision:
             started=process.started,
             returncode=process.returncode,
             ended=self._ends.get(process.index),
-            words=read_exit_reason(worker.words),
+            exit_reason=read_exit_reason(worker.exit_reason_file),
         )
 
     def _note_end(self, event: WorkerExited) -> None:
@@ -202,5 +205,5 @@ class Supervision:
         )
 
     def _savers(self) -> Iterable[SupervisedWorker]:
-        """Those that have something to save."""
+        """Returns the workers that have something to save."""
         return self._workers.values()

@@ -1,4 +1,4 @@
-"""One worker of a local job: a process, the group it leads, and the deadlines of its end."""
+"""One worker of a local job: its process, its process group, and the deadlines for ending it."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from pathlib import Path
 from tfscale.launch.events import Events, WorkerExited
 
 _PROGRAM = Path(__file__).with_name("exec_tied.py")
-# Nothing tells when the last process of a group is gone, so that is asked, seconds apart:
+# No event reports the end of a process group, so it is polled, seconds apart.
 _GROUP_POLL_SECONDS = 0.02
-# A killed process with a hundred gigabytes, or in a driver, takes seconds to go.
+# A killed process with a hundred gigabytes of memory, or in a driver, takes seconds to end.
 _KILLED_WORKER_SECONDS = 30.0
-# What may be left of a killed group for longer are zombies, which init should have collected.
+# After this, only zombies can be left of a killed group, which init should have collected.
 _KILLED_GROUP_SECONDS = 2.0
 
 
 class WorkerProcess:
-    """Starts a command as the leader of a session of its own, without input.
+    """Starts a command as the leader of a new session, without standard input.
 
-    The group is everything the worker started, short of what moved to another session. `stop`
-    sets a deadline; `advance`, called at every `next_deadline` and after every event, keeps it.
+    The process group contains everything that the worker started, except processes that moved to
+    another session. `stop` sets a deadline. `advance` enforces it, and must be called at every
+    `next_deadline` and after every event.
 
     Args:
         index: Index of the worker.
         command: Program and arguments.
-        environment: All of the worker's environment.
-        output: Descriptor that the worker writes to, standard output and error alike.
-        events: Gets `WorkerExited`.
+        environment: The complete environment of the worker.
+        output: Descriptor for the worker's standard output and standard error.
+        events: Receives `WorkerExited`.
 
     Attributes:
-        returncode: How the worker itself ended, as `subprocess` has it; None while it runs.
-        ended: Whether worker and group are gone, or were given up after SIGKILL.
+        returncode: How the worker itself ended, as in `subprocess`; None while it runs.
+        ended: Whether the worker and its group have ended, or have survived SIGKILL for too long.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class WorkerProcess:
         self._kill_at: float | None = None
         self._killed_at: float | None = None
         self._process = subprocess.Popen(
-            # -I and -S: the user's PYTHON* variables are for the command, not for this program.
+            # -I and -S: the user's PYTHON* variables are meant for the command, not this program.
             [sys.executable, "-I", "-S", str(_PROGRAM), str(os.getpid()), *command],
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -68,21 +69,21 @@ class WorkerProcess:
 
     @property
     def group(self) -> int:
-        """Number of the process group, which is the worker's own process id."""
+        """Number of the process group, which is the worker's process id."""
         return self._process.pid
 
     def stop(self, signal_number: int, kill_at: float) -> None:
-        """Sends a signal to the group, and sets when SIGKILL follows unless that is set already.
+        """Sends a signal to the group and sets the time of SIGKILL, or moves it forward.
 
         Args:
             signal_number: The signal.
-            kill_at: On the clock of `time.monotonic`.
+            kill_at: Time of SIGKILL, on the clock of `time.monotonic`.
         """
         self._signal_group(signal_number)
         self._kill_at = kill_at if self._kill_at is None else min(kill_at, self._kill_at)
 
     def advance(self, now: float) -> None:
-        """Does what is due at `now`: sees that the group is gone, kills it, or gives it up."""
+        """Notices that the group has ended, kills it if due at `now`, or gives it up."""
         if self.returncode is not None and self._group_is_gone():
             self.ended = True
         elif self._killed_at is not None:
@@ -92,7 +93,7 @@ class WorkerProcess:
             self._killed_at = now
 
     def next_deadline(self, now: float) -> float | None:
-        """When `advance` is due next if nothing happens before; None: only after an event."""
+        """Returns when `advance` must be called next, or None if only after an event."""
         if self.returncode is not None:
             return now + _GROUP_POLL_SECONDS
         if self._killed_at is not None:
@@ -108,17 +109,17 @@ class WorkerProcess:
         self._events.put(WorkerExited(self.index, returncode, time.monotonic()))
 
     def _signal_group(self, number: int) -> None:
-        # The number cannot be another group's by now: while one member lives the kernel keeps it,
-        # and after that it comes round only when every other process id has been used.
+        # The number cannot belong to another group yet: the kernel keeps it while one member lives,
+        # and reuses it only after all other process ids.
         try:
             os.killpg(self.group, number)
         except (ProcessLookupError, PermissionError):
-            # Gone; or only zombies (macOS); or a command that changed its user.
+            # The group has ended, has only zombies (macOS), or its command changed its user.
             return
 
     def _group_is_gone(self) -> bool:
         try:
-            # Collects orphans where this process is init, as in a container that runs only it.
+            # Collects orphans if this process is init, as in a container.
             while os.waitpid(-self.group, os.WNOHANG)[0]:
                 pass
         except ChildProcessError:

@@ -37,7 +37,7 @@ def test_layers_made_afterwards_compute_and_keep_weights_as_asked(
     assert layer(tf.ones([1, 2])).dtype == computes_in
 
 
-def test_losses_and_metrics_follow_float64_and_come_back() -> None:
+def test_losses_and_metrics_follow_float64_and_return_to_float32() -> None:
     set_precision("float64")
     assert keras.losses.MeanSquaredError()(tf.zeros([1]), tf.ones([1])).dtype == tf.float64
     assert keras.metrics.Mean().total.dtype == "float64"
@@ -45,20 +45,22 @@ def test_losses_and_metrics_follow_float64_and_come_back() -> None:
     assert keras.config.floatx() == "float32"
 
 
-def test_automatic_is_float32_on_a_cpu_and_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+def test_auto_chooses_float32_on_a_cpu_and_prints_the_reason(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     assert set_precision("auto", strategy).name == "float32"
     assert "tfscale: precision float32 (no GPU or TPU)." in capsys.readouterr().err
 
 
-def test_a_choice_says_why_and_sets_nothing() -> None:
+def test_choose_precision_returns_the_reason_and_sets_nothing() -> None:
     set_precision("mixed_bfloat16")
     assert choose_precision("auto") == PrecisionChoice("float32", "no GPU or TPU")
     assert choose_precision("float64") == PrecisionChoice("float64", "as asked")
     assert keras.config.dtype_policy().name == "mixed_bfloat16"
 
 
-def test_a_named_precision_is_taken_in_silence(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_named_precision_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     set_precision("float32")
     assert capsys.readouterr().err == ""
 
@@ -71,7 +73,7 @@ def test_float16_trains_with_a_loss_scale() -> None:
 
 
 @pytest.mark.parametrize("precision", ["float7", "", "bfloat16", "AUTO", None, 32])
-def test_another_precision_is_refused_and_nothing_changes(precision: object) -> None:
+def test_an_unknown_precision_raises_and_changes_nothing(precision: object) -> None:
     set_precision("mixed_bfloat16")
     with pytest.raises(ValueError, match=r"`precision` must be one of auto, .* Received: precis"):
         set_precision(precision)  # type: ignore[arg-type]

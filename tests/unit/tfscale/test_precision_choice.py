@@ -19,7 +19,7 @@ DEVICES = [
     pytest.param("GPU", (7, 5), FLOAT16, "compute capability 7.5", id="T4: the last"),
     pytest.param("GPU", (7, 0), FLOAT16, "compute capability 7.0", id="V100: the first"),
     pytest.param("GPU", (6, 1), FLOAT32, "compute capability 6.1", id="P4: float16 is slow"),
-    pytest.param("GPU", None, FLOAT32, "does not tell", id="not NVIDIA's"),
+    pytest.param("GPU", None, FLOAT32, "does not report", id="not NVIDIA's"),
 ]
 
 
@@ -28,7 +28,7 @@ def worker(index: int, kind: str, capability: tuple[int, int] | None = None) -> 
 
 
 @pytest.mark.parametrize(("kind", "capability", "policy", "reason"), DEVICES)
-def test_each_device_gets_what_its_hardware_is_built_for(
+def test_each_device_gets_the_precision_of_its_hardware(
     kind: str, capability: tuple[int, int] | None, policy: str, reason: str
 ) -> None:
     choice = suited_to(worker(0, kind, capability))
@@ -36,7 +36,7 @@ def test_each_device_gets_what_its_hardware_is_built_for(
     assert reason in choice.reason
 
 
-def test_the_weakest_worker_decides_in_whatever_order_they_come() -> None:
+def test_the_weakest_worker_decides_in_any_order() -> None:
     strong, middle, weak = ("GPU", (9, 0)), ("GPU", (7, 5)), ("CPU", None)
     for order in itertools.permutations([strong, middle, weak]):
         choice = agreed([worker(index, *device) for index, device in enumerate(order)])
@@ -45,28 +45,30 @@ def test_the_weakest_worker_decides_in_whatever_order_they_come() -> None:
         assert choice.reason == f"worker {place}, the weakest of 3, has no GPU or TPU"
 
 
-def test_workers_that_need_different_capabilities_for_one_policy_name_the_first() -> None:
+def test_of_workers_with_equal_policies_the_first_is_named() -> None:
     choice = agreed([worker(0, "GPU", (9, 0)), worker(1, "GPU", (8, 0))])
     assert choice.policy == BFLOAT16
     assert choice.reason.startswith("worker 0, the weakest of 2")
 
 
-def test_workers_alike_are_not_told_apart() -> None:
+def test_equal_workers_are_reported_together() -> None:
     choice = agreed([worker(index, "GPU", (8, 0)) for index in range(4)])
     assert choice.reason == "all 4 workers: GPUs of compute capability 8.0"
 
 
-def test_a_named_precision_is_taken_whatever_the_devices() -> None:
+def test_a_named_precision_does_not_depend_on_the_devices() -> None:
     answers = [WorkerAnswer(f"worker {i}", BFLOAT16, "CPU") for i in range(2)]
     assert (agreed(answers).policy, agreed(answers).reason) == (BFLOAT16, "as asked")
 
 
-def test_different_wishes_are_refused_with_who_said_what() -> None:
+def test_different_precisions_raise_an_error_that_lists_the_workers() -> None:
     answers = [WorkerAnswer("chief 0", "auto", "TPU"), WorkerAnswer("worker 0", FLOAT32, "TPU")]
-    with pytest.raises(ValueError, match=r"Received: chief 0 'auto', worker 0 'float32'\. Pass on"):
+    with pytest.raises(
+        ValueError, match=r"Received: chief 0 'auto', worker 0 'float32'\. Pass the"
+    ):
         agreed(answers)
 
 
-def test_answers_survive_the_way_between_workers() -> None:
+def test_answers_survive_the_round_trip_through_json() -> None:
     for answer in (worker(0, "GPU", (7, 5)), worker(11, "CPU")):
-        assert WorkerAnswer.from_words(answer.as_words()) == answer
+        assert WorkerAnswer.from_json(answer.to_json()) == answer

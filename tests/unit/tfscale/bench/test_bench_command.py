@@ -38,7 +38,7 @@ def test_a_short_race_has_positive_figures_of_the_same_training() -> None:
     assert "round 2 of 2, ms a step: stock " in done.stderr
 
 
-def test_a_model_of_the_users_own_gives_a_table() -> None:
+def test_the_users_model_is_timed_too() -> None:
     done = bench(f"{MODELS}:linear", "--variants=stock,loop")
     assert done.returncode == 0, done.stderr[-4000:]
     circumstances, _, _, headings, stock, loop = done.stdout.splitlines()
@@ -71,8 +71,8 @@ def test_a_function_that_is_missing_is_wrong_usage() -> None:
         (["--rounds=1"], "must be an integer, at least 2. Received: '1'"),
         (["--steps=0"], "must be an integer, at least 1. Received: '0'"),
         (["--timeout_seconds=nan"], "must be a positive, finite number of seconds"),
-        (["mine:build", "--model=mlp"], "`--model` must be left out where MODULE:FUNCTION"),
-        (["--batch_size=8"], "`--batch_size` must go with a MODULE:FUNCTION of your own"),
+        (["mine:build", "--model=mlp"], "`--model` must be omitted if MODULE:FUNCTION"),
+        (["--batch_size=8"], "`--batch_size` must be used with MODULE:FUNCTION"),
         (["--steps=10", "--steps_per_execution=4"], "`--steps` must be a multiple of"),
     ],
 )

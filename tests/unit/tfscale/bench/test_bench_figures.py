@@ -23,11 +23,11 @@ def test_a_disturbance_of_a_whole_round_leaves_the_ratio() -> None:
 
 
 @pytest.mark.parametrize("values", [[], [0.0], [1.0, math.nan], [math.inf]])
-def test_what_is_no_time_is_refused(values: list[float]) -> None:
+def test_values_that_are_not_positive_and_finite_raise(values: list[float]) -> None:
     with pytest.raises(ValueError, match=r"`values` must be positive, finite numbers"):
         spread(values)
 
 
-def test_rounds_without_a_partner_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"`peers` must hold as many rounds .* 1 and 2\."):
+def test_different_numbers_of_rounds_raise() -> None:
+    with pytest.raises(ValueError, match=r"`peers` must have as many rounds .* 1 and 2\."):
         paired_ratios([1.0, 2.0], [1.0])

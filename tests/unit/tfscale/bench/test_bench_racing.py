@@ -46,7 +46,7 @@ def test_variants_take_turns_and_the_first_round_is_dropped(folder: Path) -> Non
     assert result.first_loss == {"a": 0.5, "b": 0.5, "c": 0.5}
 
 
-def test_workers_of_a_cluster_go_together(folder: Path) -> None:
+def test_the_workers_of_a_cluster_run_their_turns_together(folder: Path) -> None:
     result = raced("pair", "single", folder=folder, num_workers=2)
     assert (folder / "turns").read_text("utf-8").split() == ["pair", "pair", "single", "single"] * 3
     assert len(result.step_seconds["pair"]) == 2
@@ -55,12 +55,12 @@ def test_workers_of_a_cluster_go_together(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("dies", "dies: the process ended with status 3. It printed last: no such library"),
-        ("stops", "stops: the process ended with status 4. It printed last: out of memory"),
+        ("dies", "dies: the process ended with status 3. Last line printed: no such library"),
+        ("stops", "stops: the process ended with status 4. Last line printed: out of memory"),
         ("wrong", "wrong: `data` must be data."),
     ],
 )
-def test_a_variant_that_fails_ends_the_race_with_its_words(
+def test_a_variant_that_fails_ends_the_race_with_its_message(
     name: str, sentence: str, folder: Path
 ) -> None:
     with pytest.raises(Failed) as raised:
@@ -72,7 +72,7 @@ def test_a_variant_that_fails_ends_the_race_with_its_words(
 @pytest.mark.parametrize(
     ("name", "sentence"), [("silent", "not ready after|no answer in"), ("hangs", "no answer in")]
 )
-def test_nothing_is_waited_for_beyond_the_deadline(name: str, sentence: str, folder: Path) -> None:
+def test_a_race_does_not_wait_beyond_the_deadline(name: str, sentence: str, folder: Path) -> None:
     started = time.monotonic()
     # Time enough for a child to start and be ready, for it imports next to nothing.
     with pytest.raises(Failed, match=sentence):

@@ -227,7 +227,7 @@ def test_an_object_store_that_fails_at_any_question_loses_nothing(tmp_path: Path
             f"OSError The storage of {place}/step-000000000004 failed while reading a checkpoint: "
         )
     assert gfile == "(False, False)"  # TensorFlow's answers, which are not to be believed
-    unknown = "OSError The storage does not say whether gs://bucket is there: "
+    unknown = "OSError Cannot tell whether gs://bucket exists: "
     assert claims.startswith(f"{unknown}{cause}")
     assert output.startswith("ValueError `--output` must be a file that this process can write.")
     assert cause in output

@@ -50,21 +50,22 @@ def test_only_the_chosen_command_is_imported() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(command_line.COMMANDS))
-def test_every_command_teaches_itself(name: str) -> None:
+def test_the_help_of_every_command_has_a_summary_and_examples(name: str) -> None:
     module = importlib.import_module(command_line.COMMANDS[name])
     assert module.SUMMARY in " ".join(tfscale("--help").stdout.split())
     done = tfscale(name, "--help")
     assert done.returncode == 0
     assert done.stdout.startswith(f"usage: tfscale {name} ")
     assert "examples:" in done.stdout
+    assert "exit status: 0 " in done.stdout
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "a command is needed: doctor, launch"),
+        ([], "a command is required: doctor, launch"),
         (["train"], "invalid choice: 'train'"),
-        (["--num_workers=2"], "a command is needed: doctor, launch"),
+        (["--num_workers=2"], "a command is required: doctor, launch"),
         (["doctor", "--", "ls"], "unknown arguments: ls"),
         (["doctor", "--no-such-flag"], "unknown arguments: --no-such-flag"),
     ],
@@ -81,6 +82,6 @@ def test_the_version_is_that_of_the_installed_package() -> None:
     try:
         version = metadata.version("tfscale")
     except metadata.PackageNotFoundError:
-        version = "(a checkout that is not installed)"
+        version = "(source checkout, not installed)"
     done = tfscale("--version")
     assert (done.returncode, done.stdout) == (0, f"tfscale {version}\n")

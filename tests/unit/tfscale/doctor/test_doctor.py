@@ -177,7 +177,7 @@ def test_another_backend_is_a_problem_with_its_cure(backend: str) -> None:
     done = child("-m", "tfscale", "doctor", "--json", KERAS_BACKEND=backend)
     assert done.returncode == 1, done.stderr
     (problem,) = json.loads(done.stdout)["problems"]
-    assert f"choose the backend tensorflow; KERAS_BACKEND={backend} says otherwise" in problem
+    assert f"needs the backend tensorflow; KERAS_BACKEND={backend} sets another one" in problem
 
 
 HIDE_TENSORFLOW = """
@@ -198,7 +198,7 @@ def test_a_missing_tensorflow_is_one_problem_with_its_cure() -> None:
     done = child("-c", HIDE_TENSORFLOW)
     assert (done.returncode, done.stderr) == (1, "")
     end = done.stdout.partition("\nproblems\n")[2]
-    assert end.startswith('  - TensorFlow is missing. Install it: pip install "tfscale[cpu]"')
+    assert end.startswith('  - TensorFlow is not installed. Install it: pip install "tfscale[cpu]"')
     assert end.count("\n  - ") == 0
 
 

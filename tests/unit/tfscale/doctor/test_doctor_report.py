@@ -78,7 +78,7 @@ def test_what_is_not_there_is_said() -> None:
         "  none",
         "",
         "cluster",
-        "  none in the environment: this process trains alone",
+        "  none in the environment: a single process",
         "",
         "no problems",
     ]

@@ -23,9 +23,10 @@ from tfscale.files.secret_masking import (
         "client_secret", "clientSecret", "token", "hf_token", "HF_TOKEN", "access_tokens", "key",
         "api_key", "apikey", "apiKey", "AWS_SECRET_ACCESS_KEY", "wandb_keys", "private.key",
         "credentials", "google-credential", "X-Amz-Signature", "sig", "auth", "authToken",
+        "pass", "db_pass", "X-Api-Key",
     ],
 )  # fmt: skip
-def test_the_value_behind_such_a_name_is_a_secret(name: str) -> None:
+def test_the_value_of_such_a_name_is_a_secret(name: str) -> None:
     assert is_secret(name, "abc")
     assert not is_secret(name, True)
     assert not is_secret(name, "false")
@@ -42,13 +43,14 @@ def test_the_value_behind_such_a_name_is_a_secret(name: str) -> None:
         ("image_key", "image"), ("label_key", "label"), ("eos_token", "<eos>"), ("author", "me"),
         ("pad_token", "[PAD]"), ("public_key", "ssh-rsa"), ("key_mask", "causal"), ("token", 3),
         ("secretary", "me"), ("compass", "north"), ("use_auth_token", "true"), ("key", -0.5),
+        ("pass", 2), ("first_pass", "coarse"), ("num_passes", "many"),
     ],
 )  # fmt: skip
-def test_words_of_the_field_and_numbers_are_no_secrets(name: str, value: Any) -> None:
+def test_machine_learning_terms_and_numbers_are_not_secrets(name: str, value: Any) -> None:
     assert not is_secret(name, value)
 
 
-def test_digits_can_be_a_password() -> None:
+def test_a_password_may_consist_of_digits() -> None:
     assert is_secret("password", "1234")
 
 
@@ -71,6 +73,12 @@ def test_digits_can_be_a_password() -> None:
         ("{'token': 'abc'}", "{'token': '***'}"),
         ("Authorization: Bearer abc.def-012", "Authorization: Bearer ***"),
         ("endpoint=https://me:word@host", "endpoint=https://***@host"),
+        ("--pass=abc --pass=2", "--pass=*** --pass=2"),
+        ("curl -H 'X-Api-Key: abc' failed", "curl -H 'X-Api-Key: ***' failed"),
+        (
+            "headers: Private-Token:abc, Accept-Encoding: gzip",
+            "headers: Private-Token:***, Accept-Encoding: gzip",
+        ),
     ],
 )
 def test_secrets_in_free_text_are_masked(text: str, shown: str) -> None:
@@ -92,16 +100,18 @@ def test_secrets_in_free_text_are_masked(text: str, shown: str) -> None:
         "tokenizer=bert keypoints=17 monkey=abc --eos_token=<eos> --key_dim=64 max_tokens=512",
         "`keep` must be a positive number, or None. Received: keep=0. Leave it out.",
         "KeyError: 'loss'",
+        "Max-Tokens: many of them",
+        "first pass: done; pass=later",
     ],
 )
-def test_free_text_without_a_secret_stays_as_it_is(text: str) -> None:
+def test_free_text_without_a_secret_is_unchanged(text: str) -> None:
     assert masked_text(text) == text
 
 
 @pytest.mark.parametrize(
     "part", ["a.", "a-", "token=", "token=.", "://", "a:b", "=", "'", '"a":', "bearer ", "--", "@"]
 )
-def test_a_text_that_is_made_to_be_slow_is_not(part: str) -> None:
+def test_a_text_made_to_be_slow_is_masked_fast(part: str) -> None:
     began = time.process_time()
     masked_text(part * 50_000)
     masked_text("token=" + part * 50_000)
@@ -135,7 +145,26 @@ def test_arguments_are_masked_with_an_equals_sign_and_without() -> None:
     assert shown == ["train.py", "--password", "***", "--token=***", "-key", "***", *given[-2:]]
 
 
-def test_a_command_without_a_secret_stays_as_it_was_written() -> None:
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (["--header", "X-Api-Key: a b"], ["--header", "X-Api-Key: ***"]),
+        (["-H", "Authorization: Token abc"], ["-H", "Authorization: ***"]),
+        (["-H", "Accept: text/html"], ["-H", "Accept: text/html"]),
+        (["--pass=abc", "--pass", "abc"], ["--pass=***", "--pass", "***"]),
+        (["-p", "abc", "-p", "8080"], ["-p", "***", "-p", "8080"]),
+        (["keys:build", "token:build"], ["keys:build", "token:build"]),
+    ],
+)
+def test_headers_and_short_password_flags_are_masked(given: list[str], shown: list[str]) -> None:
+    assert masked_arguments(given) == shown
+
+
+def test_a_masked_header_stays_one_argument_of_its_command() -> None:
+    assert masked_command("curl -H 'X-Api-Key: abc' host") == "curl -H 'X-Api-Key: ***' host"
+
+
+def test_a_command_without_a_secret_is_unchanged() -> None:
     assert masked_command('sh  -c "echo $X"') == 'sh  -c "echo $X"'
     assert masked_command("python -m x '--password=a b' 'c d'") == (
         "python -m x --password=*** 'c d'"

@@ -30,7 +30,7 @@ def test_workers_are_numbered_host_by_host() -> None:
     [
         ((), 0, r"`hosts` must be a sequence of at least one address\. Received: hosts=\(\)"),
         ("a:2222", 0, r"`hosts` must be a sequence"),
-        (("a:2222", "b"), 0, r"`hosts` must hold addresses .* Received: 'b' in hosts="),
+        (("a:2222", "b"), 0, r"`hosts` must be addresses .* Received: 'b' in hosts="),
         (("a:2222", ""), 0, r"Received: '' in hosts="),
         (("a:70000",), 0, r"a port from 1 to 65535\. Received: 'a:70000'"),
         (TWO, 2, r"`host_index` must be .* from 0 to 1\. Received: host_index=2\."),
@@ -44,7 +44,7 @@ def test_impossible_hosts_are_refused(addresses: tuple[str, ...], index: int, me
 
 @pytest.mark.parametrize("addresses", [("a:2222", "a:2223"), ("a:2222", "A:2222"), ("a:65535",)])
 def test_each_host_needs_ports_of_its_own(addresses: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match=r"`hosts` must leave each of its hosts 2 ports in a row"):
+    with pytest.raises(ValueError, match=r"`hosts` must leave 2 consecutive ports for each"):
         Hosts(addresses, 0).worker_addresses(2)
 
 

@@ -97,8 +97,8 @@ def test_a_taken_port_is_one_line_that_names_the_host(launch: Launch, python: Py
     assert (status, output) == (1, "")
     assert errors == (
         f"tfscale launch: the job could not be started: port {port.number} of this host, "
-        f"'localhost:{port.number}' of `hosts`, cannot be had (Address already in use). "
-        "End what holds it, or choose another port.\n"
+        f"'localhost:{port.number}' in `hosts`, is not available (Address already in use). "
+        "End the process that uses it, or choose another port.\n"
     )
 
 

@@ -33,7 +33,7 @@ def test_status_and_reason_are_the_first_failures(launch: Launch, python: Python
     assert output == ""
     assert re.fullmatch(
         r"tfscale launch: worker 1 failed first: exit status 7 after \d\.\d s; "
-        r"the others are ended, within 10 s\.\n"
+        r"ending the others within 10 s\.\n"
         r"tfscale launch: worker 1 failed first: exit status 7 after \d\.\d s; "
         r"the whole job was ended\.\n",
         errors,
@@ -215,14 +215,20 @@ def test_two_launchers_at_once_share_no_port(launch: Launch, python: Python) -> 
         (["--num_workers=2", "--grace_seconds=-1", "--", "ls"], "Received: '-1'."),
         (["--num_workers=2", "--max_restarts=-1", "--", "ls"], "at least 0. Received: '-1'."),
         (["--num_workers=2", "--start_seconds=0", "--", "ls"], "Received: start_seconds=0.0."),
-        (["--hosts=a:1,b:1", "--", "ls"], "--hosts and --host_index are given together"),
-        (["--num_workers=2", "--host_index=0", "--", "ls"], "are given together or not at all"),
+        (["--hosts=a:1,b:1", "--", "ls"], "--hosts and --host_index must be given together"),
+        (
+            ["--num_workers=2", "--host_index=0", "--", "ls"],
+            "must be given together, or neither of them",
+        ),
         (["--hosts=a:1,b:1", "--host_index=2", "--", "ls"], "Received: host_index=2."),
         (["--hosts=a:1,b", "--host_index=0", "--", "ls"], "Received: 'b' in hosts="),
-        (["--hosts=a:1,a:2", "--host_index=0", "--num_workers=2", "--", "ls"], "2 ports in a row"),
-        (["--num_workers=2"], "`--` and then a command are needed"),
-        (["--num_workers=2", "--"], "`--` and then a command are needed"),
-        (["--num_workers=2", "ls", "-l"], "`--` and then a command are needed"),
+        (
+            ["--hosts=a:1,a:2", "--host_index=0", "--num_workers=2", "--", "ls"],
+            "leave 2 consecutive ports",
+        ),
+        (["--num_workers=2"], "`--` followed by a command is required"),
+        (["--num_workers=2", "--"], "`--` followed by a command is required"),
+        (["--num_workers=2", "ls", "-l"], "`--` followed by a command is required"),
         (["--num_workers=2", "--num_servers=1", "--", "ls"], "unknown arguments: --num_servers"),
         (["--num_workers=2", "--num_ps=-1", "--", "ls"], "at least 0. Received: '-1'."),
         (["--num_workers=2", "--", "no-such-program"], "Received: 'no-such-program'."),
@@ -246,7 +252,7 @@ def test_a_script_without_python_gets_the_cure(launch: Launch, tmp_path: Path) -
     script.write_text("print('trained')\n")
     status, _, errors = launch("--num_workers=2", "--", str(script)).finish()
     assert status == 2
-    assert f"Run it by Python: python {script}." in errors
+    assert f"Run it with Python: python {script}." in errors
 
 
 def test_a_program_that_cannot_start_says_why(launch: Launch, tmp_path: Path) -> None:
@@ -276,7 +282,7 @@ def test_windows_is_refused_in_a_sentence() -> None:
     )
     assert done.returncode == 2
     assert done.stdout == ""
-    assert "which Windows lacks. Run it in WSL 2" in done.stderr
+    assert "which Windows does not have. Run it in WSL 2" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -64,7 +64,7 @@ def test_the_whole_job_is_started_again_on_new_ports(
     assert len({*ports["0"], *ports["1"]}) == 4
     assert re.fullmatch(
         r"tfscale launch: worker 1 failed first: exit status 7 after \d+\.\d s; "
-        r"the others are ended, within 0\.5 s\.\n"
+        r"ending the others within 0\.5 s\.\n"
         r"tfscale launch: worker 1 failed first: exit status 7 after \d+\.\d s; "
         r"the whole job was ended\. Restart 1 in 1 s, counted: 1 of 2 used\.\n",
         errors,
@@ -108,7 +108,7 @@ def test_a_job_that_fails_at_once_again_and_again_is_given_up(
     ]
     assert errors.splitlines()[2].endswith(
         "; not restarted: 3 times in a row the job ended within 20 s of its start, "
-        "which another start is not likely to cure."
+        "so another restart is unlikely to help."
     )
 
 
@@ -247,7 +247,7 @@ def test_a_log_folder_that_is_none_is_refused_before_a_worker_starts(
     assert (status, output) == (2, "")
     assert errors == (
         "tfscale launch: `log_dir` must be a folder that this process can write to. Received: "
-        f"log_dir={log_dir!r} ({reason}). Name another folder.\n"
+        f"log_dir={log_dir!r} ({reason}). Choose another folder.\n"
     )
     assert (tmp_path / "file").read_text() == "mine"
 
