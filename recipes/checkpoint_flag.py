@@ -9,6 +9,7 @@ from __future__ import annotations
 from absl import flags
 
 import tfscale
+from tfscale.cli import COUNT
 
 FLAGS = flags.FLAGS
 
@@ -24,7 +25,7 @@ def define() -> None:
     )
     flags.register_validator(
         "checkpoint_every",
-        lambda every: every in ("none", "epoch") or (every.isdecimal() and int(every) > 0),
+        lambda every: every in ("none", "epoch") or COUNT.value(every) is not None,
         "It must be none, epoch or a positive number of steps.",
     )
 

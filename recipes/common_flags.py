@@ -8,7 +8,6 @@ strategy = common_flags.strategy()      # inside main: flags are parsed by then
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import keras
@@ -17,9 +16,10 @@ from absl import flags
 
 import strategies
 import tfscale
-from recipes import checkpoint_flag, flag_sections
+from recipes import checkpoint_flag, flag_sections, number_flags
 from recipes.flag_sections import section
 from recipes.microbatches import PerUpdate
+from tfscale.cli import POSITIVE, integers
 from tfscale.optimizers import OPTIMIZERS
 from tfscale.precision import POLICIES
 from tfscale.schedules import SCHEDULES
@@ -46,11 +46,10 @@ def define(*, without: Sequence[str] = ()) -> None:
         flags.DEFINE_string(
             "data_dir", None, "Folder of prepared datasets. Default: ~/tensorflow_datasets."
         )
-        flags.DEFINE_integer(
+        number_flags.define_integer(
             "global_batch_size",
             96,
             "Examples of all replicas in one step; a multiple of the replicas.",
-            lower_bound=1,
         )
     with section("training"):
         _define_training()
@@ -73,7 +72,7 @@ def _define_where() -> None:
         "How to spread training. auto takes the TPU, the cluster that the environment names, all "
         "GPUs of this host, or the CPU.",
     )
-    flags.DEFINE_integer(
+    number_flags.define_integer(
         "num_replicas",
         None,
         "Replicas of --distribution_strategy=mirrored: the first GPUs, or as many logical CPUs on "
@@ -99,13 +98,12 @@ def _define_where() -> None:
 
 
 def _define_training() -> None:
-    flags.DEFINE_integer("train_epochs", 40, "Passes over the training data.", lower_bound=1)
-    flags.DEFINE_integer(
+    number_flags.define_integer("train_epochs", 40, "Passes over the training data.")
+    number_flags.define_integer(
         "train_steps",
         None,
         "Optimizer updates of the whole training, whatever --train_epochs says; the last epoch may "
         "end early. Default: as many as the epochs have.",
-        lower_bound=1,
     )
     flags.DEFINE_enum(
         "optimizer",
@@ -113,10 +111,11 @@ def _define_training() -> None:
         list(OPTIMIZERS),
         "What turns gradients into updates; each wants a --learning_rate of its own.",
     )
-    flags.DEFINE_float(
+    number_flags.define_float(
         "learning_rate",
         3e-3,
         "Highest rate of the schedule. adam takes 0.001 to 0.003, sgd about 0.1, lion 0.0003.",
+        POSITIVE,
     )
     flags.DEFINE_enum(
         "schedule",
@@ -125,37 +124,29 @@ def _define_training() -> None:
         "How the rate goes on after the warm-up, over the updates that are left: cosine, linear, "
         "one_cycle and warmup_stable_decay end at 0, exponential and piecewise at a hundredth.",
     )
-    flags.DEFINE_integer(
+    number_flags.define_integer(
         "warmup_steps",
         0,
         "Optimizer updates in which the rate rises from 0 to --learning_rate along a line; part of "
         "the training, not added to it.",
-        lower_bound=0,
+        integers(at_least=0),
     )
-    flags.DEFINE_float(
+    number_flags.define_float(
         "gradient_clip_norm",
         None,
         "Longest gradient, as the norm over all weights, of the mean over the global batch; a "
         "longer one is shortened to it. Default: not clipped.",
+        POSITIVE,
     )
-    flags.DEFINE_integer(
+    number_flags.define_integer(
         "microbatches",
         1,
         "Parts that each global batch is computed in, one after the other, before one update: less "
         "memory for activations, the numbers of the whole batch, up to dropout. "
         "--global_batch_size must be a multiple of replicas times microbatches.",
-        lower_bound=1,
     )
-    flags.DEFINE_integer(
-        "seed", 0, "Seed of weights, order and augmentation.", 0, upper_bound=2**31 - 1
-    )
-    flags.register_validator(
-        "learning_rate", lambda rate: 0 < rate < math.inf, "It must be positive and finite."
-    )
-    flags.register_validator(
-        "gradient_clip_norm",
-        lambda norm: norm is None or 0 < norm < math.inf,
-        "It must be positive and finite.",
+    number_flags.define_integer(
+        "seed", 0, "Seed of weights, order and augmentation.", integers(0, below=2**31)
     )
 
 

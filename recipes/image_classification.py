@@ -34,7 +34,7 @@ from absl import flags
 
 import strategies
 import tfscale
-from recipes import checkpoint_flag, common_flags, entry_point, flag_sections, results
+from recipes import checkpoint_flag, common_flags, entry_point, flag_sections, number_flags, results
 from recipes.images import run_report
 from recipes.images import sets as image_sets
 from recipes.images.build import (
@@ -47,6 +47,8 @@ from recipes.images.model import predictor
 from recipes.images.predictions import predict_split
 from recipes.images.training_log import TrainingLog, tensorboard_log
 from recipes.microbatches import Microbatches
+from recipes.number_flags import PART
+from tfscale.cli import NOT_NEGATIVE, floats
 from tfscale.data import Pipeline
 from tfscale.report import REPORT_FILE, Timing
 
@@ -61,12 +63,15 @@ def define_flags() -> None:
             "digits",
             "TFDS name of a set of images with class labels and the splits train and test.",
         )
-        flags.DEFINE_float("dropout", 0.4, "Part of the features dropped in training, below 1.")
-        flags.DEFINE_float(
+        number_flags.define_float(
+            "dropout", 0.4, "Part of the features dropped in training, below 1.", PART
+        )
+        number_flags.define_float(
             "augmentation",
             1.0,
             "Strength, 0 to 4: every training image is shifted by up to so many eighths of its "
             "size, at least one pixel; 0 for none.",
+            floats("in [0, 4]", "1", lambda strength: 0 <= strength <= 4),
         )
         flags.DEFINE_bool(
             "flips",
@@ -74,27 +79,27 @@ def define_flags() -> None:
             "Mirror half of the training images left to right: right for photographs, wrong for "
             "digits.",
         )
-        flags.DEFINE_float(
+        number_flags.define_float(
             "label_smoothing",
             0.0,
             "Part of a training label spread over all classes, below 1; 0.1 is usual. The test "
             "loss is without.",
+            PART,
         )
-        flags.DEFINE_float(
+        number_flags.define_float(
             "weight_decay",
             None,
             "What each update takes off every weight, as a part of it, times the learning rate. "
             "Default: the optimizer's own, 0.004 for adamw.",
+            NOT_NEGATIVE,
         )
-        flags.DEFINE_float(
+        number_flags.define_float(
             "momentum",
             None,
             "Momentum of sgd, rmsprop, lars or muon, 0 to 1. Default: the optimizer's own, 0 for "
             "sgd.",
+            floats("in [0, 1]", "0.9", lambda momentum: 0 <= momentum <= 1),
         )
-    for name in ("dropout", "label_smoothing"):
-        flags.register_validator(name, lambda part: 0 <= part < 1, "It must be in [0, 1).")
-    flags.register_validator("augmentation", lambda part: 0 <= part <= 4, "It must be in [0, 4].")
     common_flags.define()
     with flag_sections.section("results"):
         flags.DEFINE_bool(

@@ -36,7 +36,7 @@ from absl import flags
 
 import strategies
 import tfscale
-from recipes import common_flags, entry_point, flag_sections, results
+from recipes import common_flags, entry_point, flag_sections, number_flags, results
 from recipes.regression import convergence, methods
 from recipes.regression.build import (
     batches_of,
@@ -46,6 +46,7 @@ from recipes.regression.build import (
 from recipes.regression.least_squares import LeastSquares, least_squares
 from recipes.regression.problem import LinearProblem
 from recipes.run_record import run_record
+from tfscale.cli import NOT_NEGATIVE, floats
 from tfscale.report import REPORT_FILE, Curve, Timing
 
 FLAGS = flags.FLAGS
@@ -66,30 +67,29 @@ _NOT_TAKEN = (
 def define_flags() -> None:
     """Defines this recipe's flags."""
     with flag_sections.section("this recipe"):
-        flags.DEFINE_integer(
-            "num_rows", 3072, "Rows; a multiple of --global_batch_size.", lower_bound=1
-        )
-        flags.DEFINE_integer("num_features", 10, "Features of a row.", lower_bound=1)
-        flags.DEFINE_float(
+        number_flags.define_integer("num_rows", 3072, "Rows; a multiple of --global_batch_size.")
+        number_flags.define_integer("num_features", 10, "Features of a row.")
+        number_flags.define_float(
             "condition",
             10.0,
             "How ill the problem is conditioned: largest by smallest curvature of the loss.",
+            floats("at least 1 and finite", "10", lambda condition: condition >= 1),
         )
-        flags.DEFINE_float(
+        number_flags.define_float(
             "noise",
             0.1,
             "Standard deviation of the targets' errors; the coefficients have length 1.",
+            NOT_NEGATIVE,
         )
         flags.DEFINE_string(
             "optimizers",
             ",".join(methods.NAMES),
             "Which optimizers to compare, in this order.",
         )
-        flags.DEFINE_integer(
+        number_flags.define_integer(
             "average_every",
             8,
             "Steps that each replica of the averaged optimizer takes alone. 1 is synchronous SGD.",
-            lower_bound=1,
         )
     flags.register_validator(
         "optimizers",

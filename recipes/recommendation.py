@@ -34,7 +34,7 @@ from absl import flags
 
 import strategies
 import tfscale
-from recipes import checkpoint_flag, common_flags, entry_point, flag_sections, results
+from recipes import checkpoint_flag, common_flags, entry_point, flag_sections, number_flags, results
 from recipes.images.training_log import TrainingLog
 from recipes.ratings import ranking
 from recipes.ratings.build import (
@@ -62,19 +62,18 @@ def define_flags() -> None:
             GENERATED,
             "generated, or the TFDS name of a set of ratings such as movielens/100k-ratings.",
         )
-        flags.DEFINE_integer("num_users", 400, "Users of the generated clicks.", lower_bound=1)
-        flags.DEFINE_integer("num_items", 200, "Items of the generated clicks.", lower_bound=1)
-        flags.DEFINE_integer(
-            "num_rows", 60_000, "Generated rows to train on; 20,000 more are for testing.", 1
+        number_flags.define_integer("num_users", 400, "Users of the generated clicks.")
+        number_flags.define_integer("num_items", 200, "Items of the generated clicks.")
+        number_flags.define_integer(
+            "num_rows", 60_000, "Generated rows to train on; 20,000 more are for testing."
         )
-        flags.DEFINE_integer("embedding_dim", 4, "Elements of a vector.", lower_bound=1)
-        flags.DEFINE_integer(
+        number_flags.define_integer("embedding_dim", 4, "Elements of a vector.")
+        number_flags.define_integer(
             "num_shards",
             2,
             "Parts of each table: with parameter servers as many as there are of these.",
-            lower_bound=1,
         )
-        flags.DEFINE_integer("k", 10, "Ranks that NDCG and recall look at.", lower_bound=1)
+        number_flags.define_integer("k", 10, "Ranks that NDCG and recall look at.")
     common_flags.define(without=_NOT_TAKEN)
     FLAGS.set_default("global_batch_size", 256)
     FLAGS.set_default("train_epochs", 5)

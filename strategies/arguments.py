@@ -15,34 +15,42 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-LARGEST_COUNT = 2**63 - 1
-"""Counts are int64 in TensorFlow."""
+from strategies.number_rules import LARGEST_COUNT, integers
 
 
-def whole_number(name: str, value: Any, *, at_least: int = 1, cure: str = "Pass an int.") -> int:
-    """Returns a count, of steps or of examples, as a Python int; NumPy's integers count too.
+def whole_number(
+    name: str,
+    value: Any,
+    *,
+    at_least: int = 1,
+    below: int = LARGEST_COUNT + 1,
+    cure: str = "Pass an int.",
+) -> int:
+    """Returns an integer, such as a count of steps or of examples, as a Python int.
 
     Args:
         name: What the caller calls it, for the message.
-        value: The count.
-        at_least: The smallest count allowed.
+        value: The integer, which may be one of NumPy's.
+        at_least: The smallest integer allowed.
+        below: The smallest integer above `at_least` that is too large; by default the first that
+            does not fit an int64.
         cure: The last sentence of the message.
 
     Raises:
-        ValueError: If `value` is no whole number, is smaller, or does not fit an int64.
+        ValueError: If `value` is not an integer in [at_least, below).
     """
     try:
         count = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
         count = None
-    if count is None or count < at_least:
-        rule = "a positive integer" if at_least == 1 else f"an integer, at least {at_least}"
-        raise ValueError(f"`{name}` must be {rule}. Received: {name}={value!r}. {cure}")
-    if count > LARGEST_COUNT:
+    if count is not None and count > LARGEST_COUNT:
         raise ValueError(
             f"`{name}` must be an integer that fits an int64. Received: {name} of "
             f"{count.bit_length()} bits. {cure}"
         )
+    rule = integers(at_least, below)
+    if count is None or not rule.accepts(count):
+        raise ValueError(f"`{name}` must be {rule.words}. Received: {name}={value!r}. {cure}")
     return count
 
 

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from strategies.announcement import announce
     from strategies.arguments import (
-        LARGEST_COUNT,
         function,
         number,
         one_of,
@@ -107,13 +106,25 @@ if TYPE_CHECKING:
     from strategies.liveness.peers import Peers
     from strategies.liveness.stalled_workers import stalled_workers
     from strategies.liveness.task_notice import state_of_tasks
+    from strategies.number_rules import (
+        COUNT,
+        COUNT_OR_ZERO,
+        LARGEST_COUNT,
+        NOT_NEGATIVE,
+        POSITIVE,
+        SECONDS,
+        SECONDS_OR_ZERO,
+        Number,
+        NumberRule,
+        floats,
+        integers,
+    )
     from strategies.progress import Progress, at_end_of_fit, moved, phase, watch
     from strategies.tpu.cpu_stand_in import TpuStandIn
 
 _NAMES = {
     # Checked arguments, and lines that one worker prints for all.
     "strategies.arguments": (
-        "LARGEST_COUNT",
         "function",
         "number",
         "one_of",
@@ -122,6 +133,19 @@ _NAMES = {
         "text",
         "truth",
         "whole_number",
+    ),
+    "strategies.number_rules": (
+        "COUNT",
+        "COUNT_OR_ZERO",
+        "LARGEST_COUNT",
+        "NOT_NEGATIVE",
+        "POSITIVE",
+        "SECONDS",
+        "SECONDS_OR_ZERO",
+        "Number",
+        "NumberRule",
+        "floats",
+        "integers",
     ),
     "strategies.announcement": ("announce",),
     # The cluster, the environment it is read from, and how a worker ended.

@@ -9,9 +9,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from strategies.extension import integers
 from tfscale.bench.models import MODELS
 from tfscale.bench.variant import VARIANTS, Race, Variant
-from tfscale.cli.arguments import add_json_flag, at_least, function_name, seconds
+from tfscale.cli.arguments import add_json_flag, count, function_name, number_type, seconds
 from tfscale.cli.errors import complain
 
 SUMMARY = "time a training step on one device, on replicas and as a bare loop, side by side"
@@ -82,32 +83,32 @@ def add_race_arguments(parser: argparse.ArgumentParser, variants: Sequence[Varia
     )
     parser.add_argument(
         "--rounds",
-        type=at_least(2),
+        type=number_type(integers(at_least=2)),
         default=7,
         metavar="N",
         help="turns of each variant; the first is not counted (default: 7)",
     )
     parser.add_argument(
         "--steps",
-        type=at_least(1),
+        type=count,
         metavar="N",
         help=f"optimizer steps in a turn ({default}; your model {TARGET_STEPS})",
     )
     parser.add_argument(
         "--steps_per_execution",
-        type=at_least(1),
+        type=count,
         metavar="N",
         help="steps that fit takes in one call (default: 1; your model: as compiled)",
     )
     parser.add_argument(
         "--batch_size",
-        type=at_least(1),
+        type=count,
         metavar="N",
         help="rows of a batch if your data are arrays (default: 32)",
     )
     parser.add_argument(
         "--threads",
-        type=at_least(1),
+        type=count,
         metavar="N",
         help="threads of a process; the workers of a cluster divide them (default: all CPUs)",
     )

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import math
 import re
 from collections.abc import Callable
+
+from strategies.extension import (
+    COUNT,
+    COUNT_OR_ZERO,
+    SECONDS,
+    SECONDS_OR_ZERO,
+    Number,
+    NumberRule,
+)
 
 
 def add_json_flag(parser: argparse.ArgumentParser) -> None:
@@ -27,39 +35,28 @@ def function_name(text: str) -> str:
     return text
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """Returns what takes an integer of `least` or more.
-
-    Args:
-        least: 0 or more.
+def number_type(rule: NumberRule[Number]) -> Callable[[str], Number]:
+    """Returns the `type` of an argument whose numbers keep a rule.
 
     Example:
-        >>> at_least(2)("7")
+        >>> number_type(integers(at_least=2))("7")
         7
     """
 
-    def integer(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(
-                f"must be an integer, at least {least}. Received: {text!r}"
-            )
-        return int(text)
+    def parse(text: str) -> Number:
+        try:
+            return rule.parse(text)
+        except ValueError as error:  # argparse shows the text of its own error only
+            raise argparse.ArgumentTypeError(str(error)) from error
 
-    return integer
+    return parse
 
 
-def seconds(text: str) -> float:
-    """Takes a positive, finite number of seconds.
-
-    Raises:
-        argparse.ArgumentTypeError: If `text` is something else.
-    """
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not (number > 0 and math.isfinite(number)):
-        raise argparse.ArgumentTypeError(
-            f"must be a positive, finite number of seconds. Received: {text!r}"
-        )
-    return number
+count = number_type(COUNT)
+"""Takes a positive integer."""
+count_or_zero = number_type(COUNT_OR_ZERO)
+"""Takes an integer, at least 0."""
+seconds = number_type(SECONDS)
+"""Takes a positive, finite number of seconds."""
+seconds_or_zero = number_type(SECONDS_OR_ZERO)
+"""Takes a finite number of seconds, at least 0."""

@@ -93,10 +93,7 @@ def input_pipeline(
             f"`global_batch_size` must be a multiple of the {num_replicas} replicas. Received: "
             f"global_batch_size={global_batch_size}. Use {nearest}."
         )
-    if not _is_integer(seed) or not 0 <= seed < 2**31:
-        raise ValueError(
-            f"`seed` must be an integer in [0, 2**31). Received: seed={seed!r}. 0 will do."
-        )
+    seed = whole_number("seed", seed, at_least=0, below=2**31)
     examples = as_source(source, data_dir=data_dir)
     if global_batch_size > examples.num_examples:
         raise ValueError(
@@ -108,7 +105,7 @@ def input_pipeline(
         strategy=strategy,
         global_batch_size=global_batch_size,
         shuffle=shuffle,
-        seed=int(seed),
+        seed=seed,
         drop_remainder=drop_remainder,
         preprocess=preprocess,
         augment=augment,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import math
 
+from tfscale.cli.arguments import count, count_or_zero, seconds, seconds_or_zero
 from tfscale.cli.errors import complain
 
 SUMMARY = "run a training command as several workers, on one or several hosts"
@@ -59,14 +59,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.add_argument(
         "--num_workers",
-        type=_positive_integer,
+        type=count,
         metavar="N",
         help="workers to start on this host; 1 makes a cluster of one worker; required without "
         "--hosts; with --hosts the same on every host (default there: 1)",
     )
     parser.add_argument(
         "--num_ps",
-        type=_count,
+        type=count_or_zero,
         default=0,
         metavar="M",
         help="parameter servers to start, with a chief, for asynchronous training "
@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--grace_seconds",
-        type=_seconds,
+        type=seconds_or_zero,
         default=10.0,
         metavar="S",
         help="seconds between SIGTERM and SIGKILL when the job is ended (default: 10)",
@@ -82,13 +82,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     restarts = parser.add_argument_group("restarts")
     restarts.add_argument(
         "--max_restarts",
-        type=_count,
+        type=count_or_zero,
         metavar="R",
         help="restarts after failures; 0: restart preempted jobs only (default: never restart)",
     )
     restarts.add_argument(
         "--early_seconds",
-        type=_seconds,
+        type=seconds_or_zero,
         default=20.0,
         metavar="S",
         help="a failure within S seconds of the start is early; 0: no failure is early "
@@ -107,11 +107,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="all hosts of the job, in the same order everywhere",
     )
     hosts.add_argument(
-        "--host_index", type=_count, metavar="I", help="this host's position in --hosts, from 0"
+        "--host_index",
+        type=count_or_zero,
+        metavar="I",
+        help="this host's position in --hosts, from 0",
     )
     hosts.add_argument(
         "--start_seconds",
-        type=_seconds,
+        type=seconds,
         metavar="S",
         help="seconds until the hosts' names must resolve (default: 300) and, passed to the "
         "workers as TFSCALE_START_SECONDS, until the cluster must be complete",
@@ -153,41 +156,3 @@ def run(arguments: argparse.Namespace) -> int:
     if outcome.status != 0:
         complain("tfscale launch", f"{outcome}.")
     return outcome.status
-
-
-def _positive_integer(text: str) -> int:
-    number = _integer(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(
-            f"must be a positive integer. Received: {text!r}. Example: --num_workers=2"
-        )
-    return number
-
-
-def _count(text: str) -> int:
-    number = _integer(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(
-            f"must be an integer of at least 0. Received: {text!r}. Example: --max_restarts=3"
-        )
-    return number
-
-
-def _integer(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        return -1
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not (seconds >= 0 and math.isfinite(seconds)):
-        raise argparse.ArgumentTypeError(
-            f"must be a finite number of seconds, at least 0. Received: {text!r}. "
-            "Example: --grace_seconds=10"
-        )
-    return seconds

@@ -48,11 +48,7 @@ class RowUniform(keras.initializers.Initializer):
                 "`maxval` must be above `minval`, both finite. Received: "
                 f"minval={minval!r}, maxval={maxval!r}. Keras's default is -0.05 and 0.05."
             )
-        if whole_number("seed", seed, at_least=0, cure="0 will do.") >= 2**31:
-            raise ValueError(
-                f"`seed` must be an integer in [0, 2**31). Received: seed={seed!r}. 0 will do."
-            )
-        self.seed = int(seed)
+        self.seed = whole_number("seed", seed, at_least=0, below=2**31)
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> np.ndarray[Any, Any]:
         """Draws a whole table, [rows, output_dim]."""

@@ -7,7 +7,7 @@ import json
 import re
 import shlex
 
-from tfscale.cli.arguments import add_json_flag, at_least
+from tfscale.cli.arguments import add_json_flag, count
 from tfscale.cli.errors import complain
 from tfscale.preflight.ahead_of_time.flags import add_flags, check_flags
 from tfscale.preflight.target import Target, parse_target
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--batch_size",
-        type=at_least(1),
+        type=count,
         default=32,
         metavar="N",
         help="examples of a global batch where the data are arrays (default: 32)",

@@ -7,7 +7,8 @@ import json
 import tempfile
 from pathlib import Path
 
-from tfscale.cli.arguments import add_json_flag, at_least, function_name, seconds
+from strategies.extension import integers
+from tfscale.cli.arguments import add_json_flag, count, function_name, number_type, seconds
 from tfscale.cli.errors import complain
 
 SUMMARY = "does your own model train under a strategy what one device trains?"
@@ -58,20 +59,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--num_replicas",
-        type=at_least(1),
+        type=count,
         metavar="N",
         help="replicas of the strategy mirrored (default: 2)",
     )
     parser.add_argument(
         "--steps",
-        type=at_least(1),
+        type=count,
         default=20,
         metavar="N",
         help="optimizer steps of training (default: 20)",
     )
     parser.add_argument(
         "--batch_size",
-        type=at_least(1),
+        type=count,
         default=32,
         metavar="N",
         help="rows of a batch where the data are arrays (default: 32)",
@@ -85,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--seed",
-        type=_seed,
+        type=number_type(integers(0, below=2**32)),
         default=0,
         metavar="N",
         help="seed of Keras, NumPy and Python before FUNCTION is called (default: 0)",
@@ -160,9 +161,3 @@ def _complain(line: str) -> None:
 
 def _keep_quiet(line: str) -> None:
     """The chief shows progress."""
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"must be an integer in [0, 2**32). Received: {text!r}")
-    return int(text)

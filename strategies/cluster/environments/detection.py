@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 
@@ -13,6 +12,7 @@ from strategies.cluster.environments.mpi import cluster_from_mpi
 from strategies.cluster.environments.scontrol import Scontrol, scontrol_answer
 from strategies.cluster.environments.slurm import cluster_from_slurm
 from strategies.cluster.environments.tpu_vm import TpuEnvironment, tpu_environment
+from strategies.cluster.environments.variables import seconds_variable
 
 START_SECONDS_VARIABLE = "TFSCALE_START_SECONDS"
 """How many seconds a cluster may take to start."""
@@ -33,13 +33,14 @@ def start_seconds_from_environment(environ: Mapping[str, str] | None = None) -> 
         environ: The environment. None means this process's own.
 
     Raises:
-        ValueError: If the variable is no positive number.
+        ValueError: If the variable is not a positive, finite number.
 
     Example:
         >>> start_seconds_from_environment({"TFSCALE_START_SECONDS": "60"})
         60.0
     """
-    return _seconds(environ, START_SECONDS_VARIABLE, DEFAULT_START_SECONDS)
+    found = os.environ if environ is None else environ
+    return seconds_variable(found, START_SECONDS_VARIABLE, default=DEFAULT_START_SECONDS)
 
 
 def notice_seconds_from_environment(environ: Mapping[str, str] | None = None) -> float:
@@ -51,13 +52,14 @@ def notice_seconds_from_environment(environ: Mapping[str, str] | None = None) ->
         environ: The environment. None means this process's own.
 
     Raises:
-        ValueError: If the variable is no positive number.
+        ValueError: If the variable is not a positive, finite number.
 
     Example:
         >>> notice_seconds_from_environment({"TFSCALE_NOTICE_SECONDS": "120"})
         120.0
     """
-    return _seconds(environ, NOTICE_SECONDS_VARIABLE, DEFAULT_NOTICE_SECONDS)
+    found = os.environ if environ is None else environ
+    return seconds_variable(found, NOTICE_SECONDS_VARIABLE, default=DEFAULT_NOTICE_SECONDS)
 
 
 def take_exit_reason_path() -> str | None:
@@ -67,20 +69,6 @@ def take_exit_reason_path() -> str | None:
     reasons of their own.
     """
     return os.environ.pop(EXIT_REASON_VARIABLE, "") or None
-
-
-def _seconds(environ: Mapping[str, str] | None, variable: str, default: float) -> float:
-    text = (os.environ if environ is None else environ).get(variable, "").strip()
-    try:
-        seconds = float(text or default)
-    except ValueError:
-        seconds = math.nan
-    if not (seconds > 0 and math.isfinite(seconds)):
-        raise ValueError(
-            f"`{variable}` must be a positive number of seconds. Received: "
-            f"{variable}={text!r}. Unset it for {default:g}."
-        )
-    return seconds
 
 
 def cluster_from_environment(

@@ -168,8 +168,8 @@ def test_a_table_is_printed_and_a_report_written(summaries: dict[str, Any]) -> N
     [
         ("--num_rows=100", r"multiple of --global_batch_size=96.*--num_rows=100\. Use 96"),
         ("--data_dir=x", r"Unknown command line flag 'data_dir'"),
-        ("--condition=0.5", r"`condition` must be at least 1"),
-        ("--noise=nan", r"`noise` must be at least 0"),
+        ("--condition=0.5", r"--condition=0\.5: must be at least 1"),
+        ("--noise=nan", r"--noise=nan: must be finite and at least 0"),
         ("--num_rows=96 --num_features=200", r"at least as many rows as features.*96 rows\. Use"),
         ("--optimizers=sgd,adagrad", r"--optimizers=sgd,adagrad: It must be names out of.*--help"),
         ("--average_every=0", r"--average_every=0: .*See --help"),

@@ -69,7 +69,7 @@ def test_a_function_that_is_missing_is_wrong_usage() -> None:
         (["--variants=stock,ours"], "different names of stock, one_device, mirrored, loop"),
         (["--variants=stock,stock"], "must be different names of stock"),
         (["--rounds=1"], "must be an integer, at least 2. Received: '1'"),
-        (["--steps=0"], "must be an integer, at least 1. Received: '0'"),
+        (["--steps=0"], "must be a positive integer. Received: '0'"),
         (["--timeout_seconds=nan"], "must be a positive, finite number of seconds"),
         (["mine:build", "--model=mlp"], "`--model` must be omitted if MODULE:FUNCTION"),
         (["--batch_size=8"], "`--batch_size` must be used with MODULE:FUNCTION"),

@@ -214,7 +214,7 @@ def test_two_launchers_at_once_share_no_port(launch: Launch, python: Python) -> 
         (["--", "ls"], "the following arguments are required: --num_workers"),
         (["--num_workers=2", "--grace_seconds=-1", "--", "ls"], "Received: '-1'."),
         (["--num_workers=2", "--max_restarts=-1", "--", "ls"], "at least 0. Received: '-1'."),
-        (["--num_workers=2", "--start_seconds=0", "--", "ls"], "Received: start_seconds=0.0."),
+        (["--num_workers=2", "--start_seconds=0", "--", "ls"], "must be a positive, finite"),
         (["--hosts=a:1,b:1", "--", "ls"], "--hosts and --host_index must be given together"),
         (
             ["--num_workers=2", "--host_index=0", "--", "ls"],

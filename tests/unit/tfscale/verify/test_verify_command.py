@@ -55,7 +55,7 @@ def test_of_two_workers_the_chief_reports_and_both_fail_on_a_mismatch() -> None:
     ("arguments", "message"),
     [
         (["mine"], "must be MODULE:FUNCTION. Received: 'mine'. Example: mine:build"),
-        (["mine:build", "--steps=0"], "must be an integer, at least 1. Received: '0'"),
+        (["mine:build", "--steps=0"], "must be a positive integer. Received: '0'"),
         (["mine:build", "--strategy=central"], "invalid choice: 'central'"),
         (["mine:build", "--timeout_seconds=nan"], "must be a positive, finite number of seconds"),
         (["no_such_module:build"], "`MODULE` must be importable from here or be installed."),

@@ -43,7 +43,7 @@ def test_the_environment_names_jobs_and_their_starts(
 
 
 def test_a_count_that_is_no_number_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"`TFSCALE_RESTART` must be an integer of at least 0"):
+    with pytest.raises(ValueError, match=r"`TFSCALE_RESTART` must be an integer, at least 0"):
         job_starts({"TFSCALE_JOB_ID": "ab", "TFSCALE_RESTART": "often"})
 
 
