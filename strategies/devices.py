@@ -19,8 +19,8 @@ def cpu_devices(count: int) -> list[str]:
         RuntimeError: If TensorFlow has started already, with fewer logical CPUs.
 
     Example:
-        >>> cpu_devices(1)
-        ['CPU:0']
+        >>> cpu_devices(2)
+        ['CPU:0', 'CPU:1']
     """
     cpu = tf.config.list_physical_devices("CPU")[0]
     if _configured(cpu) < count:

@@ -46,6 +46,7 @@ def multi_worker_mirrored_strategy(
             the above.
 
     Example:
+        >>> # In each process of a cluster: tfscale launch --num_workers=2 -- python train.py
         >>> strategy = multi_worker_mirrored_strategy()  # doctest: +SKIP
     """
     bring_up_seconds = start_seconds(bring_up_seconds)

@@ -51,6 +51,7 @@ def parameter_server_strategy(
             came.
 
     Example:
+        >>> # In each task: tfscale launch --num_workers=2 --num_ps=1 -- python train.py
         >>> strategy = parameter_server_strategy()  # doctest: +SKIP
 
     Source: Li et al. 2014, "Scaling Distributed Machine Learning with the Parameter Server", OSDI.

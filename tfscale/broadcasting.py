@@ -27,12 +27,11 @@ def broadcast(model: Any) -> None:
             shape or type.
 
     Example:
-        >>> import keras, strategies
         >>> strategy = strategies.one_device_strategy()
         >>> with strategy.scope():
         ...     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
         >>> if strategies.is_chief(strategy):
-        ...     model.set_weights([[[1.0], [2.0]], [0.5]])
+        ...     model.set_weights([np.array([[1.0], [2.0]]), np.array([0.5])])
         >>> broadcast(model)
         >>> model.get_weights()[1].tolist()
         [0.5]

@@ -17,7 +17,6 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
         ValueError: If `strategy` is none.
 
     Example:
-        >>> import strategies
         >>> is_chief(strategies.one_device_strategy())
         True
     """

@@ -43,6 +43,7 @@ def tpu_strategy(
         RuntimeError: If it is not ready or cannot be initialised.
 
     Example:
+        >>> # On a Cloud TPU VM:
         >>> strategy = tpu_strategy()  # doctest: +SKIP
     """
     bring_up_seconds = start_seconds(bring_up_seconds)

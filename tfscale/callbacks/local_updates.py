@@ -38,6 +38,7 @@ class LocalUpdates(keras.callbacks.Callback):
             that is not ours.
 
     Example:
+        >>> strategy = strategies.mirrored_strategy(num_replicas=2)
         >>> with strategy.scope():
         ...     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
         ...     model.compile(keras.optimizers.SGD(0.1), "mse", steps_per_execution=4)

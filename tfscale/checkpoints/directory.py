@@ -45,8 +45,7 @@ class CheckpointDirectory:
         path: A local folder, or a path of a file system that TensorFlow knows (`gs://bucket/run`).
 
     Example:
-        >>> import numpy as np, tempfile
-        >>> directory = CheckpointDirectory(tempfile.mkdtemp())
+        >>> directory = CheckpointDirectory(folder)
         >>> weights = {"w": Values(np.arange(3.0))}
         >>> directory.save(Content(Position(0, 5, 5), {}, weights, {}), keep=2)
         >>> directory.newest().tensors["w"].array

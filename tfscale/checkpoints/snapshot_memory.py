@@ -20,7 +20,6 @@ class SnapshotMemory:
     cost of one more copy; the look is at the old buffer.
 
     Example:
-        >>> import tensorflow as tf
         >>> memory, variable = SnapshotMemory(), tf.Variable([1.0, 2.0])
         >>> first = memory.taken("v", variable)
         >>> memory.fill()

@@ -72,7 +72,6 @@ def input_pipeline(
         ValueError: If an argument is outside its range.
 
     Example:
-        >>> import numpy as np, strategies
         >>> strategy = strategies.mirrored_strategy(num_replicas=2)
         >>> pipeline = input_pipeline((np.eye(10), np.arange(10)), strategy, global_batch_size=4)
         >>> pipeline.steps_per_epoch

@@ -58,7 +58,7 @@ def examine() -> dict[str, Any]:
 
     Example:
         >>> sorted(examine())
-        ['cluster', 'devices', 'problems', 'fixes', 'versions']
+        ['cluster', 'devices', 'fixes', 'problems', 'versions']
     """
     problems: list[str] = []
     return {

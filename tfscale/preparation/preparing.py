@@ -78,7 +78,6 @@ def prepare(
             and loss are given, it cannot be made from its config, or workers disagree.
 
     Example:
-        >>> import strategies
         >>> model = keras.Sequential([keras.Input([2]), keras.layers.Dense(1)])
         >>> model.compile("adam", "mse")
         >>> strategy = strategies.one_device_strategy()

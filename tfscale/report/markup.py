@@ -20,10 +20,6 @@ def fill(template: str, **values: Any) -> Markup:
 
     Raises:
         jinja2.UndefinedError: If the template uses a name that has no value.
-
-    Example:
-        >>> fill("confusion.html", **values)[:18]
-        Markup('<p class="remark">')
     """
     return Markup(_environment().get_template(template).render(values))
 

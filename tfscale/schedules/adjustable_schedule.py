@@ -96,6 +96,11 @@ def adjustable_schedules(optimizer: Any) -> Iterator[Adjustable]:
 
     Args:
         optimizer: A Keras optimizer.
+
+    Example:
+        >>> optimizer = keras.optimizers.SGD(adjustable(0.1))
+        >>> [rate.factor for rate in adjustable_schedules(optimizer)]
+        [1.0]
     """
     for value in vars(optimizer).values():
         if isinstance(value, Adjustable):

@@ -82,7 +82,8 @@ def join(schedules: Sequence[Any], boundaries: Sequence[int]) -> Joined:
         ValueError: If the boundaries do not increase, or are not one fewer than the schedules.
 
     Example:
-        >>> rate = join([0.1, linear_decay(0.01, decay_steps=10)], boundaries=[100])
+        >>> decay = tfscale.schedules.linear_decay(0.01, decay_steps=10)
+        >>> rate = join([0.1, decay], boundaries=[100])
         >>> [round(float(rate(step)), 6) for step in (0, 99, 100, 105, 110)]
         [0.1, 0.1, 0.01, 0.005, 0.0]
     """

@@ -59,6 +59,13 @@ def local_gradients() -> Iterator[None]:
     For a step that adds up the gradients of several parts of its batch: they are reduced once, by
     `optimizer.apply`, instead of once a part. Until then they may only be added up and scaled.
     Outside of a `fit` under one of our strategies it does nothing.
+
+    Example:
+        >>> weight = tf.Variable(3.0)
+        >>> with local_gradients(), tf.GradientTape() as tape:
+        ...     loss = weight**2
+        >>> float(tape.gradient(loss, weight))
+        6.0
     """
     _TRACING.local += 1
     try:

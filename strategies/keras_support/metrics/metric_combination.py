@@ -56,6 +56,12 @@ def combined_by(variable: Any, how: str) -> Any:
 
     Raises:
         ValueError: If `how` is none of these, or `variable` is not of a metric.
+
+    Example:
+        >>> metric = keras.metrics.Mean()
+        >>> longest = combined_by(metric.add_variable((), "zeros", name="longest"), "max")
+        >>> longest.name
+        'longest'
     """
     if how not in COMBINATIONS:
         raise ValueError(
