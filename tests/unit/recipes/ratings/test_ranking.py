@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-
 import numpy as np
 import pytest
 
@@ -11,10 +9,6 @@ from recipes.ratings import ranking
 
 # Two users, four items. By score user 0 sees items 2, 0, 3, 1 and user 1 items 0, 1, 2, 3.
 SCORES = np.array([[2.0, -1.0, 3.0, 0.0], [1.0, 1.0, 0.5, 0.5]])
-
-
-def test_examples_are_right() -> None:
-    assert doctest.testmod(ranking).failed == 0
 
 
 def test_ndcg_is_that_worked_by_hand() -> None:

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import doctest
 from typing import Any
 
 import numpy as np
 import pytest
 
-from recipes.regression import least_squares as module
 from recipes.regression.least_squares import LeastSquares, least_squares
 
 Array = np.ndarray[Any, Any]
@@ -77,7 +75,3 @@ def test_rows_without_a_solution_are_refused(inputs: Array, message: str) -> Non
     chunks = [(inputs, np.zeros(len(inputs)))] if len(inputs) else []
     with pytest.raises(ValueError, match=message):
         least_squares(chunks)
-
-
-def test_the_example_runs() -> None:
-    assert doctest.testmod(module).failed == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +12,7 @@ import tensorflow as tf
 
 import strategies
 from tests.unit.strategies.keras_support.collectives import GraphWatch, collectives_in
-from tfscale.callbacks import LocalUpdates, local_updates
+from tfscale.callbacks import LocalUpdates
 
 pytestmark = pytest.mark.own_process
 
@@ -285,9 +284,3 @@ def test_a_strategy_that_is_not_ours_is_refused(two: tf.distribute.Strategy) -> 
     theirs = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     with pytest.raises(ValueError, match=r"`model` must be made under a strategy of one of our"):
         fitted(linear(theirs), LocalUpdates(2))
-
-
-def test_the_example_runs(two: tf.distribute.Strategy) -> None:
-    names = {"strategy": two, "keras": keras, "rows": ROWS[:, :1], "targets": TARGETS}
-    failed, tried = doctest.testmod(local_updates, extraglobs=names)
-    assert (failed, tried > 0) == (0, True)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import doctest
 from typing import Any
 
 import pytest
 
-from strategies.liveness import task_notice
 from strategies.liveness.blocking_workers import blocking_workers, is_behind
 from strategies.liveness.heartbeat import Heartbeat, Seen
 from strategies.liveness.task_notice import TaskNotice
@@ -145,9 +143,3 @@ def test_long_executions_that_end_by_themselves_are_named_less_and_less(
     assert lines[0][0].startswith(
         "tfscale: the chief waits, in epoch 1: worker 1 has been in one execution for 30 s, and "
     )
-
-
-def test_the_example_in_the_docstring_holds() -> None:
-    result = doctest.testmod(task_notice)
-    assert result.attempted > 0
-    assert result.failed == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import json
 import sys
 from pathlib import Path
@@ -12,10 +11,8 @@ import keras
 import numpy as np
 import pytest
 
-import strategies
-import tfscale
 from tests.programs import run_program
-from tfscale.callbacks import Checkpoint, checkpoint
+from tfscale.callbacks import Checkpoint
 
 PROGRAM = Path(__file__).with_name("checkpoint_training.py")
 DEADLINE_S = 240
@@ -135,14 +132,3 @@ def test_a_model_under_no_strategy_of_ours_is_refused_with_the_cure(tmp_path: Pa
 def test_the_impossible_is_refused(tmp_path: Path, arguments: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Checkpoint(tmp_path, **arguments)
-
-
-def test_the_example_runs(tmp_path: Path) -> None:
-    names = {
-        "tfscale": tfscale,
-        "strategies": strategies,
-        "rows": np.ones([4, 1]),
-        "targets": np.ones([4, 1]),
-        "folder": str(tmp_path),
-    }
-    assert doctest.testmod(checkpoint, extraglobs=names, raise_on_error=True).attempted > 0

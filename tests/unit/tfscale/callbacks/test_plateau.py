@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import json
 from typing import Any
 
@@ -10,9 +9,8 @@ import keras
 import numpy as np
 import pytest
 
-import tfscale
 from tfscale import schedules
-from tfscale.callbacks import ReduceOnPlateau, plateau
+from tfscale.callbacks import ReduceOnPlateau
 
 
 def model(learning_rate: Any, *, is_scaled: bool = False) -> Any:
@@ -158,8 +156,3 @@ def test_a_resumed_watch_goes_on_as_the_one_that_stopped() -> None:
 def test_the_impossible_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ReduceOnPlateau(**arguments)
-
-
-def test_the_example_runs() -> None:
-    names = {"tfscale": tfscale, "rows": np.ones([4, 1]), "targets": np.ones([4, 1])}
-    assert doctest.testmod(plateau, extraglobs=names, raise_on_error=True).attempted > 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import time
 from typing import Any
 
@@ -10,9 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-import strategies
-import tfscale
-from tfscale.callbacks import StopAt, stability, stop_at
+from tfscale.callbacks import StopAt
 
 
 def halving(callback: StopAt, steps_per_execution: int = 1) -> Any:
@@ -110,14 +107,3 @@ def test_epochs_between_validations_are_passed_over() -> None:
 def test_the_impossible_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         StopAt(**{"monitor": "loss", "value": 0.5, **arguments})
-
-
-@pytest.mark.parametrize("module", [stop_at, stability])
-def test_the_example_runs(module: Any) -> None:
-    names = {
-        "tfscale": tfscale,
-        "strategies": strategies,
-        "rows": np.ones([4, 1]),
-        "targets": np.ones([4, 1]),
-    }
-    assert doctest.testmod(module, extraglobs=names, raise_on_error=True).attempted > 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.programs import completed
-from tfscale.checkpoints import CheckpointDirectory, Content, Position, directory, dtypes
+from tfscale.checkpoints import CheckpointDirectory, Content, Position
 from tfscale.checkpoints.tensors import Values
 
 
@@ -295,8 +294,3 @@ def test_a_later_format_is_refused_rather_than_taken_for_damaged(tmp_path: Path)
     path.write_text(json.dumps({**manifest, "sha256": hashlib.sha256(text.encode()).hexdigest()}))
     with pytest.raises(ValueError, match=r"`version` of a checkpoint must be 1\. Received"):
         directory.newest()
-
-
-@pytest.mark.parametrize("module", [directory, dtypes])
-def test_the_examples_run(module: Any) -> None:
-    assert doctest.testmod(module, raise_on_error=True).attempted > 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import os
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfscale.checkpoints import snapshot_memory, uncached_file
+from tfscale.checkpoints import uncached_file
 from tfscale.checkpoints.snapshot_memory import SnapshotMemory
 from tfscale.checkpoints.uncached_file import BLOCK_BYTES
 
@@ -83,7 +82,3 @@ def test_a_full_disk_is_an_error() -> None:
         uncached_file.uncached_file(Path("/dev/full")) as file,
     ):
         file.write(b"x" * BLOCK_BYTES)
-
-
-def test_the_example_runs() -> None:
-    assert doctest.testmod(snapshot_memory, raise_on_error=True).attempted > 0

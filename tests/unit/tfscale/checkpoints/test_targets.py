@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import os
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 
 from tfscale.callbacks import Checkpoint
-from tfscale.checkpoints import CheckpointDirectory, targets
+from tfscale.checkpoints import CheckpointDirectory
 
 
 @pytest.mark.parametrize(
@@ -61,7 +60,3 @@ def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_path_with_a_scheme_is_kept() -> None:
     assert Checkpoint("gs://bucket/runs/").directory.path == "gs://bucket/runs"
     assert Checkpoint("ram://run").directory.path == "ram://run"
-
-
-def test_the_example_runs() -> None:
-    assert doctest.testmod(targets, raise_on_error=True).attempted > 0

@@ -214,24 +214,6 @@ def test_fit_evaluate_and_predict_take_a_pipeline_as_keras_takes_arrays() -> Non
         np.testing.assert_allclose(ours, keras_alone, rtol=1e-9, atol=1e-9, err_msg=name)
 
 
-def test_the_examples_of_the_docstrings_run() -> None:
-    code = """
-import doctest, importlib, strategies
-strategies.mirrored_strategy(num_replicas=2)  # Cut the CPU before the first tensor is made.
-for name in ("data.pipeline", "data.order", "data.sources", "data.batches", "precision"):
-    module = importlib.import_module("tfscale." + name)
-    print(name, doctest.testmod(module, raise_on_error=True).attempted)
-"""
-    tried = dict(line.split() for line in finish(start("-c", code)).splitlines())
-    assert {name: int(count) > 0 for name, count in tried.items()} == {
-        "data.pipeline": True,
-        "data.order": True,
-        "data.sources": True,
-        "data.batches": False,
-        "precision": True,
-    }
-
-
 @pytest.mark.parametrize(
     ("num_examples", "size", "drop_remainder", "steps"),
     [

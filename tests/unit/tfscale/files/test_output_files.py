@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import doctest
 import errno
 import os
 import socket
@@ -230,7 +229,3 @@ def test_a_local_path_in_the_form_of_a_url_is_a_local_path(tmp_path: Path) -> No
         write_whole(f"file://{tmp_path}/link", "")
     write_whole(f"file://{tmp_path}/page", "new")
     assert (tmp_path / "page").read_text() == "new"
-
-
-def test_the_examples_run(tmp_path: Path) -> None:
-    assert doctest.testmod(output_files, extraglobs={"folder": tmp_path}).failed == 0

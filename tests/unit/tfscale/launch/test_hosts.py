@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import doctest
-
 import pytest
 
-from tfscale.launch import Hosts, hosts
+from tfscale.launch import Hosts
 
 TWO = ("a:2222", "b:2222")
 
@@ -46,9 +44,3 @@ def test_impossible_hosts_are_refused(addresses: tuple[str, ...], index: int, me
 def test_each_host_needs_ports_of_its_own(addresses: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match=r"`hosts` must leave 2 consecutive ports for each"):
         Hosts(addresses, 0).worker_addresses(2)
-
-
-def test_the_example_runs() -> None:
-    result = doctest.testmod(hosts)
-    assert result.attempted > 0
-    assert result.failed == 0

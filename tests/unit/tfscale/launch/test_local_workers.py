@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import doctest
 import io
 import json
 import os
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tfscale.launch import Outcome, local_workers, prefixed_lines
+from tfscale.launch import Outcome
 from tfscale.launch.local_workers import launch_local_workers
 
 # Each worker knows its index from TF_CONFIG; nothing else tells it.
@@ -252,10 +251,3 @@ def test_impossible_arguments_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         launch_local_workers(command, num_workers, grace_seconds=grace_seconds)
-
-
-def test_the_examples_run() -> None:
-    for module, names in ((local_workers, {"io": io}), (prefixed_lines, {})):
-        result = doctest.testmod(module, extraglobs=names)
-        assert result.attempted > 0
-        assert result.failed == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfscale.optimizers import LARS, by_name, lars
+from tfscale.optimizers import LARS
 
 Arrays = list[Any]
 
@@ -196,9 +195,3 @@ def test_the_impossible_is_refused(arguments: dict[str, Any], message: str) -> N
 def test_keras_way_to_name_exceptions_is_refused_and_not_ignored() -> None:
     with pytest.raises(ValueError, match=r"Pass LARS\(exclude=\.\.\.\) the names"):
         LARS().exclude_from_weight_decay(var_names=["bias"])
-
-
-def test_the_examples_run() -> None:
-    keras.config.set_floatx("float32")
-    for module in (lars, by_name):
-        assert doctest.testmod(module, raise_on_error=True).attempted > 0

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import doctest
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import keras
@@ -15,10 +13,6 @@ import tensorflow as tf
 from tfscale.parallel import (
     RowUniform,
     ShardedEmbedding,
-    resharding,
-    row_uniform,
-    rules_by_row,
-    sharded_embedding,
 )
 
 TABLE = np.arange(14.0, dtype=np.float32).reshape(7, 2)
@@ -34,13 +28,6 @@ def built(num_shards: int, **arguments: Any) -> ShardedEmbedding:
 
 def model_with(layer: Any) -> keras.Model:
     return keras.Sequential([keras.Input((3,), dtype="int32"), layer])
-
-
-@pytest.mark.parametrize(
-    "module", [sharded_embedding, row_uniform, rules_by_row, resharding], ids=lambda m: m.__name__
-)
-def test_examples_are_right(module: ModuleType) -> None:
-    assert doctest.testmod(module).failed == 0
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
 import json
-import pkgutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -177,17 +174,6 @@ NAMED: dict[str, tuple[int, Callable[[Steps], Steps]]] = {
     ),
     "one_cycle": (0, lambda s: np.interp(s, [0, 45, 90, 100], [0.01, 0.1, 0.01, 1e-5])),
 }
-
-
-def test_the_examples_run() -> None:
-    names = {name: getattr(schedules, name) for name in schedules.__all__} | {"keras": keras}
-    attempted = {}
-    for found in pkgutil.iter_modules(schedules.__path__):
-        module = importlib.import_module(f"{schedules.__name__}.{found.name}")
-        result = doctest.testmod(module, extraglobs=names, raise_on_error=True)
-        attempted[found.name] = result.attempted
-    no_public_function = {"arguments", "float64_schedule"}
-    assert {name for name, count in attempted.items() if count == 0} == no_public_function
 
 
 @pytest.mark.parametrize("case", CASES)

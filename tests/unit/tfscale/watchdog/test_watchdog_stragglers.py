@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import doctest
-
 import pytest
 
-from tfscale.watchdog import stragglers
 from tfscale.watchdog.stragglers import straggler_line
 
 FAST = {"trace": 3.0, "step": 6.0, "input": 0.5, "collective": 3.5}
@@ -38,9 +35,3 @@ def test_a_straggler_is_slower_in_its_own_work(second: dict[str, float], named: 
 
 def test_one_worker_is_no_straggler() -> None:
     assert straggler_line(0, [("worker 0", FAST)]) is None
-
-
-def test_the_example_in_the_docstring_holds() -> None:
-    result = doctest.testmod(stragglers)
-    assert result.attempted > 0
-    assert result.failed == 0

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import doctest
-
 import pytest
 
-from strategies.cluster.environments import JobStart, job_starts, jobs
+from strategies.cluster.environments import JobStart, job_starts
 
 
 @pytest.mark.parametrize(
@@ -45,7 +43,3 @@ def test_the_environment_names_jobs_and_their_starts(
 def test_a_count_that_is_no_number_is_refused() -> None:
     with pytest.raises(ValueError, match=r"`TFSCALE_RESTART` must be an integer, at least 0"):
         job_starts({"TFSCALE_JOB_ID": "ab", "TFSCALE_RESTART": "often"})
-
-
-def test_the_example_runs() -> None:
-    assert doctest.testmod(jobs, raise_on_error=True).attempted > 0
