@@ -253,6 +253,11 @@ def replica_batches(
         A `tf.data.Dataset` with `local_replicas` elements for each of `dataset`. A share may be
         empty. Shapes stay static where the batch size is static and divisible. Endless if
         `dataset` is.
+
+    Example:
+        >>> batch = tf.data.Dataset.from_tensors([1, 2, 3])
+        >>> [rows.tolist() for rows in replica_batches(batch, 0, 2, 2).as_numpy_iterator()]
+        [[1], [2, 3]]
     """
     if num_replicas == 1:
         return dataset

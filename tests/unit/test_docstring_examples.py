@@ -82,15 +82,13 @@ def test_only_what_needs_a_cluster_or_a_tpu_is_skipped_and_a_comment_says_so() -
 
 
 def public_functions(package: ModuleType) -> dict[str, Any]:
-    """The functions that `__all__` of a package and its public modules names."""
-    found: dict[str, Any] = {}
-    for name in package.__all__:
-        value = getattr(package, name)
-        if isinstance(value, ModuleType):
-            found.update(public_functions(value))
-        elif inspect.isfunction(value):
-            found[f"{package.__name__}.{name}"] = value
-    return found
+    """The functions that `__all__` of a package names, and of the modules that it names."""
+    values = [(package, name) for name in package.__all__]
+    modules = [getattr(package, name) for _, name in values]
+    for module in filter(inspect.ismodule, modules):
+        values += [(module, name) for name in module.__all__]
+    named = {f"{owner.__name__}.{name}": getattr(owner, name) for owner, name in values}
+    return {name: value for name, value in named.items() if inspect.isfunction(value)}
 
 
 @pytest.mark.parametrize("package", [strategies, tfscale], ids=lambda package: package.__name__)

@@ -58,6 +58,10 @@ def rate_at(schedule: Any, step: Any) -> Any:
     """Returns the float64 rate at an int64 step, of any schedule or of a constant rate.
 
     A schedule of Keras or of the user's own is rounded as it rounds itself; see `in_float64`.
+
+    Example:
+        >>> float(rate_at(tfscale.schedules.linear_decay(0.5, decay_steps=4), 2))
+        0.25
     """
     if isinstance(schedule, float):
         return ops.convert_to_tensor(schedule, "float64")
