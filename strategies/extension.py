@@ -57,17 +57,16 @@ if TYPE_CHECKING:
     from strategies.half_precision_outputs import half_outputs, warn_of_half_outputs
     from strategies.keras_support.asynchronous.counters import stands_on_server
     from strategies.keras_support.asynchronous.executions import settle
-    from strategies.keras_support.asynchronous.notice import task_probe
-    from strategies.keras_support.context.gathered_rows import all_gather
+    from strategies.keras_support.asynchronous.reports import task_probe
     from strategies.keras_support.context.over_replicas import (
+        all_gather,
         mean_over_replicas,
         ratio_over_replicas,
         sum_over_replicas,
     )
     from strategies.keras_support.context.step_context import current_step
     from strategies.keras_support.defects.table import FIXES
-    from strategies.keras_support.gradients.gradient_watch import GradientWatch, Trouble
-    from strategies.keras_support.gradients.step_judge import KINDS
+    from strategies.keras_support.gradients.gradient_watch import KINDS, GradientWatch, Trouble
     from strategies.keras_support.gradients.tape_gradients import local_gradients
     from strategies.keras_support.input.resume import FitInput, end_resumption
     from strategies.keras_support.installation import support, support_shared_parts
@@ -100,7 +99,7 @@ if TYPE_CHECKING:
         traced_forward_pass,
         traced_train_step,
     )
-    from strategies.keras_support.workers.chief_state import broadcast_state
+    from strategies.keras_support.workers.state_agreement import broadcast_state
     from strategies.liveness.heartbeat import Heartbeat, Seen
     from strategies.liveness.local_heartbeat import LocalHeartbeat
     from strategies.liveness.peers import Peers
@@ -165,11 +164,11 @@ _NAMES = {
     "strategies.coordination.heartbeat_board": ("HeartbeatBoard",),
     "strategies.coordination.preemption_consensus": ("PreemptionNotice",),
     "strategies.coordination.rendezvous": ("exchange",),
-    "strategies.keras_support.workers.chief_state": ("broadcast_state",),
+    "strategies.keras_support.workers.state_agreement": ("broadcast_state",),
     # Progress of this worker and of the others.
     "strategies.progress": ("Progress", "at_end_of_fit", "moved", "phase", "watch"),
     "strategies.keras_support.patching.step_clock": ("attach_clock",),
-    "strategies.keras_support.asynchronous.notice": ("task_probe",),
+    "strategies.keras_support.asynchronous.reports": ("task_probe",),
     "strategies.liveness.heartbeat": ("Heartbeat", "Seen"),
     "strategies.liveness.local_heartbeat": ("LocalHeartbeat",),
     "strategies.liveness.peers": ("Peers",),
@@ -196,15 +195,14 @@ _NAMES = {
     ),
     "strategies.keras_support.input.resume": ("FitInput", "end_resumption"),
     # Inside a training step.
-    "strategies.keras_support.context.gathered_rows": ("all_gather",),
     "strategies.keras_support.context.over_replicas": (
+        "all_gather",
         "mean_over_replicas",
         "ratio_over_replicas",
         "sum_over_replicas",
     ),
     "strategies.keras_support.context.step_context": ("current_step",),
-    "strategies.keras_support.gradients.gradient_watch": ("GradientWatch", "Trouble"),
-    "strategies.keras_support.gradients.step_judge": ("KINDS",),
+    "strategies.keras_support.gradients.gradient_watch": ("KINDS", "GradientWatch", "Trouble"),
     "strategies.keras_support.gradients.tape_gradients": ("local_gradients",),
     "strategies.keras_support.metrics.metric_combination": ("combined_by",),
     "strategies.keras_support.local_sgd": ("LocalTraining", "trains_alone"),

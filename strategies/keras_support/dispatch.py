@@ -21,9 +21,8 @@ from strategies.keras_support.input.epoch_iterator import ReplicaEpochIterator
 from strategies.keras_support.model.checks import refuse_parts_of_ours
 from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
 from strategies.keras_support.state.batch_norm import moving_statistics
-from strategies.keras_support.step.predict_function import predict_function
 from strategies.keras_support.step.replica_step import none_written
-from strategies.keras_support.step.train_function import Logs, step_function
+from strategies.keras_support.step.step_functions import Logs, predict_function, step_function
 from strategies.progress import phase
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from strategies.cluster.exit_reason import write_exit_reason_at_end
 from strategies.coordination.rendezvous import tell_of_end
-from strategies.keras_support.asynchronous.notice import give_task_notices
+from strategies.keras_support.asynchronous.reports import give_task_notices
 from strategies.keras_support.patches import EPOCH_ITERATOR, PATCHES
 from strategies.keras_support.patching.keras_2 import refuse_keras_2
 from strategies.keras_support.patching.ownership import adopt, is_asynchronous, is_multi_worker

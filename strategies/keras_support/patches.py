@@ -23,31 +23,32 @@ from strategies.keras_support.gradients.tape_gradients import reduced_gradient
 from strategies.keras_support.input.resume import callbacks_shown_first
 from strategies.keras_support.metrics.metric_combination import combinable_assignment
 from strategies.keras_support.metrics.metric_reduction import loss_of_own_step, mean_by_examples
-from strategies.keras_support.model.compile_scope import compiled_in_scope
 from strategies.keras_support.model.model_build import built_from_spec
-from strategies.keras_support.model.session_reset import reset_outside_only
-from strategies.keras_support.model.variable_creation import made_for_all_replicas
-from strategies.keras_support.model.variable_reads import converted_by
+from strategies.keras_support.model.scope import compiled_in_scope, reset_outside_only
 from strategies.keras_support.patching.patch import Patch
 from strategies.keras_support.state.batch_norm import moments_over_replicas
 from strategies.keras_support.state.layer_state import noted_assignment, settled_value
-from strategies.keras_support.state.native_variables import checked_assignment
 from strategies.keras_support.state.random_seeds import draw_by_replica
+from strategies.keras_support.state.variables import (
+    checked_assignment,
+    converted_by,
+    made_for_all_replicas,
+)
 from strategies.keras_support.step.loss_weighting import (
     added_rows_summed,
     loss_weighed_over_replicas,
     recorded_and_unscaled,
     unscaled_in_step,
 )
-from strategies.keras_support.workers.chief_only_callbacks import (
+from strategies.keras_support.workers.chief_only import (
     found_outside_of_scope,
     on_chief_only,
     on_settled_chief_only,
     own_folder_unless_chief,
+    printed_on_chief,
     whole_epochs_only,
 )
 from strategies.keras_support.workers.collective_calls import called_together, with_stop_together
-from strategies.keras_support.workers.quiet_output import printed_on_chief
 
 _TRAINER = "keras.src.trainers.trainer:Trainer"
 _TF_TRAINER = "keras.src.backend.tensorflow.trainer:TensorFlowTrainer"

@@ -17,8 +17,8 @@ from strategies.coordination.data_agreement import (
     refuse_disagreeing_shuffles,
     shuffle_seeds,
 )
-from strategies.keras_support.context import gathering
 from strategies.keras_support.model.checks import refuse_impossible
+from strategies.keras_support.model.replica_values import gathered as gather_rows
 from strategies.keras_support.model.replica_values import replica_values
 from strategies.progress import NoMarks, followed, watched
 from tests.workers.job import Found, wait_for
@@ -81,7 +81,7 @@ def metric_parts(strategy: tf.distribute.Strategy, folder: Path, index: int) -> 
         progress = watched()
         assert progress is not None
         phases.append(progress.place().phase)
-        return gathering.gathered(*arguments)
+        return gather_rows(*arguments)
 
     with (
         mock.patch("strategies.keras_support.model.replica_values.gathered", gathered),

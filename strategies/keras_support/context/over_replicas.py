@@ -15,25 +15,24 @@ names say of the one share there is, so the same step runs everywhere.
 All of them are differentiable. A replica's loss counts n_r / n, its part of the examples, but only
 after backward; so what flows from replica r's loss to replica s's input is sent as n_r and received
 as 1 / n_s, to become n_r / n in the end.
+
+The rows of the whole batch on every replica, differentiable: see `over_replicas`.
+
+What the functions over replicas have in common: see `over_replicas`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from strategies.keras_support.context.replica_sums import (
-    carrier_of,
-    in_step,
-    marked_alike,
-    received,
-    step_of_several,
-    total_of,
-)
+from strategies.keras_support.context.lineage import Source
 from strategies.keras_support.context.rows import is_over_rows
-from strategies.keras_support.context.step_context import StepContext
+from strategies.keras_support.context.step_context import StepContext, current_step
+from strategies.keras_support.context.step_context import sum_over_replicas as sum_of_tensors
 
 
 def sum_over_replicas(value: Any) -> Any:
@@ -173,3 +172,112 @@ def _number(value: Any) -> tf.Tensor:
 
 def _is_bool(value: Any) -> bool:
     return isinstance(value, bool) or getattr(value, "dtype", None) in (tf.bool, "bool")
+
+
+def all_gather(rows: Any) -> Any:
+    """Returns the rows of the whole batch, in its order, on every replica: for losses over pairs.
+
+    A contrastive loss (SimCLR) compares each example with all others of the batch. Gather what is
+    compared, each view by itself, and compute the whole loss from it on every replica:
+
+        first, second = tfscale.all_gather(first), tfscale.all_gather(second)
+        loss = contrastive_loss(first, second)
+
+    Args:
+        rows: A tensor with a row for each of this replica's examples. The replicas may hold
+            different numbers of them.
+
+    Returns:
+        A tensor with a row for each example of the batch. On one device: `rows` itself.
+
+    Raises:
+        ValueError: If `rows` has no rows or holds strings, or if it is called inside of a tf.cond,
+            tf.while_loop or tf.function of a step.
+
+    Example:
+        >>> all_gather(tf.constant([[1.0], [2.0]])).shape  # on one device
+        TensorShape([2, 1])
+    """
+    step = step_of_several()
+    if step is None:
+        return rows
+    rows = tf.convert_to_tensor(rows)
+    if rows.shape.rank == 0 or rows.dtype == tf.string:
+        raise ValueError(
+            "`rows` must be a tensor of numbers with a row for each example. Received: "
+            f"rows of shape {rows.shape} and dtype {rows.dtype.name}. Gather numbers, such as the "
+            "indices of strings."
+        )
+    carrier = carrier_of(rows.dtype)
+    replica = tf.distribute.get_replica_context()
+    index, num_replicas = replica.replica_id_in_sync_group, replica.num_replicas_in_sync
+    examples = step.examples
+
+    @tf.custom_gradient
+    def gather(own: tf.Tensor) -> Any:
+        # The row that stands in for no examples is not one of the batch.
+        count = tf.where(examples > 0, tf.shape(own)[0], 0)
+        counts = sum_of_tensors(tf.one_hot(index, num_replicas, dtype=tf.int32) * count)
+        before = tf.reduce_sum(counts[:index])
+        behind = tf.reduce_sum(counts) - before - count
+        padding = [[before, behind], *([[0, 0]] * (own.shape.rank - 1))]
+        gathered = total_of(tf.pad(own[:count], padding))
+
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            own_part = received(upstream, examples)[before : before + count]
+            missing = tf.shape(own)[0] - count
+            return tf.pad(own_part, [[0, missing], *([[0, 0]] * (own.shape.rank - 1))])
+
+        return tf.ensure_shape(gathered, [None, *own.shape[1:]]), gradient
+
+    whole = in_step(lambda: gather(tf.cast(rows, carrier)), "all_gather")
+    return marked_alike(step, tf.cast(whole, rows.dtype))
+
+
+def step_of_several() -> StepContext | None:
+    """Returns the step that this replica takes beside others, or None."""
+    step, replica = current_step(), tf.distribute.get_replica_context()
+    if step is None or replica is None or replica.num_replicas_in_sync == 1:
+        return None
+    return step
+
+
+def received(upstream: tf.Tensor, examples: tf.Tensor) -> tf.Tensor:
+    """The gradient with respect to this replica's part of what all replicas were given."""
+    weight = tf.cast(examples, upstream.dtype)
+    return tf.math.divide_no_nan(total_of(tf.math.multiply_no_nan(upstream, weight)), weight)
+
+
+def total_of(own: tf.Tensor) -> tf.Tensor:
+    """The sum over replicas; the gradients around say themselves how it is differentiated."""
+    total: tf.Tensor = sum_of_tensors(own)
+    return total
+
+
+def in_step(compute: Callable[[], Any], name: str) -> Any:
+    """Computes what replicas meet for; says what is wrong where they cannot."""
+    try:
+        return compute()
+    except RuntimeError as error:
+        if "merge_call" not in str(error):
+            raise
+        raise ValueError(
+            f"`{name}` must be called in `train_step` or `test_step` itself, where replicas can "
+            "meet. Received: a call inside of a tf.cond, tf.while_loop or tf.function. Call it "
+            "before, and use the result inside."
+        ) from error
+
+
+def marked_alike(step: StepContext, tensor: tf.Tensor) -> tf.Tensor:
+    """Notes that all replicas hold the same."""
+    step.lineage.mark([tensor], Source.SHARED)
+    return tensor
+
+
+def carrier_of(dtype: tf.DType) -> tf.DType:
+    """Returns what can be added up and holds every value of `dtype`."""
+    if dtype in (tf.float16, tf.bfloat16):
+        return tf.float32
+    if dtype == tf.bool or (dtype.is_integer and dtype.size < tf.int32.size):
+        return tf.int32
+    return dtype

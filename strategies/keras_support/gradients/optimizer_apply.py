@@ -6,6 +6,17 @@ an inf on one replica poisons or hangs the others (S1, H1), and a condition arou
 cannot be traced (C2, C3). Here all replicas hold the same gradient before the outermost optimizer's
 `apply` begins: `tape.gradient` reduced it (see `step_gradients`), or `apply` does. So each replica
 runs Keras's own code on its own copy of the variables, and there is nothing left to communicate.
+
+Makes the variables of an optimizer that only a step knows, such as a GAN's second one.
+
+Keras builds the optimizer that a model was compiled with before the first step, and any other
+inside of it, replica by replica.
+
+A worker's update of variables on the servers, from wherever in its step it is made.
+
+TensorFlow updates a variable through a merge of all replicas, also where there is one alone, and
+refuses that inside a condition. Loss scaling, averages of weights and others of Keras's optimizers
+decide by conditions whether they update.
 """
 
 from __future__ import annotations
@@ -20,12 +31,10 @@ import keras
 import tensorflow as tf
 
 from strategies.devices import all_stand_on
-from strategies.keras_support.asynchronous.updates import without_merging
 from strategies.keras_support.context.step_context import current_step, told_loss
 from strategies.keras_support.gradients.gradient_reduce import Gradient, dense_gradients
 from strategies.keras_support.gradients.gradient_watch import Before, GradientWatch, watch_of
 from strategies.keras_support.gradients.gradients_to_apply import gradients_to_apply
-from strategies.keras_support.gradients.optimizer_build import build_for_all_replicas
 from strategies.keras_support.local_sgd import local_gradients
 from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
 
@@ -153,3 +162,59 @@ def _replica_local(strategy: tf.distribute.Strategy, variables: Sequence[Any]) -
             extended._use_merge_call = shadowed
         for v, aggregation in zip(copies, aggregations, strict=True):
             v._aggregation = aggregation
+
+
+def build_for_all_replicas(optimizer: Any, variables: list[Any]) -> None:
+    """Makes an optimizer's variables for all replicas at once, outside of the step's graph.
+
+    Args:
+        optimizer: One that is not built; called in replica context.
+        variables: The Keras variables that it updates.
+    """
+    replica, step = tf.distribute.get_replica_context(), current_step()
+    if step is None or step.is_in_main_graph():
+        replica.merge_call(_build, args=(optimizer, variables))
+        return
+    # Replicas cannot meet inside a condition; the first one builds for all, in a thread that is in
+    # no replica's context and no graph.
+    failures: list[BaseException] = []
+
+    def build() -> None:
+        try:
+            with replica.strategy.scope():
+                optimizer.build(variables)
+        except Exception as error:
+            failures.append(error)
+
+    builder = threading.Thread(target=build)
+    builder.start()
+    builder.join()
+    if failures:
+        raise failures[0]
+
+
+def _build(strategy: tf.distribute.Strategy, optimizer: Any, variables: Any) -> None:
+    # What crosses a merge_call is regrouped by replica, also where all replicas hold the same.
+    optimizer = strategy.experimental_local_results(optimizer)[0]
+    variables = [strategy.experimental_local_results(v)[0] for v in variables]
+    with tf.init_scope(), strategy.scope():
+        optimizer.build(variables)
+
+
+@contextlib.contextmanager
+def without_merging(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Lets the one replica of a worker update variables where it is.
+
+    Args:
+        strategy: A parameter server strategy, of workers with one replica.
+    """
+    extended = strategy.extended
+
+    def update(var: Any, fn: Any, args: Any = (), kwargs: Any = None, group: bool = True) -> Any:
+        return extended._update(var, fn, args, kwargs or {}, group)
+
+    extended._replica_ctx_update = update
+    try:
+        yield
+    finally:
+        del extended._replica_ctx_update

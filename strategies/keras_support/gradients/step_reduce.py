@@ -1,17 +1,35 @@
-"""One reduction of a step: gradients, and whatever else the replicas owe each other by then."""
+"""One reduction of a step: gradients, and whatever else the replicas owe each other by then.
+
+What the replicas owe each other of a step's state, until they meet next.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import tensorflow as tf
 
 from strategies.keras_support.context.lineage import Source
-from strategies.keras_support.context.owed_state import Owed
 from strategies.keras_support.context.step_context import StepContext, current_step
 from strategies.keras_support.gradients.gradient_reduce import Gradient, reduce_pack
 from strategies.keras_support.gradients.sparse_gradients import parts_of, received, sent
+
+
+@dataclass
+class Owed:
+    """Variables whose copies differ, by how they become one.
+
+    Attributes:
+        means: Variable and value before: the example-weighted mean of what it moved by.
+        sums: Variable, the part that counts once (None for none), and the replica's own part.
+        extremes: Variable, "max" or "min", and the value before.
+    """
+
+    means: list[tuple[Any, tf.Tensor]] = field(default_factory=list)
+    sums: list[tuple[Any, Any, tf.Tensor]] = field(default_factory=list)
+    extremes: list[tuple[Any, str, tf.Tensor]] = field(default_factory=list)
 
 
 def reduce_in_step(

@@ -36,10 +36,14 @@ from strategies.global_batches import (
 )
 from strategies.keras_support.input.current_fit import note_input
 from strategies.keras_support.input.end_of_input import EndTogether, refuse_unequal_ends
-from strategies.keras_support.input.execution import Steps
 from strategies.keras_support.input.input_agreement import FirstBatch
 from strategies.keras_support.input.pipeline_adapter import GlobalBatchesAdapter, adapted
-from strategies.keras_support.input.replica_stream import distribute_shares, is_plain, next_batch
+from strategies.keras_support.input.replica_stream import (
+    Steps,
+    distribute_shares,
+    is_plain,
+    next_batch,
+)
 from strategies.keras_support.patching.ownership import is_multi_worker
 
 

@@ -11,6 +11,11 @@ own metrics. It is not for a maximum or a last value (S28). What an update assig
 Any other update is refused unless the metric says how its copies combine. Declared as "mean", what
 is assigned becomes its mean over all replicas at once, weighed by examples: exact for a moving
 average, or for the last batch's mean.
+
+Metrics made outside of the scope are given a copy for each replica (S30).
+
+Shared by the replicas, a metric is written by them in turn, is read in the middle of a step, and
+counts the row that stands in where a replica has none. What its variables hold stays what it was.
 """
 
 from __future__ import annotations
@@ -26,7 +31,12 @@ from strategies.keras_support.context.lineage import OWN, Lineage
 from strategies.keras_support.context.over_replicas import mean_over_replicas
 from strategies.keras_support.context.step_context import StepContext, current_step
 from strategies.keras_support.metrics.metric_updates import assigned_form
-from strategies.keras_support.patching.ownership import has_copies
+from strategies.keras_support.patching.ownership import (
+    has_copies,
+    is_asynchronous,
+    is_multi_worker,
+    is_owned,
+)
 
 COMBINATIONS = ("sum", "max", "min", "first", "mean")
 _DECLARED, _FOUND = "_tfscale_combined_by", "_tfscale_found_to_combine_by"
@@ -196,3 +206,26 @@ def _caller() -> str:
 def is_variable(value: Any) -> bool:
     """Tells whether a result is not a number but a variable, which goes on changing."""
     return isinstance(value, keras.Variable | tf.Variable | tf.distribute.DistributedValues)
+
+
+def adopt_metrics(model: Any) -> None:
+    """Gives the metrics of `model` that were made outside of its scope copies on all replicas.
+
+    With several workers they are refused instead, as other objects are: see `refusals`.
+
+    Args:
+        model: A Keras model about to run under one of our strategies.
+    """
+    strategy = model.distribute_strategy
+    if not is_owned(strategy) or strategy.num_replicas_in_sync == 1:
+        return
+    if is_asynchronous(strategy) or is_multi_worker(strategy):
+        return
+    for variable in model.metrics_variables:
+        value = variable._value
+        if value is None or isinstance(value, tf.distribute.DistributedValues):
+            continue
+        with tf.init_scope(), strategy.scope():
+            held = value.read_value()
+            variable._initialize(held)
+            variable._value.assign(held)  # where copies are added up, divided among them

@@ -27,9 +27,8 @@ from typing import Any
 import tensorflow as tf
 
 from strategies.keras_support.context.lineage import OWN, Lineage, Source
-from strategies.keras_support.context.owed_state import Owed
 from strategies.keras_support.context.step_context import current_step
-from strategies.keras_support.gradients.step_reduce import reduce_in_step
+from strategies.keras_support.gradients.step_reduce import Owed, reduce_in_step
 from strategies.keras_support.metrics.metric_updates import assigned_form
 from strategies.keras_support.model.model_parts import all_layers
 from strategies.keras_support.patching.ownership import has_copies

@@ -1,32 +1,36 @@
-"""One replica's step: its share of the batch, and the user's own step function inside a context."""
+"""One replica's step: its share of the batch, and the user's own step function inside a context.
+
+A replica without examples: it takes its part in every collective and adds nothing.
+
+A batch of fewer rows than replicas leaves some without. Kernels and layers do not expect a batch of
+no rows: oneDNN's max pooling aborts the process, LSTM's bias crashes, Keras's losses lose their
+scalar shape and means are NaN; a lookup without an out-of-vocabulary bucket refuses what is not in
+its vocabulary, a row of zeros too (C16). So such a replica computes on a row of another replica's
+that counts for nothing: its gradient weighs 0, its metrics are put back, its predictions are cut
+off. Data that the user distributed have no such row to give; there it is a row of zeros.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from strategies.batch_parts import (
-    Shared,
-    holds_examples,
-    num_rows,
-    static_rows,
-    without_wrappers,
-)
+from strategies.batch_parts import Shared, holds_examples, num_rows, static_rows, without_wrappers
 from strategies.global_batches import EvenShare, Share
 from strategies.keras_support.context.lineage import Lineage, Source
-from strategies.keras_support.context.step_context import StepContext, taking_step
+from strategies.keras_support.context.step_context import StepContext, current_step, taking_step
 from strategies.keras_support.gradients.gradients_to_apply import refuse_local_conditions
 from strategies.keras_support.gradients.step_reduce import reduce_in_step
+from strategies.keras_support.metrics.metric_combination import combination
 from strategies.keras_support.model.model_parts import all_layers
-from strategies.keras_support.model.variable_creation import has_unbuilt_layers
 from strategies.keras_support.patching.ownership import is_multi_worker
 from strategies.keras_support.patching.step_clock import clock_of
 from strategies.keras_support.state.layer_state import step_state
-from strategies.keras_support.step.empty_replica import filled, may_be_empty, metrics_kept
+from strategies.keras_support.state.variables import has_unbuilt_layers
 
 
 def none_written(_: Any) -> list[Any]:
@@ -167,3 +171,59 @@ def built_first(model: Any, function: Callable[..., Any]) -> Callable[..., Any]:
         return run(*arguments)
 
     return run_built
+
+
+def may_be_empty(batch: Any) -> bool:
+    """Tells whether a replica that is given this may hold no examples of its own."""
+    if isinstance(batch, EvenShare):
+        return False
+    return isinstance(batch, Share) or not static_rows(batch)
+
+
+def filled(data: Any, examples: tf.Tensor) -> Any:
+    """Returns `data`, or one row of zeros (of empty strings) where `examples` is zero.
+
+    Args:
+        data: A replica's share. Ragged and sparse parts are left as they are.
+        examples: int32 scalar, the rows of `data`.
+    """
+
+    def fill(part: Any) -> Any:
+        if not isinstance(part, tf.Tensor) or part.shape.rank in (None, 0):
+            return part
+
+        def zeros() -> tf.Tensor:
+            return tf.zeros(tf.concat([[1], tf.shape(part)[1:]], axis=0), part.dtype)
+
+        row = tf.cond(examples > 0, lambda: part, zeros)
+        return tf.ensure_shape(row, [None, *part.shape[1:]])
+
+    return tf.nest.map_structure(fill, data)
+
+
+@contextlib.contextmanager
+def metrics_kept(model: Any, examples: tf.Tensor) -> Iterator[None]:
+    """Puts the model's metrics back after a step that held no examples.
+
+    Args:
+        model: A Keras model; metrics made outside the scope are shared by replicas and left alone.
+        examples: int32 scalar.
+    """
+    variables = [
+        variable
+        for variable in model.metrics_variables
+        if isinstance(variable._value, tf.distribute.DistributedValues)
+    ]
+    before = [tf.identity(variable.value) for variable in variables]
+    yield
+    step = current_step()
+    unlisted = [] if step is None else [kept for each in step.trackers.values() for kept in each]
+    for variable, value in (*zip(variables, before, strict=True), *unlisted):
+        if combination(variable) in ("first", "mean"):  # the same on all replicas by now
+            continue
+        variable.assign(tf.where(examples > 0, variable.value, value))
+
+
+def cut_off(outputs: Any, examples: tf.Tensor) -> Any:
+    """Returns the first `examples` rows of what a model predicted."""
+    return tf.nest.map_structure(lambda rows: rows[:examples], outputs)

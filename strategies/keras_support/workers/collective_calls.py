@@ -6,27 +6,34 @@ that raises but lives on (H3). So each call begins with the workers telling each
 is and what was passed; the wish to stop is shared every so many executions and at the end of each
 epoch, where the models are compared; and an error that not all know of is reported to all, whose
 collectives then end with its text.
+
+What an error of a graph means, said as plainly as all other errors.
+
+TensorFlow reports a failed assertion with the operations around it, twice where two replicas saw
+it. What an assertion of ours said is raised as the ValueError it stands for. Any other error about
+sizes is given a note: a program that writes the batch size as a number fails on a share.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from strategies.cluster.exit_reason import note_error
 from strategies.coordination.rendezvous import exchange, report_failure
-from strategies.keras_support.asynchronous.report import with_staleness_report
+from strategies.keras_support.asynchronous.reports import with_staleness_report
 from strategies.keras_support.input.current_fit import note_initial_epoch
 from strategies.keras_support.patching.ownership import is_asynchronous, is_multi_worker, is_owned
 from strategies.keras_support.patching.step_clock import mark_phases
 from strategies.keras_support.workers.call_agreement import call_arguments, refuse_other_arguments
-from strategies.keras_support.workers.graph_errors import plain_refusals
-from strategies.keras_support.workers.quiet_output import quiet_unless_chief
+from strategies.keras_support.workers.chief_only import quiet_unless_chief
 from strategies.keras_support.workers.state_agreement import (
     WorkerState,
     refuse_other_state,
@@ -179,3 +186,28 @@ def with_stop_together(set_model: Any) -> Any:
         return set_model(self, model)
 
     return set_model_and_stop
+
+
+_OURS = re.compile(r"assertion failed: \[(`[^\n]*?Received: [^\n]*?\.)\]")
+
+
+@contextlib.contextmanager
+def plain_refusals(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Raises what an assertion of ours says, if one fails inside, as a ValueError.
+
+    Args:
+        strategy: The model's.
+    """
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        found = _OURS.search(str(error))
+        if found is None:
+            replicas = strategy.num_replicas_in_sync
+            if replicas > 1:
+                error.add_note(
+                    f"Each of {replicas} replicas computes a part of the batch. Where the model or "
+                    "its step writes the batch size as a number, take it from tf.shape(x)[0]."
+                )
+            raise
+        raise ValueError(found.group(1).replace("\\'", "'")) from error

@@ -12,8 +12,13 @@ import pytest
 import tensorflow as tf
 
 import strategies
-from strategies.keras_support.gradients.gradient_watch import GradientWatch, watch_of
-from strategies.keras_support.gradients.step_judge import KINDS, StepJudge, global_norm
+from strategies.keras_support.gradients.gradient_watch import (
+    KINDS,
+    GradientWatch,
+    StepJudge,
+    global_norm,
+    watch_of,
+)
 from tests.unit.strategies.keras_support.collectives import GraphWatch
 
 pytestmark = pytest.mark.own_process

@@ -2,6 +2,8 @@
 
 It calls the user's own `train_step` or `test_step` on every replica, inside a `StepContext`, and
 owns what surrounds it: input, several steps in one execution, and logs.
+
+What `predict` calls: a list of distributed batches in, their rows in order out.
 """
 
 from __future__ import annotations
@@ -14,8 +16,7 @@ from typing import Any
 import tensorflow as tf
 from keras.src.backend.tensorflow import trainer as keras_trainer
 
-from strategies.keras_support.input.execution import Steps, handed_over, shares_of
-from strategies.keras_support.input.replica_stream import next_shares
+from strategies.keras_support.input.replica_stream import Steps, handed_over, next_shares, shares_of
 from strategies.keras_support.metrics.logs import (
     Path,
     flat_logs,
@@ -23,6 +24,7 @@ from strategies.keras_support.metrics.logs import (
     merged_logs,
     named_in,
 )
+from strategies.keras_support.metrics.metric_combination import adopt_metrics
 from strategies.keras_support.metrics.metric_reduction import (
     all_results,
     loss_tracker,
@@ -30,12 +32,14 @@ from strategies.keras_support.metrics.metric_reduction import (
 )
 from strategies.keras_support.metrics.step_results import StepResults
 from strategies.keras_support.model.checks import refuse_impossible
-from strategies.keras_support.model.metric_adoption import adopt_metrics
+from strategies.keras_support.model.replica_values import gathered
 from strategies.keras_support.patching.ownership import is_multi_worker
 from strategies.keras_support.patching.step_clock import clock_of, mark_phases
 from strategies.keras_support.step.replica_step import (
     built_first,
+    cut_off,
     graph_function,
+    none_written,
     on_replica_function,
     without_static_rows,
 )
@@ -195,3 +199,32 @@ def _explaining_uneven_rows(count: int) -> Iterator[None]:
             "batch with drop_remainder=True. The collectives of this process are broken: start it "
             "again."
         ) from error
+
+
+def predict_function(model: Any) -> Callable[[list[Any]], Any]:
+    """Returns what `predict` calls: a list of distributed batches in, their rows in order out."""
+    strategy = model.distribute_strategy
+    refuse_impossible(model)
+    on_replica = on_replica_function(model, model.predict_step, statistics=none_written)
+
+    def on_own_rows(batch: Any) -> Any:
+        outputs, examples = on_replica(batch)
+        return outputs if strategy.num_replicas_in_sync == 1 else cut_off(outputs, examples)
+
+    def run_one(batch: Any) -> Any:
+        outputs = strategy.run(on_own_rows, args=(shares_of(strategy, batch),))
+        if is_multi_worker(strategy):
+            # Shares are contiguous in the order of the replicas, and so is what is gathered.
+            return tf.nest.map_structure(lambda rows: gathered(strategy, rows), outputs)
+        return keras_trainer.reduce_per_replica(outputs, strategy, reduction="concat")
+
+    def run(batches: list[Any]) -> Any:
+        outputs = [run_one(batch) for batch in batches]
+        return tf.nest.map_structure(lambda *rows: keras_trainer.concat(rows), *outputs)
+
+    predict = built_first(model, run)
+
+    def function(batches: list[Any]) -> Any:
+        return predict([handed_over(strategy, batch) for batch in batches])
+
+    return function

@@ -1,0 +1,120 @@
+"""The creation patch: variables that a replica's step makes are made for all replicas, at once.
+
+A model that is not built before its first step makes its variables while the step is traced,
+inside the first replica, and TensorFlow cannot lift them out of that graph: `InvalidArgumentError`
+(C17). Here they are made outside of the graph, in the strategy's scope. Replicas are traced one
+after the other up to the first collective, and a layer is built in one go, so the other replicas
+find it built.
+
+The variable patch: Python numbers of variables that every replica has a copy of (C24).
+
+`float(optimizer.learning_rate)` and `int(optimizer.iterations)`, as callbacks write them, ask
+TensorFlow's variable, which has no such conversion where it has copies.
+
+TensorFlow's own variables in a step: what a replica writes to them must be the same everywhere.
+
+The state of a layer belongs in variables of Keras (`add_weight`), which are saved with the model
+and averaged (see `layer_state`). A `tf.Variable` made in the scope has a copy on each replica too,
+which is neither saved nor averaged: where it is assigned from a replica's own examples the copies
+part. Those that add up when they are read (`synchronization=ON_READ`) are meant to differ.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.distribute import distribute_lib
+
+from strategies.keras_support.context.lineage import OWN
+from strategies.keras_support.context.step_context import current_step
+from strategies.keras_support.model.model_parts import all_layers
+from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
+from strategies.keras_support.state.random_seeds import is_in_dataset
+
+
+@contextlib.contextmanager
+def _for_all_replicas() -> Iterator[None]:
+    """Leaves the graph of a replica's step, or of a dataset's function, for the strategy's scope.
+
+    Elsewhere does nothing.
+    """
+    strategy = tf.distribute.get_strategy()
+    if (
+        not is_owned(strategy)
+        or is_asynchronous(strategy)
+        or isinstance(strategy, tf.distribute.OneDeviceStrategy)
+        or tf.executing_eagerly()
+        or (tf.distribute.in_cross_replica_context() and not is_in_dataset())
+    ):
+        yield
+        return
+    with tf.init_scope():
+        # As a merge_call does, but without meeting the other replicas.
+        distribute_lib._push_per_thread_mode(distribute_lib._CrossReplicaThreadMode(strategy))
+        try:
+            with strategy.scope():
+                yield
+        finally:
+            distribute_lib._pop_per_thread_mode()
+
+
+def made_for_all_replicas(initialize: Any) -> Any:
+    """Stands in for `Variable._initialize`: leaves a replica's step before it makes one."""
+
+    @functools.wraps(initialize)
+    def initialize_for_all(self: Any, *arguments: Any) -> None:
+        with _for_all_replicas():
+            initialize(self, *arguments)
+
+    return initialize_for_all
+
+
+def has_unbuilt_layers(model: Any) -> bool:
+    """Tells whether a step of `model` may make variables of its layers."""
+    return not all(layer.built for layer in all_layers(model) if layer is not model)
+
+
+def converted_by(number: type[int] | type[float]) -> Callable[[Any], Any]:
+    """Returns what stands in for `Variable.__float__` or `__int__`."""
+
+    def wrap(convert: Any) -> Any:
+        @functools.wraps(convert)
+        def converted(self: Any) -> Any:
+            value = self._value
+            is_copied = isinstance(value, tf.distribute.DistributedValues)
+            if self.ndim > 0 or not is_copied or not is_owned(value.distribute_strategy):
+                return convert(self)
+            return number(self.numpy())
+
+        return converted
+
+    return wrap
+
+
+def checked_assignment(assign: Any) -> Any:
+    """Stands in for assignments of `tf.Variable`: refuses what would differ by replica."""
+
+    @functools.wraps(assign)
+    def checked(self: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
+        step = current_step()
+        if (
+            step is not None
+            and step.state is not None
+            and not step.is_updating
+            and not step.state.is_assigning
+            and self.synchronization != tf.VariableSynchronization.ON_READ
+            and step.lineage.of(value) & OWN
+        ):
+            raise ValueError(
+                f"`{self.name}` must be a variable of Keras to be assigned in a step from the "
+                "examples of a replica: its copies would part. Received: a tf.Variable. Make it "
+                "with layer.add_weight(..., trainable=False), or keras.Variable, in "
+                "strategy.scope()."
+            )
+        return assign(self, value, *args, **kwargs)
+
+    return checked
