@@ -55,7 +55,6 @@ if TYPE_CHECKING:
         replica_batches,
     )
     from strategies.half_precision_outputs import half_outputs, warn_of_half_outputs
-    from strategies.keras_support.asynchronous.counters import stands_on_server
     from strategies.keras_support.asynchronous.executions import settle
     from strategies.keras_support.asynchronous.reports import task_probe
     from strategies.keras_support.context.over_replicas import (
@@ -92,6 +91,7 @@ if TYPE_CHECKING:
         is_asynchronous,
         is_multi_worker,
         is_owned,
+        stands_on_server,
     )
     from strategies.keras_support.patching.step_clock import attach_clock
     from strategies.keras_support.step.tracing import (
@@ -179,6 +179,7 @@ _NAMES = {
         "is_asynchronous",
         "is_multi_worker",
         "is_owned",
+        "stands_on_server",
     ),
     "strategies.devices": ("all_stand_on",),
     "strategies.tpu.cpu_stand_in": ("TpuStandIn",),
@@ -206,7 +207,6 @@ _NAMES = {
     "strategies.keras_support.gradients.tape_gradients": ("local_gradients",),
     "strategies.keras_support.metrics.metric_combination": ("combined_by",),
     "strategies.keras_support.local_sgd": ("LocalTraining", "trains_alone"),
-    "strategies.keras_support.asynchronous.counters": ("stands_on_server",),
     "strategies.keras_support.asynchronous.executions": ("settle",),
     # A model's parts, and its variables on each replica.
     "strategies.keras_support.model.model_parts": (

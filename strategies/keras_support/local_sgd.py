@@ -18,60 +18,16 @@ algorithm 1 (weights by examples).
 
 from __future__ import annotations
 
-import contextlib
-import weakref
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from strategies.keras_support.context.step_context import StepContext, current_step
-from strategies.keras_support.gradients.gradient_reduce import Gradient, reduce_gradients
-from strategies.keras_support.gradients.gradient_watch import watch_of
+from strategies.keras_support.gradients.gradient_reduce import reduce_gradients
+from strategies.keras_support.gradients.local_steps import stepping_locally
 from strategies.keras_support.model.model_parts import all_layers
 from strategies.keras_support.patching.ownership import is_owned
 from strategies.keras_support.state.batch_norm import moving_statistics
-
-# Optimizers that step alone while this process trains, and each replica's examples of the round.
-_EXAMPLES: weakref.WeakKeyDictionary[Any, tf.Variable] = weakref.WeakKeyDictionary()
-
-
-def local_gradients(optimizer: Any, gradients: list[Gradient | None]) -> Any:
-    """Returns this replica's own gradients if `optimizer` steps alone, else None.
-
-    An empty share's gradient, which is that of a row that stands in, becomes zero.
-
-    Raises:
-        ValueError: If a watch would judge the replicas' steps one by one.
-    """
-    step = current_step()
-    if step is None or optimizer not in _EXAMPLES:
-        return None
-    if watch_of(optimizer) is not None:
-        raise ValueError(
-            "`callbacks` must not watch the gradient of replicas that step alone: each would judge "
-            "and skip for itself. Received: LocalUpdates and a callback that holds steps back. "
-            "Use one of the two."
-        )
-    _EXAMPLES[optimizer].assign_add(tf.cast(step.examples, tf.int64))
-    step.state.drop_owed()  # they wait for the end of the round as well
-    return [_of_examples(gradient, step) for gradient in gradients]
-
-
-def steps_locally(layers: Sequence[Any]) -> bool:
-    """Tells whether the model, the first of `layers`, steps without the other replicas."""
-    optimizer = getattr(layers[0], "optimizer", None) if layers else None
-    return optimizer is not None and optimizer in _EXAMPLES
-
-
-def _of_examples(gradient: Gradient | None, step: StepContext) -> Gradient | None:
-    if gradient is None or tf.get_static_value(step.examples):
-        return gradient
-    if isinstance(gradient, tf.IndexedSlices):
-        values = _of_examples(gradient.values, step)
-        return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
-    return tf.math.multiply_no_nan(gradient, tf.cast(step.examples > 0, gradient.dtype))
 
 
 def trains_alone(model: Any) -> bool:
@@ -147,7 +103,7 @@ class LocalTraining:
         self._is_expected = False
         count = getattr(iterator, "count", None) or self._model.steps_per_execution
         try:
-            with self._stepping_alone():
+            with stepping_locally(self._model.optimizer, self._examples):
                 logs = self._train(iterator)
         except StopIteration:
             self.average()
@@ -176,14 +132,6 @@ class LocalTraining:
         self.average()
         if self._model.train_function is self:
             self._model.train_function = None
-
-    @contextlib.contextmanager
-    def _stepping_alone(self) -> Iterator[None]:
-        _EXAMPLES[self._model.optimizer] = self._examples
-        try:
-            yield
-        finally:
-            del _EXAMPLES[self._model.optimizer]
 
     def _mean_function(self) -> Any:
         model, examples = self._model, self._examples

@@ -7,7 +7,9 @@ import functools
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,26 @@ import strategies.extension
 ROOT = Path(__file__).resolve().parents[2]
 FLOORS = ("strategies", "tfscale", "recipes")  # From the ground up.
 LONGEST_FILE = 400
+
+KERAS_SUPPORT = "strategies.keras_support"
+ROOMS = (  # Of strategies.keras_support, from the ground up: each imports from those before it.
+    "patching",
+    "input",
+    "context",
+    "model",
+    "metrics",
+    "gradients",
+    "state",
+    "step",
+    "local_sgd",
+    "asynchronous",
+    "workers",
+    "dispatch",
+    "patches",
+    "defects",
+    "installation",
+    "__init__",
+)
 
 MODULE_NAME = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)+", re.IGNORECASE)
 
@@ -197,3 +219,104 @@ def test_no_source_file_is_longer_than_one_screenful_of_attention() -> None:
         for path in source_files(floor)
     }
     assert {path: lines for path, lines in lengths.items() if lines > LONGEST_FILE} == {}
+
+
+def modules() -> dict[str, Path]:
+    """The source files by module name; a package's own file is its module `__init__`."""
+    paths = [path for floor in FLOORS for path in source_files(floor)]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in paths}
+
+
+def imports_of(tree: ast.AST, names: Collection[str]) -> set[str]:
+    """The modules among `names` that are imported, also inside of functions."""
+
+    def module_of(*candidates: str) -> set[str]:
+        modules = (name for each in candidates for name in (each, f"{each}.__init__"))
+        return {next((name for name in modules if name in names), "")}
+
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        for alias in node.names if isinstance(node, (ast.Import, ast.ImportFrom)) else ():
+            if isinstance(node, ast.Import):
+                found |= module_of(alias.name)
+            elif node.level == 0 and node.module:
+                found |= module_of(f"{node.module}.{alias.name}", node.module)
+    return found - {""}
+
+
+def edges_between_neighbours(imports: dict[str, set[str]]) -> dict[str, dict[str, set[str]]]:
+    """For each package: which of its modules and sub-packages import which of the others."""
+    edges: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for importer, imported in imports.items():
+        for module in imported:
+            ours, theirs = importer.split("."), module.split(".")
+            common = next(
+                (i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), 0
+            )
+            if common:
+                edges[".".join(ours[:common])][ours[common]].add(theirs[common])
+    return edges
+
+
+def circle(edges: dict[str, set[str]]) -> tuple[str, ...]:
+    """Modules and packages that import each other; empty if there are none."""
+    try:
+        TopologicalSorter(edges).prepare()
+    except CycleError as error:
+        return tuple(error.args[1])
+    return ()
+
+
+@functools.cache
+def house() -> dict[str, dict[str, set[str]]]:
+    found = modules()
+    trees = {name: ast.parse(path.read_text("utf-8")) for name, path in found.items()}
+    return edges_between_neighbours({name: imports_of(t, found) for name, t in trees.items()})
+
+
+@pytest.mark.parametrize("package", sorted(house()))
+def test_no_modules_or_packages_of_one_folder_import_in_a_circle(package: str) -> None:
+    assert circle(house()[package]) == ()
+
+
+def test_rooms_of_keras_support_import_only_from_those_before_them() -> None:
+    edges = house()[KERAS_SUPPORT]
+    assert {*edges, *(room for imported in edges.values() for room in imported)} == {*ROOMS}
+    upward = {
+        f"{room} imports {other}"
+        for room, imported in edges.items()
+        for other in imported
+        if ROOMS.index(other) > ROOMS.index(room)
+    }
+    assert upward == set()
+
+
+@pytest.mark.parametrize(
+    ("imports", "expected"),
+    [
+        pytest.param({"p.a": {"p.b"}, "p.b": {"p.c"}}, (), id="a chain"),
+        pytest.param({"p.a": {"p.b"}, "p.b": {"p.a"}}, {"a", "b"}, id="two modules"),
+        pytest.param({"p.a.x": {"p.b.x"}, "p.b.y": {"p.a.y"}}, {"a", "b"}, id="two packages"),
+        pytest.param({"p.a.x": {"p.b"}, "p.c": {"p.a.y"}}, (), id="a package between modules"),
+        pytest.param({"p.__init__": {"p.a"}, "p.a": {"p.__init__"}}, {"__init__", "a"}, id="front"),
+    ],
+)
+def test_a_circle_of_imports_is_seen(imports: dict[str, set[str]], expected: set[str]) -> None:
+    found = circle(edges_between_neighbours(imports)["p"])
+    assert set(found) == set(expected)
+
+
+def test_an_import_inside_of_a_function_counts() -> None:
+    tree = ast.parse("def f():\n    from p.b import g, h\n    from p import c\n    import p.d")
+    names = {"p.__init__", "p.b.__init__", "p.b.g", "p.c", "p.d"}
+    assert imports_of(tree, names) == {"p.b.g", "p.b.__init__", "p.c", "p.d"}
+
+
+def test_patches_are_made_in_one_table() -> None:
+    makers = {
+        name
+        for name, path in modules().items()
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "Patch"
+    }
+    assert makers == {f"{KERAS_SUPPORT}.patches"}

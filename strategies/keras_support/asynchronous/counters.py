@@ -16,15 +16,7 @@ import keras
 import tensorflow as tf
 from keras.src.backend.common.stateless_scope import in_stateless_scope
 
-
-def stands_on_server(variable: Any) -> bool:
-    """Tells whether a Keras variable lies on a parameter server.
-
-    Args:
-        variable: A `keras.Variable`, perhaps one that has no value yet.
-    """
-    device = getattr(variable._value, "device", None)
-    return bool(device) and tf.DeviceSpec.from_string(device).job == "ps"
+from strategies.keras_support.patching.ownership import stands_on_server
 
 
 def added_in_one_operation(method: Any) -> Any:

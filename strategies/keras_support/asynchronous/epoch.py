@@ -20,7 +20,7 @@ from strategies.keras_support.asynchronous.input import (
     worker_stream,
 )
 from strategies.keras_support.input.current_fit import note_input
-from strategies.keras_support.input.pipeline_adapter import adapted
+from strategies.keras_support.input.pipeline_adapter import GlobalBatchesAdapter, adapted
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,14 @@ class AsynchronousEpochIterator(keras_trainer.TFEpochIterator):
         """Returns the steps of an epoch, or None where nobody knows."""
         total: int | None = self.steps_per_epoch or self.data_adapter.num_batches
         return total
+
+    def refuse_unseekable(self) -> None:
+        """Does nothing: what every worker reads can be read again from any batch."""
+
+    def order(self) -> str:
+        """Returns what the order of the batches follows from, to compare with an earlier run's."""
+        adapter = self.data_adapter
+        return adapter.order() if isinstance(adapter, GlobalBatchesAdapter) else "each worker's own"
 
     def _enumerate_iterator(self) -> Iterator[tuple[int, int, Any]]:
         total = self.steps_in_epoch()

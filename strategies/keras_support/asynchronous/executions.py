@@ -12,12 +12,11 @@ import queue
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.distribute.coordinator import coordinator_context
-
-from strategies.keras_support.asynchronous.staleness import Staleness
 
 A_WORKER = 2
 """Executions handed out to a worker: one that runs, and one that waits for its end."""
@@ -38,6 +37,38 @@ _MEANINGS = {
         "examples instead of files."
     ),
 }
+
+
+@dataclass
+class Staleness:
+    """Staleness over some steps.
+
+    Attributes:
+        steps: Steps measured.
+        total: The sum of their staleness, in updates.
+        largest: The largest of them, in updates; 0 where none was measured.
+
+    Example:
+        >>> epoch = Staleness()
+        >>> epoch.add(steps=2, total=3, largest=2)
+        >>> epoch.mean
+        1.5
+    """
+
+    steps: int = 0
+    total: int = 0
+    largest: int = 0
+
+    def add(self, steps: int, total: int, largest: int) -> None:
+        """Counts the steps of one execution."""
+        self.steps += steps
+        self.total += total
+        self.largest = max(self.largest, largest)
+
+    @property
+    def mean(self) -> float:
+        """Updates by others that a step missed on average; NaN where none was measured."""
+        return self.total / self.steps if self.steps else float("nan")
 
 
 class Executions:

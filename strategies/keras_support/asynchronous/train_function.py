@@ -12,15 +12,11 @@ import tensorflow as tf
 from strategies.keras_support.asynchronous.counters import metrics_that_add
 from strategies.keras_support.asynchronous.epoch import WorkerSteps
 from strategies.keras_support.asynchronous.executions import executions_of
-from strategies.keras_support.asynchronous.staleness import Pull
-from strategies.keras_support.context.step_context import current_step
+from strategies.keras_support.context.step_context import Pull, current_step
+from strategies.keras_support.gradients.gradient_watch import watches_under
 from strategies.keras_support.metrics.logs import Path, flat_logs, merged_logs, named_in
 from strategies.keras_support.metrics.metric_reduction import metric_paths, metric_results
-from strategies.keras_support.model.checks import (
-    refuse_impossible,
-    refuse_out_of_step,
-    refuse_watches,
-)
+from strategies.keras_support.model.checks import refuse_impossible
 from strategies.keras_support.step.replica_step import (
     graph_function,
     none_written,
@@ -130,3 +126,47 @@ def _execution(model: Any, reported: list[Path]) -> dict[bool, Any]:
         return tf.while_loop(lambda done, _: done < count, body, first, parallel_iterations=1)[1]
 
     return {False: graph_function(one), True: graph_function(many)}
+
+
+def refuse_out_of_step(model: Any) -> None:
+    """Checks a model before its workers train it each at its own pace.
+
+    Args:
+        model: A Keras model about to `fit` under a parameter server strategy.
+
+    Raises:
+        ValueError: If it asks for what needs Python, XLA or steps in order.
+    """
+    optimizer = getattr(model, "optimizer", None)
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    asked = {
+        "run_eagerly": (model.run_eagerly, "workers run graphs, not Python. Leave it out"),
+        "jit_compile": (
+            model.jit_compile,
+            "XLA cannot compile what reads variables of other processes. Use 'auto' or False",
+        ),
+        "gradient_accumulation_steps": (
+            getattr(inner, "gradient_accumulation_steps", None),
+            "workers would add to one sum and reset it under each other. Use larger batches",
+        ),
+    }
+    for name, (value, why) in asked.items():
+        if value:
+            raise ValueError(
+                f"`{name}` must not be set under parameter servers. Received: {name}={value!r}: "
+                f"{why}."
+            )
+
+
+def refuse_watches(strategy: tf.distribute.Strategy) -> None:
+    """Checks that no callback judges steps that workers take each at its own pace.
+
+    Raises:
+        ValueError: If one does.
+    """
+    if watches_under(strategy):
+        raise ValueError(
+            "`callbacks` must not judge each step under parameter servers, where none comes after "
+            "another. Received: a callback that watches gradients. Leave it out, or stop at a loss "
+            "that is not finite with keras.callbacks.TerminateOnNaN."
+        )

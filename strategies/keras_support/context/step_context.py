@@ -4,17 +4,48 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import tensorflow as tf
 
 from strategies.devices import all_stand_on
-from strategies.keras_support.asynchronous.staleness import Pull
 from strategies.keras_support.context.lineage import Lineage, Source
-from strategies.keras_support.gradients.gradient_watch import Before, GradientWatch, watches_under
 from strategies.keras_support.patching.step_clock import StepClock
+
+
+@dataclass
+class Pull:
+    """What one worker's step knows of the version that it computes with.
+
+    Attributes:
+        worker: int32 scalar, the index of the worker that takes the step.
+        optimizer: The model's optimizer, or None where its step has one of its own.
+        version: int64 scalar, the updates before the weights were read.
+        staleness: int64 scalar, updates by others between that and this step's own; -1 for a step
+            that applied nothing with the model's optimizer.
+    """
+
+    worker: tf.Tensor
+    optimizer: Any
+    version: tf.Tensor = field(default_factory=lambda: tf.constant(-1, tf.int64))
+    staleness: tf.Tensor = field(default_factory=lambda: tf.constant(-1, tf.int64))
+
+    def __post_init__(self) -> None:
+        if self.optimizer is not None:
+            self.version = _updates(self.optimizer)
+
+    def note_apply(self, optimizer: Any, gradients: Sequence[Any]) -> None:
+        """Called when `gradients` are computed, before `optimizer` applies them."""
+        if optimizer is not self.optimizer:
+            return
+        with tf.control_dependencies([g for g in gradients if g is not None]):
+            self.staleness = _updates(optimizer) - self.version
+
+
+def _updates(optimizer: Any) -> tf.Tensor:
+    return tf.cast(tf.identity(optimizer.iterations.value), tf.int64)
 
 
 @dataclass
@@ -47,7 +78,7 @@ class StepContext:
     layers: tuple[Any, ...] = ()
     loss: tf.Tensor | None = None
     reduced_loss: tf.Tensor | None = None
-    before: dict[GradientWatch, Before] = field(default_factory=dict)
+    before: dict[Any, Any] = field(default_factory=dict)
     pull: Pull | None = None
     clock: StepClock | None = None
     lineage: Lineage = field(default_factory=lambda: Lineage((), lambda _: Source.SHARED))
@@ -148,9 +179,6 @@ def taking_step(step: StepContext) -> Iterator[None]:
     outer = _CURRENT.step
     _CURRENT.step = step
     try:
-        with contextlib.ExitStack() as watched:
-            for watch in watches_under(tf.distribute.get_strategy()):
-                step.before[watch] = watched.enter_context(watch.around_step())
-            yield
+        yield
     finally:
         _CURRENT.step = outer

@@ -23,6 +23,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from strategies.keras_support.context.step_context import StepContext
+
 KINDS = ("good", "loss_not_finite", "norm_not_finite", "loss_spike", "norm_spike")
 """What a step can be, by the number that `StepJudge.judge` returns."""
 
@@ -324,6 +326,15 @@ _WATCHES: weakref.WeakKeyDictionary[Any, GradientWatch] = weakref.WeakKeyDiction
 def watch_of(optimizer: Any) -> GradientWatch | None:
     """Returns the watch that is attached to `optimizer`, if there is one."""
     return _WATCHES.get(optimizer)
+
+
+@contextlib.contextmanager
+def watched_step(step: StepContext) -> Iterator[None]:
+    """Lets every watch under the strategy remember what `step` may move."""
+    with contextlib.ExitStack() as watched:
+        for watch in watches_under(tf.distribute.get_strategy()):
+            step.before[watch] = watched.enter_context(watch.around_step())
+        yield
 
 
 def watches_under(strategy: tf.distribute.Strategy) -> list[GradientWatch]:

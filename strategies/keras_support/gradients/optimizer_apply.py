@@ -35,7 +35,7 @@ from strategies.keras_support.context.step_context import current_step, told_los
 from strategies.keras_support.gradients.gradient_reduce import Gradient, dense_gradients
 from strategies.keras_support.gradients.gradient_watch import Before, GradientWatch, watch_of
 from strategies.keras_support.gradients.gradients_to_apply import gradients_to_apply
-from strategies.keras_support.local_sgd import local_gradients
+from strategies.keras_support.gradients.local_steps import gradients_of_local_step
 from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
 
 
@@ -79,9 +79,9 @@ def reduced_before_apply(apply: Any) -> Any:
             trainable_variables = list(trainable_variables)
             if not self.built:
                 build_for_all_replicas(self, trainable_variables)
-        alone = local_gradients(self, list(grads))
-        if alone is not None:
-            grads = alone
+        own = gradients_of_local_step(self, list(grads))
+        if own is not None:
+            grads = own
         elif replica.num_replicas_in_sync > 1:
             grads, loss = gradients_to_apply(self, list(grads), loss)
         variables = [*self.variables, *(trainable_variables or self._trainable_variables)]

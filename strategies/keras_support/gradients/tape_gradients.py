@@ -34,9 +34,9 @@ from strategies.keras_support.context.lineage import OWN, Source
 from strategies.keras_support.context.rows import is_over_rows, may_be_over_rows
 from strategies.keras_support.context.step_context import StepContext, current_step, told_loss
 from strategies.keras_support.gradients.gradient_reduce import Gradient, dense_gradients
+from strategies.keras_support.gradients.local_steps import steps_locally
 from strategies.keras_support.gradients.sparse_gradients import Rows, parts_of
 from strategies.keras_support.gradients.step_reduce import reduce_in_step
-from strategies.keras_support.local_sgd import steps_locally
 from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
 
 

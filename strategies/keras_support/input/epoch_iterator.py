@@ -19,11 +19,14 @@ import tensorflow as tf
 from keras.src.backend.tensorflow import trainer as keras_trainer
 from keras.src.trainers.data_adapters import array_data_adapter, tf_dataset_adapter
 from keras.src.trainers.epoch_iterator import EpochIterator
+from tensorflow.python.eager import context
 
 from strategies.coordination.data_agreement import (
+    UNSEEDED,
     agreed_seed,
     refuse_disagreeing_lengths,
     refuse_disagreeing_shuffles,
+    shuffle_seeds,
 )
 from strategies.global_batches import (
     EvenShare,
@@ -159,6 +162,49 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
         total: int | None = self.steps_per_epoch or self.data_adapter.num_batches
         return total
 
+    def refuse_unseekable(self) -> None:
+        """Checks that the input can be read again from its beginning, in the same batches.
+
+        Raises:
+            ValueError: If it cannot: a generator, a `PyDataset`, or an unknown number of batches.
+        """
+        adapter = self.data_adapter
+        if isinstance(adapter, (GlobalBatchesAdapter, array_data_adapter.ArrayDataAdapter)):
+            return
+        if (
+            isinstance(adapter, tf_dataset_adapter.TFDatasetAdapter)
+            and self.steps_in_epoch() is not None
+            and isinstance(adapter.get_tf_dataset(), tf.data.Dataset)  # not a distributed one
+        ):
+            return
+        raise ValueError(
+            "`x` must be input that can be read again from any batch to be checkpointed: a "
+            "tfscale.data pipeline, arrays, or a tf.data.Dataset with a known number of batches. "
+            f"Received: {type(adapter).__name__} with {self.steps_in_epoch()} batches an epoch. "
+            "Use tfscale.data.input_pipeline, or give a dataset its length with "
+            "tf.data.experimental.assert_cardinality."
+        )
+
+    def order(self) -> str:
+        """Returns what the order of the batches follows from, to compare with an earlier run's.
+
+        Raises:
+            ValueError: If it follows from nothing: a shuffle without a seed.
+        """
+        adapter = self.data_adapter
+        if isinstance(adapter, GlobalBatchesAdapter):
+            return adapter.order()
+        if isinstance(adapter, array_data_adapter.ArrayDataAdapter):
+            seed = context.global_seed()
+            if adapter._shuffle and seed is None:
+                raise _unseeded("arrays that `fit` shuffles")
+            order = f"shuffled with the seed {seed}" if adapter._shuffle else "in order"
+            return f"arrays in batches of {adapter.batch_size}, {order}"
+        seeds = shuffle_seeds(adapter.get_tf_dataset())
+        if UNSEEDED in seeds:
+            raise _unseeded("a dataset")
+        return f"a dataset with the shuffles {seeds}"
+
     def _enumerate_iterator(self) -> Iterator[tuple[int, int, Any]]:
         self.data_adapter.on_epoch_begin()
         total = self.steps_in_epoch()
@@ -230,3 +276,11 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
                         self._distribute_strategy, self._executing, self.steps_in_epoch()
                     )
                 raise
+
+
+def _unseeded(what: str) -> ValueError:
+    return ValueError(
+        "`x` must come in an order that can be had again, for training to resume in mid-epoch. "
+        f"Received: {what} without a seed. Call keras.utils.set_random_seed first, use "
+        "tfscale.data.input_pipeline, or checkpoint at the ends of epochs alone: every='epoch'."
+    )

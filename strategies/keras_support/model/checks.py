@@ -8,10 +8,13 @@ import keras
 import tensorflow as tf
 
 from strategies.devices import all_stand_on
-from strategies.keras_support.asynchronous.counters import stands_on_server
-from strategies.keras_support.gradients.gradient_watch import watches_under
 from strategies.keras_support.model.model_parts import all_layers
-from strategies.keras_support.patching.ownership import is_asynchronous, is_multi_worker, is_owned
+from strategies.keras_support.patching.ownership import (
+    is_asynchronous,
+    is_multi_worker,
+    is_owned,
+    stands_on_server,
+)
 
 
 def refuse_impossible(model: Any) -> None:
@@ -74,50 +77,6 @@ def _refuse_stateful(model: Any, replicas: int) -> None:
                 "strategies.one_device_strategy(), or cut its sequences no further than training "
                 "needs and leave `stateful` out."
             )
-
-
-def refuse_out_of_step(model: Any) -> None:
-    """Checks a model before its workers train it each at its own pace.
-
-    Args:
-        model: A Keras model about to `fit` under a parameter server strategy.
-
-    Raises:
-        ValueError: If it asks for what needs Python, XLA or steps in order.
-    """
-    optimizer = getattr(model, "optimizer", None)
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    asked = {
-        "run_eagerly": (model.run_eagerly, "workers run graphs, not Python. Leave it out"),
-        "jit_compile": (
-            model.jit_compile,
-            "XLA cannot compile what reads variables of other processes. Use 'auto' or False",
-        ),
-        "gradient_accumulation_steps": (
-            getattr(inner, "gradient_accumulation_steps", None),
-            "workers would add to one sum and reset it under each other. Use larger batches",
-        ),
-    }
-    for name, (value, why) in asked.items():
-        if value:
-            raise ValueError(
-                f"`{name}` must not be set under parameter servers. Received: {name}={value!r}: "
-                f"{why}."
-            )
-
-
-def refuse_watches(strategy: tf.distribute.Strategy) -> None:
-    """Checks that no callback judges steps that workers take each at its own pace.
-
-    Raises:
-        ValueError: If one does.
-    """
-    if watches_under(strategy):
-        raise ValueError(
-            "`callbacks` must not judge each step under parameter servers, where none comes after "
-            "another. Received: a callback that watches gradients. Leave it out, or stop at a loss "
-            "that is not finite with keras.callbacks.TerminateOnNaN."
-        )
 
 
 def refuse_parts_of_ours(model: Any) -> None:

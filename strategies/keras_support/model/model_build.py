@@ -19,8 +19,8 @@ from keras.src.backend.tensorflow import trainer as keras_trainer
 
 from strategies.batch_parts import without_wrapper_specs, without_wrappers
 from strategies.keras_support.model.checks import refuse_impossible
+from strategies.keras_support.model.model_parts import has_unbuilt_layers
 from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
-from strategies.keras_support.state.variables import has_unbuilt_layers
 
 _STEPS = ("train_step", "test_step", "predict_step")
 

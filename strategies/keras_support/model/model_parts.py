@@ -13,6 +13,11 @@ def all_layers(model: Any) -> list[Any]:
     return list(model._flatten_layers())
 
 
+def has_unbuilt_layers(model: Any) -> bool:
+    """Tells whether a step of `model` may make variables of its layers."""
+    return not all(layer.built for layer in all_layers(model) if layer is not model)
+
+
 def direct_layers(layer: Any) -> list[Any]:
     """Returns the layers that `layer` itself holds, not those inside of them."""
     return list(layer._layers)

@@ -33,3 +33,13 @@ def is_asynchronous(strategy: object) -> bool:
 def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:
     """Tells whether `strategy` trains in more than one process, step by step together."""
     return not is_asynchronous(strategy) and bool(strategy.extended._in_multi_worker_mode())
+
+
+def stands_on_server(variable: Any) -> bool:
+    """Tells whether a Keras variable lies on a parameter server.
+
+    Args:
+        variable: A `keras.Variable`, perhaps one that has no value yet.
+    """
+    device = getattr(variable._value, "device", None)
+    return bool(device) and tf.DeviceSpec.from_string(device).job == "ps"

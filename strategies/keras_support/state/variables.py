@@ -31,7 +31,6 @@ from tensorflow.python.distribute import distribute_lib
 
 from strategies.keras_support.context.lineage import OWN
 from strategies.keras_support.context.step_context import current_step
-from strategies.keras_support.model.model_parts import all_layers
 from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
 from strategies.keras_support.state.random_seeds import is_in_dataset
 
@@ -71,11 +70,6 @@ def made_for_all_replicas(initialize: Any) -> Any:
             initialize(self, *arguments)
 
     return initialize_for_all
-
-
-def has_unbuilt_layers(model: Any) -> bool:
-    """Tells whether a step of `model` may make variables of its layers."""
-    return not all(layer.built for layer in all_layers(model) if layer is not model)
 
 
 def converted_by(number: type[int] | type[float]) -> Callable[[Any], Any]:

@@ -23,14 +23,14 @@ from strategies.batch_parts import Shared, holds_examples, num_rows, static_rows
 from strategies.global_batches import EvenShare, Share
 from strategies.keras_support.context.lineage import Lineage, Source
 from strategies.keras_support.context.step_context import StepContext, current_step, taking_step
+from strategies.keras_support.gradients.gradient_watch import watched_step
 from strategies.keras_support.gradients.gradients_to_apply import refuse_local_conditions
 from strategies.keras_support.gradients.step_reduce import reduce_in_step
 from strategies.keras_support.metrics.metric_combination import combination
-from strategies.keras_support.model.model_parts import all_layers
+from strategies.keras_support.model.model_parts import all_layers, has_unbuilt_layers
 from strategies.keras_support.patching.ownership import is_multi_worker
 from strategies.keras_support.patching.step_clock import clock_of
 from strategies.keras_support.state.layer_state import step_state
-from strategies.keras_support.state.variables import has_unbuilt_layers
 
 
 def none_written(_: Any) -> list[Any]:
@@ -66,7 +66,7 @@ def on_replica_function(
             context.lineage.mark(_alike_everywhere(share), Source.SHARED)
         if is_replicated and is_graph_ours and _is_first_here():
             context.clock = clock_of(model)
-        with taking_step(context), contextlib.ExitStack() as kept:
+        with taking_step(context), watched_step(context), contextlib.ExitStack() as kept:
             if is_replicated:
                 kept.enter_context(context.lineage.watching())
             if is_replicated and may_be_empty(batch):

@@ -17,9 +17,8 @@ import tensorflow as tf
 
 import strategies
 import tfscale
-from strategies.keras_support.asynchronous.executions import executions_of
+from strategies.keras_support.asynchronous.executions import Staleness, executions_of
 from strategies.keras_support.asynchronous.input import EPOCHS_APART, worker_stream
-from strategies.keras_support.asynchronous.staleness import Staleness
 from strategies.keras_support.input.epoch_iterator import ReplicaEpochIterator
 from strategies.keras_support.input.pipeline_adapter import GlobalBatchesAdapter
 
