@@ -17,7 +17,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from tfscale.cli.shadowing import require_own_package
+from tfscale.shadowing import require_own_package
 
 require_own_package("strategies")
 require_own_package("recipes")

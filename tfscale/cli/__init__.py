@@ -1,4 +1,4 @@
-"""What the `tfscale` commands share: flags, error output, the check for shadowed packages."""
+"""What the `tfscale` commands share: flags and error output."""
 
 from strategies.extension import COUNT, NOT_NEGATIVE, POSITIVE, Number, NumberRule, floats, integers
 from tfscale.cli.errors import complain, complain_of_output, finish_output, is_of_output
