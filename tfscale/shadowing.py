@@ -33,7 +33,7 @@ def require_own_package(name: str) -> None:
     Example:
         >>> require_own_package("strategies")
     """
-    own = Path(__file__).resolve().parents[2] / name
+    own = Path(__file__).resolve().parents[1] / name
     found = _location(name)
     if found == own:
         return
