@@ -79,6 +79,7 @@ if TYPE_CHECKING:
         loss_in,
         names_dtype,
         optimized_variables,
+        own_state,
     )
     from strategies.keras_support.model.replica_values import (
         assign_replica_values,
@@ -93,6 +94,9 @@ if TYPE_CHECKING:
         is_owned,
         stands_on_server,
     )
+    from strategies.keras_support.patching.private_keras import KERAS_SYMBOLS
+    from strategies.keras_support.patching.private_symbol import Need, PrivateSymbol
+    from strategies.keras_support.patching.private_tensorflow import TENSORFLOW_SYMBOLS
     from strategies.keras_support.patching.step_clock import attach_clock
     from strategies.keras_support.step.tracing import (
         TracedStep,
@@ -217,6 +221,7 @@ _NAMES = {
         "loss_in",
         "names_dtype",
         "optimized_variables",
+        "own_state",
     ),
     "strategies.keras_support.model.replica_values": (
         "assign_replica_values",
@@ -225,9 +230,12 @@ _NAMES = {
         "replica_values",
     ),
     "strategies.half_precision_outputs": ("half_outputs", "warn_of_half_outputs"),
-    # The patches of Keras, and a step traced without training.
+    # The patches of Keras, the private symbols in use, and a step traced without training.
     "strategies.keras_support.installation": ("support", "support_shared_parts"),
     "strategies.keras_support.patches": ("PATCHES",),
+    "strategies.keras_support.patching.private_keras": ("KERAS_SYMBOLS",),
+    "strategies.keras_support.patching.private_symbol": ("Need", "PrivateSymbol"),
+    "strategies.keras_support.patching.private_tensorflow": ("TENSORFLOW_SYMBOLS",),
     "strategies.keras_support.defects.table": ("FIXES",),
     "strategies.keras_support.step.tracing": (
         "TracedStep",

@@ -12,9 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.core.framework import graph_pb2
 from tensorflow.python.eager import context
-from tensorflow.python.framework import tensor_util
 
 from strategies.coordination.rendezvous import exchange, refusal_by_all
 
@@ -114,7 +112,7 @@ def shuffle_seeds(dataset: tf.data.Dataset) -> list[tuple[int, int]]:
         >>> shuffle_seeds(tf.data.Dataset.range(8).shuffle(4))
         [(0, 0)]
     """
-    graph = graph_pb2.GraphDef.FromString(dataset._as_serialized_graph().numpy())
+    graph = tf.compat.v1.GraphDef.FromString(dataset._as_serialized_graph().numpy())
     bodies = [graph.node, *(function.node_def for function in graph.library.function)]
     return [pair for nodes in bodies for pair in _seeds_of(nodes)]
 
@@ -126,7 +124,7 @@ def has_random_operations(dataset: tf.data.Dataset) -> bool:
         >>> has_random_operations(tf.data.Dataset.range(8).shuffle(4))
         False
     """
-    graph = graph_pb2.GraphDef.FromString(dataset._as_serialized_graph().numpy())
+    graph = tf.compat.v1.GraphDef.FromString(dataset._as_serialized_graph().numpy())
     operations = (node.op for function in graph.library.function for node in function.node_def)
     return any("Random" in name for name in operations)
 
@@ -141,5 +139,5 @@ def _seeds_of(nodes: Any) -> Iterator[tuple[int, int]]:
         if node.op.startswith(("ShuffleDataset", "ShuffleAndRepeatDataset")):
             pair = [constants.get(name.partition(":")[0]) for name in node.input[2:4]]
             if all(seed is not None for seed in pair):
-                first, second = (int(tensor_util.MakeNdarray(seed)) for seed in pair)
+                first, second = (int(tf.make_ndarray(seed)) for seed in pair)
                 yield first, second

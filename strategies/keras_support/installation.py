@@ -13,6 +13,9 @@ from strategies.keras_support.asynchronous.reports import give_task_notices
 from strategies.keras_support.patches import EPOCH_ITERATOR, PATCHES
 from strategies.keras_support.patching.keras_2 import refuse_keras_2
 from strategies.keras_support.patching.ownership import adopt, is_asynchronous, is_multi_worker
+from strategies.keras_support.patching.private_keras import KERAS_SYMBOLS
+from strategies.keras_support.patching.private_symbol import Need, require_recognised
+from strategies.keras_support.patching.private_tensorflow import TENSORFLOW_SYMBOLS
 from strategies.liveness.wait_notice import give_wait_notices
 
 
@@ -31,7 +34,8 @@ def support(strategy: tf.distribute.Strategy) -> tf.distribute.Strategy:
         `strategy` itself.
 
     Raises:
-        RuntimeError: If the Keras backend is not TensorFlow, or a replaced symbol changed.
+        RuntimeError: If the Keras backend is not TensorFlow, or a replaced or private symbol
+            changed.
     """
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
@@ -39,6 +43,7 @@ def support(strategy: tf.distribute.Strategy) -> tf.distribute.Strategy:
             f": KERAS_BACKEND={keras.backend.backend()!r}. Set the environment variable "
             "KERAS_BACKEND=tensorflow (or edit ~/.keras/keras.json) before Keras is imported."
         )
+    require_recognised((*KERAS_SYMBOLS, *TENSORFLOW_SYMBOLS), _needs(strategy))
     for patch in PATCHES:
         patch.install()
     adopt(strategy)
@@ -55,3 +60,9 @@ def support(strategy: tf.distribute.Strategy) -> tf.distribute.Strategy:
         atexit.register(tell_of_end, strategy)
         give_wait_notices(strategy)
     return strategy
+
+
+def _needs(strategy: tf.distribute.Strategy) -> set[Need]:
+    if is_asynchronous(strategy):
+        return {Need.TRAINING, Need.PARAMETER_SERVERS}
+    return {Need.TRAINING, Need.WORKERS} if is_multi_worker(strategy) else {Need.TRAINING}

@@ -24,7 +24,8 @@ written for. Otherwise it is "refused": tfscale then builds no strategy, so that
 incorrectly. This command trains nothing and changes nothing.
 
 Rows are named S (silently wrong), H (hangs) and C (crashes). --json adds to each row the replaced
-Keras symbols, the command that tests the fix, public reports, and when the fix can be removed.
+Keras symbols, the command that tests the fix, public reports, and when the fix can be removed. It
+also lists the private symbols of Keras and TensorFlow in use: where, and what for.
 """
 _EPILOG = """\
 examples:
@@ -58,14 +59,17 @@ def examine() -> dict[str, Any]:
 
     Example:
         >>> sorted(examine())
-        ['cluster', 'devices', 'fixes', 'problems', 'versions']
+        ['cluster', 'devices', 'fixes', 'private_symbols', 'problems', 'versions']
     """
     problems: list[str] = []
+    versions, devices, cluster = _versions(problems), _devices(problems), _cluster(problems)
+    fixes = _fixes(problems)
     return {
-        "versions": _versions(problems),
-        "devices": _devices(problems),
-        "cluster": _cluster(problems),
-        "fixes": _fixes(problems),
+        "versions": versions,
+        "devices": devices,
+        "cluster": cluster,
+        "fixes": fixes,
+        "private_symbols": _private_symbols(problems) if fixes else [],
         "problems": [masked_text(problem) for problem in problems],
     }
 
@@ -154,6 +158,32 @@ def _fixes(problems: list[str]) -> list[dict[str, Any]]:
             "remove_when": fix.remove_when,
         }
         for fix in FIXES
+    ]
+
+
+def _private_symbols(problems: list[str]) -> list[dict[str, Any]]:
+    from strategies.extension import KERAS_SYMBOLS, TENSORFLOW_SYMBOLS, Need
+    from tfscale.preflight.private_symbols import PREFLIGHT_SYMBOLS
+
+    symbols = (*KERAS_SYMBOLS, *TENSORFLOW_SYMBOLS, *PREFLIGHT_SYMBOLS)
+    changed = {symbol for symbol in symbols if not symbol.is_recognised()}
+    for need in Need:
+        targets = ", ".join(sorted(each.target for each in changed if each.need is need))
+        if targets:
+            refused = "" if need is Need.REPORTS else ", which are refused"
+            problems.append(
+                f"{targets} changed, used by {need.value}{refused}. Install releases of Keras and "
+                "TensorFlow that tfscale supports: pip install --upgrade tfscale."
+            )
+    return [
+        {
+            "symbol": symbol.target,
+            "state": "changed" if symbol in changed else "recognised",
+            "needed_by": symbol.need.value,
+            "used_in": list(symbol.used_in),
+            "purpose": symbol.purpose,
+        }
+        for symbol in symbols
     ]
 
 

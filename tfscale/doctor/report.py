@@ -29,6 +29,9 @@ def as_text(report: dict[str, Any], *, width: int | None = None) -> str:
         rows = ((r["row"], r["state"], r["defect"]) for r in report["fixes"])
         fixes = [*_table(rows, columns), *_paragraph(_MORE, columns)]
         paragraphs.append(("fixes of Keras under tf.distribute", fixes))
+    if report["private_symbols"]:
+        in_use = _table(_private_symbols(report["private_symbols"]), columns)
+        paragraphs.append(("private symbols in use", in_use))
     problems = [line for each in report["problems"] for line in _paragraph(each, columns, "- ")]
     paragraphs.append(("problems" if problems else "no problems", problems))
     return "\n\n".join("\n".join([title, *lines]) for title, lines in paragraphs)
@@ -52,6 +55,12 @@ def _cluster(cluster: dict[str, Any] | None) -> Iterator[tuple[str, ...]]:
     yield "this task", cluster["task"]
     for job, addresses in cluster["jobs"].items():
         yield job, ", ".join(addresses)
+
+
+def _private_symbols(symbols: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
+    for need in dict.fromkeys(symbol["needed_by"] for symbol in symbols):
+        states = [symbol["state"] for symbol in symbols if symbol["needed_by"] == need]
+        yield need, f"{states.count('recognised')} of {len(states)} recognised"
 
 
 def _table(rows: Iterable[tuple[str, ...]], columns: int) -> list[str]:

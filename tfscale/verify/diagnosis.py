@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from strategies.extension import own_state
 from tfscale.verify.additivity import Behaviour, behaviour
 from tfscale.verify.batches import Batch, num_rows
 from tfscale.verify.known_causes import (
@@ -190,11 +191,7 @@ def _of_state(probes: Probes, tolerance: float, off: Sequence[str]) -> Iterator[
 
 def _is_of_keras(model: Any, variable: Any) -> bool:
     """Whether a layer of Keras's holds `variable`, such as BatchNormalization."""
-    owners = [
-        layer
-        for layer in layers_of(model)
-        if any(v is variable for v in layer._non_trainable_variables)
-    ]
+    owners = [layer for layer in layers_of(model) if any(v is variable for v in own_state(layer))]
     return any(type(layer).__module__.partition(".")[0] == "keras" for layer in owners)
 
 

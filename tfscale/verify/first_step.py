@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from strategies.extension import optimized_variables
 from tfscale.verify.batches import Batch, as_dataset, num_rows
 from tfscale.verify.model import Trial, new_model, plain
 
@@ -50,7 +51,7 @@ def first_step(
     names = [
         f"{number}.{i} {variable.path}"
         for number, optimizer in enumerate(used)
-        for i, variable in enumerate(optimizer._trainable_variables)
+        for i, variable in enumerate(optimized_variables(optimizer))
     ]
     first, *second = kept.after_steps
     found = {f"gradients/{name}": -slot / RATE for name, slot in zip(names, first, strict=True)}

@@ -7,6 +7,9 @@ from typing import Any
 
 import keras
 
+from strategies.keras_support.patching.private_keras import KERAS_SYMBOLS
+from strategies.keras_support.patching.private_symbol import Need, require_recognised
+
 
 def all_layers(model: Any) -> list[Any]:
     """Returns `model` and the layers in it at any depth, each after the one that holds it."""
@@ -21,6 +24,11 @@ def has_unbuilt_layers(model: Any) -> bool:
 def direct_layers(layer: Any) -> list[Any]:
     """Returns the layers that `layer` itself holds, not those inside of them."""
     return list(layer._layers)
+
+
+def own_state(layer: Any) -> list[Any]:
+    """Returns the variables that `layer` itself keeps beside its weights."""
+    return list(layer._non_trainable_variables)
 
 
 def names_dtype(layer: Any) -> bool:
@@ -52,7 +60,11 @@ def compile_arguments(model: Any) -> dict[str, Any]:
     """Returns what `model.compile` was called with, the objects themselves.
 
     Keras stores "auto" of `jit_compile` as what it came to, and `auto_scale_loss` not at all.
+
+    Raises:
+        RuntimeError: If this Keras keeps what a copy is made of in another way.
     """
+    require_recognised(KERAS_SYMBOLS, {Need.COPIES})
     arguments = dict(model._compile_config.config)
     is_float16 = model.dtype_policy.name == "mixed_float16"
     is_scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)

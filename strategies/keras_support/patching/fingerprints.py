@@ -29,6 +29,11 @@ def fingerprint(symbol: object) -> str:
     """
     function = symbol.fget if isinstance(symbol, property) else symbol
     tree = ast.parse(textwrap.dedent(inspect.getsource(function)))  # type: ignore[arg-type]
+    return tree_fingerprint(tree)
+
+
+def tree_fingerprint(tree: ast.Module) -> str:
+    """Returns the fingerprint of statements that were parsed already; see `fingerprint`."""
     digest = hashlib.sha256("\n".join(_lines(tree)).encode())
     return digest.hexdigest()[:12]
 

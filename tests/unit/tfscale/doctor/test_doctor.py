@@ -64,6 +64,23 @@ look("--json")
 """ % (BROKEN_CLUSTER,)  # noqa: UP031  (the code holds braces)
 
 
+CHANGED_PRIVATE_SYMBOL = """
+import dataclasses, json
+from strategies.keras_support.patching import private_keras
+from tfscale.doctor.examination import examine
+from tfscale.preflight import private_symbols
+
+def with_changed(symbols, name):
+    return [dataclasses.replace(each, accepted=()) if each.target.endswith(name) else each
+            for each in symbols]
+
+private_keras.KERAS_SYMBOLS = with_changed(private_keras.KERAS_SYMBOLS, "._async_train")
+private_symbols.PREFLIGHT_SYMBOLS = with_changed(
+    private_symbols.PREFLIGHT_SYMBOLS, ":get_registered_kernels_for_op")
+print(json.dumps(examine()))
+"""
+
+
 @pytest.fixture(scope="module")
 def looks() -> dict[str, tuple[int, str]]:
     done = child("-c", LOOKS)
@@ -99,7 +116,14 @@ def test_json_holds_the_versions_and_devices_of_this_machine(
     looks: dict[str, tuple[int, str]],
 ) -> None:
     found = report(looks["json"])
-    assert list(found) == ["versions", "devices", "cluster", "fixes", "problems"]
+    assert list(found) == [
+        "versions",
+        "devices",
+        "cluster",
+        "fixes",
+        "private_symbols",
+        "problems",
+    ]
     assert found["versions"]["python"] == platform.python_version()
     assert found["versions"]["keras"] == metadata.version("keras")
     assert found["devices"]["CPU"] == 1
@@ -118,6 +142,32 @@ def test_json_tells_of_each_fix_what_it_stands_in_for_and_when_it_may_go(
     trainer = "keras.src.backend.tensorflow.trainer:TensorFlowTrainer.make_train_function"
     assert trainer in fixes["C1"]["patches"]
     assert "https://github.com/keras-team/keras/issues/20585" in fixes["C1"]["threads"]
+
+
+def test_json_lists_the_private_symbols_in_use(looks: dict[str, tuple[int, str]]) -> None:
+    symbols = {each["symbol"]: each for each in report(looks["json"])["private_symbols"]}
+    assert symbols["keras.src.layers.layer:Layer._flatten_layers"] == {
+        "symbol": "keras.src.layers.layer:Layer._flatten_layers",
+        "state": "recognised",
+        "needed_by": "all strategies",
+        "used_in": [
+            "strategies.keras_support.gradients",
+            "strategies.keras_support.model",
+            "strategies.keras_support.state",
+        ],
+        "purpose": "all layers of a model, at any depth",
+    }
+    assert {each["state"] for each in symbols.values()} == {"recognised"}
+
+
+def test_a_changed_private_symbol_is_a_problem_of_what_uses_it() -> None:
+    done = child("-c", CHANGED_PRIVATE_SYMBOL)
+    assert done.returncode == 0, done.stderr
+    first, second = json.loads(done.stdout)["problems"]
+    symbol = "keras.src.callbacks.callback_list:CallbackList._async_train"
+    assert first.startswith(f"{symbol} changed, used by several workers, which are refused. ")
+    symbol = "tensorflow.python.framework.kernels:get_registered_kernels_for_op"
+    assert second.startswith(f"{symbol} changed, used by reports. Install")
 
 
 def test_the_text_names_every_row(looks: dict[str, tuple[int, str]]) -> None:

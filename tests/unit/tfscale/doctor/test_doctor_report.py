@@ -18,6 +18,11 @@ REPORT: dict[str, Any] = {
         {"row": "C1", "state": "ready", "defect": "fit crashes"},
         {"row": "S20", "state": "refused", "defect": "masked losses divide by their own part"},
     ],
+    "private_symbols": [
+        {"needed_by": "all strategies", "state": "recognised"},
+        {"needed_by": "all strategies", "state": "changed"},
+        {"needed_by": "reports", "state": "recognised"},
+    ],
     "problems": ["Keras changed keras.src.a:B.c. Install a Keras release that is supported."],
 }
 
@@ -44,6 +49,10 @@ fixes of Keras under tf.distribute
   More about each: tfscale doctor --json
   (symbols, test, public threads, remove
   when).
+
+private symbols in use
+  all strategies  1 of 2 recognised
+  reports         1 of 1 recognised
 
 problems
   - Keras changed keras.src.a:B.c.
@@ -72,7 +81,7 @@ def test_a_wide_terminal_does_not_make_long_lines(monkeypatch: pytest.MonkeyPatc
 
 def test_what_is_not_there_is_said() -> None:
     empty = {"versions": {"python": "3.11.7"}, "devices": {}, "cluster": None}
-    text = as_text({**empty, "fixes": [], "problems": []}, width=80)
+    text = as_text({**empty, "fixes": [], "private_symbols": [], "problems": []}, width=80)
     assert text.splitlines()[3:] == [
         "devices",
         "  none",

@@ -1,0 +1,223 @@
+"""Private symbols of Keras and TensorFlow that are used as they are, and how a change is noticed.
+
+A patch replaces a symbol; a private symbol is only called, read or set. It may change in any
+release all the same, and what was built on it is then wrong or fails far from the cause. So each
+has fingerprints like a patch, taken from the source file, which also serves for what has no source
+at run time: an attribute that a class sets on its instances (`self._value = ...`).
+
+    tables      private_keras.KERAS_SYMBOLS, private_tensorflow.TENSORFLOW_SYMBOLS
+    refused     by require_recognised, where what is about to be done needs a symbol that changed
+    listed      by tfscale doctor and tfscale doctor --json
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import enum
+import functools
+import gc
+import importlib.util
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from strategies.keras_support.patching.fingerprints import tree_fingerprint
+
+
+class Need(enum.Enum):
+    """What goes wrong without a symbol, and so what is refused where it changed."""
+
+    TRAINING = "all strategies"
+    WORKERS = "several workers"
+    PARAMETER_SERVERS = "parameter servers"
+    COPIES = "copies of a model"
+    """Refused are the copies (tfscale.prepare, a sharded model that is moved), and no strategy."""
+    REPORTS = "reports"
+    """Of tools that train nothing: `tfscale doctor` names the change, and nothing is refused."""
+
+
+@dataclass(frozen=True)
+class PrivateSymbol:
+    """A private symbol of Keras or TensorFlow that is used and not replaced.
+
+    Attributes:
+        target: The symbol, as `"package.module:name"` or `"package.module:Class.attribute"`, where
+            `Class` is the one that defines it: in its body, or by `self.attribute = ...`.
+        accepted: Fingerprints of the sources it was used with.
+        need: What depends on it.
+        used_in: Modules and packages of this repository that use it.
+        purpose: What for.
+    """
+
+    target: str
+    accepted: tuple[str, ...]
+    need: Need
+    used_in: tuple[str, ...]
+    purpose: str
+
+    def fingerprint(self) -> str:
+        """Returns the fingerprint of the installed source.
+
+        Raises:
+            LookupError: If the installed release does not define it.
+        """
+        module, _, path = self.target.partition(":")
+        return symbol_fingerprint(_tree(module), path)
+
+    def is_recognised(self) -> bool:
+        """Tells whether the installed source is one that the symbol was used with."""
+        try:
+            return self.fingerprint() in self.accepted
+        except (LookupError, OSError, SyntaxError):
+            return False
+
+
+def used(
+    need: Need, used_in: str, purpose: str, fingerprints: dict[str, str]
+) -> tuple[PrivateSymbol, ...]:
+    """Returns rows of a table: symbols that are used in the same places, for the same purpose.
+
+    Args:
+        need: What depends on them.
+        used_in: Modules and packages inside of `strategies`, separated by spaces.
+        purpose: What for.
+        fingerprints: By symbol, the accepted fingerprints, separated by spaces.
+    """
+    return tuple(
+        PrivateSymbol(
+            target,
+            tuple(accepted.split()),
+            need,
+            tuple(f"strategies.{place}" for place in used_in.split()),
+            purpose,
+        )
+        for target, accepted in fingerprints.items()
+    )
+
+
+def require_recognised(symbols: Collection[PrivateSymbol], needs: Collection[Need]) -> None:
+    """Checks the symbols that are about to be used.
+
+    Args:
+        symbols: All that are known.
+        needs: What is about to be done.
+
+    Raises:
+        RuntimeError: If one changed or is gone.
+    """
+    with _no_garbage_collection():
+        needed = [symbol for symbol in symbols if symbol.need in needs]
+        changed = [symbol for symbol in needed if not _is_recognised_once(symbol)]
+        _tree.cache_clear()
+    if changed:
+        raise RuntimeError(
+            "The private symbols of Keras and TensorFlow that tfscale uses must be those it was "
+            f"written with. Received: Keras {keras.__version__} and TensorFlow {tf.__version__}, "
+            f"in which {', '.join(symbol.target for symbol in changed)} changed. Install releases "
+            "that this tfscale supports (`pip install --upgrade tfscale` pins them), or build the "
+            "strategy with tf.distribute and train without the fixes."
+        )
+
+
+def symbol_fingerprint(module: ast.Module, path: str) -> str:
+    """Returns the fingerprint of a symbol in the source of its module.
+
+    Of a function, a class or a property it is the whole definition; of an attribute, every
+    statement of the class or of its methods that sets it.
+
+    Args:
+        module: The parsed source.
+        path: "name", "Class.method" or "Class.attribute".
+
+    Raises:
+        LookupError: If there is no such symbol.
+
+    Example:
+        >>> first = symbol_fingerprint(ast.parse("def f(x): return x"), "f")
+        >>> first == symbol_fingerprint(ast.parse("def f(x): return -x"), "f")
+        False
+    """
+    *outer, name = path.split(".")
+    body = module.body
+    owner: ast.ClassDef | None = None
+    for part in outer:
+        found = [each for each in _statements(body) if _defines(each, part)]
+        classes = [each for each in found if isinstance(each, ast.ClassDef)]
+        if not classes:
+            raise LookupError(path)
+        owner = classes[-1]
+        body = owner.body
+    defining = [each for each in _statements(body) if _defines(each, name)]
+    if not defining and owner is not None:
+        defining = list(_assignments(owner.body, name))
+    if not defining:
+        raise LookupError(path)
+    return tree_fingerprint(ast.Module(defining, []))
+
+
+@functools.cache
+def _tree(module: str) -> ast.Module:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise LookupError(module)
+    return ast.parse(Path(spec.origin).read_text("utf-8"))
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Parsing makes so many objects that Python would look through all of TensorFlow's: 0.3 s."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@functools.cache
+def _is_recognised_once(symbol: PrivateSymbol) -> bool:
+    return symbol.is_recognised()
+
+
+def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yields statements, also those under a condition or in a `try`."""
+    for each in body:
+        yield each
+        if isinstance(each, (ast.If, ast.Try)):
+            yield from _statements(_inner(each))
+
+
+def _inner(statement: ast.stmt) -> list[ast.stmt]:
+    bodies = (getattr(statement, part, []) for part in ("body", "orelse", "finalbody"))
+    return [each for body in bodies for each in body]
+
+
+def _defines(statement: ast.stmt, name: str) -> bool:
+    if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return statement.name == name
+    return any(isinstance(each, ast.Name) and each.id == name for each in _targets(statement))
+
+
+def _assignments(body: list[ast.stmt], name: str) -> Iterator[ast.stmt]:
+    """Yields the statements at any depth that set an attribute of that name."""
+    for each in body:
+        attributes = (target for target in _targets(each) if isinstance(target, ast.Attribute))
+        if any(one.attr == name and isinstance(one.value, ast.Name) for one in attributes):
+            yield each
+        yield from _assignments(_inner(each), name)
+
+
+def _targets(statement: ast.stmt) -> Iterator[ast.expr]:
+    if isinstance(statement, ast.Assign):
+        targets = statement.targets
+    elif isinstance(statement, (ast.AnnAssign, ast.AugAssign)):
+        targets = [statement.target]
+    else:
+        return
+    for target in targets:
+        yield from target.elts if isinstance(target, (ast.Tuple, ast.List)) else [target]

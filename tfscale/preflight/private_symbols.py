@@ -1,0 +1,50 @@
+"""Private symbols of TensorFlow that `tfscale preflight` uses; see `private_symbol`.
+
+Preflight trains nothing, so a change refuses nothing: `tfscale doctor` names it.
+"""
+
+from __future__ import annotations
+
+from strategies.extension import Need, PrivateSymbol
+
+_LIB = "tensorflow.python.distribute.distribute_lib"
+_AHEAD_OF_TIME = ("tfscale.preflight.ahead_of_time",)
+_OPERATIONS = ("tfscale.preflight.operations",)
+
+PREFLIGHT_SYMBOLS = (
+    PrivateSymbol(
+        "tensorflow.python.framework.kernels:get_registered_kernels_for_op",
+        ("f48796c0ac0c",),
+        Need.REPORTS,
+        _OPERATIONS,
+        "the dtypes that XLA's kernels take",
+    ),
+    PrivateSymbol(
+        "tensorflow.python.framework.ops:Graph._get_function",
+        ("0d1f15453392",),
+        Need.REPORTS,
+        _OPERATIONS,
+        "the graph of a branch or a loop",
+    ),
+    PrivateSymbol(
+        f"{_LIB}:StrategyExtendedV1._use_merge_call",
+        ("958da61d775d",),
+        Need.REPORTS,
+        _AHEAD_OF_TIME,
+        "asks for a sum in the replica's own graph",
+    ),
+    PrivateSymbol(
+        f"{_LIB}:StrategyExtendedV2._replica_ctx_all_reduce",
+        ("c350f5b9c622",),
+        Need.REPORTS,
+        _AHEAD_OF_TIME,
+        "puts all-reduces into the graph that a chip's compiler is given",
+    ),
+    PrivateSymbol(
+        "tensorflow.compiler.tf2xla.ops.gen_xla_ops:xla_all_reduce",
+        ("22e4ae4740dd",),
+        Need.REPORTS,
+        _AHEAD_OF_TIME,
+        "puts all-reduces into the graph that a chip's compiler is given",
+    ),
+)
