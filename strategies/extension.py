@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from strategies.coordination.heartbeat_board import HeartbeatBoard
     from strategies.coordination.preemption_consensus import PreemptionNotice
     from strategies.coordination.rendezvous import exchange
+    from strategies.deadline import Deadline
     from strategies.devices import all_stand_on
     from strategies.global_batches import (
         EvenShare,
@@ -151,6 +152,7 @@ _NAMES = {
         "integers",
     ),
     "strategies.announcement": ("announce",),
+    "strategies.deadline": ("Deadline",),
     # The cluster, the environment it is read from, and how a worker ended.
     "strategies.cluster.environments": (
         "DEFAULT_START_SECONDS",

@@ -10,7 +10,7 @@ from strategies.cluster.cluster import Cluster, require_cluster
 from strategies.cluster.environments import (
     cluster_from_environment,
 )
-from strategies.cluster.startup_deadline import bring_up_deadline, start_seconds
+from strategies.cluster.startup_deadline import cluster_deadline, start_seconds
 from strategies.coordination.collective_keys import own_collective_keys
 from strategies.coordination.collective_launcher import reuse_keys
 from strategies.coordination.heartbeats import configure_heartbeats
@@ -82,7 +82,7 @@ def multi_worker_mirrored_strategy(
         )
     configure_heartbeats(spec)
     with (
-        bring_up_deadline(cluster, bring_up_seconds),
+        cluster_deadline(cluster, bring_up_seconds),
         own_collective_keys(tf.distribute.MultiWorkerMirroredStrategy),
     ):
         strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver, options)

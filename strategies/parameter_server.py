@@ -11,7 +11,7 @@ from strategies.cluster.cluster import Cluster, require_cluster
 from strategies.cluster.environments import (
     cluster_from_environment,
 )
-from strategies.cluster.startup_deadline import bring_up_deadline, start_seconds
+from strategies.cluster.startup_deadline import cluster_deadline, start_seconds
 from strategies.cluster.task_server import serve_until_chief_ends
 from strategies.keras_support import support
 
@@ -75,7 +75,7 @@ def parameter_server_strategy(
         f"{cluster.num_parameter_servers} parameter server(s), from "
         f"{cluster.source or 'the cluster given'}; this is the chief."
     )
-    with bring_up_deadline(cluster, bring_up_seconds):
+    with cluster_deadline(cluster, bring_up_seconds):
         strategy = tf.distribute.ParameterServerStrategy(resolver)
     if strategy.num_replicas_in_sync > 1:
         raise NotImplementedError(

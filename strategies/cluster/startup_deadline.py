@@ -1,8 +1,8 @@
-"""A deadline for a cluster to come together.
+"""A deadline for the start of a cluster or a TPU.
 
-TensorFlow waits for ever for a peer that never starts, inside a call that holds Python's lock: no
-exception, signal handler or thread of this process runs meanwhile. So a small process beside it
-watches the clock; past the deadline it says which peers were missing and ends this one.
+TensorFlow waits without limit for a peer that never starts, inside a call that keeps Python's lock:
+no exception, signal handler or thread of this process runs meanwhile. So a small process beside it
+watches the clock. At the deadline it says what is missing and ends this process.
 """
 
 from __future__ import annotations
@@ -11,37 +11,75 @@ import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from strategies.arguments import number
 from strategies.cluster.cluster import Cluster
 from strategies.cluster.environments import start_seconds_from_environment
+from strategies.number_rules import POSITIVE
 
 _WATCH = Path(__file__).with_name("startup_watch.py")
 
 
 def start_seconds(bring_up_seconds: float | None) -> float:
-    """Returns how long a strategy's start may take; what the environment says where None is given.
+    """Returns how long the start of a strategy may take; None means as the environment says.
 
     Raises:
-        ValueError: If it is no positive, finite number.
+        ValueError: If it is not a positive, finite number.
     """
     return number(
         "bring_up_seconds",
         start_seconds_from_environment() if bring_up_seconds is None else bring_up_seconds,
-        "positive and finite",
-        lambda seconds: seconds > 0,
+        POSITIVE.words,
+        POSITIVE.accepts,
         cure="The default is 300.",
     )
 
 
 @contextlib.contextmanager
-def bring_up_deadline(cluster: Cluster, seconds: float) -> Iterator[None]:
-    """Ends this process (SIGKILL) if what is inside has not finished after `seconds`.
+def startup_deadline(
+    name: str, seconds: float, *, expired: str, peers: Mapping[str, str] | None = None
+) -> Iterator[Callable[[str], None]]:
+    """Ends this process (SIGKILL) if the body has not finished after `seconds`.
 
     Args:
-        cluster: The cluster that is coming together.
+        name: Begins the lines about phases, such as "TPU 'local'".
+        seconds: The deadline. Positive.
+        expired: The line at the deadline. `{missing}` in it becomes the peers without an answer,
+            `{phase}` the last phase.
+        peers: Addresses "host:port" by name, which are probed at the deadline.
+
+    Yields:
+        A function that prints the phase that begins, such as "initialising 8 cores". The watch
+        repeats a phase that lasts.
+    """
+    request = {"name": name, "seconds": seconds, "peers": dict(peers or {}), "expired": expired}
+    # -S and -E: the watch needs the standard library only, and starts faster without the rest.
+    command = [sys.executable, "-S", "-E", str(_WATCH), json.dumps(request)]
+    watch = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    assert watch.stdin is not None
+    stdin = watch.stdin
+
+    def begin(phase: str) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            stdin.write(f"{phase}\n".encode())
+            stdin.flush()
+
+    try:
+        yield begin
+    finally:
+        # The end of its input ends the watch, also if this process is killed.
+        watch.communicate()
+
+
+def cluster_deadline(
+    cluster: Cluster, seconds: float
+) -> contextlib.AbstractContextManager[Callable[[str], None]]:
+    """Returns the `startup_deadline` of a cluster whose tasks wait for each other.
+
+    Args:
+        cluster: The cluster that starts.
         seconds: The deadline. Positive.
     """
     peers = {
@@ -51,11 +89,11 @@ def bring_up_deadline(cluster: Cluster, seconds: float) -> Iterator[None]:
         if (job, index) != (cluster.task_type, cluster.task_index)
     }
     own = f"{cluster.task_type} {cluster.task_index}"
-    # -S and -E: the watch needs the standard library only, and starts the sooner.
-    command = [sys.executable, "-S", "-E", str(_WATCH), own, str(seconds), json.dumps(peers)]
-    watch = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
-    try:
-        yield
-    finally:
-        # The end of its input tells the watch to go, also where this process is killed.
-        watch.communicate()
+    return startup_deadline(
+        own,
+        seconds,
+        peers=peers,
+        expired=f"{own} waited {seconds:g} s for the cluster to start and gives up. Missing: "
+        "{missing}. Start all tasks within `bring_up_seconds` (tfscale launch --start_seconds), "
+        "and check that their addresses are reachable from here.",
+    )

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from strategies.announcement import announce
 from strategies.cluster.cluster import Cluster
+from strategies.deadline import Deadline
 
 PROBE_SECONDS = 1.0
 """Between two looks at the chief."""
@@ -52,23 +53,23 @@ def serve_until_chief_ends(cluster: Cluster, bring_up_seconds: float) -> NoRetur
 
 
 def _has_come(address: str, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
+    deadline = Deadline(seconds)
     while not _listens(address):
-        if time.monotonic() >= deadline:
+        if deadline.is_over():
             return False
         time.sleep(PROBE_SECONDS)
     return True
 
 
 def _wait_for_end(address: str) -> None:
-    heard = time.monotonic()
-    while time.monotonic() - heard < SILENCE_SECONDS:
+    silence = Deadline(SILENCE_SECONDS)
+    while not silence.is_over():
         time.sleep(PROBE_SECONDS)
         answer = _listens(address)
         if answer is False:
             return
         if answer:
-            heard = time.monotonic()
+            silence = Deadline(SILENCE_SECONDS)
 
 
 def _listens(address: str) -> bool | None:

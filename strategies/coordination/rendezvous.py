@@ -19,6 +19,7 @@ from typing import NamedTuple
 import tensorflow as tf
 from tensorflow.python.eager import context
 
+from strategies.deadline import Deadline
 from strategies.progress import phase
 
 DEADLINE_SECONDS = 300.0
@@ -90,14 +91,13 @@ def exchange(
             _in_time(write, f"this worker's answer to {question!r}", _OWN_ANSWER_SECONDS)
         except TimeoutError as error:
             raise _of(workers_of(strategy)[0], error) from None
-        seconds = DEADLINE_SECONDS if deadline_seconds is None else deadline_seconds
-        end = time.monotonic() + seconds
+        deadline = Deadline(DEADLINE_SECONDS if deadline_seconds is None else deadline_seconds)
         workers = workers_of(strategy)
         said = {own: f"{question}\n{answer}"}
         for worker in workers:
             is_first = own == next(one for one in workers if one != worker)
             if worker != own:
-                said[worker] = _listen(number, worker, question, seconds, end, is_first)
+                said[worker] = _listen(number, worker, question, deadline, is_first)
     questions = {worker: said[worker].partition("\n")[0] for worker in workers}
     if set(questions.values()) != {question}:
         places = ", ".join(f"{job} {i} at {asked!r}" for (job, i), asked in questions.items())
@@ -252,26 +252,25 @@ def _failure_key(worker: Worker) -> str:
     return f"tfscale/failure/{worker[0]}/{worker[1]}"
 
 
-def _listen(
-    number: int, worker: Worker, question: str, seconds: float, end: float, is_first: bool
-) -> str:
-    notice = time.monotonic() + NOTICE_SECONDS if is_first else end  # one says it for all
+def _listen(number: int, worker: Worker, question: str, deadline: Deadline, is_first: bool) -> str:
+    # One worker says it for all, once.
+    notice = Deadline(NOTICE_SECONDS) if is_first else deadline
     while True:
-        words = _value(_key(number, worker), min(_SLICE_SECONDS, end - time.monotonic()))
+        words = _value(_key(number, worker), deadline.left(at_most=_SLICE_SECONDS))
         if words is not None:
             return words
         failure = _value(_failure_key(worker), 0.0)
         if failure is not None:
             raise _of(worker, RuntimeError(failure))
-        if time.monotonic() >= end:
+        if deadline.is_over():
             late = TimeoutError(
-                f"{worker[0]} {worker[1]} did not come to {question!r} within {seconds:g} "
-                "s. Look for what stopped it, and for an `if` that keeps it from calling fit, "
-                "evaluate or predict."
+                f"{worker[0]} {worker[1]} did not come to {question!r} within "
+                f"{deadline.seconds:g} s. Look for what stopped it, and for an `if` that keeps it "
+                "from calling fit, evaluate or predict."
             )
             raise _of(worker, late)
-        if time.monotonic() >= notice:
-            notice = end
+        if notice.is_over():
+            notice = deadline
             line = f"tfscale: waiting for {worker[0]} {worker[1]} to come to {question!r}."
             print(line, file=sys.stderr, flush=True)
 

@@ -12,10 +12,9 @@ import tensorflow as tf
 from strategies.announcement import announce
 from strategies.cluster.environments import own_tpu_environment
 from strategies.cluster.environments.tpu_vm import named_tpu
-from strategies.cluster.startup_deadline import start_seconds
+from strategies.cluster.startup_deadline import start_seconds, startup_deadline
 from strategies.keras_support import support
 from strategies.tpu.resolver import addresses_of, tpu_resolver
-from strategies.tpu.startup import tpu_start_deadline
 
 _DEVICE_FILES = ("/dev/accel0", "/dev/vfio/0")
 
@@ -49,14 +48,19 @@ def tpu_strategy(
     bring_up_seconds = start_seconds(bring_up_seconds)
     _refuse_missing(tpu)
     began = time.monotonic()
-    with tpu_start_deadline(tpu, bring_up_seconds) as tell:
-        tell("looking it up")
+    expired = (
+        f"TPU {tpu!r} did not start within {bring_up_seconds:g} s (`bring_up_seconds`). Last "
+        "phase: {phase}. Another process may use it (sudo lsof -w /dev/accel* /dev/vfio/*), or its "
+        "VMs may be unreachable: gcloud compute tpus tpu-vm describe NAME --zone=ZONE."
+    )
+    with startup_deadline(f"TPU {tpu!r}", bring_up_seconds, expired=expired) as begin:
+        begin("looking it up")
         resolver = tpu_resolver(tpu)
         addresses = addresses_of(resolver)
         if addresses:
-            tell(f"connecting to {', '.join(addresses)}")
+            begin(f"connecting to {', '.join(addresses)}")
             tf.config.experimental_connect_to_cluster(resolver)
-        tell("initialising it")
+        begin("initialising it")
         try:
             # In this process and not in a probe: a TPU belongs to one process at a time.
             tf.tpu.experimental.initialize_tpu_system(resolver)

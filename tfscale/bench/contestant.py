@@ -10,11 +10,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from strategies.extension import Deadline
 from tfscale.bench.variant import Race, Variant
 
 # Until a process has connected, it is polled (seconds), because one that dies early sends nothing.
@@ -61,7 +61,7 @@ class Contestant:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(address))
         self._listener.listen(self._count)
-        self._started = time.monotonic()
+        self._ready = Deadline(self._seconds)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 _command(variant, race, address),
@@ -78,7 +78,6 @@ class Contestant:
         Raises:
             Failed: If a process ends, or the deadline passes.
         """
-        deadline = self._started + self._seconds
         self._listener.settimeout(_POLL_SECONDS)
         while len(self._lines) < self._count:
             with contextlib.suppress(TimeoutError):
@@ -86,10 +85,10 @@ class Contestant:
                 self._lines.append((line, line.makefile("r", encoding="utf-8")))
             if len(self._lines) < self._count and self._process.poll() is not None:
                 raise Failed(self._sentence(self._end_of_process()))
-            if time.monotonic() > deadline:
+            if self._ready.is_over():
                 raise Failed(self._sentence(f"not ready after {self._seconds:g} s"))
         for line, messages in self._lines:
-            line.settimeout(max(_POLL_SECONDS, deadline - time.monotonic()))
+            line.settimeout(max(_POLL_SECONDS, self._ready.left()))
             self.first_loss = float(self._receive(messages)["loss"])
 
     def take_turn(self) -> float:

@@ -17,6 +17,7 @@ from typing import Any
 
 from absl import logging
 
+from strategies.extension import Deadline
 from tfscale.data.work_lock import Claims
 from tfscale.files.existence import kind_of, names_in
 
@@ -64,7 +65,7 @@ def prepare(
     path = os.fspath(builder.data_path)
     claims = Claims(path, silence_seconds=silence_seconds)
     config = download_config or tfds_library().download.DownloadConfig(try_download_gcs=False)
-    start = time.monotonic()
+    deadline = Deadline(deadline_seconds)
     next_notice = FIRST_NOTICE_SECONDS
     while True:
         # In this order: a remote rename is not atomic, but the claim outlives it.
@@ -77,8 +78,8 @@ def prepare(
                 if is_ours:
                     _generate(builder, path, config)
                     continue
-        waited = time.monotonic() - start
-        if waited >= deadline_seconds:
+        waited = deadline.spent()
+        if deadline.is_over():
             raise TimeoutError(_overdue(builder, path, others, waited))
         if waited >= next_notice:
             next_notice = waited + SECONDS_BETWEEN_NOTICES

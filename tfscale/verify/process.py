@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from strategies.extension import Deadline
 from tfscale.verify.messages import Request
 from tfscale.verify.worker_rpc import serve
 
@@ -74,10 +74,10 @@ class TrialProcess:
         Raises:
             Failed: If the child says so, ends, or takes longer than the deadline.
         """
-        end = time.monotonic() + self._seconds
+        deadline = Deadline(self._seconds)
         while True:
             try:
-                if not self._connection.poll(max(0.0, end - time.monotonic())):
+                if not self._connection.poll(deadline.left()):
                     raise Failed("hung", f"{self._name}: longer than {self._seconds:g} s")
                 kind, result = self._connection.recv()
             except (EOFError, ConnectionResetError):

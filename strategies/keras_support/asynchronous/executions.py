@@ -18,6 +18,8 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.distribute.coordinator import coordinator_context
 
+from strategies.deadline import Deadline
+
 A_WORKER = 2
 """Executions handed out to a worker: one that runs, and one that waits for its end."""
 
@@ -149,14 +151,14 @@ class Executions:
         return taken
 
     def _take_one(self) -> None:
-        end = time.monotonic() + DEADLINE_SECONDS
+        deadline = Deadline(DEADLINE_SECONDS)
         while True:
             try:
                 steps, total, largest, self.extra = self._ended.get(timeout=_LOOK_SECONDS)
             except queue.Empty:
                 with self._explaining():
                     self._coordinator.done()
-                if time.monotonic() > end:
+                if deadline.is_over():
                     raise TimeoutError(
                         f"No worker has ended an execution within {DEADLINE_SECONDS:g} s. Look for "
                         "workers that have gone and were not started again (tfscale launch "

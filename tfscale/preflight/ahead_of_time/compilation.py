@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from strategies.extension import Deadline
 from tfscale.preflight.ahead_of_time.environment import REQUIREMENTS
 from tfscale.preflight.ahead_of_time.program import Program
+from tfscale.preflight.ahead_of_time.progress import TookTooLong, run_with_progress
 from tfscale.preflight.target import Target
 
 COMPILER = Path(__file__).with_name("chip_compiler.py")
@@ -115,37 +115,23 @@ class ChipCompiler:
 
     def _run(self, folder: Path) -> float:
         """Runs the compiler until it has answered; returns the seconds."""
-        began = time.monotonic()
+        deadline = Deadline(self._timeout)
         log = folder / "log.txt"
         # -I: what the user's PYTHONPATH holds is for another environment.
         command = [str(self._python), "-I", str(self._compiler), str(folder)]
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-            )
-            try:
-                status = self._wait(process, began)
-            finally:
-                process.kill()
-                process.wait()
+        doing = f"compiling for {self._target}"
+        try:
+            status = run_with_progress(command, log, deadline, self._say, doing, every=self._every)
+        except TookTooLong:
+            raise CompilerFailed(
+                f"{doing} took longer than {self._timeout:g} s. Give it more (--timeout_seconds), "
+                "or a smaller batch."
+            ) from None
         if status != 0 or not (folder / "result.json").is_file():
             text = log.read_text("utf-8", errors="replace").strip()[-_TAIL:]
             end = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
             raise CompilerFailed(f"the compiler for {self._target} {end}. It said last: {text}")
-        return time.monotonic() - began
-
-    def _wait(self, process: subprocess.Popen[bytes], began: float) -> int:
-        while True:
-            spent = time.monotonic() - began
-            if spent >= self._timeout:
-                raise CompilerFailed(
-                    f"compiling for {self._target} took longer than {self._timeout:g} s. Give it "
-                    "more (--timeout_seconds), or a smaller batch."
-                )
-            try:
-                return process.wait(min(self._every, self._timeout - spent))
-            except subprocess.TimeoutExpired:
-                self._say(f"compiling for {self._target}: {time.monotonic() - began:.0f} s")
+        return deadline.spent()
 
     def _key(self, program: Program) -> str:
         """A name for the program, the chip and the compiler; the compiler's own text counts too."""

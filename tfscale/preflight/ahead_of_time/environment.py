@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
+
+from strategies.extension import Deadline
+from tfscale.preflight.ahead_of_time.progress import TookTooLong, run_with_progress
 
 # libtpu compiles for a chip that is not there only by the private interface of this JAX.
 JAX, LIBTPU = "0.10.2", "0.0.52"
@@ -98,7 +99,7 @@ def make_environment(
     )
     folder.parent.mkdir(parents=True, exist_ok=True)
     making = Path(tempfile.mkdtemp(prefix=f"{folder.name}.making-", dir=folder.parent))
-    deadline = time.monotonic() + timeout_seconds
+    deadline = Deadline(timeout_seconds)
     try:
         log = making / "pip.log"
         _run([sys.executable, "-m", "venv", str(making)], log, deadline, say)
@@ -111,23 +112,11 @@ def make_environment(
     say(f"the environment is ready in {folder}")
 
 
-def _run(command: list[str], log: Path, deadline: float, say: Callable[[str], None]) -> None:
-    began = time.monotonic()
-    with log.open("ab") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-        try:
-            while True:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise NoEnvironment(f"`{' '.join(command)}` took too long. {_tail(log)}")
-                try:
-                    status = process.wait(min(left, _EVERY_SECONDS))
-                    break
-                except subprocess.TimeoutExpired:
-                    say(f"installing: {time.monotonic() - began:.0f} s")
-        finally:
-            process.kill()
-            process.wait()
+def _run(command: list[str], log: Path, deadline: Deadline, say: Callable[[str], None]) -> None:
+    try:
+        status = run_with_progress(command, log, deadline, say, "installing", every=_EVERY_SECONDS)
+    except TookTooLong:
+        raise NoEnvironment(f"`{' '.join(command)}` took too long. {_tail(log)}") from None
     if status:
         raise NoEnvironment(f"`{' '.join(command)}` ended with status {status}. {_tail(log)}")
 

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf  # noqa: F401  (its import is not what is timed)
 
 import strategies.tpu.strategy
-from strategies.tpu.startup import tpu_start_deadline
+from strategies.cluster.startup_deadline import startup_deadline
 from tests.programs import completed
 
 pytestmark = [
@@ -30,9 +30,9 @@ NAMES = ("TPU_NAME", "KUBE_GOOGLE_CLOUD_TPU_ENDPOINTS")
 # What initialising does where no TPU answers: it holds Python's lock, and no thread gets to run.
 STUCK = """
 import ctypes
-from strategies.tpu.startup import tpu_start_deadline
-with tpu_start_deadline("local", 1.0) as tell:
-    tell("initialising it")
+from strategies.cluster.startup_deadline import startup_deadline
+with startup_deadline("TPU 'local'", 1.0, expired="Not {braced}, last {phase}.") as begin:
+    begin("initialising it")
     ctypes.PyDLL(None).sleep(60)
 """
 
@@ -112,17 +112,20 @@ def test_auto_strategy_takes_the_tpu_before_anything_else(monkeypatch: pytest.Mo
         strategies.auto_strategy()
 
 
-def test_a_tpu_that_does_not_come_ends_the_process_at_the_deadline() -> None:
+def test_a_tpu_that_does_not_start_ends_the_process_at_the_deadline() -> None:
     began = time.monotonic()
     done = completed("-c", STUCK, timeout=60)
     assert done.returncode == -signal.SIGKILL
     assert time.monotonic() - began < 50
-    first, last = done.stderr.splitlines()
-    assert first == "tfscale: TPU 'local': initialising it."
-    assert "not there after 1 s (`bring_up_seconds`) and is given up; last: initialising" in last
+    assert done.stderr.splitlines() == [
+        "tfscale: TPU 'local': initialising it.",
+        "tfscale: Not {braced}, last initialising it.",
+    ]
 
 
-def test_a_tpu_that_comes_in_time_leaves_no_watch_behind(capfd: pytest.CaptureFixture[str]) -> None:
-    with tpu_start_deadline("local", 60.0) as tell:
-        tell("initialising it")
+def test_a_tpu_that_starts_in_time_leaves_no_watch_behind(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with startup_deadline("TPU 'local'", 60.0, expired="") as begin:
+        begin("initialising it")
     assert capfd.readouterr().err == "tfscale: TPU 'local': initialising it.\n"

@@ -1,0 +1,53 @@
+"""Runs a program that takes minutes, with a deadline and a line of progress now and then."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from strategies.extension import Deadline
+
+
+class TookTooLong(RuntimeError):
+    """A program was still running at the deadline, and has been killed."""
+
+
+def run_with_progress(
+    command: Sequence[str],
+    log: Path,
+    deadline: Deadline,
+    say: Callable[[str], None],
+    doing: str,
+    *,
+    every: float,
+) -> int:
+    """Runs a program and returns its exit status; negative for the signal that killed it.
+
+    Args:
+        command: The program and its arguments.
+        log: Gets its output, after what is there.
+        deadline: When it is killed.
+        say: Gets lines of progress.
+        doing: What the program does, for these lines, such as "installing".
+        every: Seconds between two lines.
+
+    Raises:
+        TookTooLong: If the deadline passes.
+    """
+    began = time.monotonic()
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
+        try:
+            while not deadline.is_over():
+                try:
+                    return process.wait(deadline.left(at_most=every))
+                except subprocess.TimeoutExpired:
+                    say(f"{doing}: {time.monotonic() - began:.0f} s")
+        finally:
+            process.kill()
+            process.wait()
+    raise TookTooLong
