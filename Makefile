@@ -1,5 +1,5 @@
 # make train | seeds | test | thorough | lint | matrix | parity | defects | faults | soak | bench |
-# preflight | browser-test | clean. Needs only Python 3.11-3.13 and make.
+# preflight | browser-test | docs | docs-test | clean. Needs only Python 3.11-3.13 and make.
 # PYTHON=/path/to/python chooses the interpreter. All paths below are relative, so that a checkout
 # whose own path holds a space works.
 
@@ -71,7 +71,7 @@ endef
 # Several editable installs of one checkout write the same tfscale.egg-info.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help train seeds test thorough lint matrix parity defects faults soak bench preflight browser-test clean same-python $(MATRIX:%=matrix-%)
+.PHONY: help train seeds test thorough lint matrix parity defects faults soak bench preflight browser-test docs docs-test clean same-python $(MATRIX:%=matrix-%)
 
 help:
 	@echo "make train   trains the image recipe on the bundled digits, on 2 replicas"
@@ -87,6 +87,8 @@ help:
 	@echo "make bench   times a step of fit beside stock Keras, replicas and two workers"
 	@echo "make preflight  compiles steps for TPUs that are not there (225 MB of wheels, minutes)"
 	@echo "make browser-test  looks at the HTML report in a real Chromium (64 MB, needs npm and node)"
+	@echo "make docs    builds the documentation into site/"
+	@echo "make docs-test  runs every block of README.md and docs/ from the built wheel"
 	@echo "make clean   removes the environments, build output and caches"
 
 train: .venv/.installed-recipes
@@ -159,8 +161,16 @@ browser-test: .venv/.installed-browser
 	@.venv/bin/python tests/unit/tfscale/report/report_browser.py .venv/browser
 	@touch "$@"
 
+docs: .venv/.installed-docs
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict
+	@.venv/bin/python -m tests.docs.site site
+
+docs-test: .venv/.installed-test
+	@echo "docs-test: python -m tests.docs"
+	@.venv/bin/python -m tests.docs
+
 clean:
-	rm -rf .venv .venv-matrix build dist tfscale.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-matrix build dist site tfscale.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An environment keeps the interpreter it was made with: asked for another, say so.
@@ -192,6 +202,11 @@ same-python:
 	@echo ".venv: installing tfscale[cpu,recipes,test] (2 GB of disk the first time)"
 	@.venv/bin/python $(PIP_INSTALL) --editable ".[cpu,recipes,test]"
 	@touch .venv/.installed-recipes "$@"
+
+.venv/.installed-docs: .venv/.installed-test
+	@echo ".venv: installing tfscale[docs]"
+	@.venv/bin/python $(PIP_INSTALL) --editable ".[cpu,recipes,test,docs]"
+	@touch "$@"
 
 .PRECIOUS: %/.made
 .venv-matrix/%/.installed: .venv-matrix/%/.made $(METADATA)

@@ -3,7 +3,7 @@
 python -m tests.benchmarks.tpu_memory
 
 Asks `tfscale preflight --aot` for each step and chip, and writes the table in
-docs/howto/tpu.md; with `--only=transformer --target=v5e:2x2` some lines alone. A line takes a
+docs/howto/preflight.md; with `--only=transformer --target=v5e:2x2` some lines alone. A line takes a
 minute or several, and one whose step was compiled before the seconds of tracing it.
 """
 
@@ -23,7 +23,7 @@ from typing import Any
 from tests import tables
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENT = ROOT / "docs" / "howto" / "tpu.md"
+DOCUMENT = ROOT / "docs" / "howto" / "preflight.md"
 BEGIN = "<!-- memory: begin, written by python -m tests.benchmarks.tpu_memory -->"
 END = "<!-- memory: end -->"
 HEAD = (

@@ -103,7 +103,7 @@ def write_run(folder: Path) -> dict[int, Files]:
 
 
 def signed(manifest: Any) -> str:
-    """Returns a manifest's text with the checksum that docs/howto/checkpoints.md describes."""
+    """Returns a manifest's text with its checksum: docs/concepts/checkpoint_format.md."""
     if not isinstance(manifest, dict):
         return json.dumps(manifest)
     rest = {key: value for key, value in manifest.items() if key != "sha256"}

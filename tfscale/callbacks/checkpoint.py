@@ -52,7 +52,7 @@ class Checkpoint(keras.callbacks.Callback):
     over; they need a known length and, for `every` in steps, seeds. Other input is refused.
 
     A damaged checkpoint is named, and the one before is used. Of several workers the chief writes,
-    and all read: they need a common folder. See docs/howto/checkpoints.md for the format.
+    and all read: they need a common folder. See docs/concepts/checkpoint_format.md.
 
     On SIGTERM to any worker, or Google Cloud's notice that its VM goes, all save the same step, end
     with `SystemExit(42)`, and `tfscale launch --max_restarts` starts such a job again for free.

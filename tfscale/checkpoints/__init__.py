@@ -4,8 +4,8 @@
     directory.save(content, keep=3)
     content = directory.newest()
 
-Documented in docs/howto/checkpoints.md. Reading and writing need NumPy alone; TensorFlow is loaded
-for paths of remote file systems (`gs://`, `ram://`) only. Fit is checkpointed and resumed by
+The format: docs/concepts/checkpoint_format.md. Reading and writing need only NumPy; TensorFlow is
+loaded for paths of remote file systems (`gs://`, `ram://`) only. Fit is checkpointed and resumed by
 `tfscale.callbacks.Checkpoint`.
 """
 
