@@ -27,8 +27,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
         path = posixpath.normpath(posixpath.join(folder, match[2]))
         if path.startswith("docs/") or not (ROOT / path).exists():
             return match[0]  # a page of the site, or an error for mkdocs to report
-        base = (config.repo_url or "").rstrip("/")
-        return f"[{match[1]}]({base}/blob/main/{path})" if base else match[1]
+        base = config.extra["repository"]
+        return f"[{match[1]}]({base}/blob/main/{path})"
 
     return _LINK.sub(resolved, markdown)
 
