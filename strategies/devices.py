@@ -1,22 +1,26 @@
-"""The devices that replicas stand on: physical ones, and logical ones made from them.
+"""The devices of replicas, physical and logical, and the all-reduce between them.
 
-TensorFlow lets a CPU or GPU be cut into logical devices only before its first use, and says so in
-words about contexts. Here a cell that is run twice works, and anything else gets the cure.
+TensorFlow can split a CPU or GPU into logical devices only before its first use, and its error
+speaks of contexts. Here a notebook cell that is run twice works, and other errors name the cure.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import tensorflow as tf
+
+from strategies.arguments import one_of
 
 
 def cpu_devices(count: int) -> list[str]:
-    """Returns the logical CPUs, cutting the host's CPU into `count` where there are fewer.
+    """Returns the logical CPUs, and splits the host's CPU into `count` if there are fewer.
 
     Args:
-        count: Logical devices there must be. Positive.
+        count: Logical devices needed. Positive.
 
     Raises:
-        RuntimeError: If TensorFlow has started already, with fewer logical CPUs.
+        RuntimeError: If TensorFlow has already started with fewer logical CPUs.
 
     Example:
         >>> cpu_devices(2)
@@ -29,17 +33,17 @@ def cpu_devices(count: int) -> list[str]:
 
 
 def gpu_devices(logical_devices_per_gpu: int | None = None) -> list[str]:
-    """Returns the GPUs, with memory growth on, each cut into virtual GPUs when asked for.
+    """Returns the GPUs, with memory growth on, or split into virtual GPUs.
 
-    Memory growth lets several processes share a GPU; a virtual GPU gets an equal part of its
+    Memory growth lets several processes share a GPU. A virtual GPU gets an equal part of its
     memory instead. NCCL does not work between virtual GPUs, so TensorFlow reduces over a ring.
-    Not run on a GPU.
+    Not yet verified on a GPU.
 
     Args:
-        logical_devices_per_gpu: Virtual GPUs made of each GPU, or None for the GPUs themselves.
+        logical_devices_per_gpu: Virtual GPUs made from each GPU, or None for the GPUs themselves.
 
     Raises:
-        RuntimeError: If TensorFlow has started already with another number of virtual GPUs.
+        RuntimeError: If TensorFlow has already started with another number of virtual GPUs.
     """
     gpus = tf.config.list_physical_devices("GPU")
     if logical_devices_per_gpu is None:
@@ -56,7 +60,7 @@ def gpu_devices(logical_devices_per_gpu: int | None = None) -> list[str]:
 
 
 def _configured(device: tf.config.PhysicalDevice) -> int:
-    """How many logical devices `device` is or will be cut into; one where nobody asked."""
+    """Returns how many logical devices `device` is or will be split into; 1 by default."""
     return len(tf.config.get_logical_device_configuration(device) or [None])
 
 
@@ -70,7 +74,7 @@ def _configure(
         raise RuntimeError(
             f"{len(parts)} logical {kind} devices must be made before TensorFlow starts. Received: "
             f"a TensorFlow that already runs with {_configured(device)} on {device.name}. Build the"
-            " strategy first, before any tensor, variable or model; in a notebook, restart the "
+            " strategy first, before any tensor, variable or model. In a notebook, restart the "
             "kernel."
         ) from error
 
@@ -81,16 +85,36 @@ def _grow_memory(gpu: tf.config.PhysicalDevice) -> None:
     try:
         tf.config.experimental.set_memory_growth(gpu, True)
     except RuntimeError:
-        # TensorFlow has started: its memory is laid out, and trains as well as it would have.
+        # TensorFlow has started and its memory is allocated; training works the same.
         return
 
 
-def all_stand_on(kind: str, strategy: tf.distribute.Strategy) -> bool:
-    """Tells whether every replica of this process stands on a device of one kind.
+def all_on(device_type: str, strategy: tf.distribute.Strategy) -> bool:
+    """Returns whether every replica of this process is on a device of one type.
 
     Args:
-        kind: A TensorFlow device type, "CPU" or "GPU".
-        strategy: The strategy whose replicas they are.
+        device_type: A TensorFlow device type, "CPU" or "GPU".
+        strategy: The strategy of the replicas.
     """
     devices = [tf.DeviceSpec.from_string(name) for name in strategy.extended.worker_devices]
-    return all(device.device_type == kind for device in devices)
+    return all(device.device_type == device_type for device in devices)
+
+
+def check_all_reduce(all_reduce: str, accepted: Sequence[str], devices: Sequence[str]) -> None:
+    """Checks the name of an all-reduce implementation, before TensorFlow sees it.
+
+    Args:
+        all_reduce: The name to check.
+        accepted: The names that the strategy accepts.
+        devices: The devices it reduces over.
+
+    Raises:
+        ValueError: If `all_reduce` is not accepted, or is "nccl" without GPUs.
+    """
+    cure = "Use 'auto' unless a measurement says otherwise."
+    one_of("all_reduce", all_reduce, accepted, cure=cure)
+    if all_reduce == "nccl" and not all("GPU:" in name for name in devices):
+        raise ValueError(
+            "`all_reduce` must not be 'nccl' without GPUs: NCCL reduces between GPUs only. "
+            f"Received: all_reduce='nccl' for {', '.join(devices)}. Use 'auto'."
+        )

@@ -41,11 +41,11 @@ if TYPE_CHECKING:
     )
     from strategies.cluster.exit_reason import ExitReason, read_exit_reason, write_exit_reason
     from strategies.cluster.server_probe import TaskProbe
-    from strategies.coordination.heartbeat_board import HeartbeatBoard
+    from strategies.coordination.heartbeats import HeartbeatBoard
     from strategies.coordination.preemption_consensus import PreemptionNotice
     from strategies.coordination.rendezvous import exchange
     from strategies.deadline import Deadline
-    from strategies.devices import all_stand_on
+    from strategies.devices import all_on
     from strategies.global_batches import (
         EvenShare,
         GlobalBatches,
@@ -105,10 +105,9 @@ if TYPE_CHECKING:
         traced_train_step,
     )
     from strategies.keras_support.workers.state_agreement import broadcast_state
-    from strategies.liveness.heartbeat import Heartbeat, Seen
-    from strategies.liveness.local_heartbeat import LocalHeartbeat
+    from strategies.liveness.blocking_workers import stalled_workers
+    from strategies.liveness.heartbeat import Heartbeat, LocalHeartbeat, Seen
     from strategies.liveness.peers import Peers
-    from strategies.liveness.stalled_workers import stalled_workers
     from strategies.liveness.task_notice import state_of_tasks
     from strategies.number_rules import (
         COUNT,
@@ -167,7 +166,7 @@ _NAMES = {
     "strategies.cluster.exit_reason": ("ExitReason", "read_exit_reason", "write_exit_reason"),
     "strategies.cluster.server_probe": ("TaskProbe",),
     # Messages between workers.
-    "strategies.coordination.heartbeat_board": ("HeartbeatBoard",),
+    "strategies.coordination.heartbeats": ("HeartbeatBoard",),
     "strategies.coordination.preemption_consensus": ("PreemptionNotice",),
     "strategies.coordination.rendezvous": ("exchange",),
     "strategies.keras_support.workers.state_agreement": ("broadcast_state",),
@@ -175,10 +174,9 @@ _NAMES = {
     "strategies.progress": ("Progress", "at_end_of_fit", "moved", "phase", "watch"),
     "strategies.keras_support.patching.step_clock": ("attach_clock",),
     "strategies.keras_support.asynchronous.reports": ("task_probe",),
-    "strategies.liveness.heartbeat": ("Heartbeat", "Seen"),
-    "strategies.liveness.local_heartbeat": ("LocalHeartbeat",),
+    "strategies.liveness.heartbeat": ("Heartbeat", "LocalHeartbeat", "Seen"),
     "strategies.liveness.peers": ("Peers",),
-    "strategies.liveness.stalled_workers": ("stalled_workers",),
+    "strategies.liveness.blocking_workers": ("stalled_workers",),
     "strategies.liveness.task_notice": ("state_of_tasks",),
     # Kinds of strategies, and the devices under them.
     "strategies.keras_support.patching.ownership": (
@@ -187,7 +185,7 @@ _NAMES = {
         "is_owned",
         "stands_on_server",
     ),
-    "strategies.devices": ("all_stand_on",),
+    "strategies.devices": ("all_on",),
     "strategies.tpu.cpu_stand_in": ("TpuStandIn",),
     # Batches, and the position of `fit` in its input.
     "strategies.batch_parts": ("Shared", "static_rows"),

@@ -6,12 +6,10 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from strategies.all_reduce import check_all_reduce
 from strategies.announcement import announce
 from strategies.arguments import sequence, text, whole_number
-from strategies.coordination.collective_keys import own_collective_keys
-from strategies.coordination.collective_launcher import reuse_keys
-from strategies.devices import cpu_devices, gpu_devices
+from strategies.coordination.collective_keys import own_collective_keys, reuse_keys
+from strategies.devices import check_all_reduce, cpu_devices, gpu_devices
 from strategies.keras_support import support
 
 _CROSS_DEVICE_OPS: dict[str, Callable[[], tf.distribute.CrossDeviceOps | None]] = {

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from strategies.all_reduce import check_all_reduce
 from strategies.announcement import announce
 from strategies.cluster.cluster import Cluster, require_cluster
 from strategies.cluster.environments import (
     cluster_from_environment,
 )
 from strategies.cluster.startup_deadline import cluster_deadline, start_seconds
-from strategies.coordination.collective_keys import own_collective_keys
-from strategies.coordination.collective_launcher import reuse_keys
+from strategies.coordination.collective_keys import own_collective_keys, reuse_keys
 from strategies.coordination.heartbeats import configure_heartbeats
-from strategies.devices import gpu_devices
+from strategies.devices import check_all_reduce, gpu_devices
 from strategies.keras_support import support
 
 

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from strategies import is_chief
-from strategies.extension import all_stand_on, announce, exchange, is_multi_worker, one_of
+from strategies.extension import all_on, announce, exchange, is_multi_worker, one_of
 from tfscale.precision_choice import PrecisionChoice, WorkerAnswer, agreed
 
 __all__ = ["POLICIES", "choose_precision", "set_precision"]
@@ -84,7 +84,7 @@ def choose_precision(
 
 
 def _answer(worker: str, precision: str, strategy: tf.distribute.Strategy | None) -> WorkerAnswer:
-    if strategy is not None and all_stand_on("TPU", strategy):
+    if strategy is not None and all_on("TPU", strategy):
         return WorkerAnswer(worker, precision, "TPU")
     gpus = _gpus(strategy)
     if gpus:

@@ -1,1 +1,1 @@
-"""What workers know of each other while they wait: heartbeats, where each is, who holds up whom."""
+"""Heartbeats of workers, what each worker is doing, and which one holds up the job."""

@@ -1,4 +1,4 @@
-"""What a worker is doing, in words that follow its name."""
+"""What a worker is doing, as a phrase that follows its name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STANDARD_LIBRARY = str(Path(os.__file__).resolve().parent)
 
 
 def described(place: Place) -> str:
-    """Says where a worker is, counting from 1 as Keras's progress bar does.
+    """Returns where a worker is, counting from 1 as Keras's progress bar does.
 
     Example:
         >>> described(Place(epoch=0, step=4, phase="input"))
@@ -32,7 +32,7 @@ def described(place: Place) -> str:
 
 
 def numbered(place: Place) -> str:
-    """Says at which epoch, step and batch a worker is, from 1.
+    """Returns at which epoch, step and batch a worker is, from 1.
 
     Example:
         >>> numbered(Place(epoch=0, step=4, phase="input"))
@@ -54,13 +54,13 @@ def numbered(place: Place) -> str:
 def doing(
     place: Place, question: str, frame: FrameType | None, others: Iterable[FrameType] = ()
 ) -> str:
-    """Says what a worker does, to follow its name.
+    """Returns what a worker does, as a phrase that follows its name.
 
     Args:
         place: Where it is.
-        question: Of the meeting that it is at, or empty.
-        frame: The innermost of the thread that trains.
-        others: The innermost of threads in which Python of its input may run.
+        question: That of the rendezvous at which it waits, or empty.
+        frame: The innermost frame of the training thread.
+        others: The innermost frames of threads that may run Python of its input.
     """
     callback, line = _callback(frame), _users_line(frame)
     inside = f"in the callback {callback}" if callback else ""
@@ -86,7 +86,7 @@ def doing(
 
 
 def _callback(frame: FrameType | None) -> str:
-    """Returns the method of a callback that Keras has called last, such as "Slow.on_epoch_end"."""
+    """Returns the callback method that Keras called last, such as "Slow.on_epoch_end"."""
     inner = ""
     for outer, _ in traceback.walk_stack(frame):
         if outer.f_code.co_filename.endswith(_CALLBACK_LIST):
@@ -96,7 +96,7 @@ def _callback(frame: FrameType | None) -> str:
 
 
 def _users_line(frame: FrameType | None) -> str:
-    """Returns the innermost line of the user's own program, such as "train.py:40 in rows"."""
+    """Returns the innermost line of the user's program, such as "train.py:40 in rows"."""
     for outer, line in traceback.walk_stack(frame):
         name = outer.f_code.co_filename
         is_library = any(part in name for part in _LIBRARIES) or name.startswith("<")

@@ -1,69 +1,100 @@
-"""For whom a worker waits: those that are not where it is, the furthest behind of them."""
+"""Which workers hold up a job: those that are behind, not those that wait for them.
+
+`stalled_workers` asks for the whole job, after a deadline; `blocking_workers` asks for one worker
+that waits.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from strategies.liveness.heartbeat import Heartbeat, Seen
 
-SILENT_SECONDS = 8.0
-"""A worker that says nothing for so long does not answer; it speaks once a second, where its own
-Python runs at all."""
+NO_ANSWER_SECONDS = 8.0
+"""To a worker that waits, one without a heartbeat for this long does not answer. It sends one each
+second, if its Python runs at all."""
 
 _MAY_WAIT = ("step", "trace", "evaluate", "predict")
-"""In a step that XLA compiles there are no marks: whether it waits is not known."""
+"""A step compiled by XLA has no marks, so it is not known whether it waits."""
 
 
-def is_silent(seen: Seen) -> bool:
-    """Tells whether a worker should have spoken since."""
-    return not seen.is_over and seen.age >= SILENT_SECONDS
+def stalled_workers(workers: Sequence[Seen], seconds: float) -> list[int]:
+    """Returns the indices of the workers that the others wait for, in order; [] if none stalls.
+
+    A worker is still if it has not moved for `seconds`. Of those that are still,
+
+    1. the ones that do not answer;
+    2. else the ones that do not wait for the others, and of these the furthest behind;
+    3. else all wait: for those whose `fit` has ended, or else the furthest behind. As long as
+       another worker moves, they wait for that one, and the result is [].
+
+    Args:
+        workers: All of them.
+        seconds: Positive.
+    """
+    still = [i for i, seen in enumerate(workers) if not seen.is_over and seen.still >= seconds]
+    silent = [i for i in still if workers[i].is_silent]
+    if silent:
+        return silent
+    at_work = [i for i in still if not workers[i].is_waiting]
+    if at_work:
+        return _furthest_behind(workers, at_work)
+    over = [i for i, seen in enumerate(workers) if seen.is_over]
+    if not still or len(still) + len(over) < len(workers):
+        return []
+    return over or _furthest_behind(workers, still)
+
+
+def gives_no_answer(seen: Seen) -> bool:
+    """Returns whether a heartbeat of a worker is overdue, for one that waits for it."""
+    return not seen.is_over and seen.age >= NO_ANSWER_SECONDS
 
 
 def blocking_workers(workers: Sequence[Seen], own: int) -> list[int]:
-    """Returns the places of the workers that this one waits for, in order; none if it does not.
+    """Returns the indices of the workers that this one waits for, in order; [] if it does not wait.
 
     Of the others,
 
     1. those that do not answer;
-    2. else those that are not at a meeting of workers, and of these the furthest behind;
+    2. else those that do not wait for other workers, and of these the furthest behind;
     3. else all wait: for those whose program has ended, or else for those that are behind this one,
-       or at another meeting, or for each other.
+       or at another rendezvous, or for each other.
 
-    Whether the others move is not asked: it is enough that this one waits.
+    It does not matter whether the others move: it is enough that this one waits.
 
     Args:
         workers: All of them.
-        own: The place of this worker among them.
+        own: The index of this worker.
     """
     this = workers[own]
     others = [i for i in range(len(workers)) if i != own]
     if this.heartbeat is None or not _may_wait(this):
         return []
-    silent = [i for i in others if is_silent(workers[i])]
+    silent = [i for i in others if gives_no_answer(workers[i])]
     if silent:
         return silent
-    there = [i for i in others if workers[i].heartbeat is not None and not workers[i].is_over]
-    at_work = [i for i in there if not workers[i].is_waiting]
+    running = [i for i in others if workers[i].heartbeat is not None and not workers[i].is_over]
+    at_work = [i for i in running if not workers[i].is_waiting]
     if not this.is_waiting:
-        at_work = [i for i in there if _count(workers[i].heartbeat) < _count(this.heartbeat)]
+        at_work = [i for i in running if _count(workers[i].heartbeat) < _count(this.heartbeat)]
     if at_work:
         return _furthest_behind(workers, at_work)
     over = [i for i in others if workers[i].is_over]
     if over or not this.is_waiting:
         return over
-    behind = _furthest_behind(workers, [*there, own])
+    behind = _furthest_behind(workers, [*running, own])
     if own not in behind:
         return behind
-    elsewhere = [i for i in there if _question(workers[i]) != _question(this)]
-    return elsewhere or there
+    elsewhere = [i for i in running if _question(workers[i]) != _question(this)]
+    return elsewhere or running
 
 
 def is_behind(workers: Sequence[Seen], own: int, others: Sequence[int]) -> bool:
-    """Tells whether others wait for this worker, which is at a meeting that they are not at."""
+    """Returns whether others wait for this worker, which is at another rendezvous."""
     this = workers[own]
     return bool(_question(this)) and all(
         workers[i].is_waiting
-        and not is_silent(workers[i])
+        and not gives_no_answer(workers[i])
         and _question(workers[i]) != _question(this)
         and _count(workers[i].heartbeat) >= _count(this.heartbeat)
         for i in others
@@ -79,9 +110,9 @@ def _question(seen: Seen) -> str:
     return seen.heartbeat.question if seen.heartbeat else ""
 
 
-def _furthest_behind(workers: Sequence[Seen], places: Sequence[int]) -> list[int]:
-    least = min(_count(workers[i].heartbeat) for i in places)
-    return [i for i in places if _count(workers[i].heartbeat) == least]
+def _furthest_behind(workers: Sequence[Seen], indices: Iterable[int]) -> list[int]:
+    counts = {i: _count(workers[i].heartbeat) for i in indices}
+    return [i for i, count in counts.items() if count == min(counts.values())]
 
 
 def _count(heartbeat: Heartbeat | None) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""The other workers as this one sees them."""
+"""The other workers, as this one sees them by their heartbeats."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from strategies.coordination.heartbeat_board import HeartbeatBoard
+from strategies.coordination.heartbeats import HeartbeatBoard
 from strategies.liveness.heartbeat import Heartbeat, Seen
 
 READINGS = 16
-"""A look asks so many workers, in turn: a large job must not drown the first in questions."""
+"""How many workers one look reads, in turn: many readers must not overload the first worker."""
 
 _READ_SECONDS = 0.2
 
@@ -24,19 +24,19 @@ class _Known:
 
 
 class Peers:
-    """What this worker knows of all workers.
+    """The last heartbeat of each worker, and its age.
 
-    The first worker's process holds the table in which all words stand. While it does not answer,
-    nobody knows whether the others speak: only its own silence grows.
+    The first worker's process serves the table of heartbeats. While it does not answer, it is not
+    known whether the others are alive, so only its own age grows.
 
     Args:
-        board: Where they write; None if there is one worker only.
-        alone: What this process is called then.
+        board: Where the workers write; None if there is one worker only.
+        single_name: The name of this process if there is one worker only.
     """
 
-    def __init__(self, board: HeartbeatBoard | None, alone: str = "this process") -> None:
+    def __init__(self, board: HeartbeatBoard | None, single_name: str = "this process") -> None:
         self._board = board
-        self._names = board.names if board else [alone]
+        self._names = board.names if board else [single_name]
         self._own = board.own if board else 0
         now = time.monotonic()
         self._known = [_Known(None, now) for _ in self._names]
@@ -44,29 +44,29 @@ class Peers:
         self._next = 0
 
     def look(self, own: Heartbeat) -> None:
-        """Reads what some of the others say now."""
+        """Reads the heartbeats of some of the other workers."""
         if self._board is None:
             return
         others = [i for i in range(len(self._names)) if i != self._own]
         asked = {others[(self._next + n) % len(others)] for n in range(min(READINGS, len(others)))}
         self._next += READINGS
         begin = time.monotonic()
-        with contextlib.suppress(tf.errors.OpError):  # the table is gone, and with it the first
+        with contextlib.suppress(tf.errors.OpError):  # the table is gone with the first worker
             for i in sorted(asked):
-                words = self._board.read(i, _READ_SECONDS)
-                if words is None:
+                text = self._board.read(i, _READ_SECONDS)
+                if text is None:
                     continue
                 self._answered = time.monotonic()
-                known, heartbeat = self._known[i], Heartbeat.from_words(words)
+                known, heartbeat = self._known[i], Heartbeat.from_json(text)
                 if known.heartbeat is None or heartbeat.number != known.heartbeat.number:
                     self._known[i] = _Known(heartbeat, self._answered)
-            # Perhaps the table answers, and those that were asked have said nothing yet.
-            is_mute = self._answered < begin
-            if is_mute and self._board.read(self._own, _READ_SECONDS) is not None:
+            # The table may answer although these workers have not written yet.
+            has_no_answer = self._answered < begin
+            if has_no_answer and self._board.read(self._own, _READ_SECONDS) is not None:
                 self._answered = time.monotonic()
 
     def seen(self, own: Heartbeat) -> list[Seen]:
-        """Returns all workers in their order, this one with its own heartbeat."""
+        """Returns all workers in order, this one with the heartbeat `own`."""
         now = time.monotonic()
         return [
             Seen(name, own, 0.0)

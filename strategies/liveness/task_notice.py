@@ -1,7 +1,7 @@
-"""Names the task that a chief waits for in asynchronous training.
+"""Names the task that the chief waits for in asynchronous training.
 
-A worker trains for itself, and sends no heartbeat. So the chief asks the servers of all tasks
-whether they answer, but only while it waits, or while one execution takes long.
+Workers train independently and send no heartbeat. So the chief probes the servers of all tasks, but
+only while it waits, or while one execution takes long.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from strategies.announcement import announce
 from strategies.cluster.server_probe import TaskProbe
-from strategies.liveness.local_heartbeat import LocalHeartbeat
+from strategies.liveness.heartbeat import LocalHeartbeat
 from strategies.progress import followed_by_default, watched
 
 LOOK_SECONDS = 1.0
@@ -21,15 +21,14 @@ _MAY_WAIT = ("step", "trace", "evaluate", "predict", "save")
 
 
 class TaskNotice:
-    """Says for which task the chief waits, after a while, and then at doubling intervals.
+    """Prints which task the chief waits for, after `seconds`, and then at doubling intervals.
 
-    A long execution that has ended by itself may come again. From then on one is named after twice
-    the longest.
+    A long execution that finished by itself may recur. From then on a task is named only after
+    twice the longest of them. A task that does not answer is named as soon as this is known.
 
     Args:
-        probe: Asks the other tasks.
-        seconds: After which it is said first. Positive. That a task does not answer is said as soon
-            as it is known.
+        probe: Probes the other tasks.
+        seconds: When the first line is printed. Positive.
     """
 
     def __init__(self, probe: TaskProbe, seconds: float) -> None:
@@ -47,11 +46,11 @@ class TaskNotice:
         )
 
     def begin(self) -> None:
-        """Starts to look."""
+        """Starts the thread that looks."""
         self._thread.start()
 
     def end(self) -> None:
-        """Stops; called before the program ends."""
+        """Stops the thread; called before the program ends."""
         self._is_over.set()
         self._thread.join(2 * LOOK_SECONDS)
 
@@ -61,20 +60,20 @@ class TaskNotice:
             waits = beat.still if beat.place.phase in _MAY_WAIT else 0.0
             longest = max([waits, *busy.values()])
             if longest < min(LOOK_AFTER_SECONDS, self._seconds / 2) or not followed_by_default():
-                self._go_on()
+                self._end_wait()
                 continue
             self._probe.look()
-            self._say(longest, busy, beat.place.epoch)
+            self._report(longest, busy, beat.place.epoch)
 
-    def _go_on(self) -> None:
+    def _end_wait(self) -> None:
         if self._said:
-            announce(f"the chief goes on; it had waited for {', '.join(sorted(self._said))}.")
+            announce(f"the chief continues; it had waited for {', '.join(sorted(self._said))}.")
             if not self._is_silence:
                 self._ended = max(self._ended, self._longest)
         self._due, self._said = self._seconds, frozenset()
         self._probe.forget()
 
-    def _say(self, longest: float, busy: Mapping[str, float], epoch: int) -> None:
+    def _report(self, longest: float, busy: Mapping[str, float], epoch: int) -> None:
         silent = self._probe.silent()
         slow = {name: seconds for name, seconds in busy.items() if seconds >= self._seconds}
         found = silent or slow
@@ -90,25 +89,22 @@ class TaskNotice:
 
 
 def state_of_tasks(silent: Mapping[str, float], slow: Mapping[str, float]) -> str:
-    """Says which tasks hold up a training, and what to look at.
+    """Returns which tasks hold up the training, and what to check.
 
     Args:
         silent: Tasks that do not answer, and for how many seconds.
-        slow: Workers that have been in an execution for long, and for how many seconds.
+        slow: Workers whose execution takes long, and for how many seconds.
 
     Example:
         >>> state_of_tasks({"ps 0": 8.2}, {}).partition(". ")[0]
-        'ps 0 does not answer: no word for 8 s'
+        'ps 0 has not answered for 8 s'
     """
     if silent:
         said = "; ".join(
-            f"{name} does not answer: no word for {seconds:.0f} s"
-            for name, seconds in silent.items()
+            f"{name} has not answered for {seconds:.0f} s" for name, seconds in silent.items()
         )
-        return f"{said}. Look for what stopped its process, and at the network to its host."
+        return f"{said}. Check whether its process was stopped, and the network to its host."
     said = "; ".join(
         f"{name} has been in one execution for {seconds:.0f} s" for name, seconds in slow.items()
     )
-    return (
-        f"{said}, and every task answers. Look at its processors, and at what its input waits for."
-    )
+    return f"{said}, and every task answers. Check its processors, and what its input waits for."

@@ -1,7 +1,7 @@
 """Names the worker that this one waits for, in every program of several workers.
 
-Nothing is ended, and a step costs nothing but the marks of where it is. Each worker says once a
-second where it is; the others read it only where they wait.
+It ends no job, and a step costs only the marks of its progress. Each worker sends a heartbeat once
+a second; the others read it only while they wait.
 """
 
 from __future__ import annotations
@@ -14,53 +14,52 @@ import tensorflow as tf
 
 from strategies.announcement import announce
 from strategies.cluster.environments import notice_seconds_from_environment
-from strategies.coordination.heartbeat_board import HeartbeatBoard
+from strategies.coordination.heartbeats import HeartbeatBoard
 from strategies.coordination.rendezvous import workers_of
 from strategies.liveness.activity import numbered
-from strategies.liveness.blocking_workers import blocking_workers, is_behind, is_silent
-from strategies.liveness.heartbeat import Heartbeat, Seen
-from strategies.liveness.local_heartbeat import LocalHeartbeat
+from strategies.liveness.blocking_workers import blocking_workers, gives_no_answer, is_behind
+from strategies.liveness.heartbeat import LocalHeartbeat, Seen
 from strategies.liveness.peers import Peers
 from strategies.progress import followed_by_default, watched
 
 BEAT_SECONDS = 1.0
 LOOK_AFTER_SECONDS = 4.0
-"""A worker that has not moved for so long reads what the others say. With the 8 s of silence this
-comes before the 20 s after which TensorFlow gives a worker up."""
+"""A worker that has not moved for this long reads the heartbeats of the others. Together with the
+8 s after which one does not answer, this is below the 20 s after which TensorFlow gives up."""
 
-_LOOKS = {
-    "outside": "Look for an `if` that keeps it from the call, and for long work before it.",
-    "trace": "Look whether it is still compiling: its processors are busy then.",
-    "input": "Look at its storage, and at what its dataset's functions wait for.",
-    "callbacks": "Look at what is slow there; the others go on when it returns.",
-    "save": "Look at the storage it writes to; the others go on when it is done.",
-    "collective": "Look at the network between the workers.",
+_CHECKS = {
+    "outside": "Look for an `if` that skips the call, and for long work before it.",
+    "trace": "Check whether it is still compiling: then its processors are busy.",
+    "input": "Check its storage, and what the functions of its dataset wait for.",
+    "callbacks": "Check what is slow there; the others continue when it returns.",
+    "save": "Check the storage it writes to; the others continue when it has finished.",
+    "collective": "Check the network between the workers.",
 }
-_LOOK_AT_STEP = "Look at its processors, and at other programs on its host."
-_LOOK_AT_CALLS = (
+_CHECK_STEP = "Check its processors, and other programs on its host."
+_CHECK_CALLS = (
     "Look for an `if` that lets only some workers make this call, and for data of different "
     "lengths."
 )
-_LOOK_AT_SILENCE = (
-    "Look for what stopped its process, or keeps Python's lock in it, and at the network to its "
+_CHECK_PROCESS = (
+    "Check whether its process was stopped, what keeps Python's lock in it, and the network to its "
     "host."
 )
 
 
 _Kind = tuple[frozenset[int], str, str]
-"""For whom a worker waits, in which phase they are, and at which meeting it waits itself."""
+"""Which workers a worker waits for, their phase, and the rendezvous at which it waits itself."""
 
 
 class WaitNotice:
-    """Says for whom this worker waits, after a while, and then at doubling intervals.
+    """Prints which workers this one waits for, after `seconds`, and then at doubling intervals.
 
-    A wait that has ended by itself may come again with every step: at the same meeting, for the
-    same worker in the same phase. From then on one like it is named after twice the longest.
+    A wait that ended by itself may recur with every step: at the same rendezvous, for the same
+    worker in the same phase. From then on such a wait is reported only after twice the longest of
+    them. A worker that does not answer is named as soon as this is known.
 
     Args:
-        board: Where workers read of each other.
-        seconds: After which it is said first. Positive. That a worker does not answer is said as
-            soon as it is known.
+        board: Where workers write and read heartbeats.
+        seconds: When the first line is printed. Positive.
     """
 
     def __init__(self, board: HeartbeatBoard, seconds: float) -> None:
@@ -81,7 +80,7 @@ class WaitNotice:
         self._threads: list[threading.Thread] = []
 
     def begin(self) -> None:
-        """Starts to say where this worker is, and to look for whom it waits."""
+        """Starts the threads that write heartbeats and look at those of the others."""
         loops: list[Callable[[], None]] = [self._beat_until_over, self._look_until_over]
         for loop in loops:
             thread = threading.Thread(target=loop, name="tfscale wait notice", daemon=True)
@@ -89,7 +88,7 @@ class WaitNotice:
             self._threads.append(thread)
 
     def end(self) -> None:
-        """Stops, with a last word to the others; called before the program ends."""
+        """Stops, after a last heartbeat; called before the program ends."""
         self._is_over.set()
         for thread in self._threads:
             thread.join(2 * BEAT_SECONDS)
@@ -100,9 +99,9 @@ class WaitNotice:
             end = "has ended its program" if is_over else ""
             self._heart = self._local_heartbeat.beat(end)
             try:
-                self._board.write(self._heart.as_words())
+                self._board.write(self._heart.to_json())
             except tf.errors.OpError:
-                return  # the table is gone, and with it the first worker
+                return  # the table is gone with the first worker
             if is_over:
                 return
             is_over = self._is_over.wait(BEAT_SECONDS)
@@ -111,25 +110,25 @@ class WaitNotice:
         while not self._is_over.wait(BEAT_SECONDS):
             beat = self._heart
             if beat.still < min(LOOK_AFTER_SECONDS, self._seconds / 2) or not followed_by_default():
-                self._go_on()
+                self._end_wait()
                 continue
             if self._peers is None:
                 self._peers = Peers(self._board)
             self._peers.look(beat)
-            self._say(self._peers.seen(beat), beat.still)
+            self._report(self._peers.seen(beat), beat.still)
 
-    def _go_on(self) -> None:
+    def _end_wait(self) -> None:
         if self._said:
             names = _listed([self._board.names[i] for i in sorted(self._said)])
-            announce(f"{self._name} goes on, after {self._waited:.0f} s of waiting for {names}.")
+            announce(f"{self._name} continues after waiting {self._waited:.0f} s for {names}.")
             self._ended[self._kind] = max(self._ended.get(self._kind, 0.0), self._waited)
         self._peers, self._due = None, self._seconds
         self._said = self._said_silent = frozenset()
 
-    def _say(self, workers: list[Seen], waited: float) -> None:
+    def _report(self, workers: list[Seen], waited: float) -> None:
         self._waited = waited
         found = blocking_workers(workers, self._board.own)
-        silent = frozenset(i for i in found if is_silent(workers[i]))
+        silent = frozenset(i for i in found if gives_no_answer(workers[i]))
         is_news = not self._said_silent.issuperset(silent)
         own = workers[self._board.own].heartbeat
         phase = _phase(workers[found[0]]) if found else ""
@@ -137,8 +136,8 @@ class WaitNotice:
         due = max(self._due, 2 * self._ended.get(kind, 0.0))
         if not found or (waited < due and not is_news):
             return
-        if is_behind(workers, self._board.own, found) and _have_just_come(workers, found):
-            return  # this worker's answer is there, and it has perhaps not read it yet
+        if is_behind(workers, self._board.own, found) and _have_just_arrived(workers, found):
+            return  # its answer has been written, but perhaps not read yet
         self._said, self._said_silent, self._kind = frozenset(found), silent, kind
         self._due = max(2 * waited, 2 * self._seconds)
         announce(self._sentence(workers, found, waited))
@@ -149,7 +148,7 @@ class WaitNotice:
         if is_behind(workers, self._board.own, found):
             begin = f"{self._name} has waited {waited:.0f} s at a call that the others did not make"
             parts = [f"{self._name} {own.doing}", *_described(workers, found)]
-            look = _LOOK_AT_CALLS
+            look = _CHECK_CALLS
         else:
             step = numbered(own.place)
             where = f"at {own.question!r}" if own.question else f"in the all-reduce of {step},"
@@ -161,7 +160,7 @@ class WaitNotice:
         return f"{begin}. {'; '.join(parts)}. {look}{how}"
 
 
-def _have_just_come(workers: list[Seen], found: list[int]) -> bool:
+def _have_just_arrived(workers: list[Seen], found: list[int]) -> bool:
     return any(workers[i].still < LOOK_AFTER_SECONDS / 2 for i in found)
 
 
@@ -171,13 +170,13 @@ def _described(workers: list[Seen], found: list[int]) -> list[str]:
 
 def _state(seen: Seen) -> str:
     beat = seen.heartbeat
-    if beat is None or is_silent(seen):
-        last = f", which last {_past(beat)}" if beat else ""
-        return f"{seen.name} does not answer: no word for {seen.age:.0f} s{last}"
+    if beat is None or gives_no_answer(seen):
+        last = f"; its last report: it {beat.doing}" if beat else ""
+        return f"{seen.name} has not answered for {seen.age:.0f} s{last}"
     if seen.is_over:
         return f"{seen.name} {beat.end}"
     if seen.age >= 3 * BEAT_SECONDS:
-        moves = f"has said nothing for {seen.age:.0f} s"
+        moves = f"has sent no heartbeat for {seen.age:.0f} s"
     elif beat.still >= 2 * BEAT_SECONDS:
         moves = f"has not moved for {seen.still:.0f} s"
     else:
@@ -189,17 +188,13 @@ def _phase(seen: Seen) -> str:
     return seen.heartbeat.place.phase if seen.heartbeat else ""
 
 
-def _past(beat: Heartbeat) -> str:
-    return f"said: it {beat.doing}"
-
-
 def _look(seen: Seen) -> str:
     beat = seen.heartbeat
-    if beat is None or is_silent(seen):
-        return _LOOK_AT_SILENCE
+    if beat is None or gives_no_answer(seen):
+        return _CHECK_PROCESS
     if beat.question or seen.is_over:
-        return _LOOK_AT_CALLS
-    return _LOOKS.get(beat.place.phase, _LOOK_AT_STEP)
+        return _CHECK_CALLS
+    return _CHECKS.get(beat.place.phase, _CHECK_STEP)
 
 
 def _listed(names: list[str]) -> str:
@@ -210,13 +205,13 @@ _NOTICES: list[WaitNotice] = []
 
 
 def give_wait_notices(strategy: tf.distribute.Strategy) -> None:
-    """Starts the notice of this program, once, where it has several workers.
+    """Starts the wait notices of this process, once, if the job has several workers.
 
     Args:
         strategy: A strategy of several workers.
 
     Raises:
-        ValueError: If TFSCALE_NOTICE_SECONDS is no positive number.
+        ValueError: If TFSCALE_NOTICE_SECONDS is not a positive number.
     """
     seconds = notice_seconds_from_environment()
     if _NOTICES or len(workers_of(strategy)) < 2:

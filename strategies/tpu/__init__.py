@@ -1,1 +1,1 @@
-"""TPUs: the wheels, the resolver, the start and the strategy."""
+"""Cloud TPUs: wheels, resolver, start-up and strategy."""

@@ -1,10 +1,10 @@
-"""One replica of a TPU's, played by the CPU: for tracing what a TPU would be given.
+"""A strategy on the CPU that pretends to be a TPU, to trace the steps that a TPU would get.
 
     strategy = support(TpuStandIn(num_replicas=4))
 
-It says that it has so many replicas on TPU cores, so that a batch is cut, a precision chosen and a
-step built as on the TPU; but only the first replica is there. What it sums over replicas is what
-this one has: numbers that come out are no training.
+It claims replicas on TPU cores, so batches are split, precision is chosen and steps are built as on
+the TPU. But only the first replica exists. A sum over replicas is this replica's value, so its
+numbers are no training.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _ROW_BY_ROW = tuple(f"scatter_{verb}" for verb in _VERBS)
 
 
 class TpuStandIn(tf.distribute.Strategy):
-    """A strategy under which a step can be traced and compiled, and should not be run.
+    """A strategy under which a step can be traced and compiled, but should not run.
 
     Args:
-        num_replicas: Replicas it claims. Positive.
+        num_replicas: Replicas it claims to have. Positive.
 
     Example:
         >>> TpuStandIn(num_replicas=4).num_replicas_in_sync
@@ -37,7 +37,7 @@ class TpuStandIn(tf.distribute.Strategy):
 
 
 class _OneOfMany(OneDeviceExtended):
-    """TensorFlow's one device, which claims to be one of many."""
+    """TensorFlow's one-device strategy, which claims to be one replica of many."""
 
     def __init__(self, strategy: tf.distribute.Strategy, num_replicas: int) -> None:
         super().__init__(strategy, "CPU:0")
@@ -49,13 +49,13 @@ class _OneOfMany(OneDeviceExtended):
 
     @property
     def worker_devices(self) -> tuple[str, ...]:
-        """The cores of the TPU. Nothing is placed on them."""
+        """The cores of the TPU; nothing is placed on them."""
         core = "/job:localhost/replica:0/task:0/device:TPU:"
         return tuple(f"{core}{index}" for index in range(self._claimed))
 
     def _create_variable(self, next_creator: Callable[..., Any], **kwargs: Any) -> Any:
         variable = super()._create_variable(next_creator, **kwargs)
-        # One device's variables are plain ones and belong to nobody; a TPU's know their strategy.
+        # Variables of one device are plain and have no strategy; those of a TPU have one.
         variable.distribute_strategy = self._container_strategy()
         for name in _ROW_BY_ROW:
             setattr(variable, name, functools.partial(_refuse_rows, name))
@@ -64,5 +64,5 @@ class _OneOfMany(OneDeviceExtended):
 
 def _refuse_rows(name: str, *_: Any, **__: Any) -> None:
     raise NotImplementedError(
-        f"a variable of TPUStrategy has no {name}. Write it whole: assign, assign_add, assign_sub."
+        f"a variable of TPUStrategy has no {name}. Write all of it: assign, assign_add, assign_sub."
     )

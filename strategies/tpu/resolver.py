@@ -1,4 +1,4 @@
-"""Where a TPU is: TensorFlow's own resolver, with its errors turned into what to do about them."""
+"""Looks up a TPU with TensorFlow's resolver, and turns its errors into ones that name the cure."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _API_PACKAGES = ("googleapiclient", "oauth2client")
 def tpu_resolver(
     tpu: str, *, service: Any = None
 ) -> tf.distribute.cluster_resolver.TPUClusterResolver:
-    """Finds a TPU without touching it.
+    """Looks up a TPU without initialising it.
 
-    A name is looked up in the Cloud TPU API, its project and zone in the metadata server of this
-    VM. A TPU on TPU hosts of several VMs comes with the addresses of all of them.
+    A name is looked up in the Cloud TPU API; the metadata server of this VM gives project and zone.
+    For a TPU of several VMs the resolver has the addresses of all of them.
 
     Args:
         tpu: "local", a name, or `grpc://` addresses with commas between them.
-        service: The Cloud TPU API as googleapiclient builds it. None builds it.
+        service: A Cloud TPU API client of googleapiclient. None builds one.
 
     Raises:
-        ValueError: If the API knows no such TPU, or cannot be asked.
+        ValueError: If the API does not know the TPU, or cannot be reached.
         RuntimeError: If the TPU is not ready.
     """
     resolver_class = tf.distribute.cluster_resolver.TPUClusterResolver
@@ -44,22 +44,22 @@ def tpu_resolver(
     except ValueError as error:
         raise ValueError(
             f"`tpu` must name a TPU of this project and zone. Received: tpu={tpu!r}, for which the "
-            f"Cloud TPU API says: {_api_answer(error)}. List them: gcloud compute tpus tpu-vm list "
-            "--zone=ZONE."
+            f"Cloud TPU API answers: {_api_answer(error)}. List them: gcloud compute tpus tpu-vm "
+            "list --zone=ZONE."
         ) from error
     except RuntimeError as error:
         cure = (
-            "It was taken away and does not come back: delete it and create it again."
+            "It was preempted and does not come back: delete it and create a new one."
             if any(state in str(error) for state in _LOST)
             else "Wait until `gcloud compute tpus tpu-vm describe NAME --zone=ZONE` says READY."
         )
-        said = f"`tpu` must be ready. Received: tpu={tpu!r}: {error}. {cure}"
-        raise RuntimeError(said) from error
+        message = f"`tpu` must be ready. Received: tpu={tpu!r}: {error}. {cure}"
+        raise RuntimeError(message) from error
     return resolver
 
 
 def addresses_of(resolver: tf.distribute.cluster_resolver.TPUClusterResolver) -> list[str]:
-    """Returns `host:port` of every TPU host, in their order; empty for this VM's own TPU."""
+    """Returns `host:port` of every TPU host, in order; [] for the TPU of this VM."""
     return [
         address for addresses in resolver.cluster_spec().as_dict().values() for address in addresses
     ]
@@ -70,7 +70,7 @@ def _require_api_packages(tpu: str) -> None:
     if missing:
         # TensorFlow advises cloud-tpu-client, which downgrades protobuf and so breaks TensorFlow.
         raise ValueError(
-            "`tpu` must be local or an address where the Cloud TPU API cannot be asked. Received: "
+            "`tpu` must be 'local' or an address without a client of the Cloud TPU API. Received: "
             f"tpu={tpu!r} without {' and '.join(missing)}. Run pip install "
             "google-api-python-client oauth2client (not cloud-tpu-client: it breaks TensorFlow)."
         )

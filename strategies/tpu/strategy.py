@@ -1,4 +1,7 @@
-"""Cloud TPU: refused at once where there is none, because TensorFlow takes minutes to notice."""
+"""The strategy for a Cloud TPU, with an error at once if there is none.
+
+TensorFlow alone takes minutes to find out.
+"""
 
 from __future__ import annotations
 
@@ -22,17 +25,17 @@ _DEVICE_FILES = ("/dev/accel0", "/dev/vfio/0")
 def tpu_strategy(
     tpu: str = "local", *, bring_up_seconds: float | None = None
 ) -> tf.distribute.TPUStrategy:
-    """Builds a strategy whose replicas stand on the cores of a Cloud TPU.
+    """Builds a strategy whose replicas run on the cores of a Cloud TPU.
 
-    Build it first thing in the program, and once: initialising a TPU again loses the variables on
-    it. Not run on a TPU: nobody on this project has had one. Finding it, refusing and giving up are
-    tested; what Keras does under it is not, though the fixes are installed.
+    Build it at the start of the program, and only once: initialising a TPU a second time loses the
+    variables on it. Not yet verified on a TPU. Look-up, errors and the deadline are tested; Keras
+    under this strategy is not, although the fixes are installed.
 
     Args:
-        tpu: "local" for the TPU of the VM this runs on; otherwise its name, or the `grpc://`
-            addresses of its hosts. A slice of several VMs goes by its name, from one of them.
-        bring_up_seconds: How long finding and initialising may take before this process ends with
-            a message. Positive. None takes TFSCALE_START_SECONDS, or 300.
+        tpu: "local" for the TPU of this VM; otherwise its name, or the `grpc://` addresses of its
+            hosts. For a slice of several VMs pass its name, on one of them.
+        bring_up_seconds: How many seconds look-up and initialisation may take, before this process
+            ends with a message. Positive. None takes TFSCALE_START_SECONDS, or 300.
 
     Returns:
         A `tf.distribute.TPUStrategy`.
@@ -66,63 +69,63 @@ def tpu_strategy(
             tf.tpu.experimental.initialize_tpu_system(resolver)
         except (tf.errors.OpError, RuntimeError) as error:
             raise RuntimeError(
-                f"`tpu` could not be initialised. Received: tpu={tpu!r}: {_said(error)} Look "
-                "whether another process holds it (sudo lsof -w /dev/accel* /dev/vfio/*), and "
-                "whether this container was given the device."
+                f"`tpu` could not be initialised. Received: tpu={tpu!r}: {_text(error)} Check "
+                "whether another process uses it (sudo lsof -w /dev/accel* /dev/vfio/*), and "
+                "whether this container has the device."
             ) from error
         strategy = tf.distribute.TPUStrategy(resolver)
     announce(
         f"{strategy.num_replicas_in_sync} replicas on the TPU {tpu!r}, initialised in "
-        f"{time.monotonic() - began:.0f} s. This project has not run on a TPU."
+        f"{time.monotonic() - began:.0f} s. tfscale is not yet verified on a TPU."
     )
     return support(strategy)
 
 
 def has_local_tpu() -> bool:
-    """Tells, without asking TensorFlow, whether this host looks like a Cloud TPU VM."""
+    """Returns whether this host looks like a Cloud TPU VM, without starting TensorFlow."""
     has_file = any(Path(name).exists() for name in _DEVICE_FILES)
     return has_file or own_tpu_environment() is not None
 
 
 def automatic_tpu() -> str | None:
-    """Returns the TPU that this process was given, as `tpu_strategy` takes it, or None.
+    """Returns the TPU of this process, as an argument of `tpu_strategy`, or None.
 
-    The VM's own; on one VM of several that make a slice, the slice that the environment names.
+    It is the TPU of this VM, or the slice named by the environment if the VM is one of several.
     """
     if not has_local_tpu():
         return None
     environment = own_tpu_environment()
-    is_alone = environment is None or environment.num_hosts == 1
-    return "local" if is_alone else named_tpu(os.environ) or "local"
+    is_single = environment is None or environment.num_hosts == 1
+    return "local" if is_single else named_tpu(os.environ) or "local"
 
 
 def _refuse_missing(tpu: str) -> None:
     if not isinstance(tpu, str) or not tpu.strip():
         raise ValueError(
-            "`tpu` must be local, a TPU's name or its address. Received: "
+            "`tpu` must be 'local', a TPU's name or its address. Received: "
             f"tpu={tpu!r}. On a Cloud TPU VM use 'local'."
         )
     if tpu != "local":
         return
     if not has_local_tpu():
         raise ValueError(
-            "`tpu` must name a TPU where this host has none. Received: tpu='local', but no "
-            "TPU_WORKER_ID, TPU_WORKER_HOSTNAMES or TPU_ACCELERATOR_TYPE is set, and there is no "
+            "`tpu` must name a TPU where this host has none. Received: tpu='local', but none of "
+            "TPU_WORKER_ID, TPU_WORKER_HOSTNAMES and TPU_ACCELERATOR_TYPE is set, and there is no "
             f"{' or '.join(_DEVICE_FILES)}. Run on a Cloud TPU VM, or use "
             "`mirrored_strategy` or `one_device_strategy`."
         )
     environment = own_tpu_environment()
     if environment is not None and environment.num_hosts > 1:
         raise ValueError(
-            f"`tpu` must be the name of the slice where {environment.num_hosts} VMs make one: "
+            f"`tpu` must be the name of the slice, which has {environment.num_hosts} VMs: "
             "TensorFlow trains on all of them from one process. Received: tpu='local', on worker "
             f"{environment.worker_id} of {', '.join(environment.worker_hostnames)}. Run on worker "
-            "0 alone, with TPU_LOAD_LIBRARY=0 and the slice's name."
+            "0 only, with TPU_LOAD_LIBRARY=0 and the name of the slice."
         )
 
 
-def _said(error: Exception) -> str:
-    """What an error says, without the places in TensorFlow's graph."""
+def _text(error: Exception) -> str:
+    """Returns the text of an error, without the places in TensorFlow's graph."""
     text = error.message if isinstance(error, tf.errors.OpError) else str(error)
     is_place = re.compile(r"\s*File |.*Graph execution error|Detected at node|\s*$").match
     lines = [line.strip() for line in text.splitlines() if not is_place(line)]

@@ -1,8 +1,8 @@
-"""The wheels of a TPU host, judged by their metadata before TensorFlow is imported.
+"""Checks the wheels of a TPU host by their metadata, before TensorFlow is imported.
 
-`import tensorflow` with tensorflow-tpu and a libtpu that does not belong to it ends the process
-with SIGABRT, which no `except` catches. pip makes such a pair by itself: tensorflow-tpu 2.20.0 asks
-for libtpu 0.0.14 or later and gets the newest. So whoever is about to import TensorFlow asks first:
+`import tensorflow` with tensorflow-tpu and an incompatible libtpu ends the process with SIGABRT,
+which no `except` catches. pip installs such a pair by default: tensorflow-tpu 2.20.0 requires
+libtpu 0.0.14 or later and gets the newest. So call this before TensorFlow is imported:
 
     require_importable_wheels()
 """
@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from importlib import metadata
 
 # Tried with 2.20.0: 0.0.14, 17, 21, 24 and 30 import; 0.0.35, 40, 42.1, 43.2 and 52 abort.
-_JUDGED = "2.20."
+_CHECKED = "2.20."
 _OLDEST, _FIRST_TOO_NEW = (0, 0, 14), (0, 0, 31)
 CURE = 'pip install "tensorflow-tpu==2.20.0" "libtpu==0.0.30"'
 
@@ -24,11 +24,11 @@ CURE = 'pip install "tensorflow-tpu==2.20.0" "libtpu==0.0.30"'
 def require_importable_wheels(environ: Mapping[str, str] | None = None) -> None:
     """Checks that `import tensorflow` will not abort this process.
 
-    Says nothing of hosts without tensorflow-tpu, of versions nobody tried, where TensorFlow is
-    imported already, or where TPU_LOAD_LIBRARY=0 keeps libtpu from being loaded.
+    It checks nothing on hosts without tensorflow-tpu, for versions that were not tried, if
+    TensorFlow is already imported, or if TPU_LOAD_LIBRARY=0 keeps libtpu from being loaded.
 
     Args:
-        environ: The environment. None means this process's own.
+        environ: The environment. None means that of this process.
 
     Raises:
         ImportError: If tensorflow-tpu and libtpu are a pair that aborts.
@@ -40,15 +40,15 @@ def require_importable_wheels(environ: Mapping[str, str] | None = None) -> None:
     if "tensorflow" in sys.modules or environ.get("TPU_LOAD_LIBRARY") == "0":
         return
     tensorflow, libtpu = _version("tensorflow-tpu"), _version("libtpu")
-    if tensorflow is None or not tensorflow.startswith(_JUDGED):
+    if tensorflow is None or not tensorflow.startswith(_CHECKED):
         return
     if libtpu is not None and _OLDEST <= _numbers(libtpu) < _FIRST_TOO_NEW:
         return
     raise ImportError(
-        "libtpu must be at least 0.0.14 and below 0.0.31 beside tensorflow-tpu "
-        f"{tensorflow}: with another, `import tensorflow` aborts the process. Received: libtpu "
-        f"{libtpu or 'not installed'}. Run {CURE}, or set TPU_LOAD_LIBRARY=0 to work on this "
-        "host's CPU alone.",
+        "libtpu must be at least 0.0.14 and below 0.0.31 with tensorflow-tpu "
+        f"{tensorflow}: otherwise `import tensorflow` aborts the process. Received: libtpu "
+        f"{libtpu or 'not installed'}. Run {CURE}, or set TPU_LOAD_LIBRARY=0 to use only the CPU "
+        "of this host.",
         name="tensorflow",
     )
 

@@ -44,9 +44,9 @@ def test_the_chief_names_a_task_that_has_stopped_and_goes_on_with_it(
     tmp_path: Path, task: str
 ) -> None:
     name, said = task.replace("-", " "), run(tmp_path, task)
-    waits = rf"\[chief\] tfscale: the chief waits, in epoch \d: {name} does not answer: no word for"
+    waits = rf"\[chief\] tfscale: the chief waits, in epoch \d: {name} has not answered for"
     assert re.search(waits, said), said[-6000:]
-    assert f"[chief] tfscale: the chief goes on; it had waited for {name}." in said
+    assert f"[chief] tfscale: the chief continues; it had waited for {name}." in said
     assert "[chief] trained" in said
     others = {"worker 0", "worker 1", "ps 0"} - {name}
     assert not [other for other in others if f"{other} does not answer" in said]
@@ -56,6 +56,6 @@ def test_past_the_deadline_of_a_watchdog_the_server_is_at_fault_and_not_the_chie
     tmp_path: Path,
 ) -> None:
     said = run(tmp_path, "ps-0", "12")
-    assert re.search(r"watchdog: the job is ended after 12 s: ps 0 does not answer: no word", said)
+    assert re.search(r"watchdog: the job is ended after 12 s: ps 0 has not answered", said)
     assert "this process" not in said
     assert "tfscale launch: ps 0 failed first: chief ended because of it (watchdog: " in said

@@ -37,13 +37,13 @@ def test_answers_come_in_the_order_of_the_workers(both: Cases) -> None:
 
 def test_workers_at_different_questions_are_told_who_is_where(both: Cases) -> None:
     for found in both("different_questions"):
-        assert "All workers must do the same in the same order" in found["error"]
+        assert "All workers must make the same calls in the same order" in found["error"]
         assert "worker 0 at 'question 0', worker 1 at 'question 1'" in found["error"]
 
 
 def test_a_worker_that_does_not_come_is_waited_for_until_the_deadline(both: Cases) -> None:
     first, second = both("one_is_late")
-    assert first["error"].startswith("worker 1 did not come to 'lunch?' within 0.5 s.")
+    assert first["error"].startswith("worker 1 did not reach 'lunch?' within 0.5 s.")
     assert second["error"] == ""
     assert first["afterwards"] == second["afterwards"] == ["0", "1"]
 
@@ -73,7 +73,7 @@ def test_a_meeting_with_a_first_worker_that_has_stopped_ends_by_its_deadline(
 ) -> None:
     stopped, other = failed("meet_a_stopped_chief")
     assert other["kind"] == "TimeoutError"
-    assert "did not take this worker's answer to 'evaluate()' within 3 s" in other["error"]
+    assert "did not accept this worker's answer to 'evaluate()' within 3 s" in other["error"]
     assert stopped["kind"] == ""
 
 

@@ -52,7 +52,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Job]:
 
 def test_a_stopped_worker_is_named_and_so_is_that_it_moves_again(jobs: dict[str, Job]) -> None:
     job = jobs["stop"]
-    silent = r"watchdog: worker 2 does not answer: no word for \d+ s, last at epoch 1, step \d"
+    silent = r"watchdog: worker 2 has not answered for \d+ s, last at epoch 1, step \d"
     for worker in (0, 1):
         assert job.at(rf"\[worker {worker}\] tfscale: {silent}") < NOTICED_SECONDS
         assert job.at(rf"\[worker {worker}\] tfscale: watchdog: worker 2 moves again") > 0
@@ -82,7 +82,7 @@ def test_where_the_first_worker_has_stopped_nobody_else_is_blamed(jobs: dict[str
     """Its process keeps the table of all words, so nobody hears the others either."""
     job = jobs[FOR_GOOD]
     for worker in (1, 2):
-        silent = r"watchdog: worker 0 does not answer: no word for \d+ s"
+        silent = r"watchdog: worker 0 has not answered for \d+ s"
         assert job.at(rf"\[worker {worker}\] tfscale: {silent}") < NOTICED_SECONDS
     assert re.findall(r"watchdog: worker [12] .*", job.text()) == []
     assert job.status != 0

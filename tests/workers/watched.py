@@ -22,7 +22,7 @@ import tensorflow as tf
 
 import strategies
 import tfscale
-from strategies.coordination.heartbeat_board import HeartbeatBoard
+from strategies.coordination.heartbeats import HeartbeatBoard
 
 FAULTY_STEP = 4
 SLOW_SECONDS = 0.05

@@ -111,10 +111,10 @@ class Sentry:
         is_over = False
         while not is_over:
             try:
-                self._board.write(self._heart.as_words())
+                self._board.write(self._heart.to_json())
                 is_over = self._is_over.wait(BEAT_SECONDS)
                 if is_over:
-                    self._board.write(self._local_heartbeat.beat(self._last_word).as_words())
+                    self._board.write(self._local_heartbeat.beat(self._last_word).to_json())
             except tf.errors.OpError:  # the table is gone; the other loop sees it too
                 is_over = self._is_over.wait(BEAT_SECONDS)
 

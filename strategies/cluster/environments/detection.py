@@ -25,7 +25,7 @@ EXIT_REASON_VARIABLE = "TFSCALE_EXIT_REASON"
 
 
 def start_seconds_from_environment(environ: Mapping[str, str] | None = None) -> float:
-    """Returns how long a cluster may take to come together: TFSCALE_START_SECONDS, or 300.
+    """Returns how many seconds a cluster may take to start: TFSCALE_START_SECONDS, or 300.
 
     `tfscale launch --start_seconds` sets the variable.
 

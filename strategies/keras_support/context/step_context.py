@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from strategies.devices import all_stand_on
+from strategies.devices import all_on
 from strategies.keras_support.context.lineage import Lineage, Source
 from strategies.keras_support.patching.step_clock import StepClock
 
@@ -97,7 +97,7 @@ class StepContext:
         input does not know the global batch and no gradient was reduced yet.
         """
         if self._share is None:
-            is_tpu = all_stand_on("TPU", tf.distribute.get_strategy())
+            is_tpu = all_on("TPU", tf.distribute.get_strategy())
             dtype = tf.float32 if is_tpu else tf.float64
             own = tf.cast(self.examples, dtype)
             if self.all_examples is None:

@@ -30,7 +30,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from strategies.devices import all_stand_on
+from strategies.devices import all_on
 from strategies.keras_support.context.step_context import current_step, told_loss
 from strategies.keras_support.gradients.gradient_reduce import Gradient, dense_gradients
 from strategies.keras_support.gradients.gradient_watch import Before, GradientWatch, watch_of
@@ -73,7 +73,7 @@ def reduced_before_apply(apply: Any) -> Any:
 
         if isinstance(replica.strategy, tf.distribute.OneDeviceStrategy):
             return _watched(watch, grads, loss, update)
-        if all_stand_on("TPU", replica.strategy):
+        if all_on("TPU", replica.strategy):
             grads = dense_gradients(grads)
         if trainable_variables is not None:
             trainable_variables = list(trainable_variables)

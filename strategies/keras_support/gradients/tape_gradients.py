@@ -29,7 +29,7 @@ import keras
 import tensorflow as tf
 from tensorflow.python.eager import record
 
-from strategies.devices import all_stand_on
+from strategies.devices import all_on
 from strategies.keras_support.context.lineage import OWN, Source
 from strategies.keras_support.context.rows import is_over_rows, may_be_over_rows
 from strategies.keras_support.context.step_context import StepContext, current_step, told_loss
@@ -191,7 +191,7 @@ def _parts(gradients: Sequence[Gradient]) -> list[Any]:
 def _reduce(own: list[Gradient], step: StepContext) -> list[Gradient]:
     """Reduces gradients, and with them what else the step owes the other replicas."""
     replica = tf.distribute.get_replica_context()
-    if all_stand_on("TPU", replica.strategy):
+    if all_on("TPU", replica.strategy):
         own = dense_gradients(own)
     loss = told_loss() if step.before and step.reduced_loss is None else None
     if not record.could_possibly_record():

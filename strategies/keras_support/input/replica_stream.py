@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from strategies.batch_parts import equal_rows, refuse_empty, refuse_unequal_rows, static_rows
 from strategies.coordination.rendezvous import worker_index
-from strategies.devices import all_stand_on
+from strategies.devices import all_on
 from strategies.global_batches import WholeBatch, cut_for_replicas
 from strategies.keras_support.patching.ownership import is_asynchronous, is_multi_worker
 from strategies.keras_support.patching.step_clock import StepClock
@@ -64,7 +64,7 @@ def is_plain(strategy: tf.distribute.Strategy, *, is_counted: bool) -> bool:
         is_counted: See `distribute_shares`.
     """
     # Workers that do not count ask each other "have you more?" before each step: `end_of_input`.
-    return all_stand_on("CPU", strategy) or (is_multi_worker(strategy) and not is_counted)
+    return all_on("CPU", strategy) or (is_multi_worker(strategy) and not is_counted)
 
 
 def next_shares(

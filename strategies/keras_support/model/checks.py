@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from strategies.devices import all_stand_on
+from strategies.devices import all_on
 from strategies.keras_support.model.model_parts import all_layers
 from strategies.keras_support.patching.ownership import (
     is_asynchronous,
@@ -51,14 +51,14 @@ def refuse_impossible(model: Any) -> None:
     replicas = strategy.num_replicas_in_sync
     if replicas > 1:
         _refuse_stateful(model, replicas)
-    if model.jit_compile and all_stand_on("TPU", strategy):
+    if model.jit_compile and all_on("TPU", strategy):
         raise ValueError(
             "`jit_compile` must not be True on a TPU: TensorFlow compiles the whole step for it, "
             "and a part that is compiled by itself has no place inside (keras-team/keras#19448). "
             f"Received: jit_compile={model.jit_compile!r}. Use compile(jit_compile='auto')."
         )
     # Between GPUs XLA has collectives, and TensorFlow then leaves out its merge calls; not run.
-    if model.jit_compile and replicas > 1 and not all_stand_on("GPU", strategy):
+    if model.jit_compile and replicas > 1 and not all_on("GPU", strategy):
         raise ValueError(
             "`jit_compile` must not be True on more than one replica except on GPUs: elsewhere XLA "
             "can place neither the replicas' variables nor their collectives. Received: "

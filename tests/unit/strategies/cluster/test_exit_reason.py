@@ -24,7 +24,7 @@ class AbortedError(Exception):
 
 
 def late(task: str) -> TimeoutError:
-    error = TimeoutError(f"{task} did not come to 'fit()' within 300 s.")
+    error = TimeoutError(f"{task} did not reach 'fit()' within 300 s.")
     error.__dict__["at_fault"] = task
     return error
 

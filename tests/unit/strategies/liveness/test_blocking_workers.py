@@ -90,7 +90,7 @@ def said(capsys: pytest.CaptureFixture[str], board: Any, seconds: float, other: 
     """Waits in thought, second after second; returns when something was said."""
     notice, at = WaitNotice(board, seconds), []
     for waited in range(1, 200):
-        notice._say([WAITS, other], float(waited))
+        notice._report([WAITS, other], float(waited))
         if capsys.readouterr().err:
             at.append(waited)
     return at
@@ -113,8 +113,8 @@ def test_waits_that_come_again_and_end_by_themselves_are_named_less_and_less(
     notice, lines = WaitNotice(board, 30.0), []
     for phase in (*["callbacks"] * 5, "input"):
         for waited in range(1, 41):
-            notice._say([WAITS, seen(phase, step=4)], float(waited))
-        notice._go_on()
+            notice._report([WAITS, seen(phase, step=4)], float(waited))
+        notice._end_wait()
         lines.append(capsys.readouterr().err.count("\n"))
     assert lines == [2, 0, 0, 0, 0, 2]  # after 30 s, and that it goes on
 
@@ -136,8 +136,8 @@ def test_long_executions_that_end_by_themselves_are_named_less_and_less(
     notice, lines = TaskNotice(probe, 30.0), []
     for longest in (40, 40, 40, 90):
         for seconds in range(1, longest + 1):
-            notice._say(float(seconds), {"worker 0": 1.0, "worker 1": float(seconds)}, 0)
-        notice._go_on()
+            notice._report(float(seconds), {"worker 0": 1.0, "worker 1": float(seconds)}, 0)
+        notice._end_wait()
         lines.append(capsys.readouterr().err.splitlines())
     assert [len(said) for said in lines] == [2, 0, 0, 2]
     assert lines[0][0].startswith(

@@ -45,14 +45,14 @@ def ages_after(peers: Peers, seconds: float) -> list[float]:
 @pytest.fixture
 def table() -> Any:
     table = Table()
-    table.words = {0: beat(5).as_words(), 2: beat(5).as_words()}
+    table.words = {0: beat(5).to_json(), 2: beat(5).to_json()}
     return table
 
 
 def test_a_worker_whose_word_stays_the_same_grows_silent(table: Any) -> None:
     peers = Peers(table)
     assert min(ages_after(peers, 0.2)[::2]) >= 0.1
-    table.words[2] = beat(6).as_words()
+    table.words[2] = beat(6).to_json()
     ages = ages_after(peers, 0.0)
     assert ages[0] >= 0.2
     assert ages[1:] == [0.0, 0.0]
@@ -60,10 +60,10 @@ def test_a_worker_whose_word_stays_the_same_grows_silent(table: Any) -> None:
 
 def test_a_worker_that_never_spoke_grows_silent_where_the_table_answers(table: Any) -> None:
     table.names = ("worker 0", "worker 1")
-    table.words = {1: beat(1).as_words()}
+    table.words = {1: beat(1).to_json()}
     assert ages_after(Peers(table), 0.2)[0] >= 0.2
     table.names, table.own = ("worker 0", "worker 1"), 0
-    table.words = {0: beat(1).as_words()}
+    table.words = {0: beat(1).to_json()}
     assert ages_after(Peers(table), 0.2)[1] >= 0.1
 
 

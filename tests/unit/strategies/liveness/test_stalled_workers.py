@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from strategies.liveness.blocking_workers import stalled_workers
 from strategies.liveness.heartbeat import Heartbeat, Seen
-from strategies.liveness.stalled_workers import stalled_workers
 from strategies.progress import Place
 
 
@@ -56,7 +56,7 @@ def test_the_one_that_is_behind_is_blamed_and_not_who_waits(
 
 def test_a_word_survives_its_way_through_the_table() -> None:
     beat = Heartbeat(7, Place(1, 40, "evaluate", 3), 4.5, 'File "a.py", line 1\n  ä', "")
-    assert Heartbeat.from_words(beat.as_words()) == beat
+    assert Heartbeat.from_json(beat.to_json()) == beat
 
 
 def test_what_is_said_names_worker_place_and_time() -> None:
@@ -64,8 +64,8 @@ def test_what_is_said_names_worker_place_and_time() -> None:
     still = Seen("worker 1", Heartbeat(9, place, 8.0), 0.4)
     assert still.sentence() == "worker 1 has not moved for 8 s: epoch 2, step 5, phase input."
     assert Seen("worker 1", still.heartbeat, 6.0).sentence() == (
-        "worker 1 does not answer: no word for 6 s, last at epoch 2, step 5, phase input."
+        "worker 1 has not answered for 6 s, last at epoch 2, step 5, phase input."
     )
-    assert Seen("worker 1", None, 6.0).sentence() == "worker 1 does not answer: no word for 6 s."
+    assert Seen("worker 1", None, 6.0).sentence() == "worker 1 has not answered for 6 s."
     failed = Seen("worker 1", Heartbeat(9, place, 0.0, end="failed with OSError"), 60.0)
     assert failed.sentence() == "worker 1 failed with OSError: epoch 2, step 5, phase input."

@@ -1,4 +1,4 @@
-"""TensorFlow's own TPU resolver against a metadata server and an API on this host."""
+"""TensorFlow's TPU resolver against a metadata server and an API on this host."""
 
 from __future__ import annotations
 
@@ -56,31 +56,31 @@ def test_a_pod_of_four_has_four_addresses_in_order(services: Services) -> None:
     assert addresses_of(resolver) == [f"10.0.0.{last}:8470" for last in (2, 3, 4, 5)]
 
 
-def test_addresses_are_taken_as_they_are_and_nobody_is_asked(services: Services) -> None:
+def test_addresses_are_taken_as_they_are_without_a_request(services: Services) -> None:
     services.asked.clear()
     resolver = tpu_resolver("grpc://10.0.0.2:8470,grpc://10.0.0.3:8470")
     assert addresses_of(resolver) == ["10.0.0.2:8470", "10.0.0.3:8470"]
     assert services.asked == []
 
 
-def test_a_tpu_that_is_being_made_is_not_ready(services: Services) -> None:
+def test_a_tpu_that_is_being_created_is_not_ready(services: Services) -> None:
     message = "`tpu` must be ready. Received: tpu='creating'.*CREATING.*Wait until `gcloud"
     with pytest.raises(RuntimeError, match=message):
         tpu_resolver("creating", service=services.api)
 
 
 def test_a_preempted_tpu_does_not_come_back(services: Services) -> None:
-    with pytest.raises(RuntimeError, match=r"tpu='preempted'.*PREEMPTED.*delete it and create it"):
+    with pytest.raises(RuntimeError, match=r"tpu='preempted'.*PREEMPTED.*delete it and create a"):
         tpu_resolver("preempted", service=services.api)
 
 
-def test_a_name_that_is_not_there_is_refused_with_the_answer(services: Services) -> None:
+def test_an_unknown_name_is_an_error_with_the_answer(services: Services) -> None:
     message = "`tpu` must name a TPU of this project.*tpu='missing'.*404.*gcloud compute tpus"
     with pytest.raises(ValueError, match=message):
         tpu_resolver("missing", service=services.api)
 
 
-def test_a_name_outside_of_google_cloud_is_refused(
+def test_a_name_outside_of_google_cloud_is_an_error(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket() as closed:

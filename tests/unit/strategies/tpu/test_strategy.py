@@ -1,6 +1,6 @@
-"""A TPU that is not there is refused at once, by looking; one that does not come, at a deadline.
+"""A missing TPU is an error at once; one that does not get ready is an error at the deadline.
 
-What happens on a host with a TPU is not tested: nobody on this project has had one.
+Not tested on a host with a TPU.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ pytestmark = [
 
 VARIABLES = ("TPU_WORKER_ID", "TPU_WORKER_HOSTNAMES", "TPU_ACCELERATOR_TYPE")
 NAMES = ("TPU_NAME", "KUBE_GOOGLE_CLOUD_TPU_ENDPOINTS")
-# What initialising does where no TPU answers: it holds Python's lock, and no thread gets to run.
+# Initialising without an answer of the TPU: it keeps Python's lock, so no thread runs.
 STUCK = """
 import ctypes
 from strategies.cluster.startup_deadline import startup_deadline
@@ -50,7 +50,7 @@ def test_a_host_without_a_tpu_is_refused_within_two_seconds() -> None:
     assert time.monotonic() - began < 2
 
 
-def test_the_refusal_names_what_was_looked_for_and_what_to_do() -> None:
+def test_the_error_names_what_was_looked_for_and_the_cure() -> None:
     message = "Received: tpu='local'.*TPU_WORKER_ID.*/dev/accel0.*Use|use.*`mirrored_strategy`"
     with pytest.raises(ValueError, match=message):
         strategies.tpu_strategy("local")
@@ -59,7 +59,7 @@ def test_the_refusal_names_what_was_looked_for_and_what_to_do() -> None:
 def test_a_refused_tpu_leaves_tensorflow_unstarted() -> None:
     with pytest.raises(ValueError, match="`tpu`"):
         strategies.tpu_strategy()
-    # A started TensorFlow would not cut its CPU any more.
+    # TensorFlow cannot split its CPU after it has started.
     assert strategies.mirrored_strategy(2).num_replicas_in_sync == 2
 
 
@@ -74,7 +74,7 @@ def test_each_variable_of_a_tpu_vm_is_recognised(
 
 @pytest.mark.parametrize("tpu", ["", " ", None])
 def test_a_tpu_without_a_name_is_refused(tpu: Any) -> None:
-    with pytest.raises(ValueError, match="`tpu` must be local, a TPU's name or its address"):
+    with pytest.raises(ValueError, match="`tpu` must be 'local', a TPU's name or its address"):
         strategies.tpu_strategy(tpu)
 
 
@@ -89,17 +89,17 @@ def slice_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "10.0.0.2,10.0.0.3")
 
 
-def test_one_vm_of_a_slice_is_no_tpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_vm_of_a_slice_must_name_the_slice(monkeypatch: pytest.MonkeyPatch) -> None:
     slice_of_two(monkeypatch)
-    message = "name of the slice where 2 VMs make one.*on worker 1 of 10.0.0.2, 10.0.0.3"
+    message = "name of the slice, which has 2 VMs.*on worker 1 of 10.0.0.2, 10.0.0.3"
     with pytest.raises(ValueError, match=message):
         strategies.tpu_strategy()
 
 
-def test_the_tpu_chosen_without_asking(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tpu_chosen_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert strategies.tpu.strategy.automatic_tpu() is None
     monkeypatch.setenv("TPU_NAME", "my-slice")
-    assert strategies.tpu.strategy.automatic_tpu() is None  # a name alone is no TPU VM
+    assert strategies.tpu.strategy.automatic_tpu() is None  # which makes no TPU VM
     monkeypatch.setenv("TPU_ACCELERATOR_TYPE", "v5litepod-4")
     assert strategies.tpu.strategy.automatic_tpu() == "local"
     slice_of_two(monkeypatch)

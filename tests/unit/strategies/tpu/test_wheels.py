@@ -1,4 +1,4 @@
-"""A pair of wheels that would abort the process is told by metadata alone: folders on sys.path."""
+"""A pair of wheels that would abort the process is found by metadata only: folders on sys.path."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ ABORTED = -6
 def test_a_pair_that_aborts_is_refused_with_the_pair_that_does_not(
     tmp_path: Path, libtpu: str
 ) -> None:
-    status, told = child(tmp_path, {"tensorflow_tpu": "2.20.0", "libtpu": libtpu})
+    status, output = child(tmp_path, {"tensorflow_tpu": "2.20.0", "libtpu": libtpu})
     assert status == 0
-    assert "beside tensorflow-tpu 2.20.0: with another, `import tensorflow` aborts" in told
-    assert f"Received: libtpu {libtpu}." in told
-    assert 'pip install "tensorflow-tpu==2.20.0" "libtpu==0.0.30"' in told
+    assert "with tensorflow-tpu 2.20.0: otherwise `import tensorflow` aborts" in output
+    assert f"Received: libtpu {libtpu}." in output
+    assert 'pip install "tensorflow-tpu==2.20.0" "libtpu==0.0.30"' in output
 
 
 @pytest.mark.parametrize(
     ("versions", "environment"),
     [
-        pytest.param({"tensorflow_tpu": "2.20.0", "libtpu": "0.0.30"}, {}, id="a pair that goes"),
+        pytest.param({"tensorflow_tpu": "2.20.0", "libtpu": "0.0.30"}, {}, id="a pair that works"),
         pytest.param({"libtpu": "0.0.52"}, {}, id="no tensorflow-tpu"),
         pytest.param(
             {"tensorflow_tpu": "2.20.0", "libtpu": "0.0.52"},
@@ -65,8 +65,8 @@ def test_a_pair_that_aborts_is_refused_with_the_pair_that_does_not(
         ),
     ],
 )
-def test_any_other_host_goes_on_to_import_tensorflow(
+def test_any_other_host_imports_tensorflow(
     tmp_path: Path, versions: dict[str, str], environment: dict[str, str]
 ) -> None:
-    status, told = child(tmp_path, versions, **environment)
-    assert (status, told) == (ABORTED, "")
+    status, output = child(tmp_path, versions, **environment)
+    assert (status, output) == (ABORTED, "")

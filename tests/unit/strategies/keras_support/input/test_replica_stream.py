@@ -29,10 +29,10 @@ def strategy() -> tf.distribute.Strategy:
 @pytest.fixture
 def copying(strategy: tf.distribute.Strategy) -> Iterator[tf.distribute.Strategy]:
     """Streams as they are between GPUs: TensorFlow's, which copy shares to devices of their own."""
-    all_stand_on = replica_stream.all_stand_on
-    vars(replica_stream)["all_stand_on"] = lambda kind, strategy: False
+    all_on = replica_stream.all_on
+    vars(replica_stream)["all_on"] = lambda kind, strategy: False
     yield strategy
-    vars(replica_stream)["all_stand_on"] = all_stand_on
+    vars(replica_stream)["all_on"] = all_on
 
 
 class Seen(keras.Model):

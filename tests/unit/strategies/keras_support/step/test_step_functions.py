@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import strategies
-from strategies.coordination import collective_launcher
+from strategies.coordination import collective_keys
 
 pytestmark = [pytest.mark.own_process, pytest.mark.usefixtures("in_double_precision")]
 
@@ -37,6 +37,6 @@ def test_a_smaller_batch_within_an_execution_trains_what_one_device_does() -> No
 
 
 def test_more_rows_than_have_keys_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collective_launcher, "_MOST_ROWS", 4)
+    monkeypatch.setattr(collective_keys, "_MOST_ROWS", 4)
     with pytest.raises(ValueError, match=r"`steps_per_execution` must be 1 .* an execution of 4"):
         trained(strategies.mirrored_strategy(num_replicas=2), 13)
