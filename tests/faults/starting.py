@@ -107,7 +107,7 @@ def _alone(scene: Scene, worker: int) -> Report:
         "TF_CONFIG": Cluster({"worker": addresses}, "worker", worker).to_tf_config(),
         _START_SECONDS: str(DEADLINE_SECONDS),
     }
-    missing = rf"Waited for: worker {1 - worker} \({addresses[1 - worker]}"
+    missing = rf"Missing: worker {1 - worker} \({addresses[1 - worker]}"
     return _refused(scene, program(scene.training), environment, missing)
 
 

@@ -40,7 +40,7 @@ def names(lines: Sequence[Line], at: float, culprit: int) -> tuple[str, ...]:
         "launcher": rf"^tfscale launch: worker {culprit} failed first",
         "watchdog": rf"tfscale: watchdog: .*\bworker {culprit}\b",
         "waiting worker": rf"tfscale: worker \d+ has waited .*\bworker {culprit}\b",
-        "worker": rf"\bworker {culprit} failed with |Waited for: .*\bworker {culprit}\b",
+        "worker": rf"\bworker {culprit} failed with |Missing: .*\bworker {culprit}\b",
         "itself": rf"^\[worker {culprit}\] tfscale: SIGTERM: ",
         "TensorFlow": rf"Error.*/job:worker/(replica:0/)?task:{culprit}\b",
     }

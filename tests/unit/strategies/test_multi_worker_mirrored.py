@@ -109,6 +109,6 @@ def test_a_peer_that_never_comes_ends_the_process_and_is_named() -> None:
         peer = 1 - index
         address = clusters[index][peer]
         assert workers[index].returncode == -signal.SIGKILL, errors
-        expected = rf"worker {index} waited 3 s .*Waited for: worker {peer} \({address}: "
+        expected = rf"worker {index} waited 3 s .*Missing: worker {peer} \({address}: "
         assert re.search(expected, errors)
         assert ended - float(output) < 20
