@@ -142,6 +142,7 @@ def run_and_print(program: str, arguments: argparse.Namespace) -> int:
     from tfscale.bench.racing import run_race
     from tfscale.bench.table import as_json, as_text
 
+    # Lines only: a clock that is redrawn takes time from the processes that are timed.
     def say(line: str) -> None:
         complain(program, line)
 

@@ -9,6 +9,7 @@ import shlex
 
 from tfscale.cli.arguments import add_json_flag, count
 from tfscale.cli.errors import complain
+from tfscale.cli.progress import progress
 from tfscale.preflight.ahead_of_time.flags import add_flags, check_flags
 from tfscale.preflight.target import Target, parse_target
 
@@ -93,12 +94,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     target, batch_size, chip = arguments.target, arguments.batch_size, None
     try:
-        asked = level.asked_by(arguments, _say)  # where there is no environment, before all else
-        subject = Subject(arguments.subject)
-        parse_recipe_flags(subject.module, shlex.split(arguments.flags))
-        result = preflight(subject, target, batch_size=batch_size, say=_say)
-        if asked is not None and result.is_fine:
-            chip = level.compile_ahead(subject, target, asked, batch_size=batch_size, say=_say)
+        with progress("tfscale preflight") as say:
+            asked = level.asked_by(arguments, say)  # where there is no environment, before all else
+            subject = Subject(arguments.subject)
+            parse_recipe_flags(subject.module, shlex.split(arguments.flags))
+            result = preflight(subject, target, batch_size=batch_size, say=say)
+            if asked is not None and result.is_fine:
+                chip = level.compile_ahead(subject, target, asked, batch_size=batch_size, say=say)
     except (WrongUsage, NoEnvironment, ValueError) as error:
         _say(str(error))
         return 2

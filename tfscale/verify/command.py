@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import tempfile
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from strategies.extension import integers
 from tfscale.cli.arguments import add_json_flag, count, function_name, number_type, seconds
 from tfscale.cli.errors import complain
+from tfscale.cli.progress import progress
 
 SUMMARY = "does your own model train under a strategy what one device trains?"
 
@@ -123,7 +125,10 @@ def run(arguments: argparse.Namespace) -> int:
         timeout_seconds=arguments.timeout_seconds,
     )
 
+    shown = contextlib.ExitStack()
+
     def report(result: Verification) -> None:
+        shown.close()
         if is_chief:
             print(json.dumps(as_json(result)) if arguments.json else as_text(result), flush=True)
         elif result.text:  # whoever fails first ends the job: the chief may not come to speak
@@ -131,12 +136,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         is_chief = _is_chief(arguments.strategy)
-        with tempfile.TemporaryDirectory(prefix="tfscale-verify-") as folder:
+        with tempfile.TemporaryDirectory(prefix="tfscale-verify-") as folder, shown:
+            say = shown.enter_context(progress("tfscale verify")) if is_chief else _keep_quiet
             result = verify(
                 request,
                 Path(folder),
                 is_chief=is_chief,
-                say=_complain if is_chief else _keep_quiet,
+                say=say,
                 report=report,
             )
     except (Failed, ValueError, RuntimeError) as error:
