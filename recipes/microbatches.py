@@ -24,7 +24,7 @@ from tfscale.schedules import Float64Schedule, rate_at
 class Microbatches:
     """The global batches of a pipeline, each in `count` parts one after the other.
 
-    Every replica computes its share of a global batch in `count` contiguous parts. Keras's
+    Every replica computes its replica batch in `count` contiguous parts. Keras's
     `gradient_accumulation_steps` takes the plain mean of their gradients. The last batch of an
     epoch may be smaller and its parts of different sizes: its examples then weigh
     `count * part / batch`, in examples, which makes the mean of parts that of the batch.
@@ -92,19 +92,21 @@ class Microbatches:
             worker: Index of the worker, from 0.
         """
         replicas = len(self.strategy.extended.worker_devices)
-        shares = self.pipeline.local(worker).enumerate()
-        # A share for each replica of a step is open at a time, and gives one part in its turn.
-        parts = shares.interleave(
-            lambda place, share: self._parts(place // replicas, share),
+        replica_batches = self.pipeline.local(worker).enumerate()
+        # One batch for each replica of a step is open at a time, and gives one part in its turn.
+        parts = replica_batches.interleave(
+            lambda place, replica_batch: self._parts(place // replicas, replica_batch),
             cycle_length=replicas,
             block_length=1,
         )
         endless = parts.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
         return endless.prefetch(max(2 * replicas, 4))
 
-    def _parts(self, step: tf.Tensor, share: Any) -> tf.data.Dataset:
-        """Yields the parts of one replica's share of the step-th batch of the stream."""
-        parts = replica_batches(tf.data.Dataset.from_tensors(share), 0, self.count, self.count)
+    def _parts(self, step: tf.Tensor, replica_batch: Any) -> tf.data.Dataset:
+        """Yields the parts of one replica batch of the step-th global batch of the stream."""
+        parts = replica_batches(
+            tf.data.Dataset.from_tensors(replica_batch), 0, self.count, self.count
+        )
         sizes = self._last_part_sizes()
         if len(set(sizes)) == 1:
             return parts

@@ -198,7 +198,7 @@ def _unequal(sizes: dict[str, Any]) -> str:
     names = ", ".join(f"`{name}`" for name in sizes)
     said = ", ".join(f"{size} rows in {name}" for name, size in sizes.items())
     return (
-        f"{names} must have equally many rows, one an example, for each replica takes its share of "
+        f"{names} must have equally many rows, one an example, for each replica takes a part of "
         f"them. Received: {said}. Declare a part that all examples share with "
         "tfscale.data.shared(part) in Dataset.map, after batch(). Where examples differ in size, "
         "give each a row: pad them, or make the part a tf.RaggedTensor."

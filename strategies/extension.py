@@ -47,10 +47,10 @@ if TYPE_CHECKING:
     from strategies.deadline import Deadline
     from strategies.devices import all_on
     from strategies.global_batches import (
-        EvenShare,
+        EvenReplicaBatch,
         GlobalBatches,
-        Share,
-        counted_shares,
+        ReplicaBatch,
+        counted_replica_batches,
         own_rows,
         replica_batch_bounds,
         replica_batches,
@@ -190,10 +190,10 @@ _NAMES = {
     # Batches, and the position of `fit` in its input.
     "strategies.batch_parts": ("Shared", "static_rows"),
     "strategies.global_batches": (
-        "EvenShare",
+        "EvenReplicaBatch",
         "GlobalBatches",
-        "Share",
-        "counted_shares",
+        "ReplicaBatch",
+        "counted_replica_batches",
         "own_rows",
         "replica_batches",
         "replica_batch_bounds",

@@ -1,4 +1,4 @@
-"""Global batches and the shares that replicas take of them.
+"""Global batches, and the replica batches that each replica takes of them.
 
 A global batch is what one device would train on in one step. With N replicas, replica r of all
 workers takes rows `[r n // N, (r + 1) n // N)` of its n rows: contiguous, in order, sizes at most
@@ -56,7 +56,7 @@ class GlobalBatches(Protocol):
 
 
 def replica_batch_bounds(num_rows: Any, replica: Any, num_replicas: int) -> tuple[Any, Any]:
-    """Returns the first row of a replica's share of a global batch and the row after its last.
+    """Returns the first row of a replica batch in its global batch, and the row after its last.
 
     Works on Python integers and on integer tensors.
 
@@ -72,8 +72,8 @@ def replica_batch_bounds(num_rows: Any, replica: Any, num_replicas: int) -> tupl
     return replica * num_rows // num_replicas, (replica + 1) * num_rows // num_replicas
 
 
-class Share(NamedTuple):
-    """One replica's share of a global batch, on its way to the replica.
+class ReplicaBatch(NamedTuple):
+    """The rows of a global batch for one replica, on their way to it.
 
     Attributes:
         data: Its rows. Where it has none of its own, one row of another replica's, which counts for
@@ -88,8 +88,8 @@ class Share(NamedTuple):
     all_examples: tf.Tensor | None
 
 
-class EvenShare(NamedTuple):
-    """A share whose static number of rows is that of every other replica's, and positive.
+class EvenReplicaBatch(NamedTuple):
+    """A replica batch whose static number of rows is that of every other replica's, and positive.
 
     Attributes:
         data: Its rows, all its own.
@@ -98,21 +98,21 @@ class EvenShare(NamedTuple):
     data: Any
 
 
-class _WholeBatches(dataset_ops.UnaryDataset):
-    """A dataset itself, whose elements are called `WholeBatch`; nothing is mapped or traced."""
+class _NamedGlobalBatches(dataset_ops.UnaryDataset):
+    """A dataset itself, whose elements are called `GlobalBatch`; nothing is mapped or traced."""
 
     def __init__(self, dataset: tf.data.Dataset) -> None:
         super().__init__(dataset, dataset._variant_tensor)
-        self._named = WholeBatch(dataset.element_spec)
+        self._named = GlobalBatch(dataset.element_spec)
 
     @property
-    def element_spec(self) -> WholeBatch:
+    def element_spec(self) -> GlobalBatch:
         """The structure of an element."""
         return self._named
 
 
-class WholeBatch(NamedTuple):
-    """A global batch, of which each step cuts the shares.
+class GlobalBatch(NamedTuple):
+    """A global batch, which each step cuts into replica batches.
 
     Attributes:
         data: All its rows.
@@ -121,14 +121,14 @@ class WholeBatch(NamedTuple):
     data: Any
 
 
-def counted_shares(
+def counted_replica_batches(
     dataset: tf.data.Dataset,
     first_replica: int,
     local_replicas: int,
     num_replicas: int,
     function: Callable[[Any], Any] | None = None,
 ) -> tf.data.Dataset:
-    """Cuts global batches into the shares of one worker's replicas, replica after replica.
+    """Cuts global batches into the replica batches of one worker, replica after replica.
 
     Parts that all examples share are in every share, whole: scalars, and `Shared`.
 
@@ -137,21 +137,19 @@ def counted_shares(
         first_replica: Index of this worker's first replica among all.
         local_replicas: Replicas of this worker. Positive.
         num_replicas: Replicas of all workers.
-        function: Maps a batch to a batch of as many rows: each share, several at a time. Never sees
-            a batch of no rows. None for none.
+        function: Maps a batch to a batch of as many rows: each replica batch, several at a time.
+            Never sees a batch of no rows. None for none.
 
     Returns:
-        A `tf.data.Dataset` with `local_replicas` elements for each of `dataset`: all `EvenShare`
-        where the batch size is static and divisible, all `Share` otherwise. Endless if `dataset`
-        is.
+        A `tf.data.Dataset` with `local_replicas` elements for each of `dataset`: all
+        `EvenReplicaBatch` where the batch size is static and divisible, all `ReplicaBatch`
+        otherwise. Endless if `dataset` is.
 
     Raises:
         ValueError: If parts of a batch have different numbers of rows. Where only a batch can tell,
             reading it raises `tf.errors.InvalidArgumentError`.
     """
-    shares = _cut(
-        dataset, first_replica, local_replicas, num_replicas, at_least=1, check=refuse_empty
-    )
+    cut = _cut(dataset, first_replica, local_replicas, num_replicas, at_least=1, check=refuse_empty)
 
     def counted(data: Any, examples: tf.Tensor, all_examples: tf.Tensor) -> Any:
         is_even = bool(static_rows(data))
@@ -160,12 +158,12 @@ def counted_shares(
         )
 
     if function is None:
-        return shares.map(counted)
-    return shares.map(counted, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return cut.map(counted)
+    return cut.map(counted, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
-def whole_batches(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Returns global batches as elements of `WholeBatch`, which `cut_for_replicas` cuts.
+def as_global_batches(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns global batches as elements of `GlobalBatch`, which `cut_for_replicas` cuts.
 
     What cuts in a dataset is instantiated for each iterator, 10 ms for two replicas and two parts
     (TensorFlow 2.21); a function of steps is instantiated once.
@@ -175,13 +173,13 @@ def whole_batches(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """
     refuse_unequal_rows(dataset.element_spec)
     refuse_no_rows(dataset.element_spec)
-    return _WholeBatches(dataset)
+    return _NamedGlobalBatches(dataset)
 
 
 def cut_for_replicas(
-    batch: WholeBatch, first_replica: int, local_replicas: int, num_replicas: int
-) -> list[Share | EvenShare]:
-    """Cuts a global batch into the shares of one worker's replicas; see `counted_shares`.
+    batch: GlobalBatch, first_replica: int, local_replicas: int, num_replicas: int
+) -> list[ReplicaBatch | EvenReplicaBatch]:
+    """Cuts a global batch for one worker's replicas; see `counted_replica_batches`.
 
     Raises:
         ValueError: If it is empty, or its parts have different numbers of rows. In a graph, running
@@ -192,24 +190,24 @@ def cut_for_replicas(
     # Eagerly every batch is known, and the next may be another one.
     is_even = known is not None and known > 0 and known % num_replicas == 0
     is_even = is_even and not tf.executing_eagerly()
-    shares = []
+    cut: list[ReplicaBatch | EvenReplicaBatch] = []
     for replica in range(first_replica, first_replica + local_replicas):
         index = tf.constant(replica, tf.int64)
-        if not tf.executing_eagerly():  # uneven shares are of unknown size, alike on all replicas
+        if not tf.executing_eagerly():  # uneven ones are of unknown size, alike on all replicas
             index = tf.compat.v1.placeholder_with_default(index, [])
-        data, *counts = _share_of(batch.data, num_rows, index, num_replicas, at_least=1)
-        shares.append(_counted(data, is_even, *counts))
-    return shares
+        data, *counts = _replica_batch_of(batch.data, num_rows, index, num_replicas, at_least=1)
+        cut.append(_counted(data, is_even, *counts))
+    return cut
 
 
 def _counted(data: Any, is_even: bool, examples: tf.Tensor, all_examples: tf.Tensor) -> Any:
     if is_even and static_rows(data):
-        return EvenShare(data)
-    return Share(data, tf.cast(examples, tf.int32), tf.cast(all_examples, tf.int32))
+        return EvenReplicaBatch(data)
+    return ReplicaBatch(data, tf.cast(examples, tf.int32), tf.cast(all_examples, tf.int32))
 
 
-def share_spec(spec: Any, num_replicas: int) -> Any:
-    """Returns the structure of `tf.TypeSpec` of the data of a share.
+def replica_batch_spec(spec: Any, num_replicas: int) -> Any:
+    """Returns the structure of `tf.TypeSpec` of the data of a replica batch.
 
     Args:
         spec: That of a global batch.
@@ -233,15 +231,17 @@ def share_spec(spec: Any, num_replicas: int) -> Any:
     return tf.nest.map_structure(of_part, spec)
 
 
-def own_rows(share: Share | EvenShare) -> Any:
-    """Returns the rows of a share that are the replica's own."""
-    return share.data if isinstance(share, EvenShare) else keep_rows(share.data, share.examples)
+def own_rows(batch: ReplicaBatch | EvenReplicaBatch) -> Any:
+    """Returns the rows of a replica batch that are the replica's own."""
+    if isinstance(batch, EvenReplicaBatch):
+        return batch.data
+    return keep_rows(batch.data, batch.examples)
 
 
 def replica_batches(
     dataset: tf.data.Dataset, first_replica: int, local_replicas: int, num_replicas: int
 ) -> tf.data.Dataset:
-    """Like `counted_shares`, with nothing but the rows.
+    """Like `counted_replica_batches`, with nothing but the rows.
 
     Args:
         dataset: Global batches, the same on every worker.
@@ -250,7 +250,7 @@ def replica_batches(
         num_replicas: Replicas of all workers.
 
     Returns:
-        A `tf.data.Dataset` with `local_replicas` elements for each of `dataset`. A share may be
+        A `tf.data.Dataset` with `local_replicas` elements for each of `dataset`, which may be
         empty. Shapes stay static where the batch size is static and divisible. Endless if
         `dataset` is.
 
@@ -261,21 +261,21 @@ def replica_batches(
     """
     if num_replicas == 1:
         return dataset
-    shares = _cut(dataset, first_replica, local_replicas, num_replicas, at_least=0)
-    return shares.map(lambda share, *_: share)
+    cut = _cut(dataset, first_replica, local_replicas, num_replicas, at_least=0)
+    return cut.map(lambda rows, *_: rows)
 
 
-def mapped_replica_shares(
+def mapped_replica_batches(
     dataset: tf.data.Dataset,
     first_replica: int,
     local_replicas: int,
     num_replicas: int,
     function: Callable[[Any], Any],
 ) -> tf.data.Dataset:
-    """Like `replica_batches`, with `function` mapped over the shares, several at a time.
+    """Like `replica_batches`, with `function` mapped over the replica batches, several at a time.
 
-    A function of the user's may not expect a batch of no rows; where a share is empty it sees one
-    row, which is then dropped.
+    A user's function may not expect a batch of no rows; where a replica batch is empty it sees
+    one row, which is then dropped.
 
     Args:
         dataset: Global batches, the same on every worker.
@@ -284,8 +284,9 @@ def mapped_replica_shares(
         num_replicas: Replicas of all workers.
         function: Maps a batch to a batch of as many rows.
     """
-    shares = counted_shares(dataset, first_replica, local_replicas, num_replicas, function)
-    return shares.map(own_rows)
+    return counted_replica_batches(
+        dataset, first_replica, local_replicas, num_replicas, function
+    ).map(own_rows)
 
 
 def cut_rows(batch: Any, start: Any, stop: Any) -> Any:
@@ -307,35 +308,35 @@ def _cut(
     at_least: int,
     check: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
 ) -> tf.data.Dataset:
-    """Yields `(share, rows, all rows)`: a share of at least so many rows, and how many are own."""
+    """Yields replica batches of at least so many rows, how many are their own, and all rows."""
     refuse_unequal_rows(dataset.element_spec)
     replicas = tf.data.Dataset.range(first_replica, first_replica + local_replicas)
 
-    def shares(*element: Any) -> tf.data.Dataset:
+    def cut_one(*element: Any) -> tf.data.Dataset:
         batch = as_element(dataset, element)
         num_rows = check(equal_rows(batch))
 
-        def share(replica: tf.Tensor) -> Any:
-            return _share_of(batch, num_rows, replica, num_replicas, at_least)
+        def replica_batch(replica: tf.Tensor) -> Any:
+            return _replica_batch_of(batch, num_rows, replica, num_replicas, at_least)
 
-        return replicas.map(share)
+        return replicas.map(replica_batch)
 
-    cut = dataset.flat_map(shares)
+    cut = dataset.flat_map(cut_one)
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:  # flat_map does not tell
         cut = cut.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
     return cut
 
 
-def _share_of(
+def _replica_batch_of(
     batch: Any, num_rows: tf.Tensor, replica: tf.Tensor, num_replicas: int, at_least: int
 ) -> tuple[Any, tf.Tensor, tf.Tensor]:
-    """Returns a share of at least so many rows, how many of them are its own, and all rows."""
+    """Returns a replica batch of at least so many rows, how many are its own, and all rows."""
     start, stop = replica_batch_bounds(num_rows, replica, num_replicas)
     cut = _cutter(start, tf.maximum(stop, start + at_least), num_replicas)
     return tf.nest.map_structure(cut, batch), stop - start, num_rows
 
 
-def _cutter(start: tf.Tensor, stop: tf.Tensor, num_shares: int | None) -> Callable[[Any], Any]:
+def _cutter(start: tf.Tensor, stop: tf.Tensor, num_replicas: int | None) -> Callable[[Any], Any]:
     def cut(part: Any) -> Any:
         if not holds_examples(part):
             return part
@@ -343,11 +344,11 @@ def _cutter(start: tf.Tensor, stop: tf.Tensor, num_shares: int | None) -> Callab
             lower = tf.concat([[start], tf.zeros_like(part.dense_shape[1:])], axis=0)
             size = tf.concat([[stop - start], part.dense_shape[1:]], axis=0)
             return tf.sparse.slice(part, lower, size)
-        share = part[start:stop]
+        rows = part[start:stop]
         size = part.shape[0]
-        is_static = num_shares is not None and size is not None and size % num_shares == 0
+        is_static = num_replicas is not None and size is not None and size % num_replicas == 0
         if is_static and isinstance(part, tf.Tensor):
-            share.set_shape([size // num_shares, *part.shape[1:]])
-        return share
+            rows.set_shape([size // num_replicas, *part.shape[1:]])
+        return rows
 
     return cut

@@ -65,7 +65,9 @@ def ends_early(strategy: tf.distribute.Strategy, folder: Path, index: int) -> No
     regression(strategy).fit(batches, steps_per_epoch=4, verbose=0)
 
 
-def own_shares_end_early(strategy: tf.distribute.Strategy, folder: Path, index: int) -> None:
+def own_replica_batches_end_early(
+    strategy: tf.distribute.Strategy, folder: Path, index: int
+) -> None:
     """Worker 1 makes two batches for itself of the four that an epoch should have."""
     x, y = rows()
 
@@ -109,7 +111,7 @@ CASES: tuple[Callable[..., None], ...] = (
     evaluate_on_the_chief,
     unseeded_shuffle,
     ends_early,
-    own_shares_end_early,
+    own_replica_batches_end_early,
     meet_a_stopped_chief,
     resumed,
 )

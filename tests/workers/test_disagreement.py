@@ -171,7 +171,7 @@ def test_counted_input_that_ends_early_on_one_worker_ends_both_with_its_name(
 def test_shares_of_a_users_own_that_end_early_on_one_worker_end_both_with_its_name(
     failed: Callable[[str], list[Found]],
 ) -> None:
-    waiting, ended = failed("own_shares_end_early")
+    waiting, ended = failed("own_replica_batches_end_early")
     said = "the input of worker 1 ended at step 2 of 4, where others had more"
     assert ended["kind"] == "ValueError"
     assert said in ended["error"]

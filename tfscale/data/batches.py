@@ -1,8 +1,8 @@
 """The endless batches of one worker's replicas, from arrays and from a stream of examples.
 
-Both yield the shares of global batch 0 for the worker's first replica, its second, ..., then those
-of global batch 1. Epochs follow one another in one iterator, so what is read ahead crosses from one
-into the next.
+Both yield the replica batches of global batch 0 (for the worker's first replica, its second, ...),
+then those of global batch 1. Epochs follow one another in one iterator, so what is read ahead
+crosses from one into the next.
 """
 
 from __future__ import annotations
@@ -13,7 +13,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from strategies.extension import EvenShare, Share, counted_shares, replica_batch_bounds, static_rows
+from strategies.extension import (
+    EvenReplicaBatch,
+    ReplicaBatch,
+    counted_replica_batches,
+    replica_batch_bounds,
+    static_rows,
+)
 from tfscale.data.order import epoch_key, example_indices
 from tfscale.data.sources import ArraySource, StreamSource
 
@@ -28,7 +34,7 @@ Prepare = Callable[[Any, tf.Tensor, tf.Tensor], Any]
 
 @dataclass(frozen=True)
 class Cut:
-    """How an epoch is cut into global batches and these into shares, and where to begin.
+    """How an epoch is cut into global batches and these into replica batches, and where to begin.
 
     Attributes:
         steps: Global batches an epoch. Positive.
@@ -52,44 +58,44 @@ class Cut:
 
 
 def array_batches(source: ArraySource, cut: Cut, prepare: Prepare) -> tf.data.Dataset:
-    """Yields shares of batches of arrays, each epoch a permutation of all examples.
+    """Yields replica batches of batches of arrays, each epoch a permutation of all examples.
 
-    They are `EvenShare` where no share differs in size and `Share` otherwise. An empty share is
-    prepared from one row, for no function of a user's expects a batch of none.
+    They are `EvenReplicaBatch` where all have one size and `ReplicaBatch` otherwise. An empty one
+    is prepared from one row, since a user's function does not expect a batch of none.
 
     Args:
         source: The examples.
         cut: The batches.
-        prepare: Applied to every share.
+        prepare: Applied to every replica batch.
     """
     lookup = min(_STEPS_PER_LOOKUP, cut.steps)
     lookups = -(-cut.steps // lookup)
-    share_size = cut.size // cut.num_replicas
+    replica_batch_size = cut.size // cut.num_replicas
     is_static = source.num_examples >= cut.steps * cut.size
 
     def look_up(count: tf.Tensor) -> Any:
-        """Returns the examples of the next shares [shares, share_size], and how many they are."""
+        """Returns the examples of the next replica batches [batches, rows], and their number."""
         epoch, first = count // lookups, count % lookups * lookup
         steps = tf.range(first, tf.minimum(first + lookup, cut.steps))[:, tf.newaxis]
         replicas = tf.range(cut.first_replica, cut.first_replica + cut.local_replicas)
         rows = tf.minimum(tf.constant(cut.size, tf.int64), source.num_examples - steps * cut.size)
         start, stop = replica_batch_bounds(rows, tf.cast(replicas, tf.int64), cut.num_replicas)
         positions = tf.reshape(steps * cut.size + start, [-1, 1]) + tf.range(
-            share_size, dtype=tf.int64
+            replica_batch_size, dtype=tf.int64
         )
         positions = tf.reshape(tf.minimum(positions, source.num_examples - 1), [-1])
         indices = example_indices(positions, epoch, source.num_examples, cut.seed)
-        shares = [-1, share_size]
+        shape = [-1, replica_batch_size]
         num_rows = tf.reshape(stop - start, [-1])
         return (
-            tf.reshape(indices, shares),
-            tf.reshape(positions, shares),
+            tf.reshape(indices, shape),
+            tf.reshape(positions, shape),
             num_rows,
             tf.repeat(tf.reshape(rows, [-1]), cut.local_replicas),
             tf.fill(tf.shape(num_rows), epoch),
         )
 
-    def share(
+    def replica_batch(
         indices: tf.Tensor,
         positions: tf.Tensor,
         rows: tf.Tensor,
@@ -99,18 +105,20 @@ def array_batches(source: ArraySource, cut: Cut, prepare: Prepare) -> tf.data.Da
         if is_static:
             data = prepare(source.take(indices), positions, epoch)
             if static_rows(data):
-                return EvenShare(data)
+                return EvenReplicaBatch(data)
         else:
             some = tf.maximum(rows, 1)
             data = prepare(source.take(indices[:some]), positions[:some], epoch)
-        return Share(data, tf.cast(rows, tf.int32), tf.cast(all_rows, tf.int32))
+        return ReplicaBatch(data, tf.cast(rows, tf.int32), tf.cast(all_rows, tf.int32))
 
     counter = tf.data.Dataset.counter(cut.first_epoch * lookups + cut.first_step // lookup)
     # Unbatching forgets that the stream is endless, and workers would ask each other at every step
     # whether it has ended.
-    shares = counter.map(look_up).prefetch(1).unbatch().apply(_ENDLESS)
-    shares = shares.skip(cut.first_step % lookup * cut.local_replicas)
-    return shares.map(share, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    replica_batches = counter.map(look_up).prefetch(1).unbatch().apply(_ENDLESS)
+    replica_batches = replica_batches.skip(cut.first_step % lookup * cut.local_replicas)
+    return replica_batches.map(
+        replica_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
 
 
 def stream_batches(
@@ -121,7 +129,7 @@ def stream_batches(
     Args:
         source: The examples.
         cut: The batches.
-        prepare: Applied to every share.
+        prepare: Applied to every replica batch.
         window: Examples that are shuffled among, where the cut has a seed. Positive.
     """
 
@@ -149,7 +157,7 @@ def stream_batches(
 
     is_static = source.num_examples >= cut.steps * cut.size
     batches = tf.data.Dataset.counter(cut.first_epoch).flat_map(epoch_of_batches)
-    return counted_shares(
+    return counted_replica_batches(
         batches.apply(_ENDLESS),
         cut.first_replica,
         cut.local_replicas,

@@ -194,13 +194,13 @@ class Pipeline:
         Raises:
             ValueError: If the strategy has no such worker.
         """
-        return self.shares(worker).map(own_rows)
+        return self.replica_batches(worker).map(own_rows)
 
-    def shares(self, worker: int) -> tf.data.Dataset:
+    def replica_batches(self, worker: int) -> tf.data.Dataset:
         """Returns what `local` does, for `fit`: each with its examples and the whole batch's.
 
         A replica without examples has one of another's, which counts for nothing. The elements are
-        `strategies.global_batches.Share`, or `EvenShare` where shapes are static.
+        `strategies.global_batches.ReplicaBatch`, or `EvenReplicaBatch` where shapes are static.
         """
         local_replicas = _replicas_a_worker(self.strategy)
         num_replicas = self.strategy.num_replicas_in_sync
@@ -220,10 +220,12 @@ class Pipeline:
             num_replicas=num_replicas,
         )
         if isinstance(self.source, ArraySource):
-            shares = array_batches(self.source, cut, self._prepare)
+            replica_batches = array_batches(self.source, cut, self._prepare)
         else:
-            shares = stream_batches(self.source, cut, self._prepare, window=self.shuffle_window)
-        return shares.prefetch(max(2 * local_replicas, 4))
+            replica_batches = stream_batches(
+                self.source, cut, self._prepare, window=self.shuffle_window
+            )
+        return replica_batches.prefetch(max(2 * local_replicas, 4))
 
     def _prepare(self, batch: Any, positions: tf.Tensor, epoch: tf.Tensor) -> Any:
         if self.preprocess is not None:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras.src.backend.tensorflow import trainer as keras_trainer
 from keras.src.trainers.epoch_iterator import EpochIterator
 
-from strategies.global_batches import EvenShare, GlobalBatches, Share
+from strategies.global_batches import EvenReplicaBatch, GlobalBatches, ReplicaBatch
 from strategies.keras_support.asynchronous.executions import num_workers, settle
 from strategies.keras_support.asynchronous.input import (
     FunctionAdapter,
@@ -24,7 +24,7 @@ from strategies.keras_support.input.pipeline_adapter import GlobalBatchesAdapter
 
 
 @dataclass(frozen=True)
-class WorkerSteps:
+class WorkerExecution:
     """One execution: steps for whichever worker is free.
 
     Attributes:
@@ -87,7 +87,7 @@ class AsynchronousEpochIterator(keras_trainer.TFEpochIterator):
     def replica_spec(self) -> Any:
         """Returns the structure of `tf.TypeSpec` of one step's batch."""
         spec = self._of_worker(0).element_spec
-        return spec.data if isinstance(spec, (Share, EvenShare)) else spec
+        return spec.data if isinstance(spec, (ReplicaBatch, EvenReplicaBatch)) else spec
 
     def steps_in_epoch(self) -> int | None:
         """Returns the steps of an epoch, or None where nobody knows."""
@@ -113,7 +113,7 @@ class AsynchronousEpochIterator(keras_trainer.TFEpochIterator):
         while step < total:
             count = min(self.steps_per_execution, total - step)
             is_end = step + count == total
-            yield step, step + count - 1, WorkerSteps(self._streams, self._spec, count, is_end)
+            yield step, step + count - 1, WorkerExecution(self._streams, self._spec, count, is_end)
             step += count
 
     def __next__(self) -> Any:

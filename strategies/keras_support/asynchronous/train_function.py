@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from strategies.keras_support.asynchronous.counters import metrics_that_add
-from strategies.keras_support.asynchronous.epoch import WorkerSteps
+from strategies.keras_support.asynchronous.epoch import WorkerExecution
 from strategies.keras_support.asynchronous.executions import executions_of
 from strategies.keras_support.context.step_context import Pull, current_step
 from strategies.keras_support.gradients.gradient_watch import watches_under
@@ -56,7 +56,7 @@ def asynchronous_train_function(
 
     def function(iterator: Any) -> Logs:
         nonlocal metrics, read_at, streams
-        if not isinstance(iterator, WorkerSteps):
+        if not isinstance(iterator, WorkerExecution):
             chief[:] = chief or [in_step()]
             return chief[0](iterator)
         if iterator.streams is not streams:

@@ -56,7 +56,7 @@ class Lineage:
     """Knows what the tensors of one replica's step depend on.
 
     Args:
-        data: The tensors of this replica's share of the batch, or structures of them.
+        data: The tensors of this replica's batch, or structures of them.
         state: Tells what was written to a variable in this step, by the id of its eager handle.
     """
 
@@ -311,8 +311,8 @@ def called_bodies(operation: Any) -> list[str]:
 def _is_common_size(tensor: Any) -> bool:
     """Tells whether `tensor` is a size other than the first, taken from a tensor's shape.
 
-    The rows of a share are its own; every other size (time steps, channels) is that of the global
-    batch.
+    The rows of a replica batch are its own; every other size (time steps, channels) is that of
+    the global batch.
     """
     operation = tensor.op
     if operation.type not in ("StridedSlice", "Unpack", "GatherV2"):

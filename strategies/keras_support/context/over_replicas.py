@@ -1,8 +1,8 @@
 """What a training step of the user's own needs of the whole batch: sums, ratios, means and rows.
 
-A replica sees its share of a batch. Most losses are means over examples, and the means of the
-shares, weighed by their examples, are the mean of the batch. A loss that divides by what it counts,
-or that compares examples with each other, needs more:
+A replica sees its replica batch. Most losses are means over examples, and the means of the replica
+batches, weighed by their examples, are the mean of the global batch. A loss that divides by what it
+counts, or that compares examples with each other, needs more:
 
     class Detector(keras.Model):
         def train_step(self, data):
@@ -10,7 +10,7 @@ or that compares examples with each other, needs more:
             loss = tfscale.ratio_over_replicas(sum_of_losses, number_of_positives)
 
 On one device, outside of a training step and under any other strategy these functions do what their
-names say of the one share there is, so the same step runs everywhere.
+names say of the only batch there is, so the same step runs everywhere.
 
 All of them are differentiable. A replica's loss counts n_r / n, its part of the examples, but only
 after backward; so what flows from replica r's loss to replica s's input is sent as n_r and received
@@ -36,7 +36,7 @@ from strategies.keras_support.context.step_context import sum_over_replicas as s
 
 
 def sum_over_replicas(value: Any) -> Any:
-    """Adds up a count or a sum over the replicas: of a share in, of the whole batch out.
+    """Adds up a count or a sum over the replicas: of a replica batch in, of the global batch out.
 
     Args:
         value: A number of this replica's examples: a tensor of any shape, the same on all replicas.
@@ -104,7 +104,7 @@ def mean_over_replicas(value: Any) -> Any:
     """Averages over all replicas, weighed by their examples, at once: for what decides a step.
 
     A condition must come out alike on all replicas. `tf.math.is_finite(loss)` does not, since a
-    replica's loss is that of its share; `tf.math.is_finite(mean_over_replicas(loss))` does.
+    replica's loss is that of its replica batch; `tf.math.is_finite(mean_over_replicas(loss))` does.
 
     Args:
         value: A mean over this replica's examples: a tensor of any shape, the same on all replicas.
@@ -129,14 +129,14 @@ def mean_over_replicas(value: Any) -> Any:
         return value
     value = tf.convert_to_tensor(value)
     _refuse_rows(step, value)
-    share = tf.cast(in_step(step.share, "mean_over_replicas"), value.dtype)
+    fraction = tf.cast(in_step(step.fraction, "mean_over_replicas"), value.dtype)
 
     @tf.custom_gradient
     def mean(own: tf.Tensor) -> Any:
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
-            return total_of(tf.math.multiply_no_nan(upstream, share))
+            return total_of(tf.math.multiply_no_nan(upstream, fraction))
 
-        return total_of(tf.math.multiply_no_nan(own, share)), gradient
+        return total_of(tf.math.multiply_no_nan(own, fraction)), gradient
 
     return marked_alike(step, in_step(lambda: mean(value), "mean_over_replicas"))
 

@@ -24,7 +24,7 @@ def may_be_over_rows(tensor: Any, examples: tf.Tensor) -> bool:
     shape = tf.TensorShape(tensor.shape)
     if shape.rank == 0:
         return False
-    if not tf.is_symbolic_tensor(tensor):  # shares of one batch differ in size: ask on all replicas
+    if not tf.is_symbolic_tensor(tensor):  # replica batches differ in size: ask on all replicas
         return True
     return is_over_rows(tensor, examples)
 

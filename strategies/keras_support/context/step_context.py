@@ -50,7 +50,7 @@ def _updates(optimizer: Any) -> tf.Tensor:
 
 @dataclass
 class StepContext:
-    """One replica's share of a global batch, and what it owes the others before the step ends.
+    """One replica's step: its examples, and what it owes the others before the step ends.
 
     Attributes:
         examples: int32 scalar, the examples this replica holds in this step. May be zero.
@@ -87,31 +87,31 @@ class StepContext:
     results: Any = None
     trackers: dict[int, list[tuple[Any, tf.Tensor]]] = field(default_factory=dict)
     inner_updates: list[tuple[Any, Any]] = field(default_factory=list)
-    _share: tf.Tensor | None = None
+    _fraction: tf.Tensor | None = None
     _graph: Any = field(default_factory=tf.compat.v1.get_default_graph)
 
-    def share(self) -> tf.Tensor:
+    def fraction(self) -> tf.Tensor:
         """This replica's part of the global batch's examples, from 0 to 1.
 
         float64; float32 on a TPU, which has no float64. Costs one small all-reduce a step where the
         input does not know the global batch and no gradient was reduced yet.
         """
-        if self._share is None:
+        if self._fraction is None:
             is_tpu = all_on("TPU", tf.distribute.get_strategy())
             dtype = tf.float32 if is_tpu else tf.float64
             own = tf.cast(self.examples, dtype)
             if self.all_examples is None:
                 self.all_examples = sum_over_replicas(tf.reshape(own, [1]))[0]
-            self._share = tf.math.divide_no_nan(own, tf.cast(self.all_examples, dtype))
-        return self._share
+            self._fraction = tf.math.divide_no_nan(own, tf.cast(self.all_examples, dtype))
+        return self._fraction
 
     def scale_of_sums(self) -> tf.Tensor:
         """What a sum over this replica's examples is multiplied by: n / n_r.
 
         Weighing replicas by their examples, n_r / n, then leaves the sum. Zero without examples.
         """
-        share = self.share()
-        return tf.math.divide_no_nan(tf.ones_like(share), share)
+        fraction = self.fraction()
+        return tf.math.divide_no_nan(tf.ones_like(fraction), fraction)
 
     @contextlib.contextmanager
     def updating(self) -> Iterator[None]:

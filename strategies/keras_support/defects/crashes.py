@@ -129,14 +129,14 @@ CRASHES = (
         "workers with data of different lengths meet in different collectives",
         (EPOCH_ITERATOR,),
         (),
-        "Keras gives each replica its share of the global batch",
+        "Keras gives each replica its part of the global batch",
     ),
     Fix(
         "C11",
         "fewer files than workers: InvalidArgumentError",
         (EPOCH_ITERATOR,),
         (),
-        "Keras gives each replica its share of the global batch",
+        "Keras gives each replica its part of the global batch",
     ),
     Fix(
         "C12",

@@ -58,7 +58,7 @@ SILENT = (
         "BatchNormalization: a replica without examples turns the statistics to NaN",
         (TRAIN, APPLY),
         (f"{TENSORFLOW}41657",),
-        "Keras leaves an empty share out of the statistics",
+        "Keras leaves an empty replica batch out of the statistics",
     ),
     Fix(
         "S4",
@@ -100,7 +100,7 @@ SILENT = (
         "without auto-sharding every worker trains the same part, the rest is never seen",
         (EPOCH_ITERATOR,),
         (f"{TENSORFLOW}49828",),
-        "Keras gives each replica its share of the global batch",
+        "Keras gives each replica its part of the global batch",
     ),
     Fix(
         "S10",
@@ -142,7 +142,7 @@ SILENT = (
         "files of unequal size: workers count different steps",
         (EPOCH_ITERATOR,),
         (),
-        "Keras gives each replica its share of the global batch",
+        "Keras gives each replica its part of the global batch",
     ),
     Fix(
         "S16",
@@ -233,7 +233,7 @@ SILENT = (
         "data cut by the user for each worker is cut again, and half of it trains: refused",
         (EPOCH_ITERATOR,),
         (),
-        "Keras gives each replica its share of the global batch, and compares what it is cut from",
+        "Keras gives each replica its part of the global batch, and compares what it is cut from",
     ),
     Fix(
         "S27",

@@ -23,7 +23,7 @@ _EXAMPLES: weakref.WeakKeyDictionary[Any, tf.Variable] = weakref.WeakKeyDictiona
 def gradients_of_local_step(optimizer: Any, gradients: list[Gradient | None]) -> Any:
     """Returns this replica's own gradients if `optimizer` steps alone, else None.
 
-    An empty share's gradient, which is that of a row that stands in, becomes zero.
+    The gradient of an empty replica batch, which is that of a stand-in row, becomes zero.
 
     Raises:
         ValueError: If a watch would judge the replicas' steps one by one.

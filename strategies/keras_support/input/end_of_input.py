@@ -1,9 +1,9 @@
 """Input that ends: on all workers after the same step, or training is refused.
 
-Generators tell no length. Where one worker's ends before the others', the others would wait for it
-in the next step, or train on with its share missing. So workers whose steps are not counted ask
-each other before each step, in one small all-reduce, and one whose counted input ends early meets
-the others before it goes on.
+Generators have no length. If one worker's ends before the others', the others would wait for it in
+the next step, or train on without its examples. So workers that do not know their number of steps
+ask each other before each step, in one small all-reduce, and a worker whose counted input ends
+early waits at a rendezvous with the others before it goes on.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class EndTogether:
 
     Args:
         strategy: A strategy of several workers.
-        stream: This worker's, see `share_stream`.
+        stream: This worker's; see `distribute_replica_batches`.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy, stream: tf.data.Iterator) -> None:

@@ -1,4 +1,4 @@
-"""The epoch iterator patch: global batches in, every replica's share out.
+"""The epoch iterator: global batches in, a replica batch for every replica out.
 
 Where the number of batches is known, steps are counted, so no worker asks the others "have you
 more?" before each step, and the last execution of several steps (`steps_per_execution`, C4) is told
@@ -29,21 +29,21 @@ from strategies.coordination.data_agreement import (
     shuffle_seeds,
 )
 from strategies.global_batches import (
-    EvenShare,
+    EvenReplicaBatch,
+    GlobalBatch,
     GlobalBatches,
-    Share,
-    WholeBatch,
-    counted_shares,
-    share_spec,
-    whole_batches,
+    ReplicaBatch,
+    as_global_batches,
+    counted_replica_batches,
+    replica_batch_spec,
 )
 from strategies.keras_support.input.current_fit import note_input
 from strategies.keras_support.input.end_of_input import EndTogether, refuse_unequal_ends
 from strategies.keras_support.input.input_agreement import FirstBatch
 from strategies.keras_support.input.pipeline_adapter import GlobalBatchesAdapter, adapted
 from strategies.keras_support.input.replica_stream import (
-    Steps,
-    distribute_shares,
+    Execution,
+    distribute_replica_batches,
     is_plain,
     next_batch,
 )
@@ -51,7 +51,7 @@ from strategies.keras_support.patching.ownership import is_multi_worker
 
 
 class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
-    """Keras's epoch iterator over the shares of our strategy's replicas."""
+    """Keras's epoch iterator over the replica batches of a strategy's replicas."""
 
     def __init__(self, distribute_strategy: tf.distribute.Strategy, x: Any, **arguments: Any):
         note_input(distribute_strategy, self, arguments)
@@ -98,10 +98,10 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
     def replica_spec(self) -> Any:
         """Returns the structure of `tf.TypeSpec` of one replica's batch."""
         whole = self._distributed_dataset.element_spec
-        if isinstance(whole, WholeBatch):
-            return share_spec(whole.data, self._distribute_strategy.num_replicas_in_sync)
+        if isinstance(whole, GlobalBatch):
+            return replica_batch_spec(whole.data, self._distribute_strategy.num_replicas_in_sync)
         spec = tf.nest.map_structure(lambda spec: getattr(spec, "_value_specs", (spec,))[0], whole)
-        return spec.data if isinstance(spec, (Share, EvenShare)) else spec
+        return spec.data if isinstance(spec, (ReplicaBatch, EvenReplicaBatch)) else spec
 
     def _distribute(self) -> Any:
         strategy, adapter = self._distribute_strategy, self.data_adapter
@@ -109,7 +109,7 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
             self._goes_on = True
             if self._first_batch is not None:
                 self._first_batch.compare()
-            return distribute_shares(strategy, adapter.local, is_counted=True)
+            return distribute_replica_batches(strategy, adapter.local, is_counted=True)
         dataset = self._dataset_alike_on_all_workers()
         if not isinstance(dataset, tf.data.Dataset):
             return dataset  # distributed by the user
@@ -120,11 +120,12 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
             if total == 1:
                 return dataset.prefetch(2)
             if is_plain(strategy, is_counted=is_counted):
-                return whole_batches(dataset).prefetch(2)
-            return counted_shares(dataset, worker * count, count, total).prefetch(2 * count)
+                return as_global_batches(dataset).prefetch(2)
+            batches = counted_replica_batches(dataset, worker * count, count, total)
+            return batches.prefetch(2 * count)
 
         rereadable = (array_data_adapter.ArrayDataAdapter, tf_dataset_adapter.TFDatasetAdapter)
-        return distribute_shares(
+        return distribute_replica_batches(
             strategy,
             local,
             is_counted=is_counted,
@@ -219,7 +220,7 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
             self._current_iterator = iter(self._distributed_dataset)
             self._steps_seen = 0
 
-    def _counted(self, total: int) -> Iterator[tuple[int, int, Steps]]:
+    def _counted(self, total: int) -> Iterator[tuple[int, int, Execution]]:
         if not self._first_step:
             self._begin_stream()
         step, self._first_step = self._first_step, 0
@@ -235,14 +236,14 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
             self._steps_seen += count
             self._executing = step
             is_end = step + count >= total
-            steps = Steps(
+            execution = Execution(
                 self._distribute_strategy,
                 self._current_iterator,
                 count,
                 step == 0 or is_end,
                 is_end,
             )
-            yield step, step + count - 1, steps
+            yield step, step + count - 1, execution
             step += count
         if self._num_batches and self._steps_seen >= self._num_batches:
             self._steps_seen = 0
@@ -252,7 +253,7 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
                 is_plain = isinstance(self._distributed_dataset, tf.data.Dataset)
                 self._current_iterator = iter(self._distributed_dataset) if is_plain else None
 
-    def _until_the_end(self) -> Iterator[tuple[int, int, Steps]]:
+    def _until_the_end(self) -> Iterator[tuple[int, int, Execution]]:
         stream: Any = iter(self._distributed_dataset)
         if self._is_together and isinstance(stream, tf.data.Iterator):
             stream = EndTogether(self._distribute_strategy, stream)
@@ -260,8 +261,10 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
         step = 0
         while True:
             self._steps_seen = step
-            steps = Steps(self._distribute_strategy, stream, None, is_edge=True, is_end=False)
-            yield step, step + size - 1, steps
+            execution = Execution(
+                self._distribute_strategy, stream, None, is_edge=True, is_end=False
+            )
+            yield step, step + size - 1, execution
             step += size
 
     @contextlib.contextmanager

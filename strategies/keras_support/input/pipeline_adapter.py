@@ -8,17 +8,17 @@ import tensorflow as tf
 from keras.src.trainers.data_adapters import tf_dataset_adapter
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
-from strategies.global_batches import EvenShare, GlobalBatches, Share
+from strategies.global_batches import EvenReplicaBatch, GlobalBatches, ReplicaBatch
 
 _ORDERING = ("seed", "shuffle", "global_batch_size", "drop_remainder", "shuffle_window")
 
 
 @runtime_checkable
 class CountedBatches(GlobalBatches, Protocol):
-    """Global batches whose shares know how many examples the whole batch has: a pipeline's do."""
+    """Global batches that count the examples of the whole batch beside each replica batch."""
 
-    def shares(self, worker: int) -> tf.data.Dataset:
-        """Returns what `local` does, as elements of `Share` or `EvenShare`."""
+    def replica_batches(self, worker: int) -> tf.data.Dataset:
+        """Returns what `local` does, as elements of `ReplicaBatch` or `EvenReplicaBatch`."""
 
 
 @runtime_checkable
@@ -53,7 +53,7 @@ class GlobalBatchesAdapter(DataAdapter):
         """Returns one worker's batches, with class weights as sample weights."""
         batches = self.batches
         if isinstance(batches, CountedBatches):
-            dataset = batches.shares(worker)
+            dataset = batches.replica_batches(worker)
         else:
             dataset = batches.local(worker)
         if self.class_weight is None:
@@ -61,9 +61,9 @@ class GlobalBatchesAdapter(DataAdapter):
         weigh = tf_dataset_adapter.make_class_weight_map_fn(self.class_weight)
 
         def weighed(*batch: Any) -> Any:
-            share = batch[0]
-            if isinstance(share, (Share, EvenShare)):
-                return share._replace(data=weigh(*share.data))
+            replica_batch = batch[0]
+            if isinstance(replica_batch, (ReplicaBatch, EvenReplicaBatch)):
+                return replica_batch._replace(data=weigh(*replica_batch.data))
             return weigh(*batch)
 
         return dataset.map(weighed)

@@ -1,8 +1,8 @@
-"""Streams of shares: what a worker's input becomes on its way to the worker's replicas.
+"""Streams of replica batches: what a worker's input becomes on its way to the worker's replicas.
 
-Between GPUs a stream is a `tf.distribute.DistributedIterator`, which copies every share to its
-device ahead of time. On CPUs there is nothing to copy, and that iterator's own threads cost more
-than they give: a new one takes 0.35 s where a plain one takes 0.03 s (TensorFlow 2.21, two
+Between GPUs a stream is a `tf.distribute.DistributedIterator`, which copies every replica batch to
+its device ahead of time. On CPUs there is nothing to copy, and that iterator's own threads cost
+more than they give: a new one takes 0.35 s where a plain one takes 0.03 s (TensorFlow 2.21, two
 replicas, loaded machine), and a process that drops one while it reads ahead was seen to crash
 inside TensorFlow. So there a stream is a plain iterator, read once a step or, of a pipeline, once
 for each of its replicas.
@@ -21,26 +21,26 @@ import tensorflow as tf
 from strategies.batch_parts import equal_rows, refuse_empty, refuse_unequal_rows, static_rows
 from strategies.coordination.rendezvous import worker_index
 from strategies.devices import all_on
-from strategies.global_batches import WholeBatch, cut_for_replicas
+from strategies.global_batches import GlobalBatch, cut_for_replicas
 from strategies.keras_support.patching.ownership import is_asynchronous, is_multi_worker
 from strategies.keras_support.patching.step_clock import StepClock
 from strategies.progress import phase
 
 
-def distribute_shares(
+def distribute_replica_batches(
     strategy: tf.distribute.Strategy,
     local: Callable[[int], tf.data.Dataset],
     *,
     is_counted: bool,
     is_rereadable: bool = True,
 ) -> Any:
-    """Returns what can be read for shares again and again: an iterable with an `element_spec`.
+    """Returns an iterable of replica batches, with an `element_spec`; each `iter` reads again.
 
     Args:
         strategy: One of ours.
-        local: Returns the shares of a worker's replicas, replica after replica in each step or,
-            where the stream is plain, whole batches; takes the worker's index.
-        is_counted: Whether whoever reads knows how many steps there are, and takes no more.
+        local: Returns the replica batches of one worker, replica after replica in each step or,
+            where the stream is plain, global batches; takes the worker's index.
+        is_counted: Whether the reader knows how many steps there are, and takes no more.
         is_rereadable: Whether it may be read again before it is used up: a generator may not.
     """
     if is_asynchronous(strategy):
@@ -61,21 +61,21 @@ def is_plain(strategy: tf.distribute.Strategy, *, is_counted: bool) -> bool:
 
     Args:
         strategy: One of ours, of workers in step.
-        is_counted: See `distribute_shares`.
+        is_counted: See `distribute_replica_batches`.
     """
     # Workers that do not count ask each other "have you more?" before each step: `end_of_input`.
     return all_on("CPU", strategy) or (is_multi_worker(strategy) and not is_counted)
 
 
-def next_shares(
+def next_replica_batches(
     strategy: tf.distribute.Strategy, stream: Any, clock: StepClock | None = None
 ) -> Any:
-    """Takes one step's shares from a stream, for `strategy.run`; in graphs or eagerly.
+    """Takes one step's replica batches from a stream, for `strategy.run`; in graphs or eagerly.
 
     Args:
         strategy: The strategy that the stream was made for.
-        stream: An iterator over what `distribute_shares` returned, or a distributed one of the
-            user's.
+        stream: An iterator over what `distribute_replica_batches` returned, or the user's own
+            distributed one.
         clock: Told when the stream is being read.
 
     Raises:
@@ -83,26 +83,26 @@ def next_shares(
         tf.errors.OutOfRangeError: In a graph, where there are no more.
     """
     if clock is not None:
-        return clock.around_input(lambda: next_shares(strategy, stream))
+        return clock.around_input(lambda: next_replica_batches(strategy, stream))
     if not isinstance(stream, tf.data.Iterator):
         return next(stream)
-    if isinstance(stream.element_spec, WholeBatch):
-        return shares_of_whole(strategy, next(stream))
+    if isinstance(stream.element_spec, GlobalBatch):
+        return replica_batches_of_global(strategy, next(stream))
     return _with_replicas(strategy, [next(stream) for _ in strategy.extended.worker_devices])
 
 
 def next_batch(strategy: tf.distribute.Strategy, stream: Any) -> Any:
-    """Takes one step's batch from a stream, eagerly: its shares, or what a graph can cut faster.
+    """Takes one step's batch from a stream, eagerly: whole where a graph can cut it faster.
 
     Raises:
         StopIteration: Where there are no more.
     """
-    is_whole = isinstance(stream, tf.data.Iterator) and isinstance(stream.element_spec, WholeBatch)
-    return next(stream) if is_whole else next_shares(strategy, stream)
+    is_whole = isinstance(stream, tf.data.Iterator) and isinstance(stream.element_spec, GlobalBatch)
+    return next(stream) if is_whole else next_replica_batches(strategy, stream)
 
 
-def shares_of_whole(strategy: tf.distribute.Strategy, batch: WholeBatch) -> Any:
-    """Hands each replica of this worker its share of a global batch; in graphs or eagerly."""
+def replica_batches_of_global(strategy: tf.distribute.Strategy, batch: GlobalBatch) -> Any:
+    """Hands each replica of this worker its replica batch; in graphs or eagerly."""
     count, total = len(strategy.extended.worker_devices), strategy.num_replicas_in_sync
     if total == 1:
         return _with_replicas(strategy, [batch.data])
@@ -110,7 +110,7 @@ def shares_of_whole(strategy: tf.distribute.Strategy, batch: WholeBatch) -> Any:
     return _with_replicas(strategy, cut_for_replicas(batch, first, count, total))
 
 
-def whole_batch(strategy: tf.distribute.Strategy, batch: Any) -> WholeBatch:
+def as_global_batch(strategy: tf.distribute.Strategy, batch: Any) -> GlobalBatch:
     """Returns a batch that lies in this process's memory.
 
     Raises:
@@ -121,12 +121,12 @@ def whole_batch(strategy: tf.distribute.Strategy, batch: Any) -> WholeBatch:
         refuse_unequal_rows(tensors)
         rows = static_rows(tensors)
         refuse_empty(equal_rows(tensors) if rows is None else rows)
-    return WholeBatch(tensors)
+    return GlobalBatch(tensors)
 
 
-def _with_replicas(strategy: tf.distribute.Strategy, shares: Sequence[Any]) -> Any:
+def _with_replicas(strategy: tf.distribute.Strategy, replica_batches: Sequence[Any]) -> Any:
     return strategy.experimental_distribute_values_from_function(
-        lambda context: shares[context.replica_id_in_sync_group % len(shares)]
+        lambda context: replica_batches[context.replica_id_in_sync_group % len(replica_batches)]
     )
 
 
@@ -137,18 +137,22 @@ def _as_tensor(part: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class DistributedBatch:
-    """A batch of a stream, unlike one that a user hands over: its shares, or a `WholeBatch`."""
+class InputBatch:
+    """A batch of a stream, unlike one that a user hands over.
 
-    shares: Any
+    Attributes:
+        content: The replica batches, placed on their replicas, or a `GlobalBatch` to be cut.
+    """
+
+    content: Any
 
 
-class Steps:
+class Execution:
     """A stream of distributed batches and how many of them this execution takes.
 
     Attributes:
         strategy: The strategy whose replicas are fed.
-        stream: See `share_stream`.
+        stream: Of batches; see `distribute_replica_batches`.
         count: Steps of this execution, or None for as many as there are.
         is_edge: Whether it begins or ends an epoch.
         is_end: Whether it ends one, so that the last batch may be smaller than the others.
@@ -169,23 +173,23 @@ class Steps:
         self.is_end = is_end
         self._left = count
 
-    def __iter__(self) -> Steps:
+    def __iter__(self) -> Execution:
         return self
 
-    def __next__(self) -> DistributedBatch:
+    def __next__(self) -> InputBatch:
         if self._left == 0:
             raise StopIteration
         if self._left is not None:
             self._left -= 1
         with phase("input"):
-            return DistributedBatch(next_batch(self.strategy, self.stream))
+            return InputBatch(next_batch(self.strategy, self.stream))
 
 
-def handed_over(strategy: tf.distribute.Strategy, batch: Any) -> Any:
+def content_of(strategy: tf.distribute.Strategy, batch: Any) -> Any:
     """Returns what a function of steps takes for a batch: of a stream, or of the user's own."""
-    return batch.shares if isinstance(batch, DistributedBatch) else whole_batch(strategy, batch)
+    return batch.content if isinstance(batch, InputBatch) else as_global_batch(strategy, batch)
 
 
-def shares_of(strategy: tf.distribute.Strategy, batch: Any) -> Any:
-    """Returns each replica's share of a batch that was handed over; in graphs or eagerly."""
-    return shares_of_whole(strategy, batch) if isinstance(batch, WholeBatch) else batch
+def replica_batches_of(strategy: tf.distribute.Strategy, batch: Any) -> Any:
+    """Returns the replica batches of a batch that was handed over; in graphs or eagerly."""
+    return replica_batches_of_global(strategy, batch) if isinstance(batch, GlobalBatch) else batch

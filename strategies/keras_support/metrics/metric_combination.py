@@ -1,6 +1,6 @@
 """How the replicas' copies of a metric's state become one.
 
-Each replica updates its own copy with its share of the batch, and the copies meet where results are
+Each replica updates its own copy with its replica batch, and the copies meet where results are
 asked for. Keras adds them up, which is right for what the update adds to, and for all of Keras's
 own metrics. It is not for a maximum or a last value (S28). What an update assigns says which it is:
 
@@ -150,7 +150,7 @@ def _combinable(step: StepContext, variable: Any, value: Any) -> Any:
     if found is None or (before is not None and found not in (before, "same")):
         raise ValueError(
             f"`{variable.path}` must add up over the replicas, or say how it does not: each counts "
-            "its own share of a batch. Received: an update that neither adds to it nor takes a "
+            "its own replica batch. Received: an update that neither adds to it nor takes a "
             "maximum or minimum with it. Declare how the replicas' copies become one, with "
             'tfscale.metrics.combined_by(variable, "sum"), "max", "min", "first" or "mean".'
         )

@@ -1,8 +1,8 @@
 """Metric results over all replicas: the state is combined first, then the result is taken.
 
 Keras averages the replicas' results, which is wrong for every metric that is not a plain mean over
-equal shares, and costs one collective a metric (S16). The state is a handful of sums, or of what
-`metric_combination` says; all of it travels as one tensor.
+equal replica batches, and costs one collective a metric (S16). The state is a handful of sums, or
+of what `metric_combination` says; all of it travels as one tensor.
 """
 
 from __future__ import annotations
@@ -109,10 +109,10 @@ def loss_of_own_step(get_metrics_result_or_logs: Any) -> Any:
 
 
 def mean_by_examples(update_state: Any) -> Any:
-    """Counts a batch once in a mean of scalars: its shares by their examples (S5).
+    """Counts a batch once in a mean of scalars: its replica batches by their examples (S5).
 
     A scalar that comes without a weight, such as the loss of one output or a mean that the user
-    took, counts once a batch on one device. Counted once a share it would count as often as there
+    took, counts once a batch on one device. Counted once a replica it would count as often as there
     are replicas, each alike, however few its examples.
     """
 
@@ -123,9 +123,9 @@ def mean_by_examples(update_state: Any) -> Any:
             step.results.follow_unlisted(self)
         is_scalar = len(getattr(values, "shape", ())) == 0
         if replicas > 1 and step is not None and sample_weight is None and is_scalar:
-            sample_weight = step.share()
+            sample_weight = step.fraction()
         elif replicas > 1 and step is not None and self is step.weighed_alike:
-            sample_weight = tf.cast(sample_weight, step.share().dtype) * step.share()
+            sample_weight = tf.cast(sample_weight, step.fraction().dtype) * step.fraction()
         return update_state(self, values, sample_weight=sample_weight)
 
     return update

@@ -2,8 +2,8 @@
 
 Keras's own metric of the loss, and an optimizer that is named by a string, are made by `compile`.
 Called outside of the scope, it makes them where no replica has a copy of its own: the loss in
-history and evaluate is then wrong wherever shares are unequal (S24). Objects that the user made
-stand where they were made.
+history and evaluate is then wrong wherever replica batches differ in size (S24). Objects that the
+user made stay where they were made.
 
 `clear_session` inside of a scope would take the scope away with everything else.
 

@@ -54,7 +54,7 @@ class StepClock:
             self._sums.assign(self._sums * [0.0, 0.0, 1.0])
 
     def around_input(self, read: Callable[[], _Result]) -> _Result:
-        """Runs `read`, which takes the shares of a step, between two marks."""
+        """Runs `read`, which takes the replica batches of a step, between two marks."""
         return self._around(_INPUT, read, after=())
 
     def around_collective(self, meet: Callable[[], _Result], after: Any) -> _Result:

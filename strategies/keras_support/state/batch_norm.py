@@ -1,8 +1,8 @@
 """The BatchNorm patch: statistics that are equal on all replicas, and exact when synchronized.
 
 Keras keeps moving statistics replica by replica, saves those of the first, and takes the mean of an
-empty share, which is NaN (S2, S3). Here the replicas' moving statistics are averaged by their
-examples in the same pack as the gradients, which costs no collective of its own; see
+empty replica batch, which is NaN (S2, S3). Here the replicas' moving statistics are averaged by
+their examples in the same pack as the gradients, which costs no collective of its own; see
 `moving_statistics`.
 
 What a plain BatchNormalization normalises with is still its own replica's batch, so N replicas

@@ -1,7 +1,7 @@
 """State of layers: what a step moves beside the weights is the same on all replicas afterwards.
 
 A layer that assigns to a variable of its own in `call` (a running mean, a codebook, a count) does
-so on each replica, with that replica's share. Keras leaves the copies apart and saves the first.
+so on each replica, with that replica's batch. Keras leaves the copies apart and saves the first.
 Here what was computed from a replica's own examples joins the next reduction of the step; where the
 layer reads it again before that, the replicas meet for it at once.
 

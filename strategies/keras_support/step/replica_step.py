@@ -1,4 +1,4 @@
-"""One replica's step: its share of the batch, and the user's own step function inside a context.
+"""One replica's step: its replica batch, and the user's own step function inside a context.
 
 A replica without examples: it takes its part in every collective and adds nothing.
 
@@ -20,7 +20,7 @@ import keras
 import tensorflow as tf
 
 from strategies.batch_parts import Shared, holds_examples, num_rows, static_rows, without_wrappers
-from strategies.global_batches import EvenShare, Share
+from strategies.global_batches import EvenReplicaBatch, ReplicaBatch
 from strategies.keras_support.context.lineage import Lineage, Source
 from strategies.keras_support.context.step_context import StepContext, current_step, taking_step
 from strategies.keras_support.gradients.gradient_watch import watched_step
@@ -52,18 +52,18 @@ def on_replica_function(
     is_graph_ours = not model.jit_compile or model.run_eagerly  # XLA knows no clock
 
     def on_replica(batch: Any) -> Any:
-        share = _opened(batch)
+        replica_batch = _opened(batch)
         state = step_state(model, statistics(model)) if is_replicated else None
         context = StepContext(
-            share.examples,
-            all_examples=share.all_examples,
+            replica_batch.examples,
+            all_examples=replica_batch.all_examples,
             state=state,
             layers=tuple(all_layers(model)),
-            weighed_alike=model._loss_tracker if _is_shared_first(share.data) else None,
+            weighed_alike=model._loss_tracker if _is_shared_first(replica_batch.data) else None,
         )
         if state is not None:
-            context.lineage = Lineage((share.data, share.examples), state.source_of)
-            context.lineage.mark(_alike_everywhere(share), Source.SHARED)
+            context.lineage = Lineage((replica_batch.data, replica_batch.examples), state.source_of)
+            context.lineage.mark(_alike_everywhere(replica_batch), Source.SHARED)
         if is_replicated and is_graph_ours and _is_first_here():
             context.clock = clock_of(model)
         with taking_step(context), watched_step(context), contextlib.ExitStack() as kept:
@@ -71,7 +71,7 @@ def on_replica_function(
                 kept.enter_context(context.lineage.watching())
             if is_replicated and may_be_empty(batch):
                 kept.enter_context(metrics_kept(model, context.examples))
-            outputs = step(without_wrappers(share.data))
+            outputs = step(without_wrappers(replica_batch.data))
             if state is not None and state.is_owing:
                 reduce_in_step([])
             refuse_local_conditions(context)
@@ -92,25 +92,25 @@ def _is_first_here() -> bool:
     return index is not None and int(index) % len(replica.strategy.extended.worker_devices) == 0
 
 
-def _opened(batch: Any) -> Share:
-    """Returns the share that a replica is given, with at least one row."""
+def _opened(batch: Any) -> ReplicaBatch:
+    """Returns what a replica is given, as a `ReplicaBatch` of at least one row."""
     replica = tf.distribute.get_replica_context()
     replicas = replica.num_replicas_in_sync
-    if isinstance(batch, EvenShare):
+    if isinstance(batch, EvenReplicaBatch):
         rows = _rows_of(batch.data)
         known = tf.get_static_value(rows)
         every = rows * replicas if known is None else tf.constant(known * replicas)
-        return Share(batch.data, rows, every)
-    if isinstance(batch, Share) and not is_multi_worker(replica.strategy):
+        return ReplicaBatch(batch.data, rows, every)
+    if isinstance(batch, ReplicaBatch) and not is_multi_worker(replica.strategy):
         return batch
     # Data that the user distributed, or what TensorFlow makes up for a worker that has no more.
-    data = batch.data if isinstance(batch, Share) else batch
+    data = batch.data if isinstance(batch, ReplicaBatch) else batch
     rows = _rows_of(data)
     if replicas > 1 and may_be_empty(batch):
         data = filled(data, rows)
-    if isinstance(batch, Share):
-        return Share(data, batch.examples, batch.all_examples)
-    return Share(data, rows, rows if replicas == 1 else None)
+    if isinstance(batch, ReplicaBatch):
+        return ReplicaBatch(data, batch.examples, batch.all_examples)
+    return ReplicaBatch(data, rows, rows if replicas == 1 else None)
 
 
 def _is_shared_first(data: Any) -> bool:
@@ -125,10 +125,10 @@ def _rows_of(data: Any) -> tf.Tensor:
     return tf.cast(num_rows(data), tf.int32) if known is None else tf.constant(known)
 
 
-def _alike_everywhere(share: Share) -> list[Any]:
-    """The tensors of a share that are the same on all replicas."""
-    parts = [part for part in tf.nest.flatten(share.data) if not holds_examples(part)]
-    parts = without_wrappers([*parts, share.all_examples])
+def _alike_everywhere(replica_batch: ReplicaBatch) -> list[Any]:
+    """The tensors of a replica batch that are the same on all replicas."""
+    parts = [part for part in tf.nest.flatten(replica_batch.data) if not holds_examples(part)]
+    parts = without_wrappers([*parts, replica_batch.all_examples])
     return list(tf.nest.flatten(parts, expand_composites=True))
 
 
@@ -175,16 +175,16 @@ def built_first(model: Any, function: Callable[..., Any]) -> Callable[..., Any]:
 
 def may_be_empty(batch: Any) -> bool:
     """Tells whether a replica that is given this may hold no examples of its own."""
-    if isinstance(batch, EvenShare):
+    if isinstance(batch, EvenReplicaBatch):
         return False
-    return isinstance(batch, Share) or not static_rows(batch)
+    return isinstance(batch, ReplicaBatch) or not static_rows(batch)
 
 
 def filled(data: Any, examples: tf.Tensor) -> Any:
     """Returns `data`, or one row of zeros (of empty strings) where `examples` is zero.
 
     Args:
-        data: A replica's share. Ragged and sparse parts are left as they are.
+        data: A replica batch. Ragged and sparse parts are left as they are.
         examples: int32 scalar, the rows of `data`.
     """
 

@@ -16,7 +16,12 @@ from typing import Any
 import tensorflow as tf
 from keras.src.backend.tensorflow import trainer as keras_trainer
 
-from strategies.keras_support.input.replica_stream import Steps, handed_over, next_shares, shares_of
+from strategies.keras_support.input.replica_stream import (
+    Execution,
+    content_of,
+    next_replica_batches,
+    replica_batches_of,
+)
 from strategies.keras_support.metrics.logs import (
     Path,
     flat_logs,
@@ -100,15 +105,15 @@ def step_function(
 
     def run_batch(batch: Any) -> Any:
         # An argument's shape is static, a stream's is not; Keras weighs an output's loss by it.
-        shares = shares_of(strategy, batch)
-        return with_metrics(run(shares, lambda data: on_replica(without_static_rows(data))))
+        given = replica_batches_of(strategy, batch)
+        return with_metrics(run(given, lambda data: on_replica(without_static_rows(data))))
 
     def run_one(stream: Any) -> Any:
-        return with_metrics(run(next_shares(strategy, stream, clock)))
+        return with_metrics(run(next_replica_batches(strategy, stream, clock)))
 
     def run_many(stream: Any, count: tf.Tensor) -> Any:
         def run_next() -> Extra:
-            return run(next_shares(strategy, stream, clock))
+            return run(next_replica_batches(strategy, stream, clock))
 
         return with_metrics(_loop(run_next, count, yields_extra=not _is_standard(step)))
 
@@ -124,7 +129,7 @@ def step_function(
     def function(iterator: Any) -> Logs:
         nonlocal executions, metrics
         logs: Any = None
-        if not isinstance(iterator, Steps) or iterator.count is None:
+        if not isinstance(iterator, Execution) or iterator.count is None:
             logs = _run_each(strategy, run_batch, iterator, model.steps_per_execution)
         elif model.run_eagerly:
             for _ in range(iterator.count):
@@ -142,7 +147,7 @@ def step_function(
                 logs = run_many(iterator.stream, tf.constant(iterator.count))
         if not is_shared:
             return dict(logs)
-        is_edge = not isinstance(iterator, Steps) or iterator.is_edge
+        is_edge = not isinstance(iterator, Execution) or iterator.is_edge
         if is_edge or executions % LOG_STEPS == 0:
             with phase("collective"):
                 metrics = read_metrics()
@@ -177,7 +182,7 @@ def _run_each(
     """Runs up to `limit` batches of a stream that may end, or of whole batches from Python."""
     logs: Any = None
     for _, batch in zip(range(limit), stream, strict=False):
-        logs = run_batch(handed_over(strategy, batch))
+        logs = run_batch(content_of(strategy, batch))
     if logs is None:
         raise StopIteration
     return logs
@@ -212,9 +217,9 @@ def predict_function(model: Any) -> Callable[[list[Any]], Any]:
         return outputs if strategy.num_replicas_in_sync == 1 else cut_off(outputs, examples)
 
     def run_one(batch: Any) -> Any:
-        outputs = strategy.run(on_own_rows, args=(shares_of(strategy, batch),))
+        outputs = strategy.run(on_own_rows, args=(replica_batches_of(strategy, batch),))
         if is_multi_worker(strategy):
-            # Shares are contiguous in the order of the replicas, and so is what is gathered.
+            # Replica batches are contiguous, in the order of the replicas; so are gathered rows.
             return tf.nest.map_structure(lambda rows: gathered(strategy, rows), outputs)
         return keras_trainer.reduce_per_replica(outputs, strategy, reduction="concat")
 
@@ -225,6 +230,6 @@ def predict_function(model: Any) -> Callable[[list[Any]], Any]:
     predict = built_first(model, run)
 
     def function(batches: list[Any]) -> Any:
-        return predict([handed_over(strategy, batch) for batch in batches])
+        return predict([content_of(strategy, batch) for batch in batches])
 
     return function

@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from strategies.batch_parts import num_rows, static_rows
-from strategies.global_batches import EvenShare, Share
+from strategies.global_batches import EvenReplicaBatch, ReplicaBatch
 from strategies.keras_support.state.batch_norm import moving_statistics
 from strategies.keras_support.step.replica_step import (
     graph_function,
@@ -67,10 +67,10 @@ def traced_train_step(model: Any, batch: Any, *, rows_vary: bool = False) -> Tra
 
     def step(data: Any) -> Any:
         if not rows_vary:
-            return on_replica(EvenShare(data) if static_rows(data) else data)
+            return on_replica(EvenReplicaBatch(data) if static_rows(data) else data)
         rows = tf.cast(num_rows(data), tf.int32)
         replicas = model.distribute_strategy.num_replicas_in_sync
-        return on_replica(Share(without_static_rows(data), rows, rows * replicas))
+        return on_replica(ReplicaBatch(without_static_rows(data), rows, rows * replicas))
 
     return _traced(model.distribute_strategy, step, batch)
 

@@ -11,7 +11,7 @@ What an error of a graph means, said as plainly as all other errors.
 
 TensorFlow reports a failed assertion with the operations around it, twice where two replicas saw
 it. What an assertion of ours said is raised as the ValueError it stands for. Any other error about
-sizes is given a note: a program that writes the batch size as a number fails on a share.
+sizes is given a note: a program that writes the batch size as a number fails on a replica batch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Shares of a global batch: disjoint, complete, in order, and of sizes at most one apart."""
+"""Replica batches: disjoint, complete, in order, and of sizes at most one apart."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import pytest
 import tensorflow as tf
 
 from strategies.global_batches import (
-    EvenShare,
+    EvenReplicaBatch,
     GlobalBatches,
-    Share,
-    counted_shares,
+    ReplicaBatch,
+    as_global_batches,
+    counted_replica_batches,
     cut_for_replicas,
     keep_rows,
-    mapped_replica_shares,
+    mapped_replica_batches,
     replica_batch_bounds,
+    replica_batch_spec,
     replica_batches,
-    share_spec,
-    whole_batches,
 )
 
 ENDLESS = tf.data.INFINITE_CARDINALITY
 
 
-def all_shares(dataset: tf.data.Dataset, num_replicas: int) -> list[Any]:
+def all_replica_batches(dataset: tf.data.Dataset, num_replicas: int) -> list[Any]:
     """What one worker that holds all replicas gets."""
     return list(replica_batches(dataset, 0, num_replicas, num_replicas))
 
@@ -73,9 +73,11 @@ def test_bounds_of_tensors_are_the_bounds_of_integers() -> None:
 @pytest.mark.parametrize("num_replicas", [1, 2, 3, 5])
 def test_shares_of_a_batch_put_back_together_are_the_batch(num_replicas: int) -> None:
     rows = np.arange(22).reshape(11, 2)
-    shares = all_shares(batches(rows, 4), num_replicas)
-    assert len(shares) == 3 * num_replicas
-    steps = [shares[i : i + num_replicas] for i in range(0, len(shares), num_replicas)]
+    replica_batches = all_replica_batches(batches(rows, 4), num_replicas)
+    assert len(replica_batches) == 3 * num_replicas
+    steps = [
+        replica_batches[i : i + num_replicas] for i in range(0, len(replica_batches), num_replicas)
+    ]
     for step, first in zip(steps, (0, 4, 8), strict=True):
         np.testing.assert_array_equal(np.concatenate(step), rows[first : first + 4])
 
@@ -84,20 +86,23 @@ def test_shares_of_a_batch_put_back_together_are_the_batch(num_replicas: int) ->
 def test_workers_shares_are_those_one_worker_would_have_cut(num_workers: int) -> None:
     dataset, each = batches(np.arange(23), 7), 2
     num_replicas = num_workers * each
-    expected = [share.numpy().tolist() for share in all_shares(dataset, num_replicas)]
+    expected = [
+        replica_batch.numpy().tolist()
+        for replica_batch in all_replica_batches(dataset, num_replicas)
+    ]
     found = [
         [
-            share.numpy().tolist()
-            for share in replica_batches(dataset, worker * each, each, num_replicas)
+            replica_batch.numpy().tolist()
+            for replica_batch in replica_batches(dataset, worker * each, each, num_replicas)
         ]
         for worker in range(num_workers)
     ]
     steps = len(expected) // num_replicas
     assert expected == [
-        share
+        replica_batch
         for step in range(steps)
         for worker in found
-        for share in worker[step * each : (step + 1) * each]
+        for replica_batch in worker[step * each : (step + 1) * each]
     ]
 
 
@@ -116,52 +121,64 @@ def test_structure_survives_and_every_part_is_cut_alike(
 ) -> None:
     a, b = np.arange(5), np.arange(15.0).reshape(5, 3)
     dataset = batches(structure(a, b), 5)
-    low, high = all_shares(dataset, 2)
-    for share, rows in ((low, slice(0, 2)), (high, slice(2, 5))):
+    low, high = all_replica_batches(dataset, 2)
+    for replica_batch, rows in ((low, slice(0, 2)), (high, slice(2, 5))):
         expected = structure(a[rows], b[rows])
-        tf.nest.assert_same_structure(share, expected)
-        for found, wanted in zip(tf.nest.flatten(share), tf.nest.flatten(expected), strict=True):
+        tf.nest.assert_same_structure(replica_batch, expected)
+        for found, wanted in zip(
+            tf.nest.flatten(replica_batch), tf.nest.flatten(expected), strict=True
+        ):
             np.testing.assert_array_equal(found, wanted)
 
 
 def test_strings_are_cut_like_numbers() -> None:
-    low, high = all_shares(batches([b"a", b"bb", b"ccc"], 3), 2)
+    low, high = all_replica_batches(batches([b"a", b"bb", b"ccc"], 3), 2)
     assert (low.numpy().tolist(), high.numpy().tolist()) == ([b"a"], [b"bb", b"ccc"])
 
 
 def test_ragged_rows_keep_their_lengths() -> None:
     ragged = tf.ragged.constant([[1], [], [2, 3], [4], [5, 6, 7]])
     dataset = tf.data.Dataset.from_tensors((ragged, tf.range(5)))
-    shares = all_shares(dataset, 3)
-    assert [share.to_list() for share, _ in shares] == [[[1]], [[], [2, 3]], [[4], [5, 6, 7]]]
-    assert [y.numpy().tolist() for _, y in shares] == [[0], [1, 2], [3, 4]]
+    replica_batches = all_replica_batches(dataset, 3)
+    assert [replica_batch.to_list() for replica_batch, _ in replica_batches] == [
+        [[1]],
+        [[], [2, 3]],
+        [[4], [5, 6, 7]],
+    ]
+    assert [y.numpy().tolist() for _, y in replica_batches] == [[0], [1, 2], [3, 4]]
 
 
 def test_sparse_rows_keep_their_places() -> None:
     dense = np.array([[0, 1], [2, 0], [0, 0], [3, 4], [0, 5]])
-    shares = all_shares(tf.data.Dataset.from_tensors(tf.sparse.from_dense(dense)), 2)
-    low, high = (tf.sparse.to_dense(share).numpy() for share in shares)
+    replica_batches = all_replica_batches(
+        tf.data.Dataset.from_tensors(tf.sparse.from_dense(dense)), 2
+    )
+    low, high = (tf.sparse.to_dense(replica_batch).numpy() for replica_batch in replica_batches)
     np.testing.assert_array_equal(low, dense[:2])
     np.testing.assert_array_equal(high, dense[2:])
 
 
 def test_a_batch_smaller_than_the_replicas_leaves_empty_shares() -> None:
-    shares = all_shares(batches(np.ones([1, 4]), 2), 3)
-    assert [share.shape.as_list() for share in shares] == [[0, 4], [0, 4], [1, 4]]
+    replica_batches = all_replica_batches(batches(np.ones([1, 4]), 2), 3)
+    assert [replica_batch.shape.as_list() for replica_batch in replica_batches] == [
+        [0, 4],
+        [0, 4],
+        [1, 4],
+    ]
 
 
 def test_optional_parts_stand_in_for_none_and_go_through() -> None:
     nothing = tf.experimental.Optional.empty(tf.TensorSpec([], tf.float32))
     dataset = batches(np.arange(4), 4).map(lambda rows: (rows, nothing))
-    for share, (rows, optional) in enumerate(all_shares(dataset, 2)):
-        assert rows.numpy().tolist() == [2 * share, 2 * share + 1]
+    for replica_batch, (rows, optional) in enumerate(all_replica_batches(dataset, 2)):
+        assert rows.numpy().tolist() == [2 * replica_batch, 2 * replica_batch + 1]
         assert not optional.has_value()
 
 
 def test_an_optional_before_the_tensors_does_not_hide_the_rows() -> None:
     nothing = tf.experimental.Optional.empty(tf.TensorSpec([], tf.float32))
     dataset = batches(np.arange(4), 4).map(lambda rows: (nothing, rows))
-    assert [rows.shape[0] for _, rows in all_shares(dataset, 2)] == [2, 2]
+    assert [rows.shape[0] for _, rows in all_replica_batches(dataset, 2)] == [2, 2]
 
 
 def test_a_batch_of_no_tensor_is_refused() -> None:
@@ -188,7 +205,7 @@ def test_endless_stays_endless_and_finite_does_not_claim_to_be() -> None:
     dataset = batches(np.arange(6), 3)
     assert replica_batches(dataset.repeat(), 0, 2, 2).cardinality() == ENDLESS
     assert replica_batches(dataset, 0, 2, 2).cardinality() != ENDLESS
-    assert mapped_replica_shares(dataset.repeat(), 0, 2, 2, tf.identity).cardinality() == ENDLESS
+    assert mapped_replica_batches(dataset.repeat(), 0, 2, 2, tf.identity).cardinality() == ENDLESS
 
 
 def test_one_replica_reads_the_data_set_itself() -> None:
@@ -210,8 +227,8 @@ def mixed(rows: int, *, size: int, drop_remainder: bool) -> tf.data.Dataset:
 @pytest.mark.parametrize("num_replicas", [2, 3])
 def test_a_step_cuts_what_a_data_set_cuts(num_replicas: int, drop_remainder: bool) -> None:
     dataset = mixed(11, size=4, drop_remainder=drop_remainder)
-    expected = counted_shares(dataset, 1, num_replicas - 1, num_replicas)
-    spec, known = share_spec(dataset.element_spec, num_replicas), expected.element_spec.data
+    expected = counted_replica_batches(dataset, 1, num_replicas - 1, num_replicas)
+    spec, known = replica_batch_spec(dataset.element_spec, num_replicas), expected.element_spec.data
     assert spec[0]["s"].shape.as_list() == [None, 11]  # a sliced tensor's columns are forgotten
     assert [spec[0][key] for key in "dr"] == [known[0][key] for key in "dr"]
     assert spec[1:] == known[1:]
@@ -220,7 +237,7 @@ def test_a_step_cuts_what_a_data_set_cuts(num_replicas: int, drop_remainder: boo
     def step(stream: Any) -> Any:
         return cut_for_replicas(next(stream), 1, num_replicas - 1, num_replicas)
 
-    traced, eager = (iter(whole_batches(dataset)) for _ in range(2))
+    traced, eager = (iter(as_global_batches(dataset)) for _ in range(2))
     for _ in range(len(dataset)):
         cut = cut_for_replicas(next(eager), 1, num_replicas - 1, num_replicas)
         steps = zip(step(traced), cut, expected.take(num_replicas - 1), strict=True)
@@ -237,9 +254,9 @@ def test_a_step_cuts_what_a_data_set_cuts(num_replicas: int, drop_remainder: boo
 @pytest.mark.parametrize(
     ("rows", "kinds"),
     [
-        pytest.param(6, [(EvenShare, 3)] * 2, id="even"),
-        pytest.param(5, [(Share, None)] * 2, id="uneven"),
-        pytest.param(1, [(Share, None)] * 2, id="one row, of which both are given a copy"),
+        pytest.param(6, [(EvenReplicaBatch, 3)] * 2, id="even"),
+        pytest.param(5, [(ReplicaBatch, None)] * 2, id="uneven"),
+        pytest.param(1, [(ReplicaBatch, None)] * 2, id="one row, of which both are given a copy"),
     ],
 )
 def test_shares_of_a_known_batch_are_even_where_it_is_divisible(
@@ -250,11 +267,13 @@ def test_shares_of_a_known_batch_are_even_where_it_is_divisible(
 
     @tf.function(autograph=False)  # type: ignore[untyped-decorator]
     def step(stream: Any) -> Any:
-        shares = cut_for_replicas(next(stream), 0, 2, 2)
-        found.extend((type(share), share.data.shape[0]) for share in shares)
-        return shares
+        replica_batches = cut_for_replicas(next(stream), 0, 2, 2)
+        found.extend(
+            (type(replica_batch), replica_batch.data.shape[0]) for replica_batch in replica_batches
+        )
+        return replica_batches
 
-    step(iter(whole_batches(dataset)))
+    step(iter(as_global_batches(dataset)))
     assert found == kinds
 
 
@@ -282,23 +301,23 @@ def test_the_function_of_these_tests_cannot_take_no_rows() -> None:
 @pytest.mark.parametrize(
     ("num_rows", "num_replicas", "expected"),
     [
-        pytest.param(5, 2, [[-1, 0], [-2, -1, 0]], id="each share is mapped by itself"),
-        pytest.param(1, 3, [[], [], [0]], id="empty shares"),
-        pytest.param(2, 3, [[], [0], [0]], id="an empty share first"),
+        pytest.param(5, 2, [[-1, 0], [-2, -1, 0]], id="each replica batch is mapped by itself"),
+        pytest.param(1, 3, [[], [], [0]], id="empty replica batches"),
+        pytest.param(2, 3, [[], [0], [0]], id="an empty replica batch first"),
     ],
 )
 def test_a_mapped_function_never_sees_a_batch_of_no_rows(
     num_rows: int, num_replicas: int, expected: list[list[int]]
 ) -> None:
-    shares = mapped_replica_shares(
+    replica_batches = mapped_replica_batches(
         batches(np.arange(num_rows), num_rows), 0, num_replicas, num_replicas, minus_the_largest
     )
-    assert [share.numpy().tolist() for share in shares] == expected
+    assert [replica_batch.numpy().tolist() for replica_batch in replica_batches] == expected
 
 
 def test_mapped_shares_come_in_the_order_of_the_replicas() -> None:
-    shares = mapped_replica_shares(batches(np.arange(60), 6), 0, 3, 3, tf.identity)
-    assert np.concatenate(list(shares)).tolist() == list(range(60))
+    replica_batches = mapped_replica_batches(batches(np.arange(60), 6), 0, 3, 3, tf.identity)
+    assert np.concatenate(list(replica_batches)).tolist() == list(range(60))
 
 
 def test_something_else_is_no_source_of_global_batches() -> None:

@@ -14,7 +14,7 @@ Program = Callable[[tf.distribute.Strategy], Found]
 
 DRAW = np.random.default_rng(3)
 X, Y = DRAW.normal(size=[22, 3]), DRAW.normal(size=[22, 2])
-"""22 examples: in batches of eight, shares of 4 and 4, then 3 and 3; of seven, 4 and 3."""
+"""22 examples: in batches of eight, replica batches of 4 and 4, then 3 and 3; of seven, 4 and 3."""
 
 
 def found(model: Any, history: Any = None, **more: Any) -> Found:

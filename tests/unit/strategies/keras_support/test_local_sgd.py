@@ -81,7 +81,7 @@ def copies(model: Any) -> list[list[float]]:
 
 
 def simulated(replicas: int, every: int, momentum: float, epochs: int = 2) -> Array:
-    """Local SGD: each replica steps on its share; parameters and momentum meet after a round."""
+    """Local SGD: each replica steps on its own batch; parameters and momentum meet later."""
     found, speeds = np.zeros((replicas, 4, 1)), np.zeros((replicas, 4, 1))
     inputs = np.concatenate([ROWS, np.ones((len(ROWS), 1))], axis=1)
     for _ in range(epochs):

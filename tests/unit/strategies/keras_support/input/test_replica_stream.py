@@ -28,7 +28,7 @@ def strategy() -> tf.distribute.Strategy:
 
 @pytest.fixture
 def copying(strategy: tf.distribute.Strategy) -> Iterator[tf.distribute.Strategy]:
-    """Streams as they are between GPUs: TensorFlow's, which copy shares to devices of their own."""
+    """Streams as they are between GPUs: TensorFlow's, which copy batches to other devices."""
     all_on = replica_stream.all_on
     vars(replica_stream)["all_on"] = lambda kind, strategy: False
     yield strategy

@@ -45,7 +45,7 @@ def rows(*shape: int, mean: float = 0.0) -> np.ndarray:
 def with_masked_steps(x: np.ndarray) -> np.ndarray:
     mask = np.random.default_rng(2).uniform(size=x.shape[:2]) < 0.6
     mask[:, 0] = True
-    mask[:3] = False  # the first replica's whole share
+    mask[:3] = False  # the first replica's whole batch
     return x * mask[..., None]
 
 
@@ -196,7 +196,7 @@ def test_collectives_of_a_training_step(
 
 
 def share_statistics(batch: np.ndarray, num_replicas: int) -> np.ndarray:
-    """Mean and variance of each replica's share, weighed by examples; an empty one counts none."""
+    """Mean and variance of each replica batch, weighed by examples; an empty one counts none."""
     n = len(batch)
     shares = [
         batch[r * n // num_replicas : (r + 1) * n // num_replicas] for r in range(num_replicas)

@@ -54,14 +54,14 @@ def inputs_of(name: str) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def one_device() -> dict[str, list[np.ndarray]]:
-    """Two draws of each layer for one replica's share, in stock Keras."""
+    """Two draws of each layer for one replica batch, in stock Keras."""
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     assert not hasattr(keras.random.SeedGenerator.next, "__wrapped__")
     found = {}
     for name, (layer, _) in LAYERS.items():
-        made, share = layer(), inputs_of(name)[: ROWS // 2]
-        found[name] = [np.asarray(made(share, training=True)) for _ in range(2)]
+        made, replica_batch = layer(), inputs_of(name)[: ROWS // 2]
+        found[name] = [np.asarray(made(replica_batch, training=True)) for _ in range(2)]
     return found
 
 
@@ -171,10 +171,10 @@ def test_a_run_with_dropout_is_the_same_to_the_bit_from_the_same_seed(
 def test_outside_fit_every_replica_draws_what_stock_keras_draws(
     two: tf.distribute.Strategy, one_device: dict[str, list[np.ndarray]]
 ) -> None:
-    share = inputs_of("Dropout")[: ROWS // 2]
+    replica_batch = inputs_of("Dropout")[: ROWS // 2]
     with two.scope():
         looped, called = LAYERS["Dropout"][0](), LAYERS["Dropout"][0]()
-    drawn_in_loop = two.run(lambda: looped(share, training=True))
+    drawn_in_loop = two.run(lambda: looped(replica_batch, training=True))
     for copy in two.experimental_local_results(drawn_in_loop):
         np.testing.assert_array_equal(copy, one_device["Dropout"][0])
-    np.testing.assert_array_equal(called(share, training=True), one_device["Dropout"][0])
+    np.testing.assert_array_equal(called(replica_batch, training=True), one_device["Dropout"][0])

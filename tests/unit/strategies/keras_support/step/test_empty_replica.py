@@ -134,7 +134,7 @@ def test_a_pipeline_whose_last_batch_has_one_row(
 
 
 class Counts(keras.Model):
-    """Adds up what replicas know of their share; reads no collective."""
+    """Adds up what replicas know of their replica batch; reads no collective."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -148,7 +148,7 @@ class Counts(keras.Model):
         step = current_step()
         assert step is not None
         assert step.all_examples is not None
-        self.own.update_state(step.share())
+        self.own.update_state(step.fraction())
         self.all.update_state(step.all_examples)
         return {"own": self.own.result(), "all": self.all.result()}
 

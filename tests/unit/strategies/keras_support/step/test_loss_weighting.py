@@ -1,4 +1,4 @@
-"""Losses and their gradients on uneven shares, against the same losses written in NumPy.
+"""Losses and their gradients on uneven replica batches, against the same losses written in NumPy.
 
 Every model is linear, so that with the loss `sum_i c_i e_i^2` of errors `e = x w - y` the gradient
 is `2 x^T (c e)`, and one step of SGD at rate 1 shows it. What differs is the `c_i`.
