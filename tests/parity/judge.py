@@ -14,7 +14,7 @@ import numpy as np
 
 from tests.parity.children import Findings, Outcome
 from tests.parity.configuration import Configuration
-from tfscale.verify.tolerances import difference
+from tfscale.verify.comparison import difference
 
 FLOAT64 = 1e-9
 TIMES_CONTROL = 10.0

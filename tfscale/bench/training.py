@@ -19,9 +19,8 @@ import tensorflow as tf
 from tfscale.bench.models import BATCHES, MODELS
 from tfscale.bench.turns import Turns
 from tfscale.bench.variant import Race
-from tfscale.verify.batches import Batch, as_dataset, num_rows
-from tfscale.verify.data import take_batches
-from tfscale.verify.user_model import Subject, WrongUsage
+from tfscale.verify.batches import Batch, as_dataset, num_rows, take_batches
+from tfscale.verify.user_model import UserModel, WrongUsage
 
 NewStrategy = Callable[[], tf.distribute.Strategy | None]
 SEED = 0
@@ -108,7 +107,7 @@ def compiled_model(race: Race, num_workers: int) -> tuple[Any, tf.data.Dataset]:
     """
     keras.utils.set_random_seed(SEED)
     if race.target:
-        model, data = Subject(race.target).build()
+        model, data = UserModel(race.target).build()
         batches = take_batches(data, BATCHES, race.batch_size)
         batches = [batch for batch in batches if num_rows(batch) == num_rows(batches[0])]
     else:

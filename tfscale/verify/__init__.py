@@ -1,1 +1,1 @@
-"""Whether a user's own model is trained under a strategy as on one device: `tfscale verify`."""
+"""`tfscale verify`: checks that a model trains under a strategy as on one device."""

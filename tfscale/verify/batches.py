@@ -1,22 +1,24 @@
-"""Batches as `tfscale verify` keeps them: what a dataset yields, as arrays that can be sent."""
+"""The batches of `tfscale verify`: taken from the user's data, as arrays that can be sent."""
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tfscale.verify.user_model import WrongUsage
+from tfscale.verify.user_model import WrongUsage, described
 
 Batch = Any
-"""An element as the data yield it: `x`, `(x, y)`, `(x, y, None)`, a dict, of parts with rows."""
+"""An element of the data: `x`, `(x, y)`, `(x, y, None)` or a dict, whose parts have rows."""
 
 
 @dataclass(frozen=True)
 class SparsePart:
-    """A `tf.SparseTensor` whose first dimension is the rows, in order."""
+    """A `tf.SparseTensor` in canonical order, whose first dimension is the rows."""
 
     indices: np.ndarray
     values: np.ndarray
@@ -25,7 +27,7 @@ class SparsePart:
 
 @dataclass(frozen=True)
 class SharedPart:
-    """A part that all rows share, declared with `tfscale.data.shared`."""
+    """A part that belongs to all rows, declared with `tfscale.data.shared`."""
 
     part: Any
 
@@ -39,24 +41,24 @@ class RaggedPart:
 
 
 def num_rows(batch: Batch) -> int:
-    """Returns the rows of a batch; shared parts, and those without a dimension, have none.
+    """Returns the number of rows of a batch. Shared parts and scalars have no rows.
 
     Raises:
-        WrongUsage: If its parts hold different numbers of rows, or none.
+        WrongUsage: If its parts have different numbers of rows, or no rows.
     """
     shapes = [_shape(part) for part in parts_of(batch)]
     sizes = {shape[0] or 0 for shape in shapes if shape}
     if len(sizes) != 1 or 0 in sizes:
         raise WrongUsage(
-            "`data` must hold parts of equally many rows, in batches. Received: a batch with parts "
-            f"of shapes {', '.join(map(str, shapes))}. Batch a dataset with `.batch(n)`; declare "
-            "a part that all rows share with `tfscale.data.shared`."
+            "`data` must be batches whose parts have the same number of rows. Received: a batch "
+            f"with parts of shapes {', '.join(map(str, shapes))}. Call `batch(n)` on an unbatched "
+            "dataset; declare a part that belongs to all rows with `tfscale.data.shared`."
         )
     return sizes.pop()
 
 
 def with_rows(batch: Batch, order: Sequence[int] | np.ndarray) -> Batch:
-    """Returns a batch of the rows `order` of `batch`, in that order; a row may come twice.
+    """Returns the rows `order` of `batch`, in that order. Rows may be repeated.
 
     Example:
         >>> with_rows({"x": np.array([1, 2, 3])}, [2, 0, 0])
@@ -79,13 +81,13 @@ def with_rows(batch: Batch, order: Sequence[int] | np.ndarray) -> Batch:
 
 
 def permuted(batches: Sequence[Batch], seed: int) -> list[Batch]:
-    """Returns the batches with the rows of each in another order: the same sums, other rounding."""
+    """Returns the batches with permuted rows, which gives the same sums with other rounding."""
     generator = np.random.default_rng(seed)
     return [with_rows(batch, generator.permutation(num_rows(batch))) for batch in batches]
 
 
 def as_float64(batches: Sequence[Batch]) -> list[Batch]:
-    """Returns the batches with float64 for other floats: a step of the user's own may mix them."""
+    """Returns the batches with all floats as float64, because a custom step may mix them."""
 
     def cast(part: Any) -> Any:
         if isinstance(part, SharedPart):
@@ -100,7 +102,7 @@ def as_float64(batches: Sequence[Batch]) -> list[Batch]:
 
 
 def inputs_of(batch: Batch) -> Any:
-    """Returns `x` of a batch, as `keras.utils.unpack_x_y_sample_weight` finds it."""
+    """Returns `x` of a batch, like `keras.utils.unpack_x_y_sample_weight`."""
     return batch[0] if isinstance(batch, tuple) else batch
 
 
@@ -114,7 +116,7 @@ def mapped(function: Callable[[Any], Any], batch: Batch) -> Batch:
 
 
 def parts_of(batch: Batch) -> list[Any]:
-    """Returns the parts of a batch that are not None, in order; those of a dict by name."""
+    """Returns the parts of a batch that are not None, in order. A dict is sorted by name."""
     if isinstance(batch, tuple):
         return [part for each in batch for part in parts_of(each)]
     if isinstance(batch, dict):
@@ -126,7 +128,7 @@ def as_part(part: Any) -> Any:
     """Returns a tensor or an array as a part of a batch.
 
     Raises:
-        WrongUsage: If it is no array, and no sparse or ragged tensor.
+        WrongUsage: If it is neither an array nor a sparse or ragged tensor.
     """
     import tensorflow as tf
 
@@ -148,14 +150,14 @@ def as_part(part: Any) -> Any:
     is_text = array.dtype == object and all(isinstance(v, (str, bytes)) for v in array.flat)
     if array.dtype == object and not is_text:
         raise WrongUsage(
-            "`data` must hold arrays, or sparse or ragged tensors. Received: a part of type "
-            f"{type(part).__name__}. Convert it, for example by np.asarray."
+            "`data` must consist of arrays, or sparse or ragged tensors. Received: a part of type "
+            f"{type(part).__name__}. Convert it, for example with np.asarray."
         )
     return array
 
 
 def as_tensor(part: Any) -> Any:
-    """Returns the tensor that a part of a batch stands for."""
+    """Returns a part of a batch as a tensor."""
     import tensorflow as tf
 
     if isinstance(part, SharedPart):
@@ -168,9 +170,9 @@ def as_tensor(part: Any) -> Any:
 
 
 def as_dataset(batches: Sequence[Batch]) -> Any:
-    """Returns a `tf.data.Dataset` of the batches as they are, uneven ones included.
+    """Returns a `tf.data.Dataset` of the batches, which may differ in size.
 
-    Dimensions in which all batches agree are static.
+    Dimensions that are equal in all batches are static.
     """
     import tensorflow as tf
 
@@ -179,7 +181,7 @@ def as_dataset(batches: Sequence[Batch]) -> Any:
         lambda: (tuple(as_tensor(part) for part in parts) for parts in rows),
         output_signature=tuple(_spec(parts) for parts in zip(*rows, strict=True)),
     )
-    # By a map, since a generator cannot yield None.
+    # With a map, because a generator cannot yield None.
     dataset = dataset.map(lambda *parts: _like(batches[0], iter(parts)))
     return dataset.apply(tf.data.experimental.assert_cardinality(len(batches)))
 
@@ -198,7 +200,7 @@ def _like(batch: Batch, parts: Iterator[Any]) -> Any:
 
 
 def _spec(parts: Sequence[Any]) -> Any:
-    """The type of a part of all batches."""
+    """Returns the type that a part has in all batches."""
     import tensorflow as tf
 
     if isinstance(parts[0], SharedPart):
@@ -233,3 +235,100 @@ def _sparse_rows(part: SparsePart, rows: np.ndarray) -> SparsePart:
     indices[:, 0] = np.repeat(np.arange(len(rows)), [len(each) for each in kept])
     values = part.values[np.concatenate(kept)]
     return SparsePart(indices, values, (len(rows), *part.dense_shape[1:]))
+
+
+def take_batches(data: Any, count: int, batch_size: int) -> list[Batch]:
+    """Returns the first batches of `data`, in the form that `fit` passes to a step.
+
+    For arrays, the last batch taken is the partial one, if there is one, because a strategy has to
+    weight it.
+
+    Args:
+        data: Arrays: `x`, a dict of them, `(x,)`, `(x, y)` or `(x, y, sample_weight)`, which may be
+            nested; a batched `tf.data.Dataset`; a `keras.utils.PyDataset`; or a generator of
+            batches.
+        count: Largest number of batches. Positive.
+        batch_size: Rows of a batch of arrays. Positive.
+
+    Raises:
+        WrongUsage: If `data` is something else, or its parts have different numbers of rows.
+    """
+    import keras
+    import tensorflow as tf
+
+    if isinstance(data, tf.data.Dataset):
+        batches = [as_arrays(element) for element in data.take(count)]
+    elif isinstance(data, keras.utils.PyDataset):
+        length = data.num_batches
+        numbers = range(count if length is None else min(count, length))
+        batches = [as_arrays(data[i]) for i in numbers]
+    elif isinstance(data, Iterator):
+        batches = [as_arrays(element) for _, element in zip(range(count), data, strict=False)]
+    elif isinstance(data, (tuple, list)) and 1 <= len(data) <= 3:
+        # As `fit(*data)` does: a bare `x` if there is nothing else.
+        arrays = (as_arrays(part) for part in data)
+        batches = _cut(keras.utils.pack_x_y_sample_weight(*arrays), count, batch_size)
+    elif isinstance(data, dict) or hasattr(data, "__array__"):
+        batches = _cut(as_arrays(data), count, batch_size)
+    else:
+        raise WrongUsage(
+            "`data` must be arrays: `x`, `(x, y)` or `(x, y, sample_weight)`, a batched "
+            "tf.data.Dataset, a keras.utils.PyDataset or a generator of batches. Received: "
+            f"{described(data)}."
+        )
+    if not batches:
+        raise WrongUsage("`data` must have at least one batch. Received: none. Check its source.")
+    for batch in batches:
+        num_rows(batch)
+    return batches
+
+
+def as_arrays(element: Any) -> Batch:
+    """Returns an element of a dataset with tensors as arrays and lists as tuples.
+
+    Raises:
+        WrongUsage: If a part is neither an array nor a sparse or ragged tensor.
+    """
+    if isinstance(element, dict):
+        return {name: as_arrays(value) for name, value in element.items()}
+    if isinstance(element, (tuple, list)):
+        return tuple(as_arrays(value) for value in element)
+    return None if element is None else as_part(element)
+
+
+def _cut(arrays: Batch, count: int, batch_size: int) -> list[Batch]:
+    rows = num_rows(arrays)
+    starts = list(range(0, rows, batch_size))
+    if len(starts) > count:
+        last = starts[-1] if rows % batch_size else starts[count - 1]
+        starts = [*starts[: count - 1], last]
+    return [with_rows(arrays, range(i, min(rows, i + batch_size))) for i in starts]
+
+
+def digest(parts: Any) -> str:
+    """Returns a hash of nested arrays, by which workers compare weights and batches.
+
+    Args:
+        parts: Arrays and None, nested in tuples, lists, dicts and dataclasses.
+
+    Example:
+        >>> digest([{"a": 1, "b": None}]) == digest([{"b": None, "a": 1}])
+        True
+    """
+    found = hashlib.sha256()
+
+    def add(part: Any) -> None:
+        if dataclasses.is_dataclass(part):
+            part = [getattr(part, field.name) for field in dataclasses.fields(part)]
+        elif isinstance(part, dict):
+            part = [part[name] for name in sorted(part)]
+        if isinstance(part, (tuple, list)):
+            for each in part:
+                add(each)
+        elif part is None or isinstance(part, int):
+            found.update(repr(part).encode())
+        else:
+            found.update(repr(part.tolist()).encode() if part.dtype == object else part.tobytes())
+
+    add(parts)
+    return found.hexdigest()

@@ -1,4 +1,4 @@
-"""`tfscale verify`: does the user's own model train under a strategy what one device trains?"""
+"""`tfscale verify`: compares a model's training under a strategy with one device."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from tfscale.cli.arguments import add_json_flag, count, function_name, number_ty
 from tfscale.cli.errors import complain
 from tfscale.cli.progress import progress
 
-SUMMARY = "does your own model train under a strategy what one device trains?"
+SUMMARY = "check that your model trains under a strategy as on one device"
 
 STRATEGIES = ("mirrored", "multi_worker_mirrored", "one_device", "parameter_server", "tpu", "auto")
 PRECISIONS = ("auto", "float64", "as_is")
 _DESCRIPTION = """\
-Trains your model on one device with stock Keras, and again under a strategy: the same initial
-weights, the same batches in the same order. Compares the loss of each step, the gradients of the
-first, weights, optimizer slots, metrics, evaluate, predictions and the saved file reloaded in plain
-Keras. What rounding alone does to your model is measured first, by permuting the rows inside each
-batch; a difference up to ten times that is equal.
+Trains your model on one device with stock Keras, and under a strategy, with the same initial
+weights and the same batches in the same order. Compares the loss of each step, the gradients of the
+first step, weights, optimizer slots, metrics, evaluate, predictions, and the saved file reloaded in
+stock Keras. The effect of rounding on your model is measured first, by permuting the rows inside
+each batch. A difference of up to ten times this effect counts as equal.
 
-Where they differ, steps on parts of a batch are taken on one device to measure why: a sum that
-looks like a mean, a loss that counts for itself or compares examples, a layer whose rows depend on
-each other. The report names it, and the cure.
+If the results differ, steps on parts of a batch are run on one device to find the cause, such as a
+sum that is averaged like a mean, a loss that divides by its own count or compares examples, or a
+layer whose rows depend on each other. The report names the cause and the cure.
 
-FUNCTION takes nothing and returns (model, data): a compiled model, a new one at each call (it is
-called several times), and arrays (x, (x, y) or (x, y, sample_weight)), a batched tf.data.Dataset,
-a keras.utils.PyDataset, or a generator of batches. The first batches of data are kept and trained
-on in order, again and again. Dropout and noise are set to 0, since replicas draw independently.
+FUNCTION takes no arguments and returns (model, data): a compiled model, which must be a new one at
+each of several calls, and arrays (x, (x, y) or (x, y, sample_weight)), a batched tf.data.Dataset, a
+keras.utils.PyDataset, or a generator of batches. Training uses the first batches, in order and
+repeatedly. Dropout and noise are set to 0, because replicas draw random numbers independently.
 """
 _EPILOG = """\
 examples:
-  tfscale verify mine:build --num_replicas=2
+  tfscale verify mine:build --num_replicas=2           build() in mine.py, on two replicas
   tfscale verify mine:build --steps=5 --precision=as_is --json
   tfscale launch --num_workers=2 -- tfscale verify mine:build --strategy=multi_worker_mirrored
 
-exit status: 0 equal; 1 a mismatch, a refusal or a failure under the strategy; 2 wrong usage.
+exit status: 0 equal, 1 a mismatch, or an error under the strategy only, 2 wrong usage.
 """
 
 
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "target",
         metavar="MODULE:FUNCTION",
         type=function_name,
-        help="where the model comes from; the current directory is importable",
+        help="your model: build() in mine.py is mine:build; the current directory is importable",
     )
     parser.add_argument(
         "--strategy",
@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--num_replicas",
         type=count,
         metavar="N",
-        help="replicas of the strategy mirrored (default: 2)",
+        help="number of replicas (default: 2 for mirrored)",
     )
     parser.add_argument(
         "--steps",
@@ -77,39 +77,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=count,
         default=32,
         metavar="N",
-        help="rows of a batch where the data are arrays (default: 32)",
+        help="rows of a batch if your data are arrays (default: 32)",
     )
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
         default="auto",
-        help="float64: set as Keras's default before FUNCTION is called; as_is: left alone; auto: "
-        "float64 where the model runs in it (default: auto)",
+        help="float64: make it Keras's default before FUNCTION is called; as_is: do not change it; "
+        "auto: float64 if the model runs in it (default: auto)",
     )
     parser.add_argument(
         "--seed",
         type=number_type(integers(0, below=2**32)),
         default=0,
         metavar="N",
-        help="seed of Keras, NumPy and Python before FUNCTION is called (default: 0)",
+        help="seed of Keras, NumPy and Python, set before FUNCTION is called (default: 0)",
     )
     parser.add_argument(
         "--timeout_seconds",
         type=seconds,
         default=600.0,
         metavar="S",
-        help="deadline of each training (default: 600)",
+        help="seconds allowed for each training (default: 600)",
     )
     add_json_flag(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Verifies; prints the report on the chief, and a failure on every worker."""
-    # Here: these import numpy, which the help does not need.
-    from tfscale.verify.messages import Request
-    from tfscale.verify.process import Failed
+    """Runs the comparison. Prints the report on the chief, and failures on every worker."""
+    # Imported here, because these need NumPy and the help does not.
     from tfscale.verify.report import as_json, as_text, verdict_sentence
     from tfscale.verify.verification import Verification, verify
+    from tfscale.verify.worker_rpc import Failed, Request
 
     num_replicas = arguments.num_replicas
     if num_replicas is None and arguments.strategy == "mirrored":
@@ -131,7 +130,7 @@ def run(arguments: argparse.Namespace) -> int:
         shown.close()
         if is_chief:
             print(json.dumps(as_json(result)) if arguments.json else as_text(result), flush=True)
-        elif result.text:  # whoever fails first ends the job: the chief may not come to speak
+        elif result.text:  # the first failure ends the job, perhaps before the chief can report it
             _complain(verdict_sentence(result))
 
     try:
@@ -152,7 +151,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _is_chief(strategy: str) -> bool:
-    """Tells whether this process speaks for all, before there is a strategy to ask."""
+    """Returns whether this process prints for all, before a strategy exists."""
     if strategy not in ("auto", "multi_worker_mirrored"):
         return True
     from strategies.extension import cluster_from_environment
@@ -166,4 +165,4 @@ def _complain(line: str) -> None:
 
 
 def _keep_quiet(line: str) -> None:
-    """The chief shows progress."""
+    """Prints nothing, because the chief prints progress."""

@@ -1,4 +1,4 @@
-"""Why replicas differ from one device, told from measured steps: what to look at, and the cure."""
+"""Finds out from measured steps why replicas differ from one device, and names the cure."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ import keras
 import numpy as np
 
 from strategies.extension import own_state
-from tfscale.verify.additivity import Behaviour, behaviour
 from tfscale.verify.batches import Batch, num_rows
+from tfscale.verify.comparison import group_of
 from tfscale.verify.known_causes import (
     DRAWS,
     DRAWS_CURE,
-    Suspect,
+    Cause,
     names_read,
     own_functions,
     own_sources,
 )
 from tfscale.verify.layers import layers_of, metrics_of
-from tfscale.verify.model import Trial
 from tfscale.verify.probes import (
+    Behaviour,
     Probes,
     Step,
+    behaviour,
     draws_numbers,
     mixing_layer,
     probe,
 )
-from tfscale.verify.tolerances import group_of
+from tfscale.verify.trial import Trial
 
 HELPERS = {"all_gather", "mean_over_replicas", "ratio_over_replicas", "sum_over_replicas"}
-"""What mixes rows on one device, and is right on several replicas."""
+"""Functions that combine rows and are correct on several replicas."""
 TOLERANCES = {"float64": 1e-7, "float32": 1e-3}
-"""Relative rounding of a step, far above what sums in another order make, by precision."""
+"""Relative rounding of a step by precision, far above the effect of another order of sums."""
 
 
 def diagnoses(
@@ -42,18 +43,18 @@ def diagnoses(
     batches: Sequence[Batch],
     precision: str,
     off: Sequence[str],
-) -> list[Suspect]:
-    """Takes steps on one device and says what in them does not come together from shares.
+) -> list[Cause]:
+    """Runs steps on one device and finds results that cannot be combined from replica batches.
 
     Args:
         trial: How the reference was trained.
         initial: Values of `model.weights` to start from.
-        batches: What was trained on.
-        precision: What the model computes in; in half precision nothing is said.
+        batches: The batches of the training.
+        precision: The precision of the model. In half precision there are no diagnoses.
         off: Names of the arrays in which the strategy differs.
 
     Returns:
-        The diagnoses; each holds for the program whatever the strategy does.
+        The diagnoses. They are properties of the program, not of the strategy.
     """
     if precision not in TOLERANCES or num_rows(batches[0]) < 3:
         return []
@@ -61,9 +62,9 @@ def diagnoses(
     probes = probe(trial, initial, batches)
     if draws_numbers(probes):
         own = [name for name, _ in own_functions(probes.whole.model)]
-        return [Suspect(" or ".join(own) or "the model", DRAWS, DRAWS_CURE)]
+        return [Cause(" or ".join(own) or "the model", DRAWS, DRAWS_CURE)]
     groups = {group_of(name) for name in off}
-    found: list[Suspect] = []
+    found: list[Cause] = []
     if groups & {"gradients", "loss", "weights", "statistics"}:
         found += _of_layers(probes, tolerance)
     if not found and groups & {"gradients", "loss", "weights"}:
@@ -74,28 +75,28 @@ def diagnoses(
     return found
 
 
-def _of_layers(probes: Probes, tolerance: float) -> Iterator[Suspect]:
+def _of_layers(probes: Probes, tolerance: float) -> Iterator[Cause]:
     name = mixing_layer(probes, tolerance)
     if not name:
         return
     layer = next(each for each in layers_of(probes.whole.model) if each.name == name)
     if names_read(type(layer)) & HELPERS:
         return
-    yield Suspect(
+    yield Cause(
         f"layer {name!r} ({type(layer).__name__})",
-        "what it returns for a row depends on the other rows of the batch (measured), of which "
-        "each replica has only its own",
+        "its output for a row depends on the other rows of the batch (measured), and each replica "
+        "has only a part of them",
         GATHER,
     )
 
 
 GATHER = (
-    "compute it from all replicas' rows: `tfscale.mean_over_replicas(...)` of its means, "
-    "`tfscale.sum_over_replicas(...)` of its sums, or `tfscale.all_gather(rows)`"
+    "compute it from the rows of all replicas: `tfscale.mean_over_replicas(...)` for means, "
+    "`tfscale.sum_over_replicas(...)` for sums, or `tfscale.all_gather(rows)`"
 )
 
 
-def _of_gradients(probes: Probes, tolerance: float) -> Iterator[Suspect]:
+def _of_gradients(probes: Probes, tolerance: float) -> Iterator[Cause]:
     own = [name for name, _ in own_functions(probes.whole.model)]
     helped = any(names_read(source) & HELPERS for _, source in own_sources(probes.whole.model))
     losses = keras.tree.flatten(probes.whole.model.loss)
@@ -103,18 +104,18 @@ def _of_gradients(probes: Probes, tolerance: float) -> Iterator[Suspect]:
     for number in range(len(probes.whole.gradients)):
         try:
             kind = behaviour(probes.of(_nth_gradient(number)), tolerance)
-        except (IndexError, ValueError):  # the step takes another path for fewer rows
+        except (IndexError, ValueError):  # the step runs other code for fewer rows
             continue
         if kind is Behaviour.MEAN or (kind in _EXACT_IN_KERAS and not own):
             continue
         if helped and kind is not Behaviour.SUM:
             continue
-        yield Suspect(where, *_OF_LOSSES[kind])
+        yield Cause(where, *_OF_LOSSES[kind])
         return
 
 
 def _nth_gradient(number: int) -> Callable[[Step], np.ndarray]:
-    """Reads the n-th gradient of a step and its loss, which count alike."""
+    """Returns a function that reads the n-th gradient of a step and its loss, with equal weight."""
 
     def read(step: Step) -> np.ndarray:
         gradient, loss = step.gradients[number], step.targets[number]
@@ -132,35 +133,35 @@ def _metric(name: str) -> Callable[[Step], np.ndarray]:
 
 
 _EXACT_IN_KERAS = (Behaviour.SUM, Behaviour.RATIO)
-"""What Keras's own losses may be and replicas still are right: their reductions are known."""
+"""Behaviours that are handled correctly in Keras's losses, whose reductions are known."""
 
 _OF_LOSSES = {
     Behaviour.SUM: (
-        "its loss is a sum over the rows of the batch in one number (measured), which a replica "
-        "cannot tell from a mean, so it counts 1/N",
-        "a mean over the examples; or leave one value a row, which `tape.gradient` adds up; or a "
-        "Keras loss with reduction='sum'",
+        "its loss is a scalar that sums over the rows of the batch (measured). A scalar sum looks "
+        "like a mean, so the replicas' sums are averaged and the loss is 1/N of what it should be",
+        "use a mean over the examples, or return one value per row, which `tape.gradient` adds up, "
+        "or use a Keras loss with reduction='sum'",
     ),
     Behaviour.RATIO: (
-        "its loss divides by something it counts in the batch (measured), such as positives or "
-        "weights, and each replica counts its own",
-        "divide by the count of all replicas: `tfscale.ratio_over_replicas(total, count)`",
+        "its loss divides by a count over the batch (measured), such as positives or weights, and "
+        "each replica counts only its own rows",
+        "divide by the count over all replicas: `tfscale.ratio_over_replicas(total, count)`",
     ),
     Behaviour.WHOLE: (
-        "its loss is no mean over the rows: it is computed from sums or means of the whole batch "
+        "its loss is not a mean over rows but a function of sums or means over the whole batch "
         "(measured), such as a root of a mean, an overlap or a correlation, and each replica has "
-        "only its own",
+        "only the sums of its own rows",
         GATHER,
     ),
     Behaviour.PAIRS: (
-        "its loss depends on how rows of the batch relate to each other (measured), such as a "
-        "matrix of similarities: each replica compares only its own rows",
-        "gather the rows of all replicas first, by `tfscale.all_gather(rows)`",
+        "its loss depends on pairs of rows (measured), such as a similarity matrix, and each "
+        "replica compares only its own rows",
+        "gather the rows of all replicas first, with `tfscale.all_gather(rows)`",
     ),
 }
 
 
-def _of_state(probes: Probes, tolerance: float, off: Sequence[str]) -> Iterator[Suspect]:
+def _of_state(probes: Probes, tolerance: float, off: Sequence[str]) -> Iterator[Cause]:
     differs = {
         name.partition("/")[2] for name in off if group_of(name) in ("statistics", "weights")
     }
@@ -173,29 +174,28 @@ def _of_state(probes: Probes, tolerance: float, off: Sequence[str]) -> Iterator[
         aggregation = str(getattr(by_path[path], "aggregation", "none"))
         where = f"variable {path!r}"
         if kind is Behaviour.SUM:
-            yield Suspect(
+            yield Cause(
                 where,
-                "adds up over the rows of the batch (measured: twice the rows add twice as much) "
-                f"and its aggregation is {aggregation!r}, so replicas' values are averaged",
-                "add_weight(..., aggregation='sum'), also where the old value decays",
+                "is a sum over the rows of the batch (measured: twice the rows add twice as much) "
+                f"and its aggregation is {aggregation!r}, so the replicas' values are averaged",
+                "use add_weight(..., aggregation='sum'), even if the old value decays",
             )
         elif kind is not Behaviour.MEAN:
-            yield Suspect(
+            yield Cause(
                 where,
                 f"is {kind.value} (measured), which is not the mean of the replicas' values",
-                "assign what is computed from sums over all replicas, "
-                "`tfscale.sum_over_replicas(...)`, or keep the sums in variables with "
-                "aggregation='sum'",
+                "compute it from sums over all replicas, `tfscale.sum_over_replicas(...)`, or keep "
+                "the sums in variables with aggregation='sum'",
             )
 
 
 def _is_of_keras(model: Any, variable: Any) -> bool:
-    """Whether a layer of Keras's holds `variable`, such as BatchNormalization."""
+    """Returns whether `variable` belongs to a Keras layer, such as BatchNormalization."""
     owners = [layer for layer in layers_of(model) if any(v is variable for v in own_state(layer))]
     return any(type(layer).__module__.partition(".")[0] == "keras" for layer in owners)
 
 
-def _of_metrics(probes: Probes, tolerance: float, off: Sequence[str]) -> Iterator[Suspect]:
+def _of_metrics(probes: Probes, tolerance: float, off: Sequence[str]) -> Iterator[Cause]:
     differs = {name.partition("/")[2] for name in off if group_of(name) in ("metrics", "evaluate")}
     for metric in metrics_of(probes.whole.model):
         if metric.name not in differs or type(metric).__module__.partition(".")[0] == "keras":
@@ -210,10 +210,10 @@ def _of_metrics(probes: Probes, tolerance: float, off: Sequence[str]) -> Iterato
                 for joined in (np.maximum, np.minimum)
             ):
                 continue
-            yield Suspect(
+            yield Cause(
                 f"metric {metric.name!r} ({type(metric).__name__})",
-                f"its {variable.name!r} of a batch is not the sum of its parts' (measured), and "
-                "each replica adds what it finds in its own rows",
+                f"its {variable.name!r} for a batch is not the sum of those for its parts "
+                "(measured), and each replica adds the value for its own rows",
                 "keep sums over examples, and divide in `result()`",
             )
             break

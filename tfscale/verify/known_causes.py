@@ -1,4 +1,4 @@
-"""What is known to train another model on N replicas, seen without a step: by looking at it."""
+"""Finds known causes of differences on several replicas by inspecting a model, without a step."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tfscale.verify.layers import layers_of, metrics_of
 
 
 @dataclass(frozen=True)
-class Suspect:
-    """A part of the model that may be why N replicas differ from one.
+class Cause:
+    """A part of the model that may cause a difference on several replicas.
 
     Attributes:
         where: The layer, metric or function, such as "layer 'bn'".
@@ -34,58 +34,58 @@ class Suspect:
         return f"{self.where}: {self.why}. Cure: {self.cure}."
 
 
-def suspects_of(
+def known_causes(
     model: keras.Model, strategy: tf.distribute.Strategy, drawing: Sequence[str]
-) -> list[Suspect]:
-    """Looks a compiled model over, before it trains.
+) -> list[Cause]:
+    """Inspects a compiled model before training.
 
     Args:
-        model: A compiled model made under `strategy`.
+        model: A compiled model that was made under `strategy`.
         strategy: The strategy.
         drawing: Names of the layers that draw random numbers.
 
     Returns:
-        The suspects; none on a single replica.
+        The causes; none on a single replica.
     """
     if strategy.num_replicas_in_sync == 1:
         return []
     return [
         *_normalizing_alone(model),
-        *(Suspect(f"layer {name!r}", DRAWS, DRAWS_CURE) for name in drawing),
+        *(Cause(f"layer {name!r}", DRAWS, DRAWS_CURE) for name in drawing),
         *_trackers_outside(model, strategy),
         *_dividing(model),
     ]
 
 
-DRAWS = "draws random numbers of its own on each replica, which differ from one device's by nature"
+DRAWS = "draws random numbers separately on each replica, so they differ from one device's"
 DRAWS_CURE = "set the noise to 0 in the function for this comparison, or move it into the data"
-_LOCAL = "normalises with each replica's own rows, as the layer says, so N replicas train another"
-_OUTSIDE = "was made outside the scope, so its state is not kept replica by replica"
-_DIVIDES = "mentions `num_replicas_in_sync`: under tfscale a loss is written as for one device"
+_LOCAL = "normalises with the rows of each replica, as configured, so N replicas train another"
+_OUTSIDE = "was made outside the scope, so its state is not kept per replica"
+_DIVIDES = "mentions `num_replicas_in_sync`; under tfscale a loss is written as for one device"
 
 
-def _normalizing_alone(model: keras.Model) -> Iterator[Suspect]:
+def _normalizing_alone(model: keras.Model) -> Iterator[Cause]:
     for layer in layers_of(model):
         if (
             isinstance(layer, keras.layers.BatchNormalization)
             and layer.trainable
             and not layer.synchronized
         ):
-            yield Suspect(
+            yield Cause(
                 f"layer {layer.name!r} (BatchNormalization)",
                 f"{_LOCAL} model",
                 "BatchNormalization(synchronized=True)",
             )
 
 
-def _dividing(model: keras.Model) -> Iterator[Suspect]:
+def _dividing(model: keras.Model) -> Iterator[Cause]:
     for where, source in own_sources(model):
         if "num_replicas_in_sync" in names_read(source):
-            yield Suspect(where, _DIVIDES, "do not divide or multiply by the replicas")
+            yield Cause(where, _DIVIDES, "do not divide or multiply by the number of replicas")
 
 
-def _trackers_outside(model: keras.Model, strategy: tf.distribute.Strategy) -> Iterator[Suspect]:
-    """Metrics that the user's own step finds at the top of a module."""
+def _trackers_outside(model: keras.Model, strategy: tf.distribute.Strategy) -> Iterator[Cause]:
+    """Yields module-level metrics that a custom step uses and that were made outside the scope."""
     for where, source in own_sources(model):
         values = vars(sys.modules.get(source.__module__, object()))
         for name in sorted(names_read(source) & {*values}):
@@ -96,10 +96,11 @@ def _trackers_outside(model: keras.Model, strategy: tf.distribute.Strategy) -> I
                 and not is_kept
                 and not _is_inside(metric, strategy)
             ):
-                yield Suspect(
+                yield Cause(
                     f"metric {name} at the top of {source.__module__}, used in {where}",
                     _OUTSIDE,
-                    "make it where the model is made, and list it in the model's `metrics`",
+                    "make it in the function that makes the model, and list it in the model's "
+                    "`metrics`",
                 )
 
 
@@ -109,7 +110,7 @@ def _is_inside(metric: keras.Metric, strategy: tf.distribute.Strategy) -> bool:
 
 
 def own_functions(model: keras.Model) -> Iterator[tuple[str, Callable[..., Any]]]:
-    """Yields the losses and steps that are the user's own code, with a name for each."""
+    """Yields the names and functions of the user's losses and steps."""
     for name in ("train_step", "compute_loss", "test_step"):
         method = getattr(type(model), name)
         if not _is_of_keras(method):
@@ -126,7 +127,7 @@ def own_functions(model: keras.Model) -> Iterator[tuple[str, Callable[..., Any]]
 
 
 def own_sources(model: keras.Model) -> Iterator[tuple[str, Any]]:
-    """Yields the user's own classes of the model and its losses, and the functions they name."""
+    """Yields the user's classes of the model and its losses, and the functions that they use."""
     losses = [each for each in keras.tree.flatten(model.loss) if callable(each)]
     found: list[Any] = [
         each
@@ -135,7 +136,7 @@ def own_sources(model: keras.Model) -> Iterator[tuple[str, Any]]:
         if not _is_of_keras(each) and each.__module__ != "builtins"
     ]
     seen: set[Any] = set()
-    for source in found:  # grows
+    for source in found:  # the loop appends to it
         if source in seen:
             continue
         seen.add(source)
@@ -155,7 +156,7 @@ def _name(function: Any) -> str:
 
 
 def names_read(source: Any) -> set[str]:
-    """Returns the names and attributes that the source of a class or function mentions."""
+    """Returns the names and attributes in the source code of a class or function."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(source)))
     except (OSError, TypeError, SyntaxError):  # made at run time, or a lambda inside an expression

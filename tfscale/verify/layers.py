@@ -1,4 +1,4 @@
-"""The layers of a model, wherever it keeps them, and what in them draws random numbers."""
+"""Finds all layers of a model, and those that draw random numbers."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 import keras
 
 RATES = ("rate", "dropout", "recurrent_dropout", "stddev")
-"""Attributes that switch a random layer of Keras off when they are 0."""
+"""Attributes of Keras layers that disable their randomness when they are 0."""
 
 FLOATS = ("bfloat16", "float16", "float32", "float64")
-"""What models compute in, the coarsest first."""
+"""Floating-point types, the coarsest first."""
 
 
 def layers_of(model: keras.Model) -> list[keras.Layer]:
-    """Returns all layers inside `model`, each once, in the order they were made or called in.
+    """Returns all layers inside `model`, each once, in the order of their creation or call.
 
-    Also those that stand in attributes, lists and dicts of other layers: cells of recurrent layers,
-    the layer inside a wrapper.
+    Includes layers in attributes, lists and dicts of other layers, such as the cells of recurrent
+    layers and the layer inside a wrapper.
 
     Example:
         >>> [layer.name for layer in layers_of(keras.Sequential([keras.layers.Dense(1, name="d")]))]
@@ -31,16 +31,17 @@ def layers_of(model: keras.Model) -> list[keras.Layer]:
 
 
 def metrics_of(model: keras.Model) -> list[keras.Metric]:
-    """Returns the metrics of a compiled model, each by itself."""
+    """Returns the metrics of a compiled model, without containers."""
     parts = (getattr(metric, "metrics", None) or [metric] for metric in model.metrics)
     return [metric for each in parts for metric in each]
 
 
 def switch_off_random_layers(model: keras.Model) -> tuple[list[str], list[str]]:
-    """Sets the rates of dropout and noise to 0, and says which layers still draw numbers.
+    """Sets the rates of dropout and noise to 0, and finds the layers that still draw numbers.
 
-    N replicas cannot draw what one device draws for a whole batch, so their training is compared
-    without random layers. What has no rate (augmentation, layers of the user's own) stays as it is.
+    N replicas cannot draw the numbers that one device draws for a whole batch, so training is
+    compared without random layers. Layers without a rate (augmentation, custom layers) are not
+    changed.
 
     Args:
         model: A model that was not trained yet.
@@ -50,7 +51,7 @@ def switch_off_random_layers(model: keras.Model) -> tuple[list[str], list[str]]:
     """
     switched, drawing = [], []
     for layer in layers_of(model):
-        # In `vars`: an LSTM shows its cell's rate as a property of its own, which cannot be set.
+        # In `vars`, because an LSTM has its cell's rate as a property, which cannot be set.
         rates = [name for name in RATES if _is_rate(vars(layer).get(name))]
         if _is_of_keras(layer) and rates:
             for name in rates:
@@ -62,7 +63,7 @@ def switch_off_random_layers(model: keras.Model) -> tuple[list[str], list[str]]:
 
 
 def precision_of(model: keras.Model) -> tuple[str, str]:
-    """Returns the coarsest float that a layer computes in or keeps, and that layer's name."""
+    """Returns the coarsest float type that a layer computes in or stores, and the layer's name."""
     found = [
         (dtype, layer.name)
         for layer in layers_of(model)
@@ -101,7 +102,7 @@ def _is_of_keras(layer: keras.Layer) -> bool:
 
 
 def _draws(layer: keras.Layer) -> bool:
-    """Tells whether `layer` itself holds seeds, and not just for a rate or for layers inside it."""
+    """Returns whether `layer` has its own seeds, not just for a rate or for inner layers."""
     parts = list(_parts(layer))
     if not any(isinstance(part, keras.random.SeedGenerator) for part in parts):
         return False

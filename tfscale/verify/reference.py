@@ -1,4 +1,4 @@
-"""One device's training of a subject, by stock Keras, and its control: what all is held against."""
+"""The reference: the user's model trained on one device with stock Keras, and its control."""
 
 from __future__ import annotations
 
@@ -8,49 +8,47 @@ from pathlib import Path
 
 import keras
 
-from tfscale.verify.batches import as_float64, num_rows, permuted
-from tfscale.verify.data import take_batches
+from tfscale.verify.batches import as_float64, num_rows, permuted, take_batches
 from tfscale.verify.layers import precision_of
-from tfscale.verify.messages import Reference, Request
-from tfscale.verify.model import Trial, new_model
-from tfscale.verify.trial import Arrays, observe, reload
-from tfscale.verify.user_model import Subject, WrongUsage, first_sentence, in_one_line
+from tfscale.verify.trial import Arrays, Trial, new_model, observe, reload
+from tfscale.verify.user_model import UserModel, WrongUsage, first_sentence, in_one_line
+from tfscale.verify.worker_rpc import Reference, Request
 
 CONTROL_SEED = 1
 
 
 def train_reference(
-    request: Request, subject: Subject, say: Callable[[str], None], folder: Path
+    request: Request, user_model: UserModel, say: Callable[[str], None], folder: Path
 ) -> Reference:
-    """Trains a subject on one device: in float64 where it can, else as the function makes it.
+    """Trains the user's model on one device: in float64 if possible, else as it is.
 
     Args:
         request: What is to be verified.
-        subject: The user's function.
-        say: Told what is going on.
-        folder: Where a file may be written.
+        user_model: The user's function.
+        say: Called with each line of progress.
+        folder: A folder for a file.
 
     Raises:
-        WrongUsage: If the function returns what cannot be verified, or its model does not train on
-            one device.
+        WrongUsage: If the function's result cannot be verified, or its model does not train on one
+            device.
     """
     defaults = keras.config.floatx(), keras.config.dtype_policy()
-    trial = Trial(subject, None, request.steps, request.precision != "as_is", request.seed, say)
+    trial = Trial(user_model, None, request.steps, request.precision != "as_is", request.seed, say)
     notes: list[str] = []
     try:
         return _train(request, trial, folder, notes)
     except Exception as error:
         if request.precision != "auto":
-            raise _wrong(subject, error) from error
+            raise _wrong(user_model, error) from error
         said = in_one_line(error)[:300]
-        notes.append(f"does not run in float64 ({said}): compared as the function makes it")
+        notes.append(f"does not run in float64 ({said}): compared in the precision of the function")
     say(notes[0])
     keras.config.set_floatx(defaults[0])
     keras.config.set_dtype_policy(defaults[1])
     try:
         return _train(request, replace(trial, is_float64=False), folder, notes)
     except Exception as error:
-        raise _wrong(subject, error) from error
+        raise _wrong(user_model, error) from error
 
 
 def _train(request: Request, trial: Trial, folder: Path, notes: Sequence[str]) -> Reference:
@@ -60,9 +58,9 @@ def _train(request: Request, trial: Trial, folder: Path, notes: Sequence[str]) -
     if trial.is_float64:
         batches = as_float64(batches)
     if model.steps_per_execution > 1:
-        # Between replicas a collective keeps its shape in an execution.
+        # Within an execution a collective between replicas has a fixed shape.
         batches = [batch for batch in batches if num_rows(batch) == num_rows(batches[0])]
-        notes = [*notes, "steps_per_execution > 1: only batches as large as the first are taken"]
+        notes = [*notes, "steps_per_execution > 1: only batches of the first one's size are used"]
     if not model.built:
         model, _, switched, drawing = new_model(trial, None, batches[0])
     initial = [variable.numpy() for variable in model.weights]
@@ -73,10 +71,10 @@ def _train(request: Request, trial: Trial, folder: Path, notes: Sequence[str]) -
     found = observe(one, initial, batches, ordered=batches, save_to=file)
     if "file" not in found.missing:
         try:
-            found.arrays |= reload(file, trial.subject, batches)
+            found.arrays |= reload(file, trial.user_model, batches)
         except Exception as error:
             said = first_sentence(error)
-            found.missing["file"] = f"one device's own file does not load: {said}"
+            found.missing["file"] = f"the file saved on one device does not load: {said}"
     again = replace(trial, say=lambda text: say(f"one device, rows permuted: {text}"))
     control = observe(
         again,
@@ -85,7 +83,7 @@ def _train(request: Request, trial: Trial, folder: Path, notes: Sequence[str]) -
         ordered=batches,
         skip=frozenset(found.missing),
     )
-    _lend_floor(control.arrays)
+    _use_floor_for_file(control.arrays)
     return Reference(
         arrays=found.arrays,
         control=control.arrays,
@@ -98,8 +96,8 @@ def _train(request: Request, trial: Trial, folder: Path, notes: Sequence[str]) -
     )
 
 
-def _lend_floor(control: Arrays) -> None:
-    """Lets the file's weights and predictions have the floor of those in memory."""
+def _use_floor_for_file(control: Arrays) -> None:
+    """Uses the floor of weights and predictions for those of the saved file too."""
     for name in list(control):
         group, _, rest = name.partition("/")
         if group in ("weights", "predictions"):
@@ -112,20 +110,20 @@ def _notes(
     notes = []
     if switched:
         notes.append(
-            "random layers off (rate 0), for replicas draw independently: "
+            "random layers off (rate 0), because replicas draw independently: "
             + ", ".join(dict.fromkeys(switched))
         )
     if drawing:
         notes.append(f"random layers without a rate stay on: {', '.join(drawing)}")
     if trial.is_float64 and precision != "float64":
-        notes.append(f"layer {coarsest!r} computes in {precision} whatever the default")
+        notes.append(f"layer {coarsest!r} computes in {precision} regardless of the default")
     return notes
 
 
-def _wrong(subject: Subject, error: Exception) -> WrongUsage:
+def _wrong(user_model: UserModel, error: Exception) -> WrongUsage:
     if isinstance(error, WrongUsage):
         return error
     return WrongUsage(
-        f"`{subject.target}` must return a model that trains on one device. Received: "
-        f"{in_one_line(error)[:300]}. Make it run in plain Keras first."
+        f"`{user_model.target}` must return a model that trains on one device. Received: "
+        f"{in_one_line(error)[:300]}. Make it train in stock Keras first."
     )

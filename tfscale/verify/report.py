@@ -1,4 +1,4 @@
-"""What `tfscale verify` prints: for a reader, and for a program."""
+"""Formats the result of `tfscale verify` as text and as JSON values."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from tfscale.verify.tolerances import LEAST_FLOOR, TIMES_FLOOR, Quantity
+from tfscale.verify.comparison import LEAST_FLOOR, TIMES_FLOOR, Quantity
 from tfscale.verify.verification import Verification
 
 _WIDTH = 100
 _MOST_LAYERS = 8
 _SENTENCES = {
-    "equal": "equal: {replicas} train what one device trains",
-    "mismatch": "mismatch in {off}: {replicas} do not train what one device trains",
-    "not judged": (
-        "not judged: rounding alone, or random numbers that the model draws, moves {off} by more "
-        "than a percent on one device. Take fewer --steps, or --precision=float64"
+    "equal": "equal: results on {replicas} match those of one device",
+    "mismatch": "mismatch in {off}: results on {replicas} differ from those of one device",
+    "inconclusive": (
+        "inconclusive: rounding, or random numbers that the model draws, changes {off} by more "
+        "than a percent on one device. Use fewer --steps, or --precision=float64"
     ),
-    "refused": "refused under the strategy: {text}",
-    "raised": "the training fails under the strategy only: {text}",
-    "crashed": "the training crashes under the strategy only: {text}",
-    "hung": "the training does not end under the strategy: {text}",
+    "refused": "not supported under the strategy: {text}",
+    "raised": "training fails under the strategy only: {text}",
+    "crashed": "training crashes under the strategy only: {text}",
+    "hung": "training does not end under the strategy: {text}",
 }
 
 
 def as_text(result: Verification) -> str:
-    """Lays a verification out for a reader.
+    """Formats a verification for a reader.
 
     Args:
-        result: What came of it.
+        result: The verification.
     """
     request = result.request
     lines = [
@@ -41,8 +41,8 @@ def as_text(result: Verification) -> str:
     if result.quantities:
         lines += ["", *_table(result.quantities)]
         lines += _wrapped(
-            f"  floor: what permuted rows change on one device, at least "
-            f"{LEAST_FLOOR[result.precision]:.0e} in {result.precision}; a ratio up to "
+            f"  floor: effect of permuted rows on one device, at least "
+            f"{LEAST_FLOOR[result.precision]:.0e} in {result.precision}; a ratio of up to "
             f"{TIMES_FLOOR:.0f} is rounding."
         )
     if result.notes:
@@ -50,9 +50,9 @@ def as_text(result: Verification) -> str:
     lines += ["", *_wrapped(f"verdict: {verdict_sentence(result)}.")]
     if result.is_equal:
         return "\n".join(lines)
-    looked_at = [*result.suspects, *([result.blame] if result.blame else [])]
-    if looked_at:
-        lines += ["", "look at", *_listed(looked_at)]
+    to_check = [*result.causes, *([result.layer_hint] if result.layer_hint else [])]
+    if to_check:
+        lines += ["", "check", *_listed(to_check)]
     if result.layers:
         lines += ["", *_layer_table(result)]
     if result.tail:
@@ -61,7 +61,7 @@ def as_text(result: Verification) -> str:
 
 
 def as_json(result: Verification) -> dict[str, Any]:
-    """Returns a verification as JSON values; what is infinite as the string "inf"."""
+    """Returns a verification as JSON values. Infinity is the string "inf"."""
     return {
         **asdict(result.request),
         "num_replicas": result.num_replicas,
@@ -73,8 +73,8 @@ def as_json(result: Verification) -> dict[str, Any]:
             {**_finite(asdict(quantity)), **_finite({"ratio": quantity.ratio})}
             for quantity in result.quantities
         ],
-        "suspects": result.suspects,
-        "blame": result.blame,
+        "causes": result.causes,
+        "layer_hint": result.layer_hint,
         "layers": [_finite(asdict(row)) for row in result.layers],
         "notes": result.notes,
         "tail": result.tail,
@@ -82,10 +82,10 @@ def as_json(result: Verification) -> dict[str, Any]:
 
 
 def verdict_sentence(result: Verification) -> str:
-    """Returns the verdict in a sentence without its full stop."""
+    """Returns the verdict as a sentence, without the full stop."""
     off = [q.name for q in result.quantities if q.verdict == result.verdict]
     sentence = _SENTENCES[result.verdict].format(
-        off=", ".join(off) or "what another worker found",
+        off=", ".join(off) or "the results of another worker",
         replicas=_replicas(result),
         text=result.text,
     )

@@ -1,33 +1,207 @@
-"""One training of a subject, on one device or under a strategy, and all that it left behind."""
+"""Builds the user's model for a trial: the same weights each time, without random layers."""
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from tfscale.verify.batches import Batch, as_dataset, inputs_of
-from tfscale.verify.first_step import first_step, optimizers_by_name
-from tfscale.verify.model import Trial, new_model, plain
-from tfscale.verify.user_model import Subject, first_sentence
+from strategies.extension import optimized_variables
+from tfscale.verify.batches import (
+    Batch,
+    as_dataset,
+    as_tensor,
+    inputs_of,
+    mapped,
+    num_rows,
+    with_rows,
+)
+from tfscale.verify.layers import switch_off_random_layers
+from tfscale.verify.user_model import UserModel, WrongUsage, first_sentence
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How the user's model is trained.
+
+    Attributes:
+        user_model: The user's function.
+        strategy: The strategy, or None for stock Keras on one device.
+        steps: Optimizer steps, rounded up to whole executions (`steps_per_execution`). Positive.
+        is_float64: Whether Keras's default float is set to float64 before the function is called.
+        seed: Seed of Keras, NumPy and Python. Not negative.
+        say: Called with each line of progress.
+    """
+
+    user_model: UserModel
+    strategy: tf.distribute.Strategy | None
+    steps: int
+    is_float64: bool
+    seed: int
+    say: Callable[[str], None]
+
+
+def new_model(trial: Trial, initial: Sequence[np.ndarray] | None, batch: Batch | None) -> Any:
+    """Builds a new model, with random layers switched off and the given weights.
+
+    Args:
+        trial: How to train.
+        initial: Values of `model.weights`, or None to keep the initial ones.
+        batch: A batch to build the model with if it is not built, or None.
+
+    Returns:
+        The model, its data, the names of layers that were switched off, and of layers that still
+        draw random numbers.
+    """
+    keras.backend.clear_session()
+    if trial.is_float64:
+        keras.config.set_floatx("float64")
+        keras.config.set_dtype_policy("float64")
+    keras.utils.set_random_seed(trial.seed)
+    scope = trial.strategy.scope() if trial.strategy else contextlib.nullcontext()
+    with scope:
+        model, data = trial.user_model.build()
+        if model.distribute_strategy is not (trial.strategy or tf.distribute.get_strategy()):
+            raise WrongUsage(
+                f"`{trial.user_model.target}` must not use a strategy. Received: a model under "
+                f"{type(model.distribute_strategy).__name__}. Choose the strategy with --strategy."
+            )
+        switched, drawing = switch_off_random_layers(model)
+        if batch is not None:
+            _build(model, batch)
+        if initial is not None:
+            _set_weights(trial, model, initial)
+    return model, data, switched, drawing
+
+
+def _build(model: Any, batch: Batch) -> None:
+    """Creates the weights by a call on one row.
+
+    A model that cannot be called, such as one whose `train_step` does everything, creates the
+    remaining weights in its first step. They are equal in each trial because they are seeded.
+    """
+    if model.built:
+        return
+    row = mapped(as_tensor, inputs_of(with_rows(batch, [0])))
+    with contextlib.suppress(Exception):
+        model(row)
+
+
+def _set_weights(trial: Trial, model: Any, values: Sequence[np.ndarray]) -> None:
+    shapes = [tuple(variable.shape) for variable in model.weights]
+    if shapes != [value.shape for value in values]:
+        raise WrongUsage(
+            f"`{trial.user_model.target}` must build the same model at each call. Received: "
+            f"weights of shapes {shapes}, earlier {[value.shape for value in values]}. Make sizes "
+            "constant."
+        )
+    for variable, value in zip(model.weights, values, strict=True):
+        variable.assign(value)
+
+
+def plain(array: np.ndarray) -> np.ndarray:
+    """Returns bfloat16 as float32, because the comparing process does not know bfloat16."""
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else np.asarray(array)
+
+
+RATE = 2.0**-10  # dividing by it is exact
+
+
+def first_step(
+    trial: Trial, initial: Sequence[np.ndarray], batches: Sequence[Batch]
+) -> dict[str, np.ndarray]:
+    """Returns the gradients of the first step, by optimizer, and other variables after it.
+
+    The gradient is read from an optimizer's momentum: momentum = 0.5 * momentum - rate * gradient.
+    If the last batch has another size, a second step on it gives `gradients/+0 ...`.
+
+    Args:
+        trial: How to train.
+        initial: Values of `model.weights` to start from.
+        batches: The batches. The first and the last are used.
+
+    Raises:
+        ValueError: If the step uses no optimizer that is an attribute of the model.
+    """
+    model, *_ = new_model(trial, initial, batches[0])
+    with trial.strategy.scope() if trial.strategy else contextlib.nullcontext():
+        for name, _ in optimizers_by_name(model):
+            setattr(model, name, keras.optimizers.SGD(RATE, momentum=0.5))
+    model.steps_per_execution = 1
+    is_uneven = num_rows(batches[-1]) != num_rows(batches[0])
+    kept = _Slots()
+    model.fit(
+        as_dataset([batches[0], *(batches[-1:] if is_uneven else [])]),
+        callbacks=[kept],
+        shuffle=False,
+        verbose=0,
+    )
+    used = _used_optimizers(model)
+    if not used:
+        raise ValueError("the step uses no optimizer that is an attribute of the model")
+    names = [
+        f"{number}.{i} {variable.path}"
+        for number, optimizer in enumerate(used)
+        for i, variable in enumerate(optimized_variables(optimizer))
+    ]
+    first, *second = kept.after_steps
+    found = {f"gradients/{name}": -slot / RATE for name, slot in zip(names, first, strict=True)}
+    for slots in second:
+        for name, before, slot in zip(names, first, slots, strict=True):
+            found[f"gradients/+{name}"] = (0.5 * before - slot) / RATE
+    trained = {id(variable) for variable in model.trainable_variables}
+    return found | {
+        f"statistics/{i} {v.path}": plain(v.numpy())
+        for i, v in enumerate(model.weights)
+        if id(v) not in trained
+    }
+
+
+def optimizers_by_name(model: Any) -> Iterator[tuple[str, Any]]:
+    """Yields the optimizers that are attributes of `model`, each once."""
+    seen = set()
+    for name, value in vars(model).items():
+        if isinstance(value, keras.optimizers.Optimizer) and id(value) not in seen:
+            seen.add(id(value))
+            yield name, value
+
+
+class _Slots(keras.callbacks.Callback):
+    """Records the momentum of the model's optimizers after each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.after_steps: list[list[np.ndarray]] = []
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        slots = [slot for each in _used_optimizers(self.model) for slot in each.momentums]
+        self.after_steps.append([plain(slot.numpy()) for slot in slots])
+
+
+def _used_optimizers(model: Any) -> list[Any]:
+    """Returns the optimizers that took a step. `compile` sets one even if the step ignores it."""
+    return [each for _, each in optimizers_by_name(model) if int(each.iterations.numpy()) > 0]
+
 
 Arrays = dict[str, np.ndarray]
-"""What was found, by name: `loss`, `weights/3 dense/kernel`, `predictions/0`, ..."""
+"""Results by name: `loss`, `weights/3 dense/kernel`, `predictions/0`, ..."""
 
 
 @dataclass
 class Findings:
-    """What a training left behind.
+    """The results of a training.
 
     Attributes:
-        arrays: What is compared, by name.
-        missing: What could not be had on one device, by group, and why.
+        arrays: The results to compare, by name.
+        missing: Groups that one device could not produce, and why.
     """
 
     arrays: Arrays = field(default_factory=dict)
@@ -43,19 +217,19 @@ def observe(
     skip: frozenset[str] = frozenset(),
     save_to: Path | None = None,
 ) -> Findings:
-    """Trains and notes everything.
+    """Trains and records all results.
 
-    Without a strategy, what raises beside the training itself is noted as missing: it is Keras's
-    or the model's own, and no strategy is asked for it. The reference takes one step an execution,
-    which may not change what is trained.
+    Without a strategy, a group whose computation raises is recorded as missing: the cause is Keras
+    or the model, so strategies are not compared in it. Errors of the training itself are raised.
+    The reference takes one step per execution, which must not change the results.
 
     Args:
-        trial: How.
+        trial: How to train.
         initial: Values of `model.weights` to start from.
-        batches: What is trained on, in order, again and again.
-        ordered: What predictions are made of.
-        skip: Groups not asked for.
-        save_to: A `.keras` file to write at the end. None writes none.
+        batches: The training batches, used in order and repeatedly.
+        ordered: The batches for predictions.
+        skip: Groups to leave out.
+        save_to: A `.keras` file to write at the end, or None.
     """
     found = Findings()
 
@@ -75,7 +249,7 @@ def observe(
     trial.say(f"{trial.steps} steps of training")
     found.arrays |= _train(trial, model, batches)
     trial.say("save, predict, evaluate")
-    if save_to is not None:  # first: a layer of the user's own may move its state whenever called
+    if save_to is not None:  # first, because a custom layer may change its state at every call
         note("file", lambda: _save(model, save_to))
     note("predictions", lambda: _predict(model, ordered))
     note("evaluate", lambda: _evaluate(model, batches))
@@ -87,7 +261,7 @@ def _train(trial: Trial, model: Any, batches: Sequence[Batch]) -> Arrays:
     if trial.strategy is None:
         model.steps_per_execution = 1
     logs = _ExecutionLogs()
-    # An epoch an execution: at its end logs are exact under every strategy.
+    # One epoch per execution: at the end of an epoch logs are exact under every strategy.
     model.fit(
         as_dataset(batches).repeat(),
         steps_per_epoch=size,
@@ -103,12 +277,12 @@ def _train(trial: Trial, model: Any, batches: Sequence[Batch]) -> Arrays:
     found |= {f"weights/{i} {v.path}": _value(v) for i, v in enumerate(model.weights)}
     for number, optimizer in enumerate(_optimizers(model)):
         iterations = _value(optimizer.iterations)
-        if iterations == 0:  # compile() gives every model one, whether its step uses it or not
+        if iterations == 0:  # compile() sets one even if the step ignores it
             continue
         found[f"iterations/{number}"] = iterations
         seen: collections.Counter[str] = collections.Counter()
         for variable in optimizer.variables:
-            # Not by the path: it tells from where a loss-scaled optimizer was built.
+            # Not by the path, which depends on where a loss-scaled optimizer was built.
             name = variable.path.rpartition("/")[2]
             if variable is not optimizer.iterations:
                 found[f"slots/{number}.{seen[name]} {name}"] = _value(variable)
@@ -134,18 +308,18 @@ def _save(model: Any, path: Path) -> Arrays:
     return {}
 
 
-def reload(path: Path, subject: Subject, batches: Sequence[Batch]) -> Arrays:
-    """Loads a `.keras` file in this process; returns the model's weights and predictions."""
+def reload(path: Path, user_model: UserModel, batches: Sequence[Batch]) -> Arrays:
+    """Loads a `.keras` file in this process and returns the model's weights and predictions."""
     keras.backend.clear_session()
-    model = keras.saving.load_model(path, custom_objects=subject.custom_objects())
+    model = keras.saving.load_model(path, custom_objects=user_model.custom_objects())
     weights = {f"file/weights/{i}": _value(v) for i, v in enumerate(model.weights)}
     return weights | {f"file/{name}": value for name, value in _predict(model, batches).items()}
 
 
 class _ExecutionLogs(keras.callbacks.Callback):
-    """What callbacks are told at the end of each epoch's last execution.
+    """Records the logs at the end of each epoch's last execution.
 
-    Not `history`: stock Keras shows 0.0 there for a loss of the user's own train_step (S13).
+    Not `history`, where stock Keras shows 0.0 for the loss of a custom train_step (S13).
     """
 
     def __init__(self) -> None:
@@ -162,7 +336,7 @@ class _ExecutionLogs(keras.callbacks.Callback):
 
 
 def _optimizers(model: Any) -> list[Any]:
-    """All optimizers that `model` keeps in attributes, its own first."""
+    """Returns all optimizers that are attributes of `model`, the compiled one first."""
     found = [each for _, each in optimizers_by_name(model)]
     return sorted(found, key=lambda each: each is not model.optimizer)
 

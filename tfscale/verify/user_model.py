@@ -1,4 +1,4 @@
-"""What `tfscale verify` trains: a function of the user's that returns a compiled model and data."""
+"""The user's function, which returns a compiled model and data."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any
 
 
 class WrongUsage(Exception):
-    """The user's function is not one that can be verified; the text is one line with the cure."""
+    """Raised if the user's function cannot be used. The text is one line with the cure."""
 
 
-class Subject:
-    """A function of the user's, found by name.
+class UserModel:
+    """The user's function, imported by name.
 
     Args:
-        target: `"module:function"`; the current directory is importable.
+        target: `"module:function"`. The current directory is importable.
 
     Raises:
         WrongUsage: If there is no such function, or importing its module fails.
@@ -34,7 +34,7 @@ class Subject:
         self._models: list[Any] = []
 
     def build(self) -> tuple[Any, Any]:
-        """Calls the function in the scope it is called in; returns a new compiled model and data.
+        """Calls the function in the current scope and returns a new compiled model and data.
 
         Raises:
             WrongUsage: If the function raises, or returns anything else.
@@ -45,7 +45,7 @@ class Subject:
             returned = self._function()
         except Exception as error:
             raise WrongUsage(
-                f"{self.target}() raised {_where(error)}. Call it by itself."
+                f"{self.target}() raised {_where(error)}. Call it in Python to debug it."
             ) from error
         if not isinstance(returned, tuple) or len(returned) != 2:
             raise WrongUsage(
@@ -68,11 +68,11 @@ class Subject:
                 f"`{self.target}` must build a new model at each call. Received: the same model "
                 "twice. Make it inside the function, not at the top of the module."
             )
-        self._models.append(model)  # kept: the address of a dropped model may come again
+        self._models.append(model)  # kept, because the address of a dropped model may be reused
         return model, data
 
     def custom_objects(self) -> dict[str, Any]:
-        """Returns the module's classes and functions, to load a file that names them."""
+        """Returns the module's classes and functions, for loading a saved file that needs them."""
         return {
             name: value
             for name, value in vars(self.module).items()
@@ -89,13 +89,13 @@ def _import(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise WrongUsage(
-                f"`MODULE` must be importable from here or be installed. Received: {name!r} in "
-                f"{folder}. Change to its folder, or set PYTHONPATH."
+                f"`MODULE` must be importable from the current directory or be installed. "
+                f"Received: {name!r} in {folder}. Change to its folder, or set PYTHONPATH."
             ) from error
         raise WrongUsage(f"importing {name} raised {_where(error)}. Install it.") from error
     except Exception as error:
         raise WrongUsage(
-            f"importing {name} raised {_where(error)}. Import it by itself."
+            f"importing {name} raised {_where(error)}. Import it in Python to debug it."
         ) from error
 
 
@@ -112,7 +112,7 @@ def _function(module: ModuleType, name: str, function: str) -> Callable[[], Any]
 
 
 def in_one_line(error: BaseException) -> str:
-    """Returns an error's kind and text, without colours and the places of a TensorFlow graph.
+    """Returns an error's type and text, without colours and TensorFlow's graph locations.
 
     Example:
         >>> in_one_line(ValueError("no such  thing"))
@@ -121,13 +121,13 @@ def in_one_line(error: BaseException) -> str:
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("File ")]
     said = " ".join(" ".join(lines).split())
-    # Keras puts its own words around what a layer says.
+    # Keras adds text around the error of a layer.
     said = re.sub(r"^Exception encountered when calling \S+\(\)\. ", "", said)
     return f"{type(error).__name__}: {said.partition(' Arguments received by ')[0]}"
 
 
 def first_sentence(error: BaseException) -> str:
-    """Returns an error's kind and its first sentence, for a table.
+    """Returns an error's type and its first sentence, for a table.
 
     Example:
         >>> first_sentence(ValueError("No rows. Received: 0."))
@@ -143,7 +143,7 @@ def _where(error: BaseException) -> str:
 
 
 def described(value: Any) -> str:
-    """Returns what `value` is, for an error."""
+    """Returns a description of `value` for an error message."""
     if isinstance(value, tuple):
         return f"a tuple of {len(value)}: ({', '.join(type(part).__name__ for part in value)})"
     return f"a value of type {type(value).__name__}"

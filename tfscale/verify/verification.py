@@ -1,4 +1,4 @@
-"""A verification: one device's training beside the strategy's, in processes of their own."""
+"""A verification: trains on one device and under the strategy in two processes, and compares."""
 
 from __future__ import annotations
 
@@ -10,24 +10,26 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tfscale.verify.blame import LayerDifference, blamed, common_factor, layer_differences
-from tfscale.verify.digest import digest
-from tfscale.verify.messages import Candidate, Reference, Request
-from tfscale.verify.process import Failed, TrialProcess
-from tfscale.verify.tolerances import (
+from tfscale.verify.batches import digest
+from tfscale.verify.comparison import (
     TIMES_FLOOR,
+    LayerDifference,
     Quantity,
+    common_factor,
+    compare_quantities,
     difference,
     group_of,
-    judge,
+    layer_differences,
+    layer_to_check,
 )
+from tfscale.verify.worker_rpc import Candidate, Failed, Reference, Request, TrialProcess
 
 
-class Clerk(Protocol):
-    """Whoever carries out the orders of `orders.Desk`; a `TrialProcess` does."""
+class RemoteWorker(Protocol):
+    """Calls methods of a `worker_rpc.Worker`, as `TrialProcess` does."""
 
-    def ask(self, order: str, *arguments: Any) -> Any:
-        """Returns what came of an order; raises `Failed`."""
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Returns the result of a method. Raises `Failed`."""
 
     def tail(self) -> list[str]:
         """Returns the last lines that were printed."""
@@ -35,21 +37,21 @@ class Clerk(Protocol):
 
 @dataclass
 class Verification:
-    """What came of it.
+    """The result of a verification.
 
     Attributes:
-        request: What was asked for.
+        request: What was verified.
         num_replicas: Replicas of all workers.
         num_workers: Worker processes.
-        verdict: "equal", "mismatch", "not judged", "refused", "raised", "crashed" or "hung".
-        text: Of a refusal or failure: what was said.
-        tail: Of a failure: the last lines that were printed.
-        precision: What the model computes in.
-        quantities: What was compared.
-        suspects: What is known to differ, most likely first.
-        layers: Layers in the order of the model.
-        blame: One sentence that names the layer to look at first, or "".
-        notes: What the reader should know.
+        verdict: "equal", "mismatch", "inconclusive", "refused", "raised", "crashed" or "hung".
+        text: The message of an error under the strategy, or "".
+        tail: The last lines that were printed before a failure.
+        precision: The precision that the model computes in.
+        quantities: The compared quantities.
+        causes: Known or measured causes of differences, the most likely first.
+        layers: Differences of layers, in the order of the model.
+        layer_hint: A sentence that names the layer to check first, or "".
+        notes: Remarks for the reader.
     """
 
     request: Request
@@ -60,14 +62,14 @@ class Verification:
     tail: list[str] = field(default_factory=list)
     precision: str = ""
     quantities: list[Quantity] = field(default_factory=list)
-    suspects: list[str] = field(default_factory=list)
+    causes: list[str] = field(default_factory=list)
     layers: list[LayerDifference] = field(default_factory=list)
-    blame: str = ""
+    layer_hint: str = ""
     notes: list[str] = field(default_factory=list)
 
     @property
     def is_equal(self) -> bool:
-        """Whether the strategy trains what one device trains."""
+        """Whether results under the strategy match those of one device."""
         return self.verdict == "equal"
 
 
@@ -85,14 +87,15 @@ def verify(
         request: What is to be verified.
         folder: An empty folder for logs and files.
         is_chief: Whether this process compares the saved file.
-        say: Told what is going on.
-        report: Given the result, while the other workers wait: whoever ends first ends a job.
+        say: Called with each line of progress.
+        report: Called with the result while the other workers wait, because the first process that
+            ends may end the job.
 
     Returns:
-        What `report` was given.
+        The result.
 
     Raises:
-        Failed: Of the kind "wrong", if the request or the user's function cannot be verified.
+        Failed: With kind "wrong", if the request or the user's function cannot be verified.
     """
     with contextlib.ExitStack() as stack:
         plain = TrialProcess("one device", request, folder / "one_device.log", True, say)
@@ -109,88 +112,88 @@ def verify(
             result.tail = [] if failure.kind == "refused" else spread.tail()
         is_ended = bool(result.text)
         if not is_ended:
-            _hear_others(result, spread)
+            _merge_verdicts(result, spread)
         report(result)
         if result.num_workers > 1 and not is_ended:
-            # The process that keeps the table of words may be gone before all have read it.
+            # Worker 0's process stores the messages. It must not end before all have read them.
             with contextlib.suppress(Failed):
-                spread.ask("meet", "verify: printed", "")
+                spread.call("exchange", "verify: printed", "")
     return result
 
 
 def compare(
     result: Verification,
-    plain: Clerk,
-    spread: Clerk,
+    plain: RemoteWorker,
+    spread: RemoteWorker,
     folder: Path,
     *,
     is_chief: bool,
     say: Callable[[str], None],
 ) -> None:
-    """Orders both trainings and notes in `result` how they compare.
+    """Runs both trainings and stores their comparison in `result`.
 
     Args:
-        result: Gets what is found.
+        result: Receives the comparison.
         plain: Trains on one device.
         spread: Trains under the strategy.
         folder: An empty folder for files.
         is_chief: Whether this process compares the saved file.
-        say: Told what is going on.
+        say: Called with each line of progress.
 
     Raises:
-        Failed: If an order comes to nothing.
+        Failed: If a call fails.
     """
-    plain.ask("import_subject")
-    shape = spread.ask("build_strategy")
+    plain.call("import_user_model")
+    shape = spread.call("build_strategy")
     result.num_replicas, result.num_workers = shape["num_replicas"], shape["num_workers"]
     try:
-        reference: Reference = plain.ask("reference", str(folder))
+        reference: Reference = plain.call("reference", str(folder))
     except Failed as failure:
         if failure.kind == "wrong":
             raise
         last = (plain.tail() or ["nothing"])[-1]
         cure = "Raise --timeout_seconds, or lower --steps." if failure.kind == "hung" else ""
-        text = f"one device does not get through: {failure.text}; it last printed: {last}. {cure}"
+        text = f"training on one device fails: {failure.text}; last line printed: {last}. {cure}"
         raise Failed("wrong", text.strip()) from failure
     result.precision, result.notes = reference.precision, list(reference.notes)
     _require_same_everywhere(result, spread, reference)
     file = folder / "strategy.keras"
     say(f"{result.num_replicas} replicas: building")
-    candidate: Candidate = spread.ask("candidate", reference, str(file))
-    result.suspects = candidate.suspects
+    candidate: Candidate = spread.call("candidate", reference, str(file))
+    result.causes = candidate.causes
     if candidate.end is not None:
         raise Failed(*candidate.end)
     missing, arrays = dict(reference.missing), dict(candidate.arrays)
     if not is_chief:
-        missing["file"] = "the chief compares it"
+        missing["file"] = "compared by the chief"
     elif "file" not in missing:
         try:
-            arrays |= plain.ask("reload", str(file), reference)
+            arrays |= plain.call("reload", str(file), reference)
         except Failed as failure:
-            result.notes.append(f"the strategy's file does not load in plain Keras: {failure.text}")
-    result.quantities = judge(
+            result.notes.append(f"the strategy's file does not load in stock Keras: {failure.text}")
+    result.quantities = compare_quantities(
         reference.arrays, reference.control, arrays, missing, reference.precision
     )
     verdicts = {quantity.verdict for quantity in result.quantities}
-    result.verdict = next((v for v in ("mismatch", "not judged") if v in verdicts), "equal")
+    result.verdict = next((v for v in ("mismatch", "inconclusive") if v in verdicts), "equal")
     result.layers = layer_differences(reference.arrays, arrays)
     if result.verdict == "mismatch":
-        result.blame = blamed(result.layers, result.quantities)
-        result.suspects = _led(result, reference, arrays)
+        result.layer_hint = layer_to_check(result.layers, result.quantities)
+        result.causes = _with_common_factor(result, reference, arrays)
         if is_chief and result.num_replicas > 1:
-            measured = _diagnosed(result, plain, reference, arrays)
-            result.suspects += measured
-            result.blame = "" if measured else result.blame  # which guesses
-    elif result.verdict == "not judged" and is_chief and result.num_replicas > 1:
-        result.suspects += _diagnosed(result, plain, reference, arrays)
+            measured = _measured_causes(result, plain, reference, arrays)
+            result.causes += measured
+            result.layer_hint = "" if measured else result.layer_hint  # which is only a guess
+    elif result.verdict == "inconclusive" and is_chief and result.num_replicas > 1:
+        result.causes += _measured_causes(result, plain, reference, arrays)
     elif result.verdict == "equal":
-        result.suspects = []  # a layer that was asked to differ may be frozen
+        result.causes = []  # for instance a layer that is frozen
 
 
-def _diagnosed(
-    result: Verification, plain: Clerk, reference: Reference, arrays: dict[str, np.ndarray]
+def _measured_causes(
+    result: Verification, plain: RemoteWorker, reference: Reference, arrays: dict[str, np.ndarray]
 ) -> list[str]:
-    """What steps on one device say of the arrays that differ, beside what is known already."""
+    """Returns causes that steps on one device show for the arrays that differ, if new."""
     limits = {q.name: TIMES_FLOOR * q.floor for q in result.quantities if q.verdict == "mismatch"}
     off = [
         name
@@ -199,49 +202,53 @@ def _diagnosed(
         and (name not in arrays or difference(expected, arrays[name]) > limit)
     ]
     try:
-        found: list[str] = plain.ask("diagnose", reference, off)
+        found: list[str] = plain.call("diagnose", reference, off)
     except Failed as failure:
-        result.notes.append(f"no step could be taken on a part of a batch: {failure.text}")
+        result.notes.append(f"steps on parts of a batch failed: {failure.text}")
         return []
-    return [text for text in found if text not in result.suspects]
+    return [text for text in found if text not in result.causes]
 
 
-def _led(result: Verification, reference: Reference, arrays: dict[str, np.ndarray]) -> list[str]:
-    """The suspects, led by the one that the gradients' common factor gives away."""
+def _with_common_factor(
+    result: Verification, reference: Reference, arrays: dict[str, np.ndarray]
+) -> list[str]:
+    """Returns the causes, after a remark on a common factor of the gradients if there is one."""
     factor = common_factor(reference.arrays, arrays)
     if factor is None:
-        return result.suspects
+        return result.causes
     why = ""
     if abs(factor * result.num_replicas - 1) < 0.1:
-        why = (
-            ", which is what a sum over examples in one number does, or a division by the replicas"
-        )
-    return [f"all gradients are {factor:.4g} times one device's{why}.", *result.suspects]
+        why = ", as after a scalar sum over examples, or a division by the number of replicas"
+    return [f"all gradients are {factor:.4g} times those of one device{why}.", *result.causes]
 
 
-def _require_same_everywhere(result: Verification, spread: Clerk, reference: Reference) -> None:
-    """Sees to it that all workers start from the same weights and train on the same batches."""
+def _require_same_everywhere(
+    result: Verification, spread: RemoteWorker, reference: Reference
+) -> None:
+    """Checks that all workers start from the same weights and train on the same batches."""
     if result.num_workers == 1:
         return
-    digests = spread.ask(
-        "meet", "verify: same weights and data?", digest([*reference.initial, *reference.batches])
+    digests = spread.call(
+        "exchange",
+        "verify: same weights and data?",
+        digest([*reference.initial, *reference.batches]),
     )
     if len(set(digests)) > 1:
         others = [str(i) for i, digest in enumerate(digests) if digest != digests[0]]
         raise Failed(
             "wrong",
             f"`{result.request.target}` must return the same weights and data on all workers. "
-            f"Received: other ones on worker {', '.join(others)} than on worker 0. Seed what it "
-            "draws; --seed seeds Keras, NumPy and Python.",
+            f"Received: different ones on worker {', '.join(others)} than on worker 0. Seed all "
+            "random numbers; --seed seeds Keras, NumPy and Python.",
         )
 
 
-def _hear_others(result: Verification, spread: Clerk) -> None:
-    """Makes one worker's mismatch the verdict of all."""
+def _merge_verdicts(result: Verification, spread: RemoteWorker) -> None:
+    """Makes a mismatch on one worker the verdict of all."""
     if result.num_workers == 1:
         return
-    off = [q.name for q in result.quantities if q.verdict in ("mismatch", "not judged")]
-    verdicts = spread.ask("meet", "verify: verdict", f"{result.verdict}: {', '.join(off)}")
+    off = [q.name for q in result.quantities if q.verdict in ("mismatch", "inconclusive")]
+    verdicts = spread.call("exchange", "verify: verdict", f"{result.verdict}: {', '.join(off)}")
     for index, verdict in enumerate(verdicts):
         kind = verdict.partition(":")[0]
         if kind != "equal" and result.verdict == "equal":

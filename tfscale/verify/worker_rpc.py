@@ -1,12 +1,25 @@
-"""What a child process of `tfscale verify` does, one order after another.
+"""Calls between `tfscale verify` and its child processes, which do the training.
 
-A child is asked `(order, arguments)` and answers `("said", text)` while at work and then one of
-`("done", result)`, `("wrong", text)` for wrong usage, `("refused", text)` for a configuration that
-cannot be right, and `("raised", text)`. It ends when the other end of the connection does.
+The parent sends `(method, arguments)`. The child answers with `("said", text)` for progress and
+then one of `("done", result)`, `("wrong", text)` for wrong usage, `("refused", text)` for a
+configuration that is not supported, and `("raised", text)`. It ends when the connection closes.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from strategies.extension import Deadline
+
+if TYPE_CHECKING:  # the command line needs no numpy
+    import numpy as np
+
+    from tfscale.verify.batches import Batch
+
+
+import contextlib
+import multiprocessing
 import os
 import sys
 import traceback
@@ -15,37 +28,206 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfscale.verify.messages import Candidate, Reference, Request
-
-if TYPE_CHECKING:  # children import these when the order comes
+if TYPE_CHECKING:  # children import these when they are called
     import numpy as np
 
-    from tfscale.verify.user_model import Subject
+    from tfscale.verify.user_model import UserModel
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be verified.
+
+    Attributes:
+        target: `"module:function"`.
+        strategy: A name that `strategies.strategy_by_name` takes.
+        num_replicas: Replicas of a mirrored strategy, or None for the factory's default.
+        steps: Steps of training. Positive.
+        batch_size: Rows of a batch if the data are arrays. Positive.
+        precision: "auto", "float64" or "as_is".
+        seed: Not negative.
+        timeout_seconds: Deadline of each call. Positive.
+    """
+
+    target: str
+    strategy: str
+    num_replicas: int | None
+    steps: int
+    batch_size: int
+    precision: str
+    seed: int
+    timeout_seconds: float
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The results of one device.
+
+    Attributes:
+        arrays: The results, by name.
+        control: The results with permuted rows.
+        missing: Groups of results that one device could not produce, and why.
+        initial: The initial weights.
+        batches: The batches of the training.
+        precision: The coarsest precision that a layer computes in.
+        is_float64: Whether Keras's default float type was set to float64.
+        notes: Remarks for the report.
+    """
+
+    arrays: dict[str, np.ndarray]
+    control: dict[str, np.ndarray]
+    missing: dict[str, str]
+    initial: list[np.ndarray]
+    batches: list[Batch]
+    precision: str
+    is_float64: bool
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The results of the strategy.
+
+    Attributes:
+        arrays: The results, by name.
+        causes: Known causes of differences that the model contains.
+        end: Kind and text of the error that ended the training, or None.
+    """
+
+    arrays: dict[str, np.ndarray]
+    causes: list[str]
+    end: tuple[str, str] | None = None
+
+
+_TAIL = 12
+_NOISE = ("InitializeLog()", "oneDNN", "tfscale: ")
+
+
+class Failed(Exception):
+    """Raised when a call in a child process fails.
+
+    Attributes:
+        kind: "wrong" (usage), "refused", "raised", "crashed" or "hung".
+        text: The message for the user.
+    """
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+        self.text = text
+
+
+class TrialProcess:
+    """A separate process, because TensorFlow's devices and the fixes of Keras are per process.
+
+    Args:
+        name: Its name in messages, such as "one device".
+        request: What is to be verified.
+        log: A file for its output.
+        hides_cluster: Whether to hide the cluster from it.
+        say: Called with each line of progress.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        request: Request,
+        log: Path,
+        hides_cluster: bool,
+        say: Callable[[str], None],
+    ) -> None:
+        self._name = name
+        self._seconds = request.timeout_seconds
+        self._log = log
+        self._say = say
+        environment = {
+            "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"),
+            # Two processes may share the GPUs, so none may take all of the GPU memory.
+            "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+            **({"TF_CONFIG": ""} if hides_cluster else {}),
+        }
+        context = multiprocessing.get_context("spawn")  # a fork would inherit threads
+        self._connection, other = context.Pipe()
+        self._process = context.Process(
+            target=serve, args=(other, request, str(log), environment), name=f"verify {name}"
+        )
+        self._process.start()
+        other.close()
+
+    def send(self, method: str, *arguments: Any) -> None:
+        """Calls a method of the worker; `receive` waits for its result."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # `receive` reports it
+            self._connection.send((method, arguments))
+
+    def receive(self) -> Any:
+        """Returns the result of the last call.
+
+        Raises:
+            Failed: If the call fails, the child ends, or the deadline passes.
+        """
+        deadline = Deadline(self._seconds)
+        while True:
+            try:
+                if not self._connection.poll(deadline.left()):
+                    raise Failed("hung", f"{self._name}: took longer than {self._seconds:g} s")
+                kind, result = self._connection.recv()
+            except (EOFError, ConnectionResetError):
+                self._process.join(self._seconds)
+                raise Failed("crashed", f"{self._name}: the process {self._end()}") from None
+            if kind == "done":
+                return result
+            if kind != "said":
+                raise Failed(kind, result)
+            self._say(result)
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Calls a method of the worker and returns its result; see `send` and `receive`."""
+        self.send(method, *arguments)
+        return self.receive()
+
+    def tail(self) -> list[str]:
+        """Returns the last lines that the child printed, without TensorFlow's start-up messages."""
+        text = self._log.read_text("utf-8", errors="replace") if self._log.exists() else ""
+        lines = [line for line in text.splitlines() if not any(word in line for word in _NOISE)]
+        return [line for line in lines if line.strip()][-_TAIL:]
+
+    def end(self) -> None:
+        """Kills the child if it still runs."""
+        self._connection.close()
+        if self._process.is_alive():
+            self._process.kill()
+        self._process.join()
+
+    def _end(self) -> str:
+        status = self._process.exitcode
+        if status is not None and status < 0:
+            return f"was killed by signal {-status}"
+        return f"ended with status {status}"
 
 
 def serve(connection: Connection, request: Request, log: str, environment: dict[str, str]) -> None:
-    """Answers orders until there are no more; what is printed meanwhile goes to `log`."""
+    """Answers calls until the connection closes. Printed output goes to `log`."""
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.environ.update(environment)
     if "TF_CONFIG" in environment and not environment["TF_CONFIG"]:
-        del os.environ["TF_CONFIG"]  # one device knows no cluster
-    desk = Desk(request, lambda text: connection.send(("said", text)))
+        del os.environ["TF_CONFIG"]  # one device must not see a cluster
+    worker = Worker(request, lambda text: connection.send(("said", text)))
     while True:
         try:
-            order, arguments = connection.recv()
+            method, arguments = connection.recv()
         except EOFError:
             return
-        connection.send(answer(getattr(desk, order), arguments))
+        connection.send(answer(getattr(worker, method), arguments))
 
 
-def answer(order: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[str, Any]:
-    """Carries an order out; returns how it ended and what came of it."""
+def answer(method: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[str, Any]:
+    """Runs a method and returns the answer: its kind, and the result or the error's text."""
     from tfscale.verify.user_model import WrongUsage
 
     try:
-        return "done", order(*arguments)
+        return "done", method(*arguments)
     except WrongUsage as error:
         return "wrong", str(error)
     except Exception as error:
@@ -53,7 +235,7 @@ def answer(order: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[str, 
 
 
 def end_of(error: Exception) -> tuple[str, str]:
-    """Tells a refusal, which names its cure, from an error; leaves the whole of it in the log."""
+    """Prints an error. Returns "refused" if `strategies` raised it, else "raised", and its text."""
     from tfscale.verify.user_model import in_one_line
 
     traceback.print_exc()
@@ -69,35 +251,35 @@ def end_of(error: Exception) -> tuple[str, str]:
 _STRATEGIES = Path(__file__).resolve().parents[2] / "strategies"
 
 
-class Desk:
-    """The orders of a child process, and what it keeps between them."""
+class Worker:
+    """The methods that a child process offers, and its state between calls."""
 
     def __init__(self, request: Request, say: Callable[[str], None]) -> None:
         self._request = request
         self._say = say
-        self._found: Subject | None = None
+        self._found: UserModel | None = None
         self._strategy: Any = None
 
     @property
-    def _subject(self) -> Subject:
+    def _user_model(self) -> UserModel:
         if self._found is None:
-            from tfscale.verify.user_model import Subject
+            from tfscale.verify.user_model import UserModel
 
-            self._found = Subject(self._request.target)
+            self._found = UserModel(self._request.target)
         return self._found
 
-    def import_subject(self) -> None:
-        """Imports the user's module, to say at once what is wrong with it."""
-        _ = self._subject
+    def import_user_model(self) -> None:
+        """Imports the user's module, so that its errors are reported first."""
+        _ = self._user_model
 
     def reference(self, folder: str) -> Reference:
-        """Trains on one device, twice: as given, and with permuted rows."""
+        """Trains on one device twice: with rows in order, and permuted."""
         from tfscale.verify.reference import train_reference
 
-        return train_reference(self._request, self._subject, self._say, Path(folder))
+        return train_reference(self._request, self._user_model, self._say, Path(folder))
 
     def build_strategy(self) -> dict[str, Any]:
-        """Builds the strategy, before anything of the user's may start TensorFlow."""
+        """Builds the strategy before the user's code can initialise TensorFlow."""
         import strategies
         from tfscale.verify.user_model import WrongUsage
 
@@ -121,25 +303,24 @@ class Desk:
         }
 
     def candidate(self, reference: Reference, file: str) -> Candidate:
-        """Trains under the strategy; only the chief writes the file."""
+        """Trains under the strategy. Only the chief writes the file."""
         import strategies
-        from tfscale.verify.known_causes import suspects_of
-        from tfscale.verify.model import Trial, new_model
-        from tfscale.verify.trial import observe
+        from tfscale.verify.known_causes import known_causes
+        from tfscale.verify.trial import Trial, new_model, observe
 
         request = self._request
         trial = Trial(
-            self._subject,
+            self._user_model,
             self._strategy,
             request.steps,
             reference.is_float64,
             request.seed,
             lambda text: self._say(f"{self._strategy.num_replicas_in_sync} replicas: {text}"),
         )
-        suspects: list[str] = []
+        causes: list[str] = []
         try:
             model, _, _, drawing = new_model(trial, None, reference.batches[0])
-            suspects = [str(each) for each in suspects_of(model, self._strategy, drawing)]
+            causes = [str(each) for each in known_causes(model, self._strategy, drawing)]
             found = observe(
                 trial,
                 reference.initial,
@@ -149,28 +330,28 @@ class Desk:
                 save_to=Path(file) if strategies.is_chief(self._strategy) else None,
             )
         except Exception as error:
-            return Candidate({}, suspects, end_of(error))
-        return Candidate(found.arrays, suspects)
+            return Candidate({}, causes, end_of(error))
+        return Candidate(found.arrays, causes)
 
     def diagnose(self, reference: Reference, off: list[str]) -> list[str]:
-        """Takes steps on one device to say why the arrays in `off` differ under a strategy."""
+        """Runs steps on one device to find why the arrays in `off` differ under a strategy."""
         from tfscale.verify.diagnosis import diagnoses
-        from tfscale.verify.model import Trial
+        from tfscale.verify.trial import Trial
 
         request = self._request
-        trial = Trial(self._subject, None, 1, reference.is_float64, request.seed, self._say)
-        self._say("one device: steps on parts of a batch, to say why")
+        trial = Trial(self._user_model, None, 1, reference.is_float64, request.seed, self._say)
+        self._say("one device: steps on parts of a batch, to find the cause")
         found = diagnoses(trial, reference.initial, reference.batches, reference.precision, off)
         return [str(each) for each in found]
 
     def reload(self, file: str, reference: Reference) -> dict[str, np.ndarray]:
-        """Loads the strategy's file in this process, which knows no strategy."""
+        """Loads the strategy's file in this process, which has no strategy."""
         from tfscale.verify.trial import reload
 
-        return reload(Path(file), self._subject, reference.batches)
+        return reload(Path(file), self._user_model, reference.batches)
 
-    def meet(self, question: str, answer: str) -> list[str]:
-        """Asks all workers a question; returns their answers."""
+    def exchange(self, topic: str, text: str) -> list[str]:
+        """Exchanges a text with all workers and returns the texts of all, by worker."""
         from strategies.extension import exchange
 
-        return exchange(self._strategy, question, answer)
+        return exchange(self._strategy, topic, text)

@@ -1,4 +1,4 @@
-"""What a result of a batch is, told from hand-made results of its parts."""
+"""How the result of a batch depends on its rows, from made-up results of its parts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tfscale.verify.additivity import Behaviour, Parts, behaviour
+from tfscale.verify.probes import Behaviour, Parts, behaviour
 
 ROWS = np.array([[1.0, -2.0, 4.0], [3.0, 5.0, -1.0], [2.0, 2.0, 7.0], [0.5, 8.0, 3.0]])
 COUNTS = np.array([1.0, 0.0, 3.0, 2.0])
@@ -47,7 +47,9 @@ def parts(result: Of) -> Parts:
         ),
     ],
 )
-def test_a_result_is_told_by_its_parts(result: Of, expected: Behaviour) -> None:
+def test_the_results_of_parts_show_how_a_result_depends_on_rows(
+    result: Of, expected: Behaviour
+) -> None:
     assert behaviour(parts(result), 1e-9) is expected
 
 

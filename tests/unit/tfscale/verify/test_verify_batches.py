@@ -18,9 +18,9 @@ from tfscale.verify.batches import (
     inputs_of,
     num_rows,
     permuted,
+    take_batches,
     with_rows,
 )
-from tfscale.verify.data import take_batches
 from tfscale.verify.user_model import WrongUsage
 
 X, Y = np.arange(10.0).reshape(5, 2), np.arange(5)
@@ -60,7 +60,7 @@ def plain(element: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", sets())
-def test_a_data_set_comes_back_as_it_was(name: str) -> None:
+def test_a_dataset_survives_the_round_trip_through_arrays(name: str) -> None:
     data = sets()[name]
     again = as_dataset(take_batches(data, 9, 1))
     assert [plain(each) for each in again] == [plain(each) for each in data]
@@ -68,7 +68,7 @@ def test_a_data_set_comes_back_as_it_was(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sets())
-def test_rows_are_permuted_together_and_may_come_twice(name: str) -> None:
+def test_rows_are_permuted_together_and_may_be_repeated(name: str) -> None:
     batch = take_batches(sets()[name], 1, 1)[0]
     (first,) = as_dataset([batch])
     turned = with_rows(batch, [1, 0])
@@ -77,7 +77,7 @@ def test_rows_are_permuted_together_and_may_come_twice(name: str) -> None:
     assert num_rows(permuted([batch], 0)[0]) == 2
 
 
-def test_a_sparse_row_that_comes_twice_is_dense_rows_twice() -> None:
+def test_a_repeated_sparse_row_equals_repeated_dense_rows() -> None:
     dense = np.array([[0, 1, 0], [2, 0, 3], [0, 0, 0]])
     part = SparsePart(np.array([[0, 1], [1, 0], [1, 2]]), np.array([1, 2, 3]), (3, 3))
     taken = with_rows(part, [1, 2, 1, 0])
@@ -87,14 +87,14 @@ def test_a_sparse_row_that_comes_twice_is_dense_rows_twice() -> None:
     assert taken.indices[:, 0].tolist() == [0, 0, 2, 2, 3]
 
 
-def test_arrays_are_cut_and_keep_the_batch_that_is_not_full() -> None:
+def test_arrays_are_cut_and_the_partial_batch_is_kept() -> None:
     batches = take_batches((X, Y), 2, 2)
     assert [num_rows(batch) for batch in batches] == [2, 1]
     assert batches[1][1].tolist() == [4]
 
 
 @pytest.mark.parametrize("data", [X, (X,), (X, None), {"a": X}])
-def test_inputs_without_targets_are_what_fit_hands_on(data: Any) -> None:
+def test_inputs_without_targets_stay_bare_as_in_fit(data: Any) -> None:
     (batch,) = take_batches(data, 1, 5)
     assert not isinstance(batch, tuple)
     assert inputs_of(batch) is batch
@@ -118,11 +118,11 @@ def test_floats_become_float64_and_integers_stay() -> None:
     ("data", "message"),
     [
         ("rows", r"`data` must be arrays: .* Received: a value of type str"),
-        ((X, Y[:3]), r"equally many rows.*\(5, 2\), \(3,\)"),
-        (iter(()), r"at least one batch"),
-        ((object(),), r"must hold arrays, or sparse or ragged tensors"),
+        ((X, Y[:3]), r"the same number of rows.*\(5, 2\), \(3,\)"),
+        (iter(()), r"at least one batch. Received: none"),
+        ((object(),), r"must consist of arrays, or sparse or ragged tensors"),
     ],
 )
-def test_other_data_are_refused(data: Any, message: str) -> None:
+def test_other_data_raise(data: Any, message: str) -> None:
     with pytest.raises(WrongUsage, match=message):
         take_batches(data, 1, 2)

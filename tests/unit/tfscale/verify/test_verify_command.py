@@ -29,7 +29,9 @@ def test_a_clipped_model_on_uneven_batches_is_equal() -> None:
     assert done.returncode == 0, done.stderr[-4000:] + done.stdout
     result = json.loads(done.stdout)
     assert (result["verdict"], result["num_replicas"]) == ("equal", 2)
-    assert result["notes"] == ["random layers off (rate 0), for replicas draw independently: drop"]
+    assert result["notes"] == [
+        "random layers off (rate 0), because replicas draw independently: drop"
+    ]
     lines = done.stderr.splitlines()
     assert all(line.startswith("tfscale verify: ") for line in lines), done.stderr
     assert "tfscale verify: 2 replicas: 4 steps of training" in lines
@@ -38,7 +40,7 @@ def test_a_clipped_model_on_uneven_batches_is_equal() -> None:
 def test_of_two_workers_the_chief_reports_and_both_fail_on_a_mismatch() -> None:
     command = [sys.executable, "-m", "tfscale", "verify", f"{MODELS}:normalized"]
     flags = ["--strategy=multi_worker_mirrored", "--steps=2", "--batch_size=16"]
-    # A shell a worker: the first one to fail would end the job before the other could tell.
+    # One shell per worker, because the first failure would end the job before the other reports.
     script = '"$@"; status=$?; echo "ended with $status"'
     shell = ["sh", "-c", script, "worker", *command, *flags]
     done = child("launch", "--num_workers=2", "--", *shell)
@@ -58,7 +60,10 @@ def test_of_two_workers_the_chief_reports_and_both_fail_on_a_mismatch() -> None:
         (["mine:build", "--steps=0"], "must be a positive integer. Received: '0'"),
         (["mine:build", "--strategy=central"], "invalid choice: 'central'"),
         (["mine:build", "--timeout_seconds=nan"], "must be a positive, finite number of seconds"),
-        (["no_such_module:build"], "`MODULE` must be importable from here or be installed."),
+        (
+            ["no_such_module:build"],
+            "`MODULE` must be importable from the current directory or be installed.",
+        ),
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(arguments: list[str], message: str) -> None:
@@ -68,7 +73,7 @@ def test_wrong_usage_is_one_line_and_status_2(arguments: list[str], message: str
     assert done.stderr.count("\n") == 1
 
 
-def test_the_strategies_offered_are_those_there_are() -> None:
+def test_the_flag_offers_all_strategies() -> None:
     # Read, not imported: that would import TensorFlow into the tests.
     tree = ast.parse((ROOT / "strategies" / "automatic.py").read_text("utf-8"))
     table = next(

@@ -1,4 +1,4 @@
-"""Program: verifies one function after another in this process, where orders need no children.
+"""Program: verifies one function after another in this process, without child processes.
 
     python -m tests.unit.tfscale.verify.verify_cases FOLDER CASE...
 
@@ -19,33 +19,31 @@ import keras
 
 from strategies.keras_support.patches import MOMENTS
 from strategies.keras_support.patching.patch import Patch
-from tfscale.verify.messages import Request
-from tfscale.verify.process import Failed
 from tfscale.verify.report import as_json
 from tfscale.verify.verification import Verification, compare
-from tfscale.verify.worker_rpc import Desk, answer
+from tfscale.verify.worker_rpc import Failed, Request, Worker, answer
 
 MODELS = "tests.unit.tfscale.verify.verify_models"
 
-REFERENCES: dict[str, Any] = {}  # one device trains alike, whatever is left out under a strategy
+REFERENCES: dict[str, Any] = {}  # one device's results are the same for all cases of a target
 
 
-class Clerk:
-    """A desk in this process."""
+class RemoteWorker:
+    """A worker in this process."""
 
     def __init__(self, request: Request, left_out: tuple[Patch, ...] = ()) -> None:
-        self._desk = Desk(request, lambda text: None)
+        self._worker = Worker(request, lambda text: None)
         self._left_out = left_out
         self._target = request.target
 
-    def ask(self, order: str, *arguments: Any) -> Any:
-        if order == "reference" and self._target in REFERENCES:
+    def call(self, method: str, *arguments: Any) -> Any:
+        if method == "reference" and self._target in REFERENCES:
             return REFERENCES[self._target]
-        with without(self._left_out if order == "candidate" else ()):
-            kind, result = answer(getattr(self._desk, order), arguments)
+        with without(self._left_out if method == "candidate" else ()):
+            kind, result = answer(getattr(self._worker, method), arguments)
         if kind != "done":
             raise Failed(kind, result)
-        if order == "reference":
+        if method == "reference":
             REFERENCES[self._target] = result
         return result
 
@@ -71,7 +69,7 @@ def verified(case: str, folder: Path) -> dict[str, Any]:
     function, _, left_out = case.partition("-")
     request = Request(f"{MODELS}:{function}", "mirrored", 2, 4, 16, "auto", 0, 60.0)
     result = Verification(request)
-    plain, spread = Clerk(request), Clerk(request, (MOMENTS,) if left_out else ())
+    plain, spread = RemoteWorker(request), RemoteWorker(request, (MOMENTS,) if left_out else ())
     try:
         compare(result, plain, spread, folder, is_chief=True, say=lambda text: None)
     except Failed as failure:

@@ -3,13 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tfscale.verify.blame import (
+from tfscale.verify.comparison import (
     LayerDifference,
-    blamed,
+    Quantity,
     common_factor,
+    compare_quantities,
+    difference,
     layer_differences,
+    layer_to_check,
 )
-from tfscale.verify.tolerances import Quantity, difference, judge
 
 ONE = np.array([3.0, 4.0])  # its norm is 5
 
@@ -27,15 +29,15 @@ def test_a_difference_is_relative_to_the_norm(found: list[float], distance: floa
     assert difference(ONE, np.array(found)) == pytest.approx(distance, rel=1e-5)
 
 
-def test_two_that_overflowed_alike_do_not_differ() -> None:
+def test_equal_overflows_are_not_a_difference() -> None:
     overflowed = np.array([np.inf, np.nan, 1.0])
     assert difference(overflowed, overflowed.copy()) == 0.0
     assert difference(overflowed, np.array([-np.inf, np.nan, 1.0])) == np.inf
 
 
 def verdict(control: float, found: float, precision: str = "float32") -> str:
-    """Of weights that a control moves so far, and the strategy so far; both relative."""
-    (quantity,) = judge(
+    """Verdict on weights: the relative differences of the control and of the strategy."""
+    (quantity,) = compare_quantities(
         {"weights/0 d/kernel": ONE},
         {"weights/0 d/kernel": ONE * (1 + control)},
         {"weights/0 d/kernel": ONE * (1 + found)},
@@ -48,11 +50,11 @@ def verdict(control: float, found: float, precision: str = "float32") -> str:
 @pytest.mark.parametrize(
     ("control", "found", "expected"),
     [
-        pytest.param(0.0, 1e-6, "equal", id="a control that is exact by luck"),
+        pytest.param(0.0, 1e-6, "equal", id="a control that is exact by chance"),
         pytest.param(0.0, 1e-5, "mismatch", id="more than ten times the least floor"),
         pytest.param(1e-4, 9e-4, "equal", id="nine times the control"),
         pytest.param(1e-4, 2e-3, "mismatch", id="twenty times the control"),
-        pytest.param(0.1, 0.1, "not judged", id="a tenth is no rounding"),
+        pytest.param(0.1, 0.1, "inconclusive", id="a tenth is not rounding"),
     ],
 )
 def test_ten_times_the_models_own_floor_is_rounding(
@@ -61,20 +63,22 @@ def test_ten_times_the_models_own_floor_is_rounding(
     assert verdict(control, found) == expected
 
 
-def test_float64_is_held_to_less() -> None:
+def test_float64_has_a_smaller_floor() -> None:
     assert verdict(0.0, 1e-8) == "equal"
     assert verdict(0.0, 1e-8, "float64") == "mismatch"
 
 
 def test_a_step_too_many_is_never_rounding() -> None:
     steps = {"iterations/0": np.array(20)}
-    (quantity,) = judge(steps, steps, {"iterations/0": np.array(21)}, {}, "float16")
+    (quantity,) = compare_quantities(steps, steps, {"iterations/0": np.array(21)}, {}, "float16")
     assert quantity.verdict == "mismatch"
 
 
-def test_what_only_one_of_both_has_is_a_mismatch_unless_it_could_not_be_had() -> None:
-    assert judge({"loss": ONE}, {"loss": ONE}, {}, {}, "float64")[0].verdict == "mismatch"
-    (quantity,) = judge({}, {}, {}, {"evaluate": "no loss"}, "float64")
+def test_a_result_of_only_one_side_is_a_mismatch_unless_it_is_missing_on_one_device() -> None:
+    assert (
+        compare_quantities({"loss": ONE}, {"loss": ONE}, {}, {}, "float64")[0].verdict == "mismatch"
+    )
+    (quantity,) = compare_quantities({}, {}, {}, {"evaluate": "no loss"}, "float64")
     assert (quantity.verdict, quantity.reason) == ("not compared", "no loss")
 
 
@@ -86,14 +90,16 @@ def rows(*gradients: float) -> list[LayerDifference]:
     ("gradients", "words"),
     [
         ((0.0, 0.1, 0.0), "layer 'b' is the only one whose gradient differs"),
-        ((0.1, 0.1, 0.0), "layer 'b', or layer 'c' next to it: the gradients of the layers"),
-        ((0.1, 0.1, 0.1), "the gradients of all layers differ, from 'a' on: look at the loss"),
+        ((0.1, 0.1, 0.0), "layer 'b', or the next layer 'c': the gradients of the layers"),
+        ((0.1, 0.1, 0.1), "the gradients of all layers differ, from 'a' on: check the loss"),
     ],
 )
-def test_a_gradient_goes_wrong_where_the_layers_behind_agree(
+def test_the_wrong_layer_is_where_gradients_begin_to_differ(
     gradients: tuple[float, float, float], words: str
 ) -> None:
-    assert words in blamed(rows(*gradients), [Quantity("gradients", "mismatch", floor=1e-10)])
+    assert words in layer_to_check(
+        rows(*gradients), [Quantity("gradients", "mismatch", floor=1e-10)]
+    )
 
 
 def test_layers_come_in_the_order_of_the_model() -> None:
