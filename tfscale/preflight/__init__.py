@@ -1,1 +1,1 @@
-"""`tfscale preflight`: what a TPU would refuse of a training step, found without one."""
+"""`tfscale preflight`: finds what a TPU would reject in a training step, without a TPU."""

@@ -1,4 +1,4 @@
-"""A preflight: a model and its data, the step that a TPU would run, and what is wrong with it."""
+"""Examines the step that a TPU would run: traces it, scans its operations, compiles it."""
 
 from __future__ import annotations
 
@@ -20,37 +20,40 @@ from strategies.extension import (
     traced_train_step,
 )
 from tfscale.preflight.batches import ReplicaBatch, replica_batch
-from tfscale.preflight.finding import FAILS, WARNS, Finding, Place
-from tfscale.preflight.operations import scan
-from tfscale.preflight.source_locations import (
-    LayerPlaces,
-    error_place,
-    function_place,
-    refused_place,
+from tfscale.preflight.findings import (
+    FAILS,
+    WARNS,
+    Finding,
+    LayerLocations,
+    SourceLocation,
+    error_location,
+    function_location,
+    rejected_location,
 )
+from tfscale.preflight.operations import scan
 from tfscale.preflight.target import Target
-from tfscale.verify.user_model import Subject, in_one_line
+from tfscale.verify.user_model import UserModel, in_one_line
 
 _LONGEST_ERROR = 300
 
 
 @dataclass
 class Preflight:
-    """What came of it.
+    """The result of a preflight.
 
     Attributes:
-        subject: "module:function".
-        target: What it was looked at for.
-        rows: Examples of one replica, 0 where no batch came about.
-        num_operations: Operations looked at.
-        is_compiled: Whether XLA's CPU compiler took the step; None where it was not asked.
-        findings: In the order they were found; failures first.
-        versions: What it was done with.
-        date: When, in UTC.
-        step: The step, for whoever compiles it for the chip; None where it could not be traced.
+        user_model: "module:function".
+        target: The chips.
+        rows: Examples of one replica; 0 if there is no batch.
+        num_operations: Number of scanned operations.
+        is_compiled: Whether XLA's CPU compiler accepted the step; None if it was not run.
+        findings: The problems, failures first, then in the order they were found.
+        versions: The versions of TensorFlow and Keras.
+        date: Today, in UTC.
+        step: The traced step, or None if it could not be traced.
     """
 
-    subject: str
+    user_model: str
     target: Target
     rows: int = 0
     num_operations: int = 0
@@ -66,73 +69,77 @@ class Preflight:
 
     @property
     def is_fine(self) -> bool:
-        """Whether nothing has to be changed."""
+        """Whether there are no failures."""
         return not any(finding.severity == FAILS for finding in self.findings)
 
 
 def preflight(
-    subject: Subject, target: Target, *, batch_size: int, say: Callable[[str], None]
+    user_model: UserModel, target: Target, *, batch_size: int, say: Callable[[str], None]
 ) -> Preflight:
-    """Looks at the training step of a model as a TPU would be given it; level 1: TensorFlow alone.
+    """Examines the training step of a model for a TPU with TensorFlow only (level 1).
 
     Args:
-        subject: The user's function.
+        user_model: The user's function.
         target: The chips.
-        batch_size: Examples of a global batch where the data are arrays. Positive.
-        say: Told what is going on.
+        batch_size: Examples of a global batch if the data are arrays. Positive.
+        say: Called with each line of progress.
 
     Raises:
         WrongUsage: If the function cannot be called or returns something else.
     """
-    result = Preflight(subject.target, target)
-    layers = LayerPlaces()
+    result = Preflight(user_model.target, target)
+    layers = LayerLocations()
     strategy = support(TpuStandIn(target.num_replicas))
-    place = function_place(getattr(subject.module, subject.target.partition(":")[2], None))
-    say(f"building the model for {target.num_replicas} replica(s)")
-    with strategy.scope(), layers.noting():
-        model, data = subject.build()
-        batch = replica_batch(data, target.num_replicas, batch_size, place)
+    location = function_location(
+        getattr(user_model.module, user_model.target.partition(":")[2], None)
+    )
+    say(f"building the model for {target.num_replicas} replicas")
+    with strategy.scope(), layers.recording():
+        model, data = user_model.build()
+        batch = replica_batch(data, target.num_replicas, batch_size, location)
         result.rows = batch.rows
         result.findings += batch.findings
-        result.findings += _setting_findings(model, place)
+        result.findings += _setting_findings(model, location)
         say(f"tracing the step of one replica, {batch.rows} examples")
         _trace(result, model, batch)
     if result.step is not None:
-        _look_at(result, result.step.graph, layers, say)
+        _scan(result, result.step.graph, layers, say)
         if batch.is_static:
             say("compiling it with XLA")
             _compile(result, result.step, layers, batch)
     else:
-        _look_at_forward_pass(result, model, batch, strategy, layers, say)
-    result.findings += _half_findings(model, place)
+        _scan_forward_pass(result, model, batch, strategy, layers, say)
+    result.findings += _half_findings(model, location)
     result.findings.sort(key=lambda finding: finding.severity != FAILS)
     return result
 
 
-def _setting_findings(model: Any, place: Place | None) -> list[Finding]:
-    """Looks at how the model was compiled, and puts right what would end the preflight here."""
+def _setting_findings(model: Any, location: SourceLocation | None) -> list[Finding]:
+    """Checks how the model was compiled, and changes settings that would stop the preflight."""
     findings = []
     if model.run_eagerly:
-        text, cure = "run_eagerly=True: a TPU runs graphs only", "Compile without it."
-        findings.append(Finding(FAILS, "setting", text, cure, place))
+        text, cure = "run_eagerly=True, but a TPU runs graphs only", "Compile without it."
+        findings.append(Finding(FAILS, "setting", text, cure, location))
         model.run_eagerly = False
     if model.jit_compile:
-        text = "jit_compile=True, which is refused on a TPU: it compiles the whole step already"
+        text = (
+            "jit_compile=True, which is an error on a TPU, where the whole step is compiled anyway"
+        )
         cure = "Use compile(jit_compile='auto')."
-        findings.append(Finding(FAILS, "setting", text, cure, place))
+        findings.append(Finding(FAILS, "setting", text, cure, location))
         model.jit_compile = False
     wide = [v.path for v in model.trainable_variables if v.dtype == "float64"]
     if wide:
-        text = f"{len(wide)} float64 weights, such as {wide[0]}: a TPU computes them in parts"
-        cure = 'Use tfscale.set_precision("auto", strategy), mixed_bfloat16 on a TPU, or float32.'
-        findings.append(Finding(WARNS, "float64", text, cure, place))
+        text = f"{len(wide)} float64 weights, such as {wide[0]}: a TPU emulates float64"
+        cure = 'Use tfscale.set_precision("auto", strategy), which is mixed_bfloat16, or float32.'
+        findings.append(Finding(WARNS, "float64", text, cure, location))
     return findings
 
 
-def _half_findings(model: Any, place: Place | None) -> list[Finding]:
-    cure = 'Give the last layer dtype="float32".'
+def _half_findings(model: Any, location: SourceLocation | None) -> list[Finding]:
+    cure = 'Pass dtype="float32" to the last layer.'
     return [
-        Finding(WARNS, "half output", f"the output {name} ends in {dtype}", cure, place)
+        Finding(WARNS, "half output", f"the output {name} is {dtype}", cure, location)
         for name, dtype in half_outputs(model).items()
     ]
 
@@ -143,62 +150,64 @@ def _trace(result: Preflight, model: Any, batch: ReplicaBatch) -> None:
     except Exception as error:
         text = f"the step cannot be traced: {in_one_line(error)[:_LONGEST_ERROR]}"
         cure = (
-            "Let one step of `fit` run on this machine first. While a graph is made there are no "
-            "values: use TensorFlow or Keras operations alone."
+            "Run one step of `fit` on this machine first. Tensors have no values while a graph is "
+            "traced, so use only TensorFlow or Keras operations."
         )
-        result.findings.append(Finding(FAILS, "trace", text, cure, error_place(error)))
+        result.findings.append(Finding(FAILS, "trace", text, cure, error_location(error)))
 
 
-def _look_at(
-    result: Preflight, graph: Any, layers: LayerPlaces, say: Callable[[str], None]
+def _scan(
+    result: Preflight, graph: Any, layers: LayerLocations, say: Callable[[str], None]
 ) -> None:
     result.num_operations = len(graph.get_operations())
-    say(f"looking at {result.num_operations} operations and what they call")
+    say(f"checking {result.num_operations} operations and the functions they call")
     result.findings += scan(graph, layers)
 
 
-def _look_at_forward_pass(
+def _scan_forward_pass(
     result: Preflight,
     model: Any,
     batch: ReplicaBatch,
     strategy: tf.distribute.Strategy,
-    layers: LayerPlaces,
+    layers: LayerLocations,
     say: Callable[[str], None],
 ) -> None:
-    """Finds at least what the model itself holds, where its step could not be traced."""
+    """Checks at least the model's forward pass if its step could not be traced."""
     with strategy.scope():
         try:
             step = traced_forward_pass(model, batch.spec)
         except Exception:
-            return  # what stops it has been told of
-    _look_at(result, step.graph, layers, say)
+            return  # the cause was reported already
+    _scan(result, step.graph, layers, say)
 
 
-def _compile(result: Preflight, step: TracedStep, layers: LayerPlaces, batch: ReplicaBatch) -> None:
-    """Asks XLA itself, whose word is the last: it may drop an operation before it compiles."""
+def _compile(
+    result: Preflight, step: TracedStep, layers: LayerLocations, batch: ReplicaBatch
+) -> None:
+    """Compiles the step with XLA, which decides: an operation may be removed before compilation."""
     is_expected = all(finding.kind not in ("operation", "host") for finding in result.findings)
     try:
         text = step.compiled("hlo")
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
         result.is_compiled = False
         if is_expected:
-            said = f"XLA refuses the step: {in_one_line(error)[:_LONGEST_ERROR]}"
-            cure = "The operation it names is the one to replace, or to do in the input pipeline."
-            place = refused_place(error, step.graph, layers)
-            result.findings.append(Finding(FAILS, "compiler", said, cure, place))
+            said = f"XLA rejects the step: {in_one_line(error)[:_LONGEST_ERROR]}"
+            cure = "Replace the operation that it names, or move it to the input pipeline."
+            location = rejected_location(error, step.graph, layers)
+            result.findings.append(Finding(FAILS, "compiler", said, cure, location))
         return
     result.is_compiled = True
     result.findings = [_dropped(finding) for finding in result.findings]
     is_known = any(finding.kind == "dynamic" for finding in result.findings)
     if "<=" in text and not is_known and not batch.rows_vary:
         said = "some sizes in the compiled step depend on the data"
-        cure = "It compiles, for the largest size there can be."
+        cure = "It compiles for the largest possible size."
         result.findings.append(Finding(WARNS, "dynamic", said, cure))
 
 
 def _dropped(finding: Finding) -> Finding:
-    """Says of an operation that XLA lacks that it did not get as far as XLA."""
+    """Downgrades an operation that XLA lacks but that was removed before compilation."""
     if finding.kind != "operation":
         return finding
-    text = f"{finding.text}, but here TensorFlow left it out before it compiled the step"
+    text = f"{finding.text}, but TensorFlow removed it here before compiling the step"
     return dataclasses.replace(finding, severity=WARNS, text=text)

@@ -1,6 +1,6 @@
 """Private symbols of TensorFlow that `tfscale preflight` uses; see `private_symbol`.
 
-Preflight trains nothing, so a change refuses nothing: `tfscale doctor` names it.
+Preflight trains nothing, so a change of these symbols is not an error; `tfscale doctor` reports it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PREFLIGHT_SYMBOLS = (
         ("f48796c0ac0c",),
         Need.REPORTS,
         _OPERATIONS,
-        "the dtypes that XLA's kernels take",
+        "the dtypes that XLA's kernels accept",
     ),
     PrivateSymbol(
         "tensorflow.python.framework.ops:Graph._get_function",

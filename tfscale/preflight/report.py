@@ -1,4 +1,4 @@
-"""The report of a preflight, for a reader and for a program."""
+"""Formats the report of a preflight as text and as JSON values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import textwrap
 from typing import Any
 
 from tfscale.preflight.examination import Preflight
-from tfscale.preflight.finding import FAILS, Finding
+from tfscale.preflight.findings import FAILS, Finding
 
 _NARROWEST, _WIDEST = 60, 100
 _INDENT = " " * 7
@@ -16,7 +16,7 @@ _INDENT = " " * 7
 def as_json(result: Preflight) -> dict[str, Any]:
     """Returns the report as JSON values."""
     return {
-        "subject": result.subject,
+        "function": result.user_model,
         "target": str(result.target),
         "num_replicas": result.target.num_replicas,
         "examples_per_replica": result.rows,
@@ -29,9 +29,9 @@ def as_json(result: Preflight) -> dict[str, Any]:
                 "kind": finding.kind,
                 "text": finding.text,
                 "cure": finding.cure,
-                "file": finding.place.file if finding.place else None,
-                "line": finding.place.line if finding.place else None,
-                "layer": (finding.place.layer or None) if finding.place else None,
+                "file": finding.location.file if finding.location else None,
+                "line": finding.location.line if finding.location else None,
+                "layer": (finding.location.layer or None) if finding.location else None,
             }
             for finding in result.findings
         ],
@@ -42,16 +42,20 @@ def as_json(result: Preflight) -> dict[str, Any]:
 
 
 def as_text(result: Preflight, *, width: int | None = None) -> str:
-    """Lays a report out.
+    """Formats a report as text.
 
     Args:
-        result: What came of the preflight.
-        width: Columns of the longest line. Positive. None takes those of the terminal.
+        result: The result of the preflight.
+        width: Columns of the longest line. Positive. None uses the width of the terminal.
     """
     columns = width or max(_NARROWEST, min(shutil.get_terminal_size().columns, _WIDEST))
-    replicas = f"{result.target.num_replicas} replica(s) of {result.rows} examples"
+    replicas = f"{result.target.num_replicas} replicas of {result.rows} examples"
     versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
-    lines = [f"{result.subject} for {result.target}: {replicas}", f"{versions}, {result.date}", ""]
+    lines = [
+        f"{result.user_model} for {result.target}: {replicas}",
+        f"{versions}, {result.date}",
+        "",
+    ]
     for finding in result.findings:
         lines += _paragraphs(finding, columns)
     lines += [*textwrap.wrap(verdict(result), columns), *textwrap.wrap(proof(result), columns)]
@@ -59,34 +63,36 @@ def as_text(result: Preflight, *, width: int | None = None) -> str:
 
 
 def verdict(result: Preflight) -> str:
-    """Returns the result in one sentence."""
+    """Returns the result as one or two sentences."""
     failures = sum(finding.severity == FAILS for finding in result.findings)
     warnings = len(result.findings) - failures
-    counts = f"{failures} to change, {warnings} to look at"
+    counts = f"{failures} to fix, {warnings} to check"
     if failures:
         return f"verdict: not ready for {result.target}: {counts}."
     if result.is_compiled:
         return f"verdict: compiles; {counts}."
     return (
-        f"verdict: no operation that XLA lacks, but not compiled here: {counts}. What is left to "
-        "the host stood in the way; without it the step can be compiled."
+        f"verdict: XLA supports all operations, but the step was not compiled here: {counts}. The "
+        "operations for the host prevent it; without them the step can be compiled."
     )
 
 
 def proof(result: Preflight) -> str:
-    """Returns what the result does and does not show, in sentences."""
+    """Returns what the result shows and what it does not."""
     stand_in = (
-        "XLA's kernels for CPUs stood in for those of the TPU, and one replica for all: what they "
-        "sum up over replicas was not compiled."
+        "XLA's CPU kernels were used in place of the TPU's, and one replica in place of all, so "
+        "reductions over replicas were not compiled."
         if result.target.is_tpu
-        else "XLA's kernels for CPUs."
+        else "XLA's CPU kernels were used."
     )
-    return f"{stand_in} Nothing was run: memory, speed and numbers are not shown."
+    return f"{stand_in} Nothing was run, so memory, speed and numerical results are not shown."
 
 
 def _paragraphs(finding: Finding, columns: int) -> list[str]:
-    place = str(finding.place) if finding.place else "no line of yours"
-    layer = f", layer {finding.place.layer}" if finding.place and finding.place.layer else ""
+    location = str(finding.location) if finding.location else "no line of your code"
+    layer = (
+        f", layer {finding.location.layer}" if finding.location and finding.location.layer else ""
+    )
     text = [f"{finding.text.rstrip('.')}.", finding.cure]
     wrapped = [
         line
@@ -100,4 +106,4 @@ def _paragraphs(finding: Finding, columns: int) -> list[str]:
             break_on_hyphens=False,
         )
     ]
-    return [f"{finding.severity}  {place}{layer}", *wrapped, ""]
+    return [f"{finding.severity}  {location}{layer}", *wrapped, ""]

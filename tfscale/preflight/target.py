@@ -1,4 +1,4 @@
-"""The chips that a step is prepared for, and how many replicas they hold."""
+"""The chips that a step is examined for, and their number of replicas."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import math
 import re
 from dataclasses import dataclass
 
-# Chip: the smallest topology that is sold, and the cores of a chip that TensorFlow sees (v4 and v5p
-# join their two to one; a tpu7x shows both).
+# Chip: the smallest topology on offer, and the cores of a chip that TensorFlow sees (v4 and v5p
+# combine their two cores into one; a tpu7x shows both).
 _CHIPS = {
     "v4": ("2x2x1", 1),
     "v5e": ("1x1", 1),
@@ -21,12 +21,12 @@ _CURE = "Examples: cpu, v5e, v5e:2x2, v4:2x2x1, v5litepod-4."
 
 @dataclass(frozen=True)
 class Target:
-    """A chip and how many of them.
+    """A type of chip and its topology.
 
     Attributes:
         chip: One of `CHIPS`.
         topology: Chips along each side, such as "2x2"; "" for the CPU.
-        num_replicas: Replicas of a strategy on all of it. Positive.
+        num_replicas: Replicas of a strategy on all chips. Positive.
     """
 
     chip: str
@@ -35,7 +35,7 @@ class Target:
 
     @property
     def is_tpu(self) -> bool:
-        """Whether it is a TPU and not this host's CPU."""
+        """Whether the target is a TPU and not this host's CPU."""
         return self.chip != "cpu"
 
     def __str__(self) -> str:
@@ -43,14 +43,14 @@ class Target:
 
 
 def parse_target(text: str) -> Target:
-    """Reads a target.
+    """Parses a target.
 
     Args:
         text: `chip` or `chip:topology`; for v5e and v6e also Google Cloud's accelerator types,
             such as "v5litepod-4" or "v6e-8".
 
     Raises:
-        ValueError: If there is no such chip, or its topology has another number of sides.
+        ValueError: If the chip is unknown, or its topology has a wrong number of sides.
 
     Example:
         >>> parse_target("v5e:2x4").num_replicas
@@ -74,7 +74,7 @@ def _target(text: str, chip: str, topology: str) -> Target:
     is_topology = re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", topology)
     if not is_topology or topology.count("x") + 1 != num_sides:
         raise ValueError(
-            f"must have a topology of {num_sides} sides for {chip}, such as {smallest}. Received: "
+            f"must have {num_sides} sides for {chip}, such as {smallest}. Received: "
             f"{text!r}. {_CURE}"
         )
     num_chips = math.prod(int(side) for side in topology.split("x"))
@@ -82,7 +82,7 @@ def _target(text: str, chip: str, topology: str) -> Target:
 
 
 def _square(num_chips: int) -> str:
-    """Chips as the nearest to a square, the shorter side first, as Google Cloud lays them out."""
+    """Returns the most square topology, the shorter side first, as Google Cloud arranges chips."""
     shorter = next(
         (side for side in range(math.isqrt(num_chips), 0, -1) if num_chips % side == 0), 0
     )

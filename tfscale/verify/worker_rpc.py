@@ -7,30 +7,23 @@ configuration that is not supported, and `("raised", text)`. It ends when the co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from strategies.extension import Deadline
-
-if TYPE_CHECKING:  # the command line needs no numpy
-    import numpy as np
-
-    from tfscale.verify.batches import Batch
-
-
 import contextlib
 import multiprocessing
 import os
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # children import these when they are called
+from strategies.extension import Deadline
+
+if TYPE_CHECKING:  # the command line needs no NumPy, and children import these when called
     import numpy as np
 
+    from tfscale.verify.batches import Batch
     from tfscale.verify.user_model import UserModel
 
 

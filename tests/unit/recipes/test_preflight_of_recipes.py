@@ -36,7 +36,7 @@ def test_a_recipe_compiles_for_four_replicas(
     ("arguments", "message"),
     [
         (["recipes.image_classification", "--flags=--no_such_flag=1"], "`--flags` must be flags"),
-        (["recipes.image_classification", "--flags=96"], "`--flags` must hold flags alone"),
+        (["recipes.image_classification", "--flags=96"], "`--flags` must contain only flags"),
         (["recipes.results"], "`FUNCTION` must be a function of recipes.results"),
         (
             ["recipes.image_classification", "--flags=--global_batch_size=90", "--target=v5e:2x2"],

@@ -1,1 +1,1 @@
-"""`tfscale preflight --aot`: the step compiled for the chip, and the memory it takes."""
+"""`tfscale preflight --aot`: compiles the step for the chip and reports its memory."""

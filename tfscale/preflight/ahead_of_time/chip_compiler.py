@@ -1,16 +1,15 @@
-"""Compiles one program for a TPU, with no TPU there. Runs by itself, in an environment of its own.
+"""Program: compiles a program for a TPU, without a TPU. Runs in a separate Python environment.
 
     ENVIRONMENT/bin/python -I chip_compiler.py FOLDER
 
-The only file here that imports JAX, which is never imported into the user's process: it would
-bring another XLA beside TensorFlow's. FOLDER holds `request.json`, such as
-{"topology": "v5e:2x2", "num_replicas": 4}, and `program.hlo`, the bytes of an `HloModuleProto`.
-What comes of it is `result.json`, written last and whole, and for a program that compiles
-`optimized.txt`, as the chip will run it; where it cannot be read back that file is a first line
-alone, and the message in `result.json` says why.
+Only this file imports JAX. The user's process never does, because JAX brings another XLA than
+TensorFlow's. FOLDER contains `request.json`, such as {"topology": "v5e:2x2", "num_replicas": 4},
+and `program.hlo`, the bytes of an `HloModuleProto`. The output is `result.json`, written last and
+atomically, and for a program that compiles `optimized.txt`, the program as the chip runs it. If it
+cannot be read back, that file has only its first line, and the message in `result.json` says why.
 
-libtpu has no public interface for this. What is used of JAX's is what its own ahead-of-time
-compilation uses, so it goes with the pinned versions alone (see `environment`).
+libtpu has no public interface for this. The file uses the same private functions as JAX's
+ahead-of-time compilation, so it works only with the pinned versions (see `environment`).
 """
 
 import json
@@ -19,8 +18,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# Read by libtpu as it is loaded: without them it asks a metadata server for minutes, and refuses a
-# second process that loads it.
+# libtpu reads these when it is loaded. Without them it queries a metadata server for minutes, and
+# cannot be loaded by two processes at once.
 os.environ.update(TPU_SKIP_MDS_QUERY="1", ALLOW_MULTIPLE_LIBTPU_LOAD="1", JAX_PLATFORMS="cpu")
 
 import jax
@@ -36,10 +35,10 @@ _NO_MEMORY = ("RESOURCE_EXHAUSTED", "CompileTimeHbmOom", "Ran out of memory")
 
 
 def main(folder: Path) -> int:
-    """Compiles what lies in `folder`.
+    """Compiles the program in `folder`.
 
     Returns:
-        0 where the compiler has answered, with a yes or a no.
+        0 if the compiler gave an answer, whether or not the program compiles.
     """
     request = json.loads((folder / "request.json").read_text("utf-8"))
     program = (folder / "program.hlo").read_bytes()
@@ -60,11 +59,11 @@ def main(folder: Path) -> int:
 
 
 def _optimized(executable: Any, computation: Any) -> tuple[str, str]:
-    """Returns the text of the program for the chip, and why it is a first line alone, or "".
+    """Returns the text of the program for the chip, and why it has only its first line, or "".
 
-    jaxlib 0.10.2 cannot read what libtpu 0.0.52 makes of sums by row for the SparseCores of a v6e
-    ("async-update instruction should have 1 operands but sees 4"). The layouts of the arguments do
-    not need the text.
+    jaxlib 0.10.2 cannot read the code that libtpu 0.0.52 makes of sums by row for the SparseCores
+    of a v6e ("async-update instruction should have 1 operands but sees 4"). The layouts of the
+    arguments are available without the text.
     """
     try:
         (module,) = executable.hlo_modules()
@@ -88,8 +87,8 @@ def _compile(computation: Any, topology: str, num_replicas: int) -> Any:
     described = topologies.get_topology_desc(platform="tpu", topology_name=topology)
     if num_replicas > len(described.devices):
         raise ValueError(
-            f"{topology} has {len(described.devices)} devices, and {num_replicas} replicas need one"
-            " each"
+            f"`num_replicas` must be at most {len(described.devices)}, the devices of {topology}. "
+            f"Received: num_replicas={num_replicas}. Use a larger topology."
         )
     devices = tuple(described.devices[:num_replicas])
     options = xla_client.CompileOptions()
@@ -102,9 +101,9 @@ def _compile(computation: Any, topology: str, num_replicas: int) -> Any:
 
 
 def _drop_copies(module: Any) -> None:
-    """Takes out the copies that TensorFlow puts in and that this way into the compiler lacks.
+    """Removes the copy operations that TensorFlow adds, which this compiler interface lacks.
 
-    They change no value, and the compiler makes copies of its own where it needs them.
+    They change no values, and the compiler adds its own copies as needed.
     """
     for copy in [found for found in _operations(module.operation) if found.name == "mhlo.copy"]:
         copy.results[0].replace_all_uses_with(copy.operands[0])

@@ -1,4 +1,4 @@
-"""A compilation for a chip: in a process of its own, with a deadline, kept for the next time."""
+"""Compiles programs for a chip in a separate process, with a deadline and a cache."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _TAIL = 2000
 
 
 class CompilerFailed(Exception):
-    """The compiler gave no answer: it crashed, or its time was over. The text is for the user."""
+    """Raised if the compiler crashed or exceeded its deadline. The text is for the user."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The compiler's answer, as it lies in the cache.
+    """The compiler's answer, as stored in the cache.
 
     Attributes:
         kind: "compiled", "out_of_memory" or "refused".
-        message: The compiler's words where it says no, or why `module` is a first line alone.
+        message: The compiler's error, or why `module` has only its first line.
         sizes: "argument", "output", "alias", "temp" and "generated_code", in bytes.
-        module: Text of the optimized module; "" where there is none.
-        versions: Of JAX and libtpu.
-        seconds: How long it took.
-        is_cached: Whether it was found and not computed.
+        module: Text of the optimized module, or "".
+        versions: The versions of JAX and libtpu.
+        seconds: Seconds that the compilation took.
+        is_cached: Whether the answer comes from the cache.
     """
 
     kind: str
@@ -53,13 +53,13 @@ class ChipCompiler:
     """Compiles programs for one target.
 
     Args:
-        python: The interpreter of the environment that the compiler needs.
-        target: What to compile for.
-        cache: Folder of the answers so far; it need not be there.
+        python: The Python interpreter of the compiler's environment.
+        target: The chips to compile for.
+        cache: Folder for the cache. It need not exist.
         timeout_seconds: Deadline of one compilation. Positive.
-        say: Told every few seconds that it goes on.
+        say: Called with a line of progress every `every_seconds`.
         compiler: The program that compiles, see `chip_compiler`.
-        every_seconds: How often `say` is told. Positive.
+        every_seconds: Seconds between lines of progress. Positive.
     """
 
     def __init__(
@@ -82,17 +82,17 @@ class ChipCompiler:
         self._every = every_seconds
 
     def compile(self, program: Program) -> Answer:
-        """Compiles a program, or finds what came of the same one before.
+        """Compiles a program, or returns the cached answer for an equal one.
 
         Args:
             program: The step.
 
         Raises:
-            CompilerFailed: If there is no answer in time.
+            CompilerFailed: If the compiler crashes or exceeds the deadline.
         """
         kept = self._cache / self._key(program)
         if (kept / "answer.json").is_file():
-            self._say(f"found in {kept}: it was compiled before")
+            self._say(f"found in the cache {kept}")
             return _read(kept, is_cached=True)
         self._cache.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix="compiling-", dir=self._cache))
@@ -114,27 +114,27 @@ class ChipCompiler:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _run(self, folder: Path) -> float:
-        """Runs the compiler until it has answered; returns the seconds."""
+        """Runs the compiler and returns the seconds that it took."""
         deadline = Deadline(self._timeout)
         log = folder / "log.txt"
-        # -I: what the user's PYTHONPATH holds is for another environment.
+        # -I: the user's PYTHONPATH is meant for another environment.
         command = [str(self._python), "-I", str(self._compiler), str(folder)]
         doing = f"compiling for {self._target}"
         try:
             status = run_with_progress(command, log, deadline, self._say, doing, every=self._every)
         except TookTooLong:
             raise CompilerFailed(
-                f"{doing} took longer than {self._timeout:g} s. Give it more (--timeout_seconds), "
-                "or a smaller batch."
+                f"{doing} took longer than {self._timeout:g} s. Increase --timeout_seconds, or use "
+                "a smaller batch."
             ) from None
         if status != 0 or not (folder / "result.json").is_file():
             text = log.read_text("utf-8", errors="replace").strip()[-_TAIL:]
             end = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-            raise CompilerFailed(f"the compiler for {self._target} {end}. It said last: {text}")
+            raise CompilerFailed(f"the compiler for {self._target} {end}. Last output: {text}")
         return deadline.spent()
 
     def _key(self, program: Program) -> str:
-        """A name for the program, the chip and the compiler; the compiler's own text counts too."""
+        """Returns a cache key for the program, the chip and the compiler with its source code."""
         parts = [str(self._target), str(program.num_replicas), *REQUIREMENTS]
         digest = hashlib.sha256("\n".join(parts).encode())
         digest.update(self._compiler.read_bytes())

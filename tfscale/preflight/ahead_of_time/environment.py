@@ -1,7 +1,7 @@
-"""The environment that the chip's compiler lives in: made on request, of pinned versions, once.
+"""The Python environment of the chip's compiler: created on request, with pinned versions.
 
-JAX and libtpu bring an XLA of their own, which must not be loaded beside TensorFlow's. So they
-stand apart, in `tfscale/preflight/<versions>` of the user's cache, with a Python of their own.
+JAX and libtpu bring their own XLA, which must not be loaded together with TensorFlow's. So they are
+installed in a separate virtual environment, `tfscale/preflight/<versions>` in the user's cache.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from strategies.extension import Deadline
 from tfscale.preflight.ahead_of_time.progress import TookTooLong, run_with_progress
 
-# libtpu compiles for a chip that is not there only by the private interface of this JAX.
+# libtpu compiles without a chip only through the private interface of this JAX version.
 JAX, LIBTPU = "0.10.2", "0.0.52"
 REQUIREMENTS = (f"jax=={JAX}", f"jaxlib=={JAX}", f"libtpu=={LIBTPU}")
 WHEELS_MB, DISK_MB = 225, 1100
@@ -26,40 +26,40 @@ _EVERY_SECONDS = 10.0
 
 
 class NoEnvironment(Exception):
-    """There is no environment to compile in; the text says how to come by one."""
+    """Raised if there is no environment to compile in. The text says how to create one."""
 
 
 def cache_folder() -> Path:
-    """Returns the folder for what can be made again: in XDG_CACHE_HOME, or ~/.cache."""
+    """Returns the cache folder, in XDG_CACHE_HOME or ~/.cache."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "tfscale" / "preflight"
 
 
 def default_environment() -> Path:
-    """Returns where the environment stands if nobody says otherwise."""
+    """Returns the default folder of the environment."""
     return cache_folder() / f"jax-{JAX}-libtpu-{LIBTPU}"
 
 
 def environment_python(folder: Path) -> Path:
-    """Returns the interpreter of an environment.
+    """Returns the Python interpreter of an environment.
 
     Args:
-        folder: Made by `make_environment`.
+        folder: A folder that `make_environment` created.
 
     Raises:
-        NoEnvironment: If it is not there, or holds other versions.
+        NoEnvironment: If it does not exist, or has other versions.
     """
     cure = (
-        f"Say --make_environment to make it: it downloads {WHEELS_MB} MB of wheels and takes "
-        f"{DISK_MB} MB there."
+        f"Pass --make_environment to create it: it downloads {WHEELS_MB} MB of wheels and needs "
+        f"{DISK_MB} MB of disk space."
     )
     if not (folder / _MADE).is_file():
         raise NoEnvironment(f"compiling for a chip needs an environment in {folder}. {cure}")
-    held = tuple((folder / _MADE).read_text("utf-8").split())
-    if held != REQUIREMENTS:
+    installed = tuple((folder / _MADE).read_text("utf-8").split())
+    if installed != REQUIREMENTS:
         raise NoEnvironment(
-            f"the environment in {folder} must hold {' '.join(REQUIREMENTS)}. Received: "
-            f"{' '.join(held) or 'nothing'}. Remove the folder. {cure}"
+            f"the environment in {folder} must have {' '.join(REQUIREMENTS)}. Received: "
+            f"{' '.join(installed) or 'nothing'}. Remove the folder. {cure}"
         )
     return folder / "bin" / "python"
 
@@ -71,31 +71,31 @@ def make_environment(
     requirements: tuple[str, ...] = REQUIREMENTS,
     timeout_seconds: float = 1800.0,
 ) -> None:
-    """Makes the environment; one that is there already is left as it is.
+    """Creates the environment. An existing one is not changed.
 
-    It is made under another name and renamed, so that a folder of this name is whole.
+    It is created under another name and then renamed, so that it is never incomplete.
 
     Args:
-        folder: Where it shall stand.
-        say: Told how large it is, and every few seconds that it goes on.
-        requirements: What pip is to install.
-        timeout_seconds: Deadline of the whole. Positive.
+        folder: The folder of the environment.
+        say: Called with the size, and every few seconds with a line of progress.
+        requirements: The packages for pip to install.
+        timeout_seconds: Deadline of all steps together. Positive.
 
     Raises:
-        NoEnvironment: If it cannot be made in time; the text holds pip's exit reason.
+        NoEnvironment: If it cannot be created in time. The text contains the last output of pip.
     """
     if (folder / _MADE).is_file():
         environment_python(folder)
-        say(f"the environment in {folder} is there already")
+        say(f"the environment in {folder} already exists")
         return
     if folder.exists():
         raise NoEnvironment(
-            f"`--environment` must be a folder that is not there yet, or one made by tfscale. "
-            f"Received: {folder}. Name another."
+            f"`--environment` must be a folder that does not exist, or one created by tfscale. "
+            f"Received: {folder}. Choose another folder."
         )
     say(
-        f"making an environment in {folder}: {' '.join(requirements)}, {WHEELS_MB} MB of wheels to "
-        f"download, {DISK_MB} MB on disk"
+        f"creating an environment in {folder}: {' '.join(requirements)}, {WHEELS_MB} MB of wheels "
+        f"to download, {DISK_MB} MB on disk"
     )
     folder.parent.mkdir(parents=True, exist_ok=True)
     making = Path(tempfile.mkdtemp(prefix=f"{folder.name}.making-", dir=folder.parent))
@@ -123,7 +123,7 @@ def _run(command: list[str], log: Path, deadline: Deadline, say: Callable[[str],
 
 def _tail(log: Path) -> str:
     lines = log.read_text("utf-8", errors="replace").split("\n")
-    return f"It said last: {' '.join(' '.join(lines[-6:]).split()) or 'nothing'}"
+    return f"Last output: {' '.join(' '.join(lines[-6:]).split()) or 'none'}"
 
 
 if __name__ == "__main__":  # `make preflight`

@@ -1,4 +1,4 @@
-"""Runs a program that takes minutes, with a deadline and a line of progress now and then."""
+"""Runs a program that takes minutes, with a deadline and lines of progress."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from strategies.extension import Deadline
 
 
 class TookTooLong(RuntimeError):
-    """A program was still running at the deadline, and has been killed."""
+    """Raised if a program is still running at the deadline. It has been killed."""
 
 
 def run_with_progress(
@@ -27,11 +27,11 @@ def run_with_progress(
 
     Args:
         command: The program and its arguments.
-        log: Gets its output, after what is there.
-        deadline: When it is killed.
-        say: Gets lines of progress.
+        log: The file that its output is appended to.
+        deadline: When to kill it.
+        say: Called with each line of progress.
         doing: What the program does, for these lines, such as "installing".
-        every: Seconds between two lines.
+        every: Seconds between two lines of progress. Positive.
 
     Raises:
         TookTooLong: If the deadline passes.

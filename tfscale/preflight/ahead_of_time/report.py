@@ -1,4 +1,4 @@
-"""The report of `tfscale preflight --aot`, for a reader and for a program."""
+"""Formats the report of `tfscale preflight --aot` as text and as JSON values."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _MEMORY = (
     ("code", "program"),
 )
 _PROOF = (
-    "The compiler for the chip ran, no chip did: this shows that the step compiles and what memory "
-    "it takes, and nothing of start-up, speed or numbers. What runs beside the step (another "
-    "program, several steps in one execution, an evaluation) takes memory of its own."
+    "The chip's compiler was run, but not the chip. This shows that the step compiles and how much "
+    "memory it needs. It does not show start-up, speed or numerical results. Anything else on the "
+    "chip (another program, several steps in one execution, an evaluation) needs more memory."
 )
 
 
 def mib(size: int) -> str:
-    """Returns a size in MiB, as the tables write it.
+    """Returns a size in MiB as text.
 
     Args:
         size: Bytes.
@@ -39,11 +39,11 @@ def mib(size: int) -> str:
 
 
 def verdict(result: Fitting) -> str:
-    """Returns the result in one sentence."""
+    """Returns the result as one sentence."""
     target, rows = result.target, result.rows
     if result.memory is not None:
         return (
-            f"compiles for {target} and fits: {mib(result.memory.total)} a replica, with {rows} "
+            f"compiles for {target} and fits: {mib(result.memory.total)} per replica, with {rows} "
             "examples each."
         )
     if result.shortage is None:
@@ -51,20 +51,20 @@ def verdict(result: Fitting) -> str:
     short = result.shortage
     sizes = ""
     if short.needed_bytes:
-        part = f"its {short.needed_for} alone take" if short.needed_for else "it takes"
-        sizes = f": {part} {mib(short.needed_bytes)} of {mib(short.offered_bytes)} a replica"
+        part = f"its {short.needed_for} need" if short.needed_for else "it needs"
+        sizes = f": {part} {mib(short.needed_bytes)} of {mib(short.offered_bytes)} per replica"
     return f"does not fit on {target}{sizes}, with {rows} examples each."
 
 
 def as_text(result: Fitting) -> str:
-    """Lays the report out; the verdict comes last but for what it proves."""
+    """Formats the report as text. The verdict and its limits come last."""
     versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
-    how = "compiled before" if result.is_cached else f"compiled in {result.seconds:.0f} s"
+    how = "from the cache" if result.is_cached else f"compiled in {result.seconds:.0f} s"
     lines = [f"ahead of time for {result.target}: {versions}, {result.date}, {how}", ""]
     if result.memory is not None:
         for name, title in _MEMORY:
             lines.append(f"  {title:<18}{mib(getattr(result.memory, name)):>14}")
-        lines += [f"  {'a replica':<18}{mib(result.memory.total):>14}", ""]
+        lines += [f"  {'per replica':<18}{mib(result.memory.total):>14}", ""]
         lines += _padding(result)
     if result.shortage is not None:
         lines += _shortage(result)
@@ -76,7 +76,7 @@ def as_text(result: Fitting) -> str:
 
 
 def as_json(result: Fitting) -> dict[str, Any]:
-    """Returns the report as JSON values; sizes in bytes."""
+    """Returns the report as JSON values, with sizes in bytes."""
     memory = result.memory
     return {
         "target": str(result.target),
@@ -103,11 +103,11 @@ def _padding(result: Fitting) -> list[str]:
     wasteful = [row for row in result.padding if row.wasted_bytes > 0][:_ROWS]
     lines = []
     if result.unread:
-        lines = ["  padding of the arguments alone, since the program cannot be read back:"]
+        lines = ["  padding of the arguments only, because the program cannot be read back:"]
         lines += [f"    {result.unread[:_LONGEST_REFUSAL]}", ""]
     if not wasteful:
         return lines
-    lines += ["  what tiling adds to the arrays of a layer (they do not live at one time):"]
+    lines += ["  padding of each layer's arrays by tiling (they do not exist at the same time):"]
     for row in wasteful:
         share = row.wasted_bytes / row.laid_out_bytes
         lines.append(f"  {mib(row.wasted_bytes):>14}  {share:>4.0%} of it  {row.layer}")
@@ -116,9 +116,9 @@ def _padding(result: Fitting) -> list[str]:
 
 def _shortage(result: Fitting) -> list[str]:
     assert result.shortage is not None
-    lines = ["  the largest buffers that the compiler could not place:"]
+    lines = ["  the largest buffers that the compiler could not location:"]
     if not result.shortage.is_named_by_compiler:
-        lines = ["  the compiler names no buffer; the largest array of a layer, as traced:"]
+        lines = ["  the compiler reports no buffers; the largest traced array of each layer:"]
     for buffer in result.shortage.largest[:_ROWS]:
         lines.append(f"  {mib(buffer.bytes):>14}  {buffer.layer}  {buffer.shape}")
     return [*lines, ""]
@@ -128,10 +128,10 @@ def _largest(result: Fitting) -> str:
     largest, replicas = result.largest, result.target.num_replicas
     assert largest is not None
     if largest.rows == 0:
-        return "largest batch: none; not even one example of a replica fits."
+        return "largest batch: none; not even one example per replica fits."
     text = (
-        f"largest batch: {largest.rows} examples of a replica fit, {largest.rows * replicas} in all"
+        f"largest batch: {largest.rows} examples per replica fit, {largest.rows * replicas} in all"
     )
     if largest.refused_rows is None:
-        return f"{text}; more was not tried."
+        return f"{text}; larger batches were not tried."
     return f"{text}; {largest.refused_rows} do not."

@@ -1,4 +1,4 @@
-"""Planted faults: each found at its own line with its severity, and none on what is right."""
+"""Planted faults: each is found at its line with its severity, and correct code has no findings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tfscale.preflight.batches import replica_batch
 from tfscale.preflight.examination import Preflight, preflight
 from tfscale.preflight.report import as_json, as_text
 from tfscale.preflight.target import parse_target
-from tfscale.verify.user_model import Subject
+from tfscale.verify.user_model import UserModel
 
 pytestmark = pytest.mark.own_process
 
@@ -30,10 +30,10 @@ MODELS = Path(preflight_models.__file__)
 LINES = MODELS.read_text("utf-8").splitlines()
 
 
-def looked_at(function: str, target: str = "v5e:2x2") -> Preflight:
+def examined(function: str, target: str = "v5e:2x2") -> Preflight:
     keras.backend.clear_session()
-    subject = Subject(f"{preflight_models.__name__}:{function}")
-    return preflight(subject, parse_target(target), batch_size=16, say=lambda _: None)
+    user_model = UserModel(f"{preflight_models.__name__}:{function}")
+    return preflight(user_model, parse_target(target), batch_size=16, say=lambda _: None)
 
 
 def line_of(fault: str) -> int:
@@ -43,14 +43,14 @@ def line_of(fault: str) -> int:
 
 def found(result: Preflight) -> list[tuple[str, str, int]]:
     """Severity, kind and line of what was found, all of it in the models' file."""
-    places = [finding.place for finding in result.findings]
-    assert {place.file for place in places if place is not None} == {str(MODELS)}
-    return [(f.severity, f.kind, f.place.line if f.place else 0) for f in result.findings]
+    places = [finding.location for finding in result.findings]
+    assert {location.file for location in places if location is not None} == {str(MODELS)}
+    return [(f.severity, f.kind, f.location.line if f.location else 0) for f in result.findings]
 
 
 @pytest.fixture(scope="module")
 def everything() -> Preflight:
-    return looked_at("everything")
+    return examined("everything")
 
 
 EVERYTHING = {
@@ -72,7 +72,7 @@ def test_a_planted_fault_is_found_at_its_line(everything: Preflight, fault: str)
     at_line = [
         (finding.severity, finding.kind, operation in finding.text)
         for finding in everything.findings
-        if finding.place is not None and finding.place.line == line_of(fault)
+        if finding.location is not None and finding.location.line == line_of(fault)
     ]
     assert at_line == [(severity, kind, True)]
 
@@ -87,12 +87,12 @@ def test_nothing_else_is_found_and_failures_come_first(everything: Preflight) ->
 
 
 def test_a_layer_of_keras_is_named_with_the_line_that_made_it(everything: Preflight) -> None:
-    layers = [f.place.layer for f in everything.findings if f.place and f.place.layer]
+    layers = [f.location.layer for f in everything.findings if f.location and f.location.layer]
     assert layers == ["random_rotation (RandomRotation)"]
 
 
 def test_data_and_settings_are_found_at_the_function_that_chose_them() -> None:
-    result = looked_at("awkward")
+    result = examined("awkward")
     line = line_of("data and settings")
     assert found(result) == [
         ("fails", "shape", line),
@@ -102,25 +102,25 @@ def test_data_and_settings_are_found_at_the_function_that_chose_them() -> None:
     ]
     texts = [finding.text for finding in result.findings]
     assert "(6, None, 8, 1)" in texts[0]
-    assert texts[1] == "a batch of 6 does not divide among 4 replicas"
+    assert texts[1] == "a batch of 6 does not divide evenly among 4 replicas"
     assert "jit_compile=True" in texts[2]
-    assert texts[3].endswith("ends in bfloat16")
+    assert texts[3].endswith("is bfloat16")
 
 
-def test_what_a_tpu_leaves_to_the_host_is_no_failure() -> None:
-    result = looked_at("printing")
+def test_an_operation_for_the_host_is_not_a_failure() -> None:
+    result = examined("printing")
     assert found(result) == [("warns", "host", line_of("print alone"))]
     assert result.is_fine
 
 
-def test_an_operation_that_xla_has_and_refuses_all_the_same_is_found_at_its_line() -> None:
-    result = looked_at("stitched")
+def test_a_supported_operation_that_xla_rejects_is_found_at_its_line() -> None:
+    result = examined("stitched")
     assert ("fails", "compiler", line_of("stitched")) in found(result)
     assert not result.is_compiled
 
 
-def test_a_step_that_cannot_be_traced_does_not_hide_what_the_model_holds() -> None:
-    result = looked_at("untraceable")
+def test_a_step_that_cannot_be_traced_does_not_hide_the_models_problems() -> None:
+    result = examined("untraceable")
     assert ("fails", "trace", line_of("eager metric")) in found(result)
     assert ("fails", "operation", line_of("string")) in found(result)
 
@@ -148,12 +148,12 @@ X, Y = preflight_models.IMAGES
         ),
     ],
 )
-def test_a_replica_gets_its_share_of_a_batch(data: Any, rows: int, kinds: list[str]) -> None:
+def test_a_replica_batch_has_its_part_of_the_rows(data: Any, rows: int, kinds: list[str]) -> None:
     batch = replica_batch(data, 4, 16, None)
     assert (batch.rows, [finding.kind for finding in batch.findings]) == (rows, kinds)
 
 
-def test_a_pipeline_gives_the_share_of_a_replica_and_tells_of_a_smaller_last_batch() -> None:
+def test_a_pipeline_gives_a_replica_batch_and_warns_of_a_smaller_last_batch() -> None:
     strategy = TpuStandIn(4)
     whole = tfscale.data.input_pipeline((X, Y), strategy, global_batch_size=8)
     assert (replica_batch(whole, 4, 1, None).findings, whole.element_spec[0].shape[0]) == ([], 2)
@@ -162,12 +162,14 @@ def test_a_pipeline_gives_the_share_of_a_replica_and_tells_of_a_smaller_last_bat
     assert (finding.severity, finding.kind) == ("warns", "last batch")
 
 
-def test_a_clean_model_compiles_and_the_report_never_says_that_it_runs() -> None:
-    result = looked_at("clean")
+def test_a_clean_model_compiles_and_the_report_does_not_claim_that_it_runs() -> None:
+    result = examined("clean")
     assert (result.is_compiled, result.findings, result.rows) == (True, [], 4)
     text = as_text(result, width=80)
-    assert "verdict: compiles; 0 to change, 0 to look at." in text
-    assert "Nothing was run: memory, speed and numbers are not shown." in " ".join(text.split())
+    assert "verdict: compiles; 0 to fix, 0 to check." in text
+    assert "Nothing was run, so memory, speed and numerical results are not shown." in " ".join(
+        text.split()
+    )
     assert as_json(result)["compiled_by_xla_cpu"] is True
 
 
@@ -181,7 +183,7 @@ def counted(graph: Any) -> collections.Counter[str]:
     return collections.Counter(kind for kind in types(graph) if kind not in plumbing)
 
 
-def test_the_step_looked_at_is_the_step_that_fit_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examined_step_is_the_step_that_fit_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     traced: list[Any] = []
     original = replica_step.graph_function
 
@@ -216,11 +218,11 @@ def test_many_replicas_reduce_in_one_pack_before_they_update() -> None:
         step = traced_train_step(model, spec)
         return types(step.graph).count("MulNoNan")
 
-    # The pack of gradients is weighed by its examples; one replica weighs nothing.
+    # The packed gradients are weighted by examples; a single replica needs no weight.
     assert (reductions(1), reductions(4)) == (0, 1)
 
 
-def test_the_stand_in_is_refused_what_a_tpu_is_refused() -> None:
+def test_the_stand_in_raises_the_errors_of_a_tpu() -> None:
     with support(TpuStandIn(1)).scope():
         model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
         model.compile("sgd", "mse", jit_compile=True)

@@ -31,11 +31,11 @@ def test_a_target_has_the_replicas_of_its_chips(text: str, shown: str, num_repli
     [
         ("v3", "must be one of cpu, v4, v5e, v5p, v6e, tpu7x. Received: 'v3'. Examples"),
         ("cpu:2", "must be one of cpu"),
-        ("v5e:2x2x1", "must have a topology of 2 sides for v5e, such as 1x1"),
-        ("v4:2x2", "must have a topology of 3 sides for v4, such as 2x2x1"),
-        ("v5e:0x2", "must have a topology of 2 sides"),
-        ("v5e:", "must have a topology of 2 sides"),
-        ("v5litepod-0", "must have a topology of 2 sides"),
+        ("v5e:2x2x1", "must have 2 sides for v5e, such as 1x1"),
+        ("v4:2x2", "must have 3 sides for v4, such as 2x2x1"),
+        ("v5e:0x2", "must have 2 sides"),
+        ("v5e:", "must have 2 sides"),
+        ("v5litepod-0", "must have 2 sides"),
     ],
 )
 def test_a_target_that_cannot_be_is_refused_with_examples(text: str, message: str) -> None:

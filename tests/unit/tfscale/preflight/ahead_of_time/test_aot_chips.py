@@ -24,10 +24,10 @@ pytestmark = pytest.mark.skipif(
 
 
 def preflight(
-    subject: str, target: str, *flags: str, status: int = 0
+    user_model: str, target: str, *flags: str, status: int = 0
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """What was found by TensorFlow alone, and what the chip's compiler said."""
-    command = ("-m", "tfscale", "preflight", subject, f"--target={target}", "--aot", "--json")
+    command = ("-m", "tfscale", "preflight", user_model, f"--target={target}", "--aot", "--json")
     done = completed(*command, *flags, timeout=3600)
     assert done.returncode == status, done.stderr[-3000:]
     found = json.loads(done.stdout)
@@ -85,8 +85,8 @@ def test_a_transformer_of_45_million_parameters_fits(function: str, least: int, 
 
 
 def test_a_batch_that_does_not_fit_is_refused_with_the_layer() -> None:
-    subject = f"{MODELS}:transformer_large_batch"
-    _, found = preflight(subject, "v5e:1x1", "--batch_size=512", status=1)
+    user_model = f"{MODELS}:transformer_large_batch"
+    _, found = preflight(user_model, "v5e:1x1", "--batch_size=512", status=1)
     short = found["out_of_memory"]
     assert short["needed_bytes"] > short["offered_bytes"] > 15 * 2**30
     # The compiler names no buffer; of the step as traced the loss makes the largest arrays.

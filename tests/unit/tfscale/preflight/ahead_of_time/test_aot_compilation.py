@@ -14,12 +14,12 @@ from tfscale.preflight.target import parse_target
 
 STEP = Program(hlo=b"a step", fingerprint="f", num_replicas=4, rows=8, arguments=(), scopes={})
 
-# Takes the place of the file that needs libtpu; speaks the same protocol.
+# Takes the location of the file that needs libtpu; speaks the same protocol.
 ANSWERS = """\
 import json, pathlib, sys
 folder = pathlib.Path(sys.argv[1])
-asked = json.loads((folder / "request.json").read_text())
-assert asked == {"topology": "v5e:2x2", "num_replicas": 4}
+settings = json.loads((folder / "request.json").read_text())
+assert settings == {"topology": "v5e:2x2", "num_replicas": 4}
 assert (folder / "program.hlo").read_bytes() == b"a step"
 with open(pathlib.Path(__file__).with_name("runs"), "a") as runs:
     runs.write(".")
@@ -83,7 +83,7 @@ def test_another_step_compiler_or_chip_is_compiled_anew(setting: Setting) -> Non
     setting.compiler(ANSWERS).compile(dataclasses.replace(STEP, fingerprint="another"))
     setting.compiler(f"{ANSWERS}# changed\n").compile(STEP)
     assert setting.runs == 3
-    with pytest.raises(CompilerFailed, match="AssertionError"):  # it was asked, for v6e
+    with pytest.raises(CompilerFailed, match="AssertionError"):  # it was settings, for v6e
         setting.compiler(ANSWERS, target="v6e:2x2").compile(STEP)
 
 
@@ -95,7 +95,7 @@ def test_what_does_not_fit_is_an_answer_too(setting: Setting) -> None:
 
 def test_a_compiler_that_dies_is_told_with_its_exit_reason(setting: Setting) -> None:
     text = "import os\nprint('libtpu is upset', flush=True)\nos.abort()\n"
-    match = r"for v5e:2x2 was killed by signal 6\. It said last: libtpu is upset"
+    match = r"for v5e:2x2 was killed by signal 6\. Last output: libtpu is upset"
     with pytest.raises(CompilerFailed, match=match):
         setting.compiler(text).compile(STEP)
     assert setting.left_over == []
@@ -108,7 +108,7 @@ def test_a_compiler_that_says_nothing_is_no_answer(setting: Setting) -> None:
 
 def test_a_compiler_is_ended_at_its_deadline_and_progress_is_told(setting: Setting) -> None:
     compiler = setting.compiler("import time\ntime.sleep(600)\n", timeout_seconds=1.0)
-    with pytest.raises(CompilerFailed, match=r"took longer than 1 s\. Give it more"):
+    with pytest.raises(CompilerFailed, match=r"took longer than 1 s\. Increase --timeout_seconds"):
         compiler.compile(STEP)
     assert setting.said[0].startswith("compiling for v5e:2x2: ")
     assert setting.left_over == []

@@ -44,7 +44,7 @@ def test_without_an_environment_the_cure_and_its_size_are_told(tmp_path: Path) -
 
 def test_an_environment_of_other_versions_is_refused(tmp_path: Path) -> None:
     (tmp_path / "made.txt").write_text("jax==0.1", "utf-8")
-    with pytest.raises(NoEnvironment, match=r"must hold jax==.* Received: jax==0\.1\. Remove"):
+    with pytest.raises(NoEnvironment, match=r"must have jax==.* Received: jax==0\.1\. Remove"):
         environment_python(tmp_path)
 
 
@@ -82,7 +82,7 @@ def test_a_folder_of_a_name_that_could_be_guessed_is_left_alone(tmp_path: Path) 
 
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine", "utf-8")
-    with pytest.raises(NoEnvironment, match="`--environment` must be a folder that is not there"):
+    with pytest.raises(NoEnvironment, match="`--environment` must be a folder that does not exist"):
         make_environment(tmp_path, lambda _: None)
     assert (tmp_path / "thesis.txt").read_text("utf-8") == "mine"
 

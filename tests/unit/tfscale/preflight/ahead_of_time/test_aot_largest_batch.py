@@ -6,17 +6,17 @@ import math
 
 import pytest
 
-from tfscale.preflight.ahead_of_time.largest_batch import LargestBatch, largest_batch
+from tfscale.preflight.ahead_of_time.fitting import LargestBatch, largest_batch
 
 
 def searched(capacity: int, first: int, most: int = 2**20) -> tuple[LargestBatch, list[int]]:
-    asked: list[int] = []
+    settings: list[int] = []
 
     def fits(rows: int) -> bool:
-        asked.append(rows)
+        settings.append(rows)
         return rows <= capacity
 
-    return largest_batch(fits, first, most=most), asked
+    return largest_batch(fits, first, most=most), settings
 
 
 @pytest.mark.parametrize("first", [1, 8, 100])
@@ -30,10 +30,10 @@ def test_what_is_found_fits_and_a_sixteenth_more_does_not(first: int) -> None:
 
 def test_no_size_is_asked_twice_and_few_are_asked() -> None:
     for capacity in range(1, 700):
-        _, asked = searched(capacity, first=8)
-        assert len(asked) == len(set(asked))
+        _, settings = searched(capacity, first=8)
+        assert len(settings) == len(set(settings))
         # One question a doubling or halving, and four for a sixteenth.
-        assert len(asked) <= abs(math.log2(capacity / 8)) + 7
+        assert len(settings) <= abs(math.log2(capacity / 8)) + 7
 
 
 def test_not_even_one_example_may_fit() -> None:

@@ -77,7 +77,7 @@ def test_where_the_program_cannot_be_read_its_first_line_splits_the_memory() -> 
 
 def test_a_program_of_other_arguments_is_refused() -> None:
     fewer = dataclasses.replace(PROGRAM, arguments=ARGUMENTS[1:])
-    with pytest.raises(ValueError, match="must take the 17 arguments of the step"):
+    with pytest.raises(ValueError, match="must have the 17 arguments of the step"):
         memory_of(fewer, SIZES, TINY)
     with pytest.raises(ValueError, match="Received: 18 arguments of 38400 bytes"):
         memory_of(PROGRAM, {**SIZES, "argument": 38_401}, TINY)

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from tfscale.preflight.ahead_of_time.out_of_memory import in_bytes, read_out_of_memory
+from tfscale.preflight.ahead_of_time.memory import in_bytes, read_out_of_memory
 from tfscale.preflight.ahead_of_time.program import Program
 
 # Of `aot_models.tiny` with 2**27 rows, for v5e:1x1.

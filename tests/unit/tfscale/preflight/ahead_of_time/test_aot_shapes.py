@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tfscale.preflight.ahead_of_time.modules import argument_arrays, arrays_made
-from tfscale.preflight.ahead_of_time.shapes import arrays
+from tfscale.preflight.ahead_of_time.program import argument_arrays, arrays, arrays_made
 
 # The dense network of `aot_models.tiny` for v5e:2x2, as libtpu 0.0.52 compiled it; scalars of the
 # entry computation, settings and source lines are taken out.
@@ -41,7 +40,7 @@ def test_a_tuple_holds_several_arrays_and_tells_which_lie_in_main_memory() -> No
 
 
 def test_an_unknown_dtype_is_refused() -> None:
-    with pytest.raises(ValueError, match="`dtype` must be one of XLA's"):
+    with pytest.raises(ValueError, match="`dtype` must be an XLA type"):
         list(arrays("mystery[3]{0}"))
 
 

@@ -23,8 +23,7 @@ from tfscale.preflight.ahead_of_time.program import (
     PARAMETERS,
     Program,
 )
-from tfscale.preflight.ahead_of_time.replica_of_many import ReplicaOfMany
-from tfscale.preflight.ahead_of_time.tracing import _fingerprint, traced_program
+from tfscale.preflight.ahead_of_time.tracing import ReplicaOfMany, _fingerprint, traced_program
 
 pytestmark = pytest.mark.own_process
 
@@ -152,7 +151,7 @@ def test_an_embedding_is_updated_as_its_matrix_is_on_one_device(
 
 
 def test_tensorflows_tpu_makes_slices_dense_and_writes_no_rows() -> None:
-    """What the two tests above rest on, asked of TensorFlow's own code."""
+    """What the two tests above rest on, settings of TensorFlow's own code."""
     with tf.Graph().as_default():
         slices = tf.IndexedSlices(tf.ones([2, 3]), [1, 1], [7, 3])
         summed = tpu_ops.cross_replica_sum(slices, group_assignment=[[0, 1]])
