@@ -106,9 +106,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the comparison. Prints the report on the chief, and failures on every worker."""
     # Imported here, because these need NumPy and the help does not.
+    from tfscale.verify.messages import Request
     from tfscale.verify.report import as_json, as_text, verdict_sentence
     from tfscale.verify.verification import Verification, verify
-    from tfscale.verify.worker_rpc import Failed, Request
+    from tfscale.verify.worker_rpc import Failed
 
     num_replicas = arguments.num_replicas
     if num_replicas is None and arguments.strategy == "mirrored":

@@ -10,9 +10,9 @@ import keras
 
 from tfscale.verify.batches import as_float64, num_rows, permuted, take_batches
 from tfscale.verify.layers import precision_of
+from tfscale.verify.messages import Reference, Request
 from tfscale.verify.trial import Arrays, Trial, new_model, observe, reload
 from tfscale.verify.user_model import UserModel, WrongUsage, first_sentence, in_one_line
-from tfscale.verify.worker_rpc import Reference, Request
 
 CONTROL_SEED = 1
 

@@ -22,7 +22,8 @@ from tfscale.verify.comparison import (
     layer_differences,
     layer_to_check,
 )
-from tfscale.verify.worker_rpc import Candidate, Failed, Reference, Request, TrialProcess
+from tfscale.verify.messages import Candidate, Reference, Request
+from tfscale.verify.worker_rpc import Failed, TrialProcess
 
 
 class RemoteWorker(Protocol):

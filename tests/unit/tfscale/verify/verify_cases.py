@@ -19,9 +19,10 @@ import keras
 
 from strategies.keras_support.patches import MOMENTS
 from strategies.keras_support.patching.patch import Patch
+from tfscale.verify.messages import Request
 from tfscale.verify.report import as_json
 from tfscale.verify.verification import Verification, compare
-from tfscale.verify.worker_rpc import Failed, Request, Worker, answer
+from tfscale.verify.worker_rpc import Failed, Worker, answer
 
 MODELS = "tests.unit.tfscale.verify.verify_models"
 
