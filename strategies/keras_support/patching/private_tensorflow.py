@@ -49,7 +49,7 @@ _COORDINATOR_CONTEXT = "tensorflow.python.distribute.coordinator.coordinator_con
 TENSORFLOW_SYMBOLS = (
     *used(
         Need.TRAINING,
-        "keras_support.model",
+        "keras_support.state",
         "leaves a replica's step to make variables for all replicas",
         {
             f"{_DISTRIBUTE_LIB}:_push_per_thread_mode": "0043b6381835",
@@ -126,7 +126,7 @@ TENSORFLOW_SYMBOLS = (
     ),
     *used(
         Need.TRAINING,
-        "keras_support.input keras_support.patching",
+        "keras_support.input keras_support.patching keras_support.state",
         "a variable that a strategy's scope does not copy",
         {
             f"{_RESOURCE_VARIABLE}.__init__": "2411bb7ac5a9",
@@ -321,7 +321,7 @@ TENSORFLOW_SYMBOLS = (
     ),
     *used(
         Need.PARAMETER_SERVERS,
-        "keras_support.asynchronous",
+        "keras_support.gradients",
         "updates variables from inside of a condition",
         {
             f"{_STRATEGY_EXTENDED_V2}._replica_ctx_update": "8c495061a8d3",
