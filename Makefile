@@ -86,7 +86,7 @@ help:
 	@echo "make soak    half an hour of faults, and the numbers of an undisturbed run"
 	@echo "make bench   times a step of fit beside stock Keras, replicas and two workers"
 	@echo "make preflight  compiles steps for TPUs that are not there (225 MB of wheels, minutes)"
-	@echo "make browser-test  looks at the HTML report in a real Chromium (64 MB, needs npm and node)"
+	@echo "make browser-test  looks at report and site in a real Chromium (64 MB, needs npm and node)"
 	@echo "make docs    builds the documentation into site/"
 	@echo "make docs-test  runs every block of README.md and docs/ from the built wheel"
 	@echo "make clean   removes the environments, build output and caches"
@@ -154,9 +154,9 @@ preflight: .venv/.installed-test
 
 browser-test: .venv/.installed-browser
 	@.venv/bin/python -m pytest -q -p no:xdist \
-	    tests/unit/tfscale/report/test_report_browser.py
+	    tests/unit/tfscale/report/test_report_browser.py tests/docs/test_site_browser.py
 
-.venv/.installed-browser: .venv/.installed-test tests/unit/tfscale/report/report_browser.py
+.venv/.installed-browser: .venv/.installed-docs tests/unit/tfscale/report/report_browser.py
 	@echo ".venv: installing Chromium for the tests"
 	@.venv/bin/python tests/unit/tfscale/report/report_browser.py .venv/browser
 	@touch "$@"

@@ -177,11 +177,13 @@ def browser(program: str) -> Iterator[Page]:
         # The browser reads from descriptor 3 and writes to 4.
         shell = f'exec "$0" "$@" 3<&{reads} 4>&{writes}'
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
-        command = [program, *flags, "--remote-debugging-pipe", f"--user-data-dir={profile}"]
+        command = [str(Path(program).resolve()), *flags]
+        command += ["--remote-debugging-pipe", f"--user-data-dir={profile}"]
         process = subprocess.Popen(
             ["bash", "-c", shell, *command],
             pass_fds=(reads, writes),
             env=environment,
+            cwd=profile,  # fontconfig writes its cache to the current folder
             stderr=subprocess.DEVNULL,
         )
         os.close(reads)
