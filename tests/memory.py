@@ -1,4 +1,4 @@
-"""The memory of this process, and the line through samples of it. Linux alone tells it."""
+"""The memory of this process, and its slope over samples. Linux only."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ Samples = Sequence[tuple[float, float]]
 
 
 def resident_bytes() -> int:
-    """Returns the memory that this process holds in RAM (RSS), without pages of files.
+    """Returns the resident memory of this process (RSS) in bytes, without pages of files.
 
-    Those the kernel takes back as it likes: of TensorFlow's library they are 20 MB at once.
+    The kernel frees those when it likes: 20 MB at a time for TensorFlow's library.
     """
     _, resident, shared, *_ = Path("/proc/self/statm").read_text("ascii").split()
     return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
 
 
 def trim() -> None:
-    """Gives memory that was freed back to the system, in all arenas of glibc."""
+    """Returns freed memory of all arenas of glibc to the system."""
     ctypes.CDLL(None).malloc_trim(0)
 
 
 def slope(segments: Sequence[Samples]) -> float:
-    """Returns the bytes a step by which memory grows: the least-squares line through samples.
+    """Returns the bytes per step by which memory grows: the least-squares line through samples.
 
     Args:
-        segments: Samples of each start of a process. The starts have one slope, and each a height
-            of its own. A segment of fewer than two samples says nothing.
+        segments: Samples of each start of a process. The starts have a common slope and separate
+            intercepts. A segment of fewer than two samples does not count.
 
     Returns:
-        Bytes a step, NaN where no segment has two samples at different steps.
+        Bytes per step; NaN if no segment has two samples at different steps.
     """
-    together = squares = 0.0
+    products = squares = 0.0
     for samples in segments:
         if len(samples) > 1:
             steps, bytes_ = np.array(samples, np.float64).T
             steps -= steps.mean()
-            together += float(steps @ bytes_)
+            products += float(steps @ bytes_)
             squares += float(steps @ steps)
-    return together / squares if squares else np.nan
+    return products / squares if squares else np.nan

@@ -1,4 +1,4 @@
-"""Tables that programs of the tests renew in a document, between two markers."""
+"""Tables that programs of the tests write into a document, between two markers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NAMES = ("tensorflow-cpu", "tensorflow", "keras")
 
 
 def around(text: str, begin: str, end: str) -> tuple[str, str, str]:
-    """Returns what stands before a table's markers, between them and after them.
+    """Returns the text before a table's markers, between them and after them.
 
     Raises:
         ValueError: If there are no markers.
@@ -20,25 +20,25 @@ def around(text: str, begin: str, end: str) -> tuple[str, str, str]:
     block, last, after = rest.partition(end)
     if not (first and last):
         raise ValueError(
-            f"`text` must hold the markers of the table. Received: a document without {begin!r} "
-            f"and {end!r}. Put the two lines where the table belongs."
+            f"`text` must contain the markers of the table. Received: a document without {begin!r} "
+            f"and {end!r}. Add the two lines where the table belongs."
         )
     return before, block, after
 
 
 def renewed(old: Sequence[str], lines: Sequence[str], key: Callable[[str], str]) -> list[str]:
-    """Returns old lines, those with a new one's key replaced, and then the other new ones."""
+    """Returns old lines, replaced by new ones with the same key, and then the other new lines."""
     new = {key(line): line for line in lines}
     return [new.pop(key(line), line) for line in old] + list(new.values())
 
 
 def escaped(cell: str) -> str:
-    """Returns a text as a cell shows it."""
+    """Returns a text escaped for a cell."""
     return cell.replace("|", "\\|").replace("<", "&lt;")
 
 
 def versions() -> str:
-    """Returns the versions that a table is made with, and the system."""
+    """Returns the versions with which a table is made, and the system."""
     installed = {
         found.metadata["Name"].lower().replace("_", "-"): found.version
         for found in importlib.metadata.distributions()
@@ -49,7 +49,7 @@ def versions() -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Replaces a file all at once."""
+    """Replaces a file atomically."""
     part = path.with_suffix(".part")
     part.write_text(text, "utf-8")
     part.rename(path)

@@ -31,7 +31,7 @@ TABLE = ROOT / "docs" / "concepts" / "faults.md"
 
 
 class Session:
-    """Runs cases, each in a folder of its own.
+    """Runs cases, each in a separate folder.
 
     Args:
         folder: For all of them.
@@ -72,7 +72,7 @@ class Session:
         self.say(f"{latency.NAME}: {line}")
         return line
 
-    def suffered(self, fault: Fault) -> str:
+    def run(self, fault: Fault) -> str:
         """Runs a fault, and returns its line."""
         missing = fault.missing()
         if missing:
@@ -86,7 +86,7 @@ class Session:
         return table.fault_line(fault, report)
 
     def _note(self, name: str, trouble: tuple[str, ...] | list[str]) -> None:
-        self.say(f"{name}: {'; '.join(trouble) or 'right'}")
+        self.say(f"{name}: {'; '.join(trouble) or 'passed'}")
         if trouble:
             self.failed.append(name)
 
@@ -106,11 +106,11 @@ class Session:
 
 
 def main() -> int:
-    """Returns 0 where everything is right or skipped, 1 where something is not, 2 for a flag."""
+    """Returns 0 if every case passed or was skipped, 1 if one failed, 2 for a wrong flag."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults")
-    parser.add_argument("--only", default="", help="words of the cases' names, as kill,cable")
+    parser.add_argument("--only", default="", help="words of names of cases, such as kill,cable")
     parser.add_argument("--jobs", type=int, default=2, help="jobs at a time")
-    parser.add_argument("--table", type=Path, default=TABLE, help="document that is renewed")
+    parser.add_argument("--table", type=Path, default=TABLE, help="document that is written")
     arguments = parser.parse_args()
     try:
         cases = chosen(arguments.only)
@@ -121,13 +121,13 @@ def main() -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with ThreadPoolExecutor(max_workers=arguments.jobs) as pool:
             try:
-                fault_lines = list(pool.map(session.suffered, cases.faults))
+                fault_lines = list(pool.map(session.run, cases.faults))
                 resume_lines = list(pool.map(session.resumed, cases.chains))
             except KeyboardInterrupt:
                 pool.shutdown(wait=False, cancel_futures=True)
-                end_all(folder)  # so that the cases that run end at once, and tidy up
+                end_all(folder)  # so that running cases end now, and clean up
                 raise
-        # Alone, for the times' sake.
+        # One at a time, because times are measured.
         latency_lines = [session.timed(kind) for kind in cases.latencies]
         cost_lines = [session.measured(kind) for kind in cases.costs]
     tables = {
@@ -144,7 +144,7 @@ def main() -> int:
     write(arguments.table, text)
     print(
         f"faults: {sum(map(len, tables.values()))} cases; "
-        f"not right: {', '.join(session.failed) or 'none'}"
+        f"failed: {', '.join(session.failed) or 'none'}"
     )
     return 1 if session.failed else 0
 

@@ -1,7 +1,7 @@
-"""A cable between two network namespaces, which can be cut and lose packets; Linux, as root.
+"""A cable between two network namespaces that can be cut and lose packets; Linux, as root.
 
-Each namespace has a TAP device, and a thread carries the frames between the two: no kernel module
-beside `tun` is needed, and a cable that is cut tells neither end of it.
+Each namespace has a TAP device, and a thread copies the frames between the two. So only the kernel
+module `tun` is needed, and neither end is notified of a cut.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections import deque
 from types import TracebackType
 
 ADDRESSES = ("10.77.0.1", "10.77.0.2")
-"""Of the two ends; the namespaces see nothing else."""
+"""Of the two ends; there is nothing else in the namespaces."""
 _TUNSETIFF, _IFF_TAP, _IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 _FRAME = 1 << 16
 _REMEMBERED = 100
@@ -31,11 +31,11 @@ class Cable:
     """Two namespaces and what connects them, until the context ends.
 
     Args:
-        seed: Of the losses.
+        seed: Of the losses of packets.
 
     Attributes:
         loss: Probability that a frame is lost; 1.0 is a cut.
-        lost: The last frames that were.
+        lost: The last frames that were lost.
 
     Raises:
         OSError: If the system does not allow it.
@@ -96,7 +96,7 @@ class Cable:
 
     def _remove(self) -> None:
         for descriptor in (*self._taps, self._woken, self._wake):
-            os.close(descriptor)  # the device goes with its descriptor
+            os.close(descriptor)  # this also removes the device
         for name in self._names:
             subprocess.run(
                 ["ip", "netns", "del", name], capture_output=True, timeout=_COMMAND_SECONDS
@@ -104,7 +104,7 @@ class Cable:
 
 
 def missing() -> str:
-    """Tells why there can be no cable here, or ""."""
+    """Returns why there can be no cable here, or ""."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "needs root, for network namespaces"
     try:

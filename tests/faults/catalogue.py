@@ -1,4 +1,4 @@
-"""All faults, in the order of the table, and what `--only` chooses of them and of the chains."""
+"""All faults in the order of the table, and the cases that `--only` selects."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 from tests.faults import (
     cost,
-    crashes,
     disks,
+    failures,
     latency,
     links,
-    raising,
     shortage,
     signals,
     stalls,
@@ -20,13 +19,13 @@ from tests.faults.fault import FAULTS, Fault
 from tests.faults.resume import Chain, chains
 from tests.faults.training import KINDS
 
-_MODULES = (signals, raising, crashes, stalls, shortage, disks, starting, links)
-"""Imported in the order in which their cases stand in the table."""
+_MODULES = (signals, failures, stalls, shortage, disks, starting, links)
+"""In the order of their cases in the table."""
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """What is run.
+    """The cases to run.
 
     Attributes:
         faults: Cases of the table of faults.
@@ -42,10 +41,10 @@ class Chosen:
 
 
 def chosen(only: str) -> Chosen:
-    """Returns the cases whose name holds one of some words.
+    """Returns the cases whose name contains one of some words.
 
     Args:
-        only: Words with commas between them; "" for all cases.
+        only: Words separated by commas; "" for all cases.
 
     Raises:
         ValueError: If a word is in no name.
@@ -57,8 +56,8 @@ def chosen(only: str) -> Chosen:
     for word in words:
         if not any(word in name for name in names):
             raise ValueError(
-                f"`only` must hold words of names. Received: only={only!r}, where nothing has "
-                f"{word!r}. Choose from {', '.join(names)}."
+                f"`only` must be words of the names of cases. Received: only={only!r}; no name "
+                f"contains {word!r}. Choose from {', '.join(names)}."
             )
 
     def is_chosen(name: str) -> bool:

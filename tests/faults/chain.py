@@ -1,10 +1,10 @@
-"""Starts a training again and again, each time in processes of its own that are really killed.
+"""Starts a training repeatedly, each time in new processes that are really killed.
 
     python -m tests.faults.chain PLAN
 
-PLAN holds the JSON of a `Training` on each line. They are run one after another; of those with an
-interruption all workers are killed as soon as one is. Each attempt is a fork of this process, which
-has imported TensorFlow and done nothing with it: that saves the seconds an import takes.
+PLAN contains the JSON of a `Training` on each line. They run one after another. In one with an
+interruption, all workers are killed as soon as one is. Each attempt is a fork of this process. That
+saves the seconds of an import: this process has imported TensorFlow, but not used it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tfscale.launch.ports import reserve_port
 
 ATTEMPT_SECONDS = 300.0
 EPOCH_SECONDS = 3.0
-"""More for each epoch, on a loaded machine."""
+"""Additional time per epoch, on a busy machine."""
 POLL_SECONDS = 0.02
 
 

@@ -24,7 +24,7 @@ def line(kind: str, folder: Path) -> str:
         folder: Empty.
 
     Raises:
-        OSError: If a training does not end well.
+        OSError: If a training fails.
     """
     trainings = [
         Training(
@@ -44,5 +44,5 @@ def _step(training: Training) -> float:
     log = training.note("log", 0).read_text("utf-8")
     found = re.search(END_LINE + r".* s, ([\d.]+) ms a step", log)
     if found is None:
-        raise OSError(f"A training must tell its time. Received: {log[-200:]!r}.")
+        raise OSError(f"A training must print its time. Received: {log[-200:]!r}.")
     return float(found[1])

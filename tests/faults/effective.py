@@ -1,4 +1,4 @@
-"""What a disturbed training spends its time on, and what memory it gains, by its lines."""
+"""What a disturbed training spends its time on, and how its memory grows, from its lines."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.memory import slope
 
 
 @dataclass(frozen=True)
-class Shares:
-    """Where the wall time of a job went, each a share of all of it.
+class TimeSpent:
+    """What the wall time of a job was spent on, as fractions of all of it.
 
     Attributes:
-        counted: In steps whose result is in the final weights: the effective training time.
-        lost: In steps that were done again after a restart.
-        between: The rest: starting, noticing, restarting, validation.
+        counted: Steps whose result is in the final weights: the effective training time.
+        lost: Steps that were repeated after a restart.
+        between: The rest: starts, noticing faults, restarts, validations.
     """
 
     counted: float
@@ -34,11 +34,11 @@ class Shares:
         )
 
 
-def shares(lines: Sequence[Line], worker: int, begin: float, end: float) -> Shares:
+def time_spent(lines: Sequence[Line], worker: int, begin: float, end: float) -> TimeSpent:
     """Returns what the time of a job was spent on.
 
-    A step lasts from the end of the one before it in the same start and epoch to its own end, its
-    pause included, which stands for a larger model's work. The first of a start, which is traced,
+    A step lasts from the end of the previous step of the same start and epoch to its end. Its pause
+    is included: it imitates the work of a larger model. The first step of a start, which is traced,
     and the first of an epoch, which follows a validation, count with the median of the others.
 
     Args:
@@ -61,7 +61,7 @@ def shares(lines: Sequence[Line], worker: int, begin: float, end: float) -> Shar
                 counted += usual if seconds is None else seconds
         done_later |= start.keys()
     wall = end - begin
-    return Shares(counted / wall, lost / wall, 1 - (counted + lost) / wall)
+    return TimeSpent(counted / wall, lost / wall, 1 - (counted + lost) / wall)
 
 
 def _starts(lines: Sequence[Line], worker: int) -> list[dict[int, float]]:
@@ -77,7 +77,7 @@ def _starts(lines: Sequence[Line], worker: int) -> list[dict[int, float]]:
 
 
 def _seconds(ends: dict[int, float]) -> dict[int, float | None]:
-    """How long each step of a start lasted; None where nothing tells when it began."""
+    """How long each step of a start lasted; None if its beginning is not known."""
     return {
         step: end - ends[step - 1] if step - 1 in ends and step % STEPS != 1 else None
         for step, end in ends.items()
@@ -85,14 +85,14 @@ def _seconds(ends: dict[int, float]) -> dict[int, float | None]:
 
 
 def growth(texts: Sequence[str], warm_up_steps: int) -> float:
-    """Returns the bytes a step by which a worker's memory grows, over all of its starts.
+    """Returns the bytes per step by which a worker's memory grows, over all of its starts.
 
     Args:
         texts: The lines of one worker.
         warm_up_steps: Steps of each start that do not count.
 
     Returns:
-        NaN where no start has two samples after its warm-up.
+        NaN if no start has two samples after its warm-up.
     """
     segments: list[list[tuple[float, float]]] = []
     begin = 0

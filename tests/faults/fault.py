@@ -1,4 +1,4 @@
-"""One fault: what is done to a job, and what came of it.
+"""One fault: what is done to a job, and the result.
 
 @fault("kill worker", "kill -9 of worker 1")
 def kill_worker(scene: Scene) -> Report:
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report:
-    """What came of a fault.
+    """The result of a fault.
 
     Attributes:
-        noticed: Seconds from the fault to the first line of any process that tells of it.
-        named: By which lines the culprit is named: "launcher", "watchdog", "TensorFlow", ...
+        noticed: Seconds from the fault to the first line of any process that reports it.
+        named: Which lines name the culprit: "launcher", "watchdog", "TensorFlow", ...
         lost: Steps that were trained and had to be trained again.
         recovered: Seconds from the fault to the first step after it.
-        is_equal: Whether weights, slots, history and rows are the undisturbed run's, to the bit;
-            None where there is nothing to compare.
-        left_over: Processes, ports and files that were left.
-        trouble: What is not as it should be, in words.
+        is_equal: Whether weights, slots, history and rows are bit for bit those of the undisturbed
+            run; None if there is nothing to compare.
+        left_over: Processes, ports and files that remain.
+        trouble: What is wrong, in words.
     """
 
     noticed: float | None = None
@@ -45,9 +45,9 @@ class Fault:
 
     Attributes:
         name: For `--only`.
-        title: What is done, for a reader.
+        title: What is done, for the table.
         run: Does it.
-        missing: Tells why it cannot be done here, or "".
+        missing: Returns why it cannot be done here, or "".
     """
 
     name: str

@@ -1,8 +1,8 @@
 """Faults that a worker does to itself, which cannot be done from outside.
 
 Most of the kinds are those of NVIDIA's resiliency extension (github.com/NVIDIA/
-nvidia-resiliency-ext, shared_utils/inject_fault.py); the names of its list stand beside ours. Its
-SIGKILL, SIGTERM, SIGINT and SIGSTOP come from outside. Its two faults of a GPU are not here.
+nvidia-resiliency-ext, shared_utils/inject_fault.py); its names are given below.
+Its SIGKILL, SIGTERM, SIGINT and SIGSTOP are sent from outside. Its two GPU faults are left out.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ INPUT_RAISES = "exception in the input"
 HANDLER = "exception in a handler"
 """SIGNAL_EXC: the handler of a signal raises, wherever the main thread is."""
 ASYNCHRONOUS = "asynchronous exception"
-"""ASYNC_EXC: another thread raises it in the main thread, while that one is in a step."""
+"""ASYNC_EXC: another thread raises it in the main thread during a step."""
 ABORT = "abort"
 """OS_ABORT."""
 SEGFAULT = "segmentation fault"
 """SEGFAULT: a thread reads address 0 while the main thread is in a step."""
 LOCK = "lock"
-"""LOCK_GIL: a thread holds Python's lock and does not let go."""
+"""LOCK_GIL: a thread keeps Python's lock for a long time."""
 INPUT_STALLS = "stalled input"
 MEMORY_ERROR = "memory error"
 """Python finds no memory, below the limit of the process."""
@@ -41,14 +41,14 @@ MEMORY_TAKEN = "memory taken"
 
 LOCK_SECONDS = 60
 IN_STEP_SECONDS = 0.002
-"""From the begin of a step to a fault within it: a step of two workers takes 5 ms or more."""
+"""From the beginning of a step to a fault in it: a step of two workers takes 5 ms or more."""
 STALL_SECONDS = 600.0
 _ROOM, _WANTED = 64 << 20, 1 << 30
 _PIECE, _PIECES = 64 << 20, 64
 
 
 class Injected(Exception):
-    """The asynchronous exception, which is raised without a text."""
+    """The asynchronous exception, which has no message."""
 
 
 def raise_exception() -> None:
@@ -70,7 +70,7 @@ def raise_in_main_thread() -> None:
 
 
 def hold_lock() -> None:
-    """A function that `PyDLL` calls keeps Python's lock, whatever it does."""
+    """Keeps Python's lock: `PyDLL` does not release it during a call."""
     ctypes.PyDLL(None).sleep(LOCK_SECONDS)
 
 
@@ -79,7 +79,7 @@ def read_nothing() -> None:
 
 
 def take_memory() -> None:
-    """Fills 4 GiB, unless it is killed before."""
+    """Takes 4 GiB, unless it is killed before."""
     taken = [b"\1" * _PIECE for _ in range(_PIECES)]
     raise AssertionError(f"The kernel must kill a process that takes {len(taken) * _PIECE} bytes.")
 
@@ -103,6 +103,6 @@ SIGNAL = signal.SIGUSR1
 
 
 def leave_no_core() -> None:
-    """A crash on purpose needs no dump of its memory in the working folder."""
+    """Writes no core dump into the working folder for a crash on purpose."""
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))

@@ -1,4 +1,4 @@
-"""Does one of `injections` when the signal comes: in a callback, a step, the graph or the input."""
+"""Does one of `injections` after the signal: in a callback, a step, the graph or the input."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TOO_LARGE = 1 << 46
 
 
 class Injector(keras.callbacks.Callback):
-    """Slows training down, and does a fault when the signal comes.
+    """Slows training down, and does a fault after the signal.
 
     Args:
         kind: One of `injections`.
@@ -41,7 +41,7 @@ class Injector(keras.callbacks.Callback):
         self._asked.set()
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Begins a fault within the step."""
+        """Begins a fault in the step."""
         if self._kind in injections.IN_STEP and self._asked.is_set():
             self._asked.clear()
             threading.Thread(target=self._do_in_step, daemon=True).start()
@@ -57,7 +57,7 @@ class Injector(keras.callbacks.Callback):
 
     @property
     def preprocess(self) -> Callable[[Any], Any] | None:
-        """The function that `tf.data` maps, where the fault is in the input; else None."""
+        """The function for `tf.data` to map if the fault is in the input; else None."""
         in_input = (injections.INPUT_STALLS, injections.INPUT_RAISES)
         return self._in_input if self._kind in in_input else None
 
@@ -80,7 +80,7 @@ class Injector(keras.callbacks.Callback):
 
 
 class _Large(keras.layers.Layer):
-    """Passes on its inputs, in training not before a tensor that is too large is there."""
+    """Returns its inputs; after the signal, in training, it first makes too large a tensor."""
 
     def __init__(self, asked: threading.Event) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class _Large(keras.layers.Layer):
         if not training:
             return inputs
         elements = tf.numpy_function(self._elements, [], tf.int64)
-        # Random, for TensorFlow never makes zeros that nothing reads.
+        # Random numbers, because TensorFlow does not make zeros that nothing reads.
         with tf.control_dependencies([tf.random.uniform([elements], seed=1)]):
             return tf.identity(inputs)
 

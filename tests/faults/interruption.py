@@ -1,4 +1,4 @@
-"""When a training is killed: moments that nobody outside of it could hit for certain."""
+"""When a training is killed: moments that cannot be hit reliably from outside."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.faults.training import EVERY, STEPS, VALIDATION_BATCHES
 STEP, VALIDATION = "step", "validation"
 SAVE_BEGINS, SAVE_HALF, SAVE_ENDS = "tensors", "manifest", "rename"
 SAVES = (SAVE_BEGINS, SAVE_HALF, SAVE_ENDS)
-"""The folder is there and empty; all tensors are on the disk; all is, under the temporary name."""
+"""The folder exists and is empty; all tensors are written; all files are, with temporary names."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Interruption:
         moment: STEP, VALIDATION or one of SAVES.
         batch: The global batch, counted from 1: the one that is trained, the last one before the
             validation, or the newest one in the checkpoint.
-        part: For a step the milliseconds from its begin to SIGKILL, for a validation its batch.
+        part: Milliseconds from the beginning of a step to SIGKILL, or the batch of a validation.
     """
 
     moment: str
@@ -39,7 +39,7 @@ class Interruption:
 
 
 def drawn(seed: int, steps: int, validations: int, epochs: int) -> list[Interruption]:
-    """Draws the interruptions of one chain, in the order in which a training meets them.
+    """Draws the interruptions of one chain, in the order of the training.
 
     Args:
         seed: Of the draw.

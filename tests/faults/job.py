@@ -1,4 +1,4 @@
-"""A real job: a command, its lines by time, and the end of whatever it started."""
+"""A real job: a command, its lines with their times, and the end of all that it started."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from types import TracebackType
 
 from tests.faults.injections import SIGNAL
 from tests.faults.lines import START_LINE
-from tests.faults.traces import end_all, marked_environment, processes
+from tests.faults.traces import end_all, marked, processes
 from tests.faults.training import Training
-from tests.programs import ROOT
+from tests.programs import ROOT, own_environment
 
 START_SECONDS = 300.0
-"""To import TensorFlow and come together, on a loaded machine."""
+"""To import TensorFlow and start the cluster, on a busy machine."""
 READ_SECONDS = 10.0
 _WORKER = r"^(?:\[worker (\d+)\] )?"
 
@@ -41,12 +41,12 @@ class Line:
 
 
 class Job:
-    """Starts a command; as a context it ends with everything the command started.
+    """Starts a command; as a context manager it ends all processes that the command started.
 
     Args:
         command: What to run.
-        mark: Tells its processes from all others; several jobs may share one.
-        environment: Variables besides the usual ones.
+        mark: By which its processes are found; several jobs may have the same one.
+        environment: Additional variables.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Job:
         self._process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env={**marked_environment(mark), **(environment or {})},
+            env=own_environment(**marked(mark), **(environment or {})),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -93,12 +93,12 @@ class Job:
             self._changed.notify_all()
 
     def await_line(self, pattern: str, seconds: float = START_SECONDS, after: float = 0.0) -> Line:
-        """Returns the first line that holds a pattern.
+        """Returns the first line with a pattern.
 
         Args:
             pattern: A regular expression.
             seconds: Deadline.
-            after: Lines that came earlier do not count, on the clock of `time.monotonic`.
+            after: Earlier lines do not count; on the clock of `time.monotonic`.
 
         Raises:
             TimeoutError: If none came in time, or the output ended without one.
@@ -117,7 +117,7 @@ class Job:
                 self._changed.wait(left)
 
     def wait(self, seconds: float) -> int | None:
-        """Returns the exit status when all lines are there, or None if it has none in time."""
+        """Returns the exit status after the last line, or None at the deadline."""
         try:
             status = self._process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
@@ -126,14 +126,14 @@ class Job:
         return status
 
     def signal(self, worker: int, number: int) -> bool:
-        """Sends a signal to a worker's newest process, if it is there; tells whether it was.
+        """Sends a signal to a worker's newest process; returns whether it existed.
 
         Args:
             worker: Index of the worker.
             number: The signal.
         """
         process = self.process(worker)
-        if process not in processes(self.mark):  # its number may be a stranger's by now
+        if process not in processes(self.mark):  # its id may belong to another process by now
             return False
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, number)
@@ -141,11 +141,11 @@ class Job:
         return False
 
     def interrupt(self) -> None:
-        """Sends SIGINT to the command alone, as a terminal does to a launcher."""
+        """Sends SIGINT to the command only, as a terminal does to a launcher."""
         self._process.send_signal(signal.SIGINT)
 
     def process(self, worker: int) -> int:
-        """Returns a worker's newest process, whether it is there or not."""
+        """Returns a worker's newest process, which may have ended."""
         return {index: process for index, process, _ in self._starts()}[worker]
 
     def ports(self) -> set[int]:
@@ -173,7 +173,7 @@ def launcher(training: Training, *flags: str) -> list[str]:
 
     Args:
         training: What its workers train.
-        *flags: Of `tfscale launch`; without any two workers and three restarts.
+        *flags: Of `tfscale launch`; if none, two workers and three restarts.
     """
     flags = flags or ("--num_workers=2", "--max_restarts=3")
     usual = ["--grace_seconds=5", "--early_seconds=0"]
@@ -189,4 +189,4 @@ KILL, STOP, GO_ON, TERMINATE, INTERRUPT, CRASH, INJECT = (
     signal.SIGSEGV,
     SIGNAL,
 )
-"""What a worker can be sent; the last one is the program's own."""
+"""Signals to a worker; the last one makes the program do its fault."""

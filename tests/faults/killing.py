@@ -41,7 +41,7 @@ class Killer(keras.callbacks.Callback):
         self._batch = self._checkpoint.position.batches
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Begins the countdown, in a thread of its own: the step goes on meanwhile."""
+        """Begins the countdown in another thread, while the step goes on."""
         self._batch += 1
         if self._when.moment == STEP and self._batch == self._when.batch:
             threading.Thread(target=self._kill_later, daemon=True).start()
@@ -58,10 +58,10 @@ class Killer(keras.callbacks.Callback):
 
 
 def kill_in_save(interruption: Interruption) -> None:
-    """Has this process killed while it writes a checkpoint, when Python's audit tells of it.
+    """Kills this process while it writes a checkpoint, at an event of Python's audit.
 
     Args:
-        interruption: One of SAVES. The audit cannot be ended, so neither can this.
+        interruption: One of SAVES. The audit cannot be stopped, so neither can this.
     """
     folder = f".step-{interruption.batch:012d}."  # a random part and .partial follow
 

@@ -1,5 +1,4 @@
-"""How long a restart takes, part by part: one job, whose worker suffers the same fault again and
-again."""
+"""How long each part of a restart takes: in one job, a worker has the same fault repeatedly."""
 
 from __future__ import annotations
 
@@ -27,11 +26,11 @@ NAME = "restart latency"
 """For `--only`."""
 RESTARTS = 5
 STEPS_BETWEEN = 15
-"""More than a restart has to do again."""
+"""More than a restart has to repeat."""
 EPOCHS = 20
 PACE_SECONDS = 0.1
 DEADLINE_SECONDS = 20.0
-"""The watchdog's, for a worker that is stopped."""
+"""Of the Watchdog, for a stopped worker."""
 RECOVERY_SECONDS = 200.0
 KINDS = {
     "`kill -9` of worker 1": KILL,
@@ -39,23 +38,23 @@ KINDS = {
     "SIGTERM to worker 1": TERMINATE,
     f"`kill -STOP` of worker 1; watchdog's deadline {DEADLINE_SECONDS:g} s": STOP,
 }
-PARTS = ("notice", "end", "start", "import", "come together", "restore", "first step")
+PARTS = ("notice", "end", "start", "import", "connect", "restore", "first step")
 _MARKS = (BEGIN_LINE, START_LINE, TOGETHER_LINE, RESUMED_LINE, STEP_LINE)
-"""With each of these a worker ends one of the parts from `start` on."""
+"""Each of these lines ends one of the parts from `start` on."""
 
 
 @dataclass(frozen=True)
 class Restart:
-    """The seconds that one restart took.
+    """The seconds of one restart.
 
     Attributes:
         notice: From the fault until the launcher knows that a worker has failed.
         end: Until all processes of the job have ended.
         start: Until new processes run; 1 s of it is the launcher's wait.
         imported: Until tensorflow and tfscale are imported.
-        together: Until the workers are in touch and have a strategy.
+        together: Until the workers are connected and have a strategy.
         restored: Until the model is built and the checkpoint restored.
-        step: Until the first step is done, which is traced before.
+        step: Until the first step is done; tracing is part of it.
     """
 
     notice: float
@@ -68,15 +67,15 @@ class Restart:
 
 
 def restart(lines: Sequence[Line], at: float, num_workers: int) -> Restart:
-    """Returns the parts of the first restart after a fault; each ends with the slowest worker.
+    """Returns the parts of the first restart after a fault; the slowest worker ends each.
 
     Args:
         lines: Of the job.
         at: When the fault happened.
-        num_workers: Whose lines are awaited.
+        num_workers: Each must print every line.
 
     Raises:
-        ValueError: If the lines do not tell of a whole restart.
+        ValueError: If the lines do not show a whole restart.
     """
     notice = _first(lines, at, "^tfscale launch: .* failed first")
     moments = [at, notice, _first(lines, notice, RESTART_LINE)]
@@ -97,7 +96,7 @@ def _first(lines: Sequence[Line], begin: float, pattern: str) -> float:
 
 
 def line(kind: str, folder: Path) -> str:
-    """Lets a worker suffer one fault again and again, and returns its line of the table.
+    """Repeats one fault of a worker, and returns its line of the table.
 
     Args:
         kind: One of `KINDS`.

@@ -1,5 +1,7 @@
-"""The lines by which a training tells a harness where it is; imports nothing, so that a process can
-print the first one before it imports anything."""
+"""Lines by which a training reports its progress to a harness.
+
+Imports nothing, so that a process can print the first line before its other imports.
+"""
 
 BEGIN_LINE = "faults: python runs"
 START_LINE = "faults: process "
@@ -10,4 +12,4 @@ STEP_LINE = "faults: step "
 MEMORY_LINE = "faults: memory "
 END_LINE = "faults: done in "
 RESTART_LINE = r"^tfscale launch: .* Restart \d+ in"
-"""The launcher's, as a pattern."""
+"""A pattern of the launcher's line."""

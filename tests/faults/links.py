@@ -1,4 +1,4 @@
-"""Two workers on two hosts, network namespaces, and the cable between them."""
+"""Two workers on two hosts, which are network namespaces, and the cable between them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def cut_and_mended(scene: Scene) -> Report:
         return hosts.finish(at, restarts=1)
 
 
-@fault("cable cut", "the cable is cut for good: both give up; started anew it goes on", missing)
+@fault("cable cut", "the cable is cut for good: both give up; a new job resumes", missing)
 def cut_for_good(scene: Scene) -> Report:
     with Cable() as cable:
         with _Hosts(scene, cable, "--max_restarts=1", scene.watched_training) as hosts:
@@ -58,7 +58,7 @@ def cut_for_good(scene: Scene) -> Report:
             statuses = [job.wait(CASE_SECONDS) for job in hosts.jobs]
             lines = sorted(hosts.lines(), key=lambda line: line.at)
         cable.loss = 0.0
-        # The launchers count from 0 again: the notes go elsewhere, the checkpoints stay.
+        # The new launchers count from 0: the notes need another folder, the checkpoints do not.
         folder = scene.folder / "again"
         folder.mkdir()
         training = scene.training
@@ -71,7 +71,7 @@ def cut_for_good(scene: Scene) -> Report:
     if not all(statuses):
         trouble.append(f"the launchers ended with {statuses}, where None is a hang")
     if not who:
-        trouble.append("nobody names worker 1")
+        trouble.append("no line names worker 1")
     return dataclasses.replace(
         report, noticed=noticed(lines, at), named=who, trouble=tuple(trouble)
     )
@@ -115,7 +115,7 @@ class _Hosts:
         return [line for job in self.jobs for line in job.lines]
 
     def finish(self, at: float, restarts: int, earlier: Sequence[Training] = ()) -> Report:
-        """Lets the job come to its end, and judges it; see `Scene.report`."""
+        """Waits for the end of the job, and judges it; see `Scene.report`."""
         statuses = [job.wait(CASE_SECONDS) for job in self.jobs]
         status = next((status for status in statuses if status != 0), 0)
         return self._scene.report(self.jobs, at, status, 1, self._training, restarts, earlier)

@@ -1,4 +1,4 @@
-"""Reads what a training has noted about itself, and compares two of them; needs NumPy alone."""
+"""Reads the notes of a training, and compares two trainings; needs only NumPy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def first_batch(training: Training) -> int | None:
 
 
 def epochs_noted(training: Training) -> dict[int, dict[str, float]]:
-    """Returns what each epoch of an attempt ended with."""
+    """Returns the logs at the end of each epoch of an attempt."""
     found = {}
     for line in _lines(training.note("epochs", 0)):
         epoch, logs = json.loads(line)
@@ -37,21 +37,23 @@ def epochs_noted(training: Training) -> dict[int, dict[str, float]]:
 
 
 def rows_noted(training: Training) -> dict[int, list[int]]:
-    """Returns the rows of each global batch of an attempt, in their order.
+    """Returns the rows of each global batch of an attempt, in order.
 
-    Batches that a kill left incomplete are not among them.
+    Batches that a kill has left incomplete are left out.
     """
     begin = first_batch(training)
     if begin is None:
         return {}
-    shares: dict[str, list[list[int]]] = {}
+    by_replica: dict[str, list[list[int]]] = {}
     for worker in range(training.num_workers):
         for line in _lines(training.note("rows", worker)):
             replica, _, rows = line.partition(" ")
-            shares.setdefault(replica, []).append([int(row) for row in re.findall(r"\d+", rows)])
-    if len(shares) < REPLICAS[training.kind]:
+            by_replica.setdefault(replica, []).append(
+                [int(row) for row in re.findall(r"\d+", rows)]
+            )
+    if len(by_replica) < REPLICAS[training.kind]:
         return {}
-    batches = zip(*(shares[replica] for replica in sorted(shares)), strict=False)
+    batches = zip(*(by_replica[replica] for replica in sorted(by_replica)), strict=False)
     return {begin + 1 + i: list(itertools.chain(*batch)) for i, batch in enumerate(batches)}
 
 
@@ -59,13 +61,13 @@ def differences(attempts: Sequence[Training], control: Training, tolerance: floa
     """Compares a training in several attempts with one in a single attempt.
 
     Args:
-        attempts: The starts of one training; the last one came to its end.
-        control: The other one.
-        tolerance: Largest difference of a number, relative to the largest one beside it. 0 asks
-            for the same bits.
+        attempts: The starts of one training; the last one ended normally.
+        control: The other training.
+        tolerance: Largest difference of a number, relative to the largest number of its array. 0
+            requires the same bits.
 
     Returns:
-        What is not equal, in words: of the weights and slots, the history, the order of rows.
+        What differs, in words: weights and slots, the history, the order of rows.
     """
     found = []
     for worker in range(attempts[-1].num_workers):
@@ -98,7 +100,7 @@ def differences(attempts: Sequence[Training], control: Training, tolerance: floa
 def distance(found: np.ndarray, wanted: np.ndarray) -> float:
     """Returns the largest difference, relative to the largest number; 0.0 for the same bits only.
 
-    Infinite where shapes or types differ, or one holds a NaN.
+    Infinite if shapes or types differ, or an array contains a NaN.
     """
     if (found.shape, found.dtype) != (wanted.shape, wanted.dtype):
         return np.inf
@@ -108,11 +110,11 @@ def distance(found: np.ndarray, wanted: np.ndarray) -> float:
         return np.inf
     x, y = found.astype(np.float64), wanted.astype(np.float64)
     apart = np.max(np.abs(x - y)) / max(np.max(np.abs(y)), np.finfo(np.float64).tiny)
-    # -0.0 for 0.0 is no difference of numbers, and yet one of bits.
+    # -0.0 and 0.0 are equal numbers with different bits.
     return float(max(apart, np.finfo(np.float64).tiny)) if np.isfinite(apart) else np.inf
 
 
 def _lines(file: Path) -> list[str]:
-    """The last line of a process that was killed may be cut off."""
+    """The last line of a killed process may be incomplete."""
     text = file.read_text("utf-8") if file.exists() else ""
     return text.rpartition("\n")[0].splitlines()

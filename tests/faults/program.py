@@ -1,9 +1,9 @@
-"""The training that faults happen to.
+"""Program: the training in which faults happen.
 
     python -m tests.faults.program TRAINING
 
-TRAINING is the JSON of a `Training`. Started again with the same one it goes on from its newest
-checkpoint. SIGUSR1 makes it do a fault of `injections`, the one that the training names.
+TRAINING is the JSON of a `Training`. Started a second time, it resumes from its newest checkpoint.
+SIGUSR1 makes it do the fault of `injections` that the training names.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _model(
         rate = keras.optimizers.schedules.CosineDecay(0.02, 60, warmup_target=0.05, warmup_steps=9)
         optimizer = keras.optimizers.Adam(rate, global_clipnorm=1.0, use_ema=True)
         if training.precision == "mixed_float16":
-            # Grows until it overflows, so that skipped steps are among those resumed over.
+            # Grows until it overflows, so that resumed trainings also have skipped steps.
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer, dynamic_growth_steps=3)
         loss = "sparse_categorical_crossentropy"
         model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=False)

@@ -1,4 +1,4 @@
-"""What a training notes while it runs, so that `notes` can compare two of them to the bit."""
+"""What a training records while it runs, so that `notes` can compare two runs bit for bit."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tfscale.callbacks import Checkpoint
 
 
 class RowsSeen(keras.layers.Layer):
-    """Notes the numbers of the rows it is trained on, the last column, and passes on the rest.
+    """Records the numbers of the rows that are trained on, the last column; returns the others.
 
-    Noted where they are consumed, inside the step: a pipeline reads ahead.
+    They are recorded in the step, because an input pipeline reads ahead.
 
     Args:
-        file: One line a step and replica: the replica's number and its rows'.
+        file: Gets a line per step and replica: the number of the replica, and those of its rows.
     """
 
     def __init__(self, file: Path) -> None:
@@ -49,10 +49,10 @@ class RowsSeen(keras.layers.Layer):
 
 
 class Notes(keras.callbacks.Callback):
-    """Tells of every step on standard output, and writes down what every epoch ended with.
+    """Prints every step, and records the logs at the end of every epoch.
 
     Args:
-        training: Says where.
+        training: Contains the folder.
         worker: Index of this worker.
         checkpoint: Knows where this `fit` began.
     """
@@ -64,7 +64,7 @@ class Notes(keras.callbacks.Callback):
         self._ends: list[float] = []
 
     def step_seconds(self) -> float:
-        """Returns the median time from one step's end to the next one's, NaN of a single step."""
+        """Returns the median time between the ends of two steps; NaN for a single step."""
         between = [end - begin for begin, end in itertools.pairwise(self._ends)]
         return statistics.median(between) if between else math.nan
 
@@ -81,7 +81,7 @@ class Notes(keras.callbacks.Callback):
         print(f"{STEP_LINE}{self._batches}", flush=True)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Appends the epoch's numbers, which JSON holds to the last bit, and tells the memory."""
+        """Appends the logs of the epoch, which JSON keeps bit for bit, and prints the memory."""
         line = json.dumps([epoch, {name: float(value) for name, value in (logs or {}).items()}])
         with self._training.note("epochs", self._worker).open("a", encoding="utf-8") as file:
             file.write(line + "\n")
@@ -91,7 +91,7 @@ class Notes(keras.callbacks.Callback):
 
 
 def write_state(model: keras.Model, file: Path) -> None:
-    """Writes all variables of a model and its optimizer, all at once."""
+    """Writes all variables of a model and its optimizer atomically."""
     variables = enumerate([*model.variables, *model.optimizer.variables])
     values: dict[str, Any] = {str(index): variable.numpy() for index, variable in variables}
     part = file.with_name(file.name + ".part")

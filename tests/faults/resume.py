@@ -1,39 +1,38 @@
-"""Resumed to the bit: trainings that are killed again and again, beside ones that never are."""
+"""Resumed bit for bit: trainings that are killed repeatedly, compared with uninterrupted ones."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.interruption import STEP, VALIDATION, Interruption, drawn
 from tests.faults.notes import differences, first_batch, rows_noted
-from tests.faults.traces import end_all, marked_environment
+from tests.faults.traces import end_all, marked
 from tests.faults.training import EVERY, KINDS, MIRRORED, ONE_DEVICE, WORKERS, Training
-from tests.programs import ROOT
+from tests.programs import started
 
 PRECISIONS = ("float32", "mixed_float16")
 STEPS, VALIDATIONS = 14, 3
-"""With one in each moment of a save: 20 interruptions of every training."""
+"""With one at each moment of a save, each training has 20 interruptions."""
 ROUNDING = 1e-9
 CHAIN_SECONDS = 3600.0
 LOST = 2 * EVERY
-"""Most steps to lose: a checkpoint is written beside the steps up to the next one."""
+"""Most steps to lose: a checkpoint is written while training goes on, up to the next one."""
 
 
 @dataclass(frozen=True)
 class Chain:
-    """One training, interrupted again and again.
+    """One training, interrupted repeatedly.
 
     Attributes:
         name: For `--only`.
-        kinds: Topologies of its attempts, in turn; one for all of them asks for the same bits.
+        kinds: Topologies of its attempts, in turn; with a single one, the bits must be the same.
         precision: Name of a dtype policy.
-        interruptions: When it is killed, in their order.
+        interruptions: When it is killed, in order.
     """
 
     name: str
@@ -43,7 +42,7 @@ class Chain:
 
     @property
     def is_mixed(self) -> bool:
-        """Whether it changes the topology, and equals to rounding only."""
+        """Whether the topology changes, so that results are equal to rounding only."""
         return len(self.kinds) > 1
 
     def plan(self, folder: Path) -> list[Training]:
@@ -52,7 +51,7 @@ class Chain:
             self.kinds[0],
             str(folder / "interrupted"),
             precision=self.precision,
-            # What replicas draw for themselves depends on how many there are.
+            # The random numbers of replicas depend on how many there are.
             dropout=0.0 if self.is_mixed else Training.dropout,
         )
         attempts = [
@@ -69,11 +68,11 @@ class Chain:
 
 @dataclass(frozen=True)
 class Resumed:
-    """What became of a chain.
+    """The result of a chain.
 
     Attributes:
         chain: The chain.
-        trouble: What is not as it should be, in words.
+        trouble: What is wrong, in words.
         lost: Most steps that an interruption cost.
     """
 
@@ -97,7 +96,7 @@ class Resumed:
 
 
 def chains(steps: int = STEPS, validations: int = VALIDATIONS) -> list[Chain]:
-    """Returns all of them, interrupted so often each, and once in every moment of a save."""
+    """Returns all chains, with these numbers of interruptions and one at each moment of a save."""
 
     def times(seed: int) -> tuple[Interruption, ...]:
         return tuple(drawn(seed, steps, validations, Training.epochs))
@@ -115,7 +114,7 @@ def chains(steps: int = STEPS, validations: int = VALIDATIONS) -> list[Chain]:
 def run(chain: Chain, folder: Path) -> Resumed:
     """Runs a chain; its deadline is an hour."""
     plan = chain.plan(folder)
-    trouble = _started(_written(plan, folder))
+    trouble = _trouble(_written(plan, folder))
     return Resumed(chain, [trouble], 0) if trouble else judged(chain, plan)
 
 
@@ -123,15 +122,15 @@ def train(trainings: Sequence[Training], folder: Path) -> None:
     """Runs trainings to their ends, one after another.
 
     Args:
-        trainings: Each with a folder of its own.
+        trainings: Each with a separate folder.
         folder: For the plan.
 
     Raises:
-        OSError: If one does not come to its end.
+        OSError: If one fails.
     """
-    trouble = _started(_written(trainings, folder))
+    trouble = _trouble(_written(trainings, folder))
     if trouble:
-        raise OSError(f"A training that nobody disturbs must end well. Received: {trouble}.")
+        raise OSError(f"An undisturbed training must succeed. Received: {trouble}.")
 
 
 def _written(plan: Sequence[Training], folder: Path) -> Path:
@@ -140,31 +139,22 @@ def _written(plan: Sequence[Training], folder: Path) -> Path:
     return file
 
 
-def _started(plan: Path) -> str:
+def _trouble(plan: Path) -> str:
     """Runs a plan; returns what went wrong, or ""."""
     mark = str(plan)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.chain", mark],
-        cwd=ROOT,
-        env=marked_environment(mark),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-    )
+    process = started("-m", "tests.faults.chain", mark, **marked(mark))
     try:
         output, _ = process.communicate(timeout=CHAIN_SECONDS)
     except subprocess.TimeoutExpired:
         return f"it took more than {CHAIN_SECONDS:g} s"
     finally:
         end_all(mark)
-    last = (output.splitlines() or ["nothing was said"])[-1]
+    last = (output.splitlines() or ["no output"])[-1]
     return "" if process.returncode == 0 else last
 
 
 def judged(chain: Chain, plan: Sequence[Training]) -> Resumed:
-    """Compares, and counts what was lost."""
+    """Compares a chain with its control, and counts the lost steps."""
     control, *attempts = plan
     trouble = differences(attempts, control, ROUNDING if chain.is_mixed else 0.0)
     lost = 0

@@ -1,4 +1,4 @@
-"""A worker that finds no memory: in Python, in TensorFlow, and in the kernel."""
+"""The kernel kills a worker that takes too much memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.faults.job import INJECT, Job
 from tests.faults.scene import Scene
 
 LIMIT = 256 << 20
-"""Bytes that the worker may take after the fault begins; what it holds before is not counted."""
+"""Bytes that the worker may take after the fault begins; memory it has by then does not count."""
 _GROUPS = Path("/sys/fs/cgroup/memory")
 
 
@@ -24,7 +24,7 @@ def memory_group(limit: int) -> Iterator[Path]:
     """Makes a group of processes whose memory the kernel limits (cgroups, version 1); needs root.
 
     Args:
-        limit: In bytes, of all processes in the group; a process brings none of its memory.
+        limit: In bytes, of all processes in the group, without what they had before they joined.
 
     Raises:
         OSError: If the system does not allow it.
@@ -46,16 +46,6 @@ def missing() -> str:
             return ""
     except OSError as error:
         return f"no group with limited memory: {error}"
-
-
-@fault("memory error", "Python finds no memory on worker 1, below the process's limit")
-def memory_error(scene: Scene) -> Report:
-    return scene.injected(injections.MEMORY_ERROR)
-
-
-@fault("large tensor", "a step of worker 1 makes a tensor that is too large for any memory")
-def large_tensor(scene: Scene) -> Report:
-    return scene.injected(injections.LARGE_TENSOR)
 
 
 @fault("memory taken", "the kernel kills worker 1, which takes more than its limit", missing)

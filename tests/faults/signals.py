@@ -1,4 +1,4 @@
-"""Workers that are killed, stopped, told to go or interrupted, and the launcher likewise."""
+"""Signals that kill, stop, preempt or interrupt a worker or the launcher."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tests.faults.lines import STEP_LINE
 from tests.faults.scene import CASE_SECONDS, FAULT_STEP, Scene
 
 SURVIVED_SECONDS = 8.0
-"""Less than half of what `strategies.coordination.heartbeats` forgives: a heartbeat was due when it
-stopped."""
+"""Less than half of the limit in `strategies.coordination.heartbeats`: a heartbeat may have been
+due when the worker stopped."""
 INTERRUPTED_STATUS = 130
 ENDED_SECONDS = 30.0
-"""More than the launcher's grace of 5 s, on a loaded machine."""
+"""More than the launcher's grace of 5 s, on a busy machine."""
 
 
 @fault("kill worker", "`kill -9` of worker 1")
@@ -39,7 +39,7 @@ def stop_chief(scene: Scene) -> Report:
 
 
 def _stopped(scene: Scene, worker: int) -> Report:
-    # The launcher names whoever fails first, which is never the one that has stopped.
+    # The launcher names the worker that fails first, which is never the stopped one.
     return scene.disturbed(
         lambda job: job.signal(worker, STOP), culprit=worker, training=scene.watched_training
     )
@@ -55,16 +55,16 @@ def stop_for_a_moment(scene: Scene) -> Report:
     return scene.disturbed(disturb, culprit=1, restarts=0)
 
 
-@fault("preemption", "SIGTERM to worker 1 alone: both save and end with 42")
+@fault("preemption", "SIGTERM to worker 1 only: both save and end with 42")
 def preemption(scene: Scene) -> Report:
     report = scene.disturbed(lambda job: job.signal(1, TERMINATE), culprit=1)
     if report.lost:
-        lost = f"{report.lost} steps lost by a preemption, where all should be saved"
+        lost = f"{report.lost} steps lost by a preemption; all should be saved"
         return dataclasses.replace(report, trouble=(*report.trouble, lost))
     return report
 
 
-@fault("interrupt worker", "SIGINT to worker 1 alone")
+@fault("interrupt worker", "SIGINT to worker 1 only")
 def interrupt_worker(scene: Scene) -> Report:
     return scene.disturbed(lambda job: job.signal(1, INTERRUPT), culprit=1)
 

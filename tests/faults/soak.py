@@ -1,8 +1,8 @@
-"""Half an hour of faults: a random one every minute, and the numbers of an undisturbed run.
+"""Half an hour of faults, one random fault a minute: the run must equal an undisturbed one.
 
 python -m tests.faults.soak --minutes=30 --every=60 --seed=1
 
-Tells how much of the time was effective, and how much memory each worker gained with a step.
+Reports how much of the time was effective, and how much memory each worker gained per step.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from tests.faults import resume
-from tests.faults.effective import growth, shares
+from tests.faults.effective import growth, time_spent
 from tests.faults.job import INJECT, KILL, STOP, TERMINATE, Job, launcher
 from tests.faults.lines import RESTART_LINE, STEP_LINE
 from tests.faults.scene import Scene
@@ -36,27 +36,26 @@ FAULTS = {
     "exception on worker": (1, INJECT),
     "exception on chief": (0, INJECT),
 }
-SHARE = 0.6
-"""Of the time that is spent in steps; the rest goes into noticing and starting again."""
+IN_STEPS = 0.6
+"""Part of the time that is spent in steps; in the rest, faults are noticed and jobs restart."""
 FINISH_SECONDS = 1200.0
-"""To come to the end after the last fault, beside twice the time asked for; later it hangs."""
+"""In addition to twice the time asked for; a job that takes longer hangs."""
 WARM_UP_STEPS = 100
 MOST_KILOBYTES = 5.0
-"""That a step may leave behind in a worker's memory; 1.3 and 2.2 were measured in
-570 steps."""
+"""Most memory that a step may leave behind in a worker; 1.3 and 2.2 were measured in 570 steps."""
 START_SECONDS = 90
-"""For a cluster to come together: a worker may be stopped while it does."""
+"""For the workers to connect: one may be stopped while they do."""
 
 
 def main() -> int:
-    """Returns 0 where the numbers are equal and nothing is left over, else 1."""
+    """Returns 0 if the results are equal and nothing is left over, else 1."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.soak")
     parser.add_argument("--minutes", type=float, default=30.0, help="how long faults happen")
     parser.add_argument("--every", type=float, default=60.0, help="seconds between two faults")
     parser.add_argument("--seed", type=int, default=1, help="of the draw of faults")
     arguments = parser.parse_args()
     seconds = arguments.minutes * 60
-    epochs = max(2, round(SHARE * seconds / PACE_SECONDS / STEPS))
+    epochs = max(2, round(IN_STEPS * seconds / PACE_SECONDS / STEPS))
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         undisturbed = Path(folder) / "undisturbed"
         undisturbed.mkdir()
@@ -79,16 +78,16 @@ def main() -> int:
             restarts = sum(bool(re.search(RESTART_LINE, line.text)) for line in job.lines)
             report = scene.report([job], time.monotonic(), status, 0, training, restarts=None)
     trouble += report.trouble
-    says = "; ".join(trouble) or "the undisturbed run's bits, nothing left over"
-    _say(str(shares(job.lines, 0, begin, job.lines[-1].at)))
+    says = "; ".join(trouble) or "the same bits as the undisturbed run, nothing left over"
+    _say(str(time_spent(job.lines, 0, begin, job.lines[-1].at)))
     _say(f"{count} faults, {restarts} restarts, {lost(job.lines)} steps lost at most: {says}")
     return 1 if trouble else 0
 
 
 def _memory_trouble(logs: list[str]) -> list[str]:
-    """Tells how much memory each worker of the undisturbed run gained; returns what is too much.
+    """Reports how much memory each worker of the undisturbed run gained; returns what is too much.
 
-    That run alone: between two faults there are too few steps to lay a line through.
+    Only that run counts: between two faults there are too few steps to fit a line.
     """
     trouble = []
     for worker, log in enumerate(logs):
@@ -100,7 +99,7 @@ def _memory_trouble(logs: list[str]) -> list[str]:
 
 
 def _disturb(job: Job, draw: random.Random, seconds: float, every: float) -> int:
-    """Sends faults until the time is over or the job is; returns how many."""
+    """Sends faults until the time is over or the job has ended; returns how many."""
     job.await_line(STEP_LINE)
     end, count = time.monotonic() + seconds, 0
     while (left := end - time.monotonic()) > 0:

@@ -1,4 +1,4 @@
-"""A worker that stands still: its input does not come, or a thread holds Python's lock."""
+"""A worker that stalls: its input does not come, or a thread keeps Python's lock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.faults.scene import Scene
 
 NAMED_SECONDS = 15.0
 DEADLINE_SECONDS = 20.0
-LOCKED = f"a thread of worker 1 holds Python's lock for {injections.LOCK_SECONDS} s"
+LOCKED = f"a thread of worker 1 keeps Python's lock for {injections.LOCK_SECONDS} s"
 
 
 @fault("stalled input", f"the input of worker 1 stops; watchdog's deadline {DEADLINE_SECONDS:g} s")

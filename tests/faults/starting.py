@@ -1,4 +1,4 @@
-"""Jobs that cannot come together: they say why, and end."""
+"""Jobs whose workers cannot connect: they say why, and end."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tests.faults.training import Training
 from tfscale.launch.ports import reserve_port
 
 DEADLINE_SECONDS = 10.0
-"""Given to the jobs as the time to come together."""
+"""Within which the workers of the jobs must connect."""
 REFUSAL_SECONDS = 120.0
 SLOW_PACE_SECONDS = 1.0
-"""A minute for the first job, so that it is there when the second one comes."""
+"""A minute for the first job, so that it runs when the second one starts."""
 _START_SECONDS = "TFSCALE_START_SECONDS"
 
 
@@ -50,17 +50,17 @@ def two_clusters(scene: Scene) -> Report:
     )
 
 
-@fault("peer missing", "worker 0 alone, by TF_CONFIG; 10 s to come together")
+@fault("peer missing", "worker 0 only, by TF_CONFIG; 10 s to connect")
 def no_worker(scene: Scene) -> Report:
     return _alone(scene, 0)
 
 
-@fault("chief missing", "worker 1 alone, by TF_CONFIG; 10 s to come together")
+@fault("chief missing", "worker 1 only, by TF_CONFIG; 10 s to connect")
 def no_chief(scene: Scene) -> Report:
     return _alone(scene, 1)
 
 
-@fault("name unknown", "a host whose name never resolves; 10 s to come together")
+@fault("name unknown", "a host whose name never resolves; 10 s to connect")
 def unknown_name(scene: Scene) -> Report:
     with reserve_port() as port:
         address = port.address
@@ -86,7 +86,7 @@ def _beside(
     environment: Callable[[Job], dict[str, str]],
     reason: str,
 ) -> Report:
-    """Starts a second job beside a first one: it is refused, the first one is not disturbed."""
+    """Starts a second job while a first one runs: it fails, and the first one is not disturbed."""
     with scene.job(first) as job:
         job.await_line(rf"{STEP_LINE}2$")
         report = _refused(scene, second, environment(job), reason)
@@ -112,12 +112,12 @@ def _alone(scene: Scene, worker: int) -> Report:
 
 
 def _refused(scene: Scene, command: list[str], environment: dict[str, str], reason: str) -> Report:
-    """Runs a command that must fail and say why, in time; times count from its own first line."""
+    """Runs a command that must fail and say why, in time; times count from its first line."""
     mark = f"{scene.folder}/refused"
     with scene.job(command, environment, mark) as job:
         started = time.monotonic()
         status = job.wait(REFUSAL_SECONDS)
-        told = [line for line in job.lines if re.search(reason, line.text)]
+        reports = [line for line in job.lines if re.search(reason, line.text)]
         left = scene.left_over(set(), mark)
         began = next((line.at for line in job.lines if START_LINE in line.text), started)
     trouble = []
@@ -125,9 +125,11 @@ def _refused(scene: Scene, command: list[str], environment: dict[str, str], reas
         trouble.append(f"it did not end within {REFUSAL_SECONDS:g} s")
     if status == 0:
         trouble.append("it ended with status 0")
-    if not told:
+    if not reports:
         said = " / ".join(line.text for line in job.lines[-4:])
-        trouble.append(f"no line tells of {reason!r}: {said}")
+        trouble.append(f"no line reports {reason!r}: {said}")
         return Report(left_over=left, trouble=tuple(trouble))
-    who = told[0].text.partition(":")[0] if told[0].text.startswith("tfscale") else "TensorFlow"
-    return Report(told[0].at - began, (who,), left_over=left, trouble=tuple(trouble))
+    who = (
+        reports[0].text.partition(":")[0] if reports[0].text.startswith("tfscale") else "TensorFlow"
+    )
+    return Report(reports[0].at - began, (who,), left_over=left, trouble=tuple(trouble))

@@ -45,14 +45,14 @@ def skipped_line(fault: Fault, reason: str) -> str:
 
 
 def updated(text: str, name: str, about: str, lines: Sequence[str], *, is_whole: bool) -> str:
-    """Returns a document with lines of one table renewed, known by their first cell.
+    """Returns a document with lines of one table replaced; the first cell is the key.
 
     Args:
         text: The document, with the table's two markers.
         name: RESUME, COST, FAULTS or LATENCY.
         about: A sentence above the table: the versions it was made with.
-        lines: The new lines, in their order.
-        is_whole: Whether they are the whole table; if not, the other lines are kept.
+        lines: The new lines, in order.
+        is_whole: Whether they are the whole table. If not, the other lines are kept.
 
     Raises:
         ValueError: If there are no markers.

@@ -1,10 +1,9 @@
-"""The harness sees what was lost, who noticed and what is left; one chain is really killed."""
+"""The harness finds what was lost, who noticed and what is left; one chain is really killed."""
 
 from __future__ import annotations
 
 import re
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from tests.faults.resume import Chain
 from tests.faults.table import BEGIN, END, FAULTS, fault_line, updated
 from tests.faults.timeline import lost, names, noticed, recovered
 from tests.faults.training import ONE_DEVICE, WORKERS, Training
+from tests.programs import started
 
 OUTPUT = [
     (0.0, "[worker 0] faults: resumed at 0"),
@@ -43,7 +43,7 @@ OUTPUT = [
 LINES = [Line(at, text) for at, text in OUTPUT]
 
 
-def test_the_lines_tell_who_noticed_and_what_was_lost() -> None:
+def test_the_lines_show_who_noticed_and_what_was_lost() -> None:
     assert noticed(LINES, 2.0) == 0.5
     assert names(LINES, 2.0, 1) == ("watchdog (0.5 s)", "TensorFlow (1.0 s)")
     assert names(LINES, 2.0, 0) == ("launcher (2.0 s)",)
@@ -52,7 +52,7 @@ def test_the_lines_tell_who_noticed_and_what_was_lost() -> None:
     assert recovered(LINES[:-2], 2.0) is None
 
 
-def test_a_worker_that_waits_tells_and_names_without_a_watchdog() -> None:
+def test_a_waiting_worker_notices_and_names_without_a_watchdog() -> None:
     said = (
         "[worker 0] tfscale: worker 0 has waited 30 s in the all-reduce of step 21, for worker 1."
     )
@@ -63,7 +63,7 @@ def test_a_worker_that_waits_tells_and_names_without_a_watchdog() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_interruptions_come_in_the_order_in_which_a_training_meets_them(seed: int) -> None:
+def test_interruptions_come_in_the_order_of_the_training(seed: int) -> None:
     found = drawn(seed, steps=14, validations=3, epochs=8)
     assert len(found) == 20
     assert [each.batch for each in found] == sorted(each.batch for each in found)
@@ -77,7 +77,7 @@ def test_interruptions_come_in_the_order_in_which_a_training_meets_them(seed: in
             assert each.batch % 3 == 0
 
 
-def test_numbers_are_apart_relative_to_the_largest() -> None:
+def test_the_distance_of_numbers_is_relative_to_the_largest() -> None:
     right = np.array([4.0, 0.0])
     assert distance(right.copy(), right) == 0.0
     assert distance(np.array([4.0, 1e-3]), right) == 2.5e-4
@@ -86,7 +86,7 @@ def test_numbers_are_apart_relative_to_the_largest() -> None:
         assert distance(wrong, right) == np.inf
 
 
-def test_rows_count_from_the_resumed_batch_and_half_a_batch_is_none(tmp_path: Path) -> None:
+def test_rows_count_from_the_resumed_batch_and_half_a_batch_does_not_count(tmp_path: Path) -> None:
     training = Training(WORKERS, str(tmp_path))
     training.note("from", 0).write_text("5")
     training.note("rows", 0).write_text("0 [3 1]\n0 [2 7]\n")
@@ -94,7 +94,7 @@ def test_rows_count_from_the_resumed_batch_and_half_a_batch_is_none(tmp_path: Pa
     assert rows_noted(training) == {6: [3, 1, 9, 4]}
 
 
-def test_a_case_that_is_not_right_says_so_in_its_line() -> None:
+def test_the_line_of_a_failed_case_says_why() -> None:
     fault = Fault("a", "title | of it", lambda scene: Report(), nothing)
     line = fault_line(fault, Report(0.25, ("launcher (0.3 s)",), 2, 9.0, True))
     assert line == (
@@ -103,19 +103,19 @@ def test_a_case_that_is_not_right_says_so_in_its_line() -> None:
     assert "| **no**: it hung |" in fault_line(fault, Report(trouble=("it hung",)))
 
 
-def test_renewing_a_line_keeps_the_others() -> None:
+def test_replacing_a_line_keeps_the_others() -> None:
     empty = f"a\n{BEGIN.format(FAULTS)}\n{END.format(FAULTS)}\nb\n"
     whole = updated(empty, FAULTS, "v", ["| x | 1 |", "| y | 2 |"], is_whole=True)
     part = updated(whole, FAULTS, "w", ["| y | 3 |", "| z | 4 |"], is_whole=False)
     assert re.findall(r"^\| (\w) \| (\d)", part, re.M) == [("x", "1"), ("y", "3"), ("z", "4")]
     assert part.startswith("a\n")
     assert part.endswith("\nb\n")
-    with pytest.raises(ValueError, match="must hold the markers of the table"):
+    with pytest.raises(ValueError, match="must contain the markers of the table"):
         updated("none", FAULTS, "v", [], is_whole=True)
 
 
 def test_an_unknown_case_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"nothing has 'flood'\. Choose from resume 1 device"):
+    with pytest.raises(ValueError, match=r"no name contains 'flood'\. Choose from resume 1 device"):
         chosen("kill,flood")
     assert [fault.name for fault in chosen("kill").faults] == ["kill worker", "kill chief"]
 
@@ -123,13 +123,9 @@ def test_an_unknown_case_is_refused_with_the_known_ones() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
 def test_a_process_that_left_its_session_is_found_and_ended(tmp_path: Path) -> None:
     daemon = "import os, signal\nos.setsid()\nprint('up', flush=True)\nsignal.pause()"
-    process = subprocess.Popen(
-        [sys.executable, "-S", "-c", daemon],
-        env=traces.marked_environment(str(tmp_path)),
-        stdout=subprocess.PIPE,
-    )
+    process = started("-S", "-c", daemon, **traces.marked(str(tmp_path)))
     assert process.stdout is not None
-    assert process.stdout.readline() == b"up\n"
+    assert process.stdout.readline() == "up\n"
     assert traces.processes(str(tmp_path)) == [process.pid]
     assert traces.end_all(str(tmp_path)) == [process.pid]
     assert process.wait(timeout=30) == -9

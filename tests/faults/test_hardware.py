@@ -1,4 +1,4 @@
-"""The cable that can be cut and the disk that can be filled, where root may make them."""
+"""The cable that can be cut and the disk that can be filled, if root may make them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 
 from tests.faults import disks, shortage
 from tests.faults.cables import ADDRESSES, Cable, missing
-from tests.faults.traces import marked_environment
+from tests.faults.traces import marked
+from tests.programs import own_environment
 
 LISTENER = f"""
 import socket
@@ -100,7 +101,7 @@ def test_the_kernel_kills_a_process_that_takes_more_than_its_groups_limit() -> N
     with shortage.memory_group(shortage.LIMIT) as group:
         with subprocess.Popen(
             [sys.executable, "-c", f"{program}take_memory()"],
-            env=marked_environment("shortage"),
+            env=own_environment(**marked("shortage")),
             stdin=subprocess.PIPE,
             text=True,
         ) as process:

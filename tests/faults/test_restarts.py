@@ -1,20 +1,20 @@
-"""What lines tell of restarts, worked out by hand, and what injections do to a process."""
+"""Restarts measured from lines, worked out by hand, and what injections do to a process."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import signal
-import subprocess
 import sys
 
 import pytest
 
 from tests.faults import injections
-from tests.faults.effective import growth, shares
+from tests.faults.effective import growth, time_spent
 from tests.faults.job import Line
 from tests.faults.latency import Restart, restart
-from tests.faults.traces import marked_environment
+from tests.faults.traces import marked
+from tests.programs import completed, run_program
 
 RESTARTED = [
     (10.0, "[worker 0] faults: step 4"),
@@ -45,12 +45,12 @@ def test_each_part_of_a_restart_ends_with_the_slowest_worker() -> None:
     assert dataclasses.astuple(found) == pytest.approx(dataclasses.astuple(wanted))
 
 
-def test_half_a_restart_is_refused_with_what_is_missing() -> None:
+def test_an_incomplete_restart_is_refused_with_what_is_missing() -> None:
     with pytest.raises(ValueError, match=r"must have a line with .*faults: together"):
         restart(as_lines(RESTARTED[:8]), 10.5, 2)
 
 
-def test_steps_that_are_done_again_are_lost_and_the_others_count() -> None:
+def test_repeated_steps_are_lost_and_the_others_count() -> None:
     lines = as_lines(
         [
             (2.0, "[worker 0] faults: resumed at 0"),
@@ -64,7 +64,7 @@ def test_steps_that_are_done_again_are_lost_and_the_others_count() -> None:
             (19.0, "[worker 0] faults: step 5"),
         ]
     )
-    found = shares(lines, 0, begin=0.0, end=20.0)
+    found = time_spent(lines, 0, begin=0.0, end=20.0)
     assert (found.counted, found.lost, found.between) == pytest.approx((5 / 20, 1 / 20, 14 / 20))
     assert str(found).startswith("effective training time 25%; 5% in steps that were lost, 70% in")
 
@@ -73,11 +73,11 @@ def test_the_first_step_of_an_epoch_does_not_count_the_validation_before_it() ->
     texts = [(0.0, "[worker 0] faults: resumed at 0")]
     texts += [(float(step), f"[worker 0] faults: step {step}") for step in range(1, 9)]
     texts += [(100.0 + step, f"[worker 0] faults: step {step}") for step in range(9, 17)]
-    found = shares(as_lines(texts), 0, begin=0.0, end=160.0)
+    found = time_spent(as_lines(texts), 0, begin=0.0, end=160.0)
     assert found.counted == pytest.approx(16 / 160)
 
 
-def test_memory_grows_within_starts_after_their_warm_up() -> None:
+def test_memory_growth_is_measured_within_starts_after_their_warm_up() -> None:
     texts = ["[worker 0] faults: resumed at 0"]
     texts += [f"[worker 0] faults: memory {step} {10**8 + 70 * step}" for step in (8, 16, 24)]
     texts += ["[worker 0] faults: resumed at 21"]
@@ -86,7 +86,7 @@ def test_memory_grows_within_starts_after_their_warm_up() -> None:
     assert math.isnan(growth(texts, warm_up_steps=40))
 
 
-# What each kind does to a process that waits, in Python alone.
+# What each kind does to a process that waits, in Python only.
 WAITING = """
 import sys, threading, time
 from tests.faults import injections
@@ -113,18 +113,12 @@ deeds[kind]()
     ],
 )
 def test_a_process_ends_as_the_injection_says(kind: str, status: int, said: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", WAITING, kind],
-        env=marked_environment("injections"),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = completed("-c", WAITING, kind, timeout=240, **marked("injections"))
     assert done.returncode == status, done.stderr
     assert said in done.stderr
 
 
-def test_a_held_lock_lets_no_other_thread_run() -> None:
+def test_no_other_thread_runs_while_the_lock_is_kept() -> None:
     program = """
 import threading, time
 from tests.faults import injections
@@ -138,11 +132,4 @@ while thread.is_alive():
 moments.append(time.monotonic())
 print(max(late - early for early, late in zip(moments, moments[1:])) > 0.8)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=marked_environment("injections"),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.stdout == "True\n", done.stderr
+    assert run_program("-c", program, timeout=240, **marked("injections")) == "True\n"

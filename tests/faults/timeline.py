@@ -1,4 +1,4 @@
-"""What the lines of a job tell: who noticed, what was lost, when it went on."""
+"""What the lines of a job show: who noticed a fault, what was lost, when training went on."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ NOTICE = re.compile(
     r"|tfscale: .*(preempt|SIGTERM)|tfscale: .*gives up"
     r"|[A-Z]\w+Error(Impl)?\b"
 )
-"""A line that tells of a fault, whoever prints it."""
+"""A line of any process that reports a fault."""
 
 
-def told(lines: Sequence[Line], at: float) -> list[str]:
-    """Returns the lines after a fault that tell of one."""
+def notices(lines: Sequence[Line], at: float) -> list[str]:
+    """Returns the lines after a fault that report one."""
     return [line.text for line in lines if line.at >= at and NOTICE.search(line.text)]
 
 
 def noticed(lines: Sequence[Line], at: float) -> float | None:
-    """Returns the seconds from a fault to the first line that tells of it."""
+    """Returns the seconds from a fault to the first line that reports it."""
     times = (line.at for line in lines if line.at >= at and NOTICE.search(line.text))
     return next((time - at for time in times), None)
 
 
 def names(lines: Sequence[Line], at: float, culprit: int) -> tuple[str, ...]:
-    """Returns who names the culprit after a fault, each with the seconds it took.
+    """Returns who names the culprit after a fault, and after how many seconds.
 
     Args:
         lines: Of the job.
@@ -46,14 +46,14 @@ def names(lines: Sequence[Line], at: float, culprit: int) -> tuple[str, ...]:
     }
     found = []
     for who, pattern in patterns.items():
-        told = [line.at for line in lines if line.at >= at and re.search(pattern, line.text)]
-        if told:
-            found.append(f"{who} ({told[0] - at:.1f} s)")
+        times = [line.at for line in lines if line.at >= at and re.search(pattern, line.text)]
+        if times:
+            found.append(f"{who} ({times[0] - at:.1f} s)")
     return tuple(found)
 
 
 def lost(lines: Sequence[Line]) -> int:
-    """Returns the most steps that a restart had to do again."""
+    """Returns the most steps that a restart had to repeat."""
     most = done = 0
     for line in lines:
         if match := re.search(STEP_LINE + r"(\d+)", line.text):

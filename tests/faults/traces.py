@@ -1,4 +1,4 @@
-"""What a job leaves behind: processes, ports and files. Linux alone tells all of it."""
+"""What a job leaves behind: processes, ports and files. Only Linux shows all of it."""
 
 from __future__ import annotations
 
@@ -10,46 +10,42 @@ import sys
 import time
 from pathlib import Path
 
-MARK = "TFSCALE_FAULTS_JOB"
-"""A variable that every process of a job inherits, whatever session it moves to."""
+_MARK = "TFSCALE_FAULTS_JOB"
+"""A variable that every process of a job inherits, also one that moves to another session."""
 GONE_SECONDS = 30.0
 _POLL_SECONDS = 0.05
 _LISTENING = "0A"
 _LEASE = ".lease-"
 _AUTOGRAPH = "__autograph_generated_file"
-"""TensorFlow's, which a process that is killed cannot remove."""
+"""A file of TensorFlow's, which a killed process cannot remove."""
 
 
-def marked_environment(mark: str) -> dict[str, str]:
-    """Returns the environment for the processes of a job.
+def marked(mark: str) -> dict[str, str]:
+    """Returns the variables by which the processes of a job are found.
 
     Args:
-        mark: Tells this job from all others.
+        mark: Differs from the marks of all other jobs.
     """
-    inherited = {k: v for k, v in os.environ.items() if k not in ("TF_CONFIG", "TFSCALE_RESTART")}
     return {
-        **inherited,
-        MARK: mark,
-        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        _MARK: mark,
         "PYTHONUNBUFFERED": "1",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
         "KERAS_BACKEND": "tensorflow",
         "CUDA_VISIBLE_DEVICES": "-1",
     }
 
 
 def processes(mark: str) -> list[int]:
-    """Returns the processes of a job that are there, zombies not counted.
+    """Returns the processes of a job that exist, without zombies.
 
     Args:
-        mark: Its mark, or a folder in which the marks of several jobs lie.
+        mark: Its mark, or a folder that contains the marks of several jobs.
     """
     if sys.platform != "linux":
         return []
-    wanted = f"{MARK}={mark}".encode()
+    wanted = f"{_MARK}={mark}".encode()
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # gone meanwhile, or another user's
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
             variables = (folder / "environ").read_bytes().split(b"\0")
             if any(v == wanted or v.startswith(wanted + b"/") for v in variables):
                 found.append(int(folder.name))
@@ -57,13 +53,13 @@ def processes(mark: str) -> list[int]:
 
 
 def end_all(mark: str) -> list[int]:
-    """Kills what is left of a job, and waits until it is gone.
+    """Kills the remaining processes of a job, and waits until they have ended.
 
     Returns:
-        The processes that were there.
+        The processes that existed.
 
     Raises:
-        TimeoutError: If one is there after 30 s.
+        TimeoutError: If one still exists after 30 s.
     """
     first = found = processes(mark)
     deadline = time.monotonic() + GONE_SECONDS
@@ -79,7 +75,7 @@ def end_all(mark: str) -> list[int]:
 
 
 def listening(ports: set[int]) -> list[int]:
-    """Returns those of some ports of this host on which somebody listens."""
+    """Returns those of some ports of this host on which a process listens."""
     found = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(FileNotFoundError):
@@ -91,21 +87,21 @@ def listening(ports: set[int]) -> list[int]:
 
 
 def files(folder: Path) -> list[str]:
-    """Returns what a writer has not cleared away: hidden names, parts, and temporary files.
+    """Returns what a writer has not removed: hidden names, parts, and temporary files.
 
-    Not the lease of a checkpoint folder that its job has given back: where it has replaced one of
-    a killed process, it stays as the record of that.
+    A lease of a checkpoint folder that its job has released does not count: one that has replaced
+    the lease of a killed process stays as the record of that.
     """
     return sorted(
         str(path.relative_to(folder))
         for path in folder.rglob("*")
-        if (path.name.startswith(".") and not _is_given_back(path))
+        if (path.name.startswith(".") and not _is_released(path))
         or path.suffix == ".part"
         or (path.parent.name == "tmp" and not path.name.startswith(_AUTOGRAPH))
     )
 
 
-def _is_given_back(path: Path) -> bool:
+def _is_released(path: Path) -> bool:
     if not path.name.startswith(_LEASE):
         return False
     return bool(json.loads(path.read_text("utf-8"))["state"] == "released")

@@ -1,4 +1,4 @@
-"""What the program of the faults trains; JSON, so that a harness can hand it to a child."""
+"""What the program of the faults trains; as JSON, a harness can pass it to a child process."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tests.faults.injections import EXCEPTION
 
 ROWS, VALIDATION_ROWS, BATCH = 60, 20, 8
 STEPS = 8
-"""Steps an epoch: seven of 8 rows and one of 4."""
+"""Steps per epoch: seven of 8 rows and one of 4."""
 EVERY = 3
-"""Batches between checkpoints: never an epoch's whole number of them."""
+"""Batches between checkpoints; it does not divide the steps of an epoch."""
 VALIDATION_BATCHES = 3
 
 ONE_DEVICE, MIRRORED, WORKERS = "one_device", "mirrored", "workers"
@@ -26,18 +26,18 @@ class Training:
 
     Attributes:
         kind: One of `KINDS`.
-        folder: Holds `checkpoints` and whatever the program notes; the same for all workers.
+        folder: Contains `checkpoints` and the notes of the program; the same for all workers.
         precision: Name of a dtype policy.
         epochs: Epochs of 8 steps.
         every: Batches between checkpoints.
-        dropout: Rate. Replicas draw for themselves, so 0 where topologies are compared.
+        dropout: Rate. Replicas draw different numbers, so it is 0 if topologies are compared.
         deterministic: Whether op determinism is on.
-        pace_seconds: Pause after each step, which slows a training down to let faults in.
+        pace_seconds: Pause after each step, which gives faults time to happen.
         watchdog_seconds: Deadline of a Watchdog, or None for none.
         injected: What SIGUSR1 makes a worker do, one of `injections`.
-        interruption: Text of an `Interruption` of the process by itself, or "".
+        interruption: Text of an `Interruption` that the process does to itself, or "".
         disk: Folder of the checkpoints, or "" for one in `folder`.
-        attempt: How often this training was started before.
+        attempt: How often this training has been started before.
     """
 
     kind: str

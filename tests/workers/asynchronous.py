@@ -1,7 +1,7 @@
-"""The program of asynchronous jobs; the chief tells what it found.
+"""Program: a task of an asynchronous job; the chief writes its results.
 
 python -m tfscale launch --num_workers=1 --num_ps=1 -- \
-    python -m tests.workers.asynchronous FOLDER alone
+    python -m tests.workers.asynchronous FOLDER one_worker
 """
 
 from __future__ import annotations
@@ -71,14 +71,14 @@ def in_order(_: Any) -> Any:
 
 
 def pipeline(strategy: Any) -> Any:
-    """A shuffled pipeline; stock Keras is handed the batches it makes for one device."""
-    alone = tf.distribute.OneDeviceStrategy("CPU:0")
-    made = tfscale.data.input_pipeline((X, Y), strategy or alone, 8, seed=5)
+    """A shuffled pipeline; stock Keras gets the batches that it makes for one device."""
+    one_device = tf.distribute.OneDeviceStrategy("CPU:0")
+    made = tfscale.data.input_pipeline((X, Y), strategy or one_device, 8, seed=5)
     return made if strategy else made.local(0)
 
 
 def killed_worker(strategy: Cluster, folder: Path) -> Found:
-    """Kills the worker in mid-epoch; the launcher brings it back."""
+    """Kills the worker in mid-epoch; the launcher restarts it."""
     model = constant_gradient(strategy)
 
     def kill(batch: int, logs: Any) -> None:
@@ -93,7 +93,12 @@ def killed_worker(strategy: Cluster, folder: Path) -> Found:
 def constant_gradient(
     strategy: Cluster, *of_dropped: Callable[[], keras.metrics.Metric]
 ) -> keras.Model:
-    """Each step takes exactly RATE off each weight; with metrics of the second output."""
+    """Each step takes exactly RATE off each weight.
+
+    Args:
+        strategy: The strategy that it trains under.
+        *of_dropped: Make metrics of the second output, which dropout makes.
+    """
     with strategy.scope():
         inputs = keras.Input((3,))
         dropped = keras.layers.Dropout(0.5, seed=3)(inputs)
@@ -119,7 +124,7 @@ def ones(context: tf.distribute.InputContext) -> tf.data.Dataset:
 
 
 def counted(model: keras.Model) -> Found:
-    """What must equal the steps: updates, the weights' way, the metric's, the seed's count."""
+    """What must equal the number of steps: updates, moves of weights, batches, random draws."""
     seed = next(v for v in model.variables if "seed" in v.path)
     return {
         "iterations": int(model.optimizer.iterations.numpy()),
@@ -130,8 +135,8 @@ def counted(model: keras.Model) -> Found:
     }
 
 
-def alone(strategy: Cluster, folder: Path) -> Found:
-    """One worker, one server: the numbers of one device."""
+def one_worker(strategy: Cluster, folder: Path) -> Found:
+    """One worker and one server, compared with one device."""
     return {
         "sequential": compared(strategy, sequential, in_order),
         "functional": compared(strategy, functional, pipeline),
@@ -141,7 +146,7 @@ def alone(strategy: Cluster, folder: Path) -> Found:
 
 
 def counts(strategy: Cluster, folder: Path) -> Found:
-    """As many steps as FOLDER/steps says."""
+    """Trains for the number of steps in FOLDER/steps."""
     model = constant_gradient(strategy)
     steps = int((folder / "steps").read_text())
     model.fit(ones, steps_per_epoch=steps, epochs=1, verbose=0)
@@ -149,7 +154,7 @@ def counts(strategy: Cluster, folder: Path) -> Found:
 
 
 def paced(context: tf.distribute.InputContext) -> tf.data.Dataset:
-    """The batches of `ones`, slowly, with the worker's index as the target of the dropped."""
+    """The batches of `ones`, slowly, with the worker's index as the target of the second output."""
     worker = tf.fill([2, 3], tf.cast(context.input_pipeline_id, tf.float64))
     batches = ones(context).map(lambda x, y: (x, (y[0], worker)))
     return batches.repeat().apply(sleep(PACE_MICROSECONDS))
@@ -170,9 +175,10 @@ class OfLastWorker(keras.metrics.Metric):
 
 
 class Progress(keras.callbacks.Callback):
-    """Appends lines to a file: the time, what, the steps in all, the epoch's of worker 1.
+    """Appends lines to a file: the time, an event, all steps so far, worker 1's in the epoch.
 
-    `begin` when training begins, `step` for each that was handed out, `epoch` for each that ended.
+    The event is `begin` when training begins, `step` for each step that was scheduled, and `epoch`
+    for each epoch that has ended.
     """
 
     def __init__(self, path: Path, checkpoint: tfscale.callbacks.Checkpoint) -> None:
@@ -205,11 +211,11 @@ def faults(strategy: Cluster, folder: Path) -> Found:
     return counted(model)
 
 
-CASES = {"alone": alone, "counts": counts, "faults": faults}
+CASES = {"one_worker": one_worker, "counts": counts, "faults": faults}
 
 
 def main() -> None:
-    """Trains on the chief; serves on the others."""
+    """Trains on the chief; runs a server on the others."""
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")
     folder, case = Path(sys.argv[1]), sys.argv[2]

@@ -1,10 +1,10 @@
-"""Program: asynchronous steps, saved in mid-epoch, whose chief is killed once.
+"""Program: asynchronous training, saved in mid-epoch, whose chief is killed once.
 
     python -m tfscale launch --num_workers=2 --num_ps=1 --max_restarts=2 -- \
         python -m tests.workers.asynchronous_resumed FOLDER
 
-Every step takes the same off each weight and adds one to every count, so all of them are known in
-advance. 4 epochs of 25 steps, a checkpoint every 7: the chief dies in the third epoch.
+Every step takes the same off each weight and adds one to every count, so all results are known in
+advance. Of 4 epochs of 25 steps, with a checkpoint every 7 steps, the chief dies in the third.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SAVED, KILLED_AT = 63, 66  # step 13 and 16 of the third epoch
 
 
 class Killed(keras.callbacks.Callback):
-    """Kills the chief of the first start, as soon as a checkpoint of mid-epoch is on the disk."""
+    """Kills the chief in its first start, when a checkpoint of mid-epoch has been written."""
 
     def __init__(self, checkpoint: tfscale.callbacks.Checkpoint) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Killed(keras.callbacks.Callback):
 
 
 class EpochBatches(keras.callbacks.Callback):
-    """Notes how many batches the metrics have seen at the end of each epoch."""
+    """Counts the batches that the metrics have seen at the end of each epoch."""
 
     def __init__(self) -> None:
         super().__init__()

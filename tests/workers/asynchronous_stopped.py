@@ -1,9 +1,9 @@
-"""Program: an asynchronous job whose chief stops the process of one task in mid-epoch.
+"""Program: an asynchronous job in which the chief stops the process of one task in mid-epoch.
 
     python -m tests.workers.asynchronous_stopped FOLDER TASK [DEADLINE_SECONDS]
 
-TASK is such as "worker-1" or "ps-0"; with DEADLINE_SECONDS there is a Watchdog. FOLDER/TASK.pid
-holds the number of each task's process.
+TASK is a name such as "worker-1" or "ps-0". With DEADLINE_SECONDS there is a Watchdog; without,
+the job ends when the test has made FOLDER/over. FOLDER/TASK.pid holds the process id of each task.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,11 @@ import numpy as np
 
 import strategies
 import tfscale
-
-AFTER_SECONDS = 2.5
-"""Long enough for the chief to see that all goes on."""
+from tests.workers.job import wait_for
 
 
 class Stop(keras.callbacks.Callback):
-    """Stops a process after the 20th step, once."""
+    """Stops a process once, after the 20th step."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -52,7 +49,7 @@ def main() -> None:
     x, y = np.ones([64, 3]), np.ones([64, 1])
     callbacks.append(Stop(Path(folder, f"{task}.pid")))
     model.fit(x, y, batch_size=4, epochs=5, callbacks=callbacks, verbose=0)
-    time.sleep(AFTER_SECONDS)
+    wait_for(Path(folder, "over"))  # the chief has said that it continues
     print("trained", flush=True)
 
 

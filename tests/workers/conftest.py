@@ -1,4 +1,4 @@
-"""The job that goes through all that goes well, once for all the tests that look at it."""
+"""The job of all cases that must succeed, run once for all tests that check its results."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from pathlib import Path
 
 import pytest
 
-from tests.workers.job import Found, run_alone, run_workers
+from tests.workers.job import Found, run_one_device, run_workers
 
 Cases = Callable[[str], list[Found]]
 
 
 @pytest.fixture(scope="session")
-def agreeing_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("agreeing")
+def agreement_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("agreement")
 
 
 @pytest.fixture(scope="session")
-def both(agreeing_folder: Path) -> Cases:
-    """What each of the two workers found in a case."""
-    found = run_workers("agreeing", agreeing_folder, "all")
+def both(agreement_folder: Path) -> Cases:
+    """Returns the results of the two workers in a case."""
+    found = run_workers("agreement", agreement_folder, "all")
     return lambda case: [worker[case] for worker in found]
 
 
 @pytest.fixture(scope="session")
 def one_device(tmp_path_factory: pytest.TempPathFactory) -> Found:
-    """What stock Keras finds on one device."""
-    return run_alone("agreeing", tmp_path_factory.mktemp("one-device"), "stock")
+    """The results of stock Keras on one device."""
+    return run_one_device("agreement", tmp_path_factory.mktemp("one-device"), "stock")
 
 
 @pytest.fixture(scope="session")
 def failed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[Found]]:
-    """Runs a case of `failing` in a job of its own; says how each worker ended."""
+    """Runs a case of `failing` in a separate job; returns how each worker ended."""
     return lambda case: run_workers("failing", tmp_path_factory.mktemp(case), case)

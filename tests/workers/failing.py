@@ -1,8 +1,8 @@
-"""Program: one worker of a job that fails, and says when and with what.
+"""Program: one worker of a job that fails, and writes when and with which error.
 
     python -m tests.workers.failing FOLDER CASE
 
-A worker that failed lives on until all have: what ends the others is not its death.
+A worker that has failed does not exit before all have: its exit must not be what ends the others.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ import tensorflow as tf
 import strategies
 from strategies.coordination import rendezvous
 from strategies.keras_support.input import end_of_input
+from tests.workers.callback_files import Crash, backed_up
 from tests.workers.job import leave, wait_for
-from tests.workers.training import ROWS, regression, rows
-from tests.workers.writing import Crash, backed_up
+from tests.workers.small_models import ROWS, regression, rows
 
 
 class FailAtTheEnd(keras.callbacks.Callback):
-    """Fails when the other worker is already asking whether to stop."""
+    """Fails when the other worker is already at the rendezvous of the end of an epoch."""
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         raise OSError("the disk is full")
@@ -38,7 +38,7 @@ def in_mid_epoch(strategy: tf.distribute.Strategy, folder: Path, index: int) -> 
     backed_up(strategy, folder, *([Crash()] if index == 1 else []))
 
 
-def in_a_meeting(strategy: tf.distribute.Strategy, folder: Path, index: int) -> None:
+def at_a_rendezvous(strategy: tf.distribute.Strategy, folder: Path, index: int) -> None:
     x, y = rows()
     callbacks = [FailAtTheEnd()] if index == 1 else []
     regression(strategy).fit(x, y, batch_size=5, callbacks=callbacks, verbose=0)
@@ -58,7 +58,7 @@ def unseeded_shuffle(strategy: tf.distribute.Strategy, folder: Path, index: int)
 
 
 def ends_early(strategy: tf.distribute.Strategy, folder: Path, index: int) -> None:
-    """Worker 1's generator has two of the four batches that an epoch should have."""
+    """Worker 1's generator yields two of the four batches of an epoch."""
     x, y = rows()
     batches = ((x[i : i + 5], y[i : i + 5]) for i in range(0, 10 if index else 20, 5))
     end_of_input.MEETING_SECONDS = 5.0
@@ -68,7 +68,7 @@ def ends_early(strategy: tf.distribute.Strategy, folder: Path, index: int) -> No
 def own_replica_batches_end_early(
     strategy: tf.distribute.Strategy, folder: Path, index: int
 ) -> None:
-    """Worker 1 makes two batches for itself of the four that an epoch should have."""
+    """Worker 1's dataset function makes two of the four batches of an epoch."""
     x, y = rows()
 
     def own(context: tf.distribute.InputContext) -> tf.data.Dataset:
@@ -80,13 +80,13 @@ def own_replica_batches_end_early(
     regression(strategy).fit(distributed, steps_per_epoch=4, verbose=0)
 
 
-def meet_a_stopped_chief(strategy: tf.distribute.Strategy, folder: Path, index: int) -> None:
-    """The first worker stops between `fit` and `evaluate`, until the other has failed."""
+def stopped_chief(strategy: tf.distribute.Strategy, folder: Path, index: int) -> None:
+    """The first worker is stopped between `fit` and `evaluate`, until the other has failed."""
     model = regression(strategy)
     model.fit(*rows(), verbose=0)
     leave(folder, "trained", index, {"pid": os.getpid()})
     if index == 0:
-        wait_for(folder / "trained-1.json")  # which has read all that this one said
+        wait_for(folder / "trained-1.json")  # it has read all messages of `fit`
         os.kill(os.getpid(), signal.SIGSTOP)
         return
     wait_for(folder / "trained-0.json")
@@ -101,18 +101,18 @@ def meet_a_stopped_chief(strategy: tf.distribute.Strategy, folder: Path, index: 
 
 
 def resumed(strategy: tf.distribute.Strategy, folder: Path, index: int) -> None:
-    """Does not fail: starts again where `in_mid_epoch` ended."""
+    """Does not fail: resumes where `in_mid_epoch` ended."""
     leave(folder, "resumed-training", index, backed_up(strategy, folder))
 
 
 CASES: tuple[Callable[..., None], ...] = (
     in_mid_epoch,
-    in_a_meeting,
+    at_a_rendezvous,
     evaluate_on_the_chief,
     unseeded_shuffle,
     ends_early,
     own_replica_batches_end_early,
-    meet_a_stopped_chief,
+    stopped_chief,
     resumed,
 )
 
@@ -129,7 +129,7 @@ def main() -> None:
         found = {"kind": type(error).__name__, "error": str(error)}
     leave(folder, case, index, {**found, "at": time.time()})
     wait_for(folder / f"{case}-{1 - index}.json")
-    # TensorFlow's own farewell would wait for a cluster that has failed.
+    # A normal exit would wait for a cluster that has failed.
     os._exit(0)
 
 

@@ -1,9 +1,9 @@
-"""Program: a training whose checkpoint is on its way to the disk until somebody lets it through.
+"""Program: a training whose checkpoint is not completed until the test allows it.
 
     python -m tests.workers.interrupted FOLDER
 
-Says "writing" when all tensors of the second checkpoint are written and the manifest is not, and
-waits there for FOLDER/go, beside the steps that follow; says "left" when `fit` has ended.
+Prints "writing" when all tensors of the second checkpoint are written but not its manifest. The
+writer then waits for FOLDER/go while training goes on. Prints "left" when `fit` has ended.
 """
 
 from __future__ import annotations
@@ -24,24 +24,23 @@ from tests.workers.job import wait_for
 
 EVERY = 4
 HELD = re.compile(rf"/\.step-{2 * EVERY:012d}\.[0-9a-f]+\.partial/manifest\.json$")
-GO_SECONDS = 120.0
 STEP_SECONDS = 0.05
 STEPS = 4000
 
 
 def hold(go: Path) -> None:
-    """Lets nobody open the held file, in whatever thread, before `go` is there."""
+    """Makes the thread that opens the manifest wait until `go` exists."""
 
     def see(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open" and HELD.search(str(arguments[0])):
             print("writing", flush=True)
-            wait_for(go, GO_SECONDS)
+            wait_for(go)
 
     sys.addaudithook(see)
 
 
 class Paced(keras.callbacks.Callback):
-    """Slows training down, so that it goes on for long enough."""
+    """Slows training down, so that it lasts long enough."""
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         time.sleep(STEP_SECONDS)

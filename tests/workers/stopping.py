@@ -1,4 +1,4 @@
-"""Cases in which workers stop together."""
+"""Cases in which one worker asks to stop, and all stop."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from tests.workers.job import Found
-from tests.workers.training import regression
+from tests.workers.small_models import regression
 
 
 class StopHere(keras.callbacks.Callback):
-    """Wishes to stop in one worker only."""
+    """Asks to stop on one worker only."""
 
     def __init__(self, is_me: bool, *, epoch: int | None = None, batch: int | None = None) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class StopHere(keras.callbacks.Callback):
 
 
 class Count(keras.callbacks.Callback):
-    """Counts epochs begun."""
+    """Counts the epochs that begin."""
 
     epochs = 0
 
@@ -42,7 +42,7 @@ class Count(keras.callbacks.Callback):
 def _stopped(
     strategy: tf.distribute.Strategy, callback: Any, steps: int, **arguments: Any
 ) -> Found:
-    """Trains up to three epochs of so many steps; says how far it got."""
+    """Trains up to three epochs of `steps` steps; returns how many epochs and steps were done."""
     model, count = regression(strategy, **arguments), Count()
     x, y = np.ones([2 * steps, 3]), np.ones([2 * steps, 1])
     validation = (x[:2], y[:2] * 1e3)
@@ -59,7 +59,7 @@ def _stopped(
 
 
 def early_stopping(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
-    # 1000 is what the loss should be, and each epoch makes it smaller: worse from the second on.
+    # The mode is "max" and each epoch makes the loss smaller: it is worse from the second on.
     callback = keras.callbacks.EarlyStopping("val_loss", mode="max", patience=0)
     return _stopped(strategy, callback, steps=3)
 

@@ -1,41 +1,36 @@
-"""One worker and one parameter server, in processes of their own: the numbers of one device."""
+"""One worker and one parameter server, in separate processes, match single-device results."""
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.programs import completed
-from tests.workers.job import DEADLINE_SECONDS, Found
+from tests.programs import run_program
+from tests.workers.job import DEADLINE_SECONDS, Found, launch, left
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
-    """What the chief found; its worker is killed on the way."""
+    """The chief's results; its worker is killed in the last training."""
     folder: Path = tmp_path_factory.mktemp("asynchronous")
-    launch = ["-m", "tfscale", "launch", "--num_workers=1", "--num_ps=1", "--max_restarts=1"]
-    program = [sys.executable, "-m", "tests.workers.asynchronous", str(folder), "alone"]
-    launch += ["--grace_seconds=1", "--early_seconds=0", "--"]
-    ended = completed(*launch, *program, timeout=3 * DEADLINE_SECONDS)
-    assert ended.returncode == 0, ended.stdout[-6000:] + ended.stderr[-2000:]
-    assert "worker 0 failed: killed by SIGKILL" in ended.stderr
-    result: Found = json.loads((folder / "alone-0.json").read_text("utf-8"))
-    return result
+    flags = "--num_ps=1 --max_restarts=1 --early_seconds=0"
+    command = launch("asynchronous", str(folder), "one_worker", num_workers=1, flags=flags)
+    printed = run_program(*command, timeout=2 * DEADLINE_SECONDS)
+    assert "worker 0 failed: killed by SIGKILL" in printed
+    return left(folder, "one_worker", 1)[0]
 
 
 @pytest.mark.parametrize("model", ["sequential", "functional", "own_step"])
-def test_one_worker_and_one_server_train_as_one_device_does(found: Found, model: str) -> None:
+def test_one_worker_and_one_server_match_one_device(found: Found, model: str) -> None:
     compared = found[model]
     assert compared["weights"] < 1e-9 < 1e-3 < compared["moved"]
     assert compared["logs"] < 1e-9
 
 
-def test_a_killed_worker_costs_no_step(found: Found) -> None:
+def test_no_step_is_lost_with_a_killed_worker(found: Found) -> None:
     killed = found["killed"]
-    # What it had applied of its last step is applied again by the one that takes its place.
+    # Its last step may have been applied before the restarted worker repeats it.
     assert killed["iterations"] in (60, 61)
     assert set(killed["moved"]) <= {60.0, 61.0}
     assert killed["batches"] in (60, 61)

@@ -1,41 +1,31 @@
-"""A stopped worker or server of asynchronous training is named by the chief and the launcher."""
+"""The chief and the launcher name a stopped worker or server of asynchronous training."""
 
 from __future__ import annotations
 
 import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.programs import ROOT, own_environment
-from tests.workers.job import DEADLINE_SECONDS
+from tests.programs import lines_of, started
+from tests.workers.job import DEADLINE_SECONDS, launch
 
 pytestmark = pytest.mark.thorough
 
 
 def run(folder: Path, task: str, *deadline: str) -> str:
-    """Runs a job to its end; a task that is named goes on, if there is no Watchdog."""
-    launch = ["-m", "tfscale", "launch", "--num_workers=2", "--num_ps=1", "--grace_seconds=1", "--"]
-    program = ["-m", "tests.workers.asynchronous_stopped", str(folder), task, *deadline]
-    process = subprocess.Popen(
-        [sys.executable, *launch, sys.executable, *program],
-        cwd=ROOT,
-        env=own_environment(TFSCALE_NOTICE_SECONDS="4"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert process.stdout is not None
+    """Runs a job to its end; without a Watchdog, a task goes on when it has been named."""
+    command = launch("asynchronous_stopped", str(folder), task, *deadline, flags="--num_ps=1")
+    process = started(*command, TFSCALE_NOTICE_SECONDS="4")
     lines = []
-    for line in process.stdout:
+    for line in lines_of(process, DEADLINE_SECONDS):
         lines.append(line)
-        if "does not answer" in line and not deadline:
+        if "has not answered" in line and not deadline:
             os.kill(int((folder / f"{task}.pid").read_text("utf-8")), signal.SIGCONT)
-    process.wait(DEADLINE_SECONDS)
+        if "the chief continues" in line:
+            (folder / "over").touch()
     return "".join(lines)
 
 
@@ -49,7 +39,7 @@ def test_the_chief_names_a_task_that_has_stopped_and_goes_on_with_it(
     assert f"[chief] tfscale: the chief continues; it had waited for {name}." in said
     assert "[chief] trained" in said
     others = {"worker 0", "worker 1", "ps 0"} - {name}
-    assert not [other for other in others if f"{other} does not answer" in said]
+    assert not [other for other in others if f"{other} has not answered" in said]
 
 
 def test_past_the_deadline_of_a_watchdog_the_server_is_at_fault_and_not_the_chief(

@@ -1,4 +1,4 @@
-"""Two workers that are given different things are refused together, by name, and may go on."""
+"""Two workers that get different arguments or data both raise, with the difference named."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 
 from tests.dead_drive import dead_drive_missing
-from tests.workers.job import Found, run_alone, run_workers
+from tests.workers.job import SOON_SECONDS, Found, run_one_device, run_workers
 
 CUT = "`x` must be the whole data on every worker"
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
-    return run_workers("disagreeing", tmp_path_factory.mktemp("disagreeing"), "refused")
+    return run_workers("disagreement", tmp_path_factory.mktemp("disagreement"), "refused")
 
 
 @pytest.fixture(scope="module")
 def one_device(tmp_path_factory: pytest.TempPathFactory) -> Found:
-    return run_alone("disagreeing", tmp_path_factory.mktemp("one-device"), "stock")
+    return run_one_device("disagreement", tmp_path_factory.mktemp("one-device"), "stock")
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_an_argument_that_differs_is_refused_by_name(
         "predict on rows cut",
     ],
 )
-def test_data_that_the_user_has_cut_is_refused_with_the_way_to_pass_it(
+def test_data_that_the_user_has_split_is_refused_with_the_way_to_pass_it(
     found: list[Found], name: str
 ) -> None:
     for worker in found:
@@ -68,14 +68,16 @@ def test_data_that_the_user_has_cut_is_refused_with_the_way_to_pass_it(
         assert "strategy.distribute_datasets_from_function" in worker[name]
 
 
-def test_the_same_rows_in_another_order_are_told_from_other_rows(found: list[Found]) -> None:
+def test_the_same_rows_in_another_order_are_distinguished_from_other_rows(
+    found: list[Found],
+) -> None:
     for worker in found:
         error = worker["rows in another order"]
         assert error.startswith("`x` must come in the same order on every worker")
         assert "keras.utils.set_random_seed" in error
 
 
-def test_generators_of_other_length_are_refused_with_the_worker_whose_ends(
+def test_generators_of_different_lengths_are_refused_with_the_shorter_ones_worker(
     found: list[Found],
 ) -> None:
     for worker in found:
@@ -83,7 +85,9 @@ def test_generators_of_other_length_are_refused_with_the_worker_whose_ends(
         assert "the input of worker 1 ended after 2 steps, where the others had more" in error
 
 
-def test_other_inputs_to_the_same_targets_are_reported_by_the_chief(found: list[Found]) -> None:
+def test_different_inputs_for_the_same_targets_are_reported_by_the_chief(
+    found: list[Found],
+) -> None:
     chief, other = found
     assert "has other inputs on worker 1 than on worker 0, with the same" in chief["augmented"]
     assert other["augmented"] == ""
@@ -108,7 +112,7 @@ def test_a_model_that_one_worker_has_changed_is_refused_by_fit(
 
 
 @pytest.mark.parametrize("call", ["evaluate", "predict"])
-def test_evaluate_and_predict_refuse_other_weights_and_ask_for_no_optimizer(
+def test_evaluate_and_predict_refuse_other_weights_and_ignore_the_optimizer(
     found: list[Found], call: str
 ) -> None:
     for worker in found:
@@ -116,7 +120,7 @@ def test_evaluate_and_predict_refuse_other_weights_and_ask_for_no_optimizer(
         assert worker[f"other rate, {call}"] == ""
 
 
-def test_a_rate_that_a_callback_changes_on_one_worker_is_refused_at_the_epochs_end(
+def test_a_rate_that_a_callback_changes_on_one_worker_is_refused_at_the_end_of_the_epoch(
     found: list[Found],
 ) -> None:
     for worker in found:
@@ -133,7 +137,7 @@ def test_an_outage_of_the_chiefs_storage_ends_all_workers_with_its_reason(
     assert other["cut off"].endswith(chief["cut off"])
 
 
-def test_all_workers_hear_that_another_job_saves_to_the_folder(found: list[Found]) -> None:
+def test_all_workers_raise_that_another_job_saves_to_the_folder(found: list[Found]) -> None:
     chief, other = found
     assert "`directory` must be a folder that no other job saves to" in chief["another job"]
     assert "process 7 on host 'elsewhere'" in chief["another job"]
@@ -141,7 +145,7 @@ def test_all_workers_hear_that_another_job_saves_to_the_folder(found: list[Found
 
 
 @pytest.mark.parametrize("change", ["add to weights", "turn a sign", "other rate", "move a slot"])
-def test_after_broadcast_workers_hold_the_same(found: list[Found], change: str) -> None:
+def test_after_broadcast_workers_have_the_same_model(found: list[Found], change: str) -> None:
     assert [worker[f"{change}, sent"] for worker in found] == ["", ""]
 
 
@@ -149,7 +153,7 @@ def test_all_workers_get_the_value_of_the_first_to_the_bit(found: list[Found]) -
     assert [worker["value"] for worker in found] == [[1 / 3, "x"]] * 2
 
 
-def test_what_is_passed_as_the_messages_say_trains_as_on_one_device(
+def test_data_passed_as_the_messages_say_matches_one_device(
     found: list[Found], one_device: Found
 ) -> None:
     for worker in found:
@@ -157,23 +161,13 @@ def test_what_is_passed_as_the_messages_say_trains_as_on_one_device(
             np.testing.assert_allclose(worker[name], one_device[name], rtol=1e-9)
 
 
-def test_counted_input_that_ends_early_on_one_worker_ends_both_with_its_name(
-    failed: Callable[[str], list[Found]],
+@pytest.mark.parametrize("case", ["ends_early", "own_replica_batches_end_early"])
+def test_input_that_ends_early_on_one_worker_ends_both_with_its_name(
+    failed: Callable[[str], list[Found]], case: str
 ) -> None:
-    waiting, ended = failed("ends_early")
-    said = "the input of worker 1 ended at step 2 of 4, where others had more"
+    waiting, ended = failed(case)
+    message = "the input of worker 1 ended at step 2 of 4, where others had more"
     assert ended["kind"] == "ValueError"
-    assert said in ended["error"]
-    assert said in waiting["error"]
-    assert waiting["at"] - ended["at"] < 15
-
-
-def test_shares_of_a_users_own_that_end_early_on_one_worker_end_both_with_its_name(
-    failed: Callable[[str], list[Found]],
-) -> None:
-    waiting, ended = failed("own_replica_batches_end_early")
-    said = "the input of worker 1 ended at step 2 of 4, where others had more"
-    assert ended["kind"] == "ValueError"
-    assert said in ended["error"]
-    assert said in waiting["error"]
-    assert waiting["at"] - ended["at"] < 15
+    assert message in ended["error"]
+    assert message in waiting["error"]
+    assert waiting["at"] - ended["at"] < SOON_SECONDS

@@ -1,10 +1,9 @@
-"""Ctrl-C while a checkpoint is being written: it is finished or dropped, and nobody is left."""
+"""Ctrl-C while a checkpoint is being written: it is completed or dropped, and all processes end."""
 
 from __future__ import annotations
 
 import re
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -13,32 +12,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.faults.traces import end_all, marked_environment, processes
-from tests.programs import ROOT
+from tests.faults.traces import end_all, marked, processes
+from tests.programs import started
 from tfscale.checkpoints import CheckpointDirectory, Content, Position
 from tfscale.checkpoints.tensors import Values
 
 LAUNCH = ("-m", "tfscale", "launch", "--num_workers=2", "--grace_seconds=100", "--", sys.executable)
-DEADLINE_SECONDS = 200.0
+DEADLINE_SECONDS = 300.0
 END_SECONDS = 60.0
 
 
 class Job:
-    """A program, or the launcher of two, that is told to stop by Ctrl-C."""
+    """A program, or the launcher of two, that Ctrl-C interrupts."""
 
     def __init__(self, folder: Path, *launch: str) -> None:
         self.folder = folder
         self.lines = ""
-        self.process = subprocess.Popen(
-            [sys.executable, *launch, "-m", "tests.workers.interrupted", str(folder)],
-            cwd=ROOT,
-            env=marked_environment(str(folder)),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
+        program = ("-m", "tests.workers.interrupted", str(folder))
+        self.process = started(*launch, *program, **marked(str(folder)))
         self._deadline = threading.Timer(DEADLINE_SECONDS, end_all, [str(folder)])
 
     def __enter__(self) -> Job:
@@ -51,7 +42,7 @@ class Job:
         self.process.communicate()
 
     def read_until(self, pattern: str) -> None:
-        """Reads lines to the first like this."""
+        """Reads lines up to the first one with a pattern."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.lines += line
@@ -64,24 +55,24 @@ class Job:
         self.process.send_signal(signal.SIGINT)
 
     def go(self) -> None:
-        """Lets the write through."""
+        """Lets the writer go on."""
         (self.folder / "go").touch()
 
     def status(self) -> int:
-        """Returns the exit status of a job that must end now, with all its processes."""
+        """Returns the exit status of a job, which must end now with all its processes."""
         began = time.monotonic()
         assert self.process.stdout is not None
         self.lines += self.process.stdout.read()
         self.process.wait()
         while processes(str(self.folder)) and time.monotonic() - began < END_SECONDS:
-            time.sleep(0.05)  # the launcher's orphan guard goes after it
+            time.sleep(0.05)  # the launcher's orphan guard ends last
         assert processes(str(self.folder)) == [], self.lines[-4000:]
         assert time.monotonic() - began < END_SECONDS, self.lines[-4000:]
         return self.process.returncode
 
 
 def checkpoints(folder: Path) -> list[str]:
-    """All that lies in the folder of the checkpoints, whole or not."""
+    """Returns all names in the folder of the checkpoints, complete or not."""
     return sorted(path.name for path in (folder / "run").iterdir())
 
 
@@ -91,7 +82,7 @@ def newest(folder: Path) -> int:
     return content.position.batches
 
 
-def test_a_process_ends_when_what_it_was_writing_is_whole(tmp_path: Path) -> None:
+def test_a_process_ends_when_its_checkpoint_is_complete(tmp_path: Path) -> None:
     with Job(tmp_path) as job:
         job.read_until("^writing$")
         job.interrupt()
@@ -105,12 +96,14 @@ def test_a_process_ends_when_what_it_was_writing_is_whole(tmp_path: Path) -> Non
 
 
 @pytest.mark.thorough
-def test_a_second_ctrl_c_drops_what_was_being_written(tmp_path: Path) -> None:
+def test_a_second_ctrl_c_drops_the_checkpoint_being_written(tmp_path: Path) -> None:
     with Job(tmp_path) as job:
         job.read_until("^writing$")
         job.interrupt()
         job.read_until("^left$")
-        job.read_until("^KeyboardInterrupt")  # the program is over, and its process waits
+        job.read_until(
+            "^KeyboardInterrupt"
+        )  # the program has ended, and its process waits for the writer
         job.interrupt()
         assert job.status() != 0
     assert newest(tmp_path) == 4
@@ -120,7 +113,7 @@ def test_a_second_ctrl_c_drops_what_was_being_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.thorough
-def test_two_workers_end_when_what_they_were_writing_is_whole(tmp_path: Path) -> None:
+def test_two_workers_end_when_their_checkpoint_is_complete(tmp_path: Path) -> None:
     with Job(tmp_path, *LAUNCH) as job:
         job.read_until(r"^\[worker 0\] writing$")
         job.interrupt()

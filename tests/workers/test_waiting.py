@@ -1,71 +1,76 @@
-"""Without a Watchdog a worker that waits names the one it waits for, and nothing is ended.
+"""Without a Watchdog, a worker that waits names the one it waits for, and no job is ended.
 
-One job has all the faults, one after the other; a worker that is stopped has a job of its own.
+One job has all faults, one after the other. A worker that is stopped has a separate job.
+
+On a busy machine a worker may truly wait more often than the faults make it, see a heartbeat of
+the other that is a few seconds old, and so name it at the second notice. The tests allow that.
 """
 
 from __future__ import annotations
 
 import re
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.programs import ROOT, own_environment
-from tests.workers.job import DEADLINE_SECONDS
+from tests.programs import lines_of, started
+from tests.workers.job import DEADLINE_SECONDS, launch
 
 NOTICE_SECONDS = 2
+MOST_SECONDS = 20
+"""A wait is named by then on a machine that is very busy, long before the default of 30 s."""
+HELD = r"\(job\.py:\d+ in wait_for\)"
 FAULTS = {
     "callback": r"in the all-reduce of epoch 1, step 5, for worker 1\. worker 1 is in the callback "
-    r"OnOneWorker\.on_train_batch_end, epoch 1, step 4 \(job\.py:\d+ in wait_for\)",
+    rf"OnOneWorker\.on_train_batch_end, epoch 1, step 4 {HELD}",
     "input": r"in the all-reduce of epoch 1, step 4, for worker 1\. worker 1 reads its input, "
-    r"epoch 1, step 4 \(job\.py:\d+ in wait_for\)",
+    rf"epoch 1, step 4 {HELD}",
     "epoch end": r"at 'stop after this epoch\?' for worker 1\. worker 1 is in the callback "
-    r"OnOneWorker\.on_epoch_end, epoch 1, step 8 \(job\.py:\d+ in wait_for\)",
+    rf"OnOneWorker\.on_epoch_end, epoch 1, step 8 {HELD}",
     "outside": r"at 'fit\(\)' for worker 1\. worker 1 is outside of fit, evaluate and predict "
-    r"\(job\.py:\d+ in wait_for\)",
+    rf"{HELD}",
     "evaluate": r"in the all-reduce of epoch 1, step 5, for worker 1\. worker 1 waits at "
     r"'evaluate\(\)' in the callback OnOneWorker\.on_train_batch_end",
 }
-ALONE = (
+"""What worker 0 says of each fault of worker 1. The last one ends the job."""
+ENDED = [*FAULTS][:-1]
+UNMATCHED = (
     r"worker 1 has waited \d+ s at a call that the others did not make\. worker 1 waits at "
     r"'evaluate\(\)' .*; worker 0 waits for the other workers in an all-reduce, epoch 1, step 5"
 )
 STOPPED = r"in the all-reduce of epoch 1, step 5, for worker 1\. worker 1 has not answered"
-LASTS = {"evaluate": (FAULTS["evaluate"], ALONE), "stop": (STOPPED,)}
-"""What ends a job: the lines of all that wait to the end."""
+LAST = {"evaluate": (FAULTS["evaluate"], UNMATCHED), "stop": (STOPPED,)}
+"""Lines that must all have come before the job is ended."""
+CONTINUES = r"^\[worker 0\] tfscale: worker 0 continues after waiting \d+ s for worker 1\."
 
 
 def run(folder: Path, *faults: str) -> list[str]:
-    """Runs a job until its last fault is named by all that wait; returns the lines of tfscale."""
-    launch = ["-m", "tfscale", "launch", "--num_workers=2", "--grace_seconds=1", "--"]
-    process = subprocess.Popen(
-        [sys.executable, *launch, sys.executable, "-m", "tests.workers.waiting", folder, *faults],
-        cwd=ROOT,
-        env=own_environment(TFSCALE_NOTICE_SECONDS=str(NOTICE_SECONDS)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+    """Runs a job until its last fault is named by all that wait; returns its lines.
+
+    A fault is ended when it has been named, and the next one begins when worker 0 continues.
+    """
+    awaited: list[tuple[str, Path]] = []
+    for fault in faults[:-1]:
+        path = folder / fault.replace(" ", "-")
+        awaited += [(FAULTS[fault], path), (CONTINUES, Path(f"{path}-over"))]
+    last = set(LAST[faults[-1]])
+    process = started(
+        *launch("waiting", str(folder), *faults), TFSCALE_NOTICE_SECONDS=str(NOTICE_SECONDS)
     )
-    assert process.stdout is not None
     lines: list[str] = []
-    left = [*faults]
-    awaited = set(LASTS.get(faults[-1], ()))
-    for line in process.stdout:
+    for line in lines_of(process, DEADLINE_SECONDS):
         lines.append(line)
-        if len(left) > 1 and re.search(FAULTS[left[0]], line):
-            (folder / left.pop(0).replace(" ", "-")).touch()
-        elif len(left) == 1 and awaited:
-            awaited -= {pattern for pattern in awaited if re.search(pattern, line)}
-            if not awaited:
-                process.send_signal(signal.SIGTERM)
-    process.wait(DEADLINE_SECONDS)
+        if awaited and re.search(awaited[0][0], line):
+            awaited.pop(0)[1].touch()
+        elif not awaited and last:
+            last -= {pattern for pattern in last if re.search(pattern, line)}
+            if not last:
+                process.terminate()
     return lines
 
 
 def said_by(worker: int, lines: list[str]) -> list[str]:
+    """Returns what a worker says of its waits, in order."""
     return [
         line.partition("tfscale: ")[2]
         for line in lines
@@ -82,35 +87,44 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def test_the_worker_that_waits_names_the_other_and_what_it_does(
     lines: list[str], fault: str
 ) -> None:
-    pattern = rf"worker 0 has waited (\d+) s {FAULTS[fault]}.* has not moved for \d+ s\. [LC]"
+    moves = r"(has not moved for \d+ s|has said nothing for \d+ s|moves)"
+    pattern = rf"worker 0 has waited (\d+) s {FAULTS[fault]}.* and {moves}\. [LC]"
     found = [match for line in said_by(0, lines) if (match := re.match(pattern, line))]
     assert found, "".join(lines[-60:])
-    assert int(found[0][1]) <= NOTICE_SECONDS + 3
+    assert NOTICE_SECONDS <= int(found[0][1]) <= MOST_SECONDS
 
 
-def test_a_worker_that_makes_a_call_alone_says_so_itself(lines: list[str]) -> None:
-    assert [line for line in said_by(1, lines) if re.match(ALONE, line)], "".join(lines[-60:])
+def test_a_worker_that_makes_a_call_without_the_others_says_so_itself(lines: list[str]) -> None:
+    assert [line for line in said_by(1, lines) if re.match(UNMATCHED, line)], "".join(lines[-60:])
 
 
-def test_that_all_continues_is_said_once_a_fault(lines: list[str]) -> None:
+@pytest.mark.parametrize("fault", ENDED)
+def test_a_fault_that_was_named_and_ended_is_followed_by_continues(
+    lines: list[str], fault: str
+) -> None:
+    named = [i for i, line in enumerate(lines) if re.search(FAULTS[fault], line)]
+    assert any(re.match(CONTINUES, line) for line in lines[named[-1] + 1 :]), "".join(lines[-60:])
+
+
+def test_that_a_worker_continues_is_said_once_after_a_wait(lines: list[str]) -> None:
     said = said_by(0, lines)
     continues = [i for i, line in enumerate(said) if "continues after" in line]
-    # On a busy machine there are waits that are no fault of the job's: each ends by one line too.
-    assert len(continues) >= len(FAULTS) - 1, "".join(lines[-60:])
+    assert len(continues) >= len(ENDED), "".join(lines[-60:])
     assert all("has waited" in said[i - 1] for i in continues), "".join(lines[-60:])
-    for fault in [*FAULTS][:-1]:
-        named = [i for i, line in enumerate(said) if re.search(FAULTS[fault], line)]
-        assert any(i > named[-1] for i in continues)
-    assert all(
-        re.match(r"worker 0 continues after waiting \d+ s for worker 1\.", said[i])
-        for i in continues
-    )
 
 
 def test_the_worker_at_fault_does_not_blame_the_one_that_waits(lines: list[str]) -> None:
-    blames = [line for line in said_by(1, lines) if ". worker 0 waits " in line]
-    # On a busy machine it may truly have waited for worker 0 to come to `fit`.
-    assert [line for line in blames if not re.match(ALONE, line)] == []
+    """Worker 1 holds the job up from the line "holds:" to the line in which worker 0 names it."""
+    is_at_fault, blames = False, []
+    for line in lines:
+        if line.startswith("[worker 1] holds: "):
+            is_at_fault = True
+        elif any(re.search(FAULTS[fault], line) for fault in ENDED):
+            is_at_fault = False
+        elif is_at_fault and re.search(r"worker 1 has waited .*\. worker 0 waits ", line):
+            blames.append(line)
+    assert blames == []
+    assert sum(line.startswith("[worker 1] holds: ") for line in lines) == len(ENDED)
 
 
 def test_how_to_end_a_job_is_said_once(lines: list[str]) -> None:

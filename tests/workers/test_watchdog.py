@@ -1,8 +1,8 @@
-"""A job that hangs says which worker it hangs on, and ends.
+"""A job that hangs names the worker that it waits for, and ends.
 
-Here a stalled input of one of two workers, and a callback that never returns in a process alone;
-three workers are in test_watchdog_of_three, and workers that are stopped, killed or cut off are
-cases of `make faults`.
+Tested here: the input of one of two workers that stalls, and a callback that never returns in a
+single process. Jobs of three workers are in test_watchdog_of_three. Workers that are stopped,
+killed or cut off are cases of `make faults`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.workers.watched_job import LAUNCH, NOTICED_SECONDS, WATCH_SECONDS, Jo
 
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Job]:
-    """Both jobs, beside each other: most of their time they wait."""
+    """Both jobs, run at the same time: they mostly wait."""
     folder = tmp_path_factory.mktemp("watched")
     launch = [*LAUNCH, "--num_workers=2", "--", sys.executable]
     processes = {
@@ -34,7 +34,7 @@ def test_every_worker_names_the_one_whose_input_stalls(jobs: dict[str, Job]) -> 
     said = r"tfscale: watchdog: worker 1 has not moved for \d+ s: epoch 1, step 4, phase input\."
     for worker in (0, 1):
         assert job.at(rf"\[worker {worker}\] {said}") < NOTICED_SECONDS
-    assert "watchdog: worker 0" not in job.text()
+    assert job.after_fault("watchdog: worker 0") == []
 
 
 def test_the_stack_shows_the_generator_that_blocks(jobs: dict[str, Job]) -> None:
@@ -42,22 +42,23 @@ def test_the_stack_shows_the_generator_that_blocks(jobs: dict[str, Job]) -> None
         assert jobs["input"].at(rf"\[worker {worker}\] .*watched\.py.*in rows") < NOTICED_SECONDS
 
 
-def test_a_job_past_the_deadline_ends_with_what_it_hung_on(jobs: dict[str, Job]) -> None:
+def test_a_job_past_the_deadline_ends_and_says_why(jobs: dict[str, Job]) -> None:
     job = jobs["input"]
     said = rf"tfscale: watchdog: the job is ended after {WATCH_SECONDS} s: worker 1 has not moved"
     assert WATCH_SECONDS - 1 < job.at(said) < 2 * NOTICED_SECONDS
-    assert "[worker 0] Collective ops is aborted by" in job.text()  # it was not left to hang
+    # Worker 0 does not stay in its step: the error ends it, or the limit of 5 s after it.
+    assert job.at(r"\[worker 0\] (Collective ops is aborted by|Timeout \(0:00:05\))") > 0
     assert job.status == 1
 
 
-def test_the_launcher_names_the_worker_that_the_job_hung_on(jobs: dict[str, Job]) -> None:
+def test_the_launcher_names_the_worker_that_the_job_waited_for(jobs: dict[str, Job]) -> None:
     assert (
         jobs["input"].at(r"tfscale launch: worker 1 failed first: .*watchdog: the job is ended") > 0
     )
     assert "worker 0 failed first" not in jobs["input"].text()
 
 
-def test_a_process_alone_says_where_it_hangs_and_ends(jobs: dict[str, Job]) -> None:
+def test_a_single_process_says_where_it_hangs_and_ends(jobs: dict[str, Job]) -> None:
     job = jobs["loop"]
     said = r"tfscale: watchdog: this process has not moved for \d+ s: epoch 1, step 3, phase callb"
     assert job.at(said) < NOTICED_SECONDS

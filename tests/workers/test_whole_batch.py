@@ -1,4 +1,4 @@
-"""Two workers know what a step or a metric needs of the whole batch."""
+"""On two workers, a step or a metric that needs the whole batch matches one device."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.workers.job import Found
 
 
 @pytest.mark.parametrize("step", ["Detector", "Contrastive", "OwnRows", "Centred"])
-def test_a_step_over_the_whole_batch_trains_as_on_one_device(
+def test_a_step_over_the_whole_batch_matches_one_device(
     both: Cases, one_device: Found, step: str
 ) -> None:
     expected = one_device["own_steps"][step]
@@ -21,6 +21,6 @@ def test_a_step_over_the_whole_batch_trains_as_on_one_device(
             np.testing.assert_allclose(worker[step][name], values, 1e-9, 1e-12, err_msg=name)
 
 
-def test_a_maximum_is_that_of_all_examples(both: Cases) -> None:
+def test_a_maximum_is_taken_over_all_examples(both: Cases) -> None:
     largest = {"trained": [np.max(-np.abs(Y))], "evaluated": np.max(-np.abs(Y[:5]))}
     assert both("own_metric") == [largest] * 2

@@ -1,9 +1,10 @@
-"""Program: a worker of a job without a Watchdog, whose worker 1 keeps the others waiting.
+"""Program: a worker of a job without a Watchdog, in which worker 1 keeps the others waiting.
 
     python -m tests.workers.waiting FOLDER FAULT FAULT ...
 
-The faults come one after the other. Each lasts until the test, which reads what is said, makes the
-file FOLDER/FAULT; "evaluate" and "stop" last until the job is ended.
+The faults follow one another. Each lasts until the test, which reads what the workers print, makes
+the file FOLDER/FAULT. The next one begins when the test has made FOLDER/FAULT-over. The faults
+"evaluate" and "stop" last until the job is ended.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,12 @@ from tests.workers.job import wait_for
 
 STEPS = 8
 FAULTY_STEP = 4
-AFTER_SECONDS = 2.5
+
+
+def hold(path: Path) -> None:
+    """Keeps the other worker waiting until the test makes a file."""
+    print(f"holds: {path.name}", flush=True)
+    wait_for(path)
 
 
 class OnOneWorker(keras.callbacks.Callback):
@@ -40,7 +45,7 @@ class OnOneWorker(keras.callbacks.Callback):
         if batch != FAULTY_STEP - 1:
             return
         if self._fault == "callback":
-            wait_for(self._path)
+            hold(self._path)
         if self._fault == "evaluate":
             self.model.evaluate(self._rows, verbose=0)
         if self._fault == "stop":
@@ -48,16 +53,16 @@ class OnOneWorker(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if self._fault == "epoch end":
-            wait_for(self._path)
+            hold(self._path)
 
 
 def batches(fault: str, path: Path) -> tf.data.Dataset:
-    """Batches of two rows; before the fourth the input waits, if it is at fault."""
+    """Batches of two rows; the input waits before the fourth if that is the fault."""
 
     def rows() -> Iterator[np.ndarray]:
         for number in range(STEPS):
             if fault == "input" and number == FAULTY_STEP - 1:
-                wait_for(path)
+                hold(path)
             yield np.full([2, 3], number, np.float32)
 
     spec = tf.TensorSpec([2, 3], tf.float32)
@@ -75,13 +80,13 @@ def main() -> None:
         model.compile("sgd", "mse")
     for fault in faults:
         rendezvous.exchange(strategy, f"next fault: {fault}")
-        time.sleep(AFTER_SECONDS)  # long enough for those that waited to see that all goes on
         path = folder / fault.replace(" ", "-")
         own = fault if is_at_fault else ""
         if own == "outside":
-            wait_for(path)
+            hold(path)
         rows = batches(own, path)
         model.fit(rows, callbacks=[OnOneWorker(own, path, rows)], verbose=0)
+        wait_for(Path(f"{path}-over"))  # the worker that waited has said that it continues
 
 
 if __name__ == "__main__":

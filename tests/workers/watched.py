@@ -1,8 +1,8 @@
-"""Program: one worker of a job with a Watchdog, whose worker CULPRIT does what CASE says.
+"""Program: one worker of a job with a Watchdog, in which worker CULPRIT has the fault CASE.
 
     python -m tests.workers.watched FOLDER CASE CULPRIT DEADLINE_SECONDS
 
-The fault comes in epoch 1, with the batch that makes step 4. `FOLDER/CASE` tells when it came.
+The fault comes in epoch 1, before step 4. The file `FOLDER/CASE` holds the time at which it came.
 """
 
 from __future__ import annotations
@@ -25,19 +25,22 @@ import tfscale
 from strategies.coordination.heartbeats import HeartbeatBoard
 
 FAULTY_STEP = 4
-SLOW_SECONDS = 0.05
+SLOW_SECONDS = 0.1
+"""Of each batch of a slow input: 4 s an epoch, far more than a busy machine adds to a worker."""
+PACE_SECONDS = 0.05
+"""Of each step after a stop: the others look once a second, and must see steps that are done."""
 STEPS = 40
 EPOCHS = 3
 
 
 def note(path: Path) -> None:
-    """Says that the fault is here, at this time."""
+    """Writes down the time of the fault."""
     path.with_suffix(".part").write_text(repr(time.time()), "utf-8")
     path.with_suffix(".part").rename(path)
 
 
 class Fault(keras.callbacks.Callback):
-    """Does what ends or stops this worker, after its third step."""
+    """Stops, ends or slows this worker after its third step."""
 
     def __init__(self, case: str, path: Path, board: HeartbeatBoard | None) -> None:
         super().__init__()
@@ -46,9 +49,11 @@ class Fault(keras.callbacks.Callback):
         self._path = path
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if self._case == "stop" and self._path.exists():
+            time.sleep(PACE_SECONDS)
         if self._case in ("", "slow") or batch != FAULTY_STEP - 2 or self._path.exists():
             return
-        if self._board is not None:  # the others shall know where it was
+        if self._board is not None:  # the others must have read where this worker was
             while '"step": 3, "phase": "callbacks"' not in (
                 self._board.read(self._board.own, 1) or ""
             ):
@@ -66,15 +71,15 @@ class Fault(keras.callbacks.Callback):
             raise ValueError("a row of letters")
 
 
-def shares(case: str, path: Path) -> tf.data.Dataset:
-    """Batches of two rows; the fourth never comes where the input is at fault."""
+def batches(case: str, path: Path) -> tf.data.Dataset:
+    """Batches of two rows; the fourth never comes if the input is the fault."""
 
     def rows() -> Iterator[np.ndarray]:
         for number in range(STEPS):
             if number == FAULTY_STEP - 1 and case == "input":
                 note(path)
                 threading.Event().wait()
-            if case == "slow":  # a disk that is slower than the others'
+            if case == "slow":
                 if not path.exists():
                     note(path)
                 time.sleep(SLOW_SECONDS)
@@ -101,7 +106,7 @@ def main() -> None:
         model.compile("sgd", "mse")
     watchdog = tfscale.callbacks.Watchdog(deadline)
     callbacks = [watchdog, Fault(own, folder / case, board)]
-    model.fit(shares(own, folder / case), epochs=EPOCHS, callbacks=callbacks, verbose=0)
+    model.fit(batches(own, folder / case), epochs=EPOCHS, callbacks=callbacks, verbose=0)
     print("trained", watchdog.seconds, flush=True)
 
 

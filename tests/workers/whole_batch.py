@@ -1,4 +1,4 @@
-"""Cases of what a step or a metric needs of the whole batch, against stock Keras on one device."""
+"""Cases in which a step or a metric needs the whole batch, compared with one device."""
 
 from __future__ import annotations
 

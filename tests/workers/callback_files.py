@@ -1,4 +1,4 @@
-"""Cases in which callbacks write files, all workers with the same paths."""
+"""Cases in which callbacks write files, with the same paths on all workers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras.src.backend.common import global_state
 
 from tests.workers.job import Found
-from tests.workers.training import numbers, regression, rows
+from tests.workers.small_models import numbers, regression, rows
 
 EPOCHS = 4
 
@@ -25,7 +25,7 @@ class Crash(keras.callbacks.Callback):
 
 
 class Begun(keras.callbacks.Callback):
-    """Writes down the epochs that begin."""
+    """Records the epochs that begin."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Begun(keras.callbacks.Callback):
 
 
 def backed_up(strategy: tf.distribute.Strategy, folder: Path | None, *more: Any) -> Found:
-    """Trains with a backup at each epoch's end, or without any on one device."""
+    """Trains with a backup at the end of each epoch, or without one on one device."""
     begun, callbacks = Begun(), list(more)
     if folder is not None:
         callbacks.append(keras.callbacks.BackupAndRestore(str(folder / "backup")))
@@ -54,7 +54,7 @@ def backed_up(strategy: tf.distribute.Strategy, folder: Path | None, *more: Any)
 
 
 def files(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
-    """Writes every kind of file and loads what can be loaded, on each worker."""
+    """Writes every kind of file, and loads those that can be loaded, on each worker."""
     own = [keras.callbacks.ModelCheckpoint(str(folder / f"of-worker-{index}.keras"))]
     if importlib.util.find_spec("tensorboard"):
         own.append(keras.callbacks.TensorBoard(str(folder / "tensorboard")))
@@ -88,10 +88,9 @@ def files(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
 
 
 def saved_in_scope(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
-    """Calls fit inside of the scope, where the chief saves without the others."""
-    global_state.set_global_attribute(
-        "saving_attr_skiplist_Optimizer", None
-    )  # as if none was saved
+    """Calls fit inside the scope, where the chief saves without the others."""
+    # As if no optimizer had been saved before.
+    global_state.set_global_attribute("saving_attr_skiplist_Optimizer", None)
     model = regression(strategy)
     path = folder / "in-scope"
     path.mkdir(exist_ok=True)

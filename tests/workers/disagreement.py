@@ -1,9 +1,9 @@
-"""Program: a worker of a job whose workers are given different things, and are refused together.
+"""Program: a worker of a job whose workers get different arguments or data, and all raise.
 
-    python -m tests.workers.disagreeing FOLDER refused
+    python -m tests.workers.disagreement FOLDER refused
 
-Each case leaves the cluster whole, so the next one, and the training at the end, can follow.
-Without a cluster it is the one device that this training is compared with, in stock Keras.
+Each case leaves the cluster usable, so the next one can follow, and the training at the end.
+Without a cluster it runs that training on one device with stock Keras, for comparison.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import strategies
 import tfscale
 from tests.dead_drive import dead_drive, dead_drive_missing
 from tests.workers.job import Found, leave
-from tests.workers.training import ROWS, numbers, regression, rows
+from tests.workers.small_models import ROWS, numbers, regression, rows
 from tfscale.checkpoints import CheckpointDirectory, Content, Position, storage_errors
 from tfscale.checkpoints.holder import Holder
 from tfscale.checkpoints.lease import Lease
@@ -43,7 +43,7 @@ class RateOnOne(keras.callbacks.Callback):
 
 
 class Reads(keras.utils.PyDataset):  # type: ignore[misc]
-    """Batches that are read by their index."""
+    """Batches that are read by index."""
 
     def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ def dataset(x: np.ndarray, y: np.ndarray) -> tf.data.Dataset:
 
 
 def calls(model: Any, index: int, size: int) -> dict[str, Callable[[], Any]]:
-    """Calls that each worker makes otherwise than the other."""
+    """Calls in which the workers differ."""
     x, y = rows()
     mine = np.random.default_rng(index).permutation(len(x))
     fit: dict[str, Any] = {"batch_size": BATCH, "shuffle": False, "verbose": 0}
@@ -135,7 +135,7 @@ CHANGES: dict[str, Callable[[Any], None]] = {
     "other momentum": lambda model: setattr(model.optimizer, "momentum", 0.6),
     "move a slot": move_a_slot,
 }
-"""What worker 1 does to its model, and the other does not."""
+"""What worker 1 does to its model, and worker 0 does not."""
 
 
 def refusal(call: Callable[[], Any]) -> str:
@@ -174,7 +174,7 @@ def refused(strategy: tf.distribute.Strategy, index: int, size: int) -> Found:
 
 
 def cut_off(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
-    """The checkpoint that the chief wants to read lies on a drive whose server is gone."""
+    """The checkpoint that the chief reads is on a drive whose server has ended."""
     if dead_drive_missing():
         return {"cut off": None}
     storage_errors.PAUSES_SECONDS = (0.01,)
@@ -195,7 +195,7 @@ def cut_off(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found
 
 
 def of_another_job(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
-    """Another job, on another host as far as the chief can tell, saves to the chief's folder."""
+    """Another job saves to the chief's folder; to the chief it seems to be on another host."""
     place = str(folder / "taken")
     holder = Holder("elsewhere", 7, "today", "another boot", "1")
     lease = Lease(place, lease_files_at(place), holder, Periods(renew=0.1))
@@ -210,7 +210,7 @@ def of_another_job(strategy: tf.distribute.Strategy, folder: Path, index: int) -
 
 
 def reported(strategy: tf.distribute.Strategy, index: int) -> Found:
-    """Inputs that each worker augments for itself."""
+    """Inputs that each worker augments differently."""
     x, y = rows()
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
@@ -219,7 +219,7 @@ def reported(strategy: tf.distribute.Strategy, index: int) -> Found:
 
 
 def right(strategy: tf.distribute.Strategy, index: int, size: int) -> Found:
-    """Trains on rows that the user has cut, and from weights that the chief has loaded."""
+    """Trains on rows that the user has split, and from weights that the chief has loaded."""
     x, y = rows()
     x, y = x[:18], y[:18]
 

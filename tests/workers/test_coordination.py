@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.workers.conftest import Cases
-from tests.workers.job import Found
+from tests.workers.job import SOON_SECONDS, Found
 
 Failed = Callable[[str], list[Found]]
 DISK = "worker 1 failed with OSError: the disk is full"
@@ -24,7 +24,7 @@ DISK = "worker 1 failed with OSError: the disk is full"
         pytest.param("in_a_short_epoch", 1, 5, id="one worker, in an epoch of 5 steps"),
     ],
 )
-def test_the_wish_of_one_stops_both_at_the_same_step(
+def test_a_stop_that_one_worker_asks_for_ends_both_at_the_same_step(
     both: Cases, case: str, epochs: int, steps: int
 ) -> None:
     assert both(case) == [{"epochs": epochs, "steps": steps}] * 2
@@ -35,13 +35,13 @@ def test_answers_come_in_the_order_of_the_workers(both: Cases) -> None:
     assert both("answers") == [answers] * 2
 
 
-def test_workers_at_different_questions_are_told_who_is_where(both: Cases) -> None:
+def test_workers_at_different_rendezvous_are_both_named(both: Cases) -> None:
     for found in both("different_questions"):
         assert "All workers must make the same calls in the same order" in found["error"]
         assert "worker 0 at 'question 0', worker 1 at 'question 1'" in found["error"]
 
 
-def test_a_worker_that_does_not_come_is_waited_for_until_the_deadline(both: Cases) -> None:
+def test_the_rendezvous_waits_for_a_missing_worker_until_the_deadline(both: Cases) -> None:
     first, second = both("one_is_late")
     assert first["error"].startswith("worker 1 did not reach 'lunch?' within 0.5 s.")
     assert second["error"] == ""
@@ -55,34 +55,34 @@ def test_a_metric_made_outside_the_scope_is_refused_by_name(both: Cases) -> None
         assert "under `with strategy.scope():`." in found["error"]
 
 
-def test_the_workers_parts_of_a_metric_are_read_in_one_function_as_a_wait(both: Cases) -> None:
+def test_the_workers_parts_of_a_metric_are_gathered_by_one_function(both: Cases) -> None:
     found = {"reads": [[1.0, 2.0]] * 4, "phases": ["collective"]}
     assert both("metric_parts") == [found] * 2
 
 
-def test_a_failure_of_one_ends_the_other_that_asks_whether_to_stop(failed: Failed) -> None:
-    waiting, failing = failed("in_a_meeting")
+def test_a_failure_of_one_ends_the_other_at_the_rendezvous_of_an_epochs_end(failed: Failed) -> None:
+    waiting, failing = failed("at_a_rendezvous")
     assert (failing["kind"], failing["error"]) == ("OSError", "the disk is full")
     assert DISK in waiting["error"]
-    assert waiting["at"] - failing["at"] < 15
+    assert waiting["at"] - failing["at"] < SOON_SECONDS
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_a_meeting_with_a_first_worker_that_has_stopped_ends_by_its_deadline(
+def test_a_rendezvous_with_a_stopped_first_worker_ends_by_its_deadline(
     failed: Failed,
 ) -> None:
-    stopped, other = failed("meet_a_stopped_chief")
+    stopped, other = failed("stopped_chief")
     assert other["kind"] == "TimeoutError"
     assert "did not accept this worker's answer to 'evaluate()' within 3 s" in other["error"]
     assert stopped["kind"] == ""
 
 
-def test_evaluate_on_the_chief_alone_fails_on_both_within_seconds(failed: Failed) -> None:
+def test_evaluate_on_the_chief_only_fails_on_both_workers_soon(failed: Failed) -> None:
     found = failed("evaluate_on_the_chief")
     for worker in found:
         assert worker["kind"] == "RuntimeError"
         assert "worker 0 at 'evaluate()', worker 1 at 'fit()'" in worker["error"]
-    assert abs(found[0]["at"] - found[1]["at"]) < 5
+    assert abs(found[0]["at"] - found[1]["at"]) < SOON_SECONDS
 
 
 def test_predictions_of_every_dtype_come_in_order(both: Cases) -> None:

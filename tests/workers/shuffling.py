@@ -10,11 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from tests.workers.job import Found
-from tests.workers.training import ROWS, counter, numbers, regression, rows, visits
+from tests.workers.small_models import ROWS, counter, numbers, regression, rows, visits
 
 
 class Visits(keras.callbacks.Callback):
-    """Writes down, after each epoch, how often each example was trained on since the beginning."""
+    """Records, after each epoch, how often each example has been trained on so far."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ def seeded_alike(strategy: tf.distribute.Strategy, folder: Path, index: int) -> 
 
 
 def shuffled_dataset(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
-    """Runs on one device too: stock Keras makes an iterator too many an epoch, which counts."""
+    """Runs on one device too. Stock Keras makes one more iterator per epoch, which counts."""
     model = regression(strategy)
     tf.random.set_seed(None)
     shuffled = tf.data.Dataset.from_tensor_slices(rows()).shuffle(ROWS, seed=8)

@@ -1,4 +1,4 @@
-"""The small trainings of these tests, whose numbers are known by hand or from one device."""
+"""Small models of these tests; results are known by hand or from one device."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def rows() -> tuple[np.ndarray, np.ndarray]:
 
 
 def regression(strategy: tf.distribute.Strategy, **arguments: Any) -> Any:
-    """A line through `rows`; where it gets to depends on the order of the batches."""
+    """A linear model of `rows`; its weights depend on the order of the batches."""
     with strategy.scope():
         dense = keras.layers.Dense(1, kernel_initializer="ones")
         model = keras.Sequential([keras.Input((3,)), dense])
@@ -26,7 +26,7 @@ def regression(strategy: tf.distribute.Strategy, **arguments: Any) -> Any:
 
 
 def counter(strategy: tf.distribute.Strategy, num_examples: int) -> Any:
-    """A model whose weights are how often each example was trained on."""
+    """A model whose weights count how often each example was trained on."""
     with strategy.scope():
         embedding = keras.layers.Embedding(num_examples, 1, embeddings_initializer="zeros")
         layers = [keras.Input((1,), dtype="int32"), embedding, keras.layers.Flatten()]

@@ -1,4 +1,4 @@
-"""Cases of what a training does beside training: what it prints, and what it draws."""
+"""Cases of the side effects of training: what it prints, and which random numbers it draws."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import numpy as np
 import tensorflow as tf
 
 from tests.workers.job import Found
-from tests.workers.training import numbers, regression, rows
+from tests.workers.small_models import numbers, regression, rows
 
 
 class Warns(keras.callbacks.Callback):
-    """The user's own words, which are for every worker."""
+    """Prints and warns as a user's callback does, on every worker."""
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         print("own line")
@@ -26,7 +26,7 @@ class Warns(keras.callbacks.Callback):
 
 
 def printed(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
-    """What `fit` prints and warns of, where Keras has much to say."""
+    """What `fit` prints and warns of with callbacks that print a lot."""
     model, (x, y) = regression(strategy), rows()
     callbacks = [
         keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate, verbose=1),
@@ -46,7 +46,7 @@ def printed(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found
 
 
 def drawn(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
-    """The next number of each random state after a training, and weights that are made after it.
+    """The next number of each random state after a training, and weights made after it.
 
     Runs on one device too, for comparison.
     """
@@ -65,7 +65,7 @@ def drawn(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
 
 
 def kept(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
-    """Random states before and after the data of a training that nothing seeded alike."""
+    """Random states before and after a training whose workers have different seeds."""
     keras.utils.set_random_seed(100 + index)
     model = regression(strategy)
     states = [(random.getstate(), np.random.get_state()[1].tolist())]

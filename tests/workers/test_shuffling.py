@@ -1,4 +1,4 @@
-"""Two workers train on one order of examples."""
+"""Two workers train on the same order of examples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tests.workers.conftest import Cases
 from tests.workers.job import Found
-from tests.workers.training import ROWS
+from tests.workers.small_models import ROWS
 
 
 @pytest.mark.parametrize("case", ["unseeded", "seeded_differently"])
@@ -19,15 +19,13 @@ def test_every_example_is_trained_on_once_an_epoch(both: Cases, case: str) -> No
 
 
 @pytest.mark.parametrize("case", ["seeded_alike", "shuffled_dataset"])
-def test_workers_with_one_seed_train_as_one_device(
-    both: Cases, one_device: Found, case: str
-) -> None:
+def test_workers_with_one_seed_match_one_device(both: Cases, one_device: Found, case: str) -> None:
     for found in both(case):
         wanted = one_device[case]["weights"]
         np.testing.assert_allclose(found["weights"], wanted, rtol=1e-12)
 
 
-def test_an_agreed_seed_is_the_same_for_all_and_leaves_none_behind(both: Cases) -> None:
+def test_an_agreed_seed_is_the_same_on_all_workers_and_is_removed_afterwards(both: Cases) -> None:
     first, second = both("seeds")
     for name in ("none", "different", "same"):
         assert first[name] == second[name]
@@ -38,7 +36,7 @@ def test_an_agreed_seed_is_the_same_for_all_and_leaves_none_behind(both: Cases) 
 
 
 @pytest.mark.parametrize("kind", ["same seed", "global seed", "seeded inside", "no shuffle"])
-def test_a_data_set_that_every_worker_shuffles_alike_is_accepted(both: Cases, kind: str) -> None:
+def test_a_dataset_that_every_worker_shuffles_alike_is_accepted(both: Cases, kind: str) -> None:
     assert [worker[kind] for worker in both("shuffles")] == ["accepted"] * 2
 
 
@@ -53,7 +51,7 @@ def test_a_data_set_that_every_worker_shuffles_alike_is_accepted(both: Cases, ki
         ("one worker only", "worker 0: []", "5)]"),
     ],
 )
-def test_a_data_set_that_workers_shuffle_differently_is_refused_with_its_seeds(
+def test_a_dataset_that_workers_shuffle_differently_is_refused_with_its_seeds(
     both: Cases, kind: str, first: str, second: str
 ) -> None:
     for worker in both("shuffles"):

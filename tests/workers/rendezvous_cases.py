@@ -1,4 +1,4 @@
-"""Cases of the words between workers, and of what they refuse, that leave the cluster whole."""
+"""Cases of messages between workers, and of refusals that leave the cluster usable."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from strategies.keras_support.model.replica_values import gathered as gather_row
 from strategies.keras_support.model.replica_values import replica_values
 from strategies.progress import NoMarks, followed, watched
 from tests.workers.job import Found, wait_for
-from tests.workers.training import regression
+from tests.workers.small_models import regression
 
 
 def answers(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
@@ -41,7 +41,7 @@ def different_questions(strategy: tf.distribute.Strategy, folder: Path, index: i
 
 
 def one_is_late(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
-    """Worker 1 comes only when worker 0 has given up; afterwards they meet again."""
+    """Worker 1 comes when worker 0 has given up; the rendezvous after that works."""
     given_up, found = folder / "given-up", ""
     default = rendezvous.DEADLINE_SECONDS
     if index == 0:
@@ -71,7 +71,7 @@ def stray_metric(strategy: tf.distribute.Strategy, folder: Path, index: int) -> 
 
 
 def metric_parts(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
-    """Each worker's part of a metric, read four times, and the phase of each trace of that."""
+    """Reads each worker's part of a metric four times, and records the phase of each trace."""
     with strategy.scope():
         total = keras.metrics.Sum(name="parts").total
     strategy.experimental_local_results(total.value)[0].assign(index + 1.0)
@@ -92,7 +92,7 @@ def metric_parts(strategy: tf.distribute.Strategy, folder: Path, index: int) -> 
 
 
 def shuffles(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
-    """What each kind of shuffle is answered with; none of these is trained on."""
+    """Whether each kind of shuffle is accepted; nothing is trained."""
     numbers = tf.data.Dataset.range(8)
     inside = numbers.interleave(lambda i: tf.data.Dataset.range(i).shuffle(4))
     keras.utils.set_random_seed(3)
@@ -122,7 +122,7 @@ def shuffles(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Foun
 
 
 def seeds(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
-    """What is drawn inside `agreed_seed`, and which seed is left afterwards."""
+    """The numbers drawn inside `agreed_seed`, and the global seed after it."""
     found: Found = {}
     for name, seed in (("none", None), ("different", 20 + index), ("same", 30)):
         tf.random.set_seed(seed)
@@ -136,7 +136,7 @@ def seeds(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
 
 
 def outputs(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
-    """Predicts in dtypes that TensorFlow's collectives do not gather by themselves."""
+    """Predicts in dtypes that TensorFlow's collectives cannot gather."""
     found: Found = {}
     for dtype in ("bfloat16", "bool", "uint8", "int64"):
         with strategy.scope():
