@@ -1,14 +1,14 @@
 # make train | seeds | test | thorough | lint | matrix | parity | defects | faults | soak | bench |
 # preflight | browser-test | docs | docs-test | clean. Needs only Python 3.11-3.13 and make.
 # PYTHON=/path/to/python chooses the interpreter. All paths below are relative, so that a checkout
-# whose own path holds a space works.
+# whose path contains a space works.
 
 PYTHON ?=
 TRAIN = recipes.image_classification --dataset=digits --distribution_strategy=mirrored --num_replicas=2
-# Two files at a time; a file's tests stay together, for they share child processes.
+# Two files at a time; the tests of a file stay together, because they use the same processes.
 PYTEST_FLAGS ?= -q -n 2 --dist loadfile
 # <TensorFlow minor>-<Keras minor>; `make matrix MATRIX=2.20-3.14` runs one, `make -k matrix` runs
-# all even where one fails.
+# all even if one fails.
 MATRIX ?= 2.20-3.14 2.20-3.15 2.21-3.14 2.21-3.15
 
 # make parity SEED=7 CASES=100 STOCK=1, or DISABLE=<row of a defect>, or DISABLE=all. WORKERS is the
@@ -25,18 +25,18 @@ PARITY = tests.parity --seed=$(SEED) --cases=$(CASES) --kinds=$(KINDS) \
     --workers=$(WORKERS) --jobs=$(JOBS) \
     $(if $(STOCK),--stock) $(if $(DISABLE),--disable=$(DISABLE))
 
-# make defects ROWS=S4,C13 renews some rows of the table.
+# make defects ROWS=S4,C13 runs some rows and replaces their lines of the table.
 ROWS ?=
 DEFECTS = tests.defects --jobs=$(JOBS) $(if $(ROWS),--rows=$(ROWS))
 
-# make faults ONLY=kill,cable renews some cases of the table; make soak MINUTES=5 EVERY=30 SEED=7.
+# make faults ONLY=kill,cable runs some cases; make soak MINUTES=5 EVERY=30 SEED=7.
 ONLY ?=
 MINUTES ?= 30
 EVERY ?= 60
 FAULTS = tests.faults --jobs=$(JOBS) $(if $(ONLY),--only="$(ONLY)")
 SOAK = tests.faults.soak --minutes=$(MINUTES) --every=$(EVERY) --seed=$(SEED)
 
-# make bench MODELS="tiny_mlp mlp" ROUNDS=7; run it where nothing else does.
+# make bench MODELS="tiny_mlp mlp" ROUNDS=7, on a machine that does nothing else.
 MODELS ?= tiny_mlp mlp
 ROUNDS ?= 7
 
@@ -44,8 +44,8 @@ PACKAGES = strategies tfscale recipes
 METADATA = setup.cfg pyproject.toml
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 
-# An interpreter is run before it is trusted: a pyenv shim stands on PATH for versions that are not
-# selected, and Debian ships python3 without the module that makes environments.
+# Each interpreter is tried first: pyenv puts shims on PATH for versions that are not selected, and
+# Debian ships python3 without the module that makes environments.
 IS_RIGHT_PYTHON = import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 define FIND_PYTHON
 	python=; \
@@ -77,16 +77,16 @@ help:
 	@echo "make train   trains the image recipe on the bundled digits, on 2 replicas"
 	@echo "make seeds   trains it with each of the seeds 0 to 4; fails if the mean is below 0.98"
 	@echo "make test    runs the tests"
-	@echo "make thorough runs the tests that show at length what others show in short"
+	@echo "make thorough runs the long tests, which `make test` leaves out"
 	@echo "make lint    ruff check, ruff format --check, mypy --strict"
 	@echo "make matrix  runs the tests under each TensorFlow-Keras pair of: $(MATRIX)"
 	@echo "make parity  compares a random sweep of trainings with stock Keras on one device"
-	@echo "make defects runs every known defect on stock and on ours; writes docs/concepts/defects.md"
-	@echo "make faults  kills, stops, cuts off and starves real jobs; writes docs/concepts/faults.md"
-	@echo "make soak    half an hour of faults, and the numbers of an undisturbed run"
-	@echo "make bench   times a step of fit beside stock Keras, replicas and two workers"
-	@echo "make preflight  compiles steps for TPUs that are not there (225 MB of wheels, minutes)"
-	@echo "make browser-test  looks at report and site in a real Chromium (64 MB, needs npm and node)"
+	@echo "make defects runs every known defect on stock Keras and on tfscale; writes docs/concepts/defects.md"
+	@echo "make faults  kills, stops, disconnects and starves real jobs; writes docs/concepts/faults.md"
+	@echo "make soak    half an hour of faults; results must match an undisturbed run"
+	@echo "make bench   times a step of fit: stock Keras, replicas and two workers"
+	@echo "make preflight  compiles steps for TPUs without a TPU (225 MB of wheels, minutes)"
+	@echo "make browser-test  tests report and site in a real Chromium (64 MB, needs npm and node)"
 	@echo "make docs    builds the documentation into site/"
 	@echo "make docs-test  runs every block of README.md and docs/ from the built wheel"
 	@echo "make clean   removes the environments, build output and caches"
@@ -146,7 +146,7 @@ bench: .venv/.installed-test
 	    .venv/bin/python -m tests.benchmarks --model=$$model --rounds=$(ROUNDS) || exit $$?; \
 	done
 
-# The environment that compiles stays in the user's cache, for `tfscale preflight --aot` too.
+# The environment for compiling is in the user's cache; `tfscale preflight --aot` uses it too.
 preflight: .venv/.installed-test
 	@.venv/bin/python -m tfscale.preflight.ahead_of_time.environment
 	@TFSCALE_PREFLIGHT=1 .venv/bin/python -m pytest -q -p no:xdist -o faulthandler_timeout=0 \
@@ -173,7 +173,7 @@ clean:
 	rm -rf .venv .venv-matrix build dist site tfscale.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# An environment keeps the interpreter it was made with: asked for another, say so.
+# An environment keeps its interpreter: to ask for another one is an error.
 same-python:
 	@if [ -n "$(PYTHON)" ] && [ -e .venv/.made ]; then \
 	    $(FIND_PYTHON); \

@@ -7,7 +7,7 @@ a proxy that answers the connection itself, with a certificate that is made for 
         subprocess.run([...], env={**os.environ, **store.variables})
 
 Objects are there at once, are read at once, and are listed after at most `lag` seconds, each name
-after a time of its own.
+after a time that the test sets.
 """
 
 from __future__ import annotations

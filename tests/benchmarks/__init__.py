@@ -1,1 +1,1 @@
-"""What a step costs beside the peers that are not ours to ship: `python -m tests.benchmarks`."""
+"""The cost of a step compared with stock strategies: `python -m tests.benchmarks`."""

@@ -1,9 +1,9 @@
-"""Asynchronous beside synchronous training, with workers of one speed and with one slowed.
+"""Asynchronous and synchronous training compared, with equal workers and with a slow one.
 
 python -m tests.benchmarks.asynchronous --milliseconds=40 --slower=5
 
-A worker's step is made to last so long by its input, which waits and computes nothing: so workers
-do not take each other's cores, on a host that has two of them, and a slowed one is slow by itself.
+The input of a worker sets the time of its step: it waits and computes nothing. So workers do not
+compete for the two cores of a host, and only the slowed worker is slow.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Job:
     """A row of the table.
 
     Attributes:
-        is_asynchronous: Whether parameter servers are used, or workers in step.
+        is_asynchronous: Whether parameter servers are used, or synchronous workers.
         num_workers: Positive.
         is_slowed: Whether the last worker is slowed.
     """
@@ -52,7 +52,7 @@ def main() -> int:
     """Runs every job and prints the table; in a task of a job, trains."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--milliseconds", type=int, default=40, help="of one worker's step")
-    parser.add_argument("--slower", type=int, default=5, help="times slower the slowed worker is")
+    parser.add_argument("--slower", type=int, default=5, help="how many times slower one is")
     parser.add_argument("--steps", type=int, default=150, help="batches that are timed")
     parser.add_argument("--found", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--slowed", action="store_true", help=argparse.SUPPRESS)
@@ -95,7 +95,7 @@ def _train(arguments: argparse.Namespace) -> None:
     )
     strategy = build(bring_up_seconds=200)
     workers = len(cluster.jobs["worker"])
-    # In step, a worker reads global batches and takes its part: as many waits as in its own pace.
+    # Synchronous workers read global batches and take their part: the number of waits is the same.
     rows = BATCH if is_asynchronous else BATCH * workers
 
     def batches(worker: int) -> tf.data.Dataset:

@@ -1,10 +1,10 @@
-"""What a checkpoint costs: time stolen from training, memory, and bandwidth beside the disk's.
+"""The cost of a checkpoint: time taken from training, memory, and bandwidth.
 
 python -m tests.benchmarks.checkpoint --parameters=100
 
 Trains dense layers with Adam on one CPU and saves in the first step of every second block of steps.
-A save and its aftermath fall into one block, so the time it steals is the difference between the
-medians of blocks with and without one. The plain write of as many bytes follows in the same run.
+A save and what follows it are in one block, so the time it takes from training is the difference
+between the medians of blocks with and without a save. Then as many bytes are written plainly.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CHUNK_BYTES = 16 * 2**20
 
 
 class Clock(keras.callbacks.Callback):
-    """Notes when each step begins: the time, the processor's, and the peak of memory."""
+    """Records at the beginning of each step the time, the processor time and the peak memory."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Clock(keras.callbacks.Callback):
 
 
 class Saves(tfscale.callbacks.Checkpoint):
-    """A checkpoint that notes when each save begins, and how long training waits in it."""
+    """A checkpoint that records when each save begins, and how long training waits for it."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -59,18 +59,18 @@ class Saves(tfscale.callbacks.Checkpoint):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         step = self.position.batches + 1
-        self.begun[step] = time.time()  # what the file system notes, too
+        self.begun[step] = time.time()  # also the file system's metadata
         super().on_train_batch_end(batch, logs)
         self.waited[step] = time.time() - self.begun[step]
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has held so far."""
+    """The peak memory of this process so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def plain_write(folder: Path, num_bytes: int) -> float:
-    """Seconds that it takes to write as many bytes, in large pieces, and to force them out."""
+    """Seconds to write as many bytes in large pieces, and to flush them to the disk."""
     piece = memoryview(np.ones(CHUNK_BYTES, np.uint8))
     started = time.monotonic()
     with (folder / "plain").open("wb", buffering=0) as file:
@@ -86,7 +86,7 @@ def main() -> int:
     """Prints what was measured."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.checkpoint")
     parser.add_argument("--parameters", type=float, default=100, help="millions (default: 100)")
-    parser.add_argument("--block", type=int, default=6, help="steps a block (default: 6)")
+    parser.add_argument("--block", type=int, default=6, help="steps per block (default: 6)")
     parser.add_argument("--blocks", type=int, default=10, help="blocks of each kind (default: 10)")
     parser.add_argument("--threads", type=int, default=0, help="of training (default: all cores)")
     parser.add_argument("--folder", default=None, help="where to write (default: temporary files)")
@@ -126,12 +126,14 @@ def main() -> int:
     step_seconds = np.median(without, axis=0)[0] / flags.block
     print(f"state: {num_bytes / 1e9:.2f} GB; a step: {step_seconds:.3f} s")
     print(f"save: {duration:.2f} s, median of {_listed(durations)}")
-    print(f"stolen: {stolen:.3f} s a save, {stolen / duration:.1%} of its duration: difference of")
+    print(
+        f"taken from training: {stolen:.3f} s a save, {stolen / duration:.1%} of it: difference of"
+    )
     print(f"  blocks with a save: {_listed(with_save[:, 0])}")
     print(f"  blocks without:     {_listed(without[:, 0])}")
     print(f"  processor: {processor:.3f} s a save, {processor / cores / duration:.1%} of all cores")
     waits = [saves.waited[step] for step in steps]
-    print(f"  training stands still: {statistics.median(waits):.3f} s, median of {_listed(waits)}")
+    print(f"  training waits: {statistics.median(waits):.3f} s, median of {_listed(waits)}")
     print(f"peak memory: {peak_bytes() / 1e9:.2f} GB; before the first save ", end="")
     print(f"{clock.peaks[period - 1] / 1e9:.2f}, before training {before / 1e9:.2f}")
     rate, limit = num_bytes / duration / 1e9, num_bytes / statistics.median(plain) / 1e9

@@ -1,5 +1,4 @@
-"""The program of a child process: takes the turns of a peer, of two workers of ours, or of any of
-ours with op determinism.
+"""Program: a child process that runs the turns of a peer, of two workers, or with op determinism.
 
 python -m tests.benchmarks.child ADDRESS VARIANT NUM_WORKERS RACE
 """
@@ -22,25 +21,25 @@ from tfscale.bench.variant import Race
 
 
 def stock_mirrored() -> tf.distribute.Strategy:
-    """TensorFlow's own on two logical CPUs."""
+    """TensorFlow's strategy on two logical CPUs."""
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
 def patched_workers() -> tf.distribute.Strategy:
-    """TensorFlow's own; without the two patches `fit` crashes."""
+    """TensorFlow's strategy; without the two patches `fit` crashes."""
     patched_stock.patch()
     return tf.distribute.MultiWorkerMirroredStrategy()
 
 
 def workers() -> tf.distribute.Strategy:
-    """Ours."""
+    """The strategy of `strategies`."""
     return strategies.multi_worker_mirrored_strategy(bring_up_seconds=120)
 
 
 def own_shares(strategy: tf.distribute.Strategy, dataset: tf.data.Dataset) -> Any:
-    """Each worker's rows of each batch: TensorFlow's own sharding would give it other batches."""
+    """Each worker's rows of each batch: TensorFlow's sharding would give it other batches."""
 
     def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
         def own(part: tf.Tensor) -> tf.Tensor:

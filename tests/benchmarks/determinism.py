@@ -1,4 +1,4 @@
-"""What op determinism costs: each of ours with it and without, turn by turn in one run.
+"""The cost of op determinism: each variant with it and without, in turn in one run.
 
 python -m tests.benchmarks.determinism --model=mlp --rounds=7
 """
@@ -16,7 +16,7 @@ OURS = ("one_device", "mirrored", "workers")
 
 
 def variants() -> tuple[Variant, ...]:
-    """Returns ours, each before itself with op determinism."""
+    """Returns the variants of tfscale, each followed by itself with op determinism."""
     result: list[Variant] = []
     for variant in (*VARIANTS, WORKERS):
         if variant.name in OURS:

@@ -1,12 +1,12 @@
-"""How much memory training gains with every step: ours beside stock Keras.
+"""How much memory training gains with every step, compared with stock Keras.
 
 python -m tests.benchmarks.memory_slope --steps=20000
 python -m tests.benchmarks.memory_slope --strategy=mirrored2,stock_mirrored2 --steps=200000
 
-Each strategy trains a small MLP in processes of its own, by a plain `fit` without callbacks of
-steps; at the end of each of its epochs a process notes its resident memory, as it is and after
-`malloc_trim`. The table has the slopes of least-squares lines through the samples after the first
-tenth; the trimmed one counts what is held, the other one also what was freed and not given back.
+Each strategy trains a small MLP in separate processes, by a plain `fit` without callbacks of steps.
+At the end of each epoch a process records its resident memory, unchanged and after `malloc_trim`.
+The table has the slopes of least-squares lines through the samples after the first tenth. The
+trimmed slope counts memory in use, the other one also memory that was freed but not returned.
 Linux only.
 """
 
@@ -28,28 +28,28 @@ from tests.programs import ROOT, own_environment
 from tests.tables import versions
 
 EPOCHS = 50
-"""Samples of a run: few, for `malloc_trim` takes milliseconds."""
+"""Samples of a run: few, because `malloc_trim` takes milliseconds."""
 WARM_UP = 0.1
-"""Share of the samples that do not count: graphs are made, caches and pools are filled."""
+"""Fraction of the samples that do not count: graphs are made, caches and pools are filled."""
 ROWS, BATCH, COLUMNS, UNITS = 1024, 32, 8, 16
 SAMPLE = "memory_slope: "
 JOB_SECONDS = 300.0
-"""Deadline of a job, beside `STEP_SECONDS` for each step."""
+"""Deadline of a job, in addition to `STEP_SECONDS` for each step."""
 STEP_SECONDS = 0.1
 GRACE_SECONDS = 30.0
 HEAD = (
-    "| strategy | KB a step, trimmed | KB a step, as it is | at the end | ms a step |",
+    "| strategy | KB a step, trimmed | KB a step, untrimmed | at the end | ms a step |",
     "|---|---|---|---|---|",
 )
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A line of the table, or several where it has several workers.
+    """A line of the table, or one for each of several workers.
 
     Attributes:
         name: For `--strategy`.
-        title: For a reader.
+        title: For the table.
         num_workers: Processes.
     """
 
@@ -70,7 +70,7 @@ VARIANTS = (
 
 @dataclass(frozen=True)
 class Sample:
-    """What a process held after some steps.
+    """The memory of a process after some steps.
 
     Attributes:
         step: Steps so far.
@@ -86,7 +86,7 @@ class Sample:
 
 
 def main() -> int:
-    """Trains what the flags say and prints the table; as a child process, trains."""
+    """Trains what the flags say and prints the table; in a child process, trains."""
     names = [variant.name for variant in VARIANTS]
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks.memory_slope", allow_abbrev=False
@@ -113,7 +113,7 @@ def main() -> int:
 
 
 def lines_of(title: str, workers: list[list[Sample]]) -> list[str]:
-    """Returns the lines of the table, one a process."""
+    """Returns the lines of the table, one per process."""
     lines = []
     for index, samples in enumerate(workers):
         counted = samples[round(WARM_UP * len(samples)) :]
@@ -133,10 +133,10 @@ def lines_of(title: str, workers: list[list[Sample]]) -> list[str]:
 
 
 def _measured(variant: Variant, steps: int, steps_per_execution: int) -> list[str]:
-    """Trains in processes of its own; returns the lines of the table.
+    """Trains in separate processes; returns the lines of the table.
 
     Raises:
-        RuntimeError: If the training does not end well, or not in time.
+        RuntimeError: If the training fails, or does not end in time.
     """
     command = [sys.executable, "-m", "tests.benchmarks.memory_slope", f"--child={variant.name}"]
     command += [f"--steps={steps}", f"--steps_per_execution={steps_per_execution}"]
@@ -162,7 +162,7 @@ def _measured(variant: Variant, steps: int, steps_per_execution: int) -> list[st
                 if found := re.match(rf"(?:\[worker (\d+)\] )?{SAMPLE}(.*)", line):
                     sample = Sample(**json.loads(found[2]))
                     workers[int(found[1] or 0)].append(sample)
-                    _say(f"{variant.name}: worker {found[1] or 0}: {_told(sample, steps)}")
+                    _say(f"{variant.name}: worker {found[1] or 0}: {_progress(sample, steps)}")
                 if time.monotonic() > deadline:
                     raise RuntimeError(f"{variant.name} took too long: {''.join(said[-20:])}")
         finally:
@@ -177,9 +177,9 @@ def _measured(variant: Variant, steps: int, steps_per_execution: int) -> list[st
     return lines_of(variant.title, workers)
 
 
-def _told(sample: Sample, steps: int) -> str:
+def _progress(sample: Sample, steps: int) -> str:
     size, whole = sample.trimmed / 1e6, sample.untrimmed / 1e6
-    return f"{sample.step} of {steps} steps, {size:.2f} MB trimmed, {whole:.2f} as it is"
+    return f"{sample.step} of {steps} steps, {size:.2f} MB trimmed, {whole:.2f} untrimmed"
 
 
 def _say(line: str) -> None:

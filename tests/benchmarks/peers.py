@@ -1,4 +1,4 @@
-"""The variants of the cost benchmark: those of `tfscale bench`, and the peers they are held to."""
+"""The variants of the cost benchmark: those of `tfscale bench`, and the stock peers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WORKERS = Variant(
 
 
 def benchmark_variants() -> tuple[Variant, ...]:
-    """Returns all variants, each behind its peer; our mirrored one is held to the stock one."""
+    """Returns all variants, each after its peer; the mirrored one has a goal relative to stock."""
     result: list[Variant] = []
     for variant in VARIANTS:
         if variant.name == "mirrored":

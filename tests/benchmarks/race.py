@@ -1,4 +1,4 @@
-"""A race of variants of this folder's, as a command."""
+"""A race of the variants of this folder, as a command."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tfscale.bench.variant import Variant
 
 
 def raced(command: str, variants: Sequence[Variant]) -> int:
-    """Races what the flags say; goals met or missed, 0.
+    """Races what the flags say; returns 0 whether goals are met or not.
 
     Args:
-        command: How it was called.
-        variants: What may be raced.
+        command: The command line, for messages.
+        variants: Those that may be raced.
     """
     parser = argparse.ArgumentParser(prog=command, allow_abbrev=False)
     parser.set_defaults(target=None)

@@ -1,9 +1,9 @@
-"""What a call costs that does little: an epoch of one step, and one batch in memory.
+"""The cost of calls that do little: an epoch of one step, and one batch in memory.
 
 python -m tests.benchmarks.small_calls --rounds=5
 
-Each variant is a process of its own, one after another in every round; medians of the rounds. The
-milliseconds are wall time, and processor time of all threads in brackets.
+Each variant runs in a separate process, one after another in every round; the table has medians of
+the rounds. Milliseconds are wall time, and in brackets processor time of all threads.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Cost = tuple[float, float]
 def main() -> int:
     """Prints the table; in a child, the costs of one variant as JSON."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    parser.add_argument("--rounds", type=int, default=5, help="of which the first is dropped")
+    parser.add_argument("--rounds", type=int, default=5, help="the first one is dropped")
     parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.variant is not None:
@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def in_child(variant: str) -> dict[str, Cost]:
-    """Returns the cost of each call in a process of its own."""
+    """Returns the cost of each call, measured in a new process."""
     ended = completed("-m", "tests.benchmarks.small_calls", f"--variant={variant}", timeout=300)
     assert ended.returncode == 0, ended.stderr
     found: dict[str, Cost] = json.loads(ended.stdout.splitlines()[-1])
@@ -59,7 +59,7 @@ def in_child(variant: str) -> dict[str, Cost]:
 
 
 def table(rounds: list[dict[str, dict[str, Cost]]]) -> str:
-    """Returns the rounds' medians as a table, with the rounds' own ratios to ours on one device."""
+    """Returns the medians of the rounds as a table, with ratios to `one_device_strategy`."""
     heads = ("ms", "stock", "`one_device_strategy`", "`mirrored_strategy(2)`", "of one device")
     lines = [f"| {' | '.join(heads)} |", "|---|---|---|---|---|"]
     for call in CALLS:

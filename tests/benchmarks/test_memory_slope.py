@@ -1,4 +1,4 @@
-"""The slope of a process's memory is the one of a line laid by hand, and memory held is seen."""
+"""The slope of memory is that of a line fitted by hand, and memory in use is measured."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tests.benchmarks.memory_slope import EPOCHS, Sample, lines_of
 from tests.memory import resident_bytes, slope, trim
 
 
-def test_a_slope_is_that_of_the_least_squares_line() -> None:
+def test_the_slope_is_that_of_the_least_squares_line() -> None:
     # Mean of steps 2, of bytes 5: (-2 * -4 + 0 * 2 + 2 * 2) / (4 + 0 + 4).
     assert slope([[(0, 1), (2, 7), (4, 7)]]) == pytest.approx(12 / 8)
 
 
-def test_starts_of_a_process_have_one_slope_and_heights_of_their_own() -> None:
+def test_starts_of_a_process_have_a_common_slope_and_separate_intercepts() -> None:
     first = [(step, 1_000_000 + 3 * step) for step in (0, 10, 20)]
     second = [(step, 5 + 3 * step) for step in (20, 30)]
     assert slope([first, [], [(7, 99)], second]) == pytest.approx(3.0)
@@ -34,7 +34,7 @@ def test_the_first_tenth_of_the_samples_does_not_count() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read in /proc")
-def test_memory_that_is_held_is_seen_and_memory_that_was_freed_is_given_back() -> None:
+def test_memory_in_use_is_measured_and_freed_memory_is_returned() -> None:
     pieces = [np.ones(1000) for _ in range(10_000)]  # 80 MB, in pieces that malloc keeps if freed
     held = resident_bytes()
     del pieces

@@ -1,10 +1,10 @@
-"""What training steps take of a TPU's memory, compiled for chips that are not there.
+"""The TPU memory of training steps, compiled without a TPU.
 
 python -m tests.benchmarks.tpu_memory
 
-Asks `tfscale preflight --aot` for each step and chip, and writes the table in
-docs/howto/preflight.md; with `--only=transformer --target=v5e:2x2` some lines alone. A line takes a
-minute or several, and one whose step was compiled before the seconds of tracing it.
+Runs `tfscale preflight --aot` for each step and chip, and writes the table in
+docs/howto/preflight.md; with `--only=transformer --target=v5e:2x2` only some lines. A line takes a
+minute or several, or seconds if its step has been compiled before.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Step:
     Attributes:
         name: In the table.
         subject: As `tfscale preflight` takes it.
-        flags: The recipe's own, in one text.
-        rows: Examples of one replica; None where the flags say how many.
+        flags: Of the recipe, separated by spaces.
+        rows: Examples of one replica; None if the flags say how many.
         targets: The chips.
     """
 
@@ -75,10 +75,10 @@ STEPS = (
 
 
 def asked(step: Step, target: str, environment: str | None) -> dict[str, Any]:
-    """Returns what `tfscale preflight --aot --json` says of a step on a target.
+    """Returns what `tfscale preflight --aot --json` prints for a step and a target.
 
     Raises:
-        RuntimeError: If it says nothing.
+        RuntimeError: If it prints nothing.
     """
     chips = [int(side) for side in target.partition(":")[2].split("x")]
     command = [sys.executable, "-m", "tfscale", "preflight", step.subject, f"--target={target}"]
@@ -122,10 +122,10 @@ def line_of(step: Step, found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Asks for what the flags name, and renews the document line by line."""
+    """Compiles what the flags name, and replaces the lines of the document."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", default="", metavar="TEXT", help="steps whose name holds it")
-    parser.add_argument("--target", choices=TARGETS, help="this one alone")
+    parser.add_argument("--only", default="", metavar="TEXT", help="steps whose name contains it")
+    parser.add_argument("--target", choices=TARGETS, help="only this one")
     parser.add_argument("--environment", metavar="DIR", help="as of tfscale preflight")
     arguments = parser.parse_args()
     for step in (step for step in STEPS if arguments.only in step.name):

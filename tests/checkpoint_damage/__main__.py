@@ -1,4 +1,4 @@
-"""Runs the trials, prints a table of what became of each kind of damage; status 1 if one is wrong.
+"""Runs the trials and prints the outcomes of each kind of damage; status 1 if one is wrong.
 
 python -m tests.checkpoint_damage --trials=20000 --seed=0
 """
@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    # A reader that believes any shape, or reads a device to its end, fails before the host does.
+    # A reader that trusts any shape, or reads a device to its end, then fails before the host does.
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     with tempfile.TemporaryDirectory() as folder:
         found = run_trials(Path(folder), given.trials, given.seed)

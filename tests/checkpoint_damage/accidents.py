@@ -1,4 +1,4 @@
-"""What befalls a checkpoint without anybody's wish, and things put in the place of its files."""
+"""Accidents of a checkpoint, and things put in the place of its files."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.checkpoint_damage.made import NEWEST, STEPS, Files, name
 
 @dataclass(frozen=True)
 class Scene:
-    """A run that is about to be damaged.
+    """A run to damage.
 
     Attributes:
         root: Its folder.
-        outside: A folder beside it, which holds a copy of all checkpoints.
+        outside: A folder outside it with a copy of all checkpoints.
         files: The files of each step as they were written.
     """
 
@@ -89,7 +89,7 @@ def delete(scene: Scene, rng: Random) -> None:
 
 
 def mix(scene: Scene, rng: Random) -> None:
-    """A file of the older checkpoint, or of another name, in the place of one."""
+    """Replaces a file by one of the older checkpoint, or of another name."""
     names = sorted(scene.files[NEWEST])
     source = scene.files[rng.choice(STEPS)][rng.choice(names)]
     (scene.newest / rng.choice(names)).write_bytes(source)
@@ -100,7 +100,7 @@ def rename(scene: Scene, rng: Random) -> None:
 
 
 def _things(rng: Random) -> Callable[[Path, Path], None]:
-    """Returns what takes the place of a file or folder: made at a path, of a true copy."""
+    """Returns the function that makes the replacement of a file or folder, from a true copy."""
 
     def pipe(path: Path, copy: Path) -> None:
         os.mkfifo(path)

@@ -1,4 +1,4 @@
-"""Manifests that somebody wrote on purpose: other values, with checksums that are right again."""
+"""Manifests forged on purpose: other values with right checksums."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DEEP = 3000
 
 
 def places(value: Any) -> list[tuple[Any, Any]]:
-    """Returns each place in a JSON value: the container, and the name or number in it."""
+    """Returns each position in a JSON value: the container, and the name or index in it."""
     if isinstance(value, dict):
         pairs = list(value.items())
     else:
@@ -75,7 +75,7 @@ def bury(manifest: Any, rng: Random) -> None:
 
 
 def move_slices(manifest: Any, rng: Random) -> None:
-    """Slices that overlap, leave gaps or share bytes, as the next two also may."""
+    """Slices that overlap, leave gaps or use the same bytes, as the next two may too."""
     tensors = manifest["tensors"]
     for _ in range(rng.choice([1, 1, 2])):
         part = rng.choice(rng.choice([t["slices"] for t in tensors.values()]))
@@ -115,7 +115,7 @@ CHANGES: dict[str, Callable[[Any, Random], None]] = {
 
 
 def forged(change: Callable[[Any, Random], None]) -> Callable[[Scene, Random], None]:
-    """Returns a damage: the change up to three times, then checksums made right."""
+    """Returns a damage: up to three changes, and then right checksums."""
 
     def damage(scene: Scene, rng: Random) -> None:
         manifest = json.loads(scene.files[NEWEST][MANIFEST])
@@ -125,7 +125,7 @@ def forged(change: Callable[[Any, Random], None]) -> Callable[[Scene, Random], N
             _sum_again(scene, manifest)
         try:
             text = signed(manifest)
-        except RecursionError:  # Python's own writer gives up; by hand it can be written
+        except RecursionError:  # Python's writer refuses it, so the text is written by hand
             text = '{"callbacks": ' + "[" * 10 * DEEP
         (scene.newest / MANIFEST).write_text(text)
 
@@ -133,7 +133,7 @@ def forged(change: Callable[[Any, Random], None]) -> Callable[[Scene, Random], N
 
 
 def twice(scene: Scene, rng: Random) -> None:
-    """A name that stands in the text twice, with a checksum that is right for the last."""
+    """A name that is in the text twice, with a checksum that is right for the last."""
     text = scene.files[NEWEST][MANIFEST].decode()
     first = rng.choice(['"position": {"epoch": 0},', '"callbacks": {},', '"sha256": "x",'])
     (scene.newest / MANIFEST).write_text(text.replace("{", "{" + first, 1))
@@ -146,7 +146,7 @@ FORGERIES: dict[str, Callable[[Scene, Random], None]] = {
 
 
 def _sum_again(scene: Scene, manifest: Any) -> None:
-    """Makes the checksum of each slice that can be found that of the bytes it names."""
+    """Corrects the checksum of each slice whose bytes can be found."""
     from tests.checkpoint_damage.outcome import ITEM_BYTES
 
     try:
@@ -156,4 +156,4 @@ def _sum_again(scene: Scene, manifest: Any) -> None:
                 data = scene.files[NEWEST][part["file"]]
                 part["crc32"] = zlib.crc32(data[part["offset"] : part["offset"] + size])
     except (KeyError, TypeError, AttributeError, IndexError):
-        return  # what is malformed already needs no right sums
+        return  # malformed values need no right checksums

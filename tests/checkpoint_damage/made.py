@@ -24,7 +24,7 @@ Files = dict[str, bytes]
 
 
 def callbacks() -> list[Any]:
-    """Returns Keras's callbacks whose states are restored, as training has begun them."""
+    """Returns Keras's callbacks whose states are restored, in the state of a begun training."""
     found = [
         keras.callbacks.EarlyStopping("loss", restore_best_weights=True),
         keras.callbacks.ReduceLROnPlateau("loss"),
@@ -44,7 +44,7 @@ def _model() -> keras.Model:
 
 @functools.cache
 def content(step: int) -> Content:
-    """Returns what the checkpoint of a step holds; no value is that of another step."""
+    """Returns the content of the checkpoint of a step; all values differ from other steps."""
     rng = np.random.default_rng(step)
     trained = callbacks()
     trained[0].best, trained[0].wait = float(rng.normal()), step

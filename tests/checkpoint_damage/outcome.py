@@ -1,4 +1,4 @@
-"""What reading made of a damaged checkpoint, judged by rules of its own."""
+"""The result of reading a damaged checkpoint, judged independently of the reader."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _OWN_NAMES = {"wait", "stopped_epoch", "best", "best_epoch", "cooldown_counter",
 
 
 class Wrong(AssertionError):
-    """What must never happen: wrong content, an error without a name, a write, a wait."""
+    """Something that must never happen: wrong content, an unknown error, a write, a wait."""
 
 
 def outcome(scene: Scene, *, is_forged: bool) -> str:
-    """Reads a run after damage as a `fit` would.
+    """Reads a run after damage as `fit` does.
 
     Returns:
         "as written", "damaged", "as described" (of forgeries), or "a later version".
@@ -67,9 +67,9 @@ def outcome(scene: Scene, *, is_forged: bool) -> str:
     if found.position.batches == STEPS[0]:
         if not _are_equal(found, content(STEPS[0])):
             raise Wrong("the older checkpoint has other content")
-        # A folder that was renamed leaves none to fall back from.
+        # If the folder was renamed, there is no checkpoint to fall back from.
         if "is damaged" not in said.getvalue():
-            raise Wrong("fell back in silence")
+            raise Wrong("fell back without a warning")
         return "damaged"
     _restore(trained, found)
     if _are_equal(found, content(NEWEST)):
@@ -81,7 +81,7 @@ def outcome(scene: Scene, *, is_forged: bool) -> str:
 
 
 def _restore(trained: list[Any], found: Content) -> None:
-    """Puts the callbacks' states back, and compares all their other attributes."""
+    """Restores the callbacks' states, and compares all their other attributes."""
     others = [_others(callback) for callback in trained]
     try:
         restore_callbacks(trained, found.callbacks, found.tensors)
@@ -110,7 +110,7 @@ def _are_equal(one: Content, other: Content) -> bool:
 
 
 def _require_described(folder: Path, found: Content) -> None:
-    """Looks up each element of each tensor by itself, in the bytes that the manifest names."""
+    """Looks up each element of each tensor separately, in the bytes that the manifest names."""
     manifest = json.loads((folder / MANIFEST).read_text())
     if vars(found.position) != manifest["position"]:
         raise Wrong("another position than the manifest's")
@@ -139,11 +139,11 @@ def _require_described(folder: Path, found: Content) -> None:
                     raise Wrong(f"{key}{list(index)} is not the element that was described")
                 seen.add(index)
         if len(seen) != array.size:
-            raise Wrong(f"{key} has elements from nowhere")
+            raise Wrong(f"{key} has elements that nothing describes")
 
 
 def _tree(scene: Scene) -> list[Any]:
-    """Returns the names, kinds, sizes and times of change of all that is there."""
+    """Returns the names, kinds, sizes and modification times of all files."""
     found = []
     for top in (scene.root, scene.outside):
         for folder, folders, files in os.walk(top):
@@ -168,7 +168,7 @@ def scene_in(folder: Path, files: Any) -> Scene:
 
 
 def set_up(folder: Path, files: dict[str, bytes]) -> None:
-    """Writes a checkpoint's files, nothing of which is forced to the disk."""
+    """Writes the files of a checkpoint without flushing them to the disk."""
     folder.mkdir()
     for file, data in files.items():
         (folder / file).write_bytes(data)

@@ -1,4 +1,4 @@
-"""Damage after damage to one run, each from the files as they were written."""
+"""One kind of damage after another to a run, each to the files as they were written."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ DAMAGES = {**ACCIDENTS, **FORGERIES}
 
 @dataclass
 class Found:
-    """What became of the trials.
+    """The outcomes of the trials.
 
     Attributes:
         outcomes: How often each kind of damage had each outcome.
-        wrong: A line for each trial in which something happened that must not.
+        wrong: A line for each trial in which something wrong happened.
     """
 
     outcomes: dict[str, Counter[str]] = field(default_factory=dict)
@@ -30,12 +30,12 @@ class Found:
 
 
 def run_trials(folder: Path, trials: int, seed: int) -> Found:
-    """Damages a run in turn with each kind, `trials` times in all.
+    """Damages a run with each kind in turn, `trials` times in all.
 
     Args:
         folder: An empty folder.
         trials: How many.
-        seed: With the number of a trial it decides all that is random in it.
+        seed: With the number of a trial, it seeds all that is random in it.
     """
     scene = scene_in(folder, write_run(folder / "written"))
     found = Found({kind: Counter() for kind in DAMAGES})

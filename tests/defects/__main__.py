@@ -22,16 +22,16 @@ TABLE = ROOT / "docs" / "concepts" / "defects.md"
 
 
 def main() -> int:
-    """Returns 0 where every row is fixed or refused, 1 where one is not, 2 for a wrong flag."""
+    """Returns 0 if every row is fixed or refused, 1 if one is not, 2 for a wrong flag."""
     parser = argparse.ArgumentParser(prog="python -m tests.defects")
-    parser.add_argument("--rows", default="", help="defects to run, as S1,S4 (default: all)")
+    parser.add_argument("--rows", default="", help="defects to run, such as S1,S4 (default: all)")
     parser.add_argument("--jobs", type=int, default=2, help="child processes at a time")
     parser.add_argument("--seconds", type=float, default=60.0, help="deadline of a row")
     parser.add_argument(
         "--table",
         type=Path,
         default=TABLE,
-        help="document whose table is renewed (default: docs/concepts/defects.md)",
+        help="document whose table is replaced (default: docs/concepts/defects.md)",
     )
     arguments = parser.parse_args()
     try:

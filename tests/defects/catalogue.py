@@ -29,7 +29,7 @@ ALL_ROWS: tuple[Row, ...] = tuple(sorted(ROWS.values(), key=_place))
 
 
 def row_of(key: str) -> Row:
-    """Returns the row that has this key."""
+    """Returns the row with this key."""
     return ROWS[key]
 
 
@@ -37,7 +37,7 @@ def rows_named(names: str) -> tuple[Row, ...]:
     """Returns the rows of some defects.
 
     Args:
-        names: Names with commas between them, such as "S4,C13"; "" for all.
+        names: Names separated by commas, such as "S4,C13"; "" for all.
 
     Raises:
         ValueError: If there is no such defect.
@@ -47,7 +47,7 @@ def rows_named(names: str) -> tuple[Row, ...]:
     for name in wanted:
         if name not in known:
             raise ValueError(
-                f"`rows` must be names of defects with commas between them. Received: rows={name!r}"
+                f"`rows` must be names of defects separated by commas. Received: rows={name!r}"
                 f". Choose from {', '.join(known)}."
             )
     return tuple(row for row in ALL_ROWS if not wanted or row.name in wanted)

@@ -1,4 +1,4 @@
-"""Errors in place of training: two replicas in one process, and C1 on workers."""
+"""Errors instead of training: two replicas in one process, and C1 on workers."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def numbers_of_variables(run: Run) -> Findings:
     return {"rate": float(optimizer.learning_rate), "steps": int(optimizer.iterations)}
 
 
-@row("C25", "`optimizer.apply` in the scope, outside of a step", refused="Leave the scope first")
+@row("C25", "`optimizer.apply` in the scope, outside a step", refused="Leave the scope first")
 def applied_in_scope(run: Run) -> Findings:
     with run.strategy.scope():
         model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])

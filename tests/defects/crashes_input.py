@@ -1,4 +1,4 @@
-"""Errors in place of training: data and models that stock Keras takes on one device only."""
+"""Errors instead of training: data and models that stock Keras accepts on one device only."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def closed_vocabulary(run: Run) -> Findings:
 
 
 class Autoencoder(keras.Model):
-    """Has parts and a step, and no `call()`."""
+    """Has parts and a step, but no `call()`."""
 
     def __init__(self) -> None:
         super().__init__()

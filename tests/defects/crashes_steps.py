@@ -1,4 +1,4 @@
-"""Errors in place of training: steps of the user's own that decide or compile for themselves."""
+"""Errors instead of training: custom steps with conditions or a `tf.function`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def conditional_update(run: Run) -> Findings:
 
 
 class FunctionsInStep(keras.Sequential):
-    """Takes two updates a step, each in a `tf.function`."""
+    """Makes two updates per step, each in a `tf.function`."""
 
     @tf.function
     def one_update(self, x: Any, y: Any) -> Any:

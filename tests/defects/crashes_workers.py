@@ -1,4 +1,4 @@
-"""Errors in place of training: two workers."""
+"""Errors instead of training: two workers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.defects.row import WORKERS, Findings, Run, X, Y, row, trained, visite
 from tests.defects.silent_workers import ALL_24, ROWS, ZEROS, numbers, write_files
 
 WIDE = 200_000
-"""A file of some megabytes takes long enough to write for the workers to meet at it."""
+"""A file of some megabytes takes so long to write that both workers write at once."""
 
 
 def _wide_model(run: Run) -> keras.Model:

@@ -1,4 +1,4 @@
-"""Waits that do not end: two workers, both of whose processes live. H1 is S1 in silent.py."""
+"""Waits that do not end: two workers, both of whose processes are alive. H1 is S1 in silent.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keras import layers
 from tests.defects.row import WORKERS, Findings, Run, X, Y, row
 
 PEER_SECONDS = 300.0
-"""Longer than a row may take: a worker outlives its own failure, as a notebook would."""
+"""Longer than a row may take: a process goes on after its failure, as a notebook does."""
 
 
 def live_until(file: Path) -> None:
@@ -46,7 +46,7 @@ def stop_on_one(run: Run) -> Findings:
 
 @row(
     "H3",
-    "an exception on the second worker, whose process lives on",
+    "an exception on the second worker, whose process goes on",
     WORKERS,
     right={},
     ends_with="worker 1 failed with OSError: the disk is full",
@@ -61,7 +61,7 @@ def exception_on_one(run: Run) -> Findings:
         _line(run).fit(X, Y, batch_size=8, epochs=4, callbacks=[callback], verbose=0)
     except Exception:
         if run.worker == 1:
-            live_until(run.folder / "told")
+            live_until(run.folder / "reported")
         raise
     return {}
 

@@ -1,7 +1,7 @@
-"""Stock Keras with the two functions patched that keep `fit` from running on workers (C1).
+"""Stock Keras with two functions patched that keep `fit` from running on workers (C1).
 
-Every other defect of several workers lies behind C1: without this, stock would say the same error
-in all their rows. Nothing else is changed, and nothing of ours is used.
+C1 hides every other defect of several workers: without this patch, stock would raise the same error
+in all their rows. Nothing else is changed, and nothing of tfscale is used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One row of the table: a reproducer and what would be right.
+"""One row of the table: a reproducer and the right result.
 
 @row("S4", "clipnorm")
 def clipped(run: Run) -> Findings:
@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 Findings = dict[str, Any]
-"""What a reproducer shows, by name: numbers and arrays of them."""
+"""The results of a reproducer, by name: numbers and arrays."""
 
 DRAW = np.random.default_rng(0)
 X, Y = DRAW.normal(size=[24, 3]), DRAW.normal(size=[24, 2])
@@ -33,13 +33,13 @@ WEIGHTS = "weights"
 
 @dataclass(frozen=True)
 class Run:
-    """Who runs a reproducer.
+    """What a reproducer gets.
 
     Attributes:
         strategy: The strategy to train under; the default one on one device.
         folder: An empty folder, the same for all workers.
         worker: Index of this worker.
-        another: Builds one more strategy like `strategy`.
+        another: Builds another strategy like `strategy`.
     """
 
     strategy: tf.distribute.Strategy
@@ -55,12 +55,12 @@ class Row:
     Attributes:
         name: The defect: S silent, H hang, C crash, and its number.
         case: What the user wrote.
-        on: Strategy that shows it: two mirrored replicas, two workers, parameter servers, or none
+        on: Strategy that shows it: two mirrored replicas, two workers, parameter servers, or none,
             in stock Keras.
         reproduce: The program.
-        right: What is right, known by hand; None where stock Keras on one device tells.
-        refused: What our error must say, where the case is refused; it names the cure.
-        ends_with: What our error must say, where ending with an error is right.
+        right: The right result, known by hand; None for that of stock Keras on one device.
+        refused: Text of our error if the case is refused; it names the cure.
+        ends_with: Text of our error if an error is the right result.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Row:
 
     @property
     def key(self) -> str:
-        """Names the row where children are told what to run."""
+        """The name of the row for child processes."""
         return f"{self.name}:{self.on}:{self.reproduce.__name__}"
 
     @property
@@ -105,19 +105,19 @@ def row(
 
 
 def trained(*models: keras.Model) -> Findings:
-    """Shows all weights of models, end to end, and the steps of their optimizers."""
+    """Returns all weights of models, concatenated, and the steps of their optimizers."""
     weights = [np.ravel(weight) for model in models for weight in model.get_weights()]
     steps = [int(model.optimizer.iterations.numpy()) for model in models]
     return {WEIGHTS: np.concatenate(weights), "steps": np.array(steps)}
 
 
 def visited(model: keras.Model, total: int) -> Findings:
-    """Shows how many examples moved their weight of a `visits_model`."""
+    """Returns how many examples changed their weight of a `visits_model`."""
     return {f"examples trained, of {total}": np.count_nonzero(model.get_weights()[0])}
 
 
 def visits_model(run: Run, total: int) -> keras.Model:
-    """Weight i moves when example i is trained on, and by no other."""
+    """Weight i changes only when example i is trained on."""
     with run.strategy.scope():
         embedding = keras.layers.Embedding(total, 1, embeddings_initializer="zeros")
         model = keras.Sequential([embedding, keras.layers.Flatten()])

@@ -1,11 +1,11 @@
-"""The program of a child process: runs reproducers one after another, one way.
+"""Program: a child process that runs reproducers one after another, one way.
 
     python -m tests.defects.runner ROWS FOLDER --way=stock --on=mirrored
     python -m tests.defects.runner ROWS FOLDER --way=tfscale --on=mirrored --disable=S4
 
-ROWS holds a row's key on each line. What row i found goes to `FOLDER/i.WORKER.npz`, an exception
-to `FOLDER/i.WORKER.error`; `parity: start i` and `parity: done i` tell how far it is, in the words
-that tests.parity.children reads.
+ROWS contains the key of a row on each line. The results of row i are written to
+`FOLDER/i.WORKER.npz`, an exception to `FOLDER/i.WORKER.error`. The lines `parity: start i` and
+`parity: done i` report the progress to tests.parity.children.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from tests.parity.children import DONE, STARTED
 from tests.parity.leaving_out import leave_out
 
 RAISED = "raised "
-"""Begins the text of a Python exception; a process that TensorFlow took down leaves none."""
+"""Begins the text of a Python exception; a process that TensorFlow has aborted writes none."""
 
 
 def main() -> int:
-    """Runs every row; an exception ends the process, for a broken collective stays broken."""
+    """Runs every row; an exception ends the process, because collectives stay broken."""
     parser = argparse.ArgumentParser()
     parser.add_argument("rows", type=Path)
     parser.add_argument("folder", type=Path)
@@ -82,7 +82,7 @@ def _require_stock_keras() -> None:
     if ours:
         raise RuntimeError(
             f"Stock must run on stock Keras. Received: a process that imported {ours}. Keep "
-            "imports of ours out of the reproducers."
+            "imports of tfscale and strategies out of the reproducers."
         )
 
 

@@ -126,20 +126,20 @@ def unknown_length(run: Run) -> Findings:
     return {"steps": int(model.optimizer.iterations.numpy())}
 
 
-@row("S11", "Dropout", right={"examples with a mask of the other replica's": 0})
+@row("S11", "Dropout", right={"examples with the other replica's mask": 0})
 def dropout(run: Run) -> Findings:
     with run.strategy.scope():
         ones = layers.Embedding(8, 64, embeddings_initializer="ones")
         model = keras.Sequential([ones, layers.Dropout(0.5), layers.Flatten()])
         model.compile(keras.optimizers.SGD(1.0), lambda y, predicted: predicted)
     model.fit(np.arange(8)[:, None], np.zeros([8, 1]), batch_size=8, shuffle=False, verbose=0)
-    masks = model.get_weights()[0] != 1.0  # what was dropped did not move
+    masks = model.get_weights()[0] != 1.0  # weights of dropped inputs do not change
     same = (masks[:4, None] == masks[4:]).all(axis=-1).any(axis=1)
-    return {"examples with a mask of the other replica's": np.count_nonzero(same)}
+    return {"examples with the other replica's mask": np.count_nonzero(same)}
 
 
 class OwnLoss(keras.Sequential):
-    """A step as for one device: takes the mean itself and reports it."""
+    """A step as for one device: computes the mean and reports it."""
 
     def train_step(self, data: Any) -> dict[str, Any]:
         x, y = data
@@ -150,7 +150,7 @@ class OwnLoss(keras.Sequential):
         return {"loss": loss}
 
 
-@row("S12", "a `train_step` with `tf.reduce_mean` of its own")
+@row("S12", "a `train_step` that uses `tf.reduce_mean`")
 def own_loss(run: Run) -> Findings:
     with run.strategy.scope():
         model = OwnLoss([keras.Input((3,)), layers.Dense(2)])

@@ -1,4 +1,4 @@
-"""Another model is trained, without an error, for what stands in the batch."""
+"""Another model is trained, without an error, because of the contents of a batch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ class Mixes(keras.Model):
         return self.end(keras.ops.matmul(features, keras.ops.sum(mixture, axis=0)[:, None]))
 
 
-@row("S27", "a tensor that all examples share beside a batch", refused="tfscale.data.shared(part)")
+@row(
+    "S27",
+    "a tensor common to all examples, passed with a batch",
+    refused="tfscale.data.shared(part)",
+)
 def side_tensor(run: Run) -> Findings:
     with run.strategy.scope():
         model = Mixes()

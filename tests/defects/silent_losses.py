@@ -1,4 +1,4 @@
-"""Losses and metrics of the user's own count wrongly, without an error."""
+"""Custom losses and metrics are wrong, without an error."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def vector_in_add_loss(run: Run) -> Findings:
     return trained(model)
 
 
-@row("S24", "`compile` outside of the scope, a batch of one example")
+@row("S24", "`compile` outside the scope, a batch of one example")
 def compiled_outside(run: Run) -> Findings:
     with run.strategy.scope():
         model = keras.Sequential([keras.Input((3,)), layers.Dense(2, kernel_initializer="ones")])
@@ -66,7 +66,7 @@ def history_of(run: Run, metric: Any) -> list[Any]:
 
 @row(
     "S28",
-    "a metric that keeps the last batch's mean",
+    "a metric whose state is the last batch's mean",
     right={"last mean": np.mean(Y[16:])},
     refused="Declare how the replicas' copies become one",
 )
@@ -74,7 +74,7 @@ def last_mean(run: Run) -> Findings:
     return {"last mean": float(history_of(run, Last())[0])}
 
 
-@row("S30", "a `Mean` made outside of the scope, a last batch of three examples")
+@row("S30", "a `Mean` made outside the scope, a last batch of three examples")
 def tracker_outside(run: Run) -> Findings:
     tracker = keras.metrics.Mean(name="mean")
 

@@ -1,4 +1,4 @@
-"""What is reported, placed or restored is not what was asked for, without an error."""
+"""Something else is reported, placed or restored than was asked for, without an error."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def batch_logs(run: Run) -> Findings:
     "S17",
     "`keras.distribution.DataParallel` over two devices",
     DEFAULT,
-    right={"devices that hold weights": 2},
+    right={"devices with weights": 2},
     refused="Call keras.distribution.set_distribution(None)",
 )
 def keras_distribution(run: Run) -> Findings:
@@ -55,7 +55,7 @@ def keras_distribution(run: Run) -> Findings:
         model.compile(keras.optimizers.SGD(0.1), "mse")
     model.fit(X, Y, batch_size=8, verbose=0)
     devices = {weight.value.device for weight in model.weights}
-    return {"devices that hold weights": len(devices)}
+    return {"devices with weights": len(devices)}
 
 
 class Interrupt(keras.callbacks.Callback):

@@ -1,4 +1,4 @@
-"""A step or layer of the user's own trains another model, without an error."""
+"""A custom step or layer trains another model, without an error."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Center(layers.Layer):
         return x - self.mean
 
 
-@row("S22", "a layer that keeps a running mean, moved in `call`")
+@row("S22", "a layer with a running mean, updated in `call`")
 def running_mean(run: Run) -> Findings:
     with run.strategy.scope():
         model = keras.Sequential([keras.Input((3,)), Center(), layers.Dense(2)])
@@ -60,7 +60,7 @@ def running_mean(run: Run) -> Findings:
 
 
 class Positions(layers.Layer):
-    """Adds a row of its table to each place of a sequence."""
+    """Adds a row of its table to each position of a sequence."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ def sparse_input(run: Run) -> Findings:
 
 
 class PenalizedCenter(Center):
-    """Declares its state a mean and adds a penalty after it has moved it."""
+    """Declares that its state is a mean, and adds a penalty after it has updated it."""
 
     aggregation = "mean"
 
@@ -103,7 +103,7 @@ class PenalizedCenter(Center):
         return centered
 
 
-@row("S33", "`add_loss` beside a variable with `aggregation='mean'`")
+@row("S33", "`add_loss` and a variable with `aggregation='mean'`")
 def penalty_beside_mean(run: Run) -> Findings:
     with run.strategy.scope():
         parts = [keras.Input((3,)), layers.Dense(3), PenalizedCenter(), layers.Dense(2)]

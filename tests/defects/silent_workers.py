@@ -15,7 +15,7 @@ ALL_24 = {"examples trained, of 24": 24}
 ROWS, ZEROS = np.arange(24)[:, None], np.zeros([24, 1])
 
 
-@row("S8", "arrays that each worker shuffles with a seed of its own", WORKERS, right=ALL_24)
+@row("S8", "arrays that each worker shuffles with a different seed", WORKERS, right=ALL_24)
 def shuffled_arrays(run: Run) -> Findings:
     keras.utils.set_random_seed(run.worker)
     model = visits_model(run, 24)
@@ -25,7 +25,7 @@ def shuffled_arrays(run: Run) -> Findings:
 
 @row(
     "S8",
-    "`ds.shuffle` with a seed of its own on each worker",
+    "`ds.shuffle` with a different seed on each worker",
     WORKERS,
     right=ALL_24,
     refused="the same `seed` everywhere",
@@ -64,7 +64,7 @@ def stray_metric(run: Run) -> Findings:
 
 
 def write_files(run: Run, sizes: tuple[int, ...]) -> list[str]:
-    """Writes the numbers from 0 on into TFRecord files of so many each, for each worker."""
+    """Writes the numbers from 0 into TFRecord files of these sizes, for each worker."""
     files, first = [], 0
     for i, size in enumerate(sizes):
         files.append(str(run.folder / f"{run.worker}-{i}.tfrecord"))
@@ -76,7 +76,7 @@ def write_files(run: Run, sizes: tuple[int, ...]) -> list[str]:
 
 
 def numbers(record: Any) -> tuple[Any, Any]:
-    """Reads one record: the number, and a target that nobody reads."""
+    """Reads one record: the number, and a target that is not used."""
     return tf.strings.to_number(tf.reshape(record, [1]), tf.int32), tf.zeros([1])
 
 
@@ -111,7 +111,7 @@ def loaded_on_chief(run: Run) -> Findings:
 
 @row(
     "S31",
-    "`x[rank::size]`: rows that the user has cut for each worker",
+    "`x[rank::size]`: rows that the user has split by worker",
     WORKERS,
     right=ALL_24,
     refused="strategy.distribute_datasets_from_function",

@@ -10,14 +10,14 @@ from tests.tables import around, escaped, renewed
 
 BEGIN = "<!-- defects: begin, written by python -m tests.defects -->"
 END = "<!-- defects: end -->"
-HEAD = ("| row | case | stock says | tfscale says | status |", "|---|---|---|---|---|")
+HEAD = ("| row | case | stock | tfscale | status |", "|---|---|---|---|---|")
 PATCHED = "†"
 
 _LINE = re.compile(r"\| \[\w+\]\([^)]*\)†? \| .*?(?<!\\) \| ")
 
 
 def line_of(result: Result) -> str:
-    """Returns a row's line; what it begins with, up to the case, tells it from all others."""
+    """Returns the line of a row; its beginning, up to the case, is unique."""
     row = result.row
     source = row.reproduce.__module__.replace(".", "/")
     name = f"[{row.name}](../../{source}.py)" + (PATCHED if row.is_patched else "")
@@ -26,16 +26,16 @@ def line_of(result: Result) -> str:
 
 
 def updated(text: str, versions: str, lines: Sequence[str], *, is_whole: bool) -> str:
-    """Returns a document with lines of its table renewed.
+    """Returns a document with lines of its table replaced.
 
     Args:
         text: The document, with the two markers.
-        versions: The versions that the lines were made with.
-        lines: New lines of the table, in their order.
+        versions: The versions with which the lines were made.
+        lines: New lines of the table, in order.
         is_whole: Whether they are the whole table; if not, lines of other rows are kept.
 
     Raises:
-        ValueError: If there are no markers, or the lines kept were made with other versions.
+        ValueError: If there are no markers, or the other lines were made with other versions.
     """
     before, block, after = around(text, BEGIN, END)
     old = [line for line in block.splitlines() if _LINE.match(line)]

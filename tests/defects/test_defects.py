@@ -1,4 +1,4 @@
-"""The table of defects tells what was run, and says so where a row is not fixed."""
+"""The table of defects shows what was run, and which rows are not fixed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.defects.trial import Result
 from tests.defects.verdict import FIXED, NO_LONGER, NOT_FIXED, REFUSED, judge
 from tests.parity.children import ROOT, Outcome
 
-WITHOUT_A_SEAM = {"C7", "C14"}
+WITHOUT_A_PATCH = {"C7", "C14"}
 RIGHT = {"weights": np.array([3.0, 4.0]), "steps": np.array(9)}
 CLIPPED, STRAY, RAISES = (
     rows_named("S4")[0],
@@ -40,7 +40,7 @@ SAME = found([3.0, 4.0])
 MIXING = crashed("RuntimeError: Mixing different tf.distribute.Strategy objects: ...")
 CURED = crashed("ValueError: `optimizer` 'sgd' must be made inside. Make it, and call compile, "
                 "under `with strategy.scope():`.")  # fmt: skip
-TOLD = crashed("RuntimeError: worker 1 failed with OSError: the disk is full")
+REPORTED = crashed("RuntimeError: worker 1 failed with OSError: the disk is full")
 HUNG = Outcome("hung")
 
 
@@ -59,7 +59,7 @@ HUNG = Outcome("hung")
         pytest.param(STRAY, MIXING, CURED, REFUSED, id="refused with the cure"),
         pytest.param(STRAY, MIXING, MIXING, NOT_FIXED, id="an error without the cure"),
         pytest.param(STRAY, MIXING, SAME, FIXED, id="better than refused"),
-        pytest.param(RAISES, HUNG, TOLD, FIXED, id="ends with the reason"),
+        pytest.param(RAISES, HUNG, REPORTED, FIXED, id="ends with the reason"),
         pytest.param(RAISES, HUNG, MIXING, NOT_FIXED, id="ends with another reason"),
         pytest.param(RAISES, HUNG, SAME, NOT_FIXED, id="hides the error"),
     ],
@@ -72,7 +72,7 @@ def test_the_status_follows_from_the_two_outcomes(
     assert Result(row, *verdicts).status == status
 
 
-def test_one_worker_that_differs_is_enough() -> None:
+def test_a_row_is_not_fixed_if_one_worker_differs() -> None:
     both = Outcome("finished", [*SAME.findings, *found([3.0, 4.5]).findings])
     verdict = judge(CLIPPED, both, RIGHT, 60)
     assert not verdict.is_right
@@ -88,10 +88,10 @@ def test_the_frames_that_tensorflow_adds_are_left_out_of_the_table() -> None:
 
 def test_every_fix_has_a_reproducer() -> None:
     known = {row.name for row in ALL_ROWS}
-    assert known == {fix.row for fix in FIXES} | WITHOUT_A_SEAM
+    assert known == {fix.row for fix in FIXES} | WITHOUT_A_PATCH
 
 
-def test_the_committed_table_has_every_case_and_none_that_is_gone() -> None:
+def test_the_committed_table_has_exactly_the_cases_of_the_catalogue() -> None:
     text = (ROOT / "docs" / "concepts" / "defects.md").read_text("utf-8")
     listed = re.findall(
         r"^\| \[(\w+)\]\(\.\./\.\./(tests/defects/\w+\.py)\)†? \| (.*?)(?<!\\) \| ", text, re.M
@@ -106,7 +106,7 @@ def _line(row: Row, ours: Outcome) -> str:
     return line_of(Result(row, *verdicts))
 
 
-def test_some_rows_are_renewed_and_the_others_kept() -> None:
+def test_some_rows_are_replaced_and_the_others_kept() -> None:
     old = [_line(CLIPPED, found([3.0, 9.0])), _line(STRAY, CURED)]
     text = updated(f"a\n{BEGIN}\n{END}\nb\n", "keras 1.", old, is_whole=True)
     new = updated(text, "keras 1.", [_line(CLIPPED, SAME)], is_whole=False)

@@ -43,7 +43,7 @@ class WayTask(Task):
 
 @dataclass(frozen=True)
 class Result:
-    """A row and what stock and ours say."""
+    """A row and the results of stock and ours."""
 
     row: Row
     stock: Verdict
@@ -51,7 +51,7 @@ class Result:
 
     @property
     def status(self) -> str:
-        """Fixed, refused, not fixed, or gone from stock."""
+        """Fixed, refused, not fixed, or no longer a defect of stock."""
         return status(self.stock, self.ours)
 
 
@@ -68,7 +68,7 @@ def try_rows(
         rows: What to run.
         jobs: Child processes at a time; a cluster counts as one.
         seconds: Deadline of each row.
-        on_progress: Told of each finished run.
+        on_progress: Called with each finished run.
     """
     outcomes = _outcomes(rows, _children(rows, seconds), jobs, on_progress)
     return [
@@ -83,7 +83,7 @@ def try_without(
     """Runs rows on ours without one fix, and judges them.
 
     Args:
-        disable: The defect that is left unrepaired.
+        disable: The defect whose fix is left out.
         rows: What to run.
         jobs: Child processes at a time; a cluster counts as one.
         seconds: Deadline of each row.
@@ -117,7 +117,7 @@ def _outcomes(
                 on_progress(f"{line}, {outcome.seconds:.0f} s")
 
         _run(list(by_key), task, note)
-        # TensorFlow itself crashes now and then (README, Known); a second crash counts.
+        # TensorFlow crashes now and then (README, Known); a second crash counts.
         died = [key for key in by_key if _died(outcomes[task.way, key])]
         for key in died:
             _run([key], task, note)
@@ -139,7 +139,7 @@ def _run(keys: list[str], task: WayTask, note: Callable[[str, Outcome], None]) -
     try:
         run_cases(keys, task, count)
     except RuntimeError:
-        # A child that did not end well after its last row: with stock that is one of its ways.
+        # The child failed after its last row: with stock that happens.
         if task.way != STOCK or noted < len(keys):
             raise
 
@@ -151,8 +151,9 @@ def _died(outcome: Outcome) -> bool:
 def _children(rows: Sequence[Row], seconds: float) -> list[tuple[WayTask, list[Row]]]:
     """Groups rows by child process.
 
-    Rows share a child on one device, and on ours where they do not end with an error. In stock a
-    second strategy of a process meets the first one's collectives (C7), so each row has its own.
+    On one device rows run in a common child; so they do on ours, unless they end with an error. In
+    stock a second strategy of a process breaks on the first one's collectives (C7), so each row has
+    a separate child.
     """
     children = []
     for on in sorted({row.on for row in rows}, key=lambda on: on != WORKERS):
@@ -166,8 +167,8 @@ def _children(rows: Sequence[Row], seconds: float) -> list[tuple[WayTask, list[R
         children += [(stock, [row]) for row in members]
     unknown = [row for row in rows if row.right is None]
     if unknown:
-        alone = WayTask("reference", case_seconds=seconds, way=ONE_DEVICE, on=ONE_DEVICE)
-        children.insert(0, (alone, unknown))
+        reference = WayTask("reference", case_seconds=seconds, way=ONE_DEVICE, on=ONE_DEVICE)
+        children.insert(0, (reference, unknown))
     return children
 
 
@@ -181,5 +182,5 @@ def _verdict(row: Row, way: str, outcomes: Outcomes, seconds: float) -> Verdict:
         right = reference.findings[0]
     verdict = judge(row, outcomes[way, row.key], right, seconds)
     if way == STOCK and row.ends_with and outcomes[way, row.key].kind == "crashed":
-        return Verdict(True, False, verdict.says)  # whatever it says, it ended
+        return Verdict(True, False, verdict.says)  # it has ended, with any result
     return verdict

@@ -1,4 +1,4 @@
-"""What a run says, and whether that is right."""
+"""What a run shows, and whether that is right."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ FIXED, REFUSED, NOT_FIXED = "fixed", "refused", "**NOT FIXED**"
 NO_LONGER = "stock no longer shows it"
 
 EQUAL = 1e-9
-"""Relative, in the norm: far above the rounding of a few steps in float64 (1e-15), far below what
-any of the defects does (1e-3, but 1e-8 where moments cancel)."""
+"""Relative, in the norm: far above the rounding of a few steps in float64 (1e-15), far below the
+effect of any defect (1e-3, but 1e-8 where moments cancel)."""
 
 LONGEST = 110
 _REFUSALS = ("ValueError", "NotImplementedError", "RuntimeError")
@@ -35,10 +35,10 @@ _BEFORE_TYPE = re.compile(r"^(.*?)\b(\w+(?:Error|Exception): )")
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one way says in a row.
+    """The result of one way in a row.
 
     Attributes:
-        is_right: Whether it does what one device does, or what the row says is right.
+        is_right: Whether it matches one device, or the right result of the row.
         is_refusal: Whether it is an error that names the cure.
         says: One line for the table.
     """
@@ -53,9 +53,9 @@ def judge(row: Row, outcome: Outcome, right: Findings, seconds: float) -> Verdic
 
     Args:
         row: The row.
-        outcome: What became of it.
-        right: What must be found; empty where an error is right.
-        seconds: The deadline it ran under.
+        outcome: The outcome of its run.
+        right: The right result; empty if an error is right.
+        seconds: The deadline of its run.
     """
     if outcome.kind == "hung":
         return Verdict(False, False, f"hung > {seconds:.0f} s")
@@ -81,7 +81,7 @@ def status(stock: Verdict, ours: Verdict) -> str:
 
 
 def is_close(found: Any, wanted: Any) -> bool:
-    """Tells whether numbers agree to rounding; an integer has to be the same."""
+    """Returns whether numbers agree to rounding; integers must be the same."""
     found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
     if found.shape != wanted.shape:
         return False
@@ -89,7 +89,7 @@ def is_close(found: Any, wanted: Any) -> bool:
 
 
 def _is_news(name: str, wanted: Any, outcome: Outcome) -> bool:
-    """Beside weights, right numbers of steps go without saying."""
+    """Right numbers of steps are left out if there are weights."""
     findings = outcome.findings
     is_beside_weights = name != WEIGHTS and all(WEIGHTS in found for found in findings)
     return not (is_beside_weights and all(is_close(found[name], wanted) for found in findings))
@@ -115,7 +115,7 @@ def _text(value: Any) -> str:
 
 
 def _error(detail: str) -> str:
-    """The type of an exception and what it says, without the frames that TensorFlow adds."""
+    """The type of an exception and its message, without the frames that TensorFlow adds."""
     if not detail.startswith(RAISED):
         lines = [line for line in detail.splitlines() if line.strip()]
         return _shortened(f"the process died: {lines[-1] if lines else ''}")

@@ -1,4 +1,4 @@
-"""The three ways to run a reproducer: how each gets its strategy."""
+"""The three ways to run a reproducer, and how each makes its strategy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NewStrategy = Callable[[], tf.distribute.Strategy]
 
 
 def new_strategy(way: str, on: str) -> NewStrategy:
-    """Returns what builds the strategy; imports nothing of ours unless the way is ours."""
+    """Returns the builder of the strategy; imports `strategies` only if the way is ours."""
     if way == ONE_DEVICE:
         default: NewStrategy = tf.distribute.get_strategy
         return default
@@ -62,13 +62,13 @@ def _two_workers_and_a_server() -> tf.distribute.Strategy:
 
 
 def _served_jobs() -> dict[str, list[str]]:
-    """Starts a cluster inside this process; the chief's is the only address without a server."""
+    """Starts a cluster in this process; only the chief has no server at its address."""
     jobs = _jobs()
     spec = tf.train.ClusterSpec(jobs)
-    # Workers of one process share its threads, and wait for each other where these are few.
+    # Workers of one process use the same threads, and wait for each other if these are few.
     config = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=8)
     for job, index in (("worker", 0), ("worker", 1), ("ps", 0)):
-        # Kept: TensorFlow blocks when a server is let go of.
+        # Kept: TensorFlow blocks when a server is deleted.
         _SERVERS.append(tf.distribute.Server(spec, job, index, protocol="grpc", config=config))
     return jobs
 

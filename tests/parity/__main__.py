@@ -1,8 +1,8 @@
 """The sweep behind `make parity`.
 
 python -m tests.parity --seed=7 --cases=40 --stock
-python -m tests.parity --disable=S4       without the fix of S4: 1, for it is missed
-python -m tests.parity --disable=all      without each in turn: 0 where each is missed
+python -m tests.parity --disable=S4       without the fix of S4: status 1, because a case fails
+python -m tests.parity --disable=all      without each fix in turn: 0 if a case fails each time
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.parity.trial import try_cases
 
 
 def main() -> int:
-    """Returns 0 where everything matched."""
+    """Returns 0 if everything matched."""
     arguments = _parse()
     started = time.monotonic()
     if arguments.disable:
@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def _disable(arguments: argparse.Namespace) -> int:
-    """Without one fix red is right: 1. Without each of all, 1 says that one stays green."""
+    """Without one fix, 1 if a case fails. Without each in turn, 1 if no case fails without one."""
     from tests.parity import disabling  # imports TensorFlow, which a sweep does not need
 
     if arguments.disable == "all":
@@ -67,21 +67,25 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--kinds",
         default="all",
-        help="models to draw from: all, ordinary, new, or names of models with commas",
+        help="models to draw from: all, ordinary, new, or names of models separated by commas",
     )
     parser.add_argument("--jobs", type=int, default=2, help="child processes at a time")
     parser.add_argument(
         "--strategies",
         default="mirrored1,mirrored2,mirrored3,mirrored4",
-        help="mirrored strategies, by name, with commas",
+        help="names of mirrored strategies, separated by commas",
     )
     parser.add_argument(
-        "--workers", type=int, default=2, help="workers of the cluster; 0 leaves clusters out"
+        "--workers", type=int, default=2, help="workers of the cluster; 0 for no cluster"
     )
     parser.add_argument("--case_seconds", type=float, default=120.0, help="deadline of a case")
-    parser.add_argument("--stock", action="store_true", help="the same on TensorFlow's strategies")
     parser.add_argument(
-        "--disable", default="", help="defects to leave unrepaired one by one, as S4,C2, or 'all'"
+        "--stock", action="store_true", help="also train under TensorFlow's strategies"
+    )
+    parser.add_argument(
+        "--disable",
+        default="",
+        help="defects whose fixes are left out one by one, such as S4,C2, or 'all'",
     )
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""What data hold beside rows: numbers and tensors that all examples share, and None."""
+"""Data that are not rows: numbers and tensors common to all examples, and None."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from tests.parity.kinds import kind_of
 layers, ops = keras.layers, keras.ops
 SCALE = 0.7
 LINKS = np.random.default_rng(8).normal(size=(FEATURES, FEATURES))
-"""Which feature leans on which: as many rows as no batch has."""
+"""How features are mixed; no batch has this number of rows."""
 
 
 def with_parts(
     configuration: Configuration, dataset: tf.data.Dataset, is_ours: bool
 ) -> tf.data.Dataset:
-    """Adds to a dataset what its model wants beside rows.
+    """Adds to a dataset the parts without rows that its model needs.
 
     Args:
-        configuration: Its model decides.
+        configuration: Names the model.
         dataset: Batches of `(x, ...)`.
-        is_ours: Whether the strategy is ours; only then must shared tensors be declared.
+        is_ours: Whether the strategy is of `strategies`: only then are shared tensors declared.
     """
     beside = kind_of(configuration.model).beside
     if beside == "scalar":
         return dataset.map(lambda x, *rest: ((x, tf.constant(SCALE, x.dtype)), *rest))
     if beside == "shared":
-        share = _shared() if is_ours else tf.convert_to_tensor
-        return dataset.map(lambda x, *rest: ((x, share(tf.constant(LINKS))), *rest))
+        declared = _shared() if is_ours else tf.convert_to_tensor
+        return dataset.map(lambda x, *rest: ((x, declared(tf.constant(LINKS))), *rest))
     if beside == "no_weights":
         return dataset.map(lambda x, y: (x, y, None))
     if beside == "no_input":
@@ -43,7 +43,7 @@ def with_parts(
 
 
 def _shared() -> Callable[[Any], Any]:
-    # Here: the reference process imports nothing of ours.
+    # Imported here: the reference process must not import tfscale.
     from tfscale.data import shared
 
     return shared
@@ -75,7 +75,7 @@ class Linked(Scaled):
 
 
 class AddIfThere(keras.Layer):
-    """Adds a second input where there is one."""
+    """Adds a second input if there is one."""
 
     def call(self, x: Any, more: Any = None) -> Any:
         return x if more is None else x + more

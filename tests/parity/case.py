@@ -14,13 +14,13 @@ from tests.parity.trial import try_cases
 
 
 def main() -> int:
-    """Returns 0 where the case matches."""
+    """Returns 0 if the case matches."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("case", help="text of a configuration or scenario, as a report prints it")
+    parser.add_argument("case", help="text of a configuration or scenario, as in a report")
     parser.add_argument(
-        "--stock", action="store_true", help="also under the strategy of TensorFlow"
+        "--stock", action="store_true", help="also train under TensorFlow's strategy"
     )
-    parser.add_argument("--disable", default="", help="row of the defect to leave unrepaired")
+    parser.add_argument("--disable", default="", help="row of the defect whose fix is left out")
     arguments = parser.parse_args()
     result = try_cases([arguments.case], stock=arguments.stock, disable=arguments.disable)[0]
     print(table([result]))

@@ -1,4 +1,4 @@
-"""Child processes that train cases, with a deadline on each case: a hang is an outcome."""
+"""Child processes that train cases, with a deadline for each case: a hang is an outcome."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import numpy as np
 from tests.programs import ROOT, own_environment
 
 START_SECONDS = 180.0
-"""To import TensorFlow and for a cluster to come together, on a loaded machine."""
+"""To import TensorFlow and start a cluster, on a busy machine."""
 CASE_SECONDS = 120.0
 END_SECONDS = 60.0
 STARTED, DONE = "parity: start ", "parity: done "
@@ -29,11 +29,11 @@ Findings = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one case in a child process.
+    """The outcome of one case in a child process.
 
     Attributes:
         kind: "finished", "crashed" or "hung".
-        findings: What each worker found; empty unless finished.
+        findings: The results of each worker; empty unless finished.
         detail: The end of the error or of the output, unless finished.
         seconds: How long it took.
     """
@@ -51,7 +51,7 @@ class Task:
     Attributes:
         strategy: "reference", or a configuration's strategy.
         permuted: Whether rows are permuted within batches.
-        stock: Whether the strategy is made by tf.distribute and Keras left as it is.
+        stock: Whether the strategy is made by tf.distribute and Keras is not patched.
         disable: Row of the defect whose fix is left out, or "".
         case_seconds: Deadline of a case.
     """
@@ -82,12 +82,12 @@ class Task:
 def run_cases(
     cases: Sequence[str], task: Task, on_outcome: Callable[[str, Outcome], None] | None = None
 ) -> list[Outcome]:
-    """Trains cases in as few child processes as their crashes and hangs allow.
+    """Trains cases in as few child processes as crashes and hangs allow.
 
     Args:
         cases: Texts of configurations or scenarios.
-        task: How.
-        on_outcome: Told of each case's outcome as soon as it is known.
+        task: How they are trained.
+        on_outcome: Called with the outcome of each case when it is known.
     """
     outcomes: list[Outcome] = []
     while len(outcomes) < len(cases):
@@ -101,7 +101,7 @@ def run_cases(
 
 
 def _run_in_one_child(cases: Sequence[str], task: Task, folder: Path) -> Iterator[Outcome]:
-    """Yields outcomes up to and with the first crash or hang; at least one."""
+    """Yields outcomes up to and including the first crash or hang; at least one."""
     list_of_cases = folder / "cases"
     list_of_cases.write_text("\n".join(cases) + "\n", "utf-8")
     child = _Child(task.command(list_of_cases, folder), task.num_workers)
@@ -126,7 +126,7 @@ def _run_in_one_child(cases: Sequence[str], task: Task, folder: Path) -> Iterato
             started = time.monotonic()
         if child.next_event(END_SECONDS) != "ended" or child.status() != 0:
             raise RuntimeError(
-                "A child process must end well after its last case. Received: "
+                "A child process must exit with 0 after its last case. Received: "
                 f"{child.tail()!r} of {task}. Run it by hand."
             )
     finally:
@@ -147,7 +147,7 @@ def _error(folder: Path, index: int) -> str:
 
 
 class _Child:
-    """A process group and the lines it prints, those of a cluster behind `[worker i] `."""
+    """A process group and its lines, which begin with `[worker i] ` in a cluster."""
 
     def __init__(self, command: list[str], num_workers: int) -> None:
         self._process = subprocess.Popen(
@@ -207,7 +207,7 @@ class _Child:
         return "".join(self._lines[-25:])
 
     def end(self) -> None:
-        """Ends the group: a launcher gets a moment to end its workers, which lead their own."""
+        """Ends the group; a launcher gets time to end its workers, which are in other groups."""
         for number, seconds in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 30.0)):
             if self._process.poll() is not None:
                 return

@@ -1,4 +1,4 @@
-"""What a configuration compiles its model with: optimizer, schedule, losses and metrics."""
+"""The arguments of `compile` of a configuration: optimizer, schedule, losses and metrics."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _OPTIMIZERS: dict[str, Callable[..., Any]] = {
 
 
 def build_optimizer(configuration: Configuration) -> Any:
-    """Returns the configuration's optimizer; call it in the strategy's scope."""
+    """Returns the configuration's optimizer; must be called in the strategy's scope."""
     options: dict[str, Any] = {}
     if configuration.clip != "none":
         options[configuration.clip] = _CLIPS[configuration.clip]
@@ -102,7 +102,7 @@ _LOSSES: dict[str, Callable[..., Any]] = {
 
 
 def build_losses(configuration: Configuration) -> dict[str, Any]:
-    """Returns the arguments of `compile` that concern losses and metrics."""
+    """Returns the losses and metrics, as arguments of `compile`."""
     reduction = _keras_reduction(configuration.reduction)
     if not kind_of(configuration.model).has_compiled_loss:
         return {}
@@ -125,7 +125,7 @@ def build_losses(configuration: Configuration) -> dict[str, Any]:
 
 
 def _metrics(configuration: Configuration) -> list[Any]:
-    """A mean; and a square root, which is no mean of what the replicas have."""
+    """A mean, and a square root, which is not the mean of the replicas' square roots."""
     if configuration.loss in ("sparse", "categorical"):
         return ["accuracy"]
     return ["mae", keras.metrics.RootMeanSquaredError()]

@@ -11,7 +11,7 @@ from typing import Any
 from tests.parity.kinds import NEW, ORDINARY
 
 MIN_STEPS = 20
-"""So many that a schedule, an accumulation and a growing loss scale come to act."""
+"""Enough for a schedule, an accumulation and a growing loss scale to have effects."""
 
 CHOICES: dict[str, tuple[Any, ...]] = {
     "model": (*ORDINARY, *NEW),
@@ -82,24 +82,24 @@ CHOICES: dict[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class Configuration:
-    """A model, how it is trained, on what, and under which strategy.
+    """A model, how it is trained, on which data, and under which strategy.
 
-    `str` gives its name, the fields that differ from the defaults, and `parse` takes it back.
+    `str` returns its name, the fields that differ from the defaults; `parse` reads it.
 
     Attributes:
         model: Name of a model in the zoo.
         optimizer: Name of an optimizer.
         clip: The optimizer's clipping, or "none".
-        accumulation: `gradient_accumulation_steps`; 1 leaves it out.
+        accumulation: `gradient_accumulation_steps`; 1 for none.
         ema: "plain" is `use_ema`, "overwrite" adds `ema_overwrite_frequency`.
         weight_decay: Whether the optimizer decays weights.
         schedule: Learning rate schedule.
         precision: Keras's dtype policy.
-        loss_scaling: Whether the optimizer is wrapped in a `LossScaleOptimizer` of our making;
-            mixed_float16 wraps by itself.
+        loss_scaling: Whether the test wraps the optimizer in a `LossScaleOptimizer`; under
+            mixed_float16 Keras does.
         loss: Name of a loss.
         reduction: The loss's reduction.
-        weights: Whether rows carry weights, or classes do.
+        weights: Whether rows or classes have weights.
         rows: Examples of an epoch. Positive.
         batch: Examples of a global batch. Positive.
         steps_per_execution: As in `compile`.
@@ -158,10 +158,10 @@ class Configuration:
 
     @classmethod
     def parse(cls, text: str) -> Configuration:
-        """Returns the configuration that `text`, as `str` wrote it, names.
+        """Reads a configuration from the text that `str` returns.
 
         Args:
-            text: Such as `"mlp clip=clipnorm rows=61 on=mirrored3"`.
+            text: A text such as `"mlp clip=clipnorm rows=61 on=mirrored3"`.
 
         Raises:
             ValueError: If a field or value is unknown.
@@ -186,12 +186,12 @@ class Configuration:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Global batches an epoch, the last one perhaps smaller."""
+        """Global batches per epoch; the last one may be smaller."""
         return math.ceil(self.rows / self.batch)
 
     @property
     def epochs(self) -> int:
-        """Epochs until `MIN_STEPS`, at least two, so that something happens between epochs."""
+        """Epochs for `MIN_STEPS` steps, at least two, to test what happens between epochs."""
         return max(2, math.ceil(MIN_STEPS / self.steps_per_epoch))
 
     @property

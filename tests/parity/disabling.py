@@ -1,7 +1,7 @@
-"""Each fix left out in turn: something must then go wrong, or nothing shows that it works.
+"""Each fix is left out in turn: a test must then fail, or no test covers the fix.
 
-A fix is missed by its cases here (`rows.SHOWN_BY`), which are compared with one device, or by
-its reproducers in tests/defects, which must no longer count as fixed or refused.
+A fix is covered by its cases here (`rows.SHOWN_BY`), which are compared with one device, or by its
+reproducers in tests/defects, which must then no longer count as fixed or refused.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ ALL = (*SHOWN_BY, *PROGRAMS)
 """Every fixed defect."""
 
 CASE_SECONDS = 45.0
-"""Without a fix a case may hang, which is an answer as well."""
+"""Deadline of a case: without its fix it may hang, which counts as a failure."""
 
 
 def disable_each(rows: Sequence[str], jobs: int) -> list[str]:
-    """Leaves out one fix after the other and prints what became of each.
+    """Leaves out one fix after the other and prints what happens.
 
     Args:
         rows: Names of fixed defects, such as "S4".
         jobs: Child processes at a time.
 
     Returns:
-        Those that nothing missed.
+        The fixes without which nothing fails.
     """
     unnoticed = []
     for row in rows:
@@ -40,9 +40,9 @@ def disable_each(rows: Sequence[str], jobs: int) -> list[str]:
         colour = "red" if is_red else "NOT MISSED"
         seconds = time.monotonic() - started
         print(f"without {row}: {colour} ({', '.join(kinds)}), {seconds:.0f} s", flush=True)
-    print(f"parity: {len(rows) - len(unnoticed)} of {len(rows)} fixes are missed")
+    print(f"parity: {len(rows) - len(unnoticed)} of {len(rows)} fixes are covered")
     if unnoticed:
-        print(f"parity: nothing tells that these are fixed: {', '.join(unnoticed)}")
+        print(f"parity: not covered: {', '.join(unnoticed)}")
     return unnoticed
 
 

@@ -25,9 +25,9 @@ SIZES = (
     (7, 1),  # fewer rows than replicas, always
 )
 _USUAL = 0.6
-"""How often a field keeps its default, so that a failure has few suspects."""
+"""How often a field keeps its default, so that a failure has few possible causes."""
 _STRATEGIES_EACH = 2
-"""Strategies that train each draw: its run on one device serves them all."""
+"""Strategies that train each draw; one run on one device is the reference of all."""
 _ALWAYS_DRAWN = ("optimizer", "loss")
 _PRECISIONS = ("float64",) * 6 + ("float32",) * 2 + ("mixed_float16", "mixed_bfloat16")
 _NEVER_DRAWN = ("overflow", "precision", "strategy", "model")
@@ -38,7 +38,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "ordinary": tuple(ORDINARY),
     "new": tuple(NEW),
 }
-"""Models to draw from, by the flag's word."""
+"""Models to draw from, by value of the flag."""
 
 
 def draw(
@@ -50,7 +50,7 @@ def draw(
         seed: Seed of the sweep.
         count: Not negative.
         strategies: Names of strategies to spread them over.
-        kinds: Which models: a name of `KINDS`, or names of models with commas.
+        kinds: Which models: a name of `KINDS`, or names of models separated by commas.
 
     Raises:
         ValueError: If there is no such model.
@@ -59,10 +59,11 @@ def draw(
     models = list(KINDS.get(kinds) or kinds.split(","))
     if not set(models) <= set(KINDS["all"]):
         raise ValueError(
-            f"`kinds` must be a name or names of models with commas. Received: kinds={kinds!r}. "
+            "`kinds` must be a group, or names of models separated by commas. Received: "
+            f"kinds={kinds!r}. "
             f"Choose from {', '.join([*KINDS, *KINDS['all']])}."
         )
-    source.shuffle(models)  # then in turn: of some, few other fields may be drawn
+    source.shuffle(models)  # then in turn: some models allow few other fields
     turns = itertools.cycle(models)
     drawn: dict[Configuration, None] = {}
     while len(drawn) < count:
@@ -76,7 +77,7 @@ def draw(
 
 
 def _possible(source: random.Random, model: str) -> Configuration:
-    """Returns a configuration of `model` that one strategy at least may train."""
+    """Returns a configuration of `model` that at least one strategy may train."""
     while True:
         candidate = _candidate(source, model)
         if why_excluded(dataclasses.replace(candidate, strategy="mirrored1")) is None:
@@ -92,7 +93,7 @@ def _candidate(source: random.Random, model: str) -> Configuration:
     values["model"] = model
     kind = kind_of(model)
     rows, batch = source.choice(SIZES)
-    # Some losses fit few models; without a word, weights of classes would hardly ever be drawn.
+    # Some losses fit few models; class weights would otherwise hardly be drawn.
     if values.get("weights") == "class":
         values["loss"] = source.choice(CLASSIFYING)
     if model == "two_outputs" or not kind.has_compiled_loss:

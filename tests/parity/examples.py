@@ -13,10 +13,10 @@ from tests.parity.kinds import kind_of
 FEATURES, IMAGE, TIME, VOCABULARY, OUTPUTS = 6, 8, 5, 11, 3
 SPARSE_FEATURES = 20
 OVERFLOWING = 6.0e4
-"""A target so far off that its gradient, scaled, is not finite in float16 (at most 65504)."""
+"""A target so large that the scaled gradient is not finite in float16 (at most 65504)."""
 
 INFINITE_WHEN_SQUARED = 1e200
-"""A target whose square is no number of float64."""
+"""A target whose square overflows float64."""
 
 _BINARY = ("binary", "focal", "hinge", "dice")
 
@@ -58,7 +58,7 @@ def make_examples(configuration: Configuration, rows: int, part: str) -> Example
     Args:
         configuration: Decides their kind, and how values are represented.
         rows: How many.
-        part: "train", "validation" or "test": each is drawn from a stream of its own.
+        part: "train", "validation" or "test": they use separate random streams.
     """
     part_index = ("train", "validation", "test").index(part)
     draw = np.random.default_rng([configuration.seed, part_index])
@@ -66,10 +66,10 @@ def make_examples(configuration: Configuration, rows: int, part: str) -> Example
     y: Any = _targets(configuration, rows, draw)
     weights: Any = None
     if configuration.weights == "sample":
-        # Keras multiplies weights with a mask as they are: a masked loss needs one for each token.
+        # Keras multiplies weights and mask: a masked loss needs one weight per token.
         shape = (rows, TIME) if configuration.model == "lstm" else (rows,)
         weights = draw.uniform(0.0, 2.0, size=shape)
-        weights[::7] = 0.0  # a row may count for nothing
+        weights[::7] = 0.0  # a row may have weight 0
         weights = weights.astype(_float(configuration))
     if configuration.model == "two_outputs":
         y = {"value": y, "label": draw.integers(0, OUTPUTS, size=rows)}
@@ -92,7 +92,7 @@ def _inputs(configuration: Configuration, rows: int, draw: np.random.Generator) 
     inputs = kind_of(configuration.model).inputs
     if inputs in ("tokens", "words"):
         tokens = draw.integers(1, VOCABULARY, size=(rows, TIME))
-        # Attention over a row without a token is not defined; an LSTM passes over it.
+        # Attention over a row without tokens is not defined; an LSTM skips it.
         shortest = 0 if configuration.model == "lstm" else 1
         lengths = draw.integers(shortest, TIME + 1, size=rows)
         tokens[np.arange(TIME) >= lengths[:, None]] = 0
@@ -118,20 +118,20 @@ def _targets(configuration: Configuration, rows: int, draw: np.random.Generator)
 
 
 def permuted_in_batches(
-    rows: int, batch: int, num_shares: int, draw: np.random.Generator
+    rows: int, batch: int, num_parts: int, draw: np.random.Generator
 ) -> np.ndarray:
-    """Returns an order of rows that moves none out of its share of its global batch.
+    """Returns an order of rows that keeps each in its part of its global batch.
 
     Args:
         rows: Rows of an epoch.
         batch: Rows of a global batch.
-        num_shares: Shares of a batch; 1 lets rows move within the whole batch.
-        draw: Where the order comes from.
+        num_parts: Replica batches of a global batch; 1 lets rows move within all of it.
+        draw: Random generator of the order.
     """
     order = []
     for first in range(0, rows, batch):
         size = min(batch, rows - first)
-        for share in range(num_shares):
-            start, stop = share * size // num_shares, (share + 1) * size // num_shares
+        for part in range(num_parts):
+            start, stop = part * size // num_parts, (part + 1) * size // num_parts
             order.append(first + start + draw.permutation(stop - start))
     return np.concatenate(order)

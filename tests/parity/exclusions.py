@@ -1,15 +1,15 @@
 """What the sweep leaves out, and why. Each rule is a sentence about a combination of fields.
 
-Two kinds: combinations that mean nothing or that Keras itself refuses on one device, and the
-exceptions by nature, where N replicas cannot do what one device does. Some of these are not in the
-zoo at all:
+There are two kinds: combinations without a meaning or that Keras refuses on one device, and
+inherent exceptions, in which N replicas cannot match one device. Some of these are not in the zoo
+at all:
 
-* dropout and other draws, which differ;
-* BatchNormalization without `synchronized=True`, whose statistics are those of a replica's share;
-* state of a user's layer that is no mean or sum over rows, such as a running maximum or variance;
-* a loss that divides by what it counted itself, or that compares rows of the batch with each other:
-  `tfscale` has sums and rows of the whole batch for these, which stock Keras, the reference, lacks;
-* metrics that are refused: a state that is neither a sum nor an extreme nor the same everywhere.
+* dropout and other random numbers, which differ;
+* BatchNormalization without `synchronized=True`, whose statistics are those of a replica batch;
+* state of a user's layer that is not a mean or sum over rows, such as a running maximum;
+* a loss that divides by its own count, or that compares rows of the batch with each other: these
+  need sums and rows of the whole batch from `tfscale`, which the reference, stock Keras, lacks;
+* metrics that are refused: a state that is not a sum, not an extreme and not equal everywhere.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Exclusion:
 
     Attributes:
         reason: Why the combination is left out.
-        applies: Tells whether a configuration falls under the rule.
+        applies: Returns whether the rule applies to a configuration.
     """
 
     reason: str
@@ -38,14 +38,14 @@ CLASSIFYING = ("categorical", "sparse")
 
 EXCEPTIONS = (
     Exclusion(
-        "Dice is a ratio of sums over the whole batch, no mean over rows",
+        "Dice is a ratio of sums over the whole batch, not a mean over rows",
         lambda c: c.loss == "dice",
     ),
 )
 
 IMPOSSIBLE = (
     Exclusion(
-        "class weights need one output of classes",
+        "class weights need a single output of classes",
         lambda c: (
             c.weights == "class"
             and (c.loss not in CLASSIFYING or c.model in ("two_outputs", "lstm"))
@@ -56,7 +56,7 @@ IMPOSSIBLE = (
         lambda c: c.weights == "class" and c.data in ("generator", "endless_generator"),
     ),
     Exclusion(
-        "a step with a loss of its own takes neither weights, loss nor reduction",
+        "a step that computes its own loss takes neither weights, loss nor reduction",
         lambda c: (
             not kind_of(c.model).has_compiled_loss
             and (c.weights != "none" or c.loss != "mse" or c.reduction != "mean")
@@ -67,14 +67,14 @@ IMPOSSIBLE = (
         lambda c: not kind_of(c.model).can_evaluate and c.validation != "none",
     ),
     Exclusion(
-        "a model says itself which values of a field mean something: a square that overflows needs "
+        "a model decides which values of a field have a meaning: a square that overflows needs "
         "mse, a loss class replaces the drawn loss; run eagerly, stock Keras cannot log a variable",
         lambda c: any(
             not kind_of(c.model).allows(f, getattr(c, f)) for f, _ in kind_of(c.model).only
         ),
     ),
     Exclusion(
-        "new kinds are judged in float64: their faults are no matter of rounding",
+        "new kinds are judged in float64: their faults do not come from rounding",
         lambda c: c.model in NEW and c.precision != "float64",
     ),
     Exclusion(
@@ -82,11 +82,11 @@ IMPOSSIBLE = (
         lambda c: not kind_of(c.model).takes_weights and c.weights != "none",
     ),
     Exclusion(
-        "a step that does not scale its loss is divided by the scale all the same",
+        "a step that does not scale its loss is still divided by the scale",
         lambda c: not kind_of(c.model).scales_loss and c.loss_scaling,
     ),
     Exclusion(
-        "bare x comes as arrays or datasets; generators and pipelines bring tuples",
+        "bare x is passed as arrays or datasets; generators and pipelines yield tuples",
         lambda c: not kind_of(c.model).takes_targets and c.data not in ("arrays", *DATASETS),
     ),
     Exclusion(
@@ -94,7 +94,7 @@ IMPOSSIBLE = (
         lambda c: kind_of(c.model).builds_optimizers and c.optimizer == "schedule_free_adamw",
     ),
     Exclusion(
-        "after fit Keras writes an optimizer's averages over all weights, also those of another's",
+        "after fit Keras writes an optimizer's averages over all weights, also another optimizer's",
         lambda c: kind_of(c.model).builds_optimizers and c.ema != "none",
     ),
     Exclusion(
@@ -102,7 +102,7 @@ IMPOSSIBLE = (
         lambda c: c.optimizer == "muon" and c.schedule != "constant" and c.precision == "float64",
     ),
     Exclusion(
-        "the two outputs bring their own losses; only the first one's reduction is drawn",
+        "the two outputs have fixed losses; only the reduction of the first one is drawn",
         lambda c: c.model == "two_outputs" and c.loss != "mse",
     ),
     Exclusion(
@@ -110,7 +110,7 @@ IMPOSSIBLE = (
         lambda c: c.reduction == "none",
     ),
     Exclusion(
-        "strings, sparse tensors, None and parts without rows travel in datasets: what Keras "
+        "strings, sparse tensors, None and parts without rows need datasets: what Keras "
         "makes of arrays, PyDatasets and generators is dense, numeric and in rows",
         lambda c: not kind_of(c.model).takes_arrays and c.data not in DATASETS,
     ),
@@ -133,7 +133,7 @@ IMPOSSIBLE = (
         ),
     ),
     Exclusion(
-        "loss scaling that wraps twice: mixed_float16 brings its own",
+        "loss scaling that wraps twice: mixed_float16 has its own",
         lambda c: c.loss_scaling and c.precision == "mixed_float16",
     ),
     Exclusion(
@@ -149,7 +149,7 @@ IMPOSSIBLE = (
         lambda c: c.model == "cnn" and c.precision == "mixed_bfloat16",
     ),
     Exclusion(
-        "the microbatch oracle takes no mean over no rows",
+        "the microbatch oracle has no mean over zero rows",
         lambda c: c.is_half and min(c.batch, (c.rows - 1) % c.batch + 1) < c.num_replicas,
     ),
     Exclusion(
@@ -167,7 +167,7 @@ IMPOSSIBLE = (
 
 
 def why_excluded(configuration: Configuration) -> str | None:
-    """Returns why the sweep leaves `configuration` out, or None where it takes it."""
+    """Returns why the sweep leaves `configuration` out, or None if it does not."""
     for exclusion in (*IMPOSSIBLE, *EXCEPTIONS):
         if exclusion.applies(configuration):
             return exclusion.reason

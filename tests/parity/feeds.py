@@ -1,4 +1,4 @@
-"""How examples reach `fit`: the kinds of input Keras takes, on one device and on many."""
+"""How examples are passed to `fit`: the kinds of input that Keras takes."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def feed(
     strategy: tf.distribute.Strategy,
     is_ours: bool,
 ) -> dict[str, Any]:
-    """Returns the arguments of `fit` that bring the examples in, in their own order.
+    """Returns the arguments of `fit` that pass the examples, in order.
 
     Args:
         configuration: `data` decides their kind.
-        examples: One epoch's.
-        strategy: Whom a pipeline is built for.
-        is_ours: Whether the strategy is ours.
+        examples: Of one epoch.
+        strategy: For which a pipeline is built.
+        is_ours: Whether the strategy is of `strategies`.
     """
     kind, batch, epochs = configuration.data, configuration.batch, configuration.epochs
     endless = {"epochs": epochs, "steps_per_epoch": configuration.steps_per_epoch}
@@ -63,10 +63,10 @@ def feed(
 
 
 def reference_feed(configuration: Configuration, examples: Examples) -> dict[str, Any]:
-    """Returns the same global batches in the plainest way stock Keras has on one device.
+    """Returns the same global batches in the simplest form for stock Keras on one device.
 
-    Of data whose length it does not know, stock Keras counts one step too many an epoch, on one
-    device as well (defect S7), so the reference knows the length.
+    Stock Keras counts one step too many per epoch of data of unknown length, also on one device
+    (defect S7), so the length is known to the reference.
     """
     if configuration.data == "arrays":
         return _arrays(configuration, examples)
@@ -134,7 +134,7 @@ def _forever(examples: Examples, batch: int) -> Iterator[tuple[Any, ...]]:
 
 
 def _pipeline(examples: Examples, batch: int, strategy: tf.distribute.Strategy) -> Any:
-    # Here: the reference process never comes this way, and imports nothing of ours.
+    # Imported here: the reference process does not call this, and must not import tfscale.
     from tfscale.data import input_pipeline
 
     return input_pipeline(_tensors(examples), strategy, batch, shuffle=False)

@@ -1,11 +1,11 @@
-"""The cases that every `make test` trains, and those of `make thorough`: sentences and texts."""
+"""The cases of `make test`, and those of `make thorough`: sentences and texts."""
 
 from __future__ import annotations
 
 from tests.parity.kinds import NEW
 
 CONFIGURATIONS: dict[str, str] = {
-    "two workers train what one device trains": "mlp rows=48 on=workers2",
+    "two workers train": "mlp rows=48 on=workers2",
     "gradients accumulate over uneven batches": "mlp accumulation=3 rows=41 batch=8 on=mirrored2",
     "a decayed average of the weights overwrites them": (
         "mlp optimizer=adam ema=overwrite weight_decay=True on=mirrored3"
@@ -28,29 +28,29 @@ CONFIGURATIONS: dict[str, str] = {
     "data of unknown length count their steps in every epoch": (
         "mlp data=unknown_length schedule=exponential on=mirrored2"
     ),
-    "a loss of the user's own counts once": "raw_step rows=48 on=mirrored3",
-    "a loss of the user's own is reported as it is on two workers": "raw_step rows=48 on=workers2",
+    "a custom loss counts once": "raw_step rows=48 on=mirrored3",
+    "a custom loss is reported unchanged on two workers": "raw_step rows=48 on=workers2",
     "a weighted mean divides by all weights": (
         "mlp reduction=mean_with_sample_weight weights=sample rows=41 batch=8 on=mirrored2"
     ),
     "a sum is a sum over all replicas": "mlp reduction=sum rows=41 batch=8 on=workers2",
-    "a penalty stays its replica's own though a sum lets the replicas meet before it is read": (
+    "a penalty is counted per replica although a sum synchronizes the replicas before": (
         "add_loss reduction=sum rows=41 batch=8 on=mirrored3"
     ),
-    "a generator's batches count alike in the loss of each output": (
+    "a generator's batches count equally in the loss of each output": (
         "two_outputs rows=22 batch=7 data=generator on=mirrored2"
     ),
-    "a step written out reports a square root": "own_step weights=sample rows=48 on=mirrored2",
-    "a penalty on activations stays finite where a replica has no row": (
+    "a custom step reports a square root": "own_step weights=sample rows=48 on=mirrored2",
+    "a penalty on activations stays finite if a replica has no row": (
         "add_loss rows=21 batch=7 on=mirrored2"
     ),
-    "a pipeline brings uneven batches": (
+    "a pipeline yields uneven batches": (
         "mlp clip=clipnorm loss_scaling=True data=pipeline rows=61 batch=12 on=mirrored3"
     ),
     "synchronized statistics are those of the whole batch": (
         "cnn_batchnorm rows=41 batch=8 on=mirrored2"
     ),
-    "images of a share that is empty are pooled": (
+    "images of an empty replica batch are pooled": (
         "cnn precision=float32 rows=41 batch=8 on=mirrored2"
     ),
     "an overflow on one replica skips the step on all": (
@@ -59,19 +59,19 @@ CONFIGURATIONS: dict[str, str] = {
     "an overflow on one worker skips the step on both": (
         "mlp precision=mixed_float16 overflow=True rows=48 batch=8 on=workers2"
     ),
-    "a step of the user's own clips by the norm of the whole batch's gradient": (
+    "a custom step clips by the norm of the whole batch's gradient": (
         "clipped_gradients rows=22 batch=7 on=mirrored2"
     ),
-    "a penalty on a gradient is differentiated through the replicas' meeting": (
+    "a penalty on a gradient is differentiated through the reduction over replicas": (
         "gradient_penalty optimizer=adam rows=22 batch=7 on=mirrored3"
     ),
-    "a codebook of counts and sums is the whole batch's": (
+    "a codebook has the counts and sums of the whole batch": (
         "quantizer rows=22 batch=7 on=mirrored2"
     ),
-    "a running mean that is used at once is the same on two workers": (
+    "a running mean that is used in the same step is equal on two workers": (
         "running_mean_at_once rows=22 batch=7 on=workers2"
     ),
-    "an update inside of a condition happens on all replicas or on none": (
+    "an update inside a condition happens on all replicas or on none": (
         "own_accumulation optimizer=adam rows=22 batch=7 on=mirrored2"
     ),
     "rows of a table looked up by position count once": (
@@ -86,10 +86,10 @@ CONFIGURATIONS_AT_LENGTH: dict[str, str] = {
     "gradients of attention are clipped and accumulate": (
         "attention optimizer=adam clip=global_clipnorm accumulation=2 on=mirrored3"
     ),
-    "a masked loss is a mean over all that is there": (
+    "a masked loss is a mean over all tokens that are not masked": (
         "lstm optimizer=adam clip=global_clipnorm rows=41 batch=8 on=mirrored3"
     ),
-    "two losses of different reductions meet": (
+    "two losses have different reductions": (
         "two_outputs reduction=mean_with_sample_weight weights=sample rows=41 batch=8 on=mirrored2"
     ),
     "an uneven batch runs eagerly": "subclass run_eagerly=True rows=22 batch=7 on=mirrored2",
@@ -100,7 +100,7 @@ CONFIGURATIONS_AT_LENGTH: dict[str, str] = {
         )
         for name, kind in NEW.items()
     },
-    "float32 rounds no more than rows in another order do": (
+    "float32 rounds no more than with rows in another order": (
         "mlp optimizer=adam precision=float32 rows=41 batch=8 on=mirrored2"
     ),
 }
@@ -128,7 +128,7 @@ SCENARIOS_AT_LENGTH = (
     "early_stopping",
     "dict_inputs",
 )
-"""On mirrored2."""
+"""Scenarios under mirrored2."""
 
 
 def scenario(name: str, strategy: str) -> str:

@@ -1,9 +1,9 @@
-"""Compares what N replicas left behind with what one device did.
+"""Compares the results of N replicas with those of one device.
 
-Tolerances, fixed before the first sweep. A whole run in float64 rounds to some 1e-15, 1e-12 where
-an optimizer divides by small numbers; a wrong weight or a clipped part shows at 1e-3. In float32
-the floor differs from model to model by five orders of magnitude, so it is measured for each: the
-same run on one device with the rows permuted inside the batches.
+The tolerances were fixed before the first sweep. A whole run in float64 rounds to about 1e-15, or
+1e-12 if an optimizer divides by small numbers; a wrong weight or a clipped part differs by 1e-3. In
+float32 rounding differs between models by five orders of magnitude, so it is measured for each, by
+a run on one device with the rows permuted inside the batches.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from tfscale.verify.comparison import difference
 FLOAT64 = 1e-9
 TIMES_CONTROL = 10.0
 FLOAT32_FLOOR = 2e-6
-"""Sixteen roundings: a control of a single row, or of two, may happen to be exact."""
+"""Sixteen roundings: a control of one or two rows may happen to be exact."""
 HALF_FLOOR = {"mixed_float16": 4 * 2.0**-10, "mixed_bfloat16": 4 * 2.0**-7}
-"""What is computed in half precision: outputs, and the metrics of them."""
+"""Groups that are computed in half precision: outputs and their metrics."""
 
 EXACT = ("iterations", "inner_iterations", "epochs", "batch_logs_steps")
 _COMPUTED = ("history", "evaluate", "predict", "batch_logs")
@@ -34,8 +34,8 @@ class Verdict:
     Attributes:
         kind: "matched", "wrong", "crashed", "hung", or "unjudged": its reference failed.
         difference: Largest relative difference over all that was compared.
-        where: Where that was.
-        detail: What to read when it did not match.
+        where: Where that difference was.
+        detail: What to read if it did not match.
     """
 
     kind: str
@@ -47,13 +47,13 @@ class Verdict:
 def judge(
     configuration: Configuration, reference: Outcome, control: Outcome | None, outcome: Outcome
 ) -> Verdict:
-    """Compares an outcome with the reference, and with the control where there is one.
+    """Compares an outcome with the reference, and with the control if there is one.
 
     Args:
         configuration: What was trained; its precision decides the tolerance.
         reference: Stock Keras on one device.
         control: The same with permuted rows; None in float64.
-        outcome: The strategy's.
+        outcome: Under the strategy.
     """
     for name, run in (("reference", reference), ("control", control)):
         if run is not None and run.kind != "finished":
@@ -75,11 +75,11 @@ def compare(
     """Compares findings name by name.
 
     Args:
-        expected: The reference's.
-        found: One worker's.
+        expected: Of the reference.
+        found: Of one worker.
         limits: Largest relative difference by group, the part of a name before the slash.
-        has_batch_logs: Whether what callbacks were told after each step is compared. Several
-            workers refresh it every few steps only, by design.
+        has_batch_logs: Whether the logs after each step are compared. With several workers they
+            are refreshed every few steps only, by design.
     """
     expected = _at_reported_steps(expected, found)
     if not has_batch_logs:
@@ -124,7 +124,7 @@ def _group(name: str) -> str:
 
 
 def _at_reported_steps(expected: Findings, found: Findings) -> Findings:
-    """Takes, of the reference's logs of every step, those at which the other run reported too."""
+    """Selects the reference's logs of the steps at which the other run has logs too."""
     if "batch_logs_steps" not in expected or "batch_logs_steps" not in found:
         return expected
     places = np.searchsorted(expected["batch_logs_steps"], found["batch_logs_steps"])

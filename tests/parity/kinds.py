@@ -1,6 +1,6 @@
-"""What the sweep must know of each model before TensorFlow is imported.
+"""Facts about each model that the sweep needs before TensorFlow is imported.
 
-A model that is not named here is an ordinary one: features in, three outputs, a compiled loss.
+A model that is not named here is an ordinary one, with features, three outputs, a compiled loss.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 DATASETS = ("dataset", "unknown_length", "endless")
-"""The kinds of data that hold sparse tensors, None and parts without rows."""
+"""The kinds of data that may contain sparse tensors, None and parts without rows."""
 
 
 @dataclass(frozen=True)
@@ -16,17 +16,17 @@ class Kind:
     """Facts about a model.
 
     Attributes:
-        concern: What it puts to the test; the builders of a concern share a file.
+        concern: What it tests; the builders of a concern are in the same file.
         inputs: "features", "image", "tokens", "words" or "sparse".
-        has_compiled_loss: Whether `compile` is given a loss; otherwise its step computes one.
-        has_call: Whether it has a `call()`, without which there is nothing to predict with.
-        tests_itself: Whether it has a `test_step` of its own.
+        has_compiled_loss: Whether `compile` gets a loss; otherwise its step computes one.
+        has_call: Whether it has a `call()`, which `predict` needs.
+        tests_itself: Whether it has its own `test_step`.
         scales_loss: Whether its step calls `optimizer.scale_loss`.
         builds_optimizers: Whether it builds its optimizers itself, for parts of its weights.
         takes_targets: Whether its data are `(x, y)`, not `x`.
-        takes_weights: Whether rows and classes may carry weights.
-        beside: What its data hold beside rows: "", "scalar", "shared", "no_weights" or "no_input".
-        only: Values a field is limited to, by name of the field.
+        takes_weights: Whether rows and classes may have weights.
+        beside: Its data without rows: "", "scalar", "shared", "no_weights" or "no_input".
+        only: Allowed values of fields, by name of the field.
     """
 
     concern: str = "ordinary"
@@ -42,17 +42,17 @@ class Kind:
     only: tuple[tuple[str, tuple[object, ...]], ...] = ()
 
     def allows(self, field: str, value: object) -> bool:
-        """Tells whether a field of a configuration may have this value."""
+        """Returns whether a field of a configuration may have this value."""
         return value in dict(self.only).get(field, (value,))
 
     @property
     def can_evaluate(self) -> bool:
-        """Whether `evaluate` and validation mean something."""
+        """Whether `evaluate` and validation are possible."""
         return self.has_compiled_loss or self.tests_itself
 
     @property
     def takes_arrays(self) -> bool:
-        """Whether NumPy arrays hold all that its data hold."""
+        """Whether its data can be NumPy arrays."""
         return self.inputs not in ("words", "sparse") and not self.beside
 
 
@@ -124,7 +124,7 @@ NEW: dict[str, Kind] = {
     "adversaries": Kind("parts", builds_optimizers=True, **_NO_CALL),
     "wasserstein": Kind("parts", builds_optimizers=True, **_NO_CALL),
 }
-"""Kinds found by trying public reports and Keras's own examples."""
+"""Kinds found by trying public reports and examples of Keras."""
 
 
 def kind_of(model: str) -> Kind:

@@ -1,10 +1,10 @@
-"""Our strategies without one of their fixes: what was fixed must show again."""
+"""The strategies without one of their fixes: the defect must show again."""
 
 from __future__ import annotations
 
 
 def leave_out(row: str) -> None:
-    """Takes the patches of one fix away from what the factories install in this process.
+    """Removes the patches of one fix from those that the factories install in this process.
 
     Args:
         row: Name of the defect, such as "S4".

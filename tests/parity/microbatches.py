@@ -1,8 +1,8 @@
 """The oracle of half precision: one device that takes each global batch as N microbatches.
 
-A sum over rows in half precision depends on which rows were added up together before they were
-rounded. So the reference adds up the same rows that a replica does, and meets the replicas only
-where their gradients meet: in float32, weighted by their rows.
+A sum over rows in half precision depends on which rows are added before rounding. So the reference
+adds the same rows as a replica does, and adds the gradients of microbatches as replicas do: in
+float32, weighted by their rows.
 """
 
 from __future__ import annotations

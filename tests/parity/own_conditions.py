@@ -1,4 +1,4 @@
-"""Steps of the user's own that decide inside the graph whether they apply anything."""
+"""Custom steps that decide inside the graph whether they apply gradients."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class OwnAccumulation(OwnGradients):
         tf.cond(tf.equal(self.steps.value % 3, 0), self.apply_sums, lambda: tf.constant(0))
 
     def apply_sums(self) -> tf.Tensor:
-        """Applies what has been added up, and begins with zero."""
+        """Applies the accumulated gradients, and resets them to zero."""
         sums = [total.value for total in self.sums]
         self.optimizer.apply_gradients(zip(sums, self.trainable_variables, strict=True))
         for total in self.sums:
@@ -40,7 +40,7 @@ class OwnAccumulation(OwnGradients):
 
 
 class EveryOtherStep(OwnGradients):
-    """Two optimizers, one of which moves its layer every other step only."""
+    """Two optimizers, one of which updates its layer every other step only."""
 
     def __init__(self, other: Any) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class EveryOtherStep(OwnGradients):
 
 
 class SkippedSteps(OwnGradients):
-    """Applies nothing where a gradient is not finite, or all are long: some rows see to that."""
+    """Applies nothing if a gradient is not finite, or if all are large: some rows cause that."""
 
     def update(self, gradients: Gradients) -> None:
         norm = tf.linalg.global_norm(gradients)
@@ -78,13 +78,13 @@ class SkippedSteps(OwnGradients):
         tf.cond(self.is_good, apply, lambda: tf.constant(0))
 
     def noted(self, x: Any, y: Any, weights: Any, loss: Any, predicted: Any) -> dict[str, Any]:
-        # By the norm, which is of the whole batch: of a loss only the planted row's replica knows.
+        # The norm is that of the whole batch; only one replica knows the loss of the planted row.
         noted = tf.where(self.is_good, loss, 0.0)
         return super().noted(x, tf.clip_by_value(y, -9.0, 9.0), weights, noted, predicted)
 
 
 class SlowWeights(OwnGradients):
-    """Every fifth step goes back half of the way (Zhang et al. 2019)."""
+    """Moves weights back half of the way every fifth step (Zhang et al. 2019)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class SlowWeights(OwnGradients):
 
 
 class FunctionStep(OwnGradients):
-    """Decorates its step, as users do who come from loops of their own."""
+    """Decorates its step, as is usual in custom training loops."""
 
     @tf.function
     def train_step(self, data: Any) -> dict[str, Any]:

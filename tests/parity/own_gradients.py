@@ -1,4 +1,4 @@
-"""Steps of the user's own that take gradients in hand before they are applied."""
+"""Custom steps that change gradients before they are applied."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Gradients = list[Any]
 
 
 class OwnGradients(keras.Sequential):
-    """An MLP whose step is written out; what differs from model to model is a method."""
+    """An MLP with a custom step; the models override one of its methods."""
 
     def __init__(self) -> None:
         hidden = layers.Dense(7, activation="tanh", kernel_regularizer=keras.regularizers.L2(0.01))
@@ -48,7 +48,7 @@ class OwnGradients(keras.Sequential):
         return 0.0
 
     def handled(self, gradients: Gradients) -> tuple[Gradients, dict[str, Any]]:
-        """Returns the gradients to apply, and what is logged of them."""
+        """Returns the gradients to apply, and logs about them."""
         return gradients, {}
 
     def update(self, gradients: Gradients) -> None:
@@ -56,10 +56,10 @@ class OwnGradients(keras.Sequential):
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
 
     def after(self) -> None:
-        """Does what follows the update."""
+        """Called after the update."""
 
     def noted(self, x: Any, y: Any, weights: Any, loss: Any, predicted: Any) -> dict[str, Any]:
-        """Updates metrics as Keras's own step does, and returns their results."""
+        """Updates metrics as Keras's step does, and returns their results."""
         self._loss_tracker.update_state(loss, sample_weight=tf.shape(x)[0])
         return dict(self.compute_metrics(x, y, predicted, sample_weight=weights))
 
@@ -94,7 +94,7 @@ class SquashedGradients(OwnGradients):
 
 
 class CentralizedGradients(OwnGradients):
-    """Takes the mean of each unit's gradient away (Yong et al. 2020)."""
+    """Subtracts the mean of each unit's gradient (Yong et al. 2020)."""
 
     def handled(self, gradients: Gradients) -> tuple[Gradients, dict[str, Any]]:
         centered = [
@@ -135,7 +135,7 @@ class GradientPenalty(OwnGradients):
 
 
 class TwoLosses(OwnGradients):
-    """Projects one loss's gradient off another's where they pull apart (Yu et al. 2020)."""
+    """Projects conflicting gradients of two losses (Yu et al. 2020)."""
 
     def gradients(self, x: Any, y: Any, weights: Any) -> tuple[Gradients, Any, Any]:
         variables = self.trainable_variables

@@ -1,4 +1,4 @@
-"""Layers of the user's own that hold state: what replicas keep must be what one device keeps."""
+"""Custom layers with state: the state on replicas must match that on one device."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Center(keras.Layer):
 
 
 class CenterAtOnce(Center):
-    """Subtracts the mean that it has just moved."""
+    """Subtracts the mean that it has just updated."""
 
     def call(self, x: Any, training: bool = False) -> Any:
         super().call(x, training=training)
@@ -40,7 +40,7 @@ class CenterAtOnce(Center):
 
 
 class PenalizedCenter(Center):
-    """Declares that its state is a mean, and adds a penalty after it has moved it."""
+    """Declares that its state is a mean, and adds a penalty after it has updated it."""
 
     aggregation = "mean"
 
@@ -51,7 +51,7 @@ class PenalizedCenter(Center):
 
 
 class Observer(keras.Layer):
-    """Notes the mean magnitude of what passes; uses it when it does not train."""
+    """Records the mean magnitude of its inputs; uses it when it does not train."""
 
     def build(self, shape: Any) -> None:
         self.size = self.add_weight(shape=(), initializer="ones", trainable=False)
@@ -140,7 +140,7 @@ class Annealed(keras.Layer):
 
 
 class Teacher(OwnGradients):
-    """Follows a teacher that is a decayed average of itself, moved after the update."""
+    """Learns from a teacher that is a decayed average of itself, updated after each step."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Losses and metrics of the user's own: what is added up, averaged or kept over the replicas."""
+"""Custom losses and metrics: summed, averaged or equal over the replicas."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ layers, ops = keras.layers, keras.ops
 
 
 class Positives(keras.metrics.Metric):
-    """Counts, as the example of `keras.metrics.Metric` does; `kind` is how it tells."""
+    """Counts, like the example of `keras.metrics.Metric`; `kind` is how it reports."""
 
     def __init__(self, kind: str) -> None:
         super().__init__(name=f"positives_{kind}")
@@ -63,7 +63,7 @@ class Last(keras.metrics.Metric):
 
 
 class OwnMetrics(keras.Sequential):
-    """Adds metrics of the user's own to those of the configuration."""
+    """Adds custom metrics to those of the configuration."""
 
     def compile(self, *arguments: Any, metrics: Any = None, **options: Any) -> None:
         counts = [Positives(kind) for kind in ("tensor", "value", "dict")]
@@ -72,7 +72,7 @@ class OwnMetrics(keras.Sequential):
 
 
 class OwnLoss(keras.Sequential):
-    """A step that computes its loss; `loss` differs from model to model."""
+    """A step that computes its loss; the models override `loss`."""
 
     def train_step(self, data: Any) -> dict[str, Any]:
         x, y = data
@@ -130,7 +130,7 @@ class SummedLoss(OwnLoss):
 
 
 class VectorPenalty(keras.Layer):
-    """Adds one number a row to the loss, which Keras sums."""
+    """Adds one number per row to the loss, which Keras sums."""
 
     def call(self, x: Any) -> Any:
         self.add_loss(0.01 * ops.sum(ops.square(x), axis=-1))
@@ -138,7 +138,7 @@ class VectorPenalty(keras.Layer):
 
 
 class Masked(keras.losses.Loss):
-    """One number a row, and nothing where the first target is negative."""
+    """One number per row, which is 0 where the first target is negative."""
 
     def call(self, y: Any, predicted: Any) -> Any:
         counts = ops.cast(y[:, :1] > 0, predicted.dtype)
@@ -146,7 +146,7 @@ class Masked(keras.losses.Loss):
 
 
 class OwnLossClass(keras.Sequential):
-    """Compiled with a loss class of the user's own."""
+    """Compiled with a custom loss class."""
 
     def compile(self, *arguments: Any, loss: Any = None, **options: Any) -> None:
         super().compile(*arguments, loss=Masked(reduction=loss.reduction), **options)

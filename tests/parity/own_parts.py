@@ -1,4 +1,4 @@
-"""Models with a `train_step` and no `call()`: parts that the step puts together."""
+"""Models with a `train_step` and no `call()`: the step combines several parts."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Autoencoder(keras.Model):
 
 
 class Variational(keras.Model):
-    """A VAE whose noise comes from the targets, for draws differ by nature."""
+    """A VAE whose noise comes from the targets, because random numbers differ on replicas."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,11 +73,11 @@ class Variational(keras.Model):
 
 
 class Siamese(keras.Model):
-    """Tells three parts of a row apart by one net, in training and in evaluation."""
+    """Embeds three parts of a row by one network, in training and in evaluation."""
 
     def __init__(self) -> None:
         super().__init__()
-        # A last bias cancels where outputs are subtracted: its gradient is nothing but rounding.
+        # A last bias cancels when outputs are subtracted: its gradient would be only rounding.
         self.embed = _net(FEATURES // 3, 5, 3, has_last_bias=False)
         self.seen = keras.metrics.Mean(name="triplet")
 
@@ -107,7 +107,7 @@ class Siamese(keras.Model):
 
 
 class Adversaries(keras.Model):
-    """A generator and a critic, each with an optimizer of its own."""
+    """A generator and a critic, each with its optimizer."""
 
     def __init__(self, other: Any) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ class Adversaries(keras.Model):
 
 
 class Wasserstein(Adversaries):
-    """WGAN-GP: several critic steps a step, and a penalty on the gradient of the inputs."""
+    """WGAN-GP: several critic steps per step, and a penalty on the gradient of the inputs."""
 
     def deceived(self, logits: Any) -> Any:
         return -ops.mean(logits)

@@ -1,4 +1,4 @@
-"""What a sweep prints: a table by strategy, every case that did not match, why stock crashed."""
+"""The report of a sweep: a table by strategy, cases that did not match, crashes of stock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KINDS = ("matched", "wrong", "crashed", "hung", "unjudged")
 
 
 def table(results: Sequence[Result]) -> str:
-    """Returns counts of verdicts by strategy, and the same for stock Keras where it was tried."""
+    """Returns counts of verdicts by strategy, also for stock Keras if it was tried."""
     lines = [_row("strategy", "cases", *KINDS, "worst match")]
     lines += _rows([(r.case, r.verdict) for r in results], "")
     stock = [(r.case, r.stock) for r in results if r.stock is not None]
@@ -21,7 +21,7 @@ def table(results: Sequence[Result]) -> str:
 
 
 def mismatches(results: Sequence[Result]) -> str:
-    """Returns, for every case that did not match, what is wrong and the command that repeats it."""
+    """Returns what is wrong with each case that did not match, and the command that repeats it."""
     parts = []
     for result in results:
         verdict = result.verdict
@@ -33,7 +33,7 @@ def mismatches(results: Sequence[Result]) -> str:
 
 
 def stock_crashes(results: Sequence[Result]) -> str:
-    """Returns how often stock Keras crashed where and with which error, most often first."""
+    """Returns how often stock Keras crashed, by call and error, most frequent first."""
     crashes = [r.stock.detail for r in results if r.stock and r.stock.kind == "crashed"]
     if not crashes:
         return ""
@@ -42,10 +42,10 @@ def stock_crashes(results: Sequence[Result]) -> str:
 
 
 def crash_of(detail: str) -> str:
-    """Returns the call that failed and the start of its error, numbers left out.
+    """Returns the call that failed and the start of its error, without numbers.
 
     Args:
-        detail: A traceback, or the end of what a process printed.
+        detail: A traceback, or the end of the output of a process.
     """
     call = re.search(r"model\.(fit|evaluate|predict)\(", detail)
     errors = re.findall(r"^(?:\w+\.)*(\w+(?:Error|Exception)): *(.*)$", detail, re.MULTILINE)
@@ -53,7 +53,7 @@ def crash_of(detail: str) -> str:
         lines = detail.strip().splitlines()
         return f"no traceback: {_in_short(lines[-1] if lines else 'no output')}"
     kind, text = errors[-1]
-    # In a graph the first line says only that it was one; what failed comes after the frames.
+    # The first line of a graph's error only says that it is one; the reason follows the frames.
     root = re.search(r"^\s*(?:\(0\))?\s*[A-Z]+(?:_[A-Z]+)+:\s*(.*)$", detail, re.MULTILINE)
     if text.startswith("Graph execution error") and root:
         text = root[1]
@@ -61,7 +61,7 @@ def crash_of(detail: str) -> str:
 
 
 def _in_short(text: str) -> str:
-    """Leaves out the node's name, numbers, and what shapes and values follow."""
+    """Removes the node's name, numbers, and the shapes and values after them."""
     text = re.sub(r"^{{.*?}} ", "", text).partition("  Input ")[0]
     return re.sub(r"\d+", "#", text)[:90]
 

@@ -1,4 +1,4 @@
-"""For each fixed defect, the cases that show it: without the fix, one at least must fail."""
+"""The cases that show each fixed defect: without the fix, at least one must fail."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ SHOWN_BY: dict[str, tuple[str, ...]] = {
 }
 
 PROGRAMS = tuple(fix.row for fix in FIXES if fix.row not in SHOWN_BY)
-"""Fixes that no training compared with one device shows: workers that stop, files, refusals. The
-reproducers of tests/defects do."""
+"""Fixes that no comparison with one device shows: workers that stop, files, refusals. The
+reproducers of tests/defects cover them."""
 
 
 def cases_for(row: str) -> tuple[str, ...]:

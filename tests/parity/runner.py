@@ -1,10 +1,10 @@
-"""The program of a child process: trains the configurations it is given, one after another.
+"""Program: a child process that trains configurations, one after another.
 
     python -m tests.parity.runner CASES FOLDER --strategy=mirrored2 [--stock] [--disable=S4]
     python -m tests.parity.runner CASES FOLDER --strategy=reference [--permuted]
 
-CASES holds a configuration's text on each line. What case i left behind goes to
-`FOLDER/i.WORKER.npz`; `parity: start i` and `parity: done i` tell how far it is.
+CASES contains the text of a configuration on each line. The results of case i are written to
+`FOLDER/i.WORKER.npz`; the lines `parity: start i` and `parity: done i` report the progress.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SAYS = "parity:"
 
 
 def main() -> int:
-    """Trains every case; an exception ends the process, for a broken collective stays broken."""
+    """Trains every case; an exception ends the process, because collectives stay broken."""
     parser = argparse.ArgumentParser()
     parser.add_argument("cases", type=Path)
     parser.add_argument("folder", type=Path)
@@ -92,7 +92,7 @@ def _require_stock_keras() -> None:
     if ours:
         raise RuntimeError(
             f"The reference must run on stock Keras. Received: a process that imported {ours}. "
-            "Keep imports of ours out of the zoo."
+            "Keep imports of tfscale and strategies out of the zoo."
         )
 
 

@@ -1,7 +1,7 @@
-"""What a sweep over `fit` does not reach: the other ways into a model, and planted accidents.
+"""What a sweep over `fit` does not cover: other methods of a model, and planted accidents.
 
-A scenario's text is `scenario NAME on=STRATEGY`. Like a configuration it is played on stock Keras
-and under a strategy, in float64 unless it says otherwise, and returns what it found.
+The text of a scenario is `scenario NAME on=STRATEGY`. Like a configuration, it runs with stock
+Keras and under a strategy, in float64 unless it says otherwise, and returns its results.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ X = _DRAW.normal(size=(29, 4))
 Y = _DRAW.normal(size=(29, 3))
 LABELS = _DRAW.integers(0, 3, size=29)
 OPTIONS: dict[str, Any] = {"batch_size": 6, "shuffle": False, "verbose": 0}
-"""29 rows in batches of 6: the last one has 5, which neither 2 nor 3 replicas divide."""
+"""29 rows in batches of 6: the last one has 5, which 2 or 3 replicas do not divide."""
 
 Scenario = Callable[[Run], Findings]
 SCENARIOS: dict[str, Scenario] = {}
 
 
 def is_scenario(text: str) -> bool:
-    """Tells whether a case's text names a scenario."""
+    """Returns whether the text of a case names a scenario."""
     return text.startswith(f"{_WORD} ")
 
 
 def play(text: str, run: Run) -> Findings:
-    """Plays the scenario that `text` names."""
+    """Runs the scenario that `text` names."""
     keras.backend.clear_session()
     gc.collect()
     keras.config.set_floatx("float64")
@@ -171,7 +171,7 @@ def early_stopping(run: Run) -> Findings:
     model = _model(run)
     stop = keras.callbacks.EarlyStopping("val_loss", patience=1, restore_best_weights=True)
     plateau = keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=1)
-    # Other targets: validation soon gets worse.
+    # The targets differ, so validation soon gets worse.
     history = model.fit(
         X, Y, epochs=30, validation_data=(X, -Y), callbacks=[plateau, stop], **OPTIONS
     )
@@ -192,7 +192,7 @@ def dict_inputs(run: Run) -> Findings:
 
 @_named
 def generator_trains_each_example_once(run: Run) -> Findings:
-    """Weight i falls by 1/16 each time example i is in a batch of 16: weights count visits."""
+    """Weight i decreases by 1/16 when example i is in a batch of 16: weights count visits."""
 
     rows, zeros = np.arange(160).reshape(160, 1), np.zeros((160, 1))
 
@@ -205,7 +205,7 @@ def generator_trains_each_example_once(run: Run) -> Findings:
             [keras.layers.Embedding(160, 1, embeddings_initializer="zeros"), keras.layers.Flatten()]
         )
         model.compile(keras.optimizers.SGD(1.0), lambda y, predicted: predicted)
-    # Stock Keras counts a step too many where it does not know the length (S7).
+    # Stock Keras counts a step too many for data of unknown length (S7).
     data = {"x": batches()} if run.strategy else {"x": rows, "y": zeros, "batch_size": 16}
     history = model.fit(**data, shuffle=False, verbose=0)
     return _found(model, history, visits=-16 * model.get_weights()[0].reshape(-1))
@@ -213,7 +213,7 @@ def generator_trains_each_example_once(run: Run) -> Findings:
 
 @_named
 def overflow_on_the_last_replica(run: Run) -> Findings:
-    """mixed_float16; three good steps, one on a batch whose last row overflows, a good one."""
+    """mixed_float16: three normal steps, one whose last row overflows, and a normal one."""
     keras.config.set_floatx("float32")
     keras.config.set_dtype_policy("mixed_float16")
     model = _model(run)
@@ -234,7 +234,7 @@ def overflow_on_the_last_replica(run: Run) -> Findings:
 
 @_named
 def dropout_differs_between_replicas(run: Run) -> Findings:
-    """Weight row i moves where example i was not dropped: weights show each example's mask."""
+    """Weight row i changes where example i was not dropped: weights show each mask."""
     with (run.strategy or tf.distribute.get_strategy()).scope():
         model = keras.Sequential(
             [

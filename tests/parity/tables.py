@@ -1,4 +1,4 @@
-"""Rows of a table looked up by ids: where one device adds gradients up, and where it does not."""
+"""Tables whose rows are looked up by ids; one device adds up gradients of equal ids or not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WIDTH = 4
 
 
 class Positions(keras.Layer):
-    """Adds to each token what its table has for the position."""
+    """Adds the table row of its position to each token."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Positions(keras.Layer):
 
 
 class LearnedPositions(keras.Layer):
-    """The same from a weight of its own, longer than a row."""
+    """The same from a plain weight, longer than a row."""
 
     def build(self, shape: Any) -> None:
         self.table = self.add_weight(shape=(TIME + 2, WIDTH), initializer="uniform")
@@ -40,7 +40,7 @@ class LearnedPositions(keras.Layer):
 
 
 class TwoLookups(keras.Layer):
-    """Looks each token up in one table, and its mirror image too."""
+    """Looks up each token and its mirror image in one table."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,14 +54,14 @@ class TwoLookups(keras.Layer):
 
 
 class TokensAndPositions(TwoLookups):
-    """Looks up in one table what comes from the batch and what does not."""
+    """Looks up ids of the batch and constant ids in one table."""
 
     def call(self, tokens: Any) -> Any:
         return self.table(tokens) * ops.tanh(self.table(ops.arange(TIME)))
 
 
 class UniqueLookup(TwoLookups):
-    """Looks each id of a batch up once."""
+    """Looks up each distinct id of a batch once."""
 
     def call(self, tokens: Any) -> Any:
         ids, places = tf.unique(tf.reshape(tokens, [-1]))

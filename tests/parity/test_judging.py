@@ -32,12 +32,12 @@ def findings(**changes: np.ndarray) -> Findings:
     return found | {name.replace("__", "/"): value for name, value in changes.items()}
 
 
-def test_a_name_leads_back_to_its_configuration() -> None:
+def test_a_name_is_read_back_as_its_configuration() -> None:
     for configuration in draw(seed=4, count=200, strategies=STRATEGIES):
         assert Configuration.parse(str(configuration)) == configuration
 
 
-def test_a_name_holds_only_what_is_not_ordinary() -> None:
+def test_a_name_contains_only_fields_that_differ_from_the_defaults() -> None:
     assert str(Configuration(clip="clipnorm", rows=61)) == "mlp clip=clipnorm rows=61 on=mirrored2"
 
 
@@ -81,7 +81,7 @@ def test_every_kind_has_a_builder() -> None:
     assert completed("-c", program, timeout=180).stdout.split() == ["[]", "[]"]
 
 
-def test_exceptions_by_nature_are_named() -> None:
+def test_inherent_exceptions_have_reasons() -> None:
     assert why_excluded(Configuration(loss="dice")) == EXCEPTIONS[0].reason
 
 
@@ -98,7 +98,7 @@ def test_exceptions_by_nature_are_named() -> None:
         pytest.param(
             {"batch_logs__loss": np.array([2.0]), "batch_logs_steps": np.array([1])},
             "matched",
-            id="told at fewer steps",
+            id="logs at fewer steps",
         ),
     ],
 )
@@ -107,20 +107,20 @@ def test_what_counts_as_a_match(changes: dict[str, np.ndarray], kind: str) -> No
     assert verdict.kind == kind
 
 
-def test_two_runs_that_diverged_alike_do_not_differ() -> None:
+def test_two_runs_that_diverged_equally_do_not_differ() -> None:
     diverged = np.array([np.inf, np.nan, 1.0])
     assert difference(diverged, diverged.copy()) == 0.0
     assert difference(diverged, np.array([-np.inf, np.nan, 1.0])) == np.inf
 
 
-@pytest.mark.parametrize("num_shares", [1, 2, 3])
-def test_permuted_rows_stay_in_their_share_of_their_batch(num_shares: int) -> None:
-    order = permuted_in_batches(11, 4, num_shares, np.random.default_rng(0))
+@pytest.mark.parametrize("num_parts", [1, 2, 3])
+def test_permuted_rows_stay_in_their_part_of_their_batch(num_parts: int) -> None:
+    order = permuted_in_batches(11, 4, num_parts, np.random.default_rng(0))
     assert sorted(order) == list(range(11))
     for first in range(0, 11, 4):
         size = min(4, 11 - first)
-        for share in range(num_shares):
-            start, stop = share * size // num_shares, (share + 1) * size // num_shares
+        for part in range(num_parts):
+            start, stop = part * size // num_parts, (part + 1) * size // num_parts
             rows = range(first + start, first + stop)
             assert sorted(order[first + start : first + stop]) == list(rows)
 

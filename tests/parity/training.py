@@ -1,4 +1,4 @@
-"""Trains one configuration and notes everything it left behind."""
+"""Trains one configuration and collects all of its results."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from tests.parity.microbatches import microbatch_step
 from tests.parity.zoo import build_model
 
 Findings = dict[str, np.ndarray]
-"""Everything a run left behind, by name: `weights/3`, `history/loss`, `predict/0`, ..."""
+"""All results of a run, by name: `weights/3`, `history/loss`, `predict/0`, ..."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """Who trains.
+    """How a configuration is trained.
 
     Attributes:
         strategy: Strategy to train under, or None for stock Keras on one device.
-        is_permuted: Whether the rows of each batch (of each share, in half precision) are permuted:
-            the same mathematics, other rounding.
-        is_ours: Whether the strategy is ours, with fixes, pipelines and shared tensors.
+        is_permuted: Whether the rows of each global batch (in half precision, of each replica
+            batch) are permuted: the same mathematics with other rounding.
+        is_ours: Whether the strategy is of `strategies`, with fixes, pipelines, shared tensors.
     """
 
     strategy: tf.distribute.Strategy | None
@@ -42,9 +42,9 @@ class Run:
 def train(configuration: Configuration, run: Run) -> Findings:
     """Fits, evaluates and predicts.
 
-    The reference, where `run` has no strategy, takes one step an execution, on data of known
-    length, for neither may change what is trained. It runs eagerly where the other does: eagerly
-    Keras computes schedules in float32, which shows at 1e-8.
+    The reference, whose `run` has no strategy, takes one step per execution, on data of known
+    length: neither may change the results. It runs eagerly if the other run does, because Keras
+    then computes schedules in float32, a difference of 1e-8.
     """
     keras.backend.clear_session()
     gc.collect()
@@ -121,9 +121,9 @@ def _training_data(
 ) -> dict[str, Any]:
     examples = _examples(configuration, "train")
     if run.is_permuted:
-        shares = configuration.num_replicas if configuration.is_half else 1
+        parts = configuration.num_replicas if configuration.is_half else 1
         order = permuted_in_batches(
-            configuration.rows, configuration.batch, shares, np.random.default_rng(1)
+            configuration.rows, configuration.batch, parts, np.random.default_rng(1)
         )
         examples = examples.take(order)
     is_pipeline = configuration.data == "pipeline"
@@ -133,7 +133,7 @@ def _training_data(
 
 
 class _BatchLogs(keras.callbacks.Callback):
-    """What a callback is told after each execution, and after which step of all that was."""
+    """The logs that a callback gets after each execution, and the number of steps by then."""
 
     def __init__(self, configuration: Configuration) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class _BatchLogs(keras.callbacks.Callback):
         self._epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        # The last execution of an epoch may end before the step it was asked for.
+        # The last execution of an epoch may end before its last step.
         self.steps.append(self._epoch * self._length + min(batch, self._length - 1))
         for name, value in (logs or {}).items():
             self.values.setdefault(name, []).append(float(value))

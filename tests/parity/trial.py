@@ -1,4 +1,4 @@
-"""Trains cases under their strategies and on one device, side by side, and judges them."""
+"""Trains cases under their strategies and on one device, and judges them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Result:
 
     Attributes:
         case: Its text.
-        verdict: On the strategy of ours.
-        outcome: What was found there.
-        stock: On the same strategy made by tf.distribute, or None where that was not asked for.
+        verdict: Under the strategy of `strategies`.
+        outcome: Its results.
+        stock: Under the same strategy made by tf.distribute, or None if that was not tried.
     """
 
     case: str
@@ -52,7 +52,7 @@ def try_cases(
         stock: Whether to train under stock strategies too.
         disable: Row of the defect whose fix is left out, or "".
         case_seconds: Deadline of a case.
-        on_progress: Told of each finished run, and of its verdict where that can be given.
+        on_progress: Called with each finished run, and its verdict if that is known.
     """
     runs = _runs(list(dict.fromkeys(cases)), stock, disable, case_seconds)
     outcomes: dict[tuple[str, str], Outcome] = {}
@@ -96,7 +96,7 @@ def _configuration(case: str) -> Configuration:
 def _runs(
     cases: list[str], stock: bool, disable: str, case_seconds: float
 ) -> list[tuple[str, Task, list[str]]]:
-    """Groups runs by child process; one device first, so that the others can be judged at once."""
+    """Groups runs by child process; one device first, so that the others can be judged soon."""
     reference = Task("reference", case_seconds=case_seconds)
     on_one_device = list(dict.fromkeys(_on_one_device(case) for case in cases))
     runs = [("reference", reference, on_one_device)]
@@ -113,14 +113,14 @@ def _runs(
 
 
 def _on_one_device(case: str) -> str:
-    """The case whose reference serves: only microbatches depend on the number of replicas."""
+    """Returns the case of the reference: only microbatches depend on the number of replicas."""
     if _configuration(case).is_half:
         return case
     return f"{case.rpartition('on=')[0]}on=mirrored1"
 
 
 def _says(role: str, case: str, outcomes: dict[tuple[str, str], Outcome]) -> str:
-    """The verdict on a run, or what became of it where its reference is still to come."""
+    """Returns the verdict on a run, or its outcome if the reference is not finished."""
     has_control = ("control", _on_one_device(case)) in outcomes
     needs_control = _configuration(case).precision != "float64"
     is_known = ("reference", _on_one_device(case)) in outcomes and (

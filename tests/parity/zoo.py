@@ -1,7 +1,7 @@
-"""The model zoo: small models, each with something that distribution tends to get wrong.
+"""The model zoo: small models, each with something that is hard to distribute.
 
-These are ordinary ones; those of kinds found since stand by concern in own_layers, own_gradients,
-own_conditions, tables, own_losses, beside and own_parts.
+These are ordinary ones. Later kinds are, by concern, in own_layers, own_gradients, own_conditions,
+tables, own_losses, beside and own_parts.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _cnn() -> keras.Model:
 
 
 def _cnn_batchnorm() -> keras.Model:
-    """Synchronized: of its own share alone, a replica's statistics differ by nature."""
+    """Synchronized, because statistics of single replica batches would differ."""
     return keras.Sequential(
         [
             keras.Input((IMAGE, IMAGE, 1)),
@@ -64,7 +64,7 @@ def _cnn_batchnorm() -> keras.Model:
 
 
 def _lstm() -> keras.Model:
-    """Its output carries the mask: the loss is a mean over the tokens that are there."""
+    """Its output has the mask: the loss is a mean over the tokens that are not masked."""
     return keras.Sequential(
         [
             keras.Input((TIME,), dtype="int32"),
@@ -78,8 +78,8 @@ def _lstm() -> keras.Model:
 def _attention() -> keras.Model:
     tokens = keras.Input((TIME,), dtype="int32")
     embedded = layers.Embedding(VOCABULARY, 4, mask_zero=True)(tokens)
-    # A bias of the keys cancels in the softmax: its gradient is nothing but rounding, which Adam
-    # and its kin blow up.
+    # A bias of the keys cancels in the softmax: its gradient is only rounding, which Adam and
+    # similar optimizers amplify.
     attention = layers.MultiHeadAttention(num_heads=2, key_dim=3, use_bias=False)
     attended = attention(embedded, embedded)
     pooled = layers.GlobalAveragePooling1D()(layers.LayerNormalization()(attended))
@@ -95,7 +95,7 @@ def _two_outputs() -> keras.Model:
 
 
 class OwnStep(keras.Sequential):
-    """Writes its step out, with Keras's loss."""
+    """A custom step with Keras's loss."""
 
     def train_step(self, data: Any) -> dict[str, Any]:
         x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
@@ -138,7 +138,7 @@ class RawStep(keras.Model):
             scaled = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, self.trainable_variables)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
-        # An empty share has no loss: NaN, which no weight takes back.
+        # An empty replica batch has the loss NaN, which no weight of 0 removes.
         rows = tf.shape(x)[0]
         self.seen.update_state(tf.where(rows > 0, loss, 0), sample_weight=rows)
         return {"own_loss": self.seen.result()}
@@ -161,7 +161,7 @@ class Penalty(keras.Layer):
     """Adds a mean over the rows to the loss."""
 
     def call(self, x: Any) -> Any:
-        # Keras adds it to the loss as it is, and the loss is not in half precision.
+        # Keras adds it to the loss unchanged, and the loss is not in half precision.
         wide = keras.ops.cast(x, self.variable_dtype)
         self.add_loss(0.1 * keras.ops.mean(keras.ops.square(wide)))
         return x
