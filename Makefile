@@ -115,7 +115,7 @@ thorough: .venv/.installed-test
 lint: .venv/.installed-test
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m ruff format --check .
-	.venv/bin/python -m mypy --strict $(PACKAGES)
+	.venv/bin/python -m mypy --strict $(PACKAGES) tests
 
 matrix: $(MATRIX:%=matrix-%)
 	@echo "matrix: passed with $(MATRIX)"

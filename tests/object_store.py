@@ -188,10 +188,10 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(200, headers={"Location": f"https://{_HOST}/session/{name}"})
         if match := re.fullmatch(r"/storage/v1/b/([^/]+)/o/(.+)/rewriteTo/b/([^/]+)/o/(.+)", path):
             parts = [urllib.parse.unquote(part) for part in match.groups()]
-            content = self.store.contents.get(f"{parts[0]}/{parts[1]}")
-            if content is None:
+            source = self.store.contents.get(f"{parts[0]}/{parts[1]}")
+            if source is None:
                 return self._answer(404)
-            self.store.put(f"{parts[2]}/{parts[3]}", content)
+            self.store.put(f"{parts[2]}/{parts[3]}", source)
             return self._json({"done": True})
         return self._answer(404)
 

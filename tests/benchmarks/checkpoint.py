@@ -71,7 +71,7 @@ def peak_bytes() -> int:
 
 def plain_write(folder: Path, num_bytes: int) -> float:
     """Seconds to write as many bytes in large pieces, and to flush them to the disk."""
-    piece = memoryview(np.ones(CHUNK_BYTES, np.uint8))
+    piece = np.ones(CHUNK_BYTES, np.uint8).data
     started = time.monotonic()
     with (folder / "plain").open("wb", buffering=0) as file:
         for _ in range(0, num_bytes, CHUNK_BYTES):

@@ -15,7 +15,7 @@ from tests.defects.catalogue import ALL_ROWS, rows_named
 from tests.defects.table import line_of, updated
 from tests.defects.trial import try_rows
 from tests.defects.verdict import NOT_FIXED
-from tests.parity.children import ROOT
+from tests.programs import ROOT
 from tests.tables import versions, write
 
 TABLE = ROOT / "docs" / "concepts" / "defects.md"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,8 @@ from tests.defects.runner import RAISED
 from tests.defects.table import BEGIN, END, line_of, updated
 from tests.defects.trial import Result
 from tests.defects.verdict import FIXED, NO_LONGER, NOT_FIXED, REFUSED, judge
-from tests.parity.children import ROOT, Outcome
+from tests.parity.children import Outcome
+from tests.programs import ROOT, completed
 
 WITHOUT_A_PATCH = {"C7", "C14"}
 RIGHT = {"weights": np.array([3.0, 4.0]), "steps": np.array(9)}
@@ -129,8 +128,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, dict[str, li
     """The status of a small run, and the lines of its table by row."""
     table: Path = tmp_path_factory.mktemp("defects") / "table.md"
     table.write_text(f"{BEGIN}\n{END}\n", "utf-8")
-    command = [sys.executable, "-m", "tests.defects", "--rows=S4,C13", f"--table={table}"]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    ended = completed("-m", "tests.defects", "--rows=S4,C13", f"--table={table}", timeout=600)
     lines = re.findall(r"^\| \[(\w+)\](.*)$", table.read_text("utf-8"), re.M)
     rows: dict[str, list[str]] = {}
     for name, line in lines:

@@ -25,7 +25,8 @@ def _ours() -> dict[str, NewStrategy]:
     import strategies
 
     def parameter_servers() -> tf.distribute.Strategy:
-        cluster = strategies.Cluster(_served_jobs(), "chief", 0)
+        jobs = {job: tuple(addresses) for job, addresses in _served_jobs().items()}
+        cluster = strategies.Cluster(jobs, "chief", 0)
         return strategies.parameter_server_strategy(cluster, bring_up_seconds=60)
 
     mirrored = functools.partial(strategies.mirrored_strategy, num_replicas=2)

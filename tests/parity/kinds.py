@@ -6,6 +6,7 @@ A model that is not named here is an ordinary one, with features, three outputs,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 DATASETS = ("dataset", "unknown_length", "endless")
 """The kinds of data that may contain sparse tensors, None and parts without rows."""
@@ -56,8 +57,8 @@ class Kind:
         return self.inputs not in ("words", "sparse") and not self.beside
 
 
-_OWN_LOSS = {"has_compiled_loss": False, "takes_weights": False}
-_NO_CALL = {**_OWN_LOSS, "has_call": False, "scales_loss": False}
+_OWN_LOSS: dict[str, Any] = {"has_compiled_loss": False, "takes_weights": False}
+_NO_CALL: dict[str, Any] = {**_OWN_LOSS, "has_call": False, "scales_loss": False}
 
 ORDINARY: dict[str, Kind] = {
     "mlp": Kind(),

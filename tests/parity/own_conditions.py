@@ -46,7 +46,7 @@ class EveryOtherStep(OwnGradients):
         super().__init__()
         self.other = other
 
-    def compile(self, optimizer: Any, **options: Any) -> None:  # type: ignore[override]
+    def compile(self, optimizer: Any, **options: Any) -> None:
         super().compile(optimizer, **options)
         optimizer.build(self.layers[1].trainable_variables)
         self.other.build(self.layers[0].trainable_variables)

@@ -115,7 +115,7 @@ class Adversaries(keras.Model):
         self.critic = _net(FEATURES, 5, 1, has_last_bias=False)
         self.other = other
 
-    def compile(self, optimizer: Any, **options: Any) -> None:  # type: ignore[override]
+    def compile(self, optimizer: Any, **options: Any) -> None:
         super().compile(optimizer, **options)
         optimizer.build(self.critic.trainable_variables)
         self.other.build(self.generator.trainable_variables)

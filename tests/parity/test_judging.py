@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
-from tests.parity.children import ROOT, Findings
+from tests.parity.children import Findings
 from tests.parity.configuration import Configuration
 from tests.parity.drawing import draw
 from tests.parity.examples import permuted_in_batches
 from tests.parity.exclusions import EXCEPTIONS, why_excluded
-from tests.parity.judge import FLOAT64, compare, difference
+from tests.parity.judge import FLOAT64, compare
 from tests.parity.kinds import NEW
 from tests.parity.report import crash_of
-from tests.programs import completed
+from tests.programs import run_program
+from tfscale.verify.tolerances import difference
 
 STRATEGIES = ("mirrored2", "mirrored3", "workers2")
 LIMITS = dict.fromkeys(("weights", "history", "batch_logs"), FLOAT64)
@@ -78,7 +76,7 @@ def test_every_kind_has_a_builder() -> None:
         "from tests.parity.zoo import MODELS, NEW_MODELS\n"
         "print(sorted({*NEW} ^ {*NEW_MODELS}), sorted({*ORDINARY} ^ {*MODELS}))"
     )
-    assert completed("-c", program, timeout=180).stdout.split() == ["[]", "[]"]
+    assert run_program("-c", program, timeout=240).split() == ["[]", "[]"]
 
 
 def test_inherent_exceptions_have_reasons() -> None:
@@ -135,10 +133,7 @@ def test_every_fixed_defect_is_shown_by_a_case_or_by_a_program() -> None:
         "print(sorted({fix.row for fix in FIXES} ^ {*ALL}))\n"
         "print(sorted({*PROGRAMS} - {row.name for row in ALL_ROWS}))"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=180
-    )
-    assert (result.stdout.split(), result.returncode) == (["[]", "[]"], 0), result.stderr
+    assert run_program("-c", program, timeout=240).split() == ["[]", "[]"]
 
 
 GRAPH_ERROR = """Traceback (most recent call last):

@@ -136,7 +136,7 @@ def is_public(floor: str, module: str, name: str | None) -> bool:
     package, *below = module.split(".")
     if package not in FLOORS[: FLOORS.index(floor)]:
         return True
-    if package == "strategies" and (floor, below or [name]) == ("tfscale", ["extension"]):
+    if package == "strategies" and (floor, below or [str(name)]) == ("tfscale", ["extension"]):
         return name in (None, "extension", *strategies.extension.__all__)
     may_be_below = package == "tfscale" and len(below) == 1
     return (not below or may_be_below) and name in (None, *public_names(module))

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -29,7 +29,7 @@ Y = X.sum(1, keepdims=True) + 0.1 * X[:, :1] ** 2
 RATE = 2.0**-10
 PACE_MICROSECONDS = 40_000
 
-Cluster = tf.distribute.Strategy
+Cluster: TypeAlias = tf.distribute.Strategy
 Compiled = Callable[[], keras.Model]
 
 

@@ -42,7 +42,7 @@ class RateOnOne(keras.callbacks.Callback):
             self.model.optimizer.learning_rate = 0.3
 
 
-class Reads(keras.utils.PyDataset):  # type: ignore[misc]
+class Reads(keras.utils.PyDataset):
     """Batches that are read by index."""
 
     def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
@@ -138,9 +138,10 @@ CHANGES: dict[str, Callable[[Any], None]] = {
 """What worker 1 does to its model, and worker 0 does not."""
 
 
-def refusal(call: Callable[[], Any]) -> str:
+def refusal(call: Callable[..., Any], *data: Any) -> str:
+    """Returns the message of the ValueError of a call, or "" if there is none."""
     try:
-        call()
+        call(*data, **({"verbose": 0} if data else {}))
     except ValueError as error:
         return str(error)
     return ""
@@ -164,12 +165,12 @@ def refused(strategy: tf.distribute.Strategy, index: int, size: int) -> Found:
             model.optimizer.build(model.trainable_variables)
         if index:
             change(model)
-        found[name] = refusal(lambda model=model: model.fit(x, y, verbose=0))
-        found[f"{name}, evaluate"] = refusal(lambda model=model: model.evaluate(x, y, verbose=0))
-        found[f"{name}, predict"] = refusal(lambda model=model: model.predict(x, verbose=0))
+        found[name] = refusal(model.fit, x, y)
+        found[f"{name}, evaluate"] = refusal(model.evaluate, x, y)
+        found[f"{name}, predict"] = refusal(model.predict, x)
         if name != "other momentum":  # which is no variable
             tfscale.broadcast(model)
-            found[f"{name}, sent"] = refusal(lambda model=model: model.fit(x, y, verbose=0))
+            found[f"{name}, sent"] = refusal(model.fit, x, y)
     return found
 
 
@@ -177,7 +178,7 @@ def cut_off(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found
     """The checkpoint that the chief reads is on a drive whose server has ended."""
     if dead_drive_missing():
         return {"cut off": None}
-    storage_errors.PAUSES_SECONDS = (0.01,)
+    vars(storage_errors)["PAUSES_SECONDS"] = (0.01,)
     with contextlib.ExitStack() as drive:
         if index == 0:
             directory = CheckpointDirectory(folder / "cut-off")

@@ -68,10 +68,16 @@ def kept(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
     """Random states before and after a training whose workers have different seeds."""
     keras.utils.set_random_seed(100 + index)
     model = regression(strategy)
-    states = [(random.getstate(), np.random.get_state()[1].tolist())]
+    states = [(random.getstate(), _numpy_state())]
     model.fit(*rows(), batch_size=5, verbose=0)
-    states.append((random.getstate(), np.random.get_state()[1].tolist()))
+    states.append((random.getstate(), _numpy_state()))
     return {"same": states[0] == states[1]}
+
+
+def _numpy_state() -> list[int]:
+    state = np.random.get_state(legacy=True)
+    assert isinstance(state, tuple)
+    return list(state[1].tolist())
 
 
 CASES = (printed, drawn, kept)

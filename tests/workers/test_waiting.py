@@ -87,7 +87,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def test_the_worker_that_waits_names_the_other_and_what_it_does(
     lines: list[str], fault: str
 ) -> None:
-    moves = r"(has not moved for \d+ s|has said nothing for \d+ s|moves)"
+    moves = r"(has not moved for \d+ s|has sent no heartbeat for \d+ s|moves)"
     pattern = rf"worker 0 has waited (\d+) s {FAULTS[fault]}.* and {moves}\. [LC]"
     found = [match for line in said_by(0, lines) if (match := re.match(pattern, line))]
     assert found, "".join(lines[-60:])

@@ -15,5 +15,5 @@ def killed(*_: Any) -> None:
 
 
 if __name__ == "__main__":
-    results.write = killed
+    vars(results)["write"] = killed
     runpy.run_module(os.environ["RECIPE"], run_name="__main__", alter_sys=True)

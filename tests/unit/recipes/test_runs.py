@@ -147,8 +147,8 @@ def test_tensorboard_shows_the_metrics_of_each_epoch(model_dir: Callable[[str], 
     metrics = read(folder / "metrics.csv")
     for name in ("loss", "accuracy"):
         assert list(logged[f"epoch_{name}"]) == [0, 1]
-        shown = [logged[f"epoch_{name}"][epoch] for epoch in (0, 1)]
-        assert shown == pytest.approx(metrics[name], rel=1e-6)
+        values = [logged[f"epoch_{name}"][epoch] for epoch in (0, 1)]
+        assert values == pytest.approx(metrics[name], rel=1e-6)
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in FLAG_FILES.iterdir()))

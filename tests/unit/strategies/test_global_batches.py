@@ -233,7 +233,7 @@ def test_a_step_cuts_what_a_data_set_cuts(num_replicas: int, drop_remainder: boo
     assert [spec[0][key] for key in "dr"] == [known[0][key] for key in "dr"]
     assert spec[1:] == known[1:]
 
-    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
+    @tf.function(autograph=False)
     def step(stream: Any) -> Any:
         return cut_for_replicas(next(stream), 1, num_replicas - 1, num_replicas)
 
@@ -265,7 +265,7 @@ def test_shares_of_a_known_batch_are_even_where_it_is_divisible(
     dataset = tf.data.Dataset.from_tensors(np.zeros([rows, 3]))
     found: list[Any] = []
 
-    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
+    @tf.function(autograph=False)
     def step(stream: Any) -> Any:
         replica_batches = cut_for_replicas(next(stream), 0, 2, 2)
         found.extend(

@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.own_process
 
 X = np.arange(40.0).reshape(20, 2)
 Y = X.sum(1, keepdims=True)
-Strategy = tf.distribute.Strategy
+Strategy: TypeAlias = tf.distribute.Strategy
 
 # At the end of the process TensorFlow would wait for servers, which never end.
 SERVERS: list[tf.distribute.Server] = []

@@ -48,7 +48,7 @@ def rows_summed(context: Any, x: tf.Tensor) -> tf.Tensor:
 def test_memory_does_not_grow_with_the_calls(
     combine: Any, strategy: tf.distribute.Strategy
 ) -> None:
-    @tf.function(input_signature=[tf.TensorSpec([None, 2])])  # type: ignore[untyped-decorator]
+    @tf.function(input_signature=[tf.TensorSpec([None, 2])])
     def step(x: tf.Tensor) -> Any:
         return strategy.run(lambda: combine(tf.distribute.get_replica_context(), 1.0 * x))
 
@@ -64,7 +64,7 @@ def test_memory_does_not_grow_with_the_calls(
 
 
 def test_rows_that_vary_are_gathered_in_order(strategy: tf.distribute.Strategy) -> None:
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    @tf.function(reduce_retracing=True)
     def step(x: tf.Tensor) -> Any:
         def on_replica() -> Any:
             context = tf.distribute.get_replica_context()
@@ -82,7 +82,7 @@ def test_rows_that_vary_are_gathered_in_order(strategy: tf.distribute.Strategy) 
 
 
 def test_a_key_may_be_used_several_times_in_one_step(strategy: tf.distribute.Strategy) -> None:
-    @tf.function  # type: ignore[untyped-decorator]
+    @tf.function
     def total(first: tf.Tensor) -> Any:
         def on_replica() -> tf.Tensor:
             context = tf.distribute.get_replica_context()
@@ -90,7 +90,7 @@ def test_a_key_may_be_used_several_times_in_one_step(strategy: tf.distribute.Str
 
         return strategy.experimental_local_results(strategy.run(on_replica))
 
-    @tf.function  # type: ignore[untyped-decorator]
+    @tf.function
     def step(first: tf.Tensor) -> Any:
         return [total(first * i) for i in range(1, 9)]
 
@@ -114,7 +114,7 @@ def test_a_call_that_failed_leaves_nothing_for_the_next(strategy: tf.distribute.
             raise ValueError("planted")
         return np.float64(0)
 
-    @tf.function  # type: ignore[untyped-decorator]
+    @tf.function
     def step() -> Any:
         def on_replica() -> tf.Tensor:
             context = tf.distribute.get_replica_context()

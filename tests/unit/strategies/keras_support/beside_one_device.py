@@ -1,4 +1,4 @@
-"""The same program under a strategy of ours and in stock Keras on one device."""
+"""The same program under one of our strategies and with stock Keras on one device."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ X, Y = DRAW.normal(size=[22, 3]), DRAW.normal(size=[22, 2])
 
 
 def found(model: Any, history: Any = None, **more: Any) -> Found:
-    """Shows the weights of a model, its history and what else a program has to show."""
+    """Returns the weights of a model, its history and other results of a program."""
     shown = {f"weight {i}": np.array(weight) for i, weight in enumerate(model.get_weights())}
     for name, values in (history.history if history is not None else {}).items():
         shown[f"history of {name}"] = np.array(values, "float64")
@@ -28,12 +28,12 @@ def found(model: Any, history: Any = None, **more: Any) -> Found:
 def assert_like_one_device(
     program: Program, strategy: tf.distribute.Strategy, without: str = ""
 ) -> Found:
-    """Runs a program twice, from the same seed; compares all that it shows to 1e-9.
+    """Runs a program twice from the same seed, and compares its results to 1e-9.
 
     Args:
         program: Builds and trains in `strategy.scope()`.
         strategy: One of ours.
-        without: What is not compared, because stock Keras shows it wrongly on one device too.
+        without: Results that are not compared: those of stock Keras on one device are wrong too.
     """
     shown = []
     for each in (tf.distribute.get_strategy(), strategy):

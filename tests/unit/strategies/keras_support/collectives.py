@@ -1,4 +1,4 @@
-"""How often replicas meet: the collectives in the graphs that a model's layers were traced in."""
+"""The number of collectives in the graphs in which the layers of a model were traced."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 class GraphWatch(keras.layers.Layer):
-    """Passes its input on and remembers in which graphs it was traced."""
+    """Returns its input and records in which graphs it was traced."""
 
     def build(self, input_shape: Any) -> None:
         self.graphs: list[Any] = []
@@ -20,13 +20,13 @@ class GraphWatch(keras.layers.Layer):
 
     @property
     def step_collectives(self) -> list[str]:
-        """Those of the graph in which the training step was traced last."""
+        """Returns the collectives of the last traced graph of the training step."""
         found = [names for graph in self.graphs if (names := collectives_in(graph))]
         return found[-1] if found else []
 
 
 def collectives_in(graph: Any) -> list[str]:
-    """The operations that add up or gather over replicas, in a graph and in all that it calls."""
+    """Returns the operations that reduce or gather over replicas, in a graph and all it calls."""
     names = [operation.type for operation in graph.get_operations()]
     for function in graph.as_graph_def().library.function:
         names += [node.op for node in function.node_def]

@@ -1,10 +1,10 @@
-"""Trains under several strategies and prints every number: run by test_installation.
+"""Program: trains under several strategies and prints all results, for test_installation.
 
     python plain_training.py [stock | supported]
 
-"stock" trains under no strategy and under a tf.distribute.MirroredStrategy of the user's own.
-"supported" builds one of our strategies first, so that the fixes are in place, trains the same
-two, and then under ours.
+"stock" trains under no strategy and under a plain tf.distribute.MirroredStrategy. "supported"
+builds one of our strategies first, so that the fixes are installed, trains the same two, and then
+under ours.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import tensorflow as tf
 
 
 def train(strategy: tf.distribute.Strategy) -> list[str]:
-    """Clips, accumulates masked losses and splits unevenly: all that a fix would change."""
+    """Clips, accumulates masked losses and splits unevenly, which fixes change."""
     keras.utils.set_random_seed(0)
     draw = np.random.default_rng(0)
     x, y = draw.normal(size=[22, 4, 3]), draw.normal(size=[22, 4, 1])
@@ -37,7 +37,7 @@ def train(strategy: tf.distribute.Strategy) -> list[str]:
 def main() -> None:
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    # One thread: sums must come out the same to the last bit.
+    # One thread: sums must be the same to the last bit.
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.threading.set_intra_op_parallelism_threads(1)
     trainings: dict[str, tf.distribute.Strategy] = {}

@@ -12,14 +12,14 @@ from tests.unit.strategies.keras_support.beside_one_device import Found, X, Y, f
 
 
 class Detector(keras.Sequential):
-    """Divides by its own positives, as a RetinaNet does, and logs how many there were."""
+    """Divides by the number of its positives, as a RetinaNet does, and logs it."""
 
     def total_loss(self, x: Any, y: Any, training: bool) -> tuple[Any, Any]:
         errors = tf.reduce_sum((self(x, training=training) - y) ** 2, axis=1)
         is_positive = tf.cast(y[:, 0] > 0.3, errors.dtype)
         positives = tf.reduce_sum(is_positive)
         by_positives = tfscale.ratio_over_replicas(tf.reduce_sum(errors * is_positive), positives)
-        # A divisor that is learned: the mean of errors, weighed by what the model says of each.
+        # A learned divisor: the mean of errors, weighted by an output of the model.
         weights = tf.exp(self.layers[0].kernel[0, 0] * x[:, 0])
         by_weights = tfscale.ratio_over_replicas(
             tf.reduce_sum(weights * errors), tf.reduce_sum(weights)
@@ -29,17 +29,19 @@ class Detector(keras.Sequential):
 
     def train_step(self, data: Any) -> dict[str, Any]:
         with tf.GradientTape() as tape:
-            loss, positives = self.total_loss(*data, training=True)
+            x, y = data
+            loss, positives = self.total_loss(x, y, training=True)
         self.optimizer.apply(tape.gradient(loss, self.trainable_weights), self.trainable_weights)
         return {"own": loss, "positives": positives}
 
     def test_step(self, data: Any) -> dict[str, Any]:
-        loss, positives = self.total_loss(*data, training=False)
+        x, y = data
+        loss, positives = self.total_loss(x, y, training=False)
         return {"own": loss, "positives": positives}
 
 
 class Contrastive(keras.Sequential):
-    """SimCLR: each example's two views find each other among those of the whole batch."""
+    """SimCLR: the two views of an example match each other among those of the whole batch."""
 
     def train_step(self, data: Any) -> dict[str, Any]:
         x, _ = data
@@ -55,7 +57,7 @@ class Contrastive(keras.Sequential):
 
 
 class OwnRows(Contrastive):
-    """The same, each replica with the losses of its own rows."""
+    """The same, with the losses of the rows of each replica."""
 
     def train_step(self, data: Any) -> dict[str, Any]:
         x, y = data
@@ -69,7 +71,7 @@ class OwnRows(Contrastive):
 
 
 class Centred(keras.Sequential):
-    """Its loss is of the mean over the batch: the variance of the outputs."""
+    """Its loss uses the mean over the batch: the variance of the outputs."""
 
     def train_step(self, data: Any) -> dict[str, Any]:
         x, _ = data
@@ -90,7 +92,7 @@ STEPS = (Detector, Contrastive, OwnRows, Centred)
 def trained(
     strategy: tf.distribute.Strategy, step: type[Any], batch_size: int, eagerly: bool = False
 ) -> Found:
-    """Trains 22 examples; the log is of the last batch."""
+    """Trains on 22 examples; the log is that of the last batch."""
     with strategy.scope():
         dense = keras.layers.Dense(2, kernel_initializer="glorot_uniform")
         model = step([keras.Input((3,)), dense])

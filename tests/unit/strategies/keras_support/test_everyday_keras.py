@@ -66,7 +66,7 @@ def trained_on_folder(strategy: tf.distribute.Strategy, folder: Path) -> list[np
     return [*model.get_weights(), rows, *(np.array(history[name]) for name in sorted(history))]
 
 
-def test_a_folder_of_images_is_shuffled_and_trained_as_on_one_device(
+def test_a_shuffled_folder_of_images_matches_one_device(
     strategy: tf.distribute.Strategy, folder: Path
 ) -> None:
     expected = trained_on_folder(tf.distribute.get_strategy(), folder)
@@ -74,7 +74,7 @@ def test_a_folder_of_images_is_shuffled_and_trained_as_on_one_device(
 
 
 def fine_tuned(strategy: tf.distribute.Strategy) -> tuple[keras.Model, keras.Model]:
-    """A head on a frozen base: normalization runs on its moving statistics there."""
+    """A head on a frozen base, whose normalization uses its moving statistics."""
     keras.utils.set_random_seed(0)
     draw = np.random.default_rng(1)
     x, y = draw.normal(size=(11, SIDE, SIDE, 3)), draw.integers(0, 3, size=11)
@@ -89,7 +89,7 @@ def fine_tuned(strategy: tf.distribute.Strategy) -> tuple[keras.Model, keras.Mod
     return model, base
 
 
-def test_a_frozen_application_with_a_new_head_trains_as_on_one_device(
+def test_a_frozen_application_with_a_new_head_matches_one_device(
     strategy: tf.distribute.Strategy,
 ) -> None:
     model, base = fine_tuned(strategy)

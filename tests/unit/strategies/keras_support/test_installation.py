@@ -1,4 +1,4 @@
-"""Fixes come with our strategies, for our strategies only, and for the right Keras only."""
+"""Fixes are installed with our strategies, for them only, and for the right Keras only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Numbers = dict[str, list[str]]
 
 
 def numbers_of(fixes: str) -> Numbers:
-    """Every number of each training, as the hexadecimal digits of its bits."""
+    """All results of each training, as hexadecimal digits of their bits."""
     result = completed(str(TRAINING), fixes, timeout=DEADLINE_SECONDS)
     assert result.returncode == 0, result.stderr
     numbers: Numbers = json.loads(result.stdout)
@@ -43,13 +43,13 @@ def test_without_a_strategy_keras_trains_to_the_same_bits(
     assert supported["none"] == stock["none"]
 
 
-def test_under_a_strategy_of_the_users_own_keras_trains_to_the_same_bits(
+def test_under_a_plain_strategy_keras_trains_to_the_same_bits(
     stock: Numbers, supported: Numbers
 ) -> None:
     assert supported["own"] == stock["own"]
 
 
-def test_the_training_of_these_tests_is_one_that_the_fixes_change(supported: Numbers) -> None:
+def test_the_fixes_change_the_training_of_these_tests(supported: Numbers) -> None:
     assert supported["ours"] != supported["own"]
 
 
@@ -64,15 +64,15 @@ def test_another_backend_of_keras_is_refused_with_the_cure(backend: str) -> None
     assert re.search(expected, result.stderr), result.stderr
 
 
-def test_what_keras_says_its_backend_is_decides() -> None:
-    """Stands in for the test above where no other backend is installed."""
+def test_the_backend_that_keras_reports_decides() -> None:
+    """Replaces the test above if no other backend is installed."""
     pretend = "from keras.src.backend import config; config._BACKEND = 'torch'"
     result = completed("-c", f"import keras; {pretend}; {BUILD}", timeout=DEADLINE_SECONDS)
     assert "Received: KERAS_BACKEND='torch'. Set the environment variable" in result.stderr
     assert result.returncode == 1
 
 
-def test_tensorflow_started_with_one_cpu_takes_one_replica_and_refuses_two() -> None:
+def test_tensorflow_started_with_one_cpu_allows_one_replica_and_refuses_two() -> None:
     code = """
 import tensorflow as tf, strategies
 tf.zeros([])

@@ -1,4 +1,4 @@
-"""Local updates against NumPy, and against stock Keras where every step averages."""
+"""Local SGD against NumPy, and against stock Keras if every step averages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.own_process
 Array = np.ndarray[Any, Any]
 
 RATE = 0.05
-# 26 rows in batches of 6: the last batch holds 2, of which one of 3 replicas has none.
+# 26 rows in batches of 6: the last batch has 2, so one of 3 replicas has none.
 ROWS: Array = np.random.default_rng(1).normal(size=(26, 3))
 TARGETS: Array = np.random.default_rng(2).normal(size=(26, 1))
 BATCH = 6
@@ -46,7 +46,7 @@ def two(three: tf.distribute.Strategy) -> tf.distribute.Strategy:
 
 
 def linear(strategy: Any, optimizer: Any = None, **compiling: Any) -> Any:
-    """A linear model whose weights start at 0; without a strategy, stock Keras's."""
+    """A linear model whose weights start at 0; in stock Keras without a strategy."""
     with strategy.scope() if strategy else tf.device("CPU:0"):
         layer = keras.layers.Dense(1, kernel_initializer="zeros")
         model = keras.Sequential([keras.Input((3,)), layer])
@@ -81,7 +81,7 @@ def copies(model: Any) -> list[list[float]]:
 
 
 def simulated(replicas: int, every: int, momentum: float, epochs: int = 2) -> Array:
-    """Local SGD: each replica steps on its own batch; parameters and momentum meet later."""
+    """Local SGD: replicas step separately; weights and momentum are averaged after a round."""
     found, speeds = np.zeros((replicas, 4, 1)), np.zeros((replicas, 4, 1))
     inputs = np.concatenate([ROWS, np.ones((len(ROWS), 1))], axis=1)
     for _ in range(epochs):
@@ -99,12 +99,12 @@ def simulated(replicas: int, every: int, momentum: float, epochs: int = 2) -> Ar
                 found[:] = np.average(found, axis=0, weights=seen)
                 speeds[:] = np.average(speeds, axis=0, weights=seen)
                 seen[:] = 0
-    return found[0]
+    return np.asarray(found[0])
 
 
-# Keras rounds the momentum to float32 first, which leaves 7/8 as it is.
+# Keras rounds the momentum to float32 first, which does not change 7/8.
 @pytest.mark.parametrize(("every", "momentum"), [(2, 0.0), (3, 0.875), (50, 0.875)])
-def test_replicas_step_alone_and_meet_after_a_round(
+def test_replicas_step_separately_and_are_averaged_after_a_round(
     three: tf.distribute.Strategy, every: int, momentum: float
 ) -> None:
     model = linear(three, lambda: keras.optimizers.SGD(RATE, momentum=momentum))
@@ -124,7 +124,7 @@ def test_a_round_of_one_step_is_synchronous_training(
     np.testing.assert_allclose(found, fitted(linear(None, optimizer)), rtol=1e-12)
 
 
-def test_several_steps_of_an_execution_are_those_of_several_executions(
+def test_several_steps_of_an_execution_match_several_executions(
     two: tf.distribute.Strategy,
 ) -> None:
     model = linear(two, steps_per_execution=2)
@@ -134,7 +134,7 @@ def test_several_steps_of_an_execution_are_those_of_several_executions(
 
 
 class Look(keras.callbacks.Callback):
-    """Notes, step by step and wherever a model is used, whether all copies are equal."""
+    """Records after each step and each use of a model whether all copies are equal."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -168,7 +168,7 @@ def test_a_stream_of_unknown_length_ends_with_a_mean(two: tf.distribute.Strategy
     )
 
 
-def test_copies_differ_within_a_round_and_are_equal_where_the_model_is_used(
+def test_copies_differ_within_a_round_and_are_equal_when_the_model_is_used(
     two: tf.distribute.Strategy,
 ) -> None:
     look = Look()
@@ -197,7 +197,7 @@ def test_an_epoch_that_is_stopped_ends_with_a_mean(two: tf.distribute.Strategy) 
     assert look.uses == [True]
 
 
-def test_after_a_fit_that_failed_the_model_trains_together_again(
+def test_after_a_failed_fit_training_is_synchronous(
     two: tf.distribute.Strategy,
 ) -> None:
     class Fail(keras.callbacks.Callback):
@@ -226,7 +226,7 @@ def test_fits_before_and_after_are_synchronous(two: tf.distribute.Strategy) -> N
     np.testing.assert_allclose(fitted(model), fitted(alone), rtol=1e-12)
 
 
-def test_steps_of_a_round_communicate_nothing_and_statistics_meet_at_its_end(
+def test_steps_of_a_round_do_not_communicate_and_statistics_are_reduced_at_its_end(
     two: tf.distribute.Strategy,
 ) -> None:
     with two.scope():
@@ -236,7 +236,7 @@ def test_steps_of_a_round_communicate_nothing_and_statistics_meet_at_its_end(
     arguments = {"batch_size": 4, "shuffle": False, "verbose": 0}
     model.fit(ROWS[:8], TARGETS[:8], callbacks=[LocalUpdates(2)], **arguments)
     assert [name for graph in watch.graphs for name in collectives_in(graph)] == []
-    # Each replica halves the way to the means of its own rows, twice; then they are averaged.
+    # Each replica halves the way to the mean of its rows twice; then they are averaged.
     own = [[ROWS[0:2], ROWS[4:6]], [ROWS[2:4], ROWS[6:8]]]
     wanted = np.mean([0.25 * a.mean(axis=0) + 0.5 * b.mean(axis=0) for a, b in own], axis=0)
     np.testing.assert_allclose(norm.moving_mean.numpy(), wanted, rtol=1e-12)

@@ -1,4 +1,4 @@
-"""Losses with a value a row: averaged by the user, summed by Keras, or handed to a metric."""
+"""Losses with a value per row: averaged by the user, summed by Keras, or passed to a metric."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.own_process, pytest.mark.usefixtures("in_double_precis
 
 @pytest.fixture(scope="module")
 def strategy() -> tf.distribute.Strategy:
-    """Three replicas: of seven examples they hold 3, 2 and 2, of one 1, 0 and 0."""
+    """Three replicas: of seven examples they have 3, 2 and 2, of one 1, 0 and 0."""
     return strategies.mirrored_strategy(3)
 
 
@@ -32,7 +32,7 @@ def each_error() -> Any:
 
 
 class AveragedInStep(keras.Sequential):
-    """keras.io's image captioning and masked language model: the step takes the mean itself."""
+    """keras.io's image captioning and masked language model: the step computes the mean."""
 
     def train_step(self, data: Any) -> dict[str, Any]:
         x, y = data
@@ -47,7 +47,7 @@ class AveragedInStep(keras.Sequential):
 
 
 class SummedInStep(AveragedInStep):
-    """Counts a sum by an object that says so."""
+    """Computes a sum by a loss object whose reduction is a sum."""
 
     def train_step(self, data: Any) -> dict[str, Any]:
         x, y = data
@@ -118,7 +118,7 @@ def test_a_step_reduces_an_unreduced_loss_as_on_one_device(
         with strategy.scope():
             model = step(layers())
             model.compile(keras.optimizers.SGD(0.1), run_eagerly=eagerly)
-        # The log of a step's own loss is of the last batch.
+        # The log of a custom step is that of the last batch.
         return fitted(model, 7)
 
     assert_like_one_device(program, strategy)
@@ -155,10 +155,10 @@ def test_a_vector_given_to_add_loss_is_summed_over_the_whole_batch(
 
 
 @pytest.mark.parametrize("batch_size", [7, 6])
-def test_a_vector_over_features_or_weights_counts_as_it_stands(
+def test_a_vector_over_features_or_weights_counts_unchanged(
     strategy: tf.distribute.Strategy, batch_size: int
 ) -> None:
-    """Of batches of six a replica holds two examples, as many as there are features."""
+    """Of batches of six a replica has two examples, as many as there are features."""
 
     def program(strategy: tf.distribute.Strategy) -> Found:
         with strategy.scope():
@@ -169,7 +169,7 @@ def test_a_vector_over_features_or_weights_counts_as_it_stands(
     assert_like_one_device(program, strategy)
 
 
-def test_a_vector_is_summed_where_all_batches_have_the_same_known_size(
+def test_a_vector_is_summed_if_all_batches_have_the_same_known_size(
     strategy: tf.distribute.Strategy,
 ) -> None:
     def program(strategy: tf.distribute.Strategy) -> Found:
@@ -191,7 +191,7 @@ def test_a_replica_without_rows_adds_nothing_to_a_sum(strategy: tf.distribute.St
     assert_like_one_device(program, strategy)
 
 
-def test_the_log_of_an_unreduced_loss_is_that_of_one_device(
+def test_the_log_of_an_unreduced_loss_matches_one_device(
     strategy: tf.distribute.Strategy,
 ) -> None:
     def program(strategy: tf.distribute.Strategy) -> Found:
@@ -204,7 +204,7 @@ def test_the_log_of_an_unreduced_loss_is_that_of_one_device(
 
 
 class Logged(keras.Sequential):
-    """Keeps means of its own, as keras.io's autoencoders and GANs do."""
+    """Has its own means, as keras.io's autoencoders and GANs do."""
 
     def __init__(self, parts: Any) -> None:
         super().__init__(parts)
@@ -236,7 +236,7 @@ class Logged(keras.Sequential):
 
 
 @pytest.mark.parametrize("eagerly", [False, True])
-def test_a_batch_counts_once_in_a_mean_that_it_is_given_to_as_a_scalar(
+def test_a_batch_counts_once_in_a_mean_that_gets_a_scalar(
     strategy: tf.distribute.Strategy, eagerly: bool
 ) -> None:
     def program(strategy: tf.distribute.Strategy) -> Found:

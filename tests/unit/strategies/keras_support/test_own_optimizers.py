@@ -1,4 +1,4 @@
-"""Optimizers that only a `train_step` knows: a GAN's two, built inside the first step."""
+"""Optimizers that only a `train_step` uses: the two of a GAN, built in the first step."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def trained(strategy: tf.distribute.Strategy, kind: str, run_eagerly: bool) -> A
 @pytest.mark.parametrize(
     ("kind", "run_eagerly"), [("plain", False), ("scaled", False), ("plain", True)]
 )
-def test_two_optimizers_built_in_the_first_step_train_what_one_device_trains(
+def test_two_optimizers_built_in_the_first_step_match_one_device(
     kind: str, run_eagerly: bool
 ) -> None:
     model = trained(strategies.mirrored_strategy(2), kind, run_eagerly)

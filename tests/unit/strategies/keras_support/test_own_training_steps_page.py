@@ -28,7 +28,7 @@ PAGE = Path(tfscale.__file__).parents[1] / "docs" / "howto" / "training_step.md"
 
 
 def examples() -> dict[str, str]:
-    """The page's blocks of code by what they define, or by their first line."""
+    """Returns the blocks of code of the page, by what they define or by their first line."""
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
     names = [re.match(r"(?:class|def) (\w+)", block) for block in blocks]
     return {name[1]: block for name, block in zip(names, blocks, strict=True) if name}
@@ -79,7 +79,7 @@ UNLIKE = dict.fromkeys(("Detector", "Contrastive", "Careful", "Parts"), "history
 
 @pytest.fixture(scope="module")
 def strategy() -> tf.distribute.Strategy:
-    """Of 22 examples in batches of 7 the replicas hold 3 and 4, and at last 0 and 1."""
+    """Of 22 examples in batches of 7 the replicas have 3 and 4, and at last 0 and 1."""
     return strategies.mirrored_strategy(2)
 
 
@@ -88,7 +88,7 @@ def test_every_example_of_the_page_is_run() -> None:
 
 
 @pytest.mark.parametrize("name", USES)
-def test_an_example_trains_as_on_one_device(strategy: tf.distribute.Strategy, name: str) -> None:
+def test_an_example_matches_one_device(strategy: tf.distribute.Strategy, name: str) -> None:
     names: dict[str, Any] = {"keras": keras, "tf": tf, "tfscale": tfscale}
     exec(examples()[name], names)
 

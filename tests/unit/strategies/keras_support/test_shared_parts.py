@@ -1,4 +1,4 @@
-"""Parts that all examples share are given whole; parts that are no rows of examples are refused."""
+"""Declared shared parts are not split; other parts that are not rows of examples are refused."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class OfGraph(keras.Model):
 
 
 def batches(adjacency: Any, size: int = 6, weighted: bool = False) -> tf.data.Dataset:
-    """Six examples a batch: as many as the graph has nodes, so that nothing but a word tells."""
+    """Six examples per batch, as many as the graph has nodes, so that only a declaration helps."""
 
     def with_graph(nodes: Any, targets: Any, weights: Any) -> Any:
         scale = tf.constant(0.5, tf.float64)
@@ -83,7 +83,7 @@ def test_a_shared_part_is_whole_on_every_replica(
         np.testing.assert_allclose(found, wanted, rtol=1e-9)
 
 
-def test_a_batch_in_memory_may_hold_a_shared_part(
+def test_a_batch_in_memory_may_contain_a_shared_part(
     made: dict[str, tf.distribute.Strategy],
 ) -> None:
     def stepped(strategy: tf.distribute.Strategy, adjacency: Any) -> Any:
@@ -99,13 +99,13 @@ def test_a_batch_in_memory_may_hold_a_shared_part(
     np.testing.assert_allclose(found, stepped(tf.distribute.get_strategy(), ADJACENCY), rtol=1e-9)
 
 
-def test_a_function_of_tensorflow_takes_it_for_its_value() -> None:
+def test_tensorflow_functions_accept_a_shared_part_as_its_value() -> None:
     (inputs, _), *_ = batches(ADJACENCY).take(1)
     np.testing.assert_array_equal(tf.matmul(inputs["adjacency"], np.eye(6)), ADJACENCY)
     np.testing.assert_array_equal(inputs["adjacency"].value, ADJACENCY)
 
 
-def test_a_pipeline_may_share_a_part(made: dict[str, tf.distribute.Strategy]) -> None:
+def test_a_pipeline_may_contain_a_shared_part(made: dict[str, tf.distribute.Strategy]) -> None:
     def with_graph(batch: Any) -> Any:
         nodes, targets = batch
         scale = SHARED(np.float64(0.5))

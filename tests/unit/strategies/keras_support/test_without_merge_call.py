@@ -1,8 +1,8 @@
-"""The branch TensorFlow takes on GPUs under XLA: replicas that never meet through Python.
+"""TensorFlow's branch for GPUs under XLA: replicas that are never synchronized in Python.
 
-There `extended._use_merge_call()` is False, every variable is written replica by replica, and only
-collectives hold the replicas together. Forced here on CPUs, as TensorFlow's own tests force it; it
-is that branch of TensorFlow's code, not a GPU.
+There `extended._use_merge_call()` is False, every variable is written by each replica, and only
+collectives connect the replicas. These tests force the branch on CPUs, as TensorFlow's tests do;
+they do not test a GPU.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def trained(strategy: tf.distribute.Strategy, optimizer: str) -> tuple[keras.Mod
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_replicas_that_never_meet_train_what_one_device_trains(
+def test_replicas_without_merge_calls_match_one_device(
     not_merging: tf.distribute.Strategy, optimizer: str
 ) -> None:
     model, history = trained(not_merging, optimizer)
@@ -83,7 +83,7 @@ def test_replicas_that_never_meet_train_what_one_device_trains(
     assert model.optimizer.iterations.numpy() == expected.optimizer.iterations.numpy()
 
 
-def test_replicas_that_never_meet_hold_the_same_to_the_bit(
+def test_replicas_without_merge_calls_have_the_same_bits(
     not_merging: tf.distribute.Strategy,
 ) -> None:
     model, _ = trained(not_merging, "loss_scaling")
@@ -92,7 +92,7 @@ def test_replicas_that_never_meet_hold_the_same_to_the_bit(
         np.testing.assert_array_equal(first.numpy(), second.numpy(), err_msg=variable.path)
 
 
-def test_the_mode_of_the_moment_is_put_back(
+def test_the_previous_mode_is_restored(
     merging: tf.distribute.Strategy, not_merging: tf.distribute.Strategy
 ) -> None:
     trained(merging, "clipnorm")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -92,10 +93,7 @@ def test_a_name_outside_of_google_cloud_is_an_error(
 
 
 def test_without_the_api_packages_the_cure_is_not_the_one_that_breaks_tensorflow() -> None:
-    try:
-        import googleapiclient  # noqa: F401
-        import oauth2client  # noqa: F401
-    except ImportError:
+    if not all(map(importlib.util.find_spec, ("googleapiclient", "oauth2client"))):
         message = "pip install google-api-python-client oauth2client .not cloud-tpu-client"
         with pytest.raises(ValueError, match=message):
             tpu_resolver("ready")

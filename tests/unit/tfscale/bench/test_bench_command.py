@@ -79,6 +79,7 @@ def test_a_function_that_is_missing_is_wrong_usage() -> None:
 def test_wrong_usage_is_one_line_and_status_2(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    status: object
     try:
         status = main(["bench", *arguments])
     except SystemExit as exit_of_argparse:

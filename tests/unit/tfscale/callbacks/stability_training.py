@@ -25,7 +25,7 @@ import tfscale
 
 BATCH = 4
 BATCHES = 12
-LIMITS = {"factor": 10.0, "window": 8, "warmup_steps": 4}
+LIMITS: dict[str, Any] = {"factor": 10.0, "window": 8, "warmup_steps": 4}
 RATE = 0.05
 EXECUTIONS = ["skip in execution", "roll back in execution"]
 
@@ -119,7 +119,7 @@ def trained(
 def watched(strategy: tf.distribute.Strategy, names: Sequence[str]) -> dict[str, Any]:
     """The named cases under `strategy`."""
     stability = tfscale.callbacks.Stability
-    rolling = {"on_trouble": "roll_back", **LIMITS}
+    rolling: dict[str, Any] = {"on_trouble": "roll_back", **LIMITS}
     mixed, two_nans = data(nan=[0, 5], spike=[7]), data(nan=[7, 10])
     cases: dict[str, Callable[[], Any]] = {
         "skip": lambda: trained(strategy, mixed, stability(**LIMITS)),

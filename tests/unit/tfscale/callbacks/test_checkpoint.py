@@ -41,7 +41,7 @@ class Jobs:
         return printed
 
     def found(self, output: str, worker: int = 0) -> dict[str, Any]:
-        return json.loads((self.folder / f"{output}.{worker}").read_text())
+        return dict(json.loads((self.folder / f"{output}.{worker}").read_text()))
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +83,8 @@ def test_training_resumes_at_the_batch_after_the_last_saved_one(jobs: Jobs, stop
 def test_three_replicas_go_on_with_the_numbers_of_two(jobs: Jobs) -> None:
     whole, resumed = jobs.found("plain whole"), jobs.found("plain 3")
     for ours, theirs in zip(resumed["variables"], whole["variables"], strict=True):
-        values = [np.frombuffer(bytes.fromhex(x)) for x in (ours, theirs)]
-        np.testing.assert_allclose(*values, rtol=1e-12, atol=1e-12)
+        one, other = (np.frombuffer(bytes.fromhex(x)) for x in (ours, theirs))
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
     for name, values in resumed["history"].items():
         assert values == pytest.approx(whole["history"][name][1:], rel=1e-12)
 

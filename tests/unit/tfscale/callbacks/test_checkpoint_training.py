@@ -222,7 +222,7 @@ def test_stability_judges_on_by_the_window_of_the_run_before(
 
 
 def test_a_damaged_newest_checkpoint_costs_the_steps_since_the_one_before(
-    strategy: tf.distribute.Strategy, tmp_path: Path, capfd: pytest.CaptureFixture
+    strategy: tf.distribute.Strategy, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = made(strategy)
     fit(model, Checkpoint(tmp_path, every=2))

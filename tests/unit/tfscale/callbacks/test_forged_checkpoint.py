@@ -48,7 +48,7 @@ def forge(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 
 def test_a_forged_state_overwrites_no_file_and_the_one_before_is_used(
-    strategy: tf.distribute.Strategy, tmp_path: Path, capfd: pytest.CaptureFixture
+    strategy: tf.distribute.Strategy, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     precious = tmp_path / "precious.keras"
     precious.write_text("of the person who resumes")
@@ -139,6 +139,11 @@ def test_best_weights_of_another_model_are_refused_before_they_are_kept() -> Non
     assert stopping.best_weights is None
 
 
+def some(*values: Any) -> tuple[Any, ...]:
+    """Returns values of any types."""
+    return values
+
+
 PLATEAU = {"best": 0.5, "wait": 1, "cooldown_left": 0, "factors": [0.5]}
 EVENT = {"step": 3, "kind": "loss_spike", "norm": 1.0, "loss": 2.0, "limit": 1.5, "action": "skip"}
 WATCH = {"steps": 3, "events": [EVENT], "factors": [0.5], "memory": [[0.0] * 4, [0.0] * 4, 0, 3]}
@@ -149,10 +154,13 @@ HOSTILE: list[tuple[Any, dict[str, Any], list[Any]]] = [
         PLATEAU,
         [
             *(None, [], {}, {**PLATEAU, "monitor": "x"}),
-            *({**PLATEAU, "wait": v} for v in (-1, 1.5, "1", None, True, 2**64, [1])),
-            *({**PLATEAU, "best": v} for v in ("0.5", [0.5], {}, False, 10**400)),
-            *({**PLATEAU, "factors": v} for v in (None, [], [1.0, 1.0], "1", {"0": 1.0})),
-            *({**PLATEAU, "factors": [v]} for v in (-1.0, math.nan, math.inf, "1", 10**400, [])),
+            *({**PLATEAU, "wait": v} for v in some(-1, 1.5, "1", None, True, 2**64, [1])),
+            *({**PLATEAU, "best": v} for v in some("0.5", [0.5], {}, False, 10**400)),
+            *({**PLATEAU, "factors": v} for v in some(None, [], [1.0, 1.0], "1", {"0": 1.0})),
+            *(
+                {**PLATEAU, "factors": [v]}
+                for v in some(-1.0, math.nan, math.inf, "1", 10**400, [])
+            ),
         ],
     ),
     (
@@ -160,11 +168,17 @@ HOSTILE: list[tuple[Any, dict[str, Any], list[Any]]] = [
         WATCH,
         [
             *(None, 3, {}, {**WATCH, "model": 1}),
-            *({**WATCH, "steps": v} for v in (-1, 1.5, "1", None, 2**64)),
-            *({**WATCH, "events": v} for v in (None, {}, [1], [{}], [{**EVENT, "x": 1}])),
-            *({**WATCH, "events": [{**EVENT, "action": v}]} for v in ("exec", 1, [], None)),
-            *({**WATCH, "memory": v} for v in (None, [], [0, 0, 0, 0], [[0.0] * 9] * 4, ["x"] * 4)),
-            *({**WATCH, "memory": [[[0.0]] * 4, [0.0] * 4, 0, v]} for v in (3, -1, "x", math.nan)),
+            *({**WATCH, "steps": v} for v in some(-1, 1.5, "1", None, 2**64)),
+            *({**WATCH, "events": v} for v in some(None, {}, [1], [{}], [{**EVENT, "x": 1}])),
+            *({**WATCH, "events": [{**EVENT, "action": v}]} for v in some("exec", 1, [], None)),
+            *(
+                {**WATCH, "memory": v}
+                for v in some(None, [], [0, 0, 0, 0], [[0.0] * 9] * 4, ["x"] * 4)
+            ),
+            *(
+                {**WATCH, "memory": [[[0.0]] * 4, [0.0] * 4, 0, v]}
+                for v in some(3, -1, "x", math.nan)
+            ),
             {**WATCH, "factors": [math.nan]},
         ],
     ),
@@ -173,8 +187,8 @@ HOSTILE: list[tuple[Any, dict[str, Any], list[Any]]] = [
         {"rows": [ROW]},
         [
             *(None, [], {}, {"rows": {}}, {"rows": [1]}, {"rows": [{}]}, {"rows": [ROW], "x": 1}),
-            *({"rows": [{**ROW, "epoch": v}]} for v in (math.nan, math.inf, "1", None, [])),
-            *({"rows": [{**ROW, "loss": v}]} for v in ("=cmd()", None, {}, True)),
+            *({"rows": [{**ROW, "epoch": v}]} for v in some(math.nan, math.inf, "1", None, [])),
+            *({"rows": [{**ROW, "loss": v}]} for v in some("=cmd()", None, {}, True)),
         ],
     ),
 ]

@@ -23,6 +23,7 @@ from tests.programs import ROOT, own_environment
 from tests.unit.tfscale.checkpoints.leases import QUICK, elsewhere, held, lease_of, leases_in
 from tfscale.callbacks import Checkpoint
 from tfscale.checkpoints import CheckpointDirectory
+from tfscale.checkpoints.lease import Lease
 from tfscale.checkpoints.lease_protocol import FolderTaken, TakenOver
 
 PROGRAM = Path(__file__).with_name("one_job_training.py")
@@ -42,6 +43,11 @@ def fit(model: Any, checkpoint: Checkpoint, *others: Any, epochs: int = 1) -> No
     callbacks = [checkpoint, *others]
     given = {"batch_size": 1, "shuffle": False, "verbose": 0, "epochs": epochs}
     model.fit(ROWS, ROWS, callbacks=callbacks, **given)
+
+
+def own_lease(checkpoint: Checkpoint) -> Lease:
+    assert checkpoint._lease is not None
+    return checkpoint._lease._lease
 
 
 class At(keras.callbacks.Callback):
@@ -85,7 +91,7 @@ def test_a_job_that_comes_during_a_fit_is_refused_and_costs_no_save(
 
     thread = threading.Thread(target=come)
     saved = Checkpoint(place, every=1, keep=None)
-    renewing = At(3, lambda: saved._lease._lease._run(saved._lease._lease._claimant.renew()))
+    renewing = At(3, lambda: own_lease(saved)._run(own_lease(saved)._claimant.renew()))
     begin = At(1, thread.start)
     wait = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: thread.join(60))
     fit(model, saved, begin, At(2, lambda: time.sleep(0.3)), renewing, wait)
@@ -94,7 +100,7 @@ def test_a_job_that_comes_during_a_fit_is_refused_and_costs_no_save(
 
 
 def test_a_fit_that_was_taken_over_ends_and_leaves_the_successors_checkpoints_alone(
-    model: Any, tmp_path: Path, capfd: pytest.CaptureFixture
+    model: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     checkpoint = Checkpoint(tmp_path, every=1, keep=1)
     successor = lease_of(tmp_path, elsewhere("successor"), dataclasses.replace(QUICK, stale=600.0))
@@ -102,7 +108,7 @@ def test_a_fit_that_was_taken_over_ends_and_leaves_the_successors_checkpoints_al
     def take_over() -> None:
         """As if this process had been stopped for minutes."""
         checkpoint._writer.wait()
-        lease = checkpoint._lease._lease
+        lease = own_lease(checkpoint)
         successor._claimant._records.append(lease.name)
         (tmp_path / lease.name).unlink()
         successor.acquire()

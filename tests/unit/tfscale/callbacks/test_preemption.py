@@ -57,7 +57,7 @@ class Found:
         )
 
     def __call__(self, name: str, worker: int = 0) -> dict[str, Any]:
-        return json.loads((self.folder / f"{name}.{worker}.json").read_text())
+        return dict(json.loads((self.folder / f"{name}.{worker}.json").read_text()))
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,9 @@ def halving(callback: StopAt, steps_per_execution: int = 1) -> Any:
     return model.fit(rows, 0 * rows, batch_size=2, epochs=5, callbacks=[callback], verbose=0)
 
 
-def test_it_stops_after_the_epoch_that_reached_the_target(capfd: pytest.CaptureFixture) -> None:
+def test_it_stops_after_the_epoch_that_reached_the_target(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     target = StopAt("loss", 0.0069)  # the second epoch's is 0.00684
     began = time.monotonic()
     history = halving(target)

@@ -135,7 +135,7 @@ class Disturbance:
         """Draws the length of a stop, long and short ones alike, or 0."""
         if draw.random() >= self.pause:
             return 0.0
-        return 0.01 * (400 * PERIODS.stale) ** draw.random()
+        return float(0.01 * (400 * PERIODS.stale) ** draw.random())
 
 
 def simulate(

@@ -116,7 +116,7 @@ def cut_short(path: Path) -> None:
 @pytest.mark.parametrize("file", ["manifest.json", "tensors-00000.bin"])
 @pytest.mark.parametrize("damage", [flip_a_byte, cut_short, Path.unlink])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
-    tmp_path: Path, file: str, damage: object, capfd: pytest.CaptureFixture
+    tmp_path: Path, file: str, damage: object, capfd: pytest.CaptureFixture[str]
 ) -> None:
     directory = saved(tmp_path, 2, 4)
     damage(step(tmp_path, 4) / file)  # type: ignore[operator]

@@ -225,7 +225,7 @@ class FailingFiles(LocalLeaseFiles):
 
 
 def test_an_outage_is_said_once_and_costs_no_lease(
-    tmp_path: Path, capfd: pytest.CaptureFixture
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     files = FailingFiles(str(tmp_path))
     lease = Lease(str(tmp_path), files, elsewhere(), dataclasses.replace(QUICK, stale=600.0))
@@ -272,7 +272,7 @@ def test_ctrl_c_while_it_waits_leaves_no_lease(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_at_the_start_is_waited_for_and_then_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(storage_errors, "PAUSES_SECONDS", (0.01, 0.02))
     files = FailingFiles(str(tmp_path))
@@ -283,9 +283,7 @@ def test_a_full_disk_at_the_start_is_waited_for_and_then_named(
     ):
         lease.acquire()
     assert capfd.readouterr().err.count("Trying again") == 2
-    monkeypatch.setattr(
-        storage_errors.time, "sleep", lambda seconds: setattr(files, "fails", False)
-    )
+    monkeypatch.setattr("time.sleep", lambda seconds: setattr(files, "fails", False))
     lease.acquire()
     lease.release()
     assert list(tmp_path.iterdir()) == []

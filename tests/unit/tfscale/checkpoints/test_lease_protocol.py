@@ -103,7 +103,7 @@ def test_a_lease_that_was_removed_by_hand_is_taken_again_if_the_folder_is_free()
     draw = random.Random(0)
     store = Store()
     (job,) = jobs_of(store, draw, 0.0, [0.0], [20.0])
-    removed = []
+    removed: list[str] = []
 
     def remove_at_5(jobs: list[Job]) -> None:
         if store.time >= 5 and not removed:

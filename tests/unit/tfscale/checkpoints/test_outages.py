@@ -47,7 +47,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("reader", ["ours", "TensorFlow's"])
 @pytest.mark.usefixtures("soon")
 def test_a_dead_drive_is_no_empty_folder_and_no_damage(
-    tmp_path: Path, part: str, reader: str, capfd: pytest.CaptureFixture
+    tmp_path: Path, part: str, reader: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     saved(tmp_path / "run", 2, 4)
     directory = CheckpointDirectory(tmp_path / "run")
@@ -68,7 +68,7 @@ def test_a_dead_drive_is_no_empty_folder_and_no_damage(
 
 @needs_mounts
 def test_a_short_outage_is_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(storage_errors, "PAUSES_SECONDS", (60.0, 60.0))
     monkeypatch.setattr(storage_errors, "DEADLINE_SECONDS", 200.0)
@@ -80,7 +80,7 @@ def test_a_short_outage_is_waited_for(
         waited.append(seconds)
         back.close()  # the drive is back while it waits
 
-    monkeypatch.setattr(storage_errors.time, "sleep", sleep)
+    monkeypatch.setattr("time.sleep", sleep)
     back.enter_context(dead_drive(tmp_path / "run"))
     found = directory.newest()
     assert found is not None
@@ -138,7 +138,7 @@ def test_a_link_to_a_folder_is_a_folder_for_checkpoints(tmp_path: Path) -> None:
 
 @needs_mounts
 def test_an_old_checkpoint_that_cannot_be_removed_is_named_and_training_goes_on(
-    tmp_path: Path, capfd: pytest.CaptureFixture
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     directory = saved(tmp_path, 2)
     with dead_drive(step(tmp_path, 2)):  # a mount point cannot be renamed

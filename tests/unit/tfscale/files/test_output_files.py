@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from tests.programs import own_environment
-from tfscale.files import output_files
 from tfscale.files.output_files import open_log, require_writable, whole_files, write_whole
 
 
@@ -125,7 +124,7 @@ def test_no_other_file_is_ever_opened_in_the_place_of_the_temporary(
 ) -> None:
     (tmp_path / "mine").write_text("mine")
     (tmp_path / ".00.partial").symlink_to(tmp_path / "mine")
-    monkeypatch.setattr(output_files.secrets, "token_hex", lambda count: "00")  # a lucky guess
+    monkeypatch.setattr("secrets.token_hex", lambda count: "00")  # a lucky guess
     with pytest.raises(OSError, match="page could not be written: File exists"):
         write_whole(tmp_path / "page", "new")
     assert (tmp_path / "mine").read_text() == "mine"

@@ -62,7 +62,8 @@ def test_a_loaded_model_goes_on_as_the_saved_one(found: dict[str, Any]) -> None:
     assert name == "LARS"
     assert config["learning_rate"]["registered_name"] == "tfscale>Adjustable"
     assert config["learning_rate"]["config"]["factor"] == 0.5
-    compare(*found["continued"], 1e-12)
+    loaded, saved = found["continued"]
+    compare(loaded, saved, 1e-12)
 
 
 def test_a_file_loads_where_tfscale_cannot_be_imported(folder: Path, found: dict[str, Any]) -> None:

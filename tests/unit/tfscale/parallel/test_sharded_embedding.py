@@ -82,7 +82,7 @@ def test_the_table_drawn_is_that_of_kerass_embedding(initializer: Any) -> None:
         layer = make()
         layer.build()
         drawn.append(np.asarray(layer.embeddings))
-    np.testing.assert_array_equal(*drawn)
+    np.testing.assert_array_equal(drawn[0], drawn[1])
     assert len(np.unique(drawn[0])) == 14
 
 
@@ -133,7 +133,7 @@ def test_padding_is_masked_as_keras_does() -> None:
         np.asarray(layer.compute_mask(keras.ops.convert_to_tensor(ids)))
         for layer in (built(3, mask_zero=True), keras.layers.Embedding(7, 2, mask_zero=True))
     ]
-    np.testing.assert_array_equal(*masks)
+    np.testing.assert_array_equal(masks[0], masks[1])
     assert built(3).compute_mask(ids) is None
 
 

@@ -20,7 +20,11 @@ import tfscale
 from tfscale.precision import choose_precision
 
 sys.path.insert(0, str(Path(__file__).parent))
-from prepared_models import MODELS, functional, sequential
+from prepared_models import (  # type: ignore[import-not-found]  # found beside this program
+    MODELS,
+    functional,
+    sequential,
+)
 
 DRAW = np.random.default_rng(0)
 X, Y = DRAW.normal(size=[15, 4]), DRAW.normal(size=[15, 1])

@@ -86,9 +86,9 @@ def unfiltered(kind: int, line: np.ndarray, above: np.ndarray) -> np.ndarray:
     if kind == 0:
         return line
     if kind == 1:
-        return np.cumsum(line, axis=0) % 256
+        return np.asarray(np.cumsum(line, axis=0) % 256)
     if kind == 2:
-        return (line + above) % 256
+        return np.asarray((line + above) % 256)
     here = np.zeros_like(line)
     left = corner = np.zeros(line.shape[1], np.int64)
     for x in range(len(line)):

@@ -151,7 +151,7 @@ def test_no_text_of_a_record_becomes_code_of_the_page() -> None:
 
 
 # Replacements for a byte of a file or a value of a record.
-VALUES = [
+VALUES: list[Any] = [
     None, True, 0, -1, 1.5, 10**30, 10**400, math.nan, math.inf, 1e308, -1e308, 5e-324, "", "nan",
     SCRIPT, "\ud800", "\0", "x" * 9999, [], [1], [[]], {}, {"": None}, [None],
 ]  # fmt: skip

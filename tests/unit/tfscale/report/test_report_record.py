@@ -36,8 +36,8 @@ def test_nan_and_infinity_survive_strict_json() -> None:
 def test_numpy_numbers_become_python_numbers() -> None:
     run = RunRecord(
         "numpy",
-        results={"accuracy": np.float32(0.5), "count": np.int64(3)},
-        history={"loss": np.array([1.0, 0.5])},  # type: ignore[dict-item]
+        results=dict[str, Any](accuracy=np.float32(0.5), count=np.int64(3)),
+        history=dict[str, Any](loss=np.array([1.0, 0.5])),
         configuration={"seed": np.int32(7)},
         timing=Timing(total_seconds=np.float64(2.0), num_steps=np.int64(4)),  # type: ignore[arg-type]
         confusion=Confusion(["a", "b"], np.array([[1, 0], [2, 3]])),  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ no strategy at all, or "workers" for one of several workers started by `tfscale 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import sys
@@ -71,6 +72,10 @@ def schedules() -> dict[str, Callable[[], Any]]:
     }
 
 
+def _unchanged(schedule: Any) -> Any:
+    return schedule
+
+
 def train(strategy: tf.distribute.Strategy | None, build: Callable[[], Any]) -> Any:
     """Trains for 24 steps with the schedule that `build` returns in the scope."""
     with strategy.scope() if strategy else contextlib.nullcontext():
@@ -108,7 +113,7 @@ def main(kind: str, path: str) -> None:
     for name, strategy in tried.items():
         found[name] = {key: train(strategy, build) for key, build in schedules().items()}
         outside = tfscale.schedules.adjustable(cosine())
-        found[name]["adjustable outside"] = train(strategy, lambda schedule=outside: schedule)
+        found[name]["adjustable outside"] = train(strategy, functools.partial(_unchanged, outside))
     Path(path).write_text(json.dumps(found))
 
 

@@ -249,7 +249,7 @@ def test_an_optimizer_reads_the_rate_of_its_iterations() -> None:
 
 
 @keras.saving.register_keras_serializable(package="tests")
-class Halving(KERAS.LearningRateSchedule):  # type: ignore[misc, name-defined]
+class Halving(KERAS.LearningRateSchedule):  # type: ignore[name-defined]
     """A user's own, which expects whole steps and computes in float32."""
 
     def __call__(self, step: Any) -> Any:
@@ -293,14 +293,18 @@ def test_a_rate_scales_with_the_global_batch(arguments: tuple[Any, ...], wanted:
     assert schedules.scale_learning_rate(*arguments) == pytest.approx(wanted, rel=1e-15)
 
 
+WRONG_TEXT: Any = "0.1"
+WRONG_STEPS: Any = 2.5
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
         (lambda: schedules.constant(-0.1), "`learning_rate` must be at least 0"),
         (lambda: schedules.constant(float("nan")), "`learning_rate` must be a finite number"),
-        (lambda: schedules.constant("0.1"), "`learning_rate` must be a finite number"),
+        (lambda: schedules.constant(WRONG_TEXT), "`learning_rate` must be a finite number"),
         (lambda: schedules.warmup(0.1, -1), "`warmup_steps` must be an integer, at least 0"),
-        (lambda: schedules.warmup(0.1, 2.5), "Received: warmup_steps=2.5"),
+        (lambda: schedules.warmup(0.1, WRONG_STEPS), "Received: warmup_steps=2.5"),
         (lambda: schedules.warmup(0.1, True), "Received: warmup_steps=True"),
         (lambda: schedules.warmup(0.1, 5, initial=-1.0), "`initial` must be at least 0"),
         (lambda: schedules.warmup(lambda: 0.1, 5), "`schedule` must be a LearningRateSchedule"),

@@ -108,8 +108,9 @@ def test_a_generator_yields_batches() -> None:
 
 
 def test_floats_become_float64_and_integers_stay() -> None:
-    ragged = RaggedPart(np.float32([1.0]), (np.array([0, 1]),))
-    (found,) = as_float64([(np.float32([1.0]), np.int32([1]), None, ragged)])
+    floats, integers = np.array([1.0], np.float32), np.array([1], np.int32)
+    ragged = RaggedPart(floats, (np.array([0, 1]),))
+    (found,) = as_float64([(floats, integers, None, ragged)])
     assert [found[0].dtype, found[1].dtype, found[2]] == [np.float64, np.int32, None]
     assert found[3].flat_values.dtype == np.float64
 

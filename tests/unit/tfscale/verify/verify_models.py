@@ -7,8 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-
-layers = keras.layers
+from keras import layers
 
 
 def rows(count: int = 59) -> tuple[np.ndarray, np.ndarray]:

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.own_process, pytest.mark.usefixtures("in_double_precis
 
 @pytest.fixture(scope="module")
 def strategy() -> tf.distribute.Strategy:
-    """Three replicas: of 22 examples in batches of 7 they hold 3, 2, 2 and at last 1, 0, 0."""
+    """Three replicas: of 22 examples in batches of 7 they have 3, 2, 2 and at last 1, 0, 0."""
     return strategies.mirrored_strategy(3)
 
 
@@ -33,7 +33,7 @@ def by_name(step: type[Any]) -> str:
 
 
 @pytest.mark.parametrize("step", STEPS, ids=by_name)
-def test_a_step_over_the_whole_batch_trains_as_on_one_device(
+def test_a_step_over_the_whole_batch_matches_one_device(
     strategy: tf.distribute.Strategy, step: type[Any]
 ) -> None:
     def program(strategy: tf.distribute.Strategy) -> Found:
@@ -43,7 +43,9 @@ def test_a_step_over_the_whole_batch_trains_as_on_one_device(
 
 
 @pytest.mark.parametrize("step", STEPS, ids=by_name)
-def test_eagerly_too(strategy: tf.distribute.Strategy, step: type[Any]) -> None:
+def test_a_step_that_runs_eagerly_matches_one_device(
+    strategy: tf.distribute.Strategy, step: type[Any]
+) -> None:
     def program(strategy: tf.distribute.Strategy) -> Found:
         return trained(strategy, step, 8, eagerly=True)
 
@@ -57,7 +59,7 @@ class Inside(Centred):
         return {"own": tf.cond(count > 0, lambda: tfscale.mean_over_replicas(count), lambda: count)}
 
 
-def test_a_call_inside_of_a_condition_is_refused(strategy: tf.distribute.Strategy) -> None:
+def test_a_call_inside_a_condition_is_refused(strategy: tf.distribute.Strategy) -> None:
     with pytest.raises(ValueError, match=r"`mean_over_replicas` must be called in `train_step`"):
         trained(strategy, Inside, 7)
 
@@ -67,13 +69,13 @@ class Rows(Centred):
         return {"own": tf.reduce_sum(tfscale.sum_over_replicas(data[0] > 0))}
 
 
-def test_rows_are_not_added_up_over_replicas(strategy: tf.distribute.Strategy) -> None:
+def test_rows_are_not_summed_over_replicas(strategy: tf.distribute.Strategy) -> None:
     with pytest.raises(ValueError, match=r"`value` must have the same shape on all replicas"):
         trained(strategy, Rows, 7)
 
 
 class Gathered(keras.Sequential):
-    """Gathers what it is given, of other dtypes too."""
+    """Gathers its input, also in other dtypes."""
 
     def test_step(self, data: Any) -> dict[str, Any]:
         x, _ = data
@@ -110,7 +112,7 @@ def test_rows_of_strings_are_refused(strategy: tf.distribute.Strategy) -> None:
         model.evaluate(X, Y, verbose=0)
 
 
-def test_outside_of_a_step_they_are_plain_arithmetic() -> None:
+def test_outside_a_step_they_are_plain_arithmetic() -> None:
     rows = tf.constant([[1.0, 2.0], [3.0, 4.0]])
     assert tfscale.all_gather(rows) is rows
     assert tfscale.mean_over_replicas(rows) is rows

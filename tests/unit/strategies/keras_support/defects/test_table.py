@@ -1,4 +1,4 @@
-"""The table of fixes is complete, and written against the Keras that is installed."""
+"""The table of fixes is complete and fits the installed Keras."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from strategies.keras_support.defects.table import FIXES
 from strategies.keras_support.patches import PATCHES
 from strategies.keras_support.patching.patch import Patch
 
-# The patches go into this process's Keras for good.
+# The patches stay in this process's Keras.
 pytestmark = pytest.mark.own_process
 
 
@@ -26,7 +26,7 @@ def by_target(patch: Patch) -> str:
 
 
 @pytest.mark.parametrize("patch", PATCHES, ids=by_target)
-def test_importing_the_registry_installs_nothing(patch: Patch) -> None:
+def test_importing_the_table_installs_nothing(patch: Patch) -> None:
     assert not patch.is_installed()
 
 
@@ -44,7 +44,7 @@ def test_building_a_strategy_installs_every_patch_of_a_fix(fix: Fix) -> None:
     assert all(patch.is_installed() for patch in fix.patches)
 
 
-def test_building_a_second_strategy_leaves_the_patches_where_they_are() -> None:
+def test_building_a_second_strategy_changes_no_patch() -> None:
     strategies.one_device_strategy()
     replaced = [patch.original() for patch in PATCHES]
     strategies.one_device_strategy()
@@ -53,7 +53,7 @@ def test_building_a_second_strategy_leaves_the_patches_where_they_are() -> None:
 
 
 @pytest.mark.parametrize("fix", FIXES, ids=by_row)
-def test_each_row_says_what_is_wrong_and_when_its_fix_may_go(fix: Fix) -> None:
+def test_each_row_says_what_is_wrong_and_when_to_remove_its_fix(fix: Fix) -> None:
     assert re.fullmatch("[SHC][0-9]+", fix.row)
     assert fix.defect.strip()
     assert fix.remove_when.strip()
@@ -64,10 +64,10 @@ def test_rows_are_unique() -> None:
     assert [row for row, count in Counter(fix.row for fix in FIXES).items() if count > 1] == []
 
 
-def test_no_two_patches_stand_at_the_same_symbol() -> None:
+def test_no_two_patches_replace_the_same_symbol() -> None:
     assert len({patch.target for patch in PATCHES}) == len(PATCHES)
 
 
-def test_every_installed_patch_is_one_that_a_person_can_look_up() -> None:
+def test_every_installed_patch_is_in_the_table() -> None:
     listed = {patch for fix in FIXES for patch in fix.patches}
     assert listed <= set(PATCHES)

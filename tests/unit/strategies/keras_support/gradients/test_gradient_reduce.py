@@ -17,7 +17,7 @@ pytestmark = pytest.mark.own_process
 
 
 class Rows(NamedTuple):
-    """What `tf.IndexedSlices` hold: some rows of a gradient, a row perhaps twice."""
+    """The parts of `tf.IndexedSlices`: some rows of a gradient, possibly a row twice."""
 
     values: np.ndarray
     indices: Sequence[int]
@@ -50,7 +50,7 @@ def reduced(
     gradients: Sequence[Sequence[Value]],
     examples: Sequence[int] | None,
 ) -> list[list[Any]]:
-    """Each replica's reduced gradients, for each replica's gradients and examples."""
+    """Returns each replica's reduced gradients, from each replica's gradients and examples."""
 
     def of_replica(context: Any) -> Any:
         replica = context.replica_id_in_sync_group
@@ -85,7 +85,7 @@ def reduced(
 
 
 def expected(gradients: Sequence[Value], examples: Sequence[int] | None) -> Any:
-    """One gradient of all replicas: the mean over all examples, or the plain sum."""
+    """Returns the mean of the replicas' gradients over all examples, or their plain sum."""
     dense = [g.dense() if isinstance(g, Rows) else np.asarray(g, np.float64) for g in gradients]
     if examples is None:
         return np.sum(dense, axis=0)
@@ -128,7 +128,7 @@ def counts(strategy: tf.distribute.Strategy) -> list[int]:
 
 
 def drawn_rows(strategy: tf.distribute.Strategy, dtype: Any = np.float64) -> list[Rows]:
-    """Rows of a [6, 2] gradient, another number on each replica, some of them twice."""
+    """Rows of a [6, 2] gradient, a different number on each replica, some of them twice."""
     draw = np.random.default_rng(1)
     indices = [[4, 0, 4], [0], [5, 5]][: strategy.num_replicas_in_sync]
     return [Rows(draw.normal(size=[len(i), 2]).astype(dtype), i, (6, 2)) for i in indices]
@@ -162,7 +162,9 @@ def test_gradients_of_the_three_dtypes_of_mixed_precision(strategy: tf.distribut
     assert_reduced(strategy, drawn(strategy, *kinds), counts(strategy))
 
 
-def test_variables_without_a_gradient_keep_their_places(strategy: tf.distribute.Strategy) -> None:
+def test_variables_without_a_gradient_keep_their_positions(
+    strategy: tf.distribute.Strategy,
+) -> None:
     gradients = [
         [None, first, None, None, second, None]
         for first, second in drawn(strategy, ((3,), np.float64), ((2, 2), np.float64))
@@ -188,12 +190,12 @@ def test_sparse_rows_between_dense_gradients(
 
 @pytest.mark.parametrize("is_weighted", [True, False])
 @pytest.mark.parametrize("dtype", [np.float64, np.float16])
-def test_sparse_rows_alone(strategy: tf.distribute.Strategy, dtype: Any, is_weighted: bool) -> None:
+def test_only_sparse_rows(strategy: tf.distribute.Strategy, dtype: Any, is_weighted: bool) -> None:
     gradients = [[rows] for rows in drawn_rows(strategy, dtype)]
     assert_reduced(strategy, gradients, counts(strategy) if is_weighted else None)
 
 
-def test_gathered_rows_stand_in_the_order_of_the_replicas(strategy: tf.distribute.Strategy) -> None:
+def test_gathered_rows_are_in_the_order_of_the_replicas(strategy: tf.distribute.Strategy) -> None:
     rows = drawn_rows(strategy)
     for (result,) in reduced(strategy, [[r] for r in rows], None):
         assert result.indices.numpy().tolist() == [i for r in rows for i in r.indices]
@@ -206,7 +208,7 @@ def test_without_examples_gradients_are_simply_summed(strategy: tf.distribute.St
 
 
 @pytest.mark.parametrize("nothing", [np.nan, np.inf, 0.0])
-def test_whatever_a_replica_without_examples_holds_does_not_count(
+def test_gradients_of_a_replica_without_examples_do_not_count(
     strategy: tf.distribute.Strategy, nothing: float
 ) -> None:
     gradients = drawn(strategy, ((3, 2), np.float32), ((2,), np.float16))
@@ -241,7 +243,7 @@ def test_half_precision_does_not_overflow_on_the_way(strategy: tf.distribute.Str
         np.testing.assert_array_equal(result, largest)
 
 
-def test_all_replicas_receive_the_very_same_bits(strategy: tf.distribute.Strategy) -> None:
+def test_all_replicas_receive_the_same_bits(strategy: tf.distribute.Strategy) -> None:
     gradients = drawn(strategy, ((50, 3), np.float32), ((7,), np.float16))
     first, *others = reduced(strategy, gradients, counts(strategy))
     for other in others:
@@ -271,19 +273,21 @@ def test_gradients_whose_shape_is_known_only_at_run_time(strategy: tf.distribute
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float16])
-def test_sparse_rows_made_dense_are_added_up_by_index(
+def test_sparse_rows_made_dense_are_summed_by_index(
     strategy: tf.distribute.Strategy, dtype: Any
 ) -> None:
     (rows, *_) = drawn_rows(strategy, dtype)  # one index twice
     slices = tf.IndexedSlices(rows.values, rows.indices, rows.shape)
     kept = tf.ones([2])
     first, none, last = dense_gradients([slices, None, kept])
+    assert first is not None
     assert (none, last is kept, first.dtype, tuple(first.shape)) == (None, True, dtype, rows.shape)
     tolerance = TOLERANCES[np.dtype(dtype)]
     np.testing.assert_allclose(first, rows.dense(), rtol=tolerance, atol=tolerance)
 
 
-def test_many_rows_of_half_precision_are_added_up_without_losing_the_last() -> None:
+def test_many_rows_of_half_precision_are_summed_without_losing_the_last() -> None:
     slices = tf.IndexedSlices(tf.ones([4096, 1], tf.float16), tf.zeros([4096], tf.int32), [1, 1])
     (total,) = dense_gradients([slices])
-    assert total.numpy().tolist() == [[4096.0]]  # added up in float16 it ends at 2048
+    assert total is not None
+    assert total.numpy().tolist() == [[4096.0]]  # a sum in float16 would end at 2048

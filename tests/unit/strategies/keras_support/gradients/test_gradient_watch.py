@@ -1,4 +1,4 @@
-"""A step is judged where all replicas know the same, and held back before it moves anything."""
+"""A step is judged from values that all replicas know, and skipped before it changes anything."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def strategy() -> tf.distribute.Strategy:
 def judged(
     values: Sequence[float], factor: float | None = 3.0, window: int = 4, warmup_steps: int = 3
 ) -> list[str]:
-    """What a judge says of each loss, beside a norm that never changes; it learns the good ones."""
+    """The verdicts on losses, with a norm that never changes; the judge learns from good ones."""
     judge = StepJudge(factor=factor, window=window, warmup_steps=warmup_steps)
     said = []
     for value in values:
@@ -51,19 +51,19 @@ def judged(
         ([1, 9, 2, 6], []),
         # Of the last four: 3 * 2, 3 * (2 + 3) / 2, 3 * (3 + 5) / 2, 3 * (5 + 7) / 2.
         ([1, 2, 3, 5, 7, 12, 18.5], [6]),
-        ([1, 1, 1, 9, 9, 1], [3, 4]),  # a spike is not learned from
+        ([1, 1, 1, 9, 9, 1], [3, 4]),  # the judge does not learn from a spike
         ([-2, -2, -2, 2, 2.5], [4]),  # -2 + (3 - 1) * 2 = 2
         ([math.nan, 1, math.inf, -math.inf], [0, 2, 3]),  # at once
     ],
 )
-def test_a_spike_is_above_factor_times_the_median_of_the_good(
+def test_a_spike_is_above_factor_times_the_median_of_good_losses(
     values: list[float], bad: list[int]
 ) -> None:
     said = judged(values)
     assert [i for i, kind in enumerate(said) if kind != "good"] == bad
 
 
-def test_without_a_factor_only_what_is_not_finite_is_bad() -> None:
+def test_without_a_factor_only_values_that_are_not_finite_are_bad() -> None:
     said = judged([1, 1, 1, 1e300, math.nan], factor=None)
     assert said == ["good"] * 4 + ["loss_not_finite"]
 
@@ -123,12 +123,12 @@ def test_a_watch_adds_no_collective_to_the_step(
 
 
 @pytest.mark.parametrize("run_eagerly", [False, True])
-def test_it_judges_the_global_batch_though_replicas_hold_unequal_parts(
+def test_it_judges_the_global_batch_of_replica_batches_of_different_sizes(
     strategy: tf.distribute.Strategy, run_eagerly: bool
 ) -> None:
     model = line(strategy, lambda: keras.optimizers.SGD(0.0, clipnorm=0.1), run_eagerly=run_eagerly)
     watch = watch_on(model)
-    # Batches of 3, so replicas hold 2 and 1; at w = 0 the loss is mean y^2 and the gradient of w
+    # Batches of 3, so replicas have 2 and 1; at w = 0 the loss is mean y^2 and the gradient of w
     # is -2 mean (x y).
     y = np.array([1.0, 1, 1, 2, 2, 20])[:, None]
     model.fit(np.ones([6, 1]), y, batch_size=3, shuffle=False, verbose=0)
@@ -143,25 +143,25 @@ def scaling() -> Any:
     return keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.5), initial_scale=2.0**15)
 
 
-def test_an_overflow_of_the_scaled_gradient_is_the_scales_own_business(
+def test_an_overflow_of_the_scaled_gradient_is_left_to_the_loss_scale(
     strategy: tf.distribute.Strategy,
 ) -> None:
     model = line(strategy, scaling)
     watch = watch_on(model, factor=None)
-    # A gradient of 2e35, times 2**15, is more than float32 holds; the loss, 1, is not.
+    # A gradient of 2e35, times 2**15, overflows float32; the loss, 1, does not.
     x, y = np.array([[1e35], [1e35], [1.0], [1.0]]), np.ones([4, 1])
     model.fit(x, y, batch_size=2, shuffle=False, verbose=0)
     assert watch.new_troubles() == []
     assert float(model.optimizer.dynamic_scale.numpy()) == 2.0**14
     assert model.layers[0].kernel.numpy().item() == pytest.approx(1.0)
-    # A loss that is not finite is nobody's business but the watch's: the scale stays.
+    # A loss that is not finite concerns only the watch: the scale does not change.
     model.fit(x[:2] * math.nan, y[:2], batch_size=2, verbose=0)
     watch.detach()
     assert [trouble.kind for trouble in watch.new_troubles()] == ["loss_not_finite"]
     assert float(model.optimizer.dynamic_scale.numpy()) == 2.0**14
 
 
-def test_all_that_happens_in_an_execution_is_told_and_a_hold_ends_with_its_release(
+def test_all_events_of_an_execution_are_reported_and_a_hold_ends_with_its_release(
     strategy: tf.distribute.Strategy,
 ) -> None:
     model = line(strategy, lambda: keras.optimizers.SGD(0.5), steps_per_execution=4)
@@ -186,7 +186,7 @@ def test_all_that_happens_in_an_execution_is_told_and_a_hold_ends_with_its_relea
 
 
 class OwnStep(keras.Model):
-    """Computes its loss by itself, without a word to Keras."""
+    """Computes its loss without Keras's methods."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -207,7 +207,7 @@ class OwnStep(keras.Model):
         return tape.gradient(loss, self.trainable_variables)
 
 
-def test_a_step_that_tells_no_loss_is_watched_by_its_gradient(
+def test_a_step_that_reports_no_loss_is_watched_by_its_gradient(
     strategy: tf.distribute.Strategy,
 ) -> None:
     with strategy.scope():

@@ -1,4 +1,4 @@
-"""An optimizer sees the sum over the replicas, once, and is left as it was."""
+"""An optimizer gets the sum over the replicas once, and is not changed otherwise."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def copies(strategy: tf.distribute.Strategy, variable: Any) -> list[Any]:
 def applied(
     strategy: tf.distribute.Strategy, optimizer: Any, variable: Any, gradients: Sequence[Any]
 ) -> None:
-    """A user's own training loop, outside `fit`: one step with a gradient for each replica."""
+    """A custom training loop, outside `fit`: one step with a gradient for each replica."""
     per_replica = strategy.experimental_distribute_values_from_function(
         lambda context: tf.constant(gradients[context.replica_id_in_sync_group], tf.float32)
     )
@@ -69,7 +69,7 @@ def built(strategy: tf.distribute.Strategy, optimizer: Any, variable: Any) -> An
     return made
 
 
-def test_a_loop_of_the_users_own_adds_up_and_weighs_nothing(
+def test_a_custom_loop_sums_gradients_without_weights(
     strategy: tf.distribute.Strategy, variable: Any
 ) -> None:
     optimizer = built(strategy, lambda: keras.optimizers.SGD(1.0), variable)
@@ -80,7 +80,7 @@ def test_a_loop_of_the_users_own_adds_up_and_weighs_nothing(
     assert copies(strategy, optimizer.iterations) == [2, 2]
 
 
-def test_clipping_sees_the_sum_and_not_its_parts(
+def test_clipping_uses_the_sum_and_not_its_parts(
     strategy: tf.distribute.Strategy, variable: Any
 ) -> None:
     def clipping() -> Any:
@@ -134,7 +134,7 @@ def test_a_training_step_reduces_once_on_each_replica(
     assert watch.step_collectives == ["CollectiveReduceV2"] * 2
 
 
-def test_optimizer_and_model_are_left_as_they_were(strategy: tf.distribute.Strategy) -> None:
+def test_optimizer_and_model_are_not_changed_otherwise(strategy: tf.distribute.Strategy) -> None:
     with strategy.scope():
         optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.1, use_ema=True))
         model = compiled(optimizer, [keras.Input((4,)), keras.layers.Dense(1)])
@@ -147,12 +147,14 @@ def test_optimizer_and_model_are_left_as_they_were(strategy: tf.distribute.Strat
     assert "_use_merge_call" not in vars(strategy.extended)
 
 
-def test_an_exception_in_an_update_leaves_everything_as_it_was(
+def test_an_exception_in_an_update_changes_nothing(
     strategy: tf.distribute.Strategy, variable: Any
 ) -> None:
     optimizer = built(strategy, lambda: FailingSGD(1.0), variable)
     before = aggregations([*optimizer.variables, variable])
-    with pytest.raises(Exception, match="no update today"):  # autograph re-raises it as its own
+    with pytest.raises(
+        Exception, match="no update today"
+    ):  # autograph re-raises it as another type
         applied(strategy, optimizer, variable, [[1.0, 1.0], [1.0, 1.0]])
     assert aggregations([*optimizer.variables, variable]) == before
     assert "_use_merge_call" not in vars(strategy.extended)
@@ -178,13 +180,13 @@ def test_an_exception_in_fit_leaves_the_next_fit_right(strategy: tf.distribute.S
 
 @pytest.fixture
 def other_mode(strategy: tf.distribute.Strategy) -> Iterator[Any]:
-    """What TensorFlow's own tests set to try the branch without merge calls."""
+    """Sets what TensorFlow's tests set, to take the branch without merge calls."""
     mode = strategy.extended._use_merge_call = lambda: True
     yield mode
     del strategy.extended._use_merge_call
 
 
-def test_a_mode_that_somebody_had_set_is_set_again(
+def test_a_mode_that_was_set_before_is_restored(
     strategy: tf.distribute.Strategy, variable: Any, other_mode: Any
 ) -> None:
     optimizer = built(strategy, lambda: keras.optimizers.SGD(1.0), variable)
@@ -193,7 +195,9 @@ def test_a_mode_that_somebody_had_set_is_set_again(
     assert copies(strategy, variable) == [[-3.0, -30.0]] * 2
 
 
-def test_an_embeddings_rows_travel_beside_the_pack(strategy: tf.distribute.Strategy) -> None:
+def test_rows_of_an_embedding_are_reduced_separately_from_the_pack(
+    strategy: tf.distribute.Strategy,
+) -> None:
     with strategy.scope():
         watch = GraphWatch()
         embedding = keras.layers.Embedding(5, 2, embeddings_initializer="zeros")

@@ -1,4 +1,4 @@
-"""Rows of a table are squared as one device squares them, wherever their indices come from."""
+"""Rows of a table are squared as on one device, wherever their indices come from."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def strategy(request: pytest.FixtureRequest) -> tf.distribute.Strategy:
 
 
 class Tables(keras.layers.Layer):
-    """Looks tables up; `kinds` says how."""
+    """Looks up rows of tables in the ways of `kinds`."""
 
     def __init__(self, *kinds: str) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ LOOKUPS = (
 
 @EAGER
 @pytest.mark.parametrize("kinds", LOOKUPS, ids="-".join)
-def test_a_table_learns_like_one_devices(
+def test_a_table_matches_one_device(
     strategy: tf.distribute.Strategy, kinds: tuple[str, ...], is_eager: bool
 ) -> None:
     if is_eager and strategy.num_replicas_in_sync == 3:

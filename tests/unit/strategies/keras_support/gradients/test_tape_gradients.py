@@ -1,4 +1,4 @@
-"""What a step does with gradients before it applies them is done with those of the whole batch."""
+"""A step that changes gradients before it applies them changes those of the whole batch."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def sharpness_aware(model: Any, x: Any, y: Any) -> dict[str, Any]:
 
 
 def projected_conflicts(model: Any, x: Any, y: Any) -> dict[str, Any]:
-    """Yu et al. 2020, arXiv:2001.06782: a gradient without what another one forbids."""
+    """Yu et al. 2020, arXiv:2001.06782: a gradient projected off a conflicting one."""
     with tf.GradientTape(persistent=True) as tape:
         errors = tf.square(y - model(x, training=True))
         losses = [tf.reduce_mean(errors[:, 0]), tf.reduce_mean(errors[:, 1])]
@@ -114,7 +114,7 @@ def meta_learned(model: Any, x: Any, y: Any) -> dict[str, Any]:
 
 
 def kept_in_variables(model: Any, x: Any, y: Any) -> dict[str, Any]:
-    """Accumulates in variables of its own and applies every second step, in a tf.cond."""
+    """Accumulates in its variables and applies every second step, in a tf.cond."""
     for kept, gradient in zip(model.kept, gradients_of(model, x, y), strict=True):
         kept.assign_add(gradient)
     model.steps.assign_add(1)
@@ -148,7 +148,7 @@ def of_rows(model: Any, x: Any, y: Any) -> dict[str, Any]:
 
 
 def in_two_functions(model: Any, x: Any, y: Any) -> dict[str, Any]:
-    """A tf.function that decides in Python about tensors, and one that applies."""
+    """A tf.function with a Python condition on tensors, and one that applies gradients."""
 
     @tf.function
     def weighed(a: Any, b: Any) -> Any:
@@ -168,7 +168,7 @@ def in_two_functions(model: Any, x: Any, y: Any) -> dict[str, Any]:
 
 
 def in_parts(model: Any, x: Any, y: Any) -> dict[str, Any]:
-    """Adds up the gradients of three losses and applies them at once."""
+    """Sums the gradients of three losses and applies them in one call."""
     with tfscale.local_gradients():
         parts = [gradients_of(model, x, y * scale) for scale in (1.0, 0.5, -2.0)]
     applied(model, [tf.add_n(each) / 3.0 for each in zip(*parts, strict=True)])
@@ -226,7 +226,7 @@ def build(step: Step, optimizer: Any = None, **arguments: Any) -> Any:
 
 @EAGER
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.__name__)
-def test_a_step_that_handles_gradients_trains_like_one_device(
+def test_a_step_that_changes_gradients_matches_one_device(
     strategy: tf.distribute.Strategy, step: Step, is_eager: bool
 ) -> None:
     if is_eager and strategy.num_replicas_in_sync == 3:
@@ -242,14 +242,16 @@ def test_a_step_that_handles_gradients_trains_like_one_device(
 
 
 @pytest.mark.parametrize("step", [clipped_in_step, in_parts], ids=lambda step: step.__name__)
-def test_gradients_meet_in_one_collective(strategy: tf.distribute.Strategy, step: Step) -> None:
+def test_gradients_are_reduced_by_one_collective(
+    strategy: tf.distribute.Strategy, step: Step
+) -> None:
     with strategy.scope():
         model = build(step)
         model.add(GraphWatch())
         model.compile(keras.optimizers.SGD(0.1), "mse")
     model.fit(X, Y, batch_size=6, shuffle=False, verbose=0)
     replicas = strategy.num_replicas_in_sync
-    # One for the gradients of a replica, one for what the step returns beside metrics.
+    # One for gradients, one for results of the step that are not metrics.
     assert len(model.layers[-1].step_collectives) <= 2 * replicas
 
 
@@ -270,7 +272,7 @@ def test_a_clip_of_local_gradients_is_refused(strategy: tf.distribute.Strategy) 
     refused(strategy, step, "may only be added up and scaled.*went through")
 
 
-def test_a_norm_inside_of_a_loop_is_refused(strategy: tf.distribute.Strategy) -> None:
+def test_a_norm_inside_a_loop_is_refused(strategy: tf.distribute.Strategy) -> None:
     def step(model: Any, x: Any, y: Any) -> dict[str, Any]:
         def body(i: Any, total: Any) -> Any:
             gradients = tf.clip_by_global_norm(gradients_of(model, x, y), 0.1)[0]
@@ -284,7 +286,7 @@ def test_a_norm_inside_of_a_loop_is_refused(strategy: tf.distribute.Strategy) ->
     refused(strategy, step, "may only be added up and scaled")
 
 
-def test_noise_of_each_replica_on_reduced_gradients_is_refused(
+def test_different_noise_on_reduced_gradients_is_refused(
     strategy: tf.distribute.Strategy,
 ) -> None:
     def step(model: Any, x: Any, y: Any) -> dict[str, Any]:
@@ -296,7 +298,7 @@ def test_noise_of_each_replica_on_reduced_gradients_is_refused(
 
 
 @pytest.mark.parametrize("is_eager", [False, True], ids=["graph", "eager"])
-def test_a_size_of_the_share_in_reduced_gradients_is_refused(
+def test_the_size_of_a_replica_batch_in_reduced_gradients_is_refused(
     strategy: tf.distribute.Strategy, is_eager: bool
 ) -> None:
     def step(model: Any, x: Any, y: Any) -> dict[str, Any]:
@@ -307,7 +309,7 @@ def test_a_size_of_the_share_in_reduced_gradients_is_refused(
     refused(strategy, step, "must not mix gradients from tape.gradient", run_eagerly=is_eager)
 
 
-def test_a_replica_that_decides_alone_about_an_update_is_refused(
+def test_an_update_under_a_condition_of_one_replica_is_refused(
     strategy: tf.distribute.Strategy,
 ) -> None:
     def step(model: Any, x: Any, y: Any) -> dict[str, Any]:
@@ -338,7 +340,7 @@ def test_gradients_computed_and_applied_in_one_condition_are_refused(
     refused(strategy, step, "computed outside of the tf.cond")
 
 
-def test_a_gradient_of_the_input_stays_a_replicas_own(strategy: tf.distribute.Strategy) -> None:
+def test_a_gradient_of_the_input_is_not_reduced(strategy: tf.distribute.Strategy) -> None:
     """The penalty of WGAN-GP: Gulrajani et al. 2017, arXiv:1704.00028."""
 
     def step(model: Any, x: Any, y: Any) -> dict[str, Any]:
@@ -378,7 +380,7 @@ def test_a_recomputed_layer_is_reduced_once(strategy: tf.distribute.Strategy) ->
     assert_like_one_device(program, strategy)
 
 
-def test_local_gradients_does_nothing_outside_of_a_step() -> None:
+def test_local_gradients_does_nothing_outside_a_step() -> None:
     variable = tf.Variable(3.0)
     with tfscale.local_gradients(), tf.GradientTape() as tape:
         target = variable * variable

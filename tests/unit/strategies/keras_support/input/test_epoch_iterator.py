@@ -1,7 +1,7 @@
-"""Which batches `fit` trains on, in which steps, and what it says when they run out.
+"""The batches on which `fit` trains, in which steps, and its messages when they run out.
 
-Row i of every dataset here is the number 2^i, and the model does nothing but add up what it sees:
-the sum of an epoch tells which rows were in it, and how often.
+Row i of every dataset here is the number 2^i, and the model only sums its inputs: the sum of an
+epoch shows which rows were in it, and how often.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def strategy() -> tf.distribute.Strategy:
 
 @keras.saving.register_keras_serializable("tests")
 class Adding(keras.Model):
-    """Adds up the rows it is trained on, each times its sample weight."""
+    """Sums the rows it is trained on, each times its sample weight."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Adding(keras.Model):
 
 
 class Steps(keras.callbacks.Callback):
-    """Notes the numbers of the steps that callbacks are told."""
+    """Records the step numbers that callbacks get."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ def fitted(
     steps_per_execution: int = 1,
     **arguments: Any,
 ) -> Outcome:
-    """Trains under `strategy`, or as stock Keras does where it is None."""
+    """Trains under `strategy`, or with stock Keras if it is None."""
     with (strategy or tf.distribute.get_strategy()).scope():
         model = Adding()
         model.compile("sgd", steps_per_execution=steps_per_execution)
@@ -104,7 +104,7 @@ def fitted(
 
 
 def sums(*epochs: list[int], size: int) -> list[int]:
-    """What is seen in epochs of these batches."""
+    """Returns the sums of epochs of these batches."""
     return [int(sum(rows(size * batch, size).sum() for batch in epoch)) for epoch in epochs]
 
 
@@ -117,7 +117,7 @@ def sums(*epochs: list[int], size: int) -> list[int]:
         pytest.param(lambda: of_unknown_length(2), id="unknown length"),
     ],
 )
-def test_ten_steps_by_four_are_all_the_steps(
+def test_executions_of_four_steps_do_all_ten_steps(
     strategy: tf.distribute.Strategy, data: Callable[[], Any]
 ) -> None:
     x = data()
@@ -185,7 +185,7 @@ def test_a_last_execution_ends_with_the_last_step(strategy: tf.distribute.Strate
         ),
     ],
 )
-def test_epochs_hold_the_batches_they_hold_on_one_device(
+def test_epochs_have_the_same_batches_as_on_one_device(
     strategy: tf.distribute.Strategy,
     data: Callable[[], Any],
     arguments: dict[str, int],
@@ -226,7 +226,7 @@ def pipeline(strategy: tf.distribute.Strategy, size: int) -> Any:
 
 
 @pytest.mark.parametrize("steps_per_execution", [1, 3])
-def test_a_pipeline_is_read_once_an_epoch(
+def test_a_pipeline_is_read_once_per_epoch(
     strategy: tf.distribute.Strategy, steps_per_execution: int
 ) -> None:
     outcome = fitted(
@@ -235,7 +235,7 @@ def test_a_pipeline_is_read_once_an_epoch(
     assert (outcome.seen, outcome.ran_out) == ([ALL, ALL], False)
 
 
-def test_steps_per_epoch_cut_a_pipeline_into_other_epochs(
+def test_steps_per_epoch_divide_a_pipeline_into_other_epochs(
     strategy: tf.distribute.Strategy,
 ) -> None:
     outcome = fitted(strategy, pipeline(strategy, 6), epochs=2, steps_per_epoch=2)
@@ -261,7 +261,7 @@ def test_a_pipeline_of_another_strategy_is_refused(strategy: tf.distribute.Strat
 
 
 @pytest.mark.parametrize("name", ["y", "sample_weight"])
-def test_targets_and_weights_beside_a_pipeline_are_refused(
+def test_targets_and_weights_passed_with_a_pipeline_are_refused(
     strategy: tf.distribute.Strategy, name: str
 ) -> None:
     arguments: dict[str, Any] = {name: np.ones([ROWS])}

@@ -1,6 +1,6 @@
-"""Every epoch holds the rows, in the batches and the order, that it holds in stock Keras.
+"""Every epoch has the same rows, in the same batches and order, as in stock Keras.
 
-Row i is the number 2^i, so the sum of a batch tells which rows were in it.
+Row i is the number 2^i, so the sum of a batch shows which rows were in it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def strategy() -> tf.distribute.Strategy:
 
 @pytest.fixture
 def copying(strategy: tf.distribute.Strategy) -> Iterator[tf.distribute.Strategy]:
-    """Streams as they are between GPUs: TensorFlow's, which copy batches to other devices."""
+    """Streams as on GPUs: TensorFlow's, which copy replica batches to other devices."""
     all_on = replica_stream.all_on
     vars(replica_stream)["all_on"] = lambda kind, strategy: False
     yield strategy
@@ -36,7 +36,7 @@ def copying(strategy: tf.distribute.Strategy) -> Iterator[tf.distribute.Strategy
 
 
 class Seen(keras.Model):
-    """Adds up the rows it is trained on."""
+    """Sums the rows it is trained on."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Seen(keras.Model):
 
 
 class Batches(keras.callbacks.Callback):
-    """Notes the sum of each batch."""
+    """Records the sum of each batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ def test_all_epochs_have_the_order_of_one_device(
 
 
 @pytest.mark.parametrize("feed", ["shuffled arrays", "a dataset of one order"])
-def test_streams_that_copy_shares_to_devices_hold_every_row_once(
+def test_streams_that_copy_to_devices_yield_every_row_once(
     copying: tf.distribute.Strategy, feed: str
 ) -> None:
     for epoch in sums_of_batches(copying, feed):

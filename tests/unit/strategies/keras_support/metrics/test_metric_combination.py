@@ -1,4 +1,4 @@
-"""Metrics of the user's own: how their state combines, against one device."""
+"""Custom metrics: their state is combined so that results match one device."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.own_process, pytest.mark.usefixtures("in_double_precis
 
 @pytest.fixture(scope="module")
 def strategy() -> tf.distribute.Strategy:
-    """Three replicas: of 22 examples in batches of 7 they hold 3, 2, 2 and at last 1, 0, 0."""
+    """Three replicas: of 22 examples in batches of 7 they have 3, 2, 2 and at last 1, 0, 0."""
     return strategies.mirrored_strategy(3)
 
 
@@ -113,7 +113,7 @@ def program_of(metric: Callable[[], Any], eagerly: bool = False) -> Callable[...
 
 
 @pytest.mark.parametrize("metric", RIGHT, ids=by_name)
-def test_what_an_update_shows_or_a_metric_declares_is_the_result_of_one_device(
+def test_a_combination_seen_in_an_update_or_declared_matches_one_device(
     strategy: tf.distribute.Strategy, metric: type[Own]
 ) -> None:
     assert_like_one_device(program_of(metric), strategy)
@@ -122,7 +122,7 @@ def test_what_an_update_shows_or_a_metric_declares_is_the_result_of_one_device(
 @pytest.mark.parametrize(
     "metric", [m for m in RIGHT if m.__name__ in ("Sum", "Maximum", "Largest", "MovingAverage")]
 )
-def test_an_update_that_runs_eagerly_shows_the_same(
+def test_an_update_that_runs_eagerly_matches_one_device(
     strategy: tf.distribute.Strategy, metric: type[Own]
 ) -> None:
     assert_like_one_device(program_of(metric, eagerly=True), strategy)
@@ -151,7 +151,7 @@ class Positives(keras.metrics.Metric):
         self.positives.assign(self.positives + rows)
 
     def result(self) -> Any:
-        forms = {
+        forms: dict[str, Any] = {
             "variable": lambda: self.positives,
             "value": lambda: self.positives.value,
             "dict": lambda: {"a": self.positives, "b": self.positives.value},
@@ -178,7 +178,7 @@ def test_a_result_that_is_a_variable_becomes_a_number(
 
 
 class Doubled(keras.metrics.MeanAbsoluteError):
-    """Only calls what Keras wrote."""
+    """Only calls Keras's methods."""
 
     def update_state(self, y: Any, p: Any, sample_weight: Any = None) -> None:
         super().update_state(2 * y, 2 * p)
@@ -193,7 +193,7 @@ class Doubled(keras.metrics.MeanAbsoluteError):
         lambda: keras.metrics.RootMeanSquaredError(name="own"),
     ],
 )
-def test_metrics_of_keras_are_left_as_they_are(
+def test_metrics_of_keras_are_not_changed(
     strategy: tf.distribute.Strategy, metric: Callable[[], Any]
 ) -> None:
     def program(strategy: tf.distribute.Strategy) -> Found:
@@ -243,20 +243,20 @@ def tracked(strategy: tf.distribute.Strategy, is_listed: bool, batch_size: int) 
 
 
 @pytest.mark.parametrize("batch_size", [7, 6])
-def test_trackers_made_outside_of_the_scope_are_right_where_the_model_lists_them(
+def test_trackers_made_outside_the_scope_are_right_if_the_model_lists_them(
     strategy: tf.distribute.Strategy, batch_size: int
 ) -> None:
     assert_like_one_device(lambda s: tracked(s, True, batch_size), strategy)
 
 
-def test_other_trackers_made_outside_of_the_scope_are_refused_by_name(
+def test_other_trackers_made_outside_the_scope_are_refused_by_name(
     strategy: tf.distribute.Strategy,
 ) -> None:
     with pytest.raises(ValueError, match=r"`loss/total` must be made inside `strategy.scope\(\)`"):
         tracked(strategy, False, 7)
 
 
-def test_a_metric_object_made_outside_of_the_scope_is_right(
+def test_a_metric_object_made_outside_the_scope_is_right(
     strategy: tf.distribute.Strategy,
 ) -> None:
     def program(strategy: tf.distribute.Strategy) -> Found:

@@ -1,4 +1,4 @@
-"""A step reports the results of its metrics under names of its own."""
+"""A step reports the results of its metrics under other names."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def strategy() -> tf.distribute.Strategy:
 
 
 class Both(keras.metrics.Metric):
-    """The sum and the mean of what it is given."""
+    """The sum and the mean of its inputs."""
 
     def __init__(self, name: str = "both") -> None:
         super().__init__(name=name)
@@ -43,14 +43,14 @@ class Both(keras.metrics.Metric):
 
 
 class Reporting(keras.Model):
-    """As Keras's examples of a VAE and a GAN: trackers of one name, logs of another."""
+    """As in Keras's examples of a VAE and a GAN, trackers and logs have different names."""
 
     def __init__(self, unlisted: list[Any]) -> None:
         super().__init__()
         self.dense = keras.layers.Dense(2)
         self.tracker = keras.metrics.Mean(name="total_loss")
         self.both = Both()
-        self.unlisted = unlisted  # a list in a list is not looked into
+        self.unlisted = unlisted  # a list in a list is not searched
 
     def build(self, input_shape: Any) -> None:
         self.dense.build((None, 3))
@@ -112,7 +112,7 @@ def test_logs_are_the_results_of_the_whole_epoch_under_any_name(
     assert_like_one_device(program, strategy)
 
 
-def test_nothing_of_it_stays_with_a_metric(strategy: tf.distribute.Strategy) -> None:
+def test_metrics_keep_no_attribute_of_it(strategy: tf.distribute.Strategy) -> None:
     with strategy.scope():
         tracker = keras.metrics.Mean(name="elsewhere")
         model = Reporting([(tracker,)])

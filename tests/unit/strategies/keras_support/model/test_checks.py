@@ -1,4 +1,4 @@
-"""What cannot be right is refused before a step is taken, by name and with the cure."""
+"""What cannot be right is refused before the first step, by name and with the cure."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_an_optimizer_passed_outside_the_scope_before_it_has_variables(
 
 @contextlib.contextmanager
 def distribution() -> Iterator[None]:
-    """Keras's own way to distribute, which the TensorFlow backend lets one set and ignores."""
+    """Keras's distribution API, which the TensorFlow backend accepts and ignores."""
     mesh = keras.distribution.DeviceMesh((1,), ["batch"], ["cpu:0"])
     keras.distribution.set_distribution(keras.distribution.DataParallel(device_mesh=mesh))
     try:
@@ -210,7 +210,7 @@ def trained(strategy: tf.distribute.Strategy, is_inside: bool, **arguments: Any)
         pytest.param(True, True, id="XLA"),
     ],
 )
-def test_one_replica_does_what_stock_keras_does(
+def test_one_replica_matches_stock_keras(
     one: tf.distribute.Strategy, is_inside: bool, jit_compile: bool
 ) -> None:
     # The loss (3 k + b - 1)^2 at k = 1, b = 0 has the gradient 4, everywhere.

@@ -1,6 +1,6 @@
-"""Models that are built by their own first step train as on one device, where nothing builds ahead.
+"""Models that their first step builds match one device, where nothing is built before.
 
-22 examples in batches of six: the last batch has four, and replicas hold unequally many of them.
+22 examples in batches of six: the last batch has four, and replica batches have different sizes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _in_float64() -> None:
 
 
 class AutoEncoder(keras.Model):
-    """Has no `call`, a loss of its own, and a tracker by the name of Keras's."""
+    """Has no `call`, a custom loss, and a tracker with the name of Keras's."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class AutoEncoder(keras.Model):
 
 
 class Adversaries(keras.Model):
-    """Two nets and two optimizers; the second net is not used before the first was trained."""
+    """Two networks and two optimizers; the second network is used when the first is trained."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class Compared(keras.Model):
 
 
 class AsInTheGuide(keras.Model):
-    """`compile` has a loss and metrics, which only the step calls."""
+    """`compile` gets a loss and metrics, which only the step calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -149,7 +149,9 @@ def trained(strategy: tf.distribute.Strategy, build: Callable[[], Any]) -> list[
     with strategy.scope():
         model = build()
     fit = model.fit(X, batch_size=6, epochs=2, shuffle=False, verbose=0)
-    tracked = [fit.history["loss"]] if "loss" in fit.history else []  # others are the last batch's
+    tracked = (
+        [fit.history["loss"]] if "loss" in fit.history else []
+    )  # the other logs are those of the last batch
     return [np.asarray(part, np.float64) for part in (*model.get_weights(), *tracked)]
 
 
@@ -178,7 +180,7 @@ def test_a_model_that_its_first_step_builds_eagerly(
     assert_alike(trained(made["2"], build), trained(tf.distribute.get_strategy(), build))
 
 
-def test_a_test_step_builds_too(made: dict[str, tf.distribute.Strategy]) -> None:
+def test_a_model_that_its_test_step_builds(made: dict[str, tf.distribute.Strategy]) -> None:
     def tested(strategy: tf.distribute.Strategy) -> list[Any]:
         keras.utils.set_random_seed(3)
         with strategy.scope():
@@ -213,7 +215,7 @@ def test_moving_statistics_made_by_the_first_step_are_the_same_on_all_replicas(
     np.testing.assert_array_equal(copies[1], copies[0])
 
 
-def test_a_model_with_keras_own_step_says_why_it_cannot_be_built(
+def test_a_model_with_keras_step_says_why_it_cannot_be_built(
     made: dict[str, tf.distribute.Strategy],
 ) -> None:
     class Wrong(keras.Model):

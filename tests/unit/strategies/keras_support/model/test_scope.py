@@ -1,4 +1,4 @@
-"""A model made inside the scope trains alike wherever it is compiled."""
+"""A model made inside the scope trains equally wherever it is compiled."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def made(strategy: tf.distribute.Strategy) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("batch_size", [4, 3, 1])
-def test_compiled_outside_of_the_scope_it_shows_the_numbers_of_one_device(
+def test_a_model_compiled_outside_the_scope_matches_one_device(
     strategy: tf.distribute.Strategy, batch_size: int
 ) -> None:
     def program(strategy: tf.distribute.Strategy) -> Found:
@@ -47,7 +47,7 @@ def test_compiled_outside_of_the_scope_it_shows_the_numbers_of_one_device(
     assert_like_one_device(program, strategy)
 
 
-def test_two_losses_and_an_optimizer_by_name_outside_of_the_scope(
+def test_two_losses_and_an_optimizer_by_name_outside_the_scope(
     strategy: tf.distribute.Strategy,
 ) -> None:
     def program(strategy: tf.distribute.Strategy) -> Found:
@@ -71,7 +71,7 @@ def test_an_optimizer_object_made_outside_is_refused_by_name(
         model.fit(X, Y, verbose=0)
 
 
-def test_a_model_of_no_strategy_of_ours_is_compiled_where_it_was() -> None:
+def test_a_model_of_another_strategy_is_compiled_unchanged() -> None:
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     model.compile("sgd", "mse")
     assert not isinstance(model.optimizer.iterations.value, tf.distribute.DistributedValues)

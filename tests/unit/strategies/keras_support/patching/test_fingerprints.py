@@ -1,4 +1,4 @@
-"""A fingerprint changes when what the source does changes, and not when it is told differently."""
+"""A fingerprint changes with the behaviour of the source, and not with its layout."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def weigh(loss, examples=1, *, scale=2.0):
 
 @pytest.fixture
 def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
-    """Writes a source to a module of its own and imports it."""
+    """Writes a source to a new module and imports it."""
     numbers = itertools.count()
 
     def load(source: str) -> ModuleType:
@@ -38,7 +38,9 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, path.stem, module)  # where a class's source is looked up
+        monkeypatch.setitem(
+            sys.modules, path.stem, module
+        )  # where the source of a class is looked up
         spec.loader.exec_module(module)
         return module
 
@@ -84,7 +86,7 @@ def test_docstrings_comments_and_layout_do_not_matter(load: Load, old: str, new:
         pytest.param("    return total", "        return total", id="the block of a statement"),
     ],
 )
-def test_a_change_of_what_happens_changes_the_fingerprint(load: Load, old: str, new: str) -> None:
+def test_a_change_of_behaviour_changes_the_fingerprint(load: Load, old: str, new: str) -> None:
     assert old in FUNCTION
     changed = FUNCTION.replace(old, new)
     assert fingerprint(load(changed).weigh) != fingerprint(load(FUNCTION).weigh)
@@ -136,11 +138,11 @@ def test_a_method_has_the_fingerprint_of_the_same_function(load: Load) -> None:
     assert fingerprint(load(method).Optimizer.step) == fingerprint(load(body).step)
 
 
-def test_a_string_that_is_a_value_is_no_docstring(load: Load) -> None:
+def test_a_string_that_is_a_value_is_not_a_docstring(load: Load) -> None:
     one, two = load("def mode():\n    return 'sum'"), load("def mode():\n    return 'mean'")
     assert fingerprint(one.mode) != fingerprint(two.mode)
 
 
-def test_what_has_no_source_at_hand_is_refused() -> None:
+def test_a_symbol_without_source_is_refused() -> None:
     with pytest.raises((OSError, TypeError)):
         fingerprint(len)

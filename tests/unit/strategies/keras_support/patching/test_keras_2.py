@@ -20,7 +20,7 @@ REFUSED = r"must be of Keras 3 \(`import keras`\) under this strategy"
 
 @pytest.fixture(scope="module")
 def built() -> dict[str, tf.distribute.Strategy]:
-    """Two replicas come first: logical CPUs are made before TensorFlow starts."""
+    """Makes two replicas first: logical CPUs are made before TensorFlow starts."""
     mirrored = strategies.mirrored_strategy(num_replicas=2)
     return {"mirrored": mirrored, "one_device": strategies.one_device_strategy()}
 
@@ -32,7 +32,7 @@ def strategy(request: pytest.FixtureRequest, built: dict[str, tf.distribute.Stra
 
 @pytest.fixture
 def make_variable(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
-    """Code of a module that is named as those of Keras 2 are: all that it is recognised by."""
+    """Code of a module with a name of Keras 2, which is all that it is recognised by."""
     package, module = types.ModuleType("tf_keras"), types.ModuleType("tf_keras.src.layers")
     exec("def make(tf):\n    return tf.Variable(1.0, name='kernel')", module.__dict__)
     monkeypatch.setitem(sys.modules, "tf_keras", package)
@@ -48,13 +48,13 @@ def test_a_variable_of_keras_2_is_refused_by_name(
 
 
 @pytest.mark.usefixtures("built")
-def test_stock_strategies_and_no_scope_take_keras_2(make_variable: Callable[[], Any]) -> None:
+def test_stock_strategies_and_no_scope_accept_keras_2(make_variable: Callable[[], Any]) -> None:
     with tf.distribute.OneDeviceStrategy("CPU:0").scope():
         assert make_variable().numpy() == 1.0
     assert make_variable().numpy() == 1.0
 
 
-def test_keras_3_is_made_beside_an_imported_keras_2(
+def test_keras_3_works_while_keras_2_is_imported(
     strategy: Any, make_variable: Callable[[], Any]
 ) -> None:
     with strategy.scope():

@@ -1,7 +1,6 @@
-"""A patch stands in for a symbol once, only for code it knows, and hands the original back.
+"""A patch replaces a symbol once, only if it knows the code, and returns the original.
 
-The symbols here live in modules written for the test; what Keras itself holds is tested with the
-registry.
+The symbols here are in modules written for the test; Keras's symbols are tested with the table.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _NUMBERS = itertools.count()
 
 @pytest.fixture
 def upstream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A module nobody has imported before."""
+    """A module that has not been imported before."""
     name = f"upstream_of_patches_{next(_NUMBERS)}"
     (tmp_path / f"{name}.py").write_text(SOURCE, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
@@ -69,7 +68,7 @@ def test_installing_twice_replaces_once(upstream: Any) -> None:
     assert upstream.total(2) == -20  # twice negated would be 20
 
 
-def test_a_patch_knows_whether_it_is_installed_and_what_it_stands_for(upstream: Any) -> None:
+def test_a_patch_knows_whether_it_is_installed_and_what_it_replaces(upstream: Any) -> None:
     original = upstream.Trainer.step
     patch = patch_at(original, f"{upstream.__name__}:Trainer.step")
     assert (patch.is_installed(), patch.is_recognised()) == (False, True)
@@ -80,7 +79,7 @@ def test_a_patch_knows_whether_it_is_installed_and_what_it_stands_for(upstream: 
     assert upstream.Trainer.step is not original
 
 
-def test_any_of_several_known_sources_will_do(upstream: Any) -> None:
+def test_any_of_several_known_sources_is_accepted(upstream: Any) -> None:
     known = frozenset({"0" * 12, fingerprint(upstream.total), "f" * 12})
     Patch(f"{upstream.__name__}:total", known, negated).install()
     assert upstream.total(1) == -10
@@ -95,7 +94,7 @@ def test_an_unknown_source_is_refused_by_name_with_both_fingerprints(upstream: A
         patch.install()
 
 
-def test_a_refused_symbol_stays_as_it_was(upstream: Any) -> None:
+def test_a_refused_symbol_is_not_changed(upstream: Any) -> None:
     original = upstream.Trainer.step
     patch = Patch(f"{upstream.__name__}:Trainer.step", frozenset({"0123456789ab"}), negated)
     with pytest.raises(RuntimeError):

@@ -1,4 +1,4 @@
-"""A watched `fit`: the same numbers, and a true account of where it is."""
+"""A watched `fit` has the same results, and reports where it is."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def rows() -> tuple[np.ndarray, np.ndarray]:
 
 
 class Looks(keras.callbacks.Callback):
-    """Remembers where the watch says the training is, at the end of every batch."""
+    """Records the reported place of the training at the end of every batch."""
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self.progress = progress._watched
+        self.progress: Any = progress._watched
         self.places: list[Place] = []
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -63,7 +63,7 @@ class Looks(keras.callbacks.Callback):
         pytest.param(4, [4, 6], [2], id="of six steps an execution takes four, the next two"),
     ],
 )
-def test_a_watched_training_has_the_same_numbers_and_its_batches_are_counted(
+def test_a_watched_training_has_the_same_results_and_its_batches_are_counted(
     strategy: tf.distribute.Strategy, steps_per_execution: int, steps: list[int], batches: list[int]
 ) -> None:
     x, y = rows()
@@ -85,7 +85,7 @@ def test_a_watched_training_has_the_same_numbers_and_its_batches_are_counted(
 
 
 class Gate:
-    """Input that stops before its fourth batch, until it is opened."""
+    """Input that waits before its fourth batch, until it is opened."""
 
     def __init__(self) -> None:
         self.is_reached = threading.Event()
@@ -107,7 +107,7 @@ class Gate:
 
 
 def seen_at(gate: Gate, first: int) -> list[Place]:
-    """Waits at the gate until the training stands there too; opens it, and says what it saw."""
+    """Waits until the training is at the gate; opens it, and returns the reported place."""
     assert gate.is_reached.wait(60)
     watched, places = progress._watched, []
     assert watched is not None
@@ -137,7 +137,7 @@ def test_another_thread_sees_the_training_wait_for_input(
     assert all(value >= 0 for value in seconds.values())
 
 
-def test_the_watch_ends_with_fit_also_where_it_fails(
+def test_the_watch_ends_with_fit_also_if_it_fails(
     strategy: tf.distribute.Strategy,
 ) -> None:
     class Fails(keras.callbacks.Callback):
@@ -166,7 +166,7 @@ def test_a_model_trained_without_a_watchdog_has_no_marks(
     assert counts == [0, 4]  # around the input and around the all-reduce
 
 
-def test_the_marks_are_allowed_where_operations_are_deterministic(
+def test_the_marks_are_allowed_if_operations_are_deterministic(
     strategy: tf.distribute.Strategy,
 ) -> None:
     callback = Watchdog()
@@ -178,7 +178,7 @@ def test_the_marks_are_allowed_where_operations_are_deterministic(
     assert 0 < callback.seconds[0]["input"] < 60
 
 
-def test_marks_that_tell_no_time_say_which_phase_goes_on_and_count_batches() -> None:
+def test_marks_without_times_report_the_phase_and_count_batches() -> None:
     clock, found = StepClock(is_timed=False), []
 
     def look(value: Any) -> Any:

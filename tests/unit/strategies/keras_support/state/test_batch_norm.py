@@ -1,4 +1,4 @@
-"""BatchNormalization: synchronized is one device's, plain keeps one set of moving statistics.
+"""BatchNormalization: synchronized matches one device, plain has one set of moving statistics.
 
 Oracles: stock Keras on one device, trained before any patch is installed, and NumPy.
 """
@@ -27,7 +27,7 @@ HAS_RENORM = "renorm" in inspect.signature(Normalization.__init__).parameters
 
 
 class Training(NamedTuple):
-    """A model and what it is trained on, in batches that do not divide evenly."""
+    """A model and its data, in batches that replicas do not divide."""
 
     layers: Callable[[Callable[..., Any]], list[Any]]
     x: np.ndarray
@@ -76,7 +76,7 @@ if HAS_RENORM:
 def trained(
     training: Training, strategy: tf.distribute.Strategy, is_synchronized: bool
 ) -> dict[str, np.ndarray]:
-    """Every number of a whole run."""
+    """All results of a whole run."""
     normalization = functools.partial(
         Normalization, momentum=MOMENTUM, synchronized=is_synchronized
     )
@@ -100,7 +100,7 @@ def trained(
 
 @pytest.fixture(scope="module")
 def one_device() -> dict[str, dict[str, np.ndarray]]:
-    """What stock Keras finds, before any of our strategies is built."""
+    """Results of stock Keras, before any of our strategies is built."""
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 3)
     assert not hasattr(Normalization._moments, "__wrapped__")
@@ -113,7 +113,7 @@ def one_device() -> dict[str, dict[str, np.ndarray]]:
 
 @pytest.fixture(scope="module")
 def strategy_of(one_device: object) -> Callable[[int], tf.distribute.Strategy]:
-    strategies.mirrored_strategy(3)  # its collective keys are those of a strategy of the user's own
+    strategies.mirrored_strategy(3)  # its collective keys are those of a plain strategy
     built = {num: strategies.mirrored_strategy(num) for num in (2, 3)}
     return lambda num_replicas: built[num_replicas]
 
@@ -134,7 +134,7 @@ def statistics_of(layer: Any) -> list[list[list[float]]]:
 
 @pytest.mark.parametrize("num_replicas", [2, 3])
 @pytest.mark.parametrize("name", TRAININGS)
-def test_synchronized_trains_as_one_device(
+def test_synchronized_matches_one_device(
     one_device: dict[str, dict[str, np.ndarray]],
     strategy_of: Callable[[int], tf.distribute.Strategy],
     name: str,
@@ -147,7 +147,7 @@ def test_synchronized_trains_as_one_device(
 
 
 def variance_in_float32(strategy: tf.distribute.Strategy, x: np.ndarray) -> np.ndarray:
-    """What one step of a synchronized layer takes for the variance of `x`."""
+    """The variance of `x` in one step of a synchronized layer."""
     with strategy.scope():
         layer = Normalization(synchronized=True, momentum=0.0, dtype="float32")
         model = keras.Sequential([keras.Input(x.shape[1:], dtype="float32"), layer])
@@ -157,7 +157,7 @@ def variance_in_float32(strategy: tf.distribute.Strategy, x: np.ndarray) -> np.n
     return variance
 
 
-def test_synchronized_variance_does_not_cancel_where_stock_keras_does(
+def test_synchronized_variance_does_not_cancel_as_in_stock_keras(
     two: tf.distribute.Strategy,
 ) -> None:
     means = np.array([1e3, 1e4, 1e5, 1e6])
@@ -166,7 +166,7 @@ def test_synchronized_variance_does_not_cancel_where_stock_keras_does(
     stock = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     error = np.abs(variance_in_float32(two, x) - exact)
     stock_error = np.abs(variance_in_float32(stock, x) - exact)
-    # The examples themselves are given to one part in 2^23 of their mean; their deviation is 1.
+    # Examples are exact to one part in 2^23 of their mean; their deviation is 1.
     assert (error < means * 2.0**-23).all(), error
     assert (stock_error > 100 * error).all(), stock_error
 
@@ -195,32 +195,32 @@ def test_collectives_of_a_training_step(
     assert sorted(watch.step_collectives) == sorted(each * 2)
 
 
-def share_statistics(batch: np.ndarray, num_replicas: int) -> np.ndarray:
-    """Mean and variance of each replica batch, weighed by examples; an empty one counts none."""
+def batch_statistics(batch: np.ndarray, num_replicas: int) -> np.ndarray:
+    """Mean and variance of each replica batch, weighted by examples; an empty one does not count."""
     n = len(batch)
-    shares = [
+    batches = [
         batch[r * n // num_replicas : (r + 1) * n // num_replicas] for r in range(num_replicas)
     ]
     weighed = [
-        len(share) / n * np.stack([share.mean(axis=0), share.var(axis=0)])
-        for share in shares
-        if len(share)
+        len(batch) / n * np.stack([batch.mean(axis=0), batch.var(axis=0)])
+        for batch in batches
+        if len(batch)
     ]
     return np.asarray(sum(weighed))
 
 
 def averaged(x: np.ndarray, batch_size: int, num_replicas: int, calls: int) -> np.ndarray:
-    """Moving mean and variance after one epoch in which the layer is called so often a step."""
+    """Moving mean and variance after one epoch, with this number of calls per step."""
     moving = np.stack([np.zeros(x.shape[1]), np.ones(x.shape[1])])
     for start in range(0, len(x), batch_size):
-        share = share_statistics(x[start : start + batch_size], num_replicas)
+        found = batch_statistics(x[start : start + batch_size], num_replicas)
         for _ in range(calls):
-            moving = MOMENTUM * moving + (1 - MOMENTUM) * share
+            moving = MOMENTUM * moving + (1 - MOMENTUM) * found
     return moving
 
 
 class OneOptimizer(keras.Model):
-    """Normalises what it is given, then learns from it."""
+    """Normalizes its input, then learns from it."""
 
     calls = 1
 
@@ -239,7 +239,7 @@ class OneOptimizer(keras.Model):
 
 
 class TwoOptimizers(OneOptimizer):
-    """Takes turns, as a GAN does: each of its parts is trained by an optimizer of its own."""
+    """Takes turns, as a GAN does: each part is trained by its own optimizer."""
 
     calls = 2
 
@@ -270,7 +270,7 @@ class TwoOptimizers(OneOptimizer):
 
 
 class NoOptimizer(OneOptimizer):
-    """Only looks at the data, in training mode."""
+    """Only calls the model on the data, in training mode."""
 
     def train_step(self, data: Any) -> dict[str, Any]:
         x, y = data
@@ -278,7 +278,7 @@ class NoOptimizer(OneOptimizer):
 
 
 class LooksAgain(OneOptimizer):
-    """Learns, and then sees the batch a second time in training mode."""
+    """Learns, and then calls the model a second time on the batch in training mode."""
 
     calls = 2
 
@@ -359,7 +359,7 @@ def test_plain_moving_statistics_are_the_same_in_the_file_and_after_loading(
 
 
 class Inferring(keras.layers.Layer):
-    """Calls a layer as for inference, whatever the model is doing."""
+    """Calls a layer as for inference, also in training."""
 
     def __init__(self, layer: Any) -> None:
         super().__init__()
@@ -373,10 +373,10 @@ class Inferring(keras.layers.Layer):
 
 
 @pytest.mark.parametrize("num_examples", [7, 1])
-def test_statistics_that_do_not_train_stay_as_they_are_to_the_bit(
+def test_statistics_that_do_not_train_keep_their_bits(
     two: tf.distribute.Strategy, num_examples: int
 ) -> None:
-    # Not a sum of few powers of two, so that `before + (value - before)` would show.
+    # Not a sum of few powers of two, so that `before + (value - before)` would differ.
     first = keras.initializers.RandomUniform(0.1, 3.0, seed=1)
     arguments = {"moving_mean_initializer": first, "moving_variance_initializer": first}
     with two.scope():
@@ -403,8 +403,8 @@ class Penalty(keras.layers.Layer):
         return inputs
 
 
-def test_penalties_on_both_sides_of_a_meeting_stay_their_replicas_own() -> None:
-    """While one replica waits for the moments, the next one passes through the same layers."""
+def test_penalties_on_both_sides_of_a_collective_count_for_their_replica() -> None:
+    """While one replica waits for the moments, the next one runs the same layers."""
     found = []
     for strategy in (strategies.mirrored_strategy(2), tf.distribute.get_strategy()):
         keras.utils.set_random_seed(4)

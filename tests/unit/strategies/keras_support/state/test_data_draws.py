@@ -1,4 +1,4 @@
-"""Random numbers drawn in a dataset's function are those of the same program on one device."""
+"""Random numbers drawn in the functions of a dataset match one device."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def of_a_layer() -> list[float]:
 @pytest.mark.parametrize(
     "program", [unseeded, drawn_before, of_a_generator, in_a_condition, of_a_layer]
 )
-def test_draws_are_those_of_one_device(
+def test_random_numbers_match_one_device(
     made: dict[str, tf.distribute.Strategy], on: str, program: object
 ) -> None:
     assert callable(program)
@@ -70,7 +70,7 @@ def test_draws_are_those_of_one_device(
         assert program() == expected
 
 
-def test_a_model_trains_on_what_one_device_draws(
+def test_a_model_trained_on_random_numbers_matches_one_device(
     made: dict[str, tf.distribute.Strategy],
 ) -> None:
     def trained(strategy: tf.distribute.Strategy) -> np.ndarray:

@@ -1,7 +1,8 @@
-"""What layers keep beside their weights is what one device keeps, on every replica."""
+"""The state of layers matches one device on every replica."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -35,7 +36,7 @@ def strategy(request: pytest.FixtureRequest) -> tf.distribute.Strategy:
 
 
 class Kept(keras.layers.Layer):
-    """A layer with one variable that `move` moves in training."""
+    """A layer with one variable that `move` updates in training."""
 
     aggregation = "none"
     dtype_of_state = "float64"
@@ -66,14 +67,14 @@ class RunningMean(Kept):
 
 
 class Centered(RunningMean):
-    """Uses the mean that it has just moved."""
+    """Uses the mean that it has just updated."""
 
     def call(self, x: Any, training: bool = False) -> Any:
         return super().call(x, training) - self.state
 
 
 class MeanAggregated(RunningMean):
-    """TensorFlow's replicas would meet at each write, and mix the penalties of the layers."""
+    """TensorFlow would synchronize replicas at each write, and mix the penalties of layers."""
 
     aggregation = "mean"
 
@@ -108,7 +109,7 @@ class ScaledTotal(Kept):
 
 
 class Largest(Kept):
-    """A running maximum, as an observer of quantization keeps."""
+    """A running maximum, like the observers of quantization."""
 
     def move(self, x: Any) -> None:
         self.state.assign(ops.maximum(self.state, ops.max(x, axis=0)))
@@ -129,7 +130,7 @@ class Examples(Kept):
 
 
 class Annealed(Kept):
-    """Counts its calls: the same on all replicas by itself."""
+    """Counts its calls, which are the same on all replicas."""
 
     dtype_of_state = "int32"
     size = 1
@@ -154,7 +155,7 @@ class Twice(keras.layers.Layer):
 
 
 class Conditional(RunningMean):
-    """Moves its state inside of a condition."""
+    """Updates its state inside a condition."""
 
     def call(self, x: Any, training: bool = False) -> Any:
         if training:
@@ -168,7 +169,7 @@ class Conditional(RunningMean):
         return x
 
 
-LAYERS = {
+LAYERS: dict[str, Callable[[], Any]] = {
     "running_mean": RunningMean,
     "centered": Centered,
     "mean_aggregated": MeanAggregated,
@@ -203,7 +204,7 @@ def copies_of(strategy: tf.distribute.Strategy, model: Any) -> list[list[Any]]:
 
 @EAGER
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_layers_state_is_that_of_one_device(
+def test_the_state_of_a_layer_matches_one_device(
     strategy: tf.distribute.Strategy, name: str, is_eager: bool
 ) -> None:
     if is_eager and strategy.num_replicas_in_sync == 3:
@@ -222,7 +223,7 @@ def test_a_layers_state_is_that_of_one_device(
 
 
 class Teaching(keras.Sequential):
-    """Moves a teacher's weights towards its own after each update, and learns from it."""
+    """Moves the weights of a teacher towards its own after each update, and learns from it."""
 
     def train_step(self, data: Any) -> Any:
         x, y = data
@@ -237,7 +238,7 @@ class Teaching(keras.Sequential):
         return {"total": loss}
 
 
-def test_a_teacher_moved_after_the_update_is_not_sent(strategy: tf.distribute.Strategy) -> None:
+def test_a_teacher_updated_after_the_step_is_not_sent(strategy: tf.distribute.Strategy) -> None:
     def program(each: tf.distribute.Strategy) -> Found:
         with each.scope():
             model = build(keras.layers.Activation("relu"), Teaching)
@@ -253,7 +254,7 @@ def test_a_teacher_moved_after_the_update_is_not_sent(strategy: tf.distribute.St
     assert_like_one_device(program, strategy)
 
 
-def test_integers_that_count_examples_are_refused_unless_they_add_up(
+def test_integers_that_count_examples_are_refused_unless_they_are_summed(
     strategy: tf.distribute.Strategy,
 ) -> None:
     class Counting(Examples):
@@ -265,7 +266,7 @@ def test_integers_that_count_examples_are_refused_unless_they_add_up(
         model.fit(X, Y, batch_size=7, verbose=0)
 
 
-def test_a_read_inside_of_a_condition_after_a_write_is_refused(
+def test_a_read_inside_a_condition_after_a_write_is_refused(
     strategy: tf.distribute.Strategy,
 ) -> None:
     class Reading(RunningMean):
@@ -280,7 +281,7 @@ def test_a_read_inside_of_a_condition_after_a_write_is_refused(
 
 
 class Late(keras.Sequential):
-    """Moves a running mean of the batch after its update, as a queue of statistics is moved."""
+    """Updates a running mean of the batch after its step, like a queue of statistics."""
 
     def train_step(self, data: Any) -> Any:
         logs = super().train_step(data)
@@ -289,7 +290,7 @@ class Late(keras.Sequential):
         return logs
 
 
-def test_state_moved_after_the_update_from_the_batch_is_averaged_too(
+def test_state_updated_from_the_batch_after_the_step_is_averaged_too(
     strategy: tf.distribute.Strategy,
 ) -> None:
     def program(each: tf.distribute.Strategy) -> Found:
@@ -301,7 +302,7 @@ def test_state_moved_after_the_update_from_the_batch_is_averaged_too(
     assert_like_one_device(program, strategy)
 
 
-def test_a_variable_of_tensorflow_that_the_batch_moves_is_refused(
+def test_a_variable_of_tensorflow_that_the_batch_changes_is_refused(
     strategy: tf.distribute.Strategy,
 ) -> None:
     class Native(keras.layers.Layer):

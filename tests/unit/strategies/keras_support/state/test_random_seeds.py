@@ -1,6 +1,6 @@
-"""Random layers draw on each replica for themselves, and the same again from the same seed.
+"""Random layers draw different numbers on each replica, and the same ones from the same seed.
 
-Oracle: what the same layer draws for the same seed outside any strategy, in stock Keras.
+Oracle: the numbers of the same layer and seed outside any strategy, in stock Keras.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LAYERS: Layers = {
 
 
 class Tape(keras.layers.Layer):
-    """Passes its input on and writes down what it was on each replica, step after step."""
+    """Returns its input and records it on each replica, step after step."""
 
     def build(self, input_shape: Any) -> None:
         self.written: list[list[np.ndarray]] = [[], []]
@@ -73,7 +73,7 @@ def two(one_device: object) -> tf.distribute.Strategy:
 def drawn(
     strategy: tf.distribute.Strategy, name: str, **arguments: Any
 ) -> tuple[list[list[np.ndarray]], Any]:
-    """What each replica drew in two steps of `fit`, and the layer."""
+    """The numbers of each replica in two steps of `fit`, and the layer."""
     with strategy.scope():
         layer, tape = LAYERS[name][0](), Tape()
         inputs = keras.Input(LAYERS[name][1][1:])
@@ -95,21 +95,21 @@ def both(request: pytest.FixtureRequest, two: Any) -> tuple[str, Any, Any]:
     return request.param, written, layer
 
 
-def test_every_draw_of_every_replica_is_another(both: tuple[str, Any, Any]) -> None:
+def test_every_draw_of_every_replica_differs(both: tuple[str, Any, Any]) -> None:
     _, written, _ = both
     draws = [draw.tobytes() for replica in written for draw in replica]
     assert len(draws) == 4
     assert len(set(draws)) == 4
 
 
-def test_the_first_replica_draws_what_one_device_draws_for_its_examples(
+def test_the_first_replica_draws_as_one_device_for_its_examples(
     one_device: dict[str, list[np.ndarray]], both: tuple[str, Any, Any]
 ) -> None:
     name, written, _ = both
     np.testing.assert_array_equal(written[0], one_device[name])
 
 
-def test_replicas_keep_count_of_their_draws_alike(both: tuple[str, Any, Any]) -> None:
+def test_replicas_count_their_draws_equally(both: tuple[str, Any, Any]) -> None:
     _, _, layer = both
     assert state_copies(layer) == [[SEED, 2]] * 2
 
@@ -122,7 +122,7 @@ def test_the_same_seed_draws_the_same_again_on_every_replica(
     np.testing.assert_array_equal(again, written)
 
 
-def test_steps_of_one_execution_draw_anew(two: tf.distribute.Strategy) -> None:
+def test_each_step_of_an_execution_draws_other_numbers(two: tf.distribute.Strategy) -> None:
     with two.scope():
         layer, tape = keras.layers.Dropout(0.5, seed=SEED), Tape()
         model = keras.Sequential([keras.Input((COLUMNS,)), layer, tape])
@@ -134,7 +134,9 @@ def test_steps_of_one_execution_draw_anew(two: tf.distribute.Strategy) -> None:
     assert state_copies(layer) == [[SEED, 3]] * 2
 
 
-def test_replicas_keep_the_right_share_and_are_independent(two: tf.distribute.Strategy) -> None:
+def test_dropout_keeps_the_right_fraction_and_replicas_are_independent(
+    two: tf.distribute.Strategy,
+) -> None:
     with two.scope():
         tape = Tape()
         layers = [keras.layers.Dropout(0.3, seed=SEED), tape]
@@ -150,7 +152,7 @@ def test_replicas_keep_the_right_share_and_are_independent(two: tf.distribute.St
     np.testing.assert_allclose(np.unique(tape.written), [0, 1 / 0.7], rtol=1e-6)
 
 
-def test_a_run_with_dropout_is_the_same_to_the_bit_from_the_same_seed(
+def test_a_run_with_dropout_is_the_same_bit_for_bit_from_the_same_seed(
     two: tf.distribute.Strategy,
 ) -> None:
     def run(seed: int) -> list[bytes]:
@@ -168,7 +170,7 @@ def test_a_run_with_dropout_is_the_same_to_the_bit_from_the_same_seed(
     assert run(2) != first
 
 
-def test_outside_fit_every_replica_draws_what_stock_keras_draws(
+def test_outside_fit_every_replica_draws_as_stock_keras(
     two: tf.distribute.Strategy, one_device: dict[str, list[np.ndarray]]
 ) -> None:
     replica_batch = inputs_of("Dropout")[: ROWS // 2]

@@ -1,4 +1,4 @@
-"""Variables with copies on replicas are Python numbers; gradients are applied outside of steps."""
+"""Variables with copies on replicas are Python numbers; gradients applied outside steps."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def test_a_callback_reads_the_rate_and_the_steps_as_numbers(model: Any) -> None:
     assert type(seen[0][0]) is float
 
 
-def test_a_variable_of_several_numbers_is_no_number(model: Any) -> None:
+def test_a_variable_of_several_numbers_is_not_a_number(model: Any) -> None:
     with pytest.raises(TypeError, match="Only scalar arrays can be converted"):
         float(model.layers[0].kernel)
 
 
-def test_gradients_applied_outside_of_the_scope_move_all_copies_alike(
+def test_gradients_applied_outside_the_scope_change_all_copies_equally(
     strategy: tf.distribute.Strategy, model: Any
 ) -> None:
     gradients = [tf.ones(variable.shape) for variable in model.trainable_variables]
@@ -58,7 +58,7 @@ def test_gradients_applied_outside_of_the_scope_move_all_copies_alike(
     assert int(model.optimizer.iterations) == 1
 
 
-def test_gradients_applied_inside_of_the_scope_are_refused(
+def test_gradients_applied_inside_the_scope_are_refused(
     strategy: tf.distribute.Strategy, model: Any
 ) -> None:
     gradients = [tf.ones(variable.shape) for variable in model.trainable_variables]

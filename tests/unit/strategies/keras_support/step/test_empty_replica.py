@@ -1,7 +1,7 @@
-"""A replica without examples computes on a real row, which counts for nothing.
+"""A replica without examples computes on a real row, which has no weight.
 
 Four examples in batches of three: the second batch has one row for three replicas. A lookup without
-a bucket for other values refuses any row that is made up.
+a bucket for other values refuses an invented row.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _in_float64() -> None:
 
 
 class Looks(keras.Model):
-    """Looks the first entry of a row up in a vocabulary of two."""
+    """Looks up the first entry of a row in a vocabulary of two."""
 
     def __init__(self, lookup: Any, vocabulary: list[Any]) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ def assert_alike(found: list[Any], expected: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_data_set_whose_last_batch_has_one_row(
+def test_a_dataset_whose_last_batch_has_one_row(
     strategy: tf.distribute.Strategy, kind: str
 ) -> None:
     def trained(strategy: tf.distribute.Strategy) -> list[Any]:
@@ -130,11 +130,11 @@ def test_a_pipeline_whose_last_batch_has_one_row(
         numbers_of(stock, *expected.values(), stock.predict(examples.batch(3), verbose=0)),
     )
     own = [len(rows) for rows, _ in pipeline.local(0).take(6)]
-    assert own == [1, 1, 1, 0, 0, 1]  # as a training loop of the user's sees it
+    assert own == [1, 1, 1, 0, 0, 1]  # as in a custom training loop
 
 
 class Counts(keras.Model):
-    """Adds up what replicas know of their replica batch; reads no collective."""
+    """Sums what replicas know of their batch, without a collective."""
 
     def __init__(self) -> None:
         super().__init__()

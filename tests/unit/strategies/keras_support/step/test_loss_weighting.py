@@ -1,4 +1,4 @@
-"""Losses and their gradients on uneven replica batches, against the same losses written in NumPy.
+"""Losses and their gradients on uneven replica batches, against the same losses in NumPy.
 
 Every model is linear, so that with the loss `sum_i c_i e_i^2` of errors `e = x w - y` the gradient
 is `2 x^T (c e)`, and one step of SGD at rate 1 shows it. What differs is the `c_i`.
@@ -107,7 +107,7 @@ def arguments_of(batch: Batch, is_weighted: bool) -> dict[str, Any]:
 
 
 def assert_trains_like(model: Any, batch: Batch, is_weighted: bool, c: np.ndarray) -> None:
-    """Fits one global batch; compares its loss, and the step it took."""
+    """Trains on one global batch; compares the loss and the change of weights."""
     kernel = model.get_weights()[0]
     loss, gradient = loss_and_gradient(batch, kernel, c)
     history = model.fit(shuffle=False, **arguments_of(batch, is_weighted)).history
@@ -116,7 +116,7 @@ def assert_trains_like(model: Any, batch: Batch, is_weighted: bool, c: np.ndarra
 
 
 @pytest.mark.parametrize(("reduction", "is_masked", "is_weighted", "coefficients"), CASES)
-def test_a_loss_on_uneven_shares_is_that_of_the_whole_batch(
+def test_a_loss_on_uneven_replica_batches_is_that_of_the_whole_batch(
     strategy: tf.distribute.Strategy,
     reduction: str,
     is_masked: bool,
@@ -169,13 +169,15 @@ def test_a_replica_whose_steps_are_all_masked_adds_nothing(
     assert_trains_like(model, batch, False, c)
 
 
-def test_a_batch_whose_steps_are_all_masked_moves_nothing(strategy: tf.distribute.Strategy) -> None:
+def test_a_batch_whose_steps_are_all_masked_changes_nothing(
+    strategy: tf.distribute.Strategy,
+) -> None:
     batch = batch_of(6, num_masked_rows=6)
     model = linear_model(strategy, "sum_over_batch_size", is_masked=True)
     assert_trains_like(model, batch, False, np.zeros_like(batch.weight))
 
 
-def test_a_regularizer_counts_once_beside_any_loss(strategy: tf.distribute.Strategy) -> None:
+def test_a_regularizer_counts_once_with_any_loss(strategy: tf.distribute.Strategy) -> None:
     batch = batch_of(7)
     with strategy.scope():
         inputs = keras.Input([LENGTH, FEATURES])
@@ -195,7 +197,7 @@ def test_a_regularizer_counts_once_beside_any_loss(strategy: tf.distribute.Strat
 
 
 def three_outputs(strategy: tf.distribute.Strategy) -> tuple[Any, dict[str, float]]:
-    """A model with a loss of each kind, and how much each loss counts."""
+    """A model with a loss of each kind, and the weight of each loss."""
     weights = {"masked": 1.0, "plain": 2.0, "summed": 0.1}
     with strategy.scope():
         inputs = keras.Input([LENGTH, FEATURES])
@@ -244,7 +246,7 @@ def test_the_log_of_each_output_is_the_loss_of_the_whole_batch(
 
 
 class OwnStep(keras.Model):
-    """A model whose training step is written by its user, who knows nothing of replicas."""
+    """A model with a custom training step that is not written for replicas."""
 
     def __init__(self, kernel: np.ndarray) -> None:
         super().__init__()
@@ -263,7 +265,7 @@ class OwnStep(keras.Model):
         return {"own": loss}
 
 
-def test_a_loss_of_the_users_own_step_counts_once(strategy: tf.distribute.Strategy) -> None:
+def test_the_loss_of_a_custom_step_counts_once(strategy: tf.distribute.Strategy) -> None:
     batch, kernel = batch_of(7), np.ones([FEATURES, 1])
     with strategy.scope():
         model = OwnStep(kernel)

@@ -1,4 +1,4 @@
-"""Several steps in one execution, whose collectives take rows of a number that varies."""
+"""Several steps in one execution, whose collectives get varying numbers of rows."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def trained(strategy: tf.distribute.Strategy, rows: int) -> list[np.ndarray]:
     return list(model.get_weights())
 
 
-def test_a_smaller_batch_within_an_execution_trains_what_one_device_does() -> None:
+def test_a_smaller_batch_in_an_execution_matches_one_device() -> None:
     found = trained(strategies.mirrored_strategy(num_replicas=2), 13)
     for own, expected in zip(found, trained(tf.distribute.get_strategy(), 13), strict=True):
         np.testing.assert_allclose(own, expected, rtol=1e-11, atol=1e-13)
 
 
-def test_more_rows_than_have_keys_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_explains_more_rows_than_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collective_keys, "_MOST_ROWS", 4)
     with pytest.raises(ValueError, match=r"`steps_per_execution` must be 1 .* an execution of 4"):
         trained(strategies.mirrored_strategy(num_replicas=2), 13)

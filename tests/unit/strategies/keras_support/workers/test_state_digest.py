@@ -1,4 +1,4 @@
-"""Digests tell other variables from variables whose last digits moved."""
+"""Digests distinguish other variables from variables whose last digits differ."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from strategies.keras_support.workers.state_digest import Digest, _function, pac
 
 def digest(values: np.ndarray) -> Digest:
     prints, sums = _function([tf.Variable(values)])()
-    return Digest(bytes(prints[0].numpy()), *map(float, sums[0].numpy()), values.size)
+    total, energy = map(float, sums[0].numpy())
+    return Digest(bytes(prints[0].numpy()), total, energy, values.size)
 
 
 DRAW = np.random.default_rng(0)
 KERNEL = DRAW.normal(size=[64, 8]).astype(np.float32)
 
 
-def test_equal_variables_have_one_fingerprint_and_a_moved_bit_changes_it() -> None:
+def test_equal_variables_have_the_same_fingerprint_and_a_changed_bit_another() -> None:
     moved = np.nextafter(
         KERNEL, np.inf, where=np.arange(512).reshape(64, 8) == 9, out=KERNEL.copy()
     )
@@ -48,7 +49,7 @@ def test_integers_never_differ_by_rounding() -> None:
     assert not digest(np.array([7])).differs_by_rounding(digest(np.array([8])))
 
 
-def test_digests_travel_as_sixteen_bytes_each() -> None:
+def test_digests_are_sent_as_sixteen_bytes_each() -> None:
     digests = [digest(KERNEL), digest(np.array(3))]
     text = pack(digests)
     assert len(text) == 44  # 32 bytes in base 64

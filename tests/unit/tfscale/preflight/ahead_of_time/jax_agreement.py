@@ -20,7 +20,7 @@ os.environ.update(KERAS_BACKEND="jax", JAX_PLATFORMS="cpu")
 os.environ.update(TPU_SKIP_MDS_QUERY="1", ALLOW_MULTIPLE_LIBTPU_LOAD="1")
 
 import jax
-from aot_models import cnn
+from aot_models import cnn  # type: ignore[import-not-found]  # found beside this program
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 

@@ -49,7 +49,8 @@ def test_an_environment_of_other_versions_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_environment_is_made_with_a_python_of_its_own(tmp_path: Path, wheel: Path) -> None:
-    folder, said = tmp_path / "made", []
+    folder = tmp_path / "made"
+    said: list[str] = []
     make_environment(folder, said.append, requirements=(str(wheel),))
     printed = subprocess.run(
         [folder / "bin" / "python", "-I", "-c", "import one_line; print(one_line.SAID)"],
