@@ -77,7 +77,7 @@ help:
 	@echo "make train   trains the image recipe on the bundled digits, on 2 replicas"
 	@echo "make seeds   trains it with each of the seeds 0 to 4; fails if the mean is below 0.98"
 	@echo "make test    runs the tests"
-	@echo "make thorough runs the long tests, which `make test` leaves out"
+	@echo "make thorough runs the long tests, which 'make test' leaves out"
 	@echo "make lint    ruff check, ruff format --check, mypy --strict"
 	@echo "make matrix  runs the tests under each TensorFlow-Keras pair of: $(MATRIX)"
 	@echo "make parity  compares a random sweep of trainings with stock Keras on one device"

@@ -115,8 +115,9 @@ def _defined(tree: ast.Module) -> Iterator[str]:
 def _set_on_self(owner: ast.ClassDef) -> Iterator[str]:
     """Yields what the methods of a class, not functions beside one, set on `self`."""
     for node in ast.walk(owner):
-        is_set = isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
-        if is_set and isinstance(node.value, ast.Name) and node.value.id == "self":
+        if not (isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)):
+            continue
+        if isinstance(node.value, ast.Name) and node.value.id == "self":
             yield node.attr
 
 

@@ -236,10 +236,11 @@ def imports_of(tree: ast.AST, names: Collection[str]) -> set[str]:
 
     found: set[str] = set()
     for node in ast.walk(tree):
-        for alias in node.names if isinstance(node, (ast.Import, ast.ImportFrom)) else ():
-            if isinstance(node, ast.Import):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
                 found |= module_of(alias.name)
-            elif node.level == 0 and node.module:
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            for alias in node.names:
                 found |= module_of(f"{node.module}.{alias.name}", node.module)
     return found - {""}
 
