@@ -14,7 +14,7 @@ from tests.parity.judge import FLOAT64, compare
 from tests.parity.kinds import NEW
 from tests.parity.report import crash_of
 from tests.programs import run_program
-from tfscale.verify.tolerances import difference
+from tfscale.verify.comparison import difference
 
 STRATEGIES = ("mirrored2", "mirrored3", "workers2")
 LIMITS = dict.fromkeys(("weights", "history", "batch_logs"), FLOAT64)

@@ -196,7 +196,7 @@ def test_collectives_of_a_training_step(
 
 
 def batch_statistics(batch: np.ndarray, num_replicas: int) -> np.ndarray:
-    """Mean and variance of each replica batch, weighted by examples; an empty one does not count."""
+    """Mean and variance of replica batches, weighted by examples; an empty one does not count."""
     n = len(batch)
     batches = [
         batch[r * n // num_replicas : (r + 1) * n // num_replicas] for r in range(num_replicas)
