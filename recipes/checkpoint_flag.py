@@ -1,4 +1,4 @@
-"""`--checkpoint_every`: a run that is interrupted goes on where it was.
+"""`--checkpoint_every`: an interrupted run resumes where it stopped.
 
 checkpoint_flag.define()
 checkpoint = checkpoint_flag.callback(model_dir, steps_per_epoch=15, num_steps=600)
@@ -19,21 +19,21 @@ def define() -> None:
     flags.DEFINE_string(
         "checkpoint_every",
         "none",
-        "When to save all there is to go on from, in checkpoints/ of --model_dir: none, epoch, or "
-        "a number of steps. Started again with the same flags, an interrupted run goes on from the "
-        "newest; a finished one has removed them and trains anew.",
+        "When to save a checkpoint to checkpoints/ of --model_dir: none, epoch, or every so many "
+        "steps. Started again with the same flags, an interrupted run resumes from the newest. A "
+        "finished run removes its checkpoints, so the next one trains from the start.",
     )
     flags.register_validator(
         "checkpoint_every",
         lambda every: every in ("none", "epoch") or COUNT.value(every) is not None,
-        "It must be none, epoch or a positive number of steps.",
+        "must be none, epoch or a positive number of steps.",
     )
 
 
 def callback(
     model_dir: str, *, steps_per_epoch: int, num_steps: int, microbatches: int = 1
 ) -> tfscale.callbacks.Checkpoint | None:
-    """Builds what saves and resumes, or returns None where the flags ask for none.
+    """Builds the checkpoint callback, or returns None if the flags ask for none.
 
     Args:
         model_dir: The run's folder.
@@ -42,16 +42,17 @@ def callback(
         microbatches: Parts that a global batch is computed in. Positive.
 
     Raises:
-        ValueError: If other flags make the run one that cannot be resumed.
+        ValueError: If a run with the other flags cannot be resumed.
     """
     every = FLAGS.checkpoint_every
     if every == "none":
         return None
     if microbatches > 1 or num_steps % steps_per_epoch:
         raise ValueError(
-            "`--checkpoint_every` must be none with --microbatches, and where --train_steps are no "
-            f"whole epochs of {steps_per_epoch} steps. Received: --checkpoint_every={every}, "
-            f"--microbatches={microbatches}, --train_steps={num_steps}. Leave it out."
+            "`--checkpoint_every` must be none with --microbatches, and if --train_steps is not a "
+            f"multiple of the {steps_per_epoch} steps of an epoch. Received: "
+            f"--checkpoint_every={every}, --microbatches={microbatches}, "
+            f"--train_steps={num_steps}. Leave it out."
         )
     return tfscale.callbacks.Checkpoint(
         f"{model_dir}/checkpoints", every=every if every == "epoch" else int(every)

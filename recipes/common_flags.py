@@ -1,4 +1,4 @@
-"""The flags that recipes share, each defined once; a recipe defines only what is its own.
+"""The flags that recipes have in common, each defined once.
 
 from recipes import common_flags
 
@@ -26,7 +26,7 @@ from tfscale.schedules import SCHEDULES
 
 FLAGS = flags.FLAGS
 
-# Which flags each strategy's factory takes; another flag that is set is refused, not ignored.
+# Which flags each strategy's factory takes. Other flags that are set are errors, not ignored.
 _STRATEGY_FLAGS = {
     "mirrored": ("num_replicas", "all_reduce"),
     "multi_worker_mirrored": ("all_reduce",),
@@ -38,7 +38,7 @@ def define(*, without: Sequence[str] = ()) -> None:
     """Defines the flags, under the headings that `--help` shows.
 
     Args:
-        without: Those that mean nothing to the recipe.
+        without: Flags that have no meaning for the recipe.
     """
     with section("where to train"):
         _define_where()
@@ -49,7 +49,7 @@ def define(*, without: Sequence[str] = ()) -> None:
         number_flags.define_integer(
             "global_batch_size",
             96,
-            "Examples of all replicas in one step; a multiple of the replicas.",
+            "Examples of one step over all replicas. Must be a multiple of the replicas.",
         )
     with section("training"):
         _define_training()
@@ -57,8 +57,8 @@ def define(*, without: Sequence[str] = ()) -> None:
         flags.DEFINE_string(
             "model_dir",
             None,
-            "Folder that the trained model and the summary of the run are written to, over what "
-            "an earlier run left there. Default: runs/ and the name of the dataset.",
+            "Folder for the trained model and the summary of the run. Files of an earlier run are "
+            "replaced. Default: runs/ and the name of the dataset.",
         )
         checkpoint_flag.define()
     flag_sections.leave_out(without)
@@ -69,8 +69,8 @@ def _define_where() -> None:
         "distribution_strategy",
         "auto",
         list(strategies.STRATEGIES),
-        "How to spread training. auto takes the TPU, the cluster that the environment names, all "
-        "GPUs of this host, or the CPU.",
+        "How to distribute training. auto takes the TPU, the cluster that the environment "
+        "describes, all GPUs of this host, or the CPU.",
     )
     number_flags.define_integer(
         "num_replicas",
@@ -81,7 +81,7 @@ def _define_where() -> None:
     flags.DEFINE_string(
         "all_reduce",
         None,
-        "How gradients are added up. mirrored: auto, nccl, hierarchical_copy, "
+        "How gradients are reduced. mirrored: auto, nccl, hierarchical_copy, "
         "reduction_to_one_device. multi_worker_mirrored: auto, ring, nccl. Default: auto.",
     )
     flags.DEFINE_string(
@@ -93,7 +93,7 @@ def _define_where() -> None:
         "precision",
         "auto",
         list(POLICIES),
-        "What the model computes in. auto follows the hardware; float64 is for comparing runs.",
+        "Precision of the model. auto follows the hardware; float64 is for comparing runs.",
     )
 
 
@@ -102,47 +102,47 @@ def _define_training() -> None:
     number_flags.define_integer(
         "train_steps",
         None,
-        "Optimizer updates of the whole training, whatever --train_epochs says; the last epoch may "
+        "Optimizer updates of the whole training, instead of --train_epochs. The last epoch may "
         "end early. Default: as many as the epochs have.",
     )
     flags.DEFINE_enum(
         "optimizer",
         "adam",
         list(OPTIMIZERS),
-        "What turns gradients into updates; each wants a --learning_rate of its own.",
+        "The optimizer. Each needs a different --learning_rate.",
     )
     number_flags.define_float(
         "learning_rate",
         3e-3,
-        "Highest rate of the schedule. adam takes 0.001 to 0.003, sgd about 0.1, lion 0.0003.",
+        "Highest rate of the schedule. Usual values: adam 0.001 to 0.003, sgd 0.1, lion 0.0003.",
         POSITIVE,
     )
     flags.DEFINE_enum(
         "schedule",
         "cosine",
         list(SCHEDULES),
-        "How the rate goes on after the warm-up, over the updates that are left: cosine, linear, "
+        "Learning rate schedule after the warm-up, over the remaining updates. cosine, linear, "
         "one_cycle and warmup_stable_decay end at 0, exponential and piecewise at a hundredth.",
     )
     number_flags.define_integer(
         "warmup_steps",
         0,
-        "Optimizer updates in which the rate rises from 0 to --learning_rate along a line; part of "
-        "the training, not added to it.",
+        "Optimizer updates in which the rate rises linearly from 0 to --learning_rate. They are "
+        "part of the training, not added to it.",
         integers(at_least=0),
     )
     number_flags.define_float(
         "gradient_clip_norm",
         None,
-        "Longest gradient, as the norm over all weights, of the mean over the global batch; a "
-        "longer one is shortened to it. Default: not clipped.",
+        "Largest norm, over all weights, of the gradient of a global batch. A larger gradient is "
+        "scaled down to it. Default: not clipped.",
         POSITIVE,
     )
     number_flags.define_integer(
         "microbatches",
         1,
-        "Parts that each global batch is computed in, one after the other, before one update: less "
-        "memory for activations, the numbers of the whole batch, up to dropout. "
+        "Parts of each global batch, computed one after the other before one update. Needs less "
+        "memory for activations and gives the update of the whole batch, except for dropout. "
         "--global_batch_size must be a multiple of replicas times microbatches.",
     )
     number_flags.define_integer(
@@ -154,7 +154,7 @@ def strategy() -> tf.distribute.Strategy:
     """Builds the strategy that the flags describe.
 
     Raises:
-        ValueError: If a flag is set that this strategy does not take, or has an impossible value.
+        ValueError: If a flag is set that this strategy does not take, or a value is out of range.
     """
     name = FLAGS.distribution_strategy
     accepted = _STRATEGY_FLAGS.get(name, ())
@@ -187,7 +187,7 @@ def schedule(num_steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
         num_steps: Optimizer updates of the whole training. Positive.
 
     Raises:
-        ValueError: If the warm-up does not suit the schedule or is as long as the training.
+        ValueError: If the schedule takes no warm-up, or it is as long as the training.
     """
     return tfscale.schedules.schedule_by_name(
         FLAGS.schedule,
@@ -204,17 +204,17 @@ def optimizer(
 
     Args:
         num_steps: Optimizer updates of the whole training. Positive.
-        weight_decay: See `optimizer_by_name`; None is the optimizer's own.
+        weight_decay: See `optimizer_by_name`. None means the optimizer's default.
         momentum: The same.
 
     Raises:
-        ValueError: If flags do not go together.
+        ValueError: If flags contradict each other.
     """
     parts = FLAGS.microbatches
     if parts > 1 and keras.config.dtype_policy().compute_dtype == "float16":
         # A part that overflows is skipped, and later updates would mix two global batches.
         raise ValueError(
-            "`--microbatches` must be 1 where the model computes in float16. Received: "
+            "`--microbatches` must be 1 if the model computes in float16. Received: "
             f"--microbatches={parts}. Use --precision=mixed_bfloat16 or a smaller batch."
         )
     rate = schedule(num_steps)

@@ -1,9 +1,9 @@
-"""How a recipe starts and ends: flags in, one line and a status where it cannot be done.
+"""How a recipe starts and ends: it parses flags, and reports an error in one line.
 
     entry_point.define(__doc__)
     entry_point.run(main)
 
-Exit status: 0 fine, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C.
+Exit status: 0 success, 1 failure, 2 wrong usage, 130 interrupted by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from tfscale.cli import complain, complain_of_output, finish_output, is_of_outpu
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
-# absl reads this one itself and lists it nowhere while it parses.
+# absl parses this flag itself and does not list it.
 _FLAGFILE = """
   --flagfile=FILE
-      Take more flags from a file, one on each line, at this place of the command
-      line: of a flag that is set twice the last value holds.\
+      Take more flags from a file, one per line, at this position of the command
+      line. If a flag is set twice, the last value counts.\
 """
 _OWN_PACKAGES = ("strategies", "tfscale", "recipes", "__main__")
 
@@ -38,7 +38,7 @@ def define(synopsis: str) -> None:
         synopsis: What the program is for and how it is started, for `--help`.
     """
     app.define_help_flags()
-    # absl's own --help leaves out the flags of all modules but the main one, and ends with 1.
+    # absl's --help shows only the flags of the main module, and exits with 1.
     flags.DEFINE_flag(_Help(synopsis))
     flags.FLAGS[
         "verbosity"
@@ -52,11 +52,11 @@ def define(synopsis: str) -> None:
 def run(main: Callable[[Sequence[str]], None]) -> None:
     """Parses the command line, runs `main`, and exits.
 
-    What this project's own code refuses or reports ends the program with one line. An error from
-    anywhere else is one that nobody foresaw: it keeps its traceback, and ends with status 1.
+    An error that this project's code raises on purpose ends the program with one line. Any other
+    error is unexpected: it keeps its traceback and ends with status 1.
 
     Args:
-        main: Takes the arguments that are no flags, the program's name first.
+        main: Takes the arguments that are not flags, the program's name first.
     """
 
     def guarded(arguments: Sequence[str]) -> None:
@@ -78,7 +78,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
 
 class _Help(flags.BooleanFlag):
-    """`--help`: the flags of this program, and none of the libraries'."""
+    """`--help`: the flags of this program, without those of the libraries."""
 
     def __init__(self, synopsis: str) -> None:
         super().__init__(
@@ -114,23 +114,23 @@ def _parse(arguments: Sequence[str]) -> list[str]:
     except UnicodeDecodeError as error:
         _end(
             WRONG_USAGE,
-            "`--flagfile` must be a text in UTF-8, a flag on each line. Received: a file with "
-            f"byte {error.object[error.start]:#04x} in it. Name another file.",
+            "`--flagfile` must be a text in UTF-8, one flag per line. Received: a file with "
+            f"byte {error.object[error.start]:#04x} in it. Choose another file.",
         )
-    # absl goes down to INFO by itself, where TFDS reports every file it opens and TensorFlow every
+    # The default of absl is INFO, at which TFDS logs every file it opens and TensorFlow every
     # collective it builds.
     if flags.FLAGS["verbosity"].using_default_value:
         flags.FLAGS.verbosity = logging.WARNING
-    # TensorFlow's logger has a level and a handler of its own: its lines would come twice.
+    # TensorFlow's logger has a separate level and handler: its lines would appear twice.
     tf.get_logger().handlers.clear()
     tf.get_logger().setLevel("NOTSET")
     return rest
 
 
 def _status(error: Exception) -> int | None:
-    """Returns the status that an error foreseen ends with, None for any other."""
+    """Returns the exit status of an expected error, or None for any other."""
     if isinstance(error, OSError):
-        return FAILED  # A disk, a network or a deadline: the message is the news.
+        return FAILED  # A disk, a network or a deadline: the message says it all.
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     if frame.f_globals.get("__name__", "").partition(".")[0] not in _OWN_PACKAGES:
         return None
@@ -143,6 +143,6 @@ def _end(status: int, problem: str | Exception) -> NoReturn:
     program = Path(sys.argv[0]).name
     if isinstance(problem, OSError) and is_of_output(problem):
         complain_of_output(program, problem)
-    elif finish_output(program):  # otherwise it has said what failed
+    elif finish_output(program):  # otherwise it has reported the failure
         complain(program, problem)
     sys.exit(status)

@@ -1,4 +1,4 @@
-"""Flags under headings: what `--help` shows, and what the record of a run holds.
+"""Flags under headings: for `--help` and for the record of a run.
 
 with flag_sections.section("training"):
     flags.DEFINE_integer("train_epochs", 40, "Passes over the training data.")
@@ -29,7 +29,7 @@ def section(title: str, *known: str) -> Iterator[None]:
 
     Args:
         title: The heading. Headings appear in the order in which they are first used.
-        *known: Flags that absl defined, to be shown there too.
+        *known: Flags that absl has defined, to be shown in this section too.
     """
     before = set(FLAGS)
     yield
@@ -39,7 +39,7 @@ def section(title: str, *known: str) -> Iterator[None]:
 
 
 def leave_out(names: Sequence[str]) -> None:
-    """Takes flags away again: a recipe that shares most of a section may have no use for some.
+    """Removes flags: a recipe may use most flags of a section, but not all.
 
     Args:
         names: Flags that a section defined.
@@ -66,10 +66,10 @@ def sections() -> dict[str, tuple[str, ...]]:
 
 
 def help_text(synopsis: str) -> str:
-    """Returns what `--help` prints, at most `WIDTH` columns wide.
+    """Returns the text of `--help`, at most `WIDTH` columns wide.
 
     Args:
-        synopsis: What the program is for and how it is started, kept as it is.
+        synopsis: What the program does and how to start it; not wrapped.
     """
     paragraphs = [synopsis.strip()]
     for title, names in _SECTIONS.items():
@@ -89,7 +89,7 @@ def _describe(flag: flags.Flag) -> str:
         default = f"(default: {default})"
         fits = len(head) + 2 + len(default) <= WIDTH
         head += f"  {default}" if fits else f"\n{indent}{default}"
-    # absl puts the choices in front, where `head` has them.
+    # absl puts the choices in front of the text; `head` has them already.
     text = re.sub(r"^<\S+>: ", "", flag.help)
     text = textwrap.fill(text, WIDTH, initial_indent=indent, subsequent_indent=indent)
     return f"{head}\n{text}"

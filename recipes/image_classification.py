@@ -8,15 +8,15 @@ r"""Trains a small convolutional network on an image set of TensorFlow Datasets.
 
     python -m recipes.image_classification --flagfile=recipes/flags/laptop.flags
 
-The digits (1,797 images of 8x8) come with the recipe. Other sets are downloaded by
-TFDS (mnist, cifar10: not run here, this project's machines reach no data server), or
-lie prepared in --data_dir. Training uses the split "train" only; the split "test" is
-looked at once, at the end.
+The digits (1,797 images of 8x8) come with the recipe. TFDS downloads other sets, such
+as mnist and cifar10 (not yet tested: needs access to their server), or finds them
+prepared in --data_dir. Training uses the split "train" only; the split "test" is used
+once, at the end.
 
-A run leaves in --model_dir: model.keras (for predicting, loads in plain Keras),
+A run writes to --model_dir: model.keras (for predicting, loads in plain Keras),
 report.html (open it in a browser), run.json and summary.json (for programs) and
-metrics.csv (a line an epoch). With --checkpoint_every=epoch an interrupted run,
-started again, goes on where it was.
+metrics.csv (one line per epoch). With --checkpoint_every=epoch an interrupted run
+resumes when it is started again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-# TensorFlow's own start-up lines would hide the recipe's. Set before it is imported.
+# TensorFlow's start-up lines would hide those of the recipe. Set before it is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
@@ -64,13 +64,13 @@ def define_flags() -> None:
             "TFDS name of a set of images with class labels and the splits train and test.",
         )
         number_flags.define_float(
-            "dropout", 0.4, "Part of the features dropped in training, below 1.", PART
+            "dropout", 0.4, "Fraction of the features dropped in training, below 1.", PART
         )
         number_flags.define_float(
             "augmentation",
             1.0,
-            "Strength, 0 to 4: every training image is shifted by up to so many eighths of its "
-            "size, at least one pixel; 0 for none.",
+            "Strength, 0 to 4: every training image is shifted by up to this many eighths of its "
+            "size, at least one pixel. 0 for none.",
             floats("in [0, 4]", "1", lambda strength: 0 <= strength <= 4),
         )
         flags.DEFINE_bool(
@@ -82,22 +82,22 @@ def define_flags() -> None:
         number_flags.define_float(
             "label_smoothing",
             0.0,
-            "Part of a training label spread over all classes, below 1; 0.1 is usual. The test "
-            "loss is without.",
+            "Fraction of a training label spread over all classes, below 1; 0.1 is usual. The "
+            "test loss is computed without it.",
             PART,
         )
         number_flags.define_float(
             "weight_decay",
             None,
-            "What each update takes off every weight, as a part of it, times the learning rate. "
-            "Default: the optimizer's own, 0.004 for adamw.",
+            "Fraction of every weight that an update subtracts, times the learning rate. Default: "
+            "that of the optimizer, 0.004 for adamw.",
             NOT_NEGATIVE,
         )
         number_flags.define_float(
             "momentum",
             None,
-            "Momentum of sgd, rmsprop, lars or muon, 0 to 1. Default: the optimizer's own, 0 for "
-            "sgd.",
+            "Momentum of sgd, rmsprop, lars or muon, 0 to 1. Default: that of the optimizer, 0 "
+            "for sgd.",
             floats("in [0, 1]", "0.9", lambda momentum: 0 <= momentum <= 1),
         )
     common_flags.define()
@@ -111,8 +111,8 @@ def define_flags() -> None:
         flags.DEFINE_string(
             "predictions",
             None,
-            "CSV file for predictions of the split test: row, label, prediction, probability; a "
-            "line for each image, in their order.",
+            "CSV file for the predictions of the split test: row, label, prediction, probability; "
+            "one line per image, in order.",
         )
     entry_point.define(__doc__)
 
@@ -120,11 +120,11 @@ def define_flags() -> None:
 def fit(
     model: keras.Model, train: Pipeline | Microbatches, num_steps: int, callbacks: list[Any]
 ) -> None:
-    """Trains for whole epochs, and for a last one that ends early where `num_steps` asks for it.
+    """Trains for whole epochs, and for a shorter last one if `num_steps` is not a multiple.
 
     Args:
         model: A compiled model.
-        train: What it is trained on.
+        train: The training input.
         num_steps: Steps of the model: updates, or microbatches. Positive.
         callbacks: Keras's callbacks.
     """
@@ -144,7 +144,7 @@ def fit(
 
 
 def main(_: Sequence[str]) -> None:
-    """Trains and evaluates as the flags say, and writes the results."""
+    """Trains and evaluates according to the flags, and writes the results."""
     started = time.monotonic()
     image_set = image_sets.find_image_set(FLAGS.dataset, data_dir=FLAGS.data_dir)
     strategy = common_flags.strategy()
@@ -169,7 +169,7 @@ def main(_: Sequence[str]) -> None:
     )
     callbacks += [log] if checkpoint is None else [log, checkpoint]
     batches = microbatches(train)
-    # Not before: a task that waits for another one to prepare the set draws random numbers.
+    # Not earlier: a task that waits for another one to prepare the set draws random numbers.
     keras.utils.set_random_seed(FLAGS.seed)
     with strategy.scope():
         model = flagged_model(image_set, num_steps)
@@ -216,7 +216,7 @@ def main(_: Sequence[str]) -> None:
     }
     results.write(model_dir, predictor(model), summary, record, {"metrics.csv": log.csv()})
     if checkpoint is not None:
-        checkpoint.directory.clear()  # a run that is finished is not resumed
+        checkpoint.directory.clear()  # a finished run is not resumed
     print(f"test accuracy: {accuracy:.4f}")
     print(f"training time: {training_seconds:.1f} s")
     print(f"model directory: {model_dir}")

@@ -6,17 +6,17 @@ r"""Fits a linear model in four ways, and compares them with the least-squares s
         --distribution_strategy=multi_worker_mirrored
 
 Gradient descent from all rows, SGD and Adam from global batches, and "averaged": each
-replica steps alone and all parameters become their mean every --average_every steps.
-The solution itself comes from one pass over the rows (QR, in float64). Rows are made
-from the seed when they are needed and never stored, so --num_rows may be larger than
-any memory.
+replica takes independent steps, and every --average_every steps all parameters become
+their mean. The exact solution comes from one pass over the rows (QR, in float64). Rows
+are generated from the seed when needed and never stored, so --num_rows may exceed any
+memory.
 
-Prints, for each optimizer, its distance to the solution in lengths of the solution, the
-tolerance it is held to, which follows from the problem (recipes/regression/convergence.py),
-and the loss above the least one; writes report.html with the plot, run.json and
-summary.json to --model_dir.
+Prints for each optimizer the distance to the solution in lengths of the solution, its
+tolerance, which follows from the problem (recipes/regression/convergence.py), and the
+loss above the minimum. Writes report.html with the plot, run.json and summary.json to
+--model_dir.
 
---learning_rate is Adam's; the other rates follow from the problem.
+--learning_rate is the rate of Adam; the other rates follow from the problem.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import os
 import time
 from collections.abc import Sequence
 
-# TensorFlow's own start-up lines would hide the recipe's. Set before it is imported.
+# TensorFlow's start-up lines would hide those of the recipe. Set before it is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
@@ -51,8 +51,8 @@ from tfscale.report import REPORT_FILE, Curve, Timing
 
 FLAGS = flags.FLAGS
 
-# This recipe makes its rows, and compares optimizers and their schedules.
-_NOT_TAKEN = (
+# This recipe generates its rows, and compares optimizers with fixed schedules.
+_UNUSED = (
     "data_dir",
     "train_steps",
     "optimizer",
@@ -72,7 +72,7 @@ def define_flags() -> None:
         number_flags.define_float(
             "condition",
             10.0,
-            "How ill the problem is conditioned: largest by smallest curvature of the loss.",
+            "Condition number of the problem: largest by smallest curvature of the loss.",
             floats("at least 1 and finite", "10", lambda condition: condition >= 1),
         )
         number_flags.define_float(
@@ -84,20 +84,20 @@ def define_flags() -> None:
         flags.DEFINE_string(
             "optimizers",
             ",".join(methods.NAMES),
-            "Which optimizers to compare, in this order.",
+            "The optimizers to compare, in order.",
         )
         number_flags.define_integer(
             "average_every",
             8,
-            "Steps that each replica of the averaged optimizer takes alone. 1 is synchronous SGD.",
+            "Steps of each replica of averaged between two means. 1 is synchronous SGD.",
         )
     flags.register_validator(
         "optimizers",
         lambda names: set(names.split(",")) <= set(methods.NAMES),
-        f"It must be names out of {','.join(methods.NAMES)}, separated by commas.",
+        f"must be names from {','.join(methods.NAMES)}, separated by commas.",
     )
-    common_flags.define(without=_NOT_TAKEN)
-    # Differences are to be those between optimizers, not those of rounding.
+    common_flags.define(without=_UNUSED)
+    # Differences should come from the optimizers, not from rounding.
     FLAGS.set_default("precision", "float64")
     FLAGS.set_default("learning_rate", 0.02)
     entry_point.define(__doc__)
@@ -106,10 +106,10 @@ def define_flags() -> None:
 def landscape_of(
     problem: LinearProblem, solution: LeastSquares, strategy: tf.distribute.Strategy
 ) -> convergence.Landscape:
-    """Returns what the learning rates follow from, the same numbers on every worker.
+    """Returns the basis of the learning rates, with the same numbers on every worker.
 
-    Every worker has solved the problem, but hosts may round differently, and rates that differ in
-    their last place would let the replicas' copies drift apart. So all take the first worker's.
+    Every worker has solved the problem, but hosts may round differently. Rates that differ in their
+    last place would let the replicas' copies drift apart, so all use those of the first worker.
 
     Args:
         problem: The rows.
@@ -125,9 +125,9 @@ def _refuse_wrong_flags() -> None:
     if FLAGS.num_rows % FLAGS.global_batch_size:
         size = FLAGS.global_batch_size
         raise ValueError(
-            f"`--num_rows` must be a multiple of --global_batch_size={size}, for a step of gradient"
-            f" descent is the mean of equal batches. Received: --num_rows={FLAGS.num_rows}. Use "
-            f"{max(1, round(FLAGS.num_rows / size)) * size}."
+            f"`--num_rows` must be a multiple of --global_batch_size={size}, because a step of "
+            f"gradient descent is the mean of equal batches. Received: "
+            f"--num_rows={FLAGS.num_rows}. Use {max(1, round(FLAGS.num_rows / size)) * size}."
         )
 
 
@@ -135,8 +135,8 @@ def _epsilon(policy: keras.DTypePolicy) -> float:
     """The distance between 1 and the next number that a linear model computes in."""
     if policy.compute_dtype not in ("float32", "float64"):
         raise ValueError(
-            "`--precision` must be float64 or float32: distances here are far below what half "
-            f"precision can tell apart. Received: --precision={FLAGS.precision}, which is "
+            "`--precision` must be float64 or float32: distances here are far below the resolution "
+            f"of half precision. Received: --precision={FLAGS.precision}, which is "
             f"{policy.name} here. Use --precision=float64."
         )
     return float(np.finfo(policy.compute_dtype).eps)

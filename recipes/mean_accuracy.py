@@ -18,8 +18,8 @@ def main() -> int:
         prog="python -m recipes.mean_accuracy",
         description="Prints the mean test accuracy of several runs. Exit status 1: it is too low.",
     )
-    parser.add_argument("--at_least", type=float, default=0.0, help="the lowest mean that will do")
-    parser.add_argument("summaries", nargs="+", type=Path, help="files summary.json of the runs")
+    parser.add_argument("--at_least", type=float, default=0.0, help="the lowest accepted mean")
+    parser.add_argument("summaries", nargs="+", type=Path, help="the summary.json of each run")
     arguments = parser.parse_args()
     accuracies = []
     for path in arguments.summaries:

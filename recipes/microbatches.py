@@ -1,4 +1,4 @@
-"""Global batches in parts: less memory for activations, the update of the whole batch.
+"""Global batches in parts: less memory for activations, and the update of the whole batch.
 
 train = tfscale.data.input_pipeline(images_and_labels, strategy, global_batch_size=96)
 rate = PerUpdate(schedule, microbatches=4)
@@ -22,15 +22,15 @@ from tfscale.schedules import Float64Schedule, rate_at
 
 @dataclass(frozen=True, eq=False)
 class Microbatches:
-    """The global batches of a pipeline, each in `count` parts one after the other.
+    """The global batches of a pipeline, each computed in `count` parts one after the other.
 
     Every replica computes its replica batch in `count` contiguous parts. Keras's
     `gradient_accumulation_steps` takes the plain mean of their gradients. The last batch of an
-    epoch may be smaller and its parts of different sizes: its examples then weigh
-    `count * part / batch`, in examples, which makes the mean of parts that of the batch.
+    epoch may be smaller, with parts of different sizes. Its examples then have the weight
+    `count * part / batch`, in examples, which makes the mean over parts equal to that of the batch.
 
-    The loss in the logs weighs that batch's parts so, too: of 93 examples in two parts by 47/46.
-    The gradient, and metrics without weights, are exact.
+    The loss in the logs has the same weights: parts of 93 examples in two parts weigh 47/46. The
+    gradient, and metrics without weights, are exact.
 
     Attributes:
         pipeline: Yields pairs, such as `(images, labels)`.
@@ -63,17 +63,17 @@ class Microbatches:
 
     @property
     def strategy(self) -> tf.distribute.Strategy:
-        """The strategy whose replicas are fed."""
+        """The strategy to train under."""
         return self.pipeline.strategy
 
     @property
     def global_batch_size(self) -> int:
-        """Examples of a part, on all replicas."""
+        """Examples of one part over all replicas."""
         return self.pipeline.global_batch_size // self.count
 
     @property
     def steps_per_epoch(self) -> int:
-        """Parts an epoch: `count` for each update."""
+        """Parts per epoch: `count` for each update."""
         return self.pipeline.steps_per_epoch * self.count
 
     @cached_property
@@ -86,16 +86,16 @@ class Microbatches:
         return replace(self, pipeline=self.pipeline.at(epoch))
 
     def local(self, worker: int) -> tf.data.Dataset:
-        """Returns the endless parts of one worker's replicas, replica after replica in each.
+        """Returns an endless stream of parts for one worker, replica after replica.
 
         Args:
             worker: Index of the worker, from 0.
         """
         replicas = len(self.strategy.extended.worker_devices)
-        replica_batches = self.pipeline.local(worker).enumerate()
-        # One batch for each replica of a step is open at a time, and gives one part in its turn.
-        parts = replica_batches.interleave(
-            lambda place, replica_batch: self._parts(place // replicas, replica_batch),
+        batches = self.pipeline.local(worker).enumerate()
+        # The replica batches of one step are open at a time; each gives one part in turn.
+        parts = batches.interleave(
+            lambda place, batch: self._parts(place // replicas, batch),
             cycle_length=replicas,
             block_length=1,
         )
@@ -104,9 +104,8 @@ class Microbatches:
 
     def _parts(self, step: tf.Tensor, replica_batch: Any) -> tf.data.Dataset:
         """Yields the parts of one replica batch of the step-th global batch of the stream."""
-        parts = replica_batches(
-            tf.data.Dataset.from_tensors(replica_batch), 0, self.count, self.count
-        )
+        whole = tf.data.Dataset.from_tensors(replica_batch)
+        parts = replica_batches(whole, 0, self.count, self.count)
         sizes = self._last_part_sizes()
         if len(set(sizes)) == 1:
             return parts
@@ -122,7 +121,7 @@ class Microbatches:
         return parts.enumerate().map(weigh)
 
     def _last_part_sizes(self) -> list[int]:
-        """Examples of each part of an epoch's last batch, on all replicas."""
+        """Examples of each part of an epoch's last batch, over all replicas."""
         size = self._last_size or self.pipeline.global_batch_size
         replicas = [
             replica_batch_bounds(size, replica, self._num_replicas)
@@ -136,7 +135,7 @@ class Microbatches:
 
     @property
     def _last_size(self) -> int:
-        """Examples of an epoch's last batch, or 0 where it is a full one."""
+        """Examples of an epoch's last batch, or 0 if it is full."""
         rest = self.pipeline.source.num_examples % self.pipeline.global_batch_size
         return 0 if self.pipeline.drop_remainder else rest
 
@@ -149,8 +148,8 @@ class Microbatches:
 class PerUpdate(Float64Schedule):
     """A schedule that counts updates, for an optimizer that counts microbatches.
 
-    Keras hands a schedule the microbatches seen so far (3.15, `BaseOptimizer.learning_rate`); this
-    one hands on the updates: `schedule(step // microbatches)`.
+    Keras passes a schedule the number of microbatches so far (3.15, `BaseOptimizer.learning_rate`).
+    This one passes on the number of updates: `schedule(step // microbatches)`.
 
     Args:
         schedule: A `LearningRateSchedule` over updates.
@@ -173,6 +172,6 @@ class PerUpdate(Float64Schedule):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> PerUpdate:
-        """Makes the schedule again from what `get_config` returned."""
+        """Rebuilds the schedule from the result of `get_config`."""
         schedule = keras.saving.deserialize_keras_object(config["schedule"])
         return cls(schedule, config["microbatches"])

@@ -3,7 +3,7 @@
 number_flags.define_integer("train_epochs", 40, "Passes over the training data.")
 number_flags.define_float("dropout", 0.4, "Part of the features dropped.", PART)
 
-absl's own numbers have other words for the same rule, and no rule for floats but a validator.
+absl's integers have other words for the same rules, and its floats need a validator.
 """
 
 from __future__ import annotations

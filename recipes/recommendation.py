@@ -5,18 +5,19 @@ r"""Learns which items a user likes, from clicks: two towers with embeddings in 
     tfscale launch --num_workers=2 --num_ps=2 -- python -m recipes.recommendation \
         --distribution_strategy=parameter_server --num_shards=2
 
-The second trains asynchronously: half of each table lies on each of two parameter
-servers, and two workers train at their own pace. See docs/howto/parameter_servers.md.
+The second command trains asynchronously: each of two parameter servers has half of
+each table, and the two workers do not wait for each other. See
+docs/howto/parameter_servers.md.
 
-By default the clicks are made from their index, by a logistic model of latent vectors,
-so the best ranking is known, and what a run came to stands beside it. --dataset=
-movielens/100k-ratings or movielens/1m-ratings takes 4 and 5 stars for a click; TFDS
-downloads them (not run here, this project's machines reach no data server).
+By default each click is generated from its index, by a logistic model of latent
+vectors. So the best ranking is known, and is printed beside the result. With
+--dataset=movielens/100k-ratings or movielens/1m-ratings, 4 and 5 stars count as a
+click. TFDS downloads these sets (not yet tested: needs access to their server).
 
-Prints the loss and the AUC of rows it did not train on, and over all users NDCG and
-recall of their first --k items; writes model.keras, report.html, run.json and
-summary.json to --model_dir. With --checkpoint_every=epoch an interrupted run, started
-again, goes on where it was: by itself where the launcher has --max_restarts.
+Prints the loss and the AUC of rows it did not train on, and NDCG and recall of the
+first --k items over all users. Writes model.keras, report.html, run.json and
+summary.json to --model_dir. With --checkpoint_every=epoch an interrupted run resumes
+when it is started again, which the launcher does with --max_restarts.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import os
 import time
 from collections.abc import Sequence
 
-# TensorFlow's own start-up lines would hide the recipe's. Set before it is imported.
+# TensorFlow's start-up lines would hide those of the recipe. Set before it is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
@@ -51,7 +52,7 @@ from tfscale.report import REPORT_FILE, Curve, Timing
 
 FLAGS = flags.FLAGS
 
-_NOT_TAKEN = ("train_steps", "microbatches")
+_UNUSED = ("train_steps", "microbatches")
 
 
 def define_flags() -> None:
@@ -60,7 +61,7 @@ def define_flags() -> None:
         flags.DEFINE_string(
             "dataset",
             GENERATED,
-            "generated, or the TFDS name of a set of ratings such as movielens/100k-ratings.",
+            "generated, or the TFDS name of a set of ratings, such as movielens/100k-ratings.",
         )
         number_flags.define_integer("num_users", 400, "Users of the generated clicks.")
         number_flags.define_integer("num_items", 200, "Items of the generated clicks.")
@@ -71,10 +72,10 @@ def define_flags() -> None:
         number_flags.define_integer(
             "num_shards",
             2,
-            "Parts of each table: with parameter servers as many as there are of these.",
+            "Parts of each table; with parameter servers, one for each server.",
         )
-        number_flags.define_integer("k", 10, "Ranks that NDCG and recall look at.")
-    common_flags.define(without=_NOT_TAKEN)
+        number_flags.define_integer("k", 10, "Length of the ranking for NDCG and recall.")
+    common_flags.define(without=_UNUSED)
     FLAGS.set_default("global_batch_size", 256)
     FLAGS.set_default("train_epochs", 5)
     FLAGS.set_default("learning_rate", 0.02)
@@ -82,12 +83,12 @@ def define_flags() -> None:
 
 
 def measures(scores: np.ndarray, ratings: Ratings, k: int) -> dict[str, float]:
-    """Returns how well scores tell and rank what users like.
+    """Returns how well scores predict and rank what users like.
 
     Args:
         scores: Logits, float64 [num_users, num_items].
-        ratings: What they are held against.
-        k: Ranks that NDCG and recall look at. At most the number of items.
+        ratings: The ratings to compare with.
+        k: Length of the ranking for NDCG and recall. At most the number of items.
     """
     users, items, clicks = ratings.test_rows()
     return {
@@ -99,9 +100,9 @@ def measures(scores: np.ndarray, ratings: Ratings, k: int) -> dict[str, float]:
 
 
 def main(_: Sequence[str]) -> None:
-    """Trains and ranks as the flags say, and writes the results."""
+    """Trains and ranks according to the flags, and writes the results."""
     started = time.monotonic()
-    # First: in a worker or a parameter server the call does not return.
+    # First, because in a worker or a parameter server the call does not return.
     strategy = common_flags.strategy()
     is_chief = strategies.is_chief(strategy)
     tfscale.set_precision(FLAGS.precision, strategy)
@@ -109,7 +110,7 @@ def main(_: Sequence[str]) -> None:
     if ratings.num_items < FLAGS.k:
         raise ValueError(
             f"`--k` must be at most the number of items, {ratings.num_items}. Received: "
-            f"--k={FLAGS.k}. Choose a smaller one."
+            f"--k={FLAGS.k}. Use a smaller value."
         )
     model_dir = FLAGS.model_dir or "runs/recommendation"
     if is_chief:
@@ -164,11 +165,11 @@ def main(_: Sequence[str]) -> None:
                 scale="linear",
             )
         ],
-        notes=["The best are those of the scores that the clicks were drawn from."] if best else [],
+        notes=["best: results of the scores that the clicks were drawn from."] if best else [],
     )
     results.write(model_dir, model, summary, record, {"metrics.csv": log.csv()})
     if checkpoint is not None:
-        checkpoint.directory.clear()  # a run that is finished is not resumed
+        checkpoint.directory.clear()  # a finished run is not resumed
     for name, value in found.items():
         beside = f"  (the best scores: {best[name]:.4f})" if best else ""
         print(f"{name}: {value:.4f}{beside}")

@@ -1,4 +1,4 @@
-"""What a recipe leaves behind: the trained model, and what it measured."""
+"""The files of a run: the trained model and the results."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ SUMMARY_FILE = "summary.json"
 
 
 def make_writable(path: str, *names: str) -> None:
-    """Makes the folder if need be, and writes to it: before training is the time to find out.
+    """Creates the folder if needed and checks, before training, that it can be written.
 
     Args:
         path: A folder, local or of a file system that `tf.io.gfile` knows.
-        *names: Files that `write` is to write there beside those of every recipe.
+        *names: Files that `write` will write in addition to those of every recipe.
 
     Raises:
         ValueError: If nothing can be written there, or one of the files is a link or a folder.
@@ -37,19 +37,19 @@ def make_writable(path: str, *names: str) -> None:
     except (OSError, tf.errors.OpError) as error:
         raise ValueError(
             "`--model_dir` must be a folder that this process can write to. Received: "
-            f"--model_dir={path} ({_reason(error)}). Name another folder."
+            f"--model_dir={path} ({_reason(error)}). Choose another folder."
         ) from error
 
 
 def make_file_writable(path: str, *, flag: str) -> None:
-    """Does the same for a file that is to be written later, and the folder that it lies in.
+    """Creates the folder of a file and checks, before training, that the file can be written.
 
     Args:
         path: A file, local or of a file system that `tf.io.gfile` knows.
-        flag: The flag that names it.
+        flag: The flag that gives the path.
 
     Raises:
-        ValueError: If it is a folder or a link, or nothing can be written next to it.
+        ValueError: If it is a folder or a link, or its folder cannot be written.
     """
     try:
         tf.io.gfile.makedirs(os.path.dirname(path) or ".")  # noqa: PTH120  (Path: gs:/a of gs://a)
@@ -57,7 +57,7 @@ def make_file_writable(path: str, *, flag: str) -> None:
     except (OSError, tf.errors.OpError) as error:
         raise ValueError(
             f"`--{flag}` must be a file that this process can write. Received: --{flag}={path} "
-            f"({_reason(error)}). Name another file."
+            f"({_reason(error)}). Choose another file."
         ) from error
 
 
@@ -68,17 +68,17 @@ def write(
     record: RunRecord,
     texts: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes all that a run leaves; under their names only once all are there in full.
+    """Writes all files of a run in one step: readers never see a part of them.
 
     Args:
-        folder: A folder that `make_writable` has seen.
-        model: The trained model, saved as one `.keras` file; None where there is no one model.
-        summary: What was measured; JSON values.
+        folder: A folder that `make_writable` has checked.
+        model: The trained model, saved as one `.keras` file; None if there is no single model.
+        summary: The results, as JSON values.
         record: The run, for the report and for programs that read `run.json`.
-        texts: More files: their texts by their names.
+        texts: Texts of more files, by name.
 
     Raises:
-        OSError: If they cannot be written. What the folder held before is still there.
+        OSError: If they cannot be written. Earlier files are unchanged.
     """
     written = {
         SUMMARY_FILE: json.dumps(summary, indent=2, default=float),

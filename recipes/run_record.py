@@ -25,17 +25,17 @@ def run_record(
     confusion: Confusion | None = None,
     notes: Sequence[str] = (),
 ) -> RunRecord:
-    """Returns what a run was and came to; it ended now, with the flags of this process.
+    """Returns the record of a run that ends now, with the flags of this process.
 
     Args:
-        title: What was done, as a heading.
-        strategy: What it was done under.
-        results: Numbers that count, most important first.
+        title: The heading of the report.
+        strategy: The strategy of the run.
+        results: Results, most important first.
         timing: How long it took.
-        history: Values by epoch, as Keras's `History` holds them.
-        curves: More to draw.
-        confusion: Which class was taken for which, or None.
-        notes: Sentences a reader should know.
+        history: Values by epoch, as in Keras's `History.history`.
+        curves: More charts.
+        confusion: The confusion matrix, or None.
+        notes: Sentences for the reader.
     """
     return RunRecord(
         title=title,

@@ -1,11 +1,11 @@
 #!/bin/sh
-# One Cloud TPU VM: make it, install tfscale there, train a recipe, delete it. NOT RUN: nobody on
-# this project has had a TPU. Run it in the checkout of tfscale, where gcloud is logged in:
+# One Cloud TPU VM: create it, install tfscale, train a recipe, delete it. Not yet verified on a TPU.
+# Run it in the checkout of tfscale, where gcloud is logged in:
 #
 #     TPU=my-tpu ZONE=us-west4-a recipes/cloud_tpu/one_vm.sh create
 #     TPU=my-tpu ZONE=us-west4-a recipes/cloud_tpu/one_vm.sh install
 #     TPU=my-tpu ZONE=us-west4-a BUCKET=gs://my-bucket recipes/cloud_tpu/one_vm.sh train
-#     TPU=my-tpu ZONE=us-west4-a recipes/cloud_tpu/one_vm.sh delete     # or it goes on to cost
+#     TPU=my-tpu ZONE=us-west4-a recipes/cloud_tpu/one_vm.sh delete     # or it keeps costing
 #
 # ACCELERATOR and VERSION belong together: v5litepod-N and v2-alpha-tpuv5-lite, v6e-N and
 # v2-alpha-tpuv6e, v5p-N and v2-alpha-tpuv5, v4-N and tpu-ubuntu2204-base.
@@ -48,7 +48,7 @@ delete)
     gcloud compute tpus tpu-vm delete "$TPU" --zone="$ZONE" --quiet
     ;;
 *)
-    echo "one_vm.sh: must be given create, install, train or delete. Received: '${1:-}'." >&2
+    echo "one_vm.sh: the argument must be create, install, train or delete. Received: '${1:-}'." >&2
     exit 2
     ;;
 esac

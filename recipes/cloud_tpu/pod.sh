@@ -1,11 +1,11 @@
 #!/bin/sh
-# A slice of several Cloud TPU VMs. NOT RUN: nobody on this project has had a TPU. TensorFlow trains
-# on all of them from one process, on worker 0; the others run the server that the image brings.
+# A slice of several Cloud TPU VMs. Not yet verified on a TPU. TensorFlow trains on all of them from
+# one process, on worker 0; the others run the server of the image.
 #
 #     TPU=my-slice ZONE=us-west4-a VERSION=tpu-vm-tf-X.Y.Z-pod-pjrt recipes/cloud_tpu/pod.sh create
 #     TPU=my-slice ZONE=us-west4-a recipes/cloud_tpu/pod.sh install
 #     TPU=my-slice ZONE=us-west4-a BUCKET=gs://my-bucket recipes/cloud_tpu/pod.sh train
-#     TPU=my-slice ZONE=us-west4-a recipes/cloud_tpu/pod.sh delete     # or it goes on to cost
+#     TPU=my-slice ZONE=us-west4-a recipes/cloud_tpu/pod.sh delete     # or it keeps costing
 #
 # VERSION must be an image with a TensorFlow server ("-pod"), of the TensorFlow version that is
 # installed: see https://cloud.google.com/tpu/docs/runtimes.
@@ -38,7 +38,7 @@ install)
     ;;
 train)
     : "${BUCKET:?set BUCKET to a gs:// bucket in the region of the slice}"
-    # TPU_LOAD_LIBRARY=0: the server holds this VM's chips, and the program must not.
+    # TPU_LOAD_LIBRARY=0: the server uses the chips of this VM, so the program must not open them.
     on_workers 0 "cd tfscale && TPU_NAME=$TPU TPU_LOAD_LIBRARY=0 .venv/bin/python -m \
         recipes.image_classification --dataset=digits --distribution_strategy=tpu --tpu=$TPU \
         --global_batch_size=256 --model_dir=$BUCKET/runs/$TPU"
@@ -47,7 +47,7 @@ delete)
     gcloud compute tpus tpu-vm delete "$TPU" --zone="$ZONE" --quiet
     ;;
 *)
-    echo "pod.sh: must be given create, install, train or delete. Received: '${1:-}'." >&2
+    echo "pod.sh: the argument must be create, install, train or delete. Received: '${1:-}'." >&2
     exit 2
     ;;
 esac

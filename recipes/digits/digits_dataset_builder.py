@@ -6,7 +6,7 @@
     builder = tfds.builder("digits", data_dir="/tmp/data")
     builder.download_and_prepare()
 
-Nothing is downloaded: the images lie beside this file, their origin and licence in README.md.
+Nothing is downloaded: the images are in this folder. README.md gives their origin and licence.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Chooses the test images of the bundled digits and writes their indices, one a line.
+"""Chooses the test images of the bundled digits and writes their indices, one per line.
 
     python -m recipes.digits.split
 
@@ -20,12 +20,12 @@ FOLDER = pathlib.Path(__file__).parent
 
 
 def choose_test_indices(labels: list[int], *, seed: int = SEED, every: int = EVERY) -> list[int]:
-    """Returns the sorted indices of one image in `every`, so that each class keeps its share.
+    """Returns the sorted indices of one image in `every`, so that each class keeps its proportion.
 
     Args:
         labels: The class of each image, in file order.
-        seed: Names the draw. Another seed gives another split.
-        every: One image in so many is a test image. Positive.
+        seed: Another seed gives another split.
+        every: One image in this many is a test image. Positive.
 
     Returns:
         Indices into `labels`, ascending.
@@ -50,7 +50,7 @@ def choose_test_indices(labels: list[int], *, seed: int = SEED, every: int = EVE
 
 
 def main() -> None:
-    """Writes `test_indices.txt` beside this file."""
+    """Writes `test_indices.txt` to the folder of this file."""
     with gzip.open(FOLDER / "digits.csv.gz", "rt", newline="") as stream:
         labels = [int(row[-1]) for row in csv.reader(stream)]
     indices = choose_test_indices(labels)

@@ -1,1 +1,1 @@
-"""The parts of the recipe image_classification."""
+"""Modules of the recipe image_classification."""

@@ -1,4 +1,4 @@
-"""Random changes to training images, each drawn from the image's own seed.
+"""Random changes to training images, drawn from the seed of each image.
 
 augment = augmentation((32, 32, 3), strength=1.0, flips=True)
 train = tfscale.data.input_pipeline("cifar10", strategy, augment=augment)
@@ -15,12 +15,12 @@ Augment = Callable[[Any, tf.Tensor], Any]
 
 
 def augmentation(image_shape: Sequence[int], *, strength: float, flips: bool) -> Augment | None:
-    """Returns the augmentation of a set of images, or None where nothing is to be changed.
+    """Returns the augmentation of a set of images, or None if nothing changes.
 
     Args:
         image_shape: `(height, width, channels)`.
-        strength: Largest shift in eighths of the shorter side, rounded down to whole pixels, but
-            one pixel at least; in [0, 4]. 0 shifts nothing.
+        strength: Largest shift in eighths of the shorter side, rounded down to whole pixels, at
+            least one pixel; in [0, 4]. 0 shifts nothing.
         flips: Whether half of the images are mirrored left to right.
 
     Returns:
@@ -57,7 +57,7 @@ def random_shift(max_shift: int) -> Augment:
 
     Returns:
         Maps `(images, labels)` and int64 [batch, 2] seeds to `(images, labels)`: an image's move
-        depends on its seed alone.
+        depends only on its seed.
     """
 
     def shift(batch: Any, seeds: tf.Tensor) -> Any:
@@ -85,14 +85,14 @@ def _draw_offsets(seeds: tf.Tensor, count: int) -> tf.Tensor:
 
 
 def random_flip(batch: Any, seeds: tf.Tensor) -> Any:
-    """Mirrors half of the images left to right; whether an image is one depends on its seed alone.
+    """Mirrors half of the images left to right; which ones depends only on their seeds.
 
     Args:
         batch: `(images, labels)`.
         seeds: int64 [batch, 2].
     """
     images, labels = batch
-    # Folded in: a draw from the seed itself is the shift's, and would go along with it.
+    # Folded in, because the shift draws from the seed itself; the two draws would be correlated.
     coins = tf.map_fn(
         lambda seed: tf.random.stateless_uniform([], tf.random.fold_in(seed, 1), 0, 2, tf.int32),
         seeds,

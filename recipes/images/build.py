@@ -1,4 +1,4 @@
-"""The parts of the image recipe's training that its flags describe: inputs and model."""
+"""Builds the inputs and the model of the image recipe from its flags."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FLAGS = flags.FLAGS
 
 
 def pipelines(image_set: ImageSet, strategy: tf.distribute.Strategy) -> tuple[Pipeline, Pipeline]:
-    """Builds the inputs for training and for the test that the flags describe."""
+    """Builds the training input and the test input that the flags describe."""
     smoothing, classes = FLAGS.label_smoothing, image_set.num_classes
     train = tfscale.data.input_pipeline(
         image_set.read("train"),
@@ -42,7 +42,7 @@ def pipelines(image_set: ImageSet, strategy: tf.distribute.Strategy) -> tuple[Pi
 
 
 def microbatches(train: Pipeline) -> Pipeline | Microbatches:
-    """Returns the training input in the parts that `--microbatches` asks for."""
+    """Returns the training input, split into `--microbatches` parts per batch."""
     return train if FLAGS.microbatches == 1 else Microbatches(train, FLAGS.microbatches)
 
 
@@ -62,7 +62,7 @@ def flagged_model(image_set: ImageSet, num_steps: int) -> keras.Model:
 
 
 def model_and_data() -> tuple[keras.Model, Pipeline | Microbatches]:
-    """Builds what would train, for `tfscale preflight`. Call it in the strategy's scope."""
+    """Builds model and training input for `tfscale preflight`. Call it in the strategy's scope."""
     strategy = tf.distribute.get_strategy()
     image_set = find_image_set(FLAGS.dataset, data_dir=FLAGS.data_dir)
     tfscale.set_precision(FLAGS.precision, strategy)

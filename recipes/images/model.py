@@ -1,4 +1,4 @@
-"""The network of the image recipe, what it is fed, and how it is compiled."""
+"""The network of the image recipe, its input conversion, and how it is compiled."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def image_model(
 
     Args:
         image_shape: `(height, width, channels)`. One block for each halving down to 2, at most 3.
-        num_classes: Classes, the logits of the output.
+        num_classes: Classes. The output has one logit for each.
         pixel_range: The largest value of a pixel.
-        dropout: Part of the features dropped before each dense layer, in [0, 1).
+        dropout: Fraction of the features dropped before each dense layer, in [0, 1).
 
     Returns:
         A `keras.Model`: images [batch, height, width, channels] to logits [batch, num_classes].
@@ -58,7 +58,7 @@ def compiled_model(
 
     Args:
         image_set: The set to classify.
-        optimizer: What it is trained by.
+        optimizer: The optimizer.
         dropout: See `image_model`.
         has_soft_labels: Whether labels are rows of probabilities, as `smooth_labels` makes them,
             and not class numbers.
@@ -78,36 +78,36 @@ def compiled_model(
 
 
 def predictor(model: keras.Model) -> keras.Model:
-    """Returns a copy to save and predict with: the weights, and nothing of the training.
+    """Returns a copy to save and predict with: only the weights, without optimizer and loss.
 
-    An optimizer's state is twice the weights for Adam, and its schedule may be a class of tfscale's
-    that plain Keras does not know. Without them the file loads in plain Keras.
+    The optimizer state of Adam is twice as large as the weights, and its schedule may be a class of
+    tfscale that plain Keras does not know. Without them the file loads in plain Keras.
 
     Args:
         model: The trained model.
     """
-    # Not `clone_model`: Keras compiles what it clones like the original.
+    # Not `clone_model`: Keras compiles the clone like the original.
     copy = type(model).from_config(model.get_config())
     copy.set_weights(model.get_weights())
     return copy
 
 
 def to_float(batch: Any) -> Any:
-    """Converts images to the default float, in which the model takes them."""
+    """Converts images to the default float type, which the model expects."""
     images, labels = batch
     return tf.cast(images, keras.config.floatx()), labels
 
 
 def smooth_labels(num_classes: int, smoothing: float) -> Callable[[Any], Any]:
-    """Returns what turns class numbers into rows of probabilities, and images as `to_float` does.
+    """Returns a function that turns class numbers into probabilities, and images into floats.
 
     The right class gets `1 - smoothing + smoothing / num_classes`, each other `smoothing /
-    num_classes`. Smoothed here and not in the loss, the loss of test images with smoothing 0 is
-    plain cross-entropy, to be compared between runs.
+    num_classes`. Labels are smoothed here and not in the loss, so that the loss of test images with
+    smoothing 0 is plain cross-entropy, which is comparable between runs.
 
     Args:
         num_classes: Classes. Positive.
-        smoothing: Part of the probability spread over all classes, in [0, 1).
+        smoothing: Fraction of the probability spread over all classes, in [0, 1).
 
     Returns:
         Maps `(images, labels)` with integer labels [batch] to one with labels [batch, num_classes].

@@ -1,9 +1,9 @@
-"""Predictions of a whole split: in order, from all replicas, in bounded memory.
+"""Predictions of a whole split: in order, on all replicas, in bounded memory.
 
     confusion = predict_split(model, image_set.read("test"), num_classes=10, batch_size=96,
                               path="predictions.csv")
 
-The file has a line for each example of the split, in the split's order:
+The file has one line per example, in the order of the split:
 
     row,label,prediction,probability
     0,7,7,0.9981
@@ -39,26 +39,26 @@ def predict_split(
 ) -> np.ndarray[Any, Any] | None:
     """Predicts every example of a split, counts the confusions and writes the predictions.
 
-    A chunk of the split is in memory at a time. Every worker makes the same calls and reads the
-    whole split; each replica computes its share of each batch.
+    One chunk of the split is in memory at a time. Every worker makes the same calls and reads the
+    whole split; each replica computes its replica batch.
 
     Args:
         model: A model that returns logits [batch, num_classes].
         source: `(images, labels)`: arrays, or a `tf.data.Dataset` of single examples whose order is
             the same each time it is read.
-        num_classes: Classes to count confusions of, whose table has their square as entries; labels
-            are in [0, num_classes). None counts nothing.
+        num_classes: Classes of the confusion matrix, which has their square as entries; labels are
+            in [0, num_classes). None counts nothing.
         batch_size: Examples of all replicas in one step. Positive.
-        path: File to write, local or of a file system that `tf.io.gfile` knows; None where another
-            process writes, or nobody. It appears under its name once it is complete.
-        chunk_bytes: Bytes of images to hold at a time; a batch is held in any case.
+        path: File to write, local or of a file system that `tf.io.gfile` knows; None if this
+            process does not write. The file appears under its name once it is complete.
+        chunk_bytes: Bytes of images in memory at a time; at least one batch is.
 
     Returns:
-        int64 [num_classes, num_classes]: row i, column j counts examples of class i taken for j.
-        None where nothing is counted.
+        int64 [num_classes, num_classes]: row i, column j counts examples of class i predicted as
+        j. None if nothing is counted.
 
     Raises:
-        OSError: If the file cannot be written. What stood there before still does.
+        OSError: If the file cannot be written. An earlier file is unchanged.
     """
     confusion = None if num_classes is None else np.zeros((num_classes, num_classes), np.int64)
     with contextlib.ExitStack() as open_files:
@@ -68,7 +68,7 @@ def predict_split(
             floats = images.astype(keras.config.floatx())
             logits = model.predict(floats, batch_size=batch_size, verbose=0).astype(np.float64)
             predicted = logits.argmax(axis=1)
-            # The softmax of the largest logit: 1 over the sum of all relative to it.
+            # The softmax of the largest logit: 1 over the sum of all exponentials relative to it.
             probability = 1 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
             if confusion is not None:
                 np.add.at(confusion, (labels, predicted), 1)
@@ -81,7 +81,7 @@ def predict_split(
 
 
 def _chunks(source: Pair | tf.data.Dataset, batch_size: int, chunk_bytes: int) -> Iterator[Pair]:
-    """Yields the split in pieces of whole batches, but for the last piece."""
+    """Yields the split in chunks of whole batches; the last chunk may be shorter."""
     if isinstance(source, tf.data.Dataset):
         spec = source.element_spec[0]
         example_bytes = int(np.prod(spec.shape)) * spec.dtype.size
@@ -107,12 +107,12 @@ def _csv_writer(path: str) -> Iterator[Any]:
     except OSError as error:
         raise OSError(
             f"The predictions could not be written to {path}: {reason(error)}. Make room there, or "
-            "name another file."
+            "choose another file."
         ) from error
 
 
 class _Encoded:
-    """Text for a binary file: all that the module csv asks of a file."""
+    """Encodes text for a binary file; `write` is all that the module csv needs."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

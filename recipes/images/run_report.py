@@ -15,7 +15,7 @@ from recipes.run_record import run_record
 from tfscale.report import Confusion, Curve, RunRecord, Timing
 
 MOST_CLASSES = 100
-"""Of more classes no confusions are counted: the table helps nobody, and grows with the square."""
+"""With more classes confusions are not counted: the table is too large to read."""
 
 
 def image_record(
@@ -27,13 +27,13 @@ def image_record(
     confusion: np.ndarray[Any, Any] | None,
     timing: Timing,
 ) -> RunRecord:
-    """Puts together what a run was, did and came to.
+    """Returns the record of an image run.
 
     Args:
-        strategy: What it trained under.
-        image_set: What it trained on.
-        log: What was noted at the end of each epoch.
-        results: Numbers that count, most important first.
+        strategy: The strategy of the training.
+        image_set: The image set.
+        log: The metrics of each epoch.
+        results: Results, most important first.
         confusion: int64 [classes, classes] of the split "test", rows the true classes; or None.
         timing: How long it took.
 
@@ -41,8 +41,8 @@ def image_record(
         A `RunRecord`.
     """
     notes = [
-        "What is called test, and the confusions, are of the split test, which was looked at once, "
-        "after training."
+        "Test results and confusions are those of the split test, which was used once, after "
+        "training."
     ]
     rates = Curve(
         "learning rate of an epoch's last update",
@@ -65,7 +65,7 @@ def image_record(
 
 
 def seconds_per_step(log: TrainingLog) -> float | None:
-    """Returns the seconds of an update in the epochs after the first one, which compiles."""
+    """Returns the seconds per update, without the first epoch, which includes compilation."""
     ends = [0.0, *log.column("step")]
     counts = [end - start for start, end in itertools.pairwise(ends)]
     seconds = [

@@ -18,7 +18,7 @@ import tensorflow as tf
 import recipes.digits.digits_dataset_builder  # noqa: F401  (registers the name "digits")
 from tfscale.data import tfds
 
-# Of sets whose pixels do not use the range of their type.
+# Only sets whose pixels do not use the full range of their type.
 _LARGEST_PIXEL = {"digits": 16}
 
 
@@ -39,7 +39,7 @@ class ImageSet:
     largest_pixel: int
 
     def prepare(self, *, shows_progress: bool) -> None:
-        """Downloads and writes the set where that is not yet done, by one task a file system.
+        """Downloads and writes the set if needed, in one task per file system.
 
         Args:
             shows_progress: Whether this process shows a progress bar.
@@ -47,7 +47,7 @@ class ImageSet:
         Raises:
             ValueError: If the set has no split "train" or no split "test".
         """
-        # Where nobody watches, a bar is a screenful of lines.
+        # Without a terminal, a bar becomes a screenful of lines.
         if not (shows_progress and sys.stderr.isatty()):
             tfds.tfds_library().disable_progress_bar()
         # Standard output is for results.
@@ -81,12 +81,12 @@ def find_image_set(dataset: str, *, data_dir: str | None) -> ImageSet:
 
     Args:
         dataset: A TFDS name such as "mnist", that of a builder class imported before, or that of a
-            set which lies prepared in `data_dir`.
+            prepared set in `data_dir`.
         data_dir: Folder of prepared sets, local or remote. None is TFDS's own default.
 
     Raises:
-        ValueError: If there is no such set, or it does not hold images of one size, with a class
-            each.
+        ValueError: If there is no such set, or its examples are not images of one size with a
+            class label.
     """
     try:
         builder = tfds.find_builder(dataset, data_dir=data_dir)
@@ -94,7 +94,7 @@ def find_image_set(dataset: str, *, data_dir: str | None) -> ImageSet:
         # TFDS asserts that the set has the version asked for.
         raise ValueError(
             "`--dataset` must be digits, a set of the TensorFlow Datasets catalogue, or one that "
-            f"lies prepared in --data_dir. Received: --dataset={dataset}, "
+            f"is prepared in --data_dir. Received: --dataset={dataset}, "
             f"--data_dir={data_dir or 'not set'}. Check the spelling, and --data_dir."
         ) from error
     info, features = builder.info, tfds.tfds_library().features

@@ -1,4 +1,4 @@
-"""The parts of the recommendation recipe's training that its flags describe: rows and model."""
+"""Builds the rows and the model of the recommendation recipe from its flags."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ GENERATED = "generated"
 
 
 class Ratings(Protocol):
-    """What the recipe trains on and tests with: `GeneratedClicks` or `MovieLens`.
+    """Ratings for training and testing: `GeneratedClicks` or `MovieLens`.
 
     Attributes:
         num_users: Users.
         num_items: Items.
-        source: What a pipeline permutes.
-        rows: Makes rows of a part of the source, or None where they are there already.
-        best_scores: Scores of the best ranking there is, or None where nobody knows it.
-        gains: What each item is worth to each user, not negative, [num_users, num_items].
+        source: The source of a pipeline, which shuffles it.
+        rows: Makes rows from elements of the source; None if the elements are rows.
+        best_scores: Scores of the best possible ranking, or None if it is unknown.
+        gains: Value of each item for each user, not negative, [num_users, num_items].
     """
 
     num_users: Any
@@ -43,7 +43,7 @@ class Ratings(Protocol):
         """Returns which items a user should find among the first `k`."""
 
     def test_rows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns users, items and clicks that are not trained on."""
+        """Returns users, items and clicks for testing."""
 
 
 def flagged_ratings() -> Ratings:
@@ -64,7 +64,7 @@ def batches_of(ratings: Ratings, strategy: tf.distribute.Strategy) -> Pipeline:
         strategy,
         global_batch_size=FLAGS.global_batch_size,
         seed=FLAGS.seed,
-        drop_remainder=True,  # so that every step is of as many samples, whoever takes it
+        drop_remainder=True,  # so that every step has the same number of samples on every worker
         preprocess=ratings.rows,
     )
 
@@ -73,7 +73,7 @@ def flagged_model(ratings: Ratings, num_steps: int) -> keras.Model:
     """Builds and compiles the model that the flags describe. Call it in the strategy's scope.
 
     Args:
-        ratings: What it is trained on.
+        ratings: The ratings to train on.
         num_steps: Optimizer updates of the whole training. Positive.
     """
     model = two_towers(
@@ -91,7 +91,7 @@ def flagged_model(ratings: Ratings, num_steps: int) -> keras.Model:
 
 
 def model_and_data() -> tuple[keras.Model, Pipeline]:
-    """Builds what would train, for `tfscale preflight`. Call it in the strategy's scope."""
+    """Builds model and training input for `tfscale preflight`. Call it in the strategy's scope."""
     strategy = tf.distribute.get_strategy()
     tfscale.set_precision(FLAGS.precision, strategy)
     ratings = flagged_ratings()

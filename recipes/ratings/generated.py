@@ -3,7 +3,7 @@
     clicks = GeneratedClicks(num_users=400, num_items=200, num_rows=60_000, seed=0)
     (users, items), clicked = clicks.rows(tf.range(256, dtype=tf.int64))
 
-A row follows from its index, so any worker makes any row, and none is stored.
+A row is computed from its index, so any worker can generate any row, and none is stored.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class GeneratedClicks:
         score = 2 <p_user, q_item> / sqrt(d) + b_item
 
     with standard normal p and q of d elements, and b of standard deviation 1/2. So the best ranking
-    of items for a user is known: that by score.
+    of items for a user is known: the order of the scores.
 
     Attributes:
         num_users: Users. Positive.
         num_items: Items. Positive.
-        num_rows: Rows to train on. Positive. Those from there on are for testing.
+        num_rows: Rows to train on. Positive. The rows after them are for testing.
         seed: Seed of all draws. In `[0, 2**31)`.
         num_test: Rows to test with. Positive.
         latent_dim: d. Positive.
@@ -58,17 +58,15 @@ class GeneratedClicks:
                     "Choose another value."
                 )
         if not 0 <= self.seed < 2**31:
-            raise ValueError(
-                f"`seed` must be in [0, 2**31). Received: seed={self.seed!r}. 0 will do."
-            )
+            raise ValueError(f"`seed` must be in [0, 2**31). Received: seed={self.seed!r}. Pass 0.")
 
     @property
     def source(self) -> np.ndarray:
-        """What a pipeline permutes: the indices of the rows to train on."""
+        """The source of a pipeline: the indices of the rows to train on."""
         return np.arange(self.num_rows)
 
     def rows(self, indices: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], tf.Tensor]:
-        """Makes the rows at `indices`, the same whoever asks.
+        """Generates the rows at `indices`; always the same ones.
 
         Args:
             indices: int64 [n], not negative.
@@ -84,7 +82,7 @@ class GeneratedClicks:
         return (users, items), tf.cast(drawn[:, 2] < likely, tf.float32)
 
     def test_rows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns rows that are not trained on: users, items and clicks, [num_test] each."""
+        """Returns rows for testing: users, items and clicks, [num_test] each."""
         first = self.num_rows
         (users, items), clicks = self.rows(tf.range(first, first + self.num_test, dtype=tf.int64))
         return users.numpy(), items.numpy(), clicks.numpy()
@@ -104,7 +102,7 @@ class GeneratedClicks:
         return sigmoid(self.best_scores)
 
     def relevant(self, k: int) -> np.ndarray:
-        """Returns which items are among a user's `k` best, bool [num_users, num_items]."""
+        """Returns which items are among the `k` best of a user, bool [num_users, num_items]."""
         ranks = np.argsort(np.argsort(-self.best_scores, axis=1), axis=1)
         return np.asarray(ranks < k)
 

@@ -1,4 +1,4 @@
-"""A two-tower model: a user and an item are vectors, and what fits has a large inner product."""
+"""A two-tower model: users and items are vectors; a good match has a large inner product."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def two_towers(
         num_items: Items. At least `num_shards`.
         embedding_dim: Elements of a vector. Positive.
         num_shards: Parts of each of the three tables. Positive.
-        seed: Of the tables. In `[0, 2**31 - 1)`.
+        seed: Seed of the tables. In `[0, 2**31 - 1)`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -32,7 +32,7 @@ def two_towers(
     """
     user = keras.Input((), dtype="int32", name="user")
     item = keras.Input((), dtype="int32", name="item")
-    # Small, so that training starts near probabilities of 1/2; not 0, where no tower would move.
+    # Small, so that training starts near probabilities of 1/2; not 0, where gradients vanish.
     users = ShardedEmbedding(
         num_users, embedding_dim, num_shards, RowUniform(-0.1, 0.1, seed), name="users"
     )
@@ -50,7 +50,7 @@ def all_scores(model: keras.Model) -> np.ndarray:
     """Returns the logits of all users and items, float64 [num_users, num_items].
 
     Args:
-        model: One that `two_towers` built.
+        model: A model from `two_towers`.
     """
     users, items, biases = (
         np.asarray(model.get_layer(name).embeddings, np.float64)

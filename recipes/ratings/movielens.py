@@ -1,4 +1,4 @@
-"""MovieLens by TensorFlow Datasets, as rows of a user, an item and whether it was liked."""
+"""MovieLens from TensorFlow Datasets, as rows of a user, an item and whether the user liked it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class MovieLens:
     likes: np.ndarray
     num_train: int
 
-    best_scores = None  # nobody knows the best ranking
+    best_scores = None  # the best ranking is unknown
 
     @property
     def num_users(self) -> int:
@@ -47,38 +47,38 @@ class MovieLens:
 
     @property
     def source(self) -> Any:
-        """What a pipeline permutes: the rows to train on."""
+        """The source of a pipeline: the rows to train on."""
         train = slice(self.num_train)
         return (self.users[train], self.items[train]), self.likes[train]
 
-    rows = None  # they are there already
+    rows = None  # the source has them
 
     def test_rows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns rows that are not trained on: users, items and likes."""
+        """Returns rows for testing: users, items and likes."""
         test = slice(self.num_train, None)
         return self.users[test], self.items[test], self.likes[test]
 
     @property
     def gains(self) -> np.ndarray:
-        """1 for what a user liked in the rows for testing, float64 [num_users, num_items]."""
+        """1 for items that a user liked in the rows for testing, float64 [num_users, num_items]."""
         users, items, likes = self.test_rows()
         gains = np.zeros((self.num_users, self.num_items))
         np.maximum.at(gains, (users, items), likes)
         return gains
 
     def relevant(self, k: int) -> np.ndarray:
-        """Returns what a user liked, as bool, whatever `k`."""
+        """Returns the items that a user liked, as bool; `k` is not used."""
         return self.gains > 0
 
 
 def read_movielens(dataset: str, *, data_dir: str | None, seed: int) -> MovieLens:
-    """Reads a set of ratings, and draws the tenth that is for testing.
+    """Reads a set of ratings, and selects a tenth at random for testing.
 
     Args:
         dataset: A TFDS name: "movielens/100k-ratings", "movielens/1m-ratings", or that of another
             set with the features user_id, movie_id and user_rating.
-        data_dir: Folder of prepared sets. None is TFDS's own default.
-        seed: Of the draw. Not negative.
+        data_dir: Folder of prepared sets. None means the default of TFDS.
+        seed: Seed of the selection. Not negative.
 
     Raises:
         ValueError: If the set has other features, or too many users and items to rank all of them.
@@ -92,7 +92,7 @@ def read_movielens(dataset: str, *, data_dir: str | None, seed: int) -> MovieLen
         )
     tfds.prepare(builder, is_preparer=True)
     columns: dict[str, list[Any]] = {name: [] for name in _FEATURES}
-    # In the order of the files, so that all tasks cut off the same tenth.
+    # In the order of the files, so that all tasks select the same tenth.
     for batch in builder.as_dataset(split="train", batch_size=1024).as_numpy_iterator():
         for name, parts in columns.items():
             parts.append(batch[name])

@@ -18,11 +18,11 @@ def ndcg(scores: np.ndarray, gains: np.ndarray, k: int) -> float:
 
     Args:
         scores: float [users, items], higher is earlier.
-        gains: float [users, items], not negative. Users without any gain count for nothing.
-        k: Ranks that count, from 1 to the number of items.
+        gains: float [users, items], not negative. Users without any gain are left out.
+        k: Length of the ranking, from 1 to the number of items.
 
     Raises:
-        ValueError: If `k` is out of range, or nobody has any gain.
+        ValueError: If `k` is out of range, or no user has any gain.
 
     Example:
         >>> round(ndcg(np.array([[3, 2, 1]]), np.array([[0, 1, 0]]), k=2), 4)
@@ -39,15 +39,15 @@ def ndcg(scores: np.ndarray, gains: np.ndarray, k: int) -> float:
 
 
 def recall(scores: np.ndarray, relevant: np.ndarray, k: int) -> float:
-    """Returns the mean over users of the part of their relevant items among the first k.
+    """Returns the mean over users of the fraction of their relevant items among the first k.
 
     Args:
         scores: float [users, items], higher is earlier.
-        relevant: bool [users, items]. Users without a relevant item count for nothing.
-        k: Ranks that count, from 1 to the number of items.
+        relevant: bool [users, items]. Users without a relevant item are left out.
+        k: Length of the ranking, from 1 to the number of items.
 
     Raises:
-        ValueError: If `k` is out of range, or nobody has a relevant item.
+        ValueError: If `k` is out of range, or no user has a relevant item.
 
     Example:
         >>> recall(np.array([[3, 2, 1]]), np.array([[True, False, True]]), k=2)
@@ -67,10 +67,10 @@ def auc(scores: np.ndarray, clicks: np.ndarray) -> float:
 
     Args:
         scores: float [rows].
-        clicks: [rows], 0 or 1, both of them there.
+        clicks: [rows], 0 or 1, with at least one of each.
 
     Raises:
-        ValueError: If all rows are of one kind.
+        ValueError: If all rows have clicks, or none has.
 
     Example:
         >>> auc(np.array([1.0, 2.0, 2.0, 3.0]), np.array([0, 0, 1, 1]))
@@ -80,7 +80,7 @@ def auc(scores: np.ndarray, clicks: np.ndarray) -> float:
     positives, negatives = int(clicked.sum()), int((~clicked).sum())
     if not positives or not negatives:
         raise ValueError(
-            "`clicks` must hold both 0 and 1. Received: "
+            "`clicks` must contain both 0 and 1. Received: "
             f"{positives} of 1, {negatives} of 0. Test with more rows."
         )
     _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
@@ -100,7 +100,7 @@ def log_loss(scores: np.ndarray, clicks: np.ndarray) -> float:
 
 
 def sigmoid(scores: np.ndarray) -> np.ndarray:
-    """Returns `1 / (1 + exp(-score))`, also of scores far from 0.
+    """Returns `1 / (1 + exp(-score))` without overflow.
 
     Example:
         >>> sigmoid(np.array([0.0, -1000.0])).tolist()
@@ -117,13 +117,13 @@ def _check_rank(k: int, scores: np.ndarray) -> None:
     if not 1 <= k <= scores.shape[1]:
         raise ValueError(
             f"`k` must be from 1 to the number of items, {scores.shape[1]}. Received: k={k!r}. "
-            "Choose a smaller one."
+            "Use a smaller value."
         )
 
 
 def _require(counted: np.ndarray, name: str) -> None:
     if not counted.any():
         raise ValueError(
-            f"`{name}` must be positive for at least one user and item. Received: {name} of 0 "
-            "alone. Test with more rows."
+            f"`{name}` must be positive for at least one user and item. Received: {name} of only "
+            "0. Test with more rows."
         )

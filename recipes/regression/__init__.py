@@ -1,1 +1,1 @@
-"""The parts of the recipe linear_regression."""
+"""Modules of the recipe linear_regression."""

@@ -1,4 +1,4 @@
-"""The parts of the regression recipe's training that its flags describe: rows and model."""
+"""Builds the rows and the model of the regression recipe from its flags."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FLAGS = flags.FLAGS
 
 
 def flagged_problem() -> LinearProblem:
-    """Returns the rows that the flags describe; none is made yet."""
+    """Returns the problem that the flags describe; no row is generated yet."""
     return LinearProblem(
         FLAGS.num_rows, FLAGS.num_features, FLAGS.condition, FLAGS.noise, FLAGS.seed
     )
@@ -27,7 +27,7 @@ def batches_of(problem: LinearProblem, strategy: tf.distribute.Strategy) -> Pipe
         strategy,
         global_batch_size=FLAGS.global_batch_size,
         seed=FLAGS.seed,
-        drop_remainder=True,  # there is none, and so every batch has one static size
+        drop_remainder=True,  # there is no remainder; this makes the batch size static
         preprocess=problem.rows,
     )
 
@@ -35,11 +35,11 @@ def batches_of(problem: LinearProblem, strategy: tf.distribute.Strategy) -> Pipe
 def linear_model(
     num_features: int, optimizer: keras.optimizers.Optimizer, steps_per_execution: int = 1
 ) -> keras.Model:
-    """Builds and compiles a linear model from coefficients of 0. Call it in the strategy's scope.
+    """Builds and compiles a linear model with coefficients of 0. Call it in the strategy's scope.
 
     Args:
         num_features: Features of a row. Positive.
-        optimizer: What it is trained by.
+        optimizer: The optimizer.
         steps_per_execution: Keras's argument of that name.
     """
     layer = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")
@@ -49,7 +49,7 @@ def linear_model(
 
 
 def model_and_data() -> tuple[keras.Model, Pipeline]:
-    """Builds what would train, with Adam, for `tfscale preflight`. Call it in the scope."""
+    """Builds a model with Adam and its input, for `tfscale preflight`. Call it in the scope."""
     strategy = tf.distribute.get_strategy()
     tfscale.set_precision(FLAGS.precision, strategy)
     problem = flagged_problem()

@@ -1,4 +1,4 @@
-"""How close to the least-squares solution theory promises that an optimizer comes.
+"""Bounds from theory on the distance between an optimizer and the least-squares solution.
 
 Distances are lengths of `w - w*`. With the Hessian's eigenvalues from `smallest` to `largest`:
 
@@ -12,10 +12,10 @@ Distances are lengths of `w - w*`. With the Hessian's eigenvalues from `smallest
   of D before it: from |w' - w*|^2 = |w - w*|^2 - 2 a g.(w - w*) + a^2 |g|^2, E g the gradient,
   E |g|^2 <= |E g|^2 + E |g_1 - E g_1|^2 / b, and (p + q)^2 <= 2 p^2 + 2 q^2 for the two parts of
   one row's gradient 2 x (x.(w - w*) - r) (Needell, Srebro, Ward 2014, arXiv:1310.5715, theorem
-  2.1; Bottou, Curtis, Nocedal 2018, arXiv:1606.04838, section 4). `loss` is the least loss, the
-  mean of r^2.
-* Replicas that step alone each obey this with the b of their own share, and their mean is not
-  farther from w* than they are on average, whenever it is taken: |.|^2 is convex.
+  2.1; Bottou, Curtis, Nocedal 2018, arXiv:1606.04838, section 4). `loss` is its minimum, the mean
+  of r^2.
+* Replicas that step independently each obey this with b the size of the replica batch. Their mean
+  is at most as far from w* as they are on average, because |.|^2 is convex.
 
 The second is an expectation for rows drawn with replacement. Epochs that take every row once do no
 worse in practice (Gurbuzbalaban, Ozdaglar, Parrilo 2021, arXiv:1510.08560).
@@ -30,13 +30,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Landscape:
-    """What rates follow from: the loss of a least-squares problem, seen from its solution.
+    """The basis of the learning rates: the loss of a least-squares problem around its solution.
 
     Attributes:
         smallest: The Hessian's smallest eigenvalue. Positive.
         largest: Its largest.
         largest_square: The largest squared length of a row.
-        loss: The least loss. Not negative.
+        loss: The minimum of the loss. Not negative.
     """
 
     smallest: float
@@ -46,21 +46,21 @@ class Landscape:
 
     @property
     def descent_rate(self) -> float:
-        """The learning rate at which gradient descent is promised to be fastest."""
+        """The learning rate with the best bound for gradient descent."""
         return 2 / (self.smallest + self.largest)
 
     def descent_distance(self, steps: int) -> float:
-        """Returns the part of the first distance that at most is left after so many full steps."""
+        """Returns the bound on the distance after full steps, as a fraction of the first."""
         return ((self.largest - self.smallest) / (self.largest + self.smallest)) ** steps
 
     def stochastic_rate(self, rows: float) -> tuple[float, float]:
         """Returns the first rate `a` and the `d` of rates a / (1 + d t) for steps t = 0, 1, ...
 
-        The first is the largest that is safe; later on they come to 2 / (smallest t), for which the
+        The first is the largest safe one. Later the rates approach 2 / (smallest t), for which the
         distance falls as 1 / sqrt(t).
 
         Args:
-            rows: Rows behind a step. Positive.
+            rows: Rows of a step. Positive.
         """
         first = 1 / (self.largest + 4 * self.largest_square / rows)
         return first, self.smallest * first / 2
@@ -68,12 +68,12 @@ class Landscape:
     def stochastic_distance(
         self, first: float, rows: float, rate: Callable[[int], float], steps: int
     ) -> float:
-        """Returns the root mean square of the distance that is promised after so many steps.
+        """Returns the bound on the root mean square of the distance after `steps` steps.
 
         Args:
             first: Distance before the first step.
-            rows: Rows behind a step. Positive.
-            rate: The learning rate of step t, from 0; none above the first of `stochastic_rate`.
+            rows: Rows of a step. Positive.
+            rate: The learning rate of step t, from 0; at most the first of `stochastic_rate`.
             steps: Not negative.
         """
         square = first**2

@@ -1,9 +1,9 @@
-"""The least-squares solution of a stream of rows, and how far another one is from it.
+"""The least-squares solution of a stream of rows, and the distance of other coefficients.
 
     solution = least_squares(problem.chunks())
     solution.distance(model.get_weights()[0])
 
-Knows NumPy only.
+Uses only NumPy.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class LeastSquares:
 
     Attributes:
         coefficients: The solution, float64 [num_features].
-        factor: R of the rows' QR decomposition, float64 [num_features, num_features]: the rows'
-            own X^T X is R^T R.
+        factor: R of the rows' QR decomposition, float64 [num_features, num_features]: X^T X of
+            the rows is R^T R.
         num_rows: Rows. At least the features.
-        loss: The least loss, the mean of the squared residuals.
+        loss: The minimum of the loss, the mean of the squared residuals.
     """
 
     coefficients: np.ndarray
@@ -39,32 +39,32 @@ class LeastSquares:
         return smallest, largest
 
     def distance(self, coefficients: np.ndarray) -> float:
-        """Returns how far `coefficients` are from the solution, in lengths of the solution."""
+        """Returns the distance of `coefficients` to the solution, in lengths of the solution."""
         apart = np.ravel(coefficients).astype(np.float64) - self.coefficients
         return float(np.linalg.norm(apart) / np.linalg.norm(self.coefficients))
 
     def loss_gap(self, coefficients: np.ndarray) -> float:
-        """Returns by how much the loss of `coefficients` is above the least one.
+        """Returns by how much the loss of `coefficients` exceeds the minimum.
 
-        Computed as |R (w - w*)|^2 / n, which no rounding makes negative.
+        Computed as |R (w - w*)|^2 / n, which rounding cannot make negative.
         """
         apart = np.ravel(coefficients).astype(np.float64) - self.coefficients
         return float(np.sum((self.factor @ apart) ** 2) / self.num_rows)
 
 
 def least_squares(chunks: Iterable[tuple[np.ndarray, np.ndarray]]) -> LeastSquares:
-    """Solves a least-squares problem in one pass over its rows, holding one chunk at a time.
+    """Solves a least-squares problem in one pass over its rows, with one chunk in memory at a time.
 
-    Each chunk is put under the triangle of those before it and reduced to a triangle again. What
-    that loses to rounding grows with the condition of the rows; the sums X^T X and X^T y, which
-    would be shorter, lose with its square.
+    Each chunk is put under the triangle of the earlier chunks, and both are reduced to a triangle.
+    The rounding error grows with the condition number of the rows. That of the sums X^T X and
+    X^T y, which would be simpler, grows with its square.
 
     Args:
-        chunks: Inputs [n, num_features] and targets [n] or [n, 1]; n may differ. In float64 all is
-            computed, whatever they come in.
+        chunks: Inputs [n, num_features] and targets [n] or [n, 1]; n may differ. All
+            computation is in float64.
 
     Raises:
-        ValueError: If the rows do not determine the solution, or hold what is not finite.
+        ValueError: If the rows do not determine the solution, or are not finite.
 
     Example:
         >>> rows = np.array([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0]])
@@ -84,19 +84,19 @@ def least_squares(chunks: Iterable[tuple[np.ndarray, np.ndarray]]) -> LeastSquar
         triangle = np.asarray(np.linalg.qr(stacked, mode="r"))
     if triangle is None or len(triangle) < triangle.shape[1] - 1:
         raise ValueError(
-            "`chunks` must hold at least as many rows as features. Received: "
+            "`chunks` must have at least as many rows as features. Received: "
             f"{num_rows} rows. Use more rows or fewer features."
         )
     features = triangle.shape[1] - 1
     factor, projected = triangle[:features, :features], triangle[:features, features]
     if not np.isfinite(triangle).all():
-        raise ValueError("`chunks` must hold finite numbers. Received: inf or NaN. Clean the rows.")
+        raise ValueError("`chunks` must have finite numbers. Received: inf or NaN. Clean the rows.")
     if np.linalg.matrix_rank(factor) < features:
         raise ValueError(
-            "`chunks` must hold independent features. Received: features of rank "
-            f"{np.linalg.matrix_rank(factor)} of {features}. Leave out those that repeat others."
+            "`chunks` must have independent features. Received: features of rank "
+            f"{np.linalg.matrix_rank(factor)} of {features}. Leave out the redundant ones."
         )
-    # What is left below the triangle of the inputs is the length of the residuals.
+    # The entry below the triangle of the inputs is the length of the residuals.
     residual = float(triangle[features, features]) if len(triangle) > features else 0.0
     return LeastSquares(
         coefficients=np.linalg.solve(factor, projected),

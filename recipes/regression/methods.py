@@ -1,13 +1,13 @@
-"""Ways to a least-squares solution by steps, each with the tolerance that it is held to.
+"""Iterative methods for least squares, each with its tolerance.
 
 | name | step | tolerance |
 |---|---|---|
 | gradient_descent | from all rows, gathered over an epoch | the rate's own bound |
 | sgd | from a global batch, rates falling as 1 / t | the mean squared bound |
 | adam | from a global batch, rates falling along a cosine | that of sgd, not proven |
-| averaged | from a replica's share; means every so many steps | sgd's, for a share |
+| averaged | from a replica batch, with regular means | that of sgd, for a replica batch |
 
-The bounds stand in `recipes.regression.convergence`. Adam has none: Reddi, Kale and Kumar 2018,
+The bounds are in `recipes.regression.convergence`. Adam has none: Reddi, Kale and Kumar 2018,
 arXiv:1904.09237.
 """
 
@@ -29,7 +29,7 @@ from recipes.regression.least_squares import LeastSquares
 
 NAMES = ("gradient_descent", "sgd", "adam", "averaged")
 
-# Of rounding, in units of the condition number and the last place; the runs seen here stay below 1.
+# Rounding, in units of the condition number and the last place; the runs so far stay below 1.
 _ROUNDING = 100.0
 _STEPS_PER_EXECUTION = 64
 
@@ -43,8 +43,9 @@ class Method:
         optimizer: Makes the optimizer, inside the strategy's scope.
         steps: Updates of the parameters in the whole training.
         steps_per_execution: Keras's argument of that name.
-        average_every: Steps after which replicas that step alone are averaged; None steps together.
-        tolerance: Distance to the solution that it is held to, in lengths of the solution.
+        average_every: Steps between two means of replicas that step independently; None for
+            synchronous steps.
+        tolerance: Largest accepted distance to the solution, in lengths of the solution.
     """
 
     name: str
@@ -57,15 +58,15 @@ class Method:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a method came to.
+    """The result of a method.
 
     Attributes:
         method: The method.
-        coefficients: The trained ones, float64 [num_features].
+        coefficients: The trained coefficients, float64 [num_features].
         distances: Distance to the solution before training and after each epoch, in lengths of the
             solution.
-        loss_gap: Loss above the least one.
-        seconds: Time of training, with what TensorFlow takes to trace it.
+        loss_gap: Loss above the minimum.
+        seconds: Time of training, including tracing.
     """
 
     method: Method
@@ -76,7 +77,7 @@ class Outcome:
 
     @property
     def is_reached(self) -> bool:
-        """Whether the method kept to its tolerance."""
+        """Whether the result is within the tolerance."""
         return self.distances[-1] <= self.method.tolerance
 
     def record(self) -> dict[str, Any]:
@@ -107,25 +108,25 @@ def planned(
     """Plans all methods for a problem, by name; training starts at coefficients of 0.
 
     Args:
-        landscape: The problem's.
-        steps_per_epoch: Global batches an epoch, all of one size.
+        landscape: That of the problem.
+        steps_per_epoch: Global batches per epoch, all of one size.
         epochs: Passes over the rows. Positive.
         global_batch_size: Rows of a global batch.
         num_replicas: Replicas of all workers.
-        average_every: Steps that replicas of "averaged" take alone; 1 is synchronous SGD.
+        average_every: Steps between two means of "averaged"; 1 is synchronous SGD.
         adam_rate: Learning rate of Adam's first step.
         epsilon: Distance between 1 and the next number that the model computes in.
     """
     steps = epochs * steps_per_epoch
     together = min(steps_per_epoch, _STEPS_PER_EXECUTION)
     rounding = _ROUNDING * epsilon * landscape.largest / landscape.smallest
-    # Averaging after each step is the step of the whole batch; a replica alone has but its share.
-    share = global_batch_size / (1 if average_every == 1 else num_replicas)
+    # A mean after each step is the step of the whole batch; otherwise a step sees a replica batch.
+    rows_of_step = global_batch_size / (1 if average_every == 1 else num_replicas)
 
     def stochastic(name: str, rows: float, every: int | None) -> Method:
         first, decay = landscape.stochastic_rate(rows)
         bound = landscape.stochastic_distance(1.0, rows, lambda t: first / (1 + decay * t), steps)
-        # From NumPy's float64 Keras computes a schedule in float64.
+        # With NumPy's float64, Keras computes the schedule in float64.
         schedule = keras.optimizers.schedules.InverseTimeDecay(np.float64(first), 1, decay)
         return Method(
             name=name,
@@ -143,7 +144,7 @@ def planned(
         optimizer=functools.partial(
             keras.optimizers.SGD,
             landscape.descent_rate,
-            # All rows of an epoch make one step, without ever being in memory together.
+            # All rows of an epoch make one step, without being in memory at the same time.
             gradient_accumulation_steps=steps_per_epoch if steps_per_epoch > 1 else None,
         ),
         steps=epochs,
@@ -159,26 +160,26 @@ def planned(
         average_every=None,
         tolerance=sgd.tolerance,
     )
-    all_four = [descent, sgd, adam, stochastic("averaged", share, average_every)]
+    all_four = [descent, sgd, adam, stochastic("averaged", rows_of_step, average_every)]
     return {method.name: method for method in all_four}
 
 
 def _execution(every: int, steps_per_epoch: int) -> int:
-    """The largest part of a round, up to the usual number of steps, that is an execution."""
+    """The largest divisor of `every` that is not above the usual steps of an execution."""
     most = min(every, steps_per_epoch, _STEPS_PER_EXECUTION)
     return next(size for size in range(most, 0, -1) if every % size == 0)
 
 
 class _Distances(keras.callbacks.Callback):
-    """Notes the distance to the solution at the end of each epoch."""
+    """Records the distance to the solution at the end of each epoch."""
 
     def __init__(self, solution: LeastSquares) -> None:
         super().__init__()
         self.solution = solution
-        self.noted: list[float] = []
+        self.recorded: list[float] = []
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.noted.append(self.solution.distance(self.model.get_weights()[0]))
+        self.recorded.append(self.solution.distance(self.model.get_weights()[0]))
 
 
 def train(
@@ -191,9 +192,9 @@ def train(
     """Trains a linear model from coefficients of 0.
 
     Args:
-        method: How.
-        batches: All rows once an epoch, for the strategy to train under.
-        solution: What to compare with.
+        method: The method.
+        batches: All rows once per epoch; has the strategy to train under.
+        solution: The solution to compare with.
         epochs: Passes over the rows. Positive.
     """
     started = time.monotonic()
@@ -204,7 +205,7 @@ def train(
     distances = _Distances(solution)
     callbacks: list[keras.callbacks.Callback] = [distances]
     if method.average_every is not None:
-        # First: what is looked at must be a mean already.
+        # First, so that `distances` sees the mean.
         callbacks.insert(0, tfscale.callbacks.LocalUpdates(method.average_every))
     model.fit(batches, epochs=epochs, callbacks=callbacks, verbose=0)
     coefficients = np.ravel(model.get_weights()[0]).astype(np.float64)
@@ -212,7 +213,7 @@ def train(
     return Outcome(
         method=method,
         coefficients=coefficients,
-        distances=[start, *distances.noted],
+        distances=[start, *distances.recorded],
         loss_gap=solution.loss_gap(coefficients),
         seconds=time.monotonic() - started,
     )
@@ -225,7 +226,7 @@ HEADING = (
 
 
 def table_line(outcome: Outcome) -> str:
-    """Returns an outcome as a line of the table whose first line is `HEADING`."""
+    """Returns an outcome as a line of the table under `HEADING`."""
     method = outcome.method
     end = "" if outcome.is_reached else "  tolerance missed"
     return (
@@ -237,8 +238,8 @@ def table_line(outcome: Outcome) -> str:
 def reading(outcome: Outcome) -> str:
     """Returns an outcome as a sentence."""
     method, distance = outcome.method, outcome.distances[-1]
-    kept = "within" if outcome.is_reached else "outside of"
+    kept = "within" if outcome.is_reached else "outside"
     return (
-        f"{method.name} came to {distance:.2e} of the least-squares solution in {method.steps:,} "
-        f"steps, {kept} its tolerance of {method.tolerance:.2e}."
+        f"{method.name}: distance {distance:.2e} to the least-squares solution after "
+        f"{method.steps:,} steps, {kept} its tolerance of {method.tolerance:.2e}."
     )

@@ -1,9 +1,9 @@
-"""A least-squares problem of any size: rows that follow from their index and fill no memory.
+"""A least-squares problem of any size: rows are computed from their index and not stored.
 
     problem = LinearProblem(num_rows=10**9, num_features=10, condition=10.0, noise=0.1, seed=0)
     inputs, targets = problem.rows(tf.constant([5, 999_999_999], tf.int64))
 
-Nothing is stored and nothing is drawn in order, so any worker makes any row when it needs it.
+Nothing is stored or drawn in order, so any worker can generate any row when it needs it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-# Of the generator SplitMix64: the step of its counter, and the shifts and multipliers of its mixer.
+# The generator SplitMix64: the step of its counter, and the shifts and multipliers of its mixer.
 _STEP = 0x9E3779B97F4A7C15
 _MIXERS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 _ROW_CHUNK = 8192
@@ -28,14 +28,14 @@ class LinearProblem:
     r"""Rows `x` and targets `y = x . w + noise e`, with errors of variance 1 and mean 0.
 
     Features are uniform, of mean 0, scaled so that their covariance has eigenvalues from 1 down to
-    `1 / condition`, evenly spaced in the logarithm, and then rotated at random, for an optimizer
-    that scales each coordinate by itself would undo the scaling alone.
+    `1 / condition`, evenly spaced in the logarithm, and then rotated at random. Without the
+    rotation, an optimizer that scales each coordinate would undo the scaling.
 
     Attributes:
         num_rows: Rows. Positive.
         num_features: Features of a row. Positive.
-        condition: Condition number of the loss's Hessian, its largest curvature by its smallest, up
-            to what a finite sample adds. At least 1.
+        condition: Condition number of the loss's Hessian, largest by smallest curvature, in the
+            limit of many rows. At least 1.
         noise: Standard deviation of the targets' errors. Not negative.
         seed: Seed of coefficients, rotation, rows and errors. In `[0, 2**31)`.
 
@@ -75,13 +75,13 @@ class LinearProblem:
         return 3 * float(np.sum(self._scales**2))
 
     def rows(self, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Makes the rows at `indices`, the same whoever asks and whatever for.
+        """Generates the rows at `indices`; always the same ones.
 
         Args:
             indices: int64 [n], each in `[0, num_rows)`.
 
         Returns:
-            Inputs [n, num_features] and targets [n, 1], in the default float.
+            Inputs [n, num_features] and targets [n, 1], in the default float type.
         """
         drawn = self._uniform(indices)
         inputs = tf.matmul(drawn[:, :-1], tf.constant(self._features))

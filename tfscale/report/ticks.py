@@ -52,7 +52,7 @@ def value_axis(values: Sequence[float], scale: str = "auto", *, intervals: int =
         values: Finite values up to `LARGEST` in size. Without any, the axis is from 0 to 1.
         scale: "linear", "log" or "auto": log where all values are positive and the largest is more
             than 1000 times the smallest. Values that are not all positive are never on a log axis.
-        intervals: Ticks lie so far apart that at most this many intervals span the values.
+        intervals: The largest number of intervals between ticks.
 
     Example:
         >>> value_axis([0.12, 0.93]).labels
@@ -79,7 +79,7 @@ def count_axis(first: int, last: int, *, intervals: int = 5) -> Axis:
     Args:
         first: The smallest.
         last: The largest, not below `first`.
-        intervals: Ticks lie so far apart that at most this many intervals fit in.
+        intervals: The largest number of intervals between ticks.
 
     Example:
         >>> count_axis(1, 40).labels

@@ -1,4 +1,4 @@
-"""Recipes in processes of their own, and prepared datasets for them."""
+"""Recipes in separate processes, and prepared datasets for them."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _DEADLINE = 180.0
 
 def is_start_up(line: str) -> bool:
     """Of TensorFlow's C++, whatever the level of logging; or of ours, saying what was chosen."""
-    told_by_tensorflow = ("InitializeLog()", "oneDNN", "grpc_server_lib")  # the last one by 2.20
-    return line.startswith("tfscale: ") or any(part in line for part in told_by_tensorflow)
+    lines_of_tensorflow = ("InitializeLog()", "oneDNN", "grpc_server_lib")  # the last one in 2.20
+    return line.startswith("tfscale: ") or any(part in line for part in lines_of_tensorflow)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Run:
 
     @property
     def complaints(self) -> list[str]:
-        """The lines of standard error but those that are always there."""
+        """The lines of standard error, without those of every start."""
         return [line for line in self.stderr.splitlines() if not is_start_up(line)]
 
 
@@ -95,7 +95,7 @@ def run_recipe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A folder in which the digits and the stripes lie prepared."""
+    """A folder with the prepared digits and stripes."""
     path = str(tmp_path_factory.mktemp("prepared"))
     builders: list[Any] = [tfds.find_builder("digits", data_dir=path)]
     for config in ("stripes", "train_only", "unlabelled", "any_size", "float"):

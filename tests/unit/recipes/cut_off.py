@@ -1,4 +1,4 @@
-"""A recipe that is killed when its training is over: it leaves checkpoints, and nothing else."""
+"""A recipe that is killed when its training is over: it leaves only checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A recipe that ends in the way `--how` names. Run by test_entry_point."""
+"""A recipe that ends as `--how` says. Run by test_entry_point."""
 
 from __future__ import annotations
 

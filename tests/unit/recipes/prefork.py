@@ -1,8 +1,8 @@
-"""Runs recipes, each in a process of its own, without importing TensorFlow anew for each.
+"""Runs recipes, each in a new process, without importing TensorFlow again for each.
 
 Reads lines of JSON: `module`, `argv`, `env`, `cwd`, `stdout`, `stderr`; forks, runs the module in
 the child as `python -m` does, and answers with the child's wait status. TensorFlow is imported, but
-not started, so that a fork is safe and every child builds devices of its own.
+not started, so that a fork is safe and every child builds its devices.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import traceback
 import warnings
 from typing import Any
 
-# Their definitions are what every recipe imports; the recipe itself is left for `runpy`.
+# Modules that every recipe imports; `runpy` imports the recipe itself.
 from recipes import common_flags, entry_point, results  # noqa: F401
 from recipes.images import sets  # noqa: F401
 from tfscale.data import pipeline  # noqa: F401
@@ -43,7 +43,7 @@ def run_child(request: dict[str, Any]) -> int:
 
 
 def main() -> None:
-    # Python 3.12 warns of a fork where any thread is alive, and NumPy's are.
+    # Python 3.12 warns of a fork while threads are alive, and NumPy has some.
     warnings.simplefilter("ignore", DeprecationWarning)
     print("ready", flush=True)
     for line in sys.stdin:

@@ -1,4 +1,4 @@
-"""How far rounding alone takes 20 steps of stock Keras on one device, in float32.
+"""How far rounding moves 20 steps of stock Keras on one device, in float32.
 
 python -m tests.unit.recipes.rounding_control DATA_DIR GLOBAL_BATCH_SIZE FOLDER
 
@@ -47,7 +47,7 @@ def main() -> None:
     for name, order in {"in_order": None, **orders}.items():
         keras.utils.set_random_seed(0)
         steps = pipeline.steps_per_epoch
-        # From a NumPy float64 Keras computes the schedule in float64, as the recipe's is.
+        # With a NumPy float64 Keras computes the schedule in float64, as the recipe does.
         schedule = keras.optimizers.schedules.CosineDecay(np.float64(3e-3), steps)
         model = compiled_model(image_set, keras.optimizers.Adam(schedule), dropout=0.0)
         batches = pipeline.local(0)

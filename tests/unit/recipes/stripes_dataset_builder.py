@@ -19,7 +19,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     """Builds the set "stripes"."""
 
     VERSION = tfds.core.Version("1.0.0")
-    BUILDER_CONFIGS = [  # noqa: RUF012  (TFDS's own idiom)
+    BUILDER_CONFIGS = [  # noqa: RUF012  (the idiom of TFDS)
         tfds.core.BuilderConfig(name=name)
         for name in ("stripes", "train_only", "unlabelled", "any_size", "float")
     ]

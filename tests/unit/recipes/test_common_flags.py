@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from tests.unit.recipes.conftest import Run
 
-# Scripts name these flags: to rename one, or to change a default, breaks them. Change this table
-# only on purpose, and say so in the change log.
+# Scripts use these flags: renaming one or changing a default breaks them. Change this table only on
+# purpose, and record it in the change log.
 FLAGS = {
     "this recipe": {
         "dataset": "digits",
@@ -81,11 +81,11 @@ def test_help_explains_every_flag_and_shows_how_to_start(run_recipe: Callable[..
     assert "tfscale launch --num_workers=2" in text
     for head, explanation in re.findall(r"^  --(.*)\n(.*)", text, re.MULTILINE):
         assert re.match(r" {6}\S.*", explanation), head
-    # Only lines of names to choose from, which must not be broken, and of the synopsis are longer.
+    # Only lists of choices, which must not be broken, and lines of the synopsis are longer.
     assert sum(len(line) > 80 for line in text.splitlines()) <= 7
 
 
-def test_a_flag_file_is_read_in_its_place(run_recipe: Callable[..., Run]) -> None:
-    # The last value holds, and the wrong one proves that the file was read.
+def test_a_flag_file_is_read_at_its_position(run_recipe: Callable[..., Run]) -> None:
+    # The last value counts; the wrong one proves that the line was read.
     run = run_recipe("--flagfile=/dev/null", "--dataset=nosuch")
     assert (run.status, "--dataset=nosuch" in run.complaints[0]) == (2, True)

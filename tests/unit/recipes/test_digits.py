@@ -59,7 +59,7 @@ def test_the_parts_have_their_sizes_types_and_ranges(train: Arrays, test: Arrays
         assert labels.dtype == np.int64
 
 
-def test_the_parts_hold_the_source_rows_in_order(
+def test_the_parts_contain_the_source_rows_in_order(
     train: Arrays,
     test: Arrays,
     source_rows: np.ndarray[Any, Any],
@@ -95,7 +95,7 @@ def test_the_split_takes_one_in_five_of_each_class_by_hash() -> None:
     assert split.choose_test_indices([7] * 5) == [4]
 
 
-def test_a_share_of_no_images_is_refused() -> None:
+def test_an_impossible_fraction_is_refused() -> None:
     with pytest.raises(ValueError, match=r"`every` must be a positive integer. Received: every=0"):
         split.choose_test_indices([0, 1], every=0)
 

@@ -30,7 +30,7 @@ OWN = ["how", "quick", "api_token", "image_key", "max_tokens"]
         ("interrupt", 130, "Interrupted."),
     ],
 )
-def test_what_is_foreseen_ends_with_one_line(
+def test_expected_errors_end_with_one_line(
     run_recipe: Callable[..., Run], how: str, status: int, line: str
 ) -> None:
     run = run_recipe(f"--how={how}", module=PROGRAM)
@@ -39,7 +39,7 @@ def test_what_is_foreseen_ends_with_one_line(
 
 
 @pytest.mark.parametrize(("how", "error"), [("bug", "JSONDecodeError"), ("key", "KeyError: 'key'")])
-def test_what_nobody_foresaw_keeps_its_traceback(
+def test_unexpected_errors_keep_their_traceback(
     run_recipe: Callable[..., Run], how: str, error: str
 ) -> None:
     run = run_recipe(f"--how={how}", module=PROGRAM)
@@ -48,23 +48,23 @@ def test_what_nobody_foresaw_keeps_its_traceback(
     assert error in run.stderr.splitlines()[-1]
 
 
-def test_success_is_silent_but_for_the_result(run_recipe: Callable[..., Run]) -> None:
+def test_success_prints_only_the_result(run_recipe: Callable[..., Run]) -> None:
     assert run_recipe(module=PROGRAM) == Run(0, "fine\n", "")
 
 
-def test_the_lines_of_libraries_are_there_for_who_asks(run_recipe: Callable[..., Run]) -> None:
+def test_log_lines_of_libraries_are_shown_on_request(run_recipe: Callable[..., Run]) -> None:
     run = run_recipe("--verbosity=0", module=PROGRAM)
     assert run.status == 0
     assert "an information of a library" in run.stderr
 
 
-def test_a_warning_of_tensorflow_comes_once(run_recipe: Callable[..., Run]) -> None:
+def test_a_warning_of_tensorflow_is_printed_once(run_recipe: Callable[..., Run]) -> None:
     run = run_recipe("--how=warn", module=PROGRAM)
     assert (run.status, run.stdout) == (0, "fine\n")
     assert run.stderr.count("a warning of TensorFlow") == 1
 
 
-def test_a_program_lists_its_own_flags_only(run_recipe: Callable[..., Run]) -> None:
+def test_help_lists_only_the_flags_of_the_program(run_recipe: Callable[..., Run]) -> None:
     run = run_recipe("--help", module=PROGRAM)
     assert (run.status, run.stderr) == (0, "")
     names = re.findall(r"^  --(\S+?)(?:=|\s|$)", run.stdout, re.MULTILINE)
@@ -72,7 +72,7 @@ def test_a_program_lists_its_own_flags_only(run_recipe: Callable[..., Run]) -> N
 
 
 @pytest.mark.parametrize("flag", ["--how=\udcff\udcfe", "--nosuch=\udcff", "\udcff"])
-def test_an_argument_that_is_no_text_is_one_line_and_status_2(
+def test_an_argument_that_is_not_utf_8_gives_one_line_and_status_2(
     run_recipe: Callable[..., Run], flag: str
 ) -> None:
     run = run_recipe(flag, module=PROGRAM)
@@ -85,13 +85,13 @@ def test_an_argument_that_is_no_text_is_one_line_and_status_2(
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"\x80\x04\x95pickle", "must be a text in UTF-8, a flag on each line. .* byte 0x80"),
-        (bytes(range(256)), "must be a text in UTF-8, a flag on each line. .* byte 0x80"),
+        (b"\x80\x04\x95pickle", "must be a text in UTF-8, one flag per line. .* byte 0x80"),
+        (bytes(range(256)), "must be a text in UTF-8, one flag per line. .* byte 0x80"),
         (b"PK\x03\x04\0\0\0", "Unknown arguments: "),
         (b"--how=\0\n", "Unknown|null|fine"),
     ],
 )
-def test_a_binary_flag_file_is_one_line_and_status_2(
+def test_a_binary_flag_file_gives_one_line_and_status_2(
     run_recipe: Callable[..., Run], tmp_path: Path, content: bytes, words: str
 ) -> None:
     (tmp_path / "flags").write_bytes(content)
@@ -100,7 +100,7 @@ def test_a_binary_flag_file_is_one_line_and_status_2(
     assert re.search(words, run.stderr + run.stdout)
 
 
-def test_secrets_are_in_no_record_of_a_run(run_recipe: Callable[..., Run]) -> None:
+def test_secrets_are_masked_in_the_records_of_a_run(run_recipe: Callable[..., Run]) -> None:
     run = run_recipe("--how=record", "--api_token=s3cret", "--image_key=picture", module=PROGRAM)
     assert run.status == 0, run.stderr
     assert "s3cret" not in run.stdout + run.stderr
@@ -119,7 +119,7 @@ def test_secrets_are_not_repeated_in_an_error(run_recipe: Callable[..., Run]) ->
 
 
 @pytest.mark.parametrize("flags", [[], ["--help"]])
-def test_an_output_that_takes_nothing_is_one_line_and_status_1(flags: list[str]) -> None:
+def test_an_output_that_cannot_be_written_gives_one_line_and_status_1(flags: list[str]) -> None:
     with open("/dev/full", "wb") as full:  # noqa: PTH123
         done = subprocess.run(
             [sys.executable, "-m", PROGRAM, *flags],
@@ -137,7 +137,7 @@ def test_an_output_that_takes_nothing_is_one_line_and_status_1(flags: list[str])
     ]
 
 
-def test_ctrl_c_in_mid_training_is_one_line_and_writes_nothing(
+def test_ctrl_c_during_training_gives_one_line_and_writes_nothing(
     data_dir: str, tmp_path: Path
 ) -> None:
     model_dir = tmp_path / "model"

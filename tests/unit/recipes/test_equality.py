@@ -1,4 +1,4 @@
-"""The recipe trains one and the same model however many replicas and workers it is given.
+"""The recipe trains the same model on any number of replicas and workers.
 
 The whole training of 40 epochs, which takes minutes:
 
@@ -68,7 +68,7 @@ def train(
     "place",
     ["mirrored 2", pytest.param("mirrored 3", marks=pytest.mark.thorough), "2 workers"],
 )
-def test_in_float64_the_final_weights_are_those_of_one_device(
+def test_in_float64_the_final_weights_match_single_device_results(
     train: Callable[[str, list[str]], Path], place: str
 ) -> None:
     reference, here = weights(train("one_device", FLOAT64)), weights(train(place, FLOAT64))
@@ -89,12 +89,12 @@ def control(data_dir: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("place", ["mirrored 2", "mirrored 3", "2 workers"])
-def test_in_float32_20_steps_differ_from_stock_keras_by_no_more_than_rounding(
+def test_in_float32_20_steps_match_stock_keras_up_to_rounding(
     train: Callable[[str, list[str]], Path], control: dict[str, Any], place: str
 ) -> None:
     reference = control["in_order"]
     rounding = max(distance(weight, reference) for weight in control.values())
-    assert 0 < rounding < 1e-3  # Rounding it is, and not other data.
+    assert 0 < rounding < 1e-3  # Rounding, and not different data.
     here = weights(train(place, FLOAT32))
     assert here.dtype == np.float32
     assert distance(here, reference) <= 10 * rounding
@@ -123,7 +123,7 @@ def test_the_saved_model_predicts_the_same_in_keras_without_tfscale(
     assert plain["loss"] == pytest.approx(trained["test_loss"], rel=1e-12)
 
 
-def test_two_workers_reach_the_accuracy_and_only_the_chief_speaks_and_writes(
+def test_two_workers_reach_the_accuracy_and_only_the_chief_prints_and_writes(
     data_dir: str, tmp_path: Path
 ) -> None:
     lines = launch_two_workers([f"--data_dir={data_dir}", f"--model_dir={tmp_path / 'model'}"])

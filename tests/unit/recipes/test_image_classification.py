@@ -9,11 +9,11 @@ import keras
 from tests.unit.recipes.conftest import Run
 
 
-def test_any_image_set_of_tfds_takes_the_path_of_the_digits(
+def test_other_image_sets_of_tfds_train_like_the_digits(
     run_recipe: Callable[..., Run], data_dir: str, tmp_path: Path
 ) -> None:
-    # 203 images of 12x10x3 in 5 classes: this process knows no builder class of that name and
-    # reads what lies in data_dir, as it would for any set of a user's.
+    # 203 images of 12x10x3 in 5 classes: this process has no builder class of that name and reads
+    # the set from data_dir, as it would any set of a user.
     (tmp_path / "flags").write_text(
         f"--dataset=stripes/stripes\n--data_dir={data_dir}\n--model_dir={tmp_path / 'model'}\n"
         "--distribution_strategy=mirrored\n--num_replicas=2\n"
@@ -34,14 +34,14 @@ def test_any_image_set_of_tfds_takes_the_path_of_the_digits(
     assert model.output_shape == (None, 5)
 
 
-def test_predictions_that_cannot_be_written_do_not_cost_the_trained_model(
+def test_the_model_is_saved_even_if_predictions_cannot_be_written(
     run_recipe: Callable[..., Run], data_dir: str, tmp_path: Path
 ) -> None:
     run = run_recipe(
         "--dataset=stripes/stripes",
         f"--data_dir={data_dir}",
         f"--model_dir={tmp_path / 'model'}",
-        "--predictions=/dev/full",  # A device is written to, and this one is always full.
+        "--predictions=/dev/full",  # Devices are accepted, and this one is always full.
         "--distribution_strategy=one_device",
         "--global_batch_size=20",
         "--train_steps=2",
@@ -57,7 +57,7 @@ def test_predictions_that_cannot_be_written_do_not_cost_the_trained_model(
     assert len(summary["history"]["loss"]) == 1
 
 
-def test_an_interrupted_run_goes_on_and_a_finished_one_trains_anew(
+def test_an_interrupted_run_resumes_and_a_finished_one_starts_over(
     run_recipe: Callable[..., Run], data_dir: str, tmp_path: Path
 ) -> None:
     flags = [

@@ -1,4 +1,4 @@
-"""Every optimizer of the recipe comes to the solution, on any number of replicas."""
+"""Every optimizer of the recipe reaches the solution, on any number of replicas."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ NAMES = ["gradient_descent", "sgd", "adam", "averaged"]
 def summaries(
     run_recipe: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
-    """Runs in each place, replicas of "averaged" four steps alone; with three they step together.
+    """Runs in each place. "averaged" takes means every four steps; on three replicas, every step.
 
-    The summary of each, with what was printed.
+    Returns the summary of each, with the output.
     """
     found = {}
     for place, where in PLACES.items():
@@ -79,7 +79,7 @@ def test_every_optimizer_reaches_the_solution_within_its_tolerance(
         assert record["distance"] == pytest.approx(distance, rel=1e-6)
         assert record["tolerance"] < 0.2, name  # it starts from 1
         assert distance <= record["tolerance"], name
-        # What the bound does not promise: closer than the noise leaves the solution itself.
+        # Better than the bound: closer than the error that noise causes in the solution itself.
         assert distance < summary["least_squares"]["distance_of_true_coefficients"], name
         gap = np.mean((inputs @ found - targets) ** 2) - least
         assert record["loss_gap"] == pytest.approx(gap, rel=1e-6, abs=1e-15)
@@ -88,7 +88,7 @@ def test_every_optimizer_reaches_the_solution_within_its_tolerance(
         assert record["steps"] == (20 if name == "gradient_descent" else 200)
 
 
-def test_gradient_descent_takes_the_very_steps_of_the_whole_matrix(
+def test_gradient_descent_takes_exactly_the_steps_of_the_whole_matrix(
     summaries: dict[str, Any], matrix: tuple[Any, Any]
 ) -> None:
     inputs, targets = matrix
@@ -104,11 +104,11 @@ def test_gradient_descent_takes_the_very_steps_of_the_whole_matrix(
 
 @pytest.mark.parametrize("name", ["sgd", "adam"])
 @pytest.mark.parametrize("place", ["mirrored 2", "mirrored 3"])
-def test_who_steps_together_takes_the_steps_of_one_device(
+def test_synchronous_steps_match_single_device_results(
     summaries: dict[str, Any], place: str, name: str
 ) -> None:
-    here, alone = (summaries[at]["optimizers"][name] for at in (place, "one_device"))
-    np.testing.assert_allclose(here["coefficients"], alone["coefficients"], rtol=1e-9)
+    here, expected = (summaries[at]["optimizers"][name] for at in (place, "one_device"))
+    np.testing.assert_allclose(here["coefficients"], expected["coefficients"], rtol=1e-9)
 
 
 def test_averaging_every_step_is_sgd_and_every_fourth_is_not(summaries: dict[str, Any]) -> None:
@@ -123,7 +123,7 @@ def test_averaging_every_step_is_sgd_and_every_fourth_is_not(summaries: dict[str
 
 
 @pytest.mark.thorough
-def test_two_workers_that_average_every_step_are_one_device_too(
+def test_two_workers_that_average_every_step_match_single_device_results(
     summaries: dict[str, Any], tmp_path: Path
 ) -> None:
     flags = ["--distribution_strategy=multi_worker_mirrored", *SIZE, f"--model_dir={tmp_path}"]
@@ -171,12 +171,12 @@ def test_a_table_is_printed_and_a_report_written(summaries: dict[str, Any]) -> N
         ("--condition=0.5", r"--condition=0\.5: must be at least 1"),
         ("--noise=nan", r"--noise=nan: must be finite and at least 0"),
         ("--num_rows=96 --num_features=200", r"at least as many rows as features.*96 rows\. Use"),
-        ("--optimizers=sgd,adagrad", r"--optimizers=sgd,adagrad: It must be names out of.*--help"),
+        ("--optimizers=sgd,adagrad", r"--optimizers=sgd,adagrad: must be names from.*--help"),
         ("--average_every=0", r"--average_every=0: .*See --help"),
         ("--precision=mixed_bfloat16", r"must be float64 or float32.*Use --precision=float64"),
     ],
 )
-def test_wrong_input_is_one_line_with_the_cure_and_status_2(
+def test_wrong_input_gives_one_line_with_the_cure_and_status_2(
     run_recipe: Callable[..., Run], flags: str, message: str
 ) -> None:
     run = run_recipe("--distribution_strategy=one_device", *flags.split(), module=MODULE)
@@ -185,7 +185,7 @@ def test_wrong_input_is_one_line_with_the_cure_and_status_2(
     assert re.match(f"linear_regression.py: .*{message}", line), line
 
 
-def test_help_shows_how_to_start_and_what_is_asked_for(run_recipe: Callable[..., Run]) -> None:
+def test_help_shows_how_to_start_and_the_defaults(run_recipe: Callable[..., Run]) -> None:
     run = run_recipe("--help", module=MODULE)
     assert (run.status, run.stderr) == (0, "")
     assert "tfscale launch --num_workers=2 -- python -m recipes.linear_regression" in run.stdout

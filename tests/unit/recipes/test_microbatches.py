@@ -35,14 +35,14 @@ def test_a_batch_comes_in_parts_in_order_epoch_after_epoch() -> None:
     assert [values for values, _ in first(batches, 6)] == expected
 
 
-def test_each_part_holds_the_rows_of_all_replicas_one_replica_after_the_other() -> None:
+def test_each_part_contains_rows_of_all_replicas_in_order() -> None:
     batches = Microbatches(numbers(24, 12, TpuStandIn(num_replicas=3)), 2)
     # Replica 0 has rows 0-3 of 12, replica 1 has 4-7, replica 2 has 8-11.
     expected = [[0, 1], [4, 5], [8, 9], [2, 3], [6, 7], [10, 11], [12, 13], [16, 17], [20, 21]]
     assert [values for values, _ in first(batches, 9)] == expected
 
 
-def test_examples_of_a_smaller_last_batch_weigh_so_that_the_mean_of_parts_is_the_batchs() -> None:
+def test_weights_of_a_smaller_last_batch_make_the_mean_of_parts_that_of_the_batch() -> None:
     batches = Microbatches(numbers(11, 4), 2)
     everything = first(batches, 12)
     assert [values for values, *_ in everything[4:7]] == [[8], [9, 10], [0, 1]]
@@ -59,7 +59,7 @@ def test_parts_of_one_size_need_no_weights() -> None:
     assert {len(element) for element in first(dropped, 12)} == {2}
 
 
-def test_a_stream_that_starts_in_a_later_epoch_weighs_the_same_batch() -> None:
+def test_a_stream_that_starts_in_a_later_epoch_weights_the_same_batch() -> None:
     batches = Microbatches(numbers(11, 4), 2)
     assert first(batches.at(1), 6) == first(batches, 12)[6:]
 
@@ -72,7 +72,7 @@ def test_a_stream_that_starts_in_a_later_epoch_weighs_the_same_batch() -> None:
         (8, 4, r"at least 4 examples .*, which leaves 3 of 11\. Use another size"),
     ],
 )
-def test_what_does_not_divide_is_refused(size: int, count: int, message: str) -> None:
+def test_sizes_that_do_not_divide_are_refused(size: int, count: int, message: str) -> None:
     pipeline = numbers(11, size)
     with pytest.raises(ValueError, match=message):
         Microbatches(pipeline, count)

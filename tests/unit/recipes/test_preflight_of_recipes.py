@@ -1,4 +1,4 @@
-"""`tfscale preflight` raises no false alarm on the recipes, which show it what they would train."""
+"""`tfscale preflight` raises no false alarm on the recipes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def looked_at(run_recipe: Callable[..., Any], *arguments: str) -> tuple[int, dic
     return run.status, json.loads(run.stdout)
 
 
-# 1,797 digits less those of the test do not fill whole batches of 96; the last is told of.
+# 1,437 training images do not fill whole batches of 96, which is a warning.
 @pytest.mark.parametrize(
     ("recipe", "flags"),
     [
@@ -44,7 +44,7 @@ def test_a_recipe_compiles_for_four_replicas(
         ),
     ],
 )
-def test_wrong_flags_end_in_one_line_and_status_2(
+def test_wrong_flags_give_one_line_and_status_2(
     run_recipe: Callable[..., Any], arguments: list[str], message: str
 ) -> None:
     run = run_recipe("preflight", *arguments, module="tfscale")

@@ -36,7 +36,7 @@ def summaries(
     return found
 
 
-def test_replicas_and_shards_learn_what_one_device_learns(summaries: dict[str, Any]) -> None:
+def test_replicas_and_shards_match_single_device_results(summaries: dict[str, Any]) -> None:
     one, other = summaries.values()
     for name in ("test_loss", "auc", "ndcg_at_5", "recall_at_5"):
         assert other[name] == pytest.approx(one[name], abs=1e-9)
@@ -55,7 +55,7 @@ def test_it_ranks_nearly_as_well_as_the_scores_behind_the_clicks(
     assert best["test_loss"] < found["test_loss"] < 1.15 * best["test_loss"]
 
 
-def test_it_leaves_a_model_and_a_record_and_prints_where(summaries: dict[str, Any]) -> None:
+def test_it_writes_a_model_and_a_record_and_prints_their_paths(summaries: dict[str, Any]) -> None:
     found = summaries["mirrored"]
     folder: Path = found["folder"]
     names = {path.name for path in folder.iterdir()}
@@ -66,7 +66,7 @@ def test_it_leaves_a_model_and_a_record_and_prints_where(summaries: dict[str, An
     assert f"report: {folder}/report.html" in found["stdout"]
 
 
-def test_an_interrupted_run_goes_on_and_a_finished_one_trains_anew(
+def test_an_interrupted_run_resumes_and_a_finished_one_starts_over(
     run_recipe: Callable[..., Run], tmp_path: Path
 ) -> None:
     flags = [*PLACES["one device"], *FLAGS, "--num_rows=3000", "--train_epochs=2"]
@@ -89,7 +89,7 @@ def test_an_interrupted_run_goes_on_and_a_finished_one_trains_anew(
         ("--dataset=digits", "`--dataset` must be a set of ratings"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(
+def test_impossible_flags_are_refused_in_one_line(
     run_recipe: Callable[..., Run], flag: str, words: str, tmp_path: Path
 ) -> None:
     where = "--distribution_strategy=one_device"

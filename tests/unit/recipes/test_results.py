@@ -20,7 +20,7 @@ def model() -> keras.Model:
     return keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
 
 
-def test_the_model_and_the_summary_are_read_back_as_they_were(
+def test_the_model_and_the_summary_are_read_back_unchanged(
     model: keras.Model, tmp_path: Path
 ) -> None:
     folder = tmp_path / "a" / "b"
@@ -48,18 +48,18 @@ def test_remote_file_systems_are_written_to(model: keras.Model) -> None:
     assert sorted(tf.io.gfile.listdir("ram://results/run")) == FILES
 
 
-def test_a_folder_that_went_away_is_one_clear_error(model: keras.Model, tmp_path: Path) -> None:
+def test_a_deleted_folder_gives_one_clear_error(model: keras.Model, tmp_path: Path) -> None:
     folder = tmp_path / "gone"
     with pytest.raises(OSError, match=r"could not be written to .*gone: .*Make room"):
         results.write(str(folder), model, {}, RECORD)
 
 
-def test_looking_whether_a_folder_can_be_written_to_leaves_nothing(tmp_path: Path) -> None:
+def test_checking_whether_a_folder_is_writable_leaves_no_file(tmp_path: Path) -> None:
     results.make_writable(str(tmp_path / "new"))
     assert [*(tmp_path / "new").iterdir()] == []
 
 
-def test_a_failure_between_two_files_leaves_both_as_they_were(
+def test_a_failure_between_two_files_leaves_both_unchanged(
     model: keras.Model, tmp_path: Path
 ) -> None:
     results.write(str(tmp_path), model, {"run": "earlier"}, RECORD)
@@ -87,7 +87,7 @@ def test_a_link_in_the_place_of_a_result_is_refused_before_training(
     assert (tmp_path / "run" / name).is_symlink()
 
 
-# The limit on the size of a file stands in for a full disk: both fail in the middle of a write, the
+# The limit on the size of a file acts like a full disk: both fail in the middle of a write, the
 # first of the model's 360 kB, the second of the summary's 2 MB.
 FULL_DISK = """
 import resource, signal, sys

@@ -1,4 +1,4 @@
-"""Whole runs of a few steps: as the flag files describe them, and as they are to agree."""
+"""Whole runs of a few steps: with the flag files, and compared with each other."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ PLACES = {
 def model_dir(
     run_recipe: Callable[..., Run], data_dir: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
-    """Runs once in a place; returns its model directory, with predictions.csv in it."""
+    """Runs once in a place; returns the model directory, which contains predictions.csv."""
     folder = tmp_path_factory.mktemp("places")
 
     def run(place: str) -> Path:
@@ -83,7 +83,7 @@ def read(path: Path) -> dict[str, list[float]]:
         if place != "one device"
     ],
 )
-def test_microbatches_train_what_whole_batches_train(
+def test_microbatches_train_the_same_weights_as_whole_batches(
     model_dir: Callable[[str], Path], place: str
 ) -> None:
     reference = weights(model_dir("one device"))
@@ -91,7 +91,7 @@ def test_microbatches_train_what_whole_batches_train(
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_predictions_are_those_of_one_device_in_the_order_of_the_split(
+def test_predictions_match_single_device_results_in_the_order_of_the_split(
     model_dir: Callable[[str], Path], data_dir: str, place: str
 ) -> None:
     here = read(model_dir(place) / "predictions.csv")
@@ -118,7 +118,7 @@ def test_the_logged_rate_is_the_closed_form(model_dir: Callable[[str], Path], pl
 
 
 @pytest.mark.parametrize("place", ["laptop", "two workers"])
-def test_the_report_holds_the_run(model_dir: Callable[[str], Path], place: str) -> None:
+def test_the_report_contains_the_run(model_dir: Callable[[str], Path], place: str) -> None:
     folder = model_dir(place)
     run = read_directory(folder)
     predictions = read(folder / "predictions.csv")
@@ -152,7 +152,7 @@ def test_tensorboard_shows_the_metrics_of_each_epoch(model_dir: Callable[[str], 
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in FLAG_FILES.iterdir()))
-def test_every_flag_file_holds_flags_of_the_recipe(
+def test_every_flag_file_contains_flags_of_the_recipe(
     run_recipe: Callable[..., Run], name: str
 ) -> None:
     # An unknown flag or a wrong value ends the program before it looks for the dataset.
@@ -161,6 +161,6 @@ def test_every_flag_file_holds_flags_of_the_recipe(
     assert "`--dataset` must be digits" in run.complaints[0]
 
 
-def test_the_flag_files_are_the_four_that_are_promised() -> None:
+def test_there_are_four_flag_files() -> None:
     names = sorted(path.stem for path in FLAG_FILES.iterdir())
     assert names == ["four_gpus", "laptop", "tpu_vm", "two_workers"]

@@ -51,23 +51,26 @@ from tests.unit.recipes.conftest import Run
         ("--momentum=0.9", r"`momentum` must not be given for adam.*or choose one of"),
         ("--train_steps=9 --warmup_steps=9", r"fewer than the 9 steps.*warmup_steps=9\. Warm up"),
         ("--microbatches=5", r"multiple of the 5 parts: 5 microbatches on 1 .*=96\. Use 95"),
-        ("--microbatches=2 --precision=mixed_float16", r"must be 1 where .* in float16.*bfloat16"),
-        ("--predictions=/dev/null/p.csv", r"--predictions=/dev/null/p.csv \(.*\)\. Name another"),
+        ("--microbatches=2 --precision=mixed_float16", r"must be 1 if .* in float16.*bfloat16"),
+        ("--predictions=/dev/null/p.csv", r"--predictions=/dev/null/p.csv \(.*\)\. Choose another"),
         (
             "--predictions=wrong",
-            r"--predictions=wrong \(wrong: it is a folder, not a file\)\. Name",
+            r"--predictions=wrong \(wrong: it is a folder, not a file\)\. Choose",
         ),
         ("--seed=-1", r"--seed=-1: must be an integer in \[0, 2\*\*31\)\. Received: .*See --help"),
         ("--train_epochs=many", r"--train_epochs=many: must be a positive integer.*See --help"),
         ("--train_epochs=1_0", r"--train_epochs=1_0: must be a positive integer.*See --help"),
-        ("--model_dir=/dev/null/runs", r"--model_dir=/dev/null/runs \(.*\)\. Name another folder"),
-        ("--model_dir=nosuch://runs", r"--model_dir=nosuch://runs \(.*\)\. Name another folder"),
+        (
+            "--model_dir=/dev/null/runs",
+            r"--model_dir=/dev/null/runs \(.*\)\. Choose another folder",
+        ),
+        ("--model_dir=nosuch://runs", r"--model_dir=nosuch://runs \(.*\)\. Choose another folder"),
         ("--flagfile=/nosuch", r"/nosuch.*See --help"),
         ("--train_epoch=3", r"Unknown command line flag 'train_epoch'.*See --help"),
         ("digits --seed=1", r"Unknown arguments: digits\. Flags start with two dashes"),
     ],
 )
-def test_wrong_input_is_one_line_with_the_cure_and_status_2(
+def test_wrong_input_gives_one_line_with_the_cure_and_status_2(
     run_recipe: Callable[..., Run], data_dir: str, flags: str, message: str
 ) -> None:
     run = run_recipe(f"--data_dir={data_dir}", "--model_dir=wrong", *flags.split())
@@ -86,7 +89,7 @@ def test_wrong_input_is_one_line_with_the_cure_and_status_2(
     ],
 )
 @pytest.mark.parametrize("strategy", ["auto", "multi_worker_mirrored"])
-def test_a_corrupt_cluster_is_one_line_and_status_2(
+def test_a_corrupt_cluster_gives_one_line_and_status_2(
     run_recipe: Callable[..., Run], data_dir: str, strategy: str, config: str, message: str
 ) -> None:
     flags = f"--data_dir={data_dir}", f"--distribution_strategy={strategy}"
@@ -96,7 +99,7 @@ def test_a_corrupt_cluster_is_one_line_and_status_2(
     assert re.match(f"image_classification.py: .*{message}", line), line
 
 
-def test_nothing_is_written_where_the_input_is_wrong(
+def test_wrong_input_writes_nothing(
     run_recipe: Callable[..., Run], data_dir: str, tmp_path: Path
 ) -> None:
     model_dir = tmp_path / "model"
@@ -105,17 +108,17 @@ def test_nothing_is_written_where_the_input_is_wrong(
     assert [*model_dir.iterdir()] == []
 
 
-def test_a_file_is_no_model_directory(
+def test_a_file_is_refused_as_model_directory(
     run_recipe: Callable[..., Run], data_dir: str, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("mine")
     run = run_recipe(f"--data_dir={data_dir}", f"--model_dir={tmp_path / 'file'}")
     assert run.status == 2
-    assert "Name another folder." in run.complaints[0]
+    assert "Choose another folder." in run.complaints[0]
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_the_place_of_an_error_is_shown_on_request(run_recipe: Callable[..., Run]) -> None:
+def test_the_traceback_of_an_error_is_shown_on_request(run_recipe: Callable[..., Run]) -> None:
     run = run_recipe("--dataset=nosuch", "--traceback")
     assert run.status == 1
     assert "Traceback" in run.stderr

@@ -44,15 +44,15 @@ def test_every_image_is_moved_by_whole_pixels_and_every_move_occurs(most: int, d
     assert len(set(found)) == (2 * most + 1) ** 2
 
 
-def test_a_move_follows_from_the_seed_alone() -> None:
+def test_a_move_depends_only_on_the_seed() -> None:
     shift = random_shift(2)
     image = np.arange(1, 1 + 64).reshape(8, 8, 1).astype(np.float32)
     batch, labels = tf.constant(np.broadcast_to(image, (50, 8, 8, 1))), tf.zeros([50])
     together, _ = shift((batch, labels), seeds(50))
     backward, _ = shift((batch, labels), seeds(50)[::-1])
-    alone, _ = tf.function(shift)((batch[:1], labels[:1]), seeds(50)[17:18])
+    single, _ = tf.function(shift)((batch[:1], labels[:1]), seeds(50)[17:18])
     np.testing.assert_array_equal(together, backward[::-1])
-    np.testing.assert_array_equal(together[17], alone[0])
+    np.testing.assert_array_equal(together[17], single[0])
     assert len({moved.tobytes() for moved in together.numpy()}) > 10
 
 
@@ -61,7 +61,7 @@ def test_a_move_follows_from_the_seed_alone() -> None:
     [
         (8, 1.0, 1),
         (8, 2.5, 2),  # 2.5 pixels, rounded down
-        (8, 0.25, 1),  # one pixel at least
+        (8, 0.25, 1),  # at least one pixel
         (10, 1.0, 1),
         (32, 1.0, 4),
         (32, 0.5, 2),
@@ -80,7 +80,7 @@ def test_strength_is_the_largest_shift_in_eighths(size: int, strength: float, mo
     assert found == set(range(-most, most + 1))
 
 
-def test_half_of_the_images_are_mirrored_each_by_its_own_seed() -> None:
+def test_half_of_the_images_are_mirrored_depending_on_their_seeds() -> None:
     image = np.arange(30, dtype=np.float32).reshape(5, 3, 2)
     batch, labels = tf.constant(np.broadcast_to(image, (1000, 5, 3, 2))), tf.range(1000)
     flipped, same = random_flip((batch, labels), seeds(1000))
@@ -104,7 +104,7 @@ def test_mirrored_and_shifted_images_are_not_the_same_ones() -> None:
     assert len({changed.tobytes() for changed in images.numpy()}) == 18
 
 
-def test_without_strength_and_flips_there_is_nothing_to_do() -> None:
+def test_without_strength_and_flips_there_is_no_augmentation() -> None:
     assert augmentation((8, 8, 1), strength=0, flips=False) is None
 
 

@@ -70,7 +70,7 @@ def test_images_become_the_default_float_and_keep_their_values(floatx: str) -> N
     np.testing.assert_array_equal(images, pixels)
 
 
-def test_smoothed_labels_give_each_wrong_class_its_part() -> None:
+def test_smoothed_labels_give_each_wrong_class_its_fraction() -> None:
     pixels = np.zeros((3, 2, 2, 1), np.uint8)
     images, labels = smooth_labels(4, 0.2)((tf.constant(pixels), tf.constant([2, 0, 3])))
     assert images.dtype == keras.config.floatx()
@@ -79,11 +79,11 @@ def test_smoothed_labels_give_each_wrong_class_its_part() -> None:
     np.testing.assert_allclose(labels, expected, rtol=1e-6)
 
 
-# What the recipe asks of an image set when it builds a model.
+# The attributes of an image set that the recipe uses to build a model.
 SET: Any = SimpleNamespace(image_shape=(4, 4, 1), num_classes=3, largest_pixel=16)
 
 
-def test_loss_and_accuracy_on_soft_labels_are_those_of_class_numbers() -> None:
+def test_loss_and_accuracy_on_soft_labels_equal_those_of_class_numbers() -> None:
     keras.utils.set_random_seed(1)
     sparse = compiled_model(SET, keras.optimizers.SGD(0.1), dropout=0.0)
     soft = compiled_model(SET, keras.optimizers.SGD(0.1), dropout=0.0, has_soft_labels=True)
@@ -101,7 +101,7 @@ def test_loss_and_accuracy_on_soft_labels_are_those_of_class_numbers() -> None:
     assert soft.evaluate(images, np.asarray(rows), verbose=0) == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_model_to_save_predicts_the_same_and_holds_nothing_of_the_training(
+def test_the_saved_model_predicts_the_same_and_has_no_optimizer(
     tmp_path: Path,
 ) -> None:
     model = compiled_model(SET, keras.optimizers.Adam(0.1), dropout=0.5)
@@ -114,5 +114,5 @@ def test_the_model_to_save_predicts_the_same_and_holds_nothing_of_the_training(
         loaded.predict(images, verbose=0), model.predict(images, verbose=0)
     )
     assert not loaded.compiled
-    trained, alone = ((tmp_path / f"{n}.keras").stat().st_size for n in ("trained", "predictor"))
-    assert alone < trained / 2  # Adam keeps two numbers for each weight.
+    trained, saved = ((tmp_path / f"{n}.keras").stat().st_size for n in ("trained", "predictor"))
+    assert saved < trained / 2  # Adam keeps two numbers for each weight.

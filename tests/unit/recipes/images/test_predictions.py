@@ -35,10 +35,10 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-# 12 bytes an image: batches of 4 are 48, so that 100 hold two batches and 1 holds less than one.
+# 12 bytes per image and batches of 4: 100 bytes are two batches, 1 byte is less than one.
 @pytest.mark.parametrize("chunk_bytes", [1, 100, 2**20])
 @pytest.mark.parametrize("is_streamed", [False, True])
-def test_there_is_one_row_an_example_in_order_however_the_split_is_cut(
+def test_there_is_one_row_per_example_in_order_for_any_chunk_size(
     model: keras.Model, tmp_path: Path, chunk_bytes: int, is_streamed: bool
 ) -> None:
     pairs = (IMAGES, LABELS)
@@ -71,7 +71,7 @@ def test_without_a_path_nothing_is_written(
     assert [*tmp_path.iterdir()] == []
 
 
-def test_what_fails_half_way_leaves_the_earlier_file_and_no_half_of_a_new_one(
+def test_a_failure_half_way_leaves_the_earlier_file_unchanged(
     model: keras.Model, tmp_path: Path
 ) -> None:
     path = tmp_path / "predictions.csv"
@@ -86,7 +86,7 @@ def test_what_fails_half_way_leaves_the_earlier_file_and_no_half_of_a_new_one(
     assert [file.name for file in tmp_path.iterdir()] == ["predictions.csv"]
 
 
-def test_a_folder_that_is_not_there_is_one_clear_error(model: keras.Model, tmp_path: Path) -> None:
+def test_a_missing_folder_gives_one_clear_error(model: keras.Model, tmp_path: Path) -> None:
     path = str(tmp_path / "gone" / "predictions.csv")
     with pytest.raises(OSError, match=r"predictions could not be written to .*gone.*: .*Make room"):
         predict_split(model, (IMAGES, LABELS), num_classes=5, batch_size=4, path=path)

@@ -32,7 +32,7 @@ def test_the_shape_of_a_set_is_read_from_its_description(
     assert labels.max() == num_classes - 1
 
 
-def test_preparing_says_nothing_on_standard_output(
+def test_preparing_prints_nothing_on_standard_output(
     tmp_path: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
     find_image_set("digits", data_dir=str(tmp_path)).prepare(shows_progress=True)

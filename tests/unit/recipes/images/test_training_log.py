@@ -17,7 +17,7 @@ FEATURES, TARGETS = np.ones((8, 2), np.float32), np.ones((8, 1), np.float32)
 
 
 def ticks() -> Iterator[float]:
-    """A clock that goes on by one second each time it is read."""
+    """A clock that advances by one second each time it is read."""
     second = 0.0
     while True:
         yield second
@@ -64,7 +64,7 @@ def test_each_epoch_shows_the_updates_so_far_and_the_rate_of_the_last_of_them(
 
 def test_seconds_are_those_of_the_clock() -> None:
     log, _ = trained(1)
-    # The clock is read at the begin of an epoch, once after the first step, and at the end.
+    # The clock is read at the start of an epoch, once after the first step, and at the end.
     assert log.column("seconds") == [2.0, 1.0, 1.0]
     assert log.first_step_ended == 1.0
     # One second for 4 steps, one for 2: the median of 1/4 and 1/2.

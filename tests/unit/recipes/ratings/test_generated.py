@@ -1,4 +1,4 @@
-"""Generated clicks: rows that follow from their index, and come from the model they claim."""
+"""Generated clicks: rows depend only on their index, and follow the documented model."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def made(first: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return users.numpy(), items.numpy(), clicks.numpy()
 
 
-def test_a_row_is_the_same_whoever_asks() -> None:
-    alone = [made(index, 1) for index in range(50, 60)]
-    for together, one_by_one in zip(made(50, 10), zip(*alone, strict=True), strict=True):
+def test_a_row_depends_only_on_its_index() -> None:
+    singles = [made(index, 1) for index in range(50, 60)]
+    for together, one_by_one in zip(made(50, 10), zip(*singles, strict=True), strict=True):
         np.testing.assert_array_equal(together, np.concatenate(one_by_one))
 
 
@@ -55,7 +55,7 @@ def test_no_other_scores_do_better_on_rows_for_testing() -> None:
     assert ranking.recall(best, CLICKS.relevant(5), k=5) == 1.0
 
 
-def test_scores_of_all_pairs_are_what_the_model_says_of_each() -> None:
+def test_scores_of_all_pairs_equal_the_predictions_of_the_model() -> None:
     model = two_towers(40, 20, embedding_dim=3, num_shards=2, seed=1)
     model.get_layer("biases").set_weights([np.arange(0.0, 20, 2)[:, None], np.ones((10, 1))])
     users, items = (part.ravel() for part in np.indices((40, 20)))

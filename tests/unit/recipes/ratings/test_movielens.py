@@ -1,4 +1,4 @@
-"""MovieLens's reader, on a small set with the same features."""
+"""The reader of MovieLens, on a small set with the same features."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_tenth_is_held_out_and_no_row_is_lost(ratings: MovieLens) -> None:
     assert len(set(pairs)) == 120
 
 
-def test_what_is_to_be_found_is_what_was_liked_among_the_held_out(ratings: MovieLens) -> None:
+def test_relevant_items_are_those_liked_in_the_held_out_rows(ratings: MovieLens) -> None:
     users, items, likes = ratings.test_rows()
     liked = set(zip(users[likes > 0], items[likes > 0], strict=True))
     assert set(zip(*np.nonzero(ratings.relevant(10)), strict=True)) == liked

@@ -30,13 +30,13 @@ def test_recall_is_that_worked_by_hand() -> None:
     assert ranking.recall(SCORES, relevant, k=2) == pytest.approx((1 / 2 + 1 / 3) / 2)
 
 
-def test_users_without_anything_to_find_count_for_nothing() -> None:
+def test_users_without_relevant_items_are_left_out() -> None:
     gains = np.array([[0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
     assert ranking.ndcg(SCORES, gains, k=1) == 1.0
     assert ranking.recall(SCORES, gains > 0, k=1) == 1.0
 
 
-def test_auc_is_the_share_of_pairs_in_the_right_order() -> None:
+def test_auc_is_the_fraction_of_pairs_in_the_right_order() -> None:
     random = np.random.default_rng(1)
     scores, clicks = random.integers(0, 9, 60), random.integers(0, 2, 60)
     pairs = [
@@ -66,6 +66,6 @@ def test_ranks_that_do_not_exist_are_refused(k: int) -> None:
 
 
 @pytest.mark.parametrize("clicks", [[0, 0], [1, 1]])
-def test_auc_of_one_kind_is_refused(clicks: list[int]) -> None:
-    with pytest.raises(ValueError, match="`clicks` must hold both 0 and 1"):
+def test_auc_of_a_single_class_is_refused(clicks: list[int]) -> None:
+    with pytest.raises(ValueError, match="`clicks` must contain both 0 and 1"):
         ranking.auc(np.array([1.0, 2.0]), np.array(clicks))

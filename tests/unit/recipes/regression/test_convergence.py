@@ -1,4 +1,4 @@
-"""The bounds against steps taken in NumPy: never exceeded, and not loose where they need not be."""
+"""The bounds against steps in NumPy: never exceeded, and tight where that is possible."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LANDSCAPE = Landscape(
 )
 
 
-def test_gradient_descent_keeps_to_its_bound_and_in_the_worst_direction_reaches_it() -> None:
+def test_gradient_descent_stays_within_its_bound_and_reaches_it_in_the_worst_direction() -> None:
     _, directions = np.linalg.eigh(INPUTS.T @ INPUTS)
     for start, is_worst in ((directions[:, 0], True), (directions[:, 2], True), (SOLUTION, False)):
         apart = start / np.linalg.norm(start)
@@ -37,7 +37,7 @@ def test_gradient_descent_keeps_to_its_bound_and_in_the_worst_direction_reaches_
 
 
 @pytest.mark.parametrize(("rows", "steps"), [(1, 400), (10, 20), (10, 400), (100, 400)])
-def test_the_mean_square_over_many_runs_keeps_to_its_bound(rows: int, steps: int) -> None:
+def test_the_mean_square_over_many_runs_stays_within_its_bound(rows: int, steps: int) -> None:
     first, decay = LANDSCAPE.stochastic_rate(rows)
     random = np.random.default_rng(rows)
     weights = np.zeros((50, 3))

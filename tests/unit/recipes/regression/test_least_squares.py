@@ -35,7 +35,7 @@ def test_chunks_of_any_size_give_the_solution_of_the_whole(size: int) -> None:
     assert found.curvatures == pytest.approx(hessian, rel=1e-12)
 
 
-def test_an_ill_conditioned_problem_loses_what_its_condition_costs_and_not_its_square() -> None:
+def test_the_error_grows_with_the_condition_and_not_with_its_square() -> None:
     inputs, _ = problem(200, condition=1e7)
     exact = np.array([1.0, -2.0, 3.0, 0.5])
     found = solved(inputs, inputs @ exact, 16)

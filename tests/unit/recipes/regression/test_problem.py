@@ -38,7 +38,7 @@ def test_the_bits_are_those_of_splitmix64() -> None:
     assert found == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
 
 
-def test_a_row_follows_from_its_index_whoever_asks() -> None:
+def test_a_row_depends_only_on_its_index() -> None:
     problem = dataclasses.replace(PROBLEM, num_rows=2**40)
     some = np.array([7, 123_456, 2**40 - 1, 0])
     inputs, targets = rows(problem, some)
@@ -58,7 +58,7 @@ def test_chunks_are_all_rows_in_order() -> None:
     assert max(len(x) for x, _ in chunks) < 10_000
 
 
-def test_features_and_errors_have_the_moments_asked_for() -> None:
+def test_features_and_errors_have_the_requested_moments() -> None:
     inputs, targets = rows(PROBLEM, np.arange(PROBLEM.num_rows))
     # 200,000 rows: a mean is known to 0.0022 and a variance, of a uniform draw, to 0.2 %.
     np.testing.assert_allclose(inputs.mean(axis=0), 0, atol=0.01)
@@ -93,7 +93,7 @@ def test_another_seed_is_another_problem() -> None:
         ("seed", 2**31),
     ],
 )
-def test_what_is_out_of_range_is_refused(name: str, value: Any) -> None:
+def test_arguments_out_of_range_are_refused(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=rf"`{name}` must be .*Received: {name}={value!r}\."):
         dataclasses.replace(PROBLEM, **{name: value})
 
