@@ -1,4 +1,4 @@
-# make train | seeds | test | thorough | lint | matrix | parity | defects | faults | soak | bench |
+# make train | seeds | quick | test | thorough | lint | matrix | parity | defects | faults | soak | bench |
 # preflight | browser-test | docs | docs-test | clean. Needs only Python 3.11-3.13 and make.
 # PYTHON=/path/to/python chooses the interpreter. All paths below are relative, so that a checkout
 # whose path contains a space works.
@@ -40,6 +40,31 @@ SOAK = tests.faults.soak --minutes=$(MINUTES) --every=$(EVERY) --seed=$(SEED)
 MODELS ?= tiny_mlp mlp
 ROUNDS ?= 7
 
+# What a change usually breaks, in about a minute of two cores. Modules that start few processes or
+# none, some examples (one of them on two workers), and one case of the parity sweep.
+U = tests/unit
+S = $(U)/strategies
+T = $(U)/tfscale
+X = $(U)/recipes/test_examples.py::test_example_runs_by_its_own_command_and_prints_what_it_promises
+QUICK = $(U)/test_house.py $(U)/test_project_files.py $(U)/test_docstring_examples.py \
+    $(X:%=%[mirrored]) $(X:%=%[custom_train_step]) $(X:%=%[resume]) $(X:%=%[two_workers]) \
+    $(S)/keras_support/test_everyday_keras.py $(S)/keras_support/gradients/test_optimizer_apply.py \
+    $(S)/keras_support/patching/test_patch.py $(S)/keras_support/patching/test_fingerprints.py \
+    $(S)/cluster/environments \
+    $(S)/test_global_batches.py $(S)/test_number_rules.py \
+    $(S)/liveness/test_blocking_workers.py $(S)/liveness/test_stalled_workers.py \
+    $(T)/schedules/test_schedules.py $(T)/preparation/test_preparation.py \
+    $(T)/test_precision_choice.py $(T)/test_wrong_arguments.py \
+    $(T)/checkpoints/test_targets.py $(T)/checkpoints/test_lease_protocol.py \
+    $(T)/callbacks/test_plateau.py $(T)/callbacks/test_stop_at.py \
+    $(T)/data/test_sources.py \
+    $(T)/optimizers/test_by_name.py $(T)/optimizers/test_lars.py \
+    $(T)/parallel/test_sharded_embedding.py $(T)/files/test_secret_masking.py \
+    $(T)/report/test_report_record.py $(T)/report/test_report_page.py \
+    $(T)/verify/test_verify_additivity.py $(T)/verify/test_verify_batches.py \
+    $(T)/launch/test_hosts.py $(T)/launch/test_ports.py $(T)/launch/test_prefixed_lines.py
+QUICK_CASE = mlp optimizer=adam clip=global_clipnorm accumulation=2 on=mirrored3
+
 PACKAGES = strategies tfscale recipes
 METADATA = setup.cfg pyproject.toml
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
@@ -71,11 +96,12 @@ endef
 # Several editable installs of one checkout write the same tfscale.egg-info.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help train seeds test thorough lint matrix parity defects faults soak bench preflight browser-test docs docs-test clean same-python $(MATRIX:%=matrix-%)
+.PHONY: help train seeds quick test thorough lint matrix parity defects faults soak bench preflight browser-test docs docs-test clean same-python $(MATRIX:%=matrix-%)
 
 help:
 	@echo "make train   trains the image recipe on the bundled digits, on 2 replicas"
 	@echo "make seeds   trains it with each of the seeds 0 to 4; fails if the mean is below 0.98"
+	@echo "make quick   runs in about a minute what a change usually breaks"
 	@echo "make test    runs the tests"
 	@echo "make thorough runs the long tests, which 'make test' leaves out"
 	@echo "make lint    ruff check, ruff format --check, mypy --strict"
@@ -103,6 +129,12 @@ seeds: .venv/.installed-recipes
 	done
 	@.venv/bin/python -m recipes.mean_accuracy --at_least=0.98 \
 	    $(foreach seed,0 1 2 3 4,runs/seeds/$(seed)/summary.json)
+
+quick: .venv/.installed-test
+	@echo "quick: python -m pytest $(PYTEST_FLAGS) [QUICK of the Makefile]"
+	@.venv/bin/python -m pytest $(PYTEST_FLAGS) $(QUICK)
+	@echo 'quick: python -m tests.parity.case "$(QUICK_CASE)"'
+	@.venv/bin/python -m tests.parity.case "$(QUICK_CASE)"
 
 test: .venv/.installed-test
 	@echo "test: python -m pytest $(PYTEST_FLAGS)"

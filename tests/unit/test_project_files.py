@@ -7,6 +7,7 @@ import importlib.util
 import os
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +98,15 @@ def test_every_address_of_the_project_is_in_its_repository() -> None:
     addresses = re.findall(r"https://\S+", metadata()["project_urls"])
     assert len(addresses) == len(metadata()["project_urls"].strip().splitlines())
     assert all(address.startswith(metadata()["url"]) for address in addresses)
+
+
+def test_what_make_quick_runs_exists() -> None:
+    """The longest line that it would run names each file, and the example of each case."""
+    planned = subprocess.run(
+        ["make", "--dry-run", "quick"], cwd=ROOT, capture_output=True, text=True, timeout=60
+    ).stdout
+    files = re.findall(r"tests/unit/\S+", planned)
+    assert len(files) > 20
+    assert [name for name in files if not (ROOT / name.partition("::")[0]).exists()] == []
+    cases = re.findall(r"test_examples.py::\S+\[(\w+)\]", planned)
+    assert all((ROOT / "recipes" / "examples" / f"{name}.py").exists() for name in cases)

@@ -39,6 +39,7 @@ def number_type(rule: NumberRule[Number]) -> Callable[[str], Number]:
     """Returns the `type` of an argument whose numbers keep a rule.
 
     Example:
+        >>> from tfscale.cli import integers
         >>> number_type(integers(at_least=2))("7")
         7
     """
