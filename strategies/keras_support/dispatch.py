@@ -1,4 +1,4 @@
-"""Which code runs a model: Keras's own, that of workers in step, or that of parameter servers.
+"""Which code runs a model: Keras's own, that of synchronous training, or that of parameter servers.
 
 What a patch replaces is often a choice between rooms that must not import each other. Such choices
 are made here, above all of them and under the table of patches.
@@ -18,7 +18,7 @@ from strategies.half_precision_outputs import warn_of_half_outputs
 from strategies.keras_support.asynchronous.epoch import AsynchronousEpochIterator
 from strategies.keras_support.asynchronous.train_function import asynchronous_train_function
 from strategies.keras_support.input.epoch_iterator import ReplicaEpochIterator
-from strategies.keras_support.model.checks import refuse_parts_of_ours
+from strategies.keras_support.model.checks import refuse_owned_parts
 from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
 from strategies.keras_support.state.batch_norm import moving_statistics
 from strategies.keras_support.step.replica_step import none_written
@@ -27,7 +27,7 @@ from strategies.progress import phase
 
 
 def epoch_iterator_of_strategy(tf_epoch_iterator: Any) -> Any:
-    """Stands in for Keras's class of epoch iterators."""
+    """Replaces Keras's class of epoch iterators."""
 
     @functools.wraps(tf_epoch_iterator, updated=())
     def epoch_iterator(distribute_strategy: Any = None, **arguments: Any) -> Any:
@@ -49,7 +49,7 @@ def _made_for_strategy(
     build: Callable[[Any], Any],
     check_others: Callable[[Any], None] | None = None,
 ) -> Callable[[Any], Any]:
-    """Returns what stands in for a `make_..._function`, which keeps what it made in `attribute`.
+    """Returns what replaces a `make_..._function`, which keeps what it made in `attribute`.
 
     Models under other strategies go to Keras's own, after `check_others`.
     """
@@ -74,11 +74,11 @@ def _train_function(model: Any) -> Callable[[Any], Logs]:
     strategy = model.distribute_strategy
     if is_chief(strategy):
         warn_of_half_outputs(model)
-    in_step = functools.partial(step_function, model, model.train_step, moving_statistics)
+    make_synchronous = functools.partial(step_function, model, model.train_step, moving_statistics)
     if is_asynchronous(strategy):
-        function = asynchronous_train_function(model, in_step)
+        function = asynchronous_train_function(model, make_synchronous)
     else:
-        function = in_step()
+        function = make_synchronous()
 
     def train(iterator: Any) -> Logs:
         with phase("step"):
@@ -91,6 +91,6 @@ def _test_function(model: Any) -> Callable[[Any], Logs]:
     return step_function(model, model.test_step, none_written)
 
 
-made_train_function = _made_for_strategy("train_function", _train_function, refuse_parts_of_ours)
+made_train_function = _made_for_strategy("train_function", _train_function, refuse_owned_parts)
 made_test_function = _made_for_strategy("test_function", _test_function)
 made_predict_function = _made_for_strategy("predict_function", predict_function)

@@ -1,15 +1,15 @@
-"""Local updates: replicas step alone for a round, then all parameters become their mean.
+"""Local updates: each replica steps by itself for a round, then all parameters become their mean.
 
-Between two meetings a replica's gradient, slots and BatchNorm statistics are its own, and nothing
-is communicated. At a meeting everything that the steps wrote becomes the mean over the replicas,
-weighed by the examples each has seen in the round. So a step of an optimizer that is linear in its
-gradients (SGD, with momentum too), followed by a meeting, is the synchronous step:
+Within a round a replica's gradient, slots and BatchNorm statistics are its own, and nothing is
+communicated. At its end everything that the steps wrote becomes the mean over the replicas, weighed
+by the examples each has seen in the round. So a step of an optimizer that is linear in its
+gradients (SGD, with momentum too), followed by such a mean, is the synchronous step:
 
     sum_r (n_r / n) (w - a g_r) = w - a sum_r (n_r / n) g_r
 
-Slots are averaged with the parameters. It is what makes this true of momentum, what the analysis of
-local momentum assumes, and what leaves all copies of every variable equal wherever a model is
-evaluated or saved.
+Slots are averaged with the parameters. That makes this true of momentum, is what the analysis of
+local momentum assumes, and leaves all copies of every variable equal wherever a model is evaluated
+or saved.
 
 Source: Stich 2019, arXiv:1805.09767, algorithm 1 (parameters); Yu, Jin, Yang 2019,
 arXiv:1905.03817, algorithm 1 (momentum with them); McMahan et al. 2017, arXiv:1602.05629,
@@ -31,10 +31,10 @@ from strategies.keras_support.state.batch_norm import moving_statistics
 
 
 def trains_alone(model: Any) -> bool:
-    """Tells whether `model` trains on one replica, which nobody is averaged with.
+    """Tells whether `model` trains on one replica, so there is nothing to average.
 
     Raises:
-        ValueError: If it trains on several replicas of a strategy that is not ours.
+        ValueError: If it trains on several replicas of a strategy that this package did not build.
     """
     strategy = model.distribute_strategy
     if strategy is None or strategy.num_replicas_in_sync == 1:
@@ -58,7 +58,7 @@ class LocalTraining:
         """Takes the train function's place.
 
         Args:
-            model: Compiled under one of our strategies.
+            model: Compiled under a strategy of this package.
             every: Steps of a round. A positive multiple of the model's `steps_per_execution`.
 
         Raises:
@@ -86,7 +86,7 @@ class LocalTraining:
         model.train_function = self
 
     def begin_epoch(self, steps: int | None) -> None:
-        """Begins an epoch of so many steps, or None where nobody knows."""
+        """Begins an epoch of so many steps, or None where the input does not tell."""
         self._epoch = steps
         self._steps_of_epoch = 0
 
@@ -169,21 +169,21 @@ def _slots(optimizer: Any) -> list[Any]:
 def _refuse_impossible(model: Any, every: int) -> None:
     if every % model.steps_per_execution:
         raise ValueError(
-            "`every` must be a multiple of the model's steps_per_execution, for replicas meet "
-            f"between executions. Received: every={every}, "
+            "`every` must be a multiple of the model's steps_per_execution, since replicas are "
+            f"averaged between executions. Received: every={every}, "
             f"steps_per_execution={model.steps_per_execution}. Compile the model with "
             f"steps_per_execution={every}."
         )
     if isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer):
         raise ValueError(
-            "`optimizer` must not scale the loss: replicas that step alone would skip steps alone "
-            "and differ in their rate. Received: a LossScaleOptimizer. Use mixed_bfloat16 or "
+            "`optimizer` must not scale the loss: replicas that step locally would skip different "
+            "steps and differ in their rate. Received: a LossScaleOptimizer. Use mixed_bfloat16 or "
             "float32."
         )
     for layer in all_layers(model):
         if getattr(layer, "synchronized", False):
             raise ValueError(
                 "`model` must not have a BatchNormalization with synchronized=True: its replicas "
-                f"meet in every step, whose parameters differ. Received: layer {layer.name!r}. "
-                "Use synchronized=False."
+                "communicate in every step, while their parameters differ. Received: layer "
+                f"{layer.name!r}. Use synchronized=False."
             )

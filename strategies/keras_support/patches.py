@@ -1,8 +1,8 @@
-"""Every symbol of Keras and TensorFlow that is replaced, in the order in which a `fit` meets them.
+"""Every symbol of Keras and TensorFlow that is replaced, in the order in which a `fit` calls them.
 
 Each line says what is replaced, the fingerprints of the sources that the replacement was written
-against, and what stands in. A replacement asks first whether it is for a strategy of this package,
-and otherwise calls the original. Most rows serve a defect: see `defects.table`.
+against, and what replaces it. A replacement first asks whether it is for a strategy of this
+package, and otherwise calls the original. Most rows serve a defect: see `defects.table`.
 """
 
 from __future__ import annotations

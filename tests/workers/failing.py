@@ -61,7 +61,7 @@ def ends_early(strategy: tf.distribute.Strategy, folder: Path, index: int) -> No
     """Worker 1's generator yields two of the four batches of an epoch."""
     x, y = rows()
     batches = ((x[i : i + 5], y[i : i + 5]) for i in range(0, 10 if index else 20, 5))
-    end_of_input.MEETING_SECONDS = 5.0
+    end_of_input.RENDEZVOUS_SECONDS = 5.0
     regression(strategy).fit(batches, steps_per_epoch=4, verbose=0)
 
 
@@ -75,7 +75,7 @@ def own_replica_batches_end_early(
         dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(5)
         return dataset.take(4 - 2 * context.input_pipeline_id)
 
-    end_of_input.MEETING_SECONDS = 2.0
+    end_of_input.RENDEZVOUS_SECONDS = 2.0
     distributed = strategy.distribute_datasets_from_function(own)
     regression(strategy).fit(distributed, steps_per_epoch=4, verbose=0)
 

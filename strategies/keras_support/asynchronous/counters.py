@@ -2,7 +2,7 @@
 
 Keras writes `assign(self + value)` for `assign_add`, and many metrics do the same by hand: between
 the read and the write another worker's addition is overwritten (S14). On a parameter server
-TensorFlow's own `assign_add` holds the variable's lock from the read to the write.
+TensorFlow's own `assign_add` keeps the variable's lock from the read to the write.
 """
 
 from __future__ import annotations

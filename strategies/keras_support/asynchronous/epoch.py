@@ -74,7 +74,7 @@ class AsynchronousEpochIterator(keras_trainer.TFEpochIterator):
     def begin_at(self, step: int, batches: int) -> None:
         """Moves on, before the first epoch: the workers pass over `batches`, each its part.
 
-        Which of them had read how many is not known, and takes no part in what is trained.
+        How many each of them had read is not known, and does not matter to training.
 
         Args:
             step: Steps of the first epoch that are passed over.
@@ -90,7 +90,7 @@ class AsynchronousEpochIterator(keras_trainer.TFEpochIterator):
         return spec.data if isinstance(spec, (ReplicaBatch, EvenReplicaBatch)) else spec
 
     def steps_in_epoch(self) -> int | None:
-        """Returns the steps of an epoch, or None where nobody knows."""
+        """Returns the steps of an epoch, or None where the input does not tell."""
         total: int | None = self.steps_per_epoch or self.data_adapter.num_batches
         return total
 

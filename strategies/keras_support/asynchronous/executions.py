@@ -34,9 +34,8 @@ _MEANINGS = {
         "last checkpoint: tfscale launch --max_restarts, tfscale.callbacks.Checkpoint."
     ),
     tf.errors.OutOfRangeError: (
-        "What a worker reads has come to its end at once, for it is read again and again: `x` "
-        "holds no batch for this worker. Give each worker a file at least, or let them share "
-        "examples instead of files."
+        "`x` produced no batch for this worker. Give each worker at least one file, or let them "
+        "share examples instead of files."
     ),
 }
 
@@ -80,7 +79,7 @@ class Executions:
         strategy: A parameter server strategy.
 
     Attributes:
-        staleness: Of the steps that ended since it was last taken.
+        staleness: Of the steps that ended since the last `take_staleness`.
         extra: What the last execution to end returned beside it; None before the first.
     """
 
@@ -104,8 +103,8 @@ class Executions:
         """Hands one out, as soon as there is room.
 
         Args:
-            execute: Called in a thread of the chief that stands for a worker, with the worker's own
-                of each argument; returns steps, total and largest staleness, and extra logs.
+            execute: Called in the chief's thread for a worker, with the worker's own of each
+                argument; returns steps, total and largest staleness, and extra logs.
             arguments: Its arguments.
 
         Raises:
@@ -124,7 +123,7 @@ class Executions:
             finally:
                 self._running.pop(worker, None)
 
-        # The public `schedule` takes graph functions only, of which nobody is told when they end.
+        # The public `schedule` takes graph functions only, and does not tell when they end.
         with self._explaining():
             self._coordinator._cluster.schedule(run, args=arguments, kwargs={})
         self._under_way += 1
@@ -139,16 +138,16 @@ class Executions:
             self._take_one()
 
     def settle(self) -> None:
-        """Returns when all have ended: the variables then stand still."""
+        """Returns when all have ended: no variable changes then."""
         while self._under_way:
             self._take_one()
         with self._explaining():
             self._coordinator.join()  # at once; raises what went wrong
 
     def take_staleness(self) -> Staleness:
-        """Returns the staleness of the steps since the last call, and begins anew."""
-        taken, self.staleness = self.staleness, Staleness()
-        return taken
+        """Returns the staleness of the steps since the last call, and starts from zero."""
+        staleness, self.staleness = self.staleness, Staleness()
+        return staleness
 
     def _take_one(self) -> None:
         deadline = Deadline(DEADLINE_SECONDS)

@@ -65,7 +65,7 @@ def worker_stream(adapter: Any, workers: int, first: int) -> OfWorker:
     """Returns the function that makes a worker's stream; it is called in graphs.
 
     Args:
-        adapter: One of Keras's data adapters, or of ours.
+        adapter: One of Keras's data adapters, or of this package.
         workers: How many there are. Positive.
         first: Batches that each of them passes over. Not negative.
 

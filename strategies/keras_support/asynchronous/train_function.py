@@ -30,7 +30,7 @@ Logs = dict[str, Any]
 
 
 def asynchronous_train_function(
-    model: Any, in_step: Callable[[], Callable[[Any], Logs]]
+    model: Any, make_synchronous: Callable[[], Callable[[Any], Logs]]
 ) -> Callable[[Any], Logs]:
     """Returns what `fit` calls once an execution, for workers that train each at its own pace.
 
@@ -38,9 +38,9 @@ def asynchronous_train_function(
     way. Those of an epoch's end are not.
 
     Args:
-        model: A compiled model under a parameter server strategy of ours.
-        in_step: Makes the train function of workers in step. It runs on the chief, with batches
-            that lie there, as `train_on_batch` has them.
+        model: A compiled model under a parameter server strategy of this package.
+        make_synchronous: Makes the function for batches that lie on the chief, as `train_on_batch`
+            has them.
     """
     strategy = model.distribute_strategy
     refuse_impossible(model)
@@ -57,7 +57,7 @@ def asynchronous_train_function(
     def function(iterator: Any) -> Logs:
         nonlocal metrics, read_at, streams
         if not isinstance(iterator, WorkerExecution):
-            chief[:] = chief or [in_step()]
+            chief[:] = chief or [make_synchronous()]
             return chief[0](iterator)
         if iterator.streams is not streams:
             streams = iterator.streams
@@ -119,8 +119,8 @@ def _execution(model: Any, reported: list[Path]) -> dict[bool, Any]:
     def many(stream: Any, count: tf.Tensor) -> Any:
         def body(done: tf.Tensor, so_far: Any) -> Any:
             (steps, total, largest, _), (more, missed, most, extra) = so_far, take(stream)
-            taken = (steps + more, total + missed, tf.maximum(largest, most), extra)
-            return done + 1, taken
+            so_far = (steps + more, total + missed, tf.maximum(largest, most), extra)
+            return done + 1, so_far
 
         first = (tf.constant(1), take(stream))
         return tf.while_loop(lambda done, _: done < count, body, first, parallel_iterations=1)[1]
@@ -166,7 +166,7 @@ def refuse_watches(strategy: tf.distribute.Strategy) -> None:
     """
     if watches_under(strategy):
         raise ValueError(
-            "`callbacks` must not judge each step under parameter servers, where none comes after "
-            "another. Received: a callback that watches gradients. Leave it out, or stop at a loss "
+            "`callbacks` must not judge each step under parameter servers, where steps overlap. "
+            " Received: a callback that watches gradients. Leave it out, or stop at a loss "
             "that is not finite with keras.callbacks.TerminateOnNaN."
         )

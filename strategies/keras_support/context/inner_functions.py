@@ -1,14 +1,14 @@
-"""What a step runs inside of itself: functions of its own, and meetings of the replicas.
+"""What a step calls inside of itself: other `tf.function`s, and the `merge_call` of the replicas.
 
-A `tf.function` that a `train_step` calls (or is) gets a graph of its own, in which replicas cannot
-meet: TensorFlow refuses an optimizer's update there. In a step, which is a graph anyway, it is
-traced in place, with the conversion of Python's control flow that it asked for. One that XLA is to
-compile (`jit_compile=True`) stays a function.
+A `tf.function` that a `train_step` calls (or is) gets its own graph, in which replicas cannot
+communicate: TensorFlow refuses an optimizer's update there. In a step, which is a graph anyway, it
+is traced in place, with the conversion of Python's control flow that it asked for. One that XLA is
+to compile (`jit_compile=True`) stays a function.
 
 While one replica waits for the others in a `merge_call`, TensorFlow traces the next one up to the
 same place, through the same layers. A layer keeps what `add_loss` and activity regularizers added
-until the loss is put together, so the one that waited would find the other's penalties; each has
-its own back afterwards.
+until the losses are summed, so the one that waited would find the other's penalties; each gets its
+own back afterwards.
 """
 
 from __future__ import annotations

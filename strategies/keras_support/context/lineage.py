@@ -28,7 +28,7 @@ class Source(enum.Flag):
     REDUCED = enum.auto()
     """Gradients that are the mean over all replicas already."""
     LOCAL_GRADIENT = enum.auto()
-    """Gradients of this replica alone, which are still to be reduced."""
+    """Gradients of one replica, which are still to be reduced."""
 
 
 OWN = Source.DATA | Source.LOCAL_GRADIENT
@@ -109,7 +109,7 @@ class Lineage:
         return held.kind, held.inputs
 
     def comes_from(self, tensor: Any, kind: str) -> bool:
-        """Tells whether `tensor` holds the values of an operation of type `kind`, as they were."""
+        """Tells whether `tensor` has the values of an operation of type `kind`, unchanged."""
         return self.operation(self.origin(tensor))[0] == kind
 
     def joined(self, tensor: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""What a training step of the user's own needs of the whole batch: sums, ratios, means and rows.
+"""What a user's own training step needs of the global batch: sums, ratios, means and rows.
 
 A replica sees its replica batch. Most losses are means over examples, and the means of the replica
 batches, weighed by their examples, are the mean of the global batch. A loss that divides by what it
@@ -10,15 +10,11 @@ counts, or that compares examples with each other, needs more:
             loss = tfscale.ratio_over_replicas(sum_of_losses, number_of_positives)
 
 On one device, outside of a training step and under any other strategy these functions do what their
-names say of the only batch there is, so the same step runs everywhere.
+names say with the only batch there is, so the same step runs everywhere.
 
-All of them are differentiable. A replica's loss counts n_r / n, its part of the examples, but only
-after backward; so what flows from replica r's loss to replica s's input is sent as n_r and received
-as 1 / n_s, to become n_r / n in the end.
-
-The rows of the whole batch on every replica, differentiable: see `over_replicas`.
-
-What the functions over replicas have in common: see `over_replicas`.
+All of them are differentiable. A replica's loss counts n_r / n, its fraction of the examples, but
+only after backward; so what flows from replica r's loss to replica s's input is sent as n_r and
+received as 1 / n_s, to become n_r / n in the end.
 """
 
 from __future__ import annotations
@@ -96,7 +92,7 @@ def ratio_over_replicas(total: Any, count: Any) -> Any:
         return keras.ops.divide_no_nan(total, count)
     part = tf.math.divide_no_nan(total, _sum(step, count, "ratio_over_replicas"))
     scale = in_step(step.scale_of_sums, "ratio_over_replicas")
-    # A replica without examples computes on a row that stands in, and may find NaN.
+    # A replica without examples computes on a stand-in row, and may find NaN.
     return tf.math.multiply_no_nan(part, tf.cast(scale, dtype))
 
 
@@ -215,7 +211,7 @@ def all_gather(rows: Any) -> Any:
 
     @tf.custom_gradient
     def gather(own: tf.Tensor) -> Any:
-        # The row that stands in for no examples is not one of the batch.
+        # The stand-in row of a replica without examples is not one of the batch.
         count = tf.where(examples > 0, tf.shape(own)[0], 0)
         counts = sum_of_tensors(tf.one_hot(index, num_replicas, dtype=tf.int32) * count)
         before = tf.reduce_sum(counts[:index])
@@ -255,7 +251,7 @@ def total_of(own: tf.Tensor) -> tf.Tensor:
 
 
 def in_step(compute: Callable[[], Any], name: str) -> Any:
-    """Computes what replicas meet for; says what is wrong where they cannot."""
+    """Computes what needs all replicas; explains the error where they cannot communicate."""
     try:
         return compute()
     except RuntimeError as error:
@@ -263,19 +259,19 @@ def in_step(compute: Callable[[], Any], name: str) -> Any:
             raise
         raise ValueError(
             f"`{name}` must be called in `train_step` or `test_step` itself, where replicas can "
-            "meet. Received: a call inside of a tf.cond, tf.while_loop or tf.function. Call it "
-            "before, and use the result inside."
+            "communicate. Received: a call inside of a tf.cond, tf.while_loop or tf.function. "
+            "Call it before, and use the result inside."
         ) from error
 
 
 def marked_alike(step: StepContext, tensor: tf.Tensor) -> tf.Tensor:
-    """Notes that all replicas hold the same."""
+    """Notes that the tensor is the same on all replicas."""
     step.lineage.mark([tensor], Source.SHARED)
     return tensor
 
 
 def carrier_of(dtype: tf.DType) -> tf.DType:
-    """Returns what can be added up and holds every value of `dtype`."""
+    """Returns a dtype that can be added up and has every value of `dtype`."""
     if dtype in (tf.float16, tf.bfloat16):
         return tf.float32
     if dtype == tf.bool or (dtype.is_integer and dtype.size < tf.int32.size):

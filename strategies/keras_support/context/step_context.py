@@ -53,16 +53,16 @@ class StepContext:
     """One replica's step: its examples, and what it owes the others before the step ends.
 
     Attributes:
-        examples: int32 scalar, the examples this replica holds in this step. May be zero.
+        examples: int32 scalar, the examples of this replica in this step. May be zero.
         all_examples: int32 scalar, those of the global batch, or None where the user distributed
             the data and only the replicas together know.
         state: What the step has assigned to variables; None where replicas have nothing to reduce.
         layers: All layers of the model, itself included.
-        loss: Scalar, this replica's loss as a `train_step` like Keras's told it, or None.
+        loss: Scalar, this replica's loss, where a `train_step` like Keras's reported it, or None.
         reduced_loss: The mean of `loss` over all examples, where it was reduced with gradients.
         before: What each watch remembers of the state before this step.
         pull: What a worker that trains at its own pace has read, or None.
-        clock: Told when this replica waits for the others; None where nobody looks.
+        clock: Marks when this replica waits for the others, or None.
         lineage: What the tensors of this step depend on.
         weighed_alike: Keras's metric of the loss, where it weighs by the rows of a part that all
             examples share, and so alike on all replicas; otherwise None.
@@ -123,7 +123,7 @@ class StepContext:
             self.is_updating = outer
 
     def is_in_main_graph(self) -> bool:
-        """Tells whether what is traced now is the step itself, where replicas can meet.
+        """Tells whether what is traced now is the step itself, where replicas can communicate.
 
         Inside a condition, a loop or a function of its own they cannot.
         """
@@ -163,8 +163,8 @@ def sum_over_replicas(values: Any) -> Any:
     return total
 
 
-def told_loss() -> tf.Tensor | None:
-    """Returns this replica's loss, if its step told one that can be used where we are."""
+def loss_of_step() -> tf.Tensor | None:
+    """Returns this replica's loss, if its step reported one that can be used in this graph."""
     step = current_step()
     if step is None or step.loss is None:
         return None

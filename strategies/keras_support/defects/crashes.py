@@ -60,7 +60,7 @@ HANGS = (
     ),
     Fix(
         "H4",
-        "evaluate or predict on the chief alone waits for the others",
+        "evaluate or predict on the chief only waits for the others",
         (FIT, EVALUATE, PREDICT_CALL),
         (),
         "Keras checks that all workers make the call",
@@ -126,7 +126,7 @@ CRASHES = (
     ),
     Fix(
         "C10",
-        "workers with data of different lengths meet in different collectives",
+        "workers with data of different lengths call different collectives",
         (EPOCH_ITERATOR,),
         (),
         "Keras gives each replica its part of the global batch",
@@ -206,7 +206,7 @@ CRASHES = (
         "a tf.function that applies gradients crashes: `merge_call called in a tf.function`",
         (FUNCTION_CALL,),
         (),
-        "TensorFlow lets replicas meet inside a tf.function",
+        "TensorFlow lets replicas communicate inside a tf.function",
     ),
     Fix(
         "C24",

@@ -1,14 +1,12 @@
 """The gradient watch: a step that went wrong is held back in the graph, before it moves a weight.
 
-After the reduce all replicas of all workers hold the same gradient, and the loss has travelled in
-the same pack. So each replica judges for itself, all judge alike, and there is nothing left to
-communicate. A step is judged by those before it, however many make an execution; the program
-outside has only to read what happened.
+After the reduce all replicas of all workers have the same gradient, and the loss was reduced with
+it. So each replica judges for itself, all come to the same verdict, and nothing more has to be
+communicated. `StepJudge` compares a step with the good ones before it, also inside one execution;
+the program outside only reads what happened.
 
 A held step moves no weight, no slot and no count, and what its forward pass moved already (moving
-statistics, seeds, metrics) is put back: it is as if its batch had not been there.
-
-The step judge: is this step's loss or gradient like those before it? Answered in the graph.
+statistics, seeds, metrics) is put back, as if its batch had not been there.
 """
 
 from __future__ import annotations
@@ -30,12 +28,12 @@ KINDS = ("good", "loss_not_finite", "norm_not_finite", "loss_spike", "norm_spike
 
 
 class StepJudge:
-    """Knows the losses and gradient norms of the last good steps; its notes lie with each replica.
+    """Knows losses and gradient norms of the last good steps; each replica has a copy of them.
 
     Args:
         factor: A norm or a loss x is a spike if x - median > (factor - 1) |median|, which for a
-            positive median is x > factor * median. Above 1, or None to look for NaN and inf alone.
-        window: Good steps that the median is taken of, at most.
+            positive median is x > factor * median. Above 1, or None to look only for NaN and inf.
+        window: The median is that of at most so many good steps.
         warmup_steps: Good steps before the first spike is called one. At least 1.
     """
 
@@ -153,7 +151,7 @@ class Trouble:
         step: Its number among the watched steps; held ones count.
         kind: One of `KINDS`, not the first.
         norm: The gradient's global norm, unscaled, before clipping.
-        loss: The global batch's loss; NaN where the step told none, see `StepContext.loss`.
+        loss: The global batch's loss; NaN where the step reported none, see `StepContext.loss`.
         limit: What a spike was above; NaN if something was not finite.
     """
 
@@ -177,7 +175,7 @@ class GradientWatch:
     """Judges each step of a model's optimizer, and holds back those that went wrong.
 
     Args:
-        model: A compiled model under one of our strategies, its optimizer built.
+        model: A compiled model under a strategy of this package, its optimizer built.
         factor: See `StepJudge`, as for `window` and `warmup_steps`.
         first_step: The number of the next step.
         holds_on: Whether after trouble all later steps are held too, until `release`.
@@ -198,7 +196,7 @@ class GradientWatch:
         self._model: Callable[[], Any] = weakref.ref(model)
         self._optimizer: Callable[[], Any] = weakref.ref(model.optimizer)
         self._holds_on = holds_on
-        self._told = 0
+        self._num_reported = 0
         with self.strategy.scope():
             self._judge = StepJudge(factor=factor, window=window, warmup_steps=warmup_steps)
             self._steps = judging_variable([], "int64")
@@ -222,7 +220,7 @@ class GradientWatch:
         )
 
     def attach(self) -> None:
-        """Watches from the next step on; the training step is traced anew."""
+        """Watches from the next step on; the training step is traced again."""
         model = self._model()
         _WATCHES[model.optimizer] = self
         self.release()
@@ -240,10 +238,10 @@ class GradientWatch:
 
     def new_troubles(self) -> list[Trouble]:
         """Returns what happened since the last call, in order. Waits until the steps are done."""
-        first, count = self._told, int(self._troubles.value.numpy())
+        first, count = self._num_reported, int(self._troubles.value.numpy())
         if count == first:
             return []
-        self._told = count
+        self._num_reported = count
         rows = self._rows.value.numpy()
         places = range(max(first, count - len(rows)), count)
         found = (rows[place % len(rows)].tolist() for place in places)
@@ -262,7 +260,7 @@ class GradientWatch:
         is_alone = self.strategy.num_replicas_in_sync == 1
 
         def values(variables: Sequence[Any]) -> Values:
-            # A metric made outside the scope is shared by the replicas and left alone.
+            # A metric made outside the scope is shared by the replicas and left as it is.
             own = [v for v in variables if is_alone or isinstance(v._value, _DISTRIBUTED)]
             return [(v, tf.identity(v.value)) for v in own]
 
@@ -284,7 +282,7 @@ class GradientWatch:
 
         Args:
             gradients: What the optimizer is about to apply; `None` where a variable has none.
-            loss: Scalar, the global batch's, or None if the step told none.
+            loss: Scalar, the global batch's, or None if the step reported none.
             before: See `around_step`.
             update: Applies the gradients.
         """
@@ -298,9 +296,9 @@ class GradientWatch:
         is_on_hold = tf.identity(self._is_on_hold.value)
 
         def hold() -> None:
-            told = tf.constant(np.nan, tf.float64) if loss is None else loss
+            known = tf.constant(np.nan, tf.float64) if loss is None else loss
             step, number = tf.cast(self._steps.value, tf.float64), tf.cast(kind, tf.float64)
-            row = [step, number, norm, told, limit]
+            row = [step, number, norm, known, limit]
             note([(self._rows, row)], self._troubles, tf.logical_not(is_on_hold))
             if self._holds_on:
                 self._is_on_hold.assign(True)
@@ -345,7 +343,7 @@ def watches_under(strategy: tf.distribute.Strategy) -> list[GradientWatch]:
 def _moved_by_forward_pass(model: Any) -> list[Any]:
     """Returns what layers move themselves: moving statistics, counters, seeds.
 
-    Not weights that are merely frozen, which `non_trainable_variables` holds too.
+    Not weights that are merely frozen, which `non_trainable_variables` contains too.
     """
     found: dict[int, Any] = {}
     for layer in model._flatten_layers():

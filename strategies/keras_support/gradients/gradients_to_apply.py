@@ -61,7 +61,7 @@ def gradients_to_apply(
 
     Raises:
         ValueError: If a gradient mixes reduced and local parts, or has to be reduced where replicas
-            cannot meet.
+            cannot communicate.
     """
     step = current_step()
     if step is None:
@@ -72,8 +72,8 @@ def gradients_to_apply(
             raise ValueError(
                 f"`optimizer.apply` of {optimizer.name!r} must be given gradients that were "
                 "computed outside of the tf.cond, tf.while_loop or tf.function it is called in, "
-                "where replicas cannot meet to average them. Received: gradients computed inside. "
-                "Call tape.gradient before it."
+                "where replicas cannot communicate to average them. Received: gradients computed "
+                "inside. Call tape.gradient before it."
             )
         step.inner_updates.append((optimizer, tf.compat.v1.get_default_graph()))
         return gradients, step.reduced_loss
@@ -93,7 +93,7 @@ def _is_local(gradient: Gradient, step: StepContext, optimizer: Any) -> bool:
         if source & Source.LOCAL_GRADIENT:
             _refuse_uses(values, step, optimizer)
         # What depends on nothing of a replica's is the same everywhere, and may stay as it is
-        # where replicas cannot meet.
+        # where replicas cannot communicate.
         return bool(source & OWN) or step.is_in_main_graph()
     if source & OWN:
         raise ValueError(
@@ -137,7 +137,7 @@ def _refuse_uses_inside(graph: Any, step: StepContext, optimizer: Any) -> None:
     """Checks the uses of local gradients inside a condition or a loop."""
     if graph is None:
         return
-    # What a loop hands to its next round stands in the place of what it began with.
+    # What a loop passes to its next round takes the place of what it began with.
     local = {t.name for t in step.lineage.marked_in(graph)}
     inputs, outputs = list(graph.inputs), list(graph.outputs)
     while True:
@@ -194,8 +194,8 @@ def refuse_local_conditions(step: StepContext) -> None:
                 if "While" not in operation.type and step.lineage.of(operation.inputs[0]) & OWN:
                     raise ValueError(
                         f"`pred` of the tf.cond around optimizer {optimizer.name!r} must be the "
-                        "same on all replicas, or their weights part. Received: a condition that "
-                        "depends on one replica's examples. Take the mean over all replicas first: "
-                        "tf.cond(tf.math.is_finite(tfscale.mean_over_replicas(loss)), ...)."
+                        "same on all replicas, or their weights diverge. Received: a condition "
+                        "that depends on one replica's examples. Take the mean over all replicas "
+                        "first: tf.cond(tf.math.is_finite(tfscale.mean_over_replicas(loss)), ...)."
                     )
             inner = outer if inner is not outer else None

@@ -16,12 +16,12 @@ from strategies.keras_support.context.step_context import StepContext, current_s
 from strategies.keras_support.gradients.gradient_reduce import Gradient
 from strategies.keras_support.gradients.gradient_watch import watch_of
 
-# Optimizers that step alone while this process trains, and each replica's examples of the round.
+# Optimizers that step locally now, and each replica's examples of the round.
 _EXAMPLES: weakref.WeakKeyDictionary[Any, tf.Variable] = weakref.WeakKeyDictionary()
 
 
 def gradients_of_local_step(optimizer: Any, gradients: list[Gradient | None]) -> Any:
-    """Returns this replica's own gradients if `optimizer` steps alone, else None.
+    """Returns this replica's own gradients if `optimizer` steps locally, else None.
 
     The gradient of an empty replica batch, which is that of a stand-in row, becomes zero.
 
@@ -33,12 +33,12 @@ def gradients_of_local_step(optimizer: Any, gradients: list[Gradient | None]) ->
         return None
     if watch_of(optimizer) is not None:
         raise ValueError(
-            "`callbacks` must not watch the gradient of replicas that step alone: each would judge "
-            "and skip for itself. Received: LocalUpdates and a callback that holds steps back. "
-            "Use one of the two."
+            "`callbacks` must not watch the gradient of replicas that step locally: each would "
+            "judge and skip for itself. Received: LocalUpdates and a callback that holds steps "
+            "back. Use one of the two."
         )
     _EXAMPLES[optimizer].assign_add(tf.cast(step.examples, tf.int64))
-    step.state.drop_owed()  # they wait for the end of the round as well
+    step.state.drop_owed()  # they too wait for the end of the round
     return [_of_examples(gradient, step) for gradient in gradients]
 
 

@@ -1,22 +1,19 @@
-"""The gradient patch: reduce first, then everything else, as one device would.
+"""Reduce first, then everything else, as one device would.
 
-Keras clips, checks for inf, accumulates and averages a replica's own gradient and adds the replicas
-up last of all, so replicas decide differently: a clipped sum is not the sum of clipped parts (S4),
+Keras clips, checks for inf, accumulates and averages each replica's own gradient, and adds up the
+replicas last. So replicas decide differently: a clipped sum is not the sum of clipped parts (S4),
 an inf on one replica poisons or hangs the others (S1, H1), and a condition around the all-reduce
-cannot be traced (C2, C3). Here all replicas hold the same gradient before the outermost optimizer's
-`apply` begins: `tape.gradient` reduced it (see `step_gradients`), or `apply` does. So each replica
-runs Keras's own code on its own copy of the variables, and there is nothing left to communicate.
+cannot be traced (C2, C3). Here all replicas have the same gradient before the outermost optimizer's
+`apply` begins: `tape.gradient` reduced it (see `tape_gradients`), or `apply` does. So each replica
+runs Keras's own code on its own copy of the variables, and nothing more has to be communicated.
 
-Makes the variables of an optimizer that only a step knows, such as a GAN's second one.
+Two things around it are also done for all replicas at once, or without waiting for the others:
 
-Keras builds the optimizer that a model was compiled with before the first step, and any other
-inside of it, replica by replica.
-
-A worker's update of variables on the servers, from wherever in its step it is made.
-
-TensorFlow updates a variable through a merge of all replicas, also where there is one alone, and
-refuses that inside a condition. Loss scaling, averages of weights and others of Keras's optimizers
-decide by conditions whether they update.
+* An optimizer that only the step knows, such as a GAN's second one, gets its variables for all
+  replicas together; Keras would make them inside the step, replica by replica.
+* A worker of a parameter server strategy updates variables on the servers where it is. TensorFlow
+  updates a variable through a merge of all replicas, even if there is one, and refuses that inside
+  a condition; loss scaling and averages of weights decide by conditions whether they update.
 """
 
 from __future__ import annotations
@@ -31,7 +28,7 @@ import keras
 import tensorflow as tf
 
 from strategies.devices import all_on
-from strategies.keras_support.context.step_context import current_step, told_loss
+from strategies.keras_support.context.step_context import current_step, loss_of_step
 from strategies.keras_support.gradients.gradient_reduce import Gradient, dense_gradients
 from strategies.keras_support.gradients.gradient_watch import Before, GradientWatch, watch_of
 from strategies.keras_support.gradients.gradients_to_apply import gradients_to_apply
@@ -66,7 +63,7 @@ def reduced_before_apply(apply: Any) -> Any:
             return apply(self, grads, trainable_variables)
         note_apply(self, grads)
         watch = watch_of(self)
-        loss = None if watch is None else told_loss()
+        loss = None if watch is None else loss_of_step()
 
         def update() -> Any:
             return apply(self, grads, trainable_variables)
@@ -87,13 +84,13 @@ def reduced_before_apply(apply: Any) -> Any:
         variables = [*self.variables, *(trainable_variables or self._trainable_variables)]
         if watch is not None:
             variables += watch.written(_before(watch))
-        with contextlib.ExitStack() as alone_here:
-            alone_here.enter_context(_replica_local(replica.strategy, variables))
+        with contextlib.ExitStack() as locally:
+            locally.enter_context(_replica_local(replica.strategy, variables))
             step = current_step()
             if step is not None:
-                alone_here.enter_context(step.updating())
+                locally.enter_context(step.updating())
             if is_asynchronous(replica.strategy):
-                alone_here.enter_context(without_merging(replica.strategy))
+                locally.enter_context(without_merging(replica.strategy))
             return _watched(watch, grads, loss, update)
 
     return reduced_apply
@@ -124,7 +121,7 @@ def _before(watch: GradientWatch) -> Before | None:
 
 
 def reduced_only_once(all_reduce_sum_gradients: Any) -> Any:
-    """Stands in for Keras's own reduction: gradients that are reduced already pass through."""
+    """Replaces Keras's own reduction: gradients that are reduced already pass through."""
 
     @functools.wraps(all_reduce_sum_gradients)
     def pass_through(self: Any, grads_and_vars: Any) -> Any:
@@ -137,12 +134,12 @@ def reduced_only_once(all_reduce_sum_gradients: Any) -> Any:
 
 @contextlib.contextmanager
 def _replica_local(strategy: tf.distribute.Strategy, variables: Sequence[Any]) -> Iterator[None]:
-    """Lets this replica update its own copies of `variables` without meeting the others.
+    """Lets this replica update its own copies of `variables` without waiting for the others.
 
     TensorFlow has this mode for XLA on GPUs, where replicas must not synchronise through Python
     (`_use_merge_call`). Counters are mirrored from the first replica on each write, which is a
     broadcast; here every replica counts the same, so theirs are written in place too. The
-    replicas' threads take turns and meet nowhere inside, so what is set here is seen by one only.
+    replicas' threads take turns and nothing inside waits, so only one sees what is set here.
     """
     extended = strategy.extended
     copies = [v._value if isinstance(v, keras.Variable) else v for v in variables]
@@ -175,8 +172,8 @@ def build_for_all_replicas(optimizer: Any, variables: list[Any]) -> None:
     if step is None or step.is_in_main_graph():
         replica.merge_call(_build, args=(optimizer, variables))
         return
-    # Replicas cannot meet inside a condition; the first one builds for all, in a thread that is in
-    # no replica's context and no graph.
+    # Replicas cannot communicate inside a condition; the first one builds for all, in a thread that
+    # is in no replica's context and no graph.
     failures: list[BaseException] = []
 
     def build() -> None:

@@ -1,7 +1,4 @@
-"""One reduction of a step: gradients, and whatever else the replicas owe each other by then.
-
-What the replicas owe each other of a step's state, until they meet next.
-"""
+"""One reduction of a step: gradients, and the state that replicas have written differently."""
 
 from __future__ import annotations
 
@@ -40,8 +37,8 @@ def reduce_in_step(
     Layers' state that the replicas hold differently, and the step's loss, travel in the same pack.
 
     Args:
-        gradients: This replica's, in a step of ours; `None` where there is none.
-        loss: Scalar, this replica's loss, if someone wants to know that of the global batch.
+        gradients: This replica's, in a step of this package; `None` where there is none.
+        loss: Scalar, this replica's loss, if that of the global batch is asked for.
     """
     step = current_step()
     assert step is not None
@@ -84,12 +81,12 @@ def reduce_in_step(
 
 
 def _of_examples(own: tf.Tensor, step: StepContext) -> tf.Tensor:
-    """Returns a replica's own part of a sum: nothing where it holds no examples."""
+    """Returns a replica's own part of a sum: nothing where it has no examples."""
     return tf.where(step.examples > 0, own, tf.zeros_like(own))
 
 
 def _row_of(variable: Any, before: tf.Tensor, step: StepContext) -> tf.Tensor:
-    """A replica's value, where it stands among those of all replicas; zeros elsewhere."""
+    """A replica's value in its place among those of all replicas; zeros elsewhere."""
     replica = tf.distribute.get_replica_context()
     value = tf.where(step.examples > 0, tf.identity(variable.value), before)
     place = tf.one_hot(replica.replica_id_in_sync_group, replica.num_replicas_in_sync) > 0

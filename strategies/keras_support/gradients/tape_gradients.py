@@ -1,8 +1,8 @@
 """Gradients in a step: `tape.gradient` returns what one device would compute.
 
 A `train_step` may do anything with gradients before it applies them: clip them, log their norm,
-take a step along them and back (SAM), put several together. So inside a step of ours a gradient
-with respect to what all replicas hold alike (variables, and tensors that were computed from nothing
+take a step along them and back (SAM), put several together. So inside a step a gradient with
+respect to what is the same on all replicas (variables, and tensors that were computed from nothing
 else) is the example-weighted mean over the replicas from the start: one packed all-reduce a call.
 Gradients with respect to a replica's own examples stay its own.
 
@@ -32,7 +32,7 @@ from tensorflow.python.eager import record
 from strategies.devices import all_on
 from strategies.keras_support.context.lineage import OWN, Source
 from strategies.keras_support.context.rows import is_over_rows, may_be_over_rows
-from strategies.keras_support.context.step_context import StepContext, current_step, told_loss
+from strategies.keras_support.context.step_context import StepContext, current_step, loss_of_step
 from strategies.keras_support.gradients.gradient_reduce import Gradient, dense_gradients
 from strategies.keras_support.gradients.local_steps import steps_locally
 from strategies.keras_support.gradients.sparse_gradients import Rows, parts_of
@@ -58,7 +58,7 @@ def local_gradients() -> Iterator[None]:
 
     For a step that adds up the gradients of several parts of its batch: they are reduced once, by
     `optimizer.apply`, instead of once a part. Until then they may only be added up and scaled.
-    Outside of a `fit` under one of our strategies it does nothing.
+    Outside of a `fit` under a strategy of this package it does nothing.
 
     Example:
         >>> weight = tf.Variable(3.0)
@@ -126,7 +126,7 @@ def _refuse_between_replicas(sources: Any) -> None:
         value = source._value if isinstance(source, keras.Variable) else source
         if isinstance(value, tf.distribute.DistributedValues):
             raise ValueError(
-                "`tape.gradient` must be called on the replicas, each of which holds its own copy "
+                "`tape.gradient` must be called on the replicas, each of which has its own copy "
                 "of a variable. Received: a call in strategy.scope(), outside of strategy.run. "
                 "Write the loop's body as train_step of a keras.Model and call fit, or call it by "
                 "strategy.run(step, args=(batch,)) for each batch of "
@@ -193,7 +193,7 @@ def _reduce(own: list[Gradient], step: StepContext) -> list[Gradient]:
     replica = tf.distribute.get_replica_context()
     if all_on("TPU", replica.strategy):
         own = dense_gradients(own)
-    loss = told_loss() if step.before and step.reduced_loss is None else None
+    loss = loss_of_step() if step.before and step.reduced_loss is None else None
     if not record.could_possibly_record():
         reduced = reduce_in_step(own, loss)
     else:

@@ -17,8 +17,8 @@ from strategies.coordination.rendezvous import exchange, refusal_by_all, worker_
 from strategies.keras_support.input.replica_stream import next_batch
 from strategies.progress import phase
 
-MEETING_SECONDS = 20.0
-"""How long a worker whose input ended waits for the others, which were all at the same step."""
+RENDEZVOUS_SECONDS = 20.0
+"""How long a worker whose input ended waits for the others, which were at the same step."""
 
 _CURE = (
     "Give every worker the same number of global batches: the same data, uncut, or "
@@ -72,7 +72,7 @@ class EndTogether:
 
 
 def refuse_unequal_ends(strategy: tf.distribute.Strategy, step: int, total: int | None) -> None:
-    """Meets the other workers, whose input must have ended too.
+    """Waits for the other workers, whose input must have ended too.
 
     Args:
         strategy: A strategy of several workers.
@@ -83,7 +83,7 @@ def refuse_unequal_ends(strategy: tf.distribute.Strategy, step: int, total: int 
         ValueError: If they did not come; they are in a step that needs this worker.
     """
     try:
-        exchange(strategy, f"input that ends at step {step}", deadline_seconds=MEETING_SECONDS)
+        exchange(strategy, f"input that ends at step {step}", deadline_seconds=RENDEZVOUS_SECONDS)
     except TimeoutError:
         raise ValueError(
             "`x` must hold the same number of batches on every worker. Received: the input of "

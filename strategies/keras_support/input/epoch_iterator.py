@@ -1,11 +1,11 @@
 """The epoch iterator: global batches in, a replica batch for every replica out.
 
-Where the number of batches is known, steps are counted, so no worker asks the others "have you
-more?" before each step, and the last execution of several steps (`steps_per_execution`, C4) is told
-how many are left. Where it is not known (a generator), batches are fetched one by one, so nothing
+Where the number of batches is known, steps are counted: no worker has to ask the others "have you
+more?" before each step, and the last of several executions (`steps_per_execution`, C4) takes the
+steps that are left. Where it is not known (a generator), batches are fetched one by one, so nothing
 runs before it is known that there is data (S7).
 
-A dataset is read anew when stock Keras would read it anew, so that one that reshuffles has the
+A dataset is iterated again when stock Keras would iterate it again, so one that reshuffles has the
 same order in every epoch as on one device.
 """
 
@@ -72,8 +72,9 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
     def begin_at(self, step: int, batches: int) -> None:
         """Moves on, before the first epoch: `step` of its steps, `batches` in all, are passed over.
 
-        Global batches are sought. Other input is read and dropped: of earlier epochs that each read
-        it anew, nothing is read, but each reader is made, since a shuffle counts them.
+        A pipeline begins there. Other input is read and dropped: of earlier epochs that began
+        again at the first batch nothing is read, but an iterator is made for each, since a shuffle
+        counts them.
         """
         adapter: Any = self.data_adapter
         if isinstance(adapter, GlobalBatchesAdapter):
@@ -151,14 +152,14 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
         if isinstance(adapter, tf_dataset_adapter.TFDatasetAdapter):
             refuse_disagreeing_shuffles(strategy, dataset)
         elif is_drawn and is_array:
-            # Nobody seeded the shuffle: Keras draws another order each epoch. Read anew, the seed
-            # that was agreed on would give the first one again.
+            # The shuffle has no seed: Keras draws another order each epoch. Iterated again, the
+            # seed that was agreed on would give the first one again.
             self._goes_on = True
             dataset = dataset.repeat()
         return self._first_batch.seen_in(dataset)
 
     def steps_in_epoch(self) -> int | None:
-        """Returns the steps of an epoch, or None where nobody knows."""
+        """Returns the steps of an epoch, or None where the input does not tell."""
         # Not `_num_batches`, where Keras notes what it came to.
         total: int | None = self.steps_per_epoch or self.data_adapter.num_batches
         return total
@@ -283,7 +284,7 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
 
 def _unseeded(what: str) -> ValueError:
     return ValueError(
-        "`x` must come in an order that can be had again, for training to resume in mid-epoch. "
+        "`x` must come in a reproducible order for training to resume in mid-epoch. "
         f"Received: {what} without a seed. Call keras.utils.set_random_seed first, use "
-        "tfscale.data.input_pipeline, or checkpoint at the ends of epochs alone: every='epoch'."
+        "tfscale.data.input_pipeline, or checkpoint only at the ends of epochs: every='epoch'."
     )

@@ -1,13 +1,11 @@
-"""Streams of replica batches: what a worker's input becomes on its way to the worker's replicas.
+"""Streams of batches: from a worker's input to its replicas, and the part that one execution takes.
 
 Between GPUs a stream is a `tf.distribute.DistributedIterator`, which copies every replica batch to
 its device ahead of time. On CPUs there is nothing to copy, and that iterator's own threads cost
-more than they give: a new one takes 0.35 s where a plain one takes 0.03 s (TensorFlow 2.21, two
+more than they gain: a new one takes 0.35 s where a plain one takes 0.03 s (TensorFlow 2.21, two
 replicas, loaded machine), and a process that drops one while it reads ahead was seen to crash
 inside TensorFlow. So there a stream is a plain iterator, read once a step or, of a pipeline, once
 for each of its replicas.
-
-The batches of one execution, which lie with their replicas.
 """
 
 from __future__ import annotations
@@ -37,7 +35,7 @@ def distribute_replica_batches(
     """Returns an iterable of replica batches, with an `element_spec`; each `iter` reads again.
 
     Args:
-        strategy: One of ours.
+        strategy: One of this package.
         local: Returns the replica batches of one worker, replica after replica in each step or,
             where the stream is plain, global batches; takes the worker's index.
         is_counted: Whether the reader knows how many steps there are, and takes no more.
@@ -60,7 +58,7 @@ def is_plain(strategy: tf.distribute.Strategy, *, is_counted: bool) -> bool:
     """Tells whether a stream is an iterator of TensorFlow's own datasets.
 
     Args:
-        strategy: One of ours, of workers in step.
+        strategy: One of this package, with synchronous workers.
         is_counted: See `distribute_replica_batches`.
     """
     # Workers that do not count ask each other "have you more?" before each step: `end_of_input`.

@@ -41,7 +41,7 @@ class FitInput:
     """The input of the `fit` that is beginning, as a callback's `on_train_begin` finds it.
 
     Args:
-        model: A model under one of our strategies.
+        model: A model under a strategy of this package.
 
     Attributes:
         steps_per_epoch: Global batches an epoch, or None where nobody knows.
@@ -88,7 +88,7 @@ def end_resumption(model: Any) -> None:
 
 
 def callbacks_shown_first(on_train_begin: Any) -> Any:
-    """Stands in for `CallbackList.on_train_begin`: shows callbacks the list before any begins."""
+    """Replaces `CallbackList.on_train_begin`: shows callbacks the list before any begins."""
 
     @functools.wraps(on_train_begin)
     def begin(self: Any, logs: Any = None) -> None:

@@ -1,8 +1,9 @@
 """How the replicas' copies of a metric's state become one.
 
-Each replica updates its own copy with its replica batch, and the copies meet where results are
-asked for. Keras adds them up, which is right for what the update adds to, and for all of Keras's
-own metrics. It is not for a maximum or a last value (S28). What an update assigns says which it is:
+Each replica updates its own copy with its replica batch, and the copies are combined where results
+are asked for. Keras adds them up, which is right for what the update adds to, and for all of
+Keras's own metrics. It is wrong for a maximum or a last value (S28). What an update assigns says
+which it is:
 
     v + x           "sum"
     maximum(v, x)   "max"; minimum(v, x): "min"
@@ -12,10 +13,9 @@ Any other update is refused unless the metric says how its copies combine. Decla
 is assigned becomes its mean over all replicas at once, weighed by examples: exact for a moving
 average, or for the last batch's mean.
 
-Metrics made outside of the scope are given a copy for each replica (S30).
-
-Shared by the replicas, a metric is written by them in turn, is read in the middle of a step, and
-counts the row that stands in where a replica has none. What its variables hold stays what it was.
+A metric made outside of the scope is given a copy for each replica (S30). Shared by the replicas,
+it would be written by them in turn, be read in the middle of a step, and count the stand-in row of
+an empty replica batch. The values of its variables stay what they were.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from strategies.keras_support.patching.ownership import (
 
 COMBINATIONS = ("sum", "max", "min", "first", "mean")
 _DECLARED, _FOUND = "_tfscale_combined_by", "_tfscale_found_to_combine_by"
-_BETWEEN = (  # what stands between an update and the assignment it makes
+_BETWEEN = (  # modules between an update and the assignment it makes
     "keras.src.backend.",
     "strategies.keras_support.asynchronous.counters",
     "strategies.keras_support.state.layer_state",
@@ -214,7 +214,7 @@ def adopt_metrics(model: Any) -> None:
     With several workers they are refused instead, as other objects are: see `refusals`.
 
     Args:
-        model: A Keras model about to run under one of our strategies.
+        model: A Keras model about to run under a strategy of this package.
     """
     strategy = model.distribute_strategy
     if not is_owned(strategy) or strategy.num_replicas_in_sync == 1:

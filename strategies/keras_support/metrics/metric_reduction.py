@@ -1,4 +1,4 @@
-"""Metric results over all replicas: the state is combined first, then the result is taken.
+"""Metric results over all replicas: the state is combined first, then the result computed.
 
 Keras averages the replicas' results, which is wrong for every metric that is not a plain mean over
 equal replica batches, and costs one collective a metric (S16). The state is a handful of sums, or
@@ -31,7 +31,7 @@ def all_results(
     """Returns the metric results one device would have; called in cross-replica context.
 
     Args:
-        model: A compiled model under one of our strategies.
+        model: A compiled model under a strategy of this package.
         reported: Results that a step reports under names of its own, or None.
 
     Returns:
@@ -55,7 +55,7 @@ def all_results(
 
 
 def _results(model: Any) -> dict[str, tf.Tensor]:
-    """The results, with NaN for a loss that nobody recorded, where Keras says 0."""
+    """The results, with NaN for a loss that was not recorded, where Keras says 0."""
     results = {name: _number(result) for name, result in model.get_metrics_result().items()}
     tracker = loss_tracker(model)
     if tracker is not None and tracker.name in results:
@@ -178,7 +178,7 @@ def _rows(variable: Any, replicas: int) -> range:
 
 
 def _sent(variable: Any, index: tf.Tensor, replicas: int) -> tf.Tensor:
-    """A replica's copy, where it stands among those of all replicas; zeros elsewhere."""
+    """A replica's copy in its place among those of all replicas; zeros elsewhere."""
     value = tf.reshape(variable.value, [1, -1])
     if value.dtype == tf.bool:
         value = tf.cast(value, tf.int32)

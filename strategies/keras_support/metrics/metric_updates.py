@@ -1,4 +1,4 @@
-"""What an update assigns to a variable, as a function of what the variable held before."""
+"""What an update assigns to a variable, as a function of its value before."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ the variable and local numbers, "stack ..." of such side by side, or None for an
 
 
 def assigned_form(value: Any, variable: Any, lineage: Lineage) -> Form:
-    """Returns how `value` comes from what `variable` holds.
+    """Returns how `value` depends on `variable`'s value.
 
     Args:
         value: A tensor of a replica's step.
@@ -57,19 +57,19 @@ def assigned_form(value: Any, variable: Any, lineage: Lineage) -> Form:
         lineage: That of the step.
 
     Returns:
-        "local" if it does not, "same" if it is what the variable holds, "sum", "max" or "min" if it
+        "local" if it does not, "same" if it is the variable's value, "sum", "max" or "min" if it
         is that of the variable and of other numbers, or None if it is something else.
     """
     copy = variable._value
     if isinstance(copy, tf.distribute.DistributedValues):
         copy = copy._get()
     handle = id(copy.handle)
-    holds = _holding(value, handle, lineage)
-    form = _form(value, lineage, holds)
+    depends = _depending(value, handle, lineage)
+    form = _form(value, lineage, depends)
     return None if form is not None and form.startswith("stack") else form
 
 
-def _holding(value: Any, handle: int, lineage: Lineage) -> Callable[[Any], bool]:
+def _depending(value: Any, handle: int, lineage: Lineage) -> Callable[[Any], bool]:
     """Returns what tells whether a tensor depends on a variable; walks without recursion."""
     known: dict[Any, bool] = {}
     stack = [value]
@@ -100,15 +100,15 @@ def _holding(value: Any, handle: int, lineage: Lineage) -> Callable[[Any], bool]
     return lambda tensor: known.get(_key(tensor), False)
 
 
-def _form(tensor: Any, lineage: Lineage, holds: Callable[[Any], bool]) -> Form:
-    if not holds(tensor):
+def _form(tensor: Any, lineage: Lineage, depends: Callable[[Any], bool]) -> Form:
+    if not depends(tensor):
         return "local"
     kind, inputs = lineage.operation(tensor)
     if kind in _READS:
         return "same"
     if kind in ("Select", "SelectV2"):
-        return _selected(inputs, lineage, holds)
-    forms = [_form(each, lineage, holds) for each in inputs if each.dtype != tf.resource]
+        return _selected(inputs, lineage, depends)
+    forms = [_form(each, lineage, depends) for each in inputs if each.dtype != tf.resource]
     if kind in _PASSING:
         return forms[0]
     others = [form for form in forms if form != "local"]
@@ -127,11 +127,11 @@ def _form(tensor: Any, lineage: Lineage, holds: Callable[[Any], bool]) -> Form:
     return found if form in ("same", found) else None
 
 
-def _selected(inputs: list[Any], lineage: Lineage, holds: Callable[[Any], bool]) -> Form:
+def _selected(inputs: list[Any], lineage: Lineage, depends: Callable[[Any], bool]) -> Form:
     condition, chosen, other = inputs
-    forms = [_form(chosen, lineage, holds), _form(other, lineage, holds)]
-    if holds(condition):
-        return _larger_or_smaller(condition, [chosen, other], forms, lineage, holds)
+    forms = [_form(chosen, lineage, depends), _form(other, lineage, depends)]
+    if depends(condition):
+        return _larger_or_smaller(condition, [chosen, other], forms, lineage, depends)
     kinds = set(forms) - {"same"}
     if None in kinds or "local" in kinds or len(kinds) > 1:
         return None
@@ -143,13 +143,13 @@ def _larger_or_smaller(
     pair: list[Any],
     forms: list[Form],
     lineage: Lineage,
-    holds: Callable[[Any], bool],
+    depends: Callable[[Any], bool],
 ) -> Form:
     """Sees a maximum or minimum in `where(x > v, x, v)` and its like."""
     kind, compared = lineage.operation(condition)
     if kind not in _LARGER or sorted(map(str, forms)) != ["local", "same"]:
         return None
-    sides = [_form(each, lineage, holds) for each in compared]
+    sides = [_form(each, lineage, depends) for each in compared]
     if sorted(map(str, sides)) != ["local", "same"]:
         return None
     if not _alike(compared[sides.index("local")], pair[forms.index("local")], lineage):

@@ -23,7 +23,7 @@ class StepResults:
     """Which logs of a step are results of metrics.
 
     Args:
-        model: A compiled model under one of our strategies.
+        model: A compiled model under a strategy of this package.
     """
 
     def __init__(self, model: Any) -> None:
@@ -71,7 +71,7 @@ class StepResults:
 
     @contextlib.contextmanager
     def following(self) -> Iterator[None]:
-        """Remembers the results of the model's metrics that are taken inside, on all replicas."""
+        """Remembers the results that the model's metrics return inside, on all replicas."""
         for metric in self._model.metrics:
             for part in getattr(metric, "metrics", None) or [metric]:  # compile keeps them in one
                 self.follow(part)
@@ -88,7 +88,7 @@ class StepResults:
     def follow_unlisted(self, metric: Any) -> None:
         """Follows a metric that is being updated, and perhaps is not one of the model's.
 
-        Where the replica holds no examples, what the row that stands in adds is taken back.
+        Where the replica has no examples, what the stand-in row adds is undone.
         """
         step = current_step()
         self.follow(metric)

@@ -21,17 +21,18 @@ def refuse_impossible(model: Any) -> None:
     """Checks a model before its train, test or predict function is made.
 
     Args:
-        model: A Keras model about to run under one of our strategies.
+        model: A Keras model about to run under a strategy of this package.
 
     Raises:
-        ValueError: If its parts belong to different strategies, or it asks for what there is not.
+        ValueError: If its parts belong to different strategies, or it asks for what is not
+            supported.
     """
     strategy = model.distribute_strategy
     if keras.distribution.distribution() is not None:
         raise ValueError(
             "keras.distribution must not be set under a tf.distribute strategy. Received: "
             f"{keras.distribution.distribution()!r}, which on the TensorFlow backend trains on one "
-            "device without a word. Call keras.distribution.set_distribution(None)."
+            "device without a warning. Call keras.distribution.set_distribution(None)."
         )
     if isinstance(strategy, tf.distribute.OneDeviceStrategy):
         return  # its variables are plain ones, wherever they were made
@@ -72,18 +73,18 @@ def _refuse_stateful(model: Any, replicas: int) -> None:
         if isinstance(layer, keras.layers.RNN) and layer.stateful:
             raise ValueError(
                 "`stateful` must be False on more than one replica: the state has a row for each "
-                "example of the global batch, of which a replica holds a part. Received: "
+                "example of the global batch, of which a replica has a part. Received: "
                 f"stateful=True in layer {layer.name!r} with {replicas} replicas. Train it under "
                 "strategies.one_device_strategy(), or cut its sequences no further than training "
                 "needs and leave `stateful` out."
             )
 
 
-def refuse_parts_of_ours(model: Any) -> None:
-    """Checks a model that is about to train under no strategy of ours.
+def refuse_owned_parts(model: Any) -> None:
+    """Checks a model that is about to train under no strategy of this package.
 
     Args:
-        model: A Keras model, made outside the scopes of our strategies.
+        model: A Keras model, made outside of their scopes.
 
     Raises:
         ValueError: If its optimizer, or a layer it took over, was made inside of one.

@@ -26,7 +26,7 @@ _STEPS = ("train_step", "test_step", "predict_step")
 
 
 def built_from_spec(maybe_symbolic_build: Any) -> Any:
-    """Stands in for `_maybe_symbolic_build`: builds from a specification, never from a batch."""
+    """Replaces `_maybe_symbolic_build`: builds from a specification, never from a batch."""
 
     @functools.wraps(maybe_symbolic_build)
     def build(self: Any, iterator: Any = None, data_batch: Any = None) -> None:

@@ -12,7 +12,7 @@ from strategies.keras_support.patching.private_symbol import Need, require_recog
 
 
 def all_layers(model: Any) -> list[Any]:
-    """Returns `model` and the layers in it at any depth, each after the one that holds it."""
+    """Returns `model` and the layers in it at any depth, each after the one that contains it."""
     return list(model._flatten_layers())
 
 
@@ -22,7 +22,7 @@ def has_unbuilt_layers(model: Any) -> bool:
 
 
 def direct_layers(layer: Any) -> list[Any]:
-    """Returns the layers that `layer` itself holds, not those inside of them."""
+    """Returns the layers directly in `layer`, not those inside of them."""
     return list(layer._layers)
 
 
@@ -35,7 +35,7 @@ def names_dtype(layer: Any) -> bool:
     """Tells whether `layer` was certainly made by a call that names its dtype.
 
     Keras keeps the arguments of a call where all are plain values; a layer it makes from a config
-    gets everything that stands in one, `trainable` too.
+    gets everything that is in one, `trainable` too.
     """
     record = getattr(layer, "_auto_config", None)
     given = record.config if record is not None else {}

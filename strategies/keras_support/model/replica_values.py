@@ -1,10 +1,8 @@
-"""The values of Keras variables on all replicas, as NumPy arrays, out and in again.
+"""The values of Keras variables on all replicas: as NumPy arrays, out and in again.
 
-Most variables are equal on all replicas, so the first copy is the value. A metric's state is each
-replica's own, and its value their sum (`synchronization="on_read"`): all copies are kept, for their
-sum, taken in another order, would differ in the last bit.
-
-Rows of all workers in one place, in the order of the replicas.
+Most variables are equal on all replicas, so the first copy is the value. A metric's state differs
+by replica, and its value is the sum (`synchronization="on_read"`): all copies are kept, since their
+sum in another order would differ in the last bit.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ def replica_values(
     Several workers call it together; it costs one collective a dtype.
 
     Args:
-        strategy: One of ours.
+        strategy: One of this package.
         variables: Keras variables that each replica keeps for itself.
     """
     local = [
@@ -71,7 +69,7 @@ def assign_replica_values(
     Where there are not as many replicas as values, the first receives the sum, the others zero.
 
     Args:
-        strategy: One of ours.
+        strategy: One of this package.
         variable: A Keras variable that each replica keeps for itself.
         values: Values of the replicas of the run that wrote them, along the first dimension.
     """
@@ -136,7 +134,7 @@ def gathered(strategy: tf.distribute.Strategy, rows: Any) -> tf.Tensor:
 
 
 def _carrier(dtype: tf.DType) -> tf.DType:
-    """Returns a dtype that holds every value of `dtype` and can be gathered."""
+    """Returns a dtype that has every value of `dtype` and can be gathered."""
     if dtype.is_floating:
         return tf.float32
     if dtype.is_bool or (dtype.is_integer and dtype.size < tf.int32.size):

@@ -1,15 +1,13 @@
-"""The compile patch: what `compile` makes belongs to the model's strategy, wherever it is called.
+"""Calls and the strategy's scope: `compile` enters it, `clear_session` must not destroy it.
 
 Keras's own metric of the loss, and an optimizer that is named by a string, are made by `compile`.
-Called outside of the scope, it makes them where no replica has a copy of its own: the loss in
-history and evaluate is then wrong wherever replica batches differ in size (S24). Objects that the
-user made stay where they were made.
+Called outside of the scope, it makes them where no replica has its own copy: the loss in history
+and in evaluate is then wrong wherever replica batches differ in size (S24). Objects that the user
+made stay where they were made.
 
-`clear_session` inside of a scope would take the scope away with everything else.
-
-Keras resets TensorFlow's default graph, which holds the strategies in scope: the next variable is
-made outside, and the end of the scope fails with "pop from empty list". keras-tuner does so before
-it builds each model.
+`clear_session` resets TensorFlow's default graph, which contains the strategies in scope: the next
+variable is made outside, and the end of the scope fails with "pop from empty list". keras-tuner
+calls it before it builds each model.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ from strategies.keras_support.patching.ownership import is_owned
 
 
 def compiled_in_scope(compile_model: Any) -> Any:
-    """Stands in for `Trainer.compile`: enters the scope of the model's strategy."""
+    """Replaces `Trainer.compile`: enters the scope of the model's strategy."""
 
     @functools.wraps(compile_model)
     def in_scope(self: Any, *arguments: Any, **options: Any) -> Any:
@@ -37,7 +35,7 @@ def compiled_in_scope(compile_model: Any) -> Any:
 
 
 def reset_outside_only(reset: Any) -> Any:
-    """Stands in for the reset of TensorFlow's default graph: refuses it inside a scope."""
+    """Replaces the reset of TensorFlow's default graph: refuses it inside a scope."""
 
     @functools.wraps(reset)
     def reset_outside(self: Any) -> Any:

@@ -1,7 +1,7 @@
 """Fingerprints of upstream source: what a patch replaces must be what it was written against.
 
-A version number says too little and too much: a patch release may change the one function a patch
-stands in for, and most releases change none. So the syntax tree is compared, without docstrings,
+A version number says too little and too much: a patch release may change the one function that is
+replaced, and most releases change none. So the syntax tree is compared, without docstrings,
 comments and layout.
 """
 

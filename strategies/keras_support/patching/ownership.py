@@ -1,4 +1,4 @@
-"""Which strategies are ours: the patches act under these and leave every other one alone."""
+"""Which strategies this package built: the patches act under these and under no other."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def is_owned(strategy: object) -> bool:
 
 
 def has_copies(variable: Any, strategy: object) -> bool:
-    """Tells whether every replica of `strategy` has a copy of a Keras variable of its own."""
+    """Tells whether every replica of `strategy` has its own copy of a Keras variable."""
     return getattr(variable._value, "distribute_strategy", None) is strategy
 
 
@@ -31,7 +31,7 @@ def is_asynchronous(strategy: object) -> bool:
 
 
 def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:
-    """Tells whether `strategy` trains in more than one process, step by step together."""
+    """Tells whether `strategy` trains in several processes that take every step together."""
     return not is_asynchronous(strategy) and bool(strategy.extended._in_multi_worker_mode())
 
 

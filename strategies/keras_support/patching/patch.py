@@ -19,12 +19,12 @@ from strategies.keras_support.patching.fingerprints import fingerprint
 
 @dataclass(frozen=True)
 class Patch:
-    """A place in Keras or TensorFlow that this package stands in for.
+    """A symbol of Keras or TensorFlow that this package replaces.
 
     Attributes:
         target: The symbol, as `"package.module:Class.attribute"` or `"package.module:name"`.
         accepted: Fingerprints of the sources that the replacement was written against.
-        replacement: Takes the original, returns what stands in its place.
+        replacement: Takes the original, returns what replaces it.
     """
 
     target: str

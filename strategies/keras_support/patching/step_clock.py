@@ -1,15 +1,15 @@
 """The step clock: marks in the graph that say when a step reads input and when it waits.
 
-A worker's batches are read inside the graph of its step, and so do replicas meet: Python sees one
-call. So where others wait for this worker, and where a Watchdog asks, a model's functions are
-traced with marks, which a thread can read in the middle of an execution. A mark adds `now` to a sum
-where a phase ends and takes it away where it begins: a sum below zero is a phase that goes on, any
-other the seconds spent in it. Where no seconds are asked for, `now` is 1. No data flows through a
-mark, so it changes no number.
+A worker's batches are read inside the graph of its step, and replicas exchange gradients there too:
+Python sees one call. So where other workers wait for this one, and where a Watchdog asks, a model's
+functions are traced with marks, which a thread can read in the middle of an execution. A mark adds
+`now` to a sum where a phase ends and subtracts it where the phase begins: a sum below zero is a
+phase that goes on, any other the seconds spent in it. Where no seconds are asked for, `now` is 1.
+No data flows through a mark, so it changes no number.
 
-Two phases are four marks a step, of one small operation each, or three or four where they tell the
+Two phases are four marks a step, of one small operation each, or three or four where they measure
 time. Inside a step that XLA compiles there are none: there, waiting counts as the step. On GPUs a
-collective is over for a mark once its kernel is under way.
+collective is over for a mark once its kernel has started.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class StepClock:
     """The marks of one model's functions on this worker.
 
     Args:
-        is_timed: Whether seconds are added up, or only told which phase goes on.
+        is_timed: Whether seconds are added up, or only which phase goes on.
     """
 
     def __init__(self, is_timed: bool) -> None:
@@ -57,14 +57,14 @@ class StepClock:
         """Runs `read`, which takes the replica batches of a step, between two marks."""
         return self._around(_INPUT, read, after=())
 
-    def around_collective(self, meet: Callable[[], _Result], after: Any) -> _Result:
-        """Runs `meet`, in which replicas wait for each other, between two marks.
+    def around_collective(self, reduce: Callable[[], _Result], after: Any) -> _Result:
+        """Runs `reduce`, in which replicas wait for each other, between two marks.
 
         Args:
-            meet: Returns tensors, or structures of them.
-            after: What must be computed before this worker is ready to meet.
+            reduce: Returns tensors, or structures of them.
+            after: What must be computed before this worker is ready for it.
         """
-        return self._around(_COLLECTIVE, meet, after)
+        return self._around(_COLLECTIVE, reduce, after)
 
     def _around(self, place: int, run: Callable[[], _Result], after: Any) -> _Result:
         one = [float(place == _INPUT), float(place == _COLLECTIVE), 0.0]
@@ -96,7 +96,7 @@ def _now() -> tf.Tensor:
 
 
 def _tensors(structure: Any) -> list[Any]:
-    """Returns the tensors of a structure; of what lies with replicas, this worker's."""
+    """Returns the tensors of a structure; of a distributed value, those of this worker."""
     found: list[Any] = []
     for part in tf.nest.flatten(structure):
         values = getattr(part, "values", None)
@@ -120,7 +120,7 @@ def mark_phases(model: Any) -> StepClock:
     count as the step.
 
     Args:
-        model: A compiled model under one of our strategies.
+        model: A compiled model under a strategy of this package.
     """
     if model not in _CLOCKS:
         _CLOCKS[model] = StepClock(is_timed=False)
@@ -131,7 +131,7 @@ def attach_clock(model: Any) -> StepClock:
     """Traces the functions of `model` with a clock that tells seconds; one that it has starts at 0.
 
     Args:
-        model: A compiled model under one of our strategies.
+        model: A compiled model under a strategy of this package.
     """
     clock = _CLOCKS.get(model)
     if clock is None or not clock.is_timed:

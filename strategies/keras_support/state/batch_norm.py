@@ -8,8 +8,8 @@ their examples in the same pack as the gradients, which costs no collective of i
 What a plain BatchNormalization normalises with is still its own replica's batch, so N replicas
 train another model than one device: that is what the layer says. `synchronized=True` is what makes
 N replicas equal to one. Keras computes it as E[x^2] - E[x]^2, which cancels for large means, in
-three all-reduces, and without the mask. Here each replica's count, mean and squared deviations meet
-in one all-reduce and are merged.
+three all-reduces, and without the mask. Here each replica's count, mean and squared deviations are
+sent in one all-reduce and merged.
 
 Source: Chan, Golub, LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample
 variances" (the merge).
@@ -38,7 +38,7 @@ def moving_statistics(model: Any) -> list[Any]:
 
 
 def moments_over_replicas(moments: Any) -> Any:
-    """Stands in for `BatchNormalization._moments`: merges the replicas' where synchronized."""
+    """Replaces `BatchNormalization._moments`: merges the replicas' where synchronized."""
 
     @functools.wraps(moments)
     def over_replicas(self: Any, inputs: Any, mask: Any) -> Any:
@@ -52,7 +52,7 @@ def moments_over_replicas(moments: Any) -> Any:
         ):
             return moments(self, inputs, mask)
         count, mean, deviation = _local_moments(inputs, mask, self._reduction_axes)
-        # The row that stands in for no examples counts for nothing.
+        # The stand-in row of a replica without examples counts for nothing.
         held = tf.cast(step.examples > 0, inputs.dtype)
         count, deviation = count * held, tf.math.multiply_no_nan(deviation, held)
         local = tf.concat([[count], mean, deviation], axis=0)

@@ -1,9 +1,9 @@
 """State of layers: what a step moves beside the weights is the same on all replicas afterwards.
 
-A layer that assigns to a variable of its own in `call` (a running mean, a codebook, a count) does
+A layer that assigns to one of its variables in `call` (a running mean, a codebook, a count) does
 so on each replica, with that replica's batch. Keras leaves the copies apart and saves the first.
 Here what was computed from a replica's own examples joins the next reduction of the step; where the
-layer reads it again before that, the replicas meet for it at once.
+layer reads it again before that, it is reduced at once.
 
 * By default the copies become the mean of what the replicas assigned, weighed by examples. That is
   what one device computes wherever the examples enter as a mean, as in a moving average.
@@ -54,7 +54,7 @@ class StepState:
     _owed: dict[int, Any] = field(default_factory=dict)
 
     def source_of(self, handle: int) -> Source:
-        """What a variable holds by now, by the id of its handle."""
+        """What a variable's value depends on by now, by the id of its handle."""
         return self._sources.get(handle, Source.SHARED)
 
     def note(self, variable: Any, value: Any, lineage: Lineage) -> None:
@@ -139,7 +139,7 @@ def step_state(model: Any, known: list[Any]) -> StepState:
     """Returns the state of a step that begins: what layers of `model` may move, as it is now.
 
     Args:
-        model: A Keras model under one of our strategies.
+        model: A Keras model under a strategy of this package.
         known: Variables that a step moves by each replica's own examples, such as moving averages.
     """
     before = {id(v): (v, tf.identity(v.value)) for v in _own_variables(model)}
@@ -158,7 +158,7 @@ def _own_variables(model: Any) -> list[Any]:
 
 
 def noted_assignment(assign: Any) -> Any:
-    """Stands in for `Variable.assign`: notes what a step assigns, and from what it comes."""
+    """Replaces `Variable.assign`: notes what a step assigns, and from what it comes."""
 
     @functools.wraps(assign)
     def noted(self: Any, value: Any) -> Any:
@@ -179,7 +179,7 @@ class _Settled(property):
 
 
 def settled_value(value: Any) -> Any:
-    """Stands in for `Variable.value`: settles what a step assigned before it is read."""
+    """Replaces `Variable.value`: settles what a step assigned before it is read."""
     read = value.fget
 
     def settled(self: Any) -> Any:
@@ -189,7 +189,7 @@ def settled_value(value: Any) -> Any:
                 raise ValueError(
                     f"`{self.path}` must not be read inside of a tf.cond, tf.while_loop or "
                     "tf.function after it was assigned from the batch in the same step: replicas "
-                    "cannot meet there to average it. Received: such a read. Read it before."
+                    "cannot communicate there to average it. Received: such a read. Read it before."
                 )
             reduce_in_step([])
         return read(self)

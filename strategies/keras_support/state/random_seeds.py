@@ -1,18 +1,16 @@
-"""The random patch: every replica draws its own numbers.
+"""Random draws: each replica's own in a step, and in the order of one device in tf.data.
 
 A Keras seed generator is mirrored, so all replicas draw the same dropout mask for their different
-examples (S11). Inside a step the replica's index is folded into what the generator hands out; its
-state, which counts the draws, stays equal on all replicas.
+examples (S11). Inside a step the replica's index is folded into the seed that the generator
+returns; its state, which counts the draws, stays equal on all replicas.
 
-N replicas cannot draw what one device draws, whose mask has the shape of the whole batch: dropout
-is an exception by nature. They draw independently, and the same again from the same seed.
+N replicas cannot draw what one device draws, whose mask has the shape of the global batch: dropout
+is an exception by nature. They draw independently, and the same numbers for the same seed.
 
-Draws inside tf.data: functions of a dataset count with a variable of their own.
-
-A seed generator that is made in the scope of several replicas counts its draws in a mirrored
-variable, which a dataset's function cannot hold: `UnliftableError` (C18). So a generator gets a
-plain variable beside it when a dataset's function first draws, with the count of that moment. From
-then on every draw outside of the replicas' steps counts there, in the order of one device.
+A function of a dataset, as of `map`, cannot capture the mirrored variable that counts the draws:
+`UnliftableError` (C18). So a generator gets a plain variable beside it when such a function first
+draws, with the count of that moment. From then on every draw outside of the replicas' steps counts
+there, in the order of one device.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ _DRAWS_PER_REPLICA = 2**20 * 1031
 
 
 def draw_by_replica(next_seed: Any) -> Any:
-    """Stands in for `SeedGenerator.next`: folds the replica's index into a seed."""
+    """Replaces `SeedGenerator.next`: folds the replica's index into a seed."""
 
     @functools.wraps(next_seed)
     def own(self: Any, ordered: bool = True) -> Any:

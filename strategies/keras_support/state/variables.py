@@ -1,22 +1,16 @@
-"""The creation patch: variables that a replica's step makes are made for all replicas, at once.
+"""Variables under a strategy: how they are made, read as numbers, and written by a step.
 
-A model that is not built before its first step makes its variables while the step is traced,
-inside the first replica, and TensorFlow cannot lift them out of that graph: `InvalidArgumentError`
-(C17). Here they are made outside of the graph, in the strategy's scope. Replicas are traced one
-after the other up to the first collective, and a layer is built in one go, so the other replicas
-find it built.
-
-The variable patch: Python numbers of variables that every replica has a copy of (C24).
-
-`float(optimizer.learning_rate)` and `int(optimizer.iterations)`, as callbacks write them, ask
-TensorFlow's variable, which has no such conversion where it has copies.
-
-TensorFlow's own variables in a step: what a replica writes to them must be the same everywhere.
-
-The state of a layer belongs in variables of Keras (`add_weight`), which are saved with the model
-and averaged (see `layer_state`). A `tf.Variable` made in the scope has a copy on each replica too,
-which is neither saved nor averaged: where it is assigned from a replica's own examples the copies
-part. Those that add up when they are read (`synchronization=ON_READ`) are meant to differ.
+* A model that is not built before its first step makes its variables while the step is traced,
+  inside the first replica, and TensorFlow cannot lift them out of that graph:
+  `InvalidArgumentError` (C17). Here they are made outside of the graph, in the strategy's scope.
+  Replicas are traced one after the other up to the first collective, and a layer is built in one
+  go, so the other replicas find it built.
+* `float(optimizer.learning_rate)` and `int(optimizer.iterations)`, as callbacks write them, ask
+  TensorFlow's variable, which has no such conversion where every replica has a copy (C24).
+* A `tf.Variable` made in the scope has a copy on each replica that is neither saved nor averaged:
+  assigned from a replica's own examples, the copies would differ. The state of a layer belongs in
+  variables of Keras (`add_weight`), which are; see `layer_state`. Copies that add up when they are
+  read (`synchronization=ON_READ`) are meant to differ.
 """
 
 from __future__ import annotations
@@ -52,7 +46,7 @@ def _for_all_replicas() -> Iterator[None]:
         yield
         return
     with tf.init_scope():
-        # As a merge_call does, but without meeting the other replicas.
+        # As a merge_call does, but without waiting for the other replicas.
         distribute_lib._push_per_thread_mode(distribute_lib._CrossReplicaThreadMode(strategy))
         try:
             with strategy.scope():
@@ -62,7 +56,7 @@ def _for_all_replicas() -> Iterator[None]:
 
 
 def made_for_all_replicas(initialize: Any) -> Any:
-    """Stands in for `Variable._initialize`: leaves a replica's step before it makes one."""
+    """Replaces `Variable._initialize`: leaves a replica's step before it makes one."""
 
     @functools.wraps(initialize)
     def initialize_for_all(self: Any, *arguments: Any) -> None:
@@ -73,7 +67,7 @@ def made_for_all_replicas(initialize: Any) -> Any:
 
 
 def converted_by(number: type[int] | type[float]) -> Callable[[Any], Any]:
-    """Returns what stands in for `Variable.__float__` or `__int__`."""
+    """Returns what replaces `Variable.__float__` or `__int__`."""
 
     def wrap(convert: Any) -> Any:
         @functools.wraps(convert)
@@ -90,7 +84,7 @@ def converted_by(number: type[int] | type[float]) -> Callable[[Any], Any]:
 
 
 def checked_assignment(assign: Any) -> Any:
-    """Stands in for assignments of `tf.Variable`: refuses what would differ by replica."""
+    """Replaces assignments of `tf.Variable`: refuses what would differ by replica."""
 
     @functools.wraps(assign)
     def checked(self: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -105,7 +99,7 @@ def checked_assignment(assign: Any) -> Any:
         ):
             raise ValueError(
                 f"`{self.name}` must be a variable of Keras to be assigned in a step from the "
-                "examples of a replica: its copies would part. Received: a tf.Variable. Make it "
+                "examples of a replica: its copies would differ. Received: a tf.Variable. Make it "
                 "with layer.add_weight(..., trainable=False), or keras.Variable, in "
                 "strategy.scope()."
             )

@@ -1,8 +1,8 @@
-"""The loss patches: a replica's loss is written as one device would write it.
+"""A replica's loss is weighed so that the replicas' gradients add up to those of one device.
 
-Keras divides its own losses by the number of replicas and leaves a user's alone, so that a loss of
-the user's counts as many times as there are replicas (S12, S18). The gradient patch does not need
-that division: it weighs replica r by n_r, its examples, out of n. Inside a step both are taken out.
+Keras divides its own losses by the number of replicas and leaves a user's loss as it is, so that it
+counts as many times as there are replicas (S12, S18). The reduction of gradients does not need that
+division: it weighs replica r by n_r, its examples, out of n. Inside a step both are undone.
 
 Weighing by examples is exact for a loss that is a mean over examples. A masked loss divides by the
 valid elements, `mean_with_sample_weight` by the sum of the weights, and a sum by nothing: their own
@@ -33,7 +33,7 @@ _NOT_REDUCED = ("none", None)
 
 
 def loss_weighed_over_replicas(reduce_weighted_values: Any) -> Any:
-    """Stands in for `reduce_weighted_values`: corrects for divisors of a replica's own."""
+    """Replaces `reduce_weighted_values`: corrects for divisors of a replica's own."""
 
     @functools.wraps(reduce_weighted_values)
     def weighed(
@@ -99,7 +99,7 @@ def unscaled_in_step(scale: Any) -> Any:
     """Takes Keras's division by the replicas, or its multiplication, out of our steps.
 
     Besides weighing a user's loss like one of Keras's, this spares float64 a division through
-    float32: Keras multiplies by a float32 1/3, which alone is wrong by 1e-8.
+    float32: Keras multiplies by a float32 1/3, which by itself is wrong by 1e-8.
     """
 
     @functools.wraps(scale)
@@ -110,14 +110,14 @@ def unscaled_in_step(scale: Any) -> Any:
 
 
 def recorded_and_unscaled(unscale: Any) -> Any:
-    """Notes, too, what Keras unscales for its logs: last of all the loss that a step minimizes."""
+    """Records, too, what Keras unscales for its logs; last, the loss that a step minimizes."""
     unscale_outside = unscaled_in_step(unscale)
 
     @functools.wraps(unscale)
-    def told(value: Any) -> Any:
+    def recorded(value: Any) -> Any:
         loss, step = unscale_outside(value), current_step()
         if step is not None:
             step.loss = tf.reduce_sum(loss)
         return loss
 
-    return told
+    return recorded

@@ -1,13 +1,12 @@
-"""One replica's step: its replica batch, and the user's own step function inside a context.
+"""One replica's step: the user's own step function on a replica batch, inside a context.
 
-A replica without examples: it takes its part in every collective and adds nothing.
-
-A batch of fewer rows than replicas leaves some without. Kernels and layers do not expect a batch of
-no rows: oneDNN's max pooling aborts the process, LSTM's bias crashes, Keras's losses lose their
-scalar shape and means are NaN; a lookup without an out-of-vocabulary bucket refuses what is not in
-its vocabulary, a row of zeros too (C16). So such a replica computes on a row of another replica's
-that counts for nothing: its gradient weighs 0, its metrics are put back, its predictions are cut
-off. Data that the user distributed have no such row to give; there it is a row of zeros.
+A global batch of fewer rows than replicas leaves some without examples. Such a replica takes part
+in every collective and adds nothing. Kernels and layers do not expect a batch of no rows: oneDNN's
+max pooling aborts the process, LSTM's bias crashes, Keras's losses lose their scalar shape and
+means are NaN; a lookup without an out-of-vocabulary bucket refuses what is not in its vocabulary, a
+row of zeros too (C16). So it computes on a row of another replica, which counts for nothing: its
+gradient weighs 0, its metrics are put back, its predictions are cut off. Data that the user
+distributed have no such row; there it is a row of zeros.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ def on_replica_function(
     """Returns the function that `strategy.run` calls on each replica, for `(outputs, examples)`.
 
     Args:
-        model: A Keras model under one of our strategies.
+        model: A Keras model under a strategy of this package.
         step: `model.train_step`, `test_step` or `predict_step`.
         statistics: Names the variables of `model` that `step` writes replica by replica.
     """
@@ -155,7 +154,7 @@ def built_first(model: Any, function: Callable[..., Any]) -> Callable[..., Any]:
     is traced once only for that.
 
     Args:
-        model: A Keras model under one of our strategies.
+        model: A Keras model under a strategy of this package.
         function: Takes a step, or several.
     """
     run = function if model.run_eagerly else graph_function(function)
@@ -206,7 +205,7 @@ def metrics_kept(model: Any, examples: tf.Tensor) -> Iterator[None]:
     """Puts the model's metrics back after a step that held no examples.
 
     Args:
-        model: A Keras model; metrics made outside the scope are shared by replicas and left alone.
+        model: A Keras model; metrics made outside the scope stay as they are.
         examples: int32 scalar.
     """
     variables = [

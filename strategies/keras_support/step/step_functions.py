@@ -1,9 +1,8 @@
-"""What Keras's loops call once an execution: batches in, logs out.
+"""What Keras's loops call: a batch or an execution in, logs out; batches in, predictions out.
 
-It calls the user's own `train_step` or `test_step` on every replica, inside a `StepContext`, and
-owns what surrounds it: input, several steps in one execution, and logs.
-
-What `predict` calls: a list of distributed batches in, their rows in order out.
+It calls the user's own `train_step`, `test_step` or `predict_step` on every replica, inside a
+`StepContext`, and does what surrounds it: input, several steps in one execution, logs, and rows in
+their order.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ from strategies.keras_support.step.replica_step import (
 from strategies.progress import phase
 
 LOG_STEPS = 16
-"""With several workers, metrics meet in a collective every so many executions, not at each."""
+"""With several workers, metrics are reduced every so many executions, not after each."""
 
 Logs = dict[str, Any]
 Extra = dict[Path, Any]
@@ -63,7 +62,7 @@ def step_function(
     """Returns what Keras's loops call once an execution: batches in, logs out.
 
     Args:
-        model: A compiled Keras model under one of our strategies.
+        model: A compiled Keras model under a strategy of this package.
         step: `model.train_step` or `model.test_step`.
         statistics: Names the variables of `model` that `step` writes replica by replica.
     """

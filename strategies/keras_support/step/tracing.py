@@ -1,7 +1,7 @@
 """A training step as a graph to look at and to compile, never run: for `tfscale preflight`.
 
 The same `on_replica_function` as in `step_function` is traced inside `strategy.run`, so the graph
-holds what training holds: the user's step, the reduction, the optimizer, the metrics.
+contains what training contains: the user's step, the reduction, the optimizer, the metrics.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def traced_train_step(model: Any, batch: Any, *, rows_vary: bool = False) -> Tra
     """Builds a model and traces the training step of one of its replicas.
 
     Args:
-        model: A compiled Keras model under one of our strategies.
+        model: A compiled Keras model under a strategy of this package.
         batch: Structure of `tf.TypeSpec` of one replica's batch, as `train_step` takes it; None for
             a part that is not there.
         rows_vary: Whether the input does not always have so many rows, so that `fit` traces a step
@@ -76,10 +76,10 @@ def traced_train_step(model: Any, batch: Any, *, rows_vary: bool = False) -> Tra
 
 
 def traced_forward_pass(model: Any, batch: Any) -> TracedStep:
-    """Traces the model alone, on the inputs of a batch: for a step that cannot be traced.
+    """Traces only the model, on the inputs of a batch: for a step that cannot be traced.
 
     Args:
-        model: A Keras model under one of our strategies.
+        model: A Keras model under a strategy of this package.
         batch: See `traced_train_step`.
     """
     inputs = batch[0] if isinstance(batch, tuple) else batch

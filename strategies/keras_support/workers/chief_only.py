@@ -1,13 +1,9 @@
-"""The chief patch: of several workers, one writes each file.
+"""Of several workers, the chief writes files, prints and warns.
 
-Keras's callbacks write on every worker; with one path for all they meet in the same file, and HDF5
-answers with `BlockingIOError` (C8, C9). Variables are the same on all workers, so what the chief
-writes is what any would. Restoring stays with everybody.
-
-The quiet patch: of several workers, the chief prints and warns.
-
-Every worker runs the same loop, so each would print Keras's progress bar, the lines of its
-callbacks and its warnings. Errors are raised on all.
+Every worker runs the same loop. With one path for all, Keras's callbacks would write the same file
+at the same time, and HDF5 answers with `BlockingIOError` (C8, C9). Variables are the same on all
+workers, so it does not matter which one writes them; all of them restore. Progress bars, the lines
+of callbacks and warnings would appear once a worker. Errors are raised on all.
 """
 
 from __future__ import annotations
@@ -35,7 +31,7 @@ def _is_silent(callback: Any) -> bool:
 
 
 def on_chief_only(method: Any) -> Any:
-    """Stands in for a callback's method that writes: only the chief runs it."""
+    """Replaces a callback's method that writes: only the chief runs it."""
 
     @functools.wraps(method)
     def on_chief(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -140,7 +136,7 @@ def quiet_unless_chief(strategy: tf.distribute.Strategy) -> Iterator[None]:
 
 
 def printed_on_chief(print_msg: Any) -> Any:
-    """Stands in for `print_msg`: prints nothing while this worker is to be quiet."""
+    """Replaces `print_msg`: prints nothing while this worker is to be quiet."""
 
     @functools.wraps(print_msg)
     def print_on_chief(message: Any, line_break: bool = True) -> None:

@@ -169,7 +169,7 @@ class StopTogether(keras.callbacks.Callback):
 
 
 def with_stop_together(set_model: Any) -> Any:
-    """Stands in for `CallbackList.set_model`: adds the callbacks that a strategy needs."""
+    """Replaces `CallbackList.set_model`: adds the callbacks that a strategy needs."""
 
     @functools.wraps(set_model)
     def set_model_and_stop(self: Any, model: Any) -> Any:

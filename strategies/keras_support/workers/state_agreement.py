@@ -1,10 +1,9 @@
 """Models of several workers must be one model: same weights, same optimizer.
 
 A worker that loaded weights, restored a checkpoint or set the learning rate where the others did
-not trains another model, and nothing says so: gradients are averaged all the same. So what each
-worker holds is compared when a call begins and at the end of each epoch.
-
-The chief's model on every worker.
+not trains another model, and nothing says so: gradients are averaged all the same. So the workers'
+models are compared when a call begins and at the end of each epoch, and `broadcast_state` gives all
+of them the chief's.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ def take_over_last_changes(model: Any) -> None:
 
 
 class WorkerState:
-    """What one worker holds at this moment.
+    """The model of one worker at this moment.
 
     Args:
         model: Under a strategy of several workers.
@@ -216,8 +215,8 @@ _INTEGERS = {8: tf.int64, 4: tf.int32, 2: tf.int16, 1: tf.int8}
 def broadcast_state(model: Any) -> None:
     """Gives every worker the chief's weights, states of seed generators and optimizer state.
 
-    Bytes travel, not numbers: the chief's bits and everybody else's zeros are added up as integers,
-    so that the chief's own values stay as they are, to the sign of a zero.
+    Bytes are sent, not numbers: the chief's bits and the other workers' zeros are added up as
+    integers, so that the chief's values stay as they are, to the sign of a zero.
 
     Args:
         model: Built. Under no strategy of several workers, nothing happens.

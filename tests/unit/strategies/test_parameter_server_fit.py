@@ -208,7 +208,7 @@ def test_a_worker_without_any_batch_is_an_error_with_the_cure(
     )
     with pytest.raises(tf.errors.OutOfRangeError) as raised:
         compiled(strategy).fit(files, steps_per_epoch=50, verbose=0, callbacks=[slow])
-    assert "`x` holds no batch for this worker" in raised.value.__notes__[0]
+    assert "`x` produced no batch for this worker" in raised.value.__notes__[0]
 
 
 def stream(strategy: Strategy, x: Any, worker: int, count: int = 6, **arguments: Any) -> Any:
