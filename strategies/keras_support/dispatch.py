@@ -17,6 +17,7 @@ from strategies.cluster.chief import is_chief
 from strategies.half_precision_outputs import warn_of_half_outputs
 from strategies.keras_support.asynchronous.epoch import AsynchronousEpochIterator
 from strategies.keras_support.asynchronous.train_function import asynchronous_train_function
+from strategies.keras_support.input.current_fit import fit_awaits_input
 from strategies.keras_support.input.epoch_iterator import ReplicaEpochIterator
 from strategies.keras_support.model.checks import refuse_owned_parts
 from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
@@ -31,7 +32,8 @@ def epoch_iterator_of_strategy(tf_epoch_iterator: Any) -> Any:
 
     @functools.wraps(tf_epoch_iterator, updated=())
     def epoch_iterator(distribute_strategy: Any = None, **arguments: Any) -> Any:
-        is_fit = "class_weight" in arguments  # evaluate and predict run on the chief alone
+        # Parameter servers: only `fit` runs on workers, evaluate and predict on the chief.
+        is_fit = fit_awaits_input(distribute_strategy)
         if is_owned(distribute_strategy) and is_asynchronous(distribute_strategy) and is_fit:
             return AsynchronousEpochIterator(distribute_strategy, **arguments)
         if is_owned(distribute_strategy):

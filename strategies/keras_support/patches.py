@@ -8,6 +8,7 @@ package, and otherwise calls the original. Most rows serve a defect: see `defect
 from __future__ import annotations
 
 from strategies.keras_support.asynchronous.counters import added_in_one_operation
+from strategies.keras_support.callback_order import ordered_and_shown, ordered_when_made
 from strategies.keras_support.context.inner_functions import losses_kept_by_replica, traced_in_place
 from strategies.keras_support.dispatch import (
     epoch_iterator_of_strategy,
@@ -20,7 +21,6 @@ from strategies.keras_support.gradients.optimizer_apply import (
     reduced_only_once,
 )
 from strategies.keras_support.gradients.tape_gradients import reduced_gradient
-from strategies.keras_support.input.resume import callbacks_shown_first
 from strategies.keras_support.metrics.metric_combination import combinable_assignment
 from strategies.keras_support.metrics.metric_reduction import loss_of_own_step, mean_by_examples
 from strategies.keras_support.model.model_build import built_from_spec
@@ -48,7 +48,7 @@ from strategies.keras_support.workers.chief_only import (
     printed_on_chief,
     whole_epochs_only,
 )
-from strategies.keras_support.workers.collective_calls import called_together, with_stop_together
+from strategies.keras_support.workers.collective_calls import called_together
 
 _TRAINER = "keras.src.trainers.trainer:Trainer"
 _TF_TRAINER = "keras.src.backend.tensorflow.trainer:TensorFlowTrainer"
@@ -94,7 +94,7 @@ BUILD = Patch(f"{_TF_TRAINER}._maybe_symbolic_build", frozenset({"c84d306abf31"}
 CALLBACKS = Patch(
     f"{_CALLBACKS}.callback_list:CallbackList.set_model",
     frozenset({"cd795f724fa1"}),
-    with_stop_together,
+    ordered_when_made,
 )
 TENSORBOARD = Patch(
     f"{_CALLBACKS}.tensorboard:TensorBoard.set_model",
@@ -115,7 +115,7 @@ PREDICT = Patch(
 TRAIN_BEGIN = Patch(
     f"{_CALLBACKS}.callback_list:CallbackList.on_train_begin",
     frozenset({"083f9e444cab"}),
-    callbacks_shown_first,
+    ordered_and_shown,
 )
 BACKUP_BEGIN = Patch(
     f"{_CALLBACKS}.backup_and_restore:BackupAndRestore.on_train_begin",

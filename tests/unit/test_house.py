@@ -33,6 +33,7 @@ ROOMS = (  # Of strategies.keras_support, from the ground up: each imports from 
     "local_sgd",
     "asynchronous",
     "workers",
+    "callback_order",
     "dispatch",
     "patches",
     "defects",

@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 from keras.src.backend.common import global_state
 
+from tests.callback_orders import callbacks_called
 from tests.workers.job import Found
 from tests.workers.small_models import numbers, regression, rows
 
@@ -105,4 +106,10 @@ def saved_in_scope(strategy: tf.distribute.Strategy, folder: Path, index: int) -
     return {"weights": numbers(model), "model.keras": numbers(loaded)}
 
 
-CASES = (files, saved_in_scope)
+def callback_order(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
+    """Trains with every kind of callback, which each worker writes down as they are called."""
+    recorder = callbacks_called(strategy, folder / "callback-order")
+    return {"called": recorder.called, "shown": recorder.shown}
+
+
+CASES = (files, saved_in_scope, callback_order)

@@ -17,7 +17,7 @@ def test_only_the_chief_writes(both: Cases, agreement_folder: Path) -> None:
     both("files")
     written = {path.name for path in agreement_folder.iterdir() if not path.name.startswith("all-")}
     models = {"model.keras", "epoch-1.keras", "epoch-2.keras", "model.weights.h5"}
-    assert written - {"given-up", "in-scope", "tensorboard"} == {
+    assert written - {"given-up", "in-scope", "tensorboard", "callback-order"} == {
         *models,
         "of-worker-0.keras",
         "log.csv",

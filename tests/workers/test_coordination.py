@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.callback_orders import OF_USER
 from tests.workers.conftest import Cases
 from tests.workers.job import SOON_SECONDS, Found
 
@@ -28,6 +29,13 @@ def test_a_stop_that_one_worker_asks_for_ends_both_at_the_same_step(
     both: Cases, case: str, epochs: int, steps: int
 ) -> None:
     assert both(case) == [{"epochs": epochs, "steps": steps}] * 2
+
+
+def test_workers_agree_to_stop_after_the_users_callbacks_and_before_a_checkpoint(
+    both: Cases,
+) -> None:
+    expected = [*OF_USER, "StopTogether", "Checkpoint"]
+    assert both("callback_order") == [{"called": expected, "shown": expected}] * 2
 
 
 def test_answers_come_in_the_order_of_the_workers(both: Cases) -> None:

@@ -95,6 +95,7 @@ class Checkpoint(keras.callbacks.Callback):
     """
 
     needs_every_worker = True  # workers meet in it
+    comes_last = True  # after all other callbacks: it saves what they have left
 
     def __init__(
         self,
@@ -129,7 +130,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._rate: ResumedRate | None = None
 
     def see_callbacks(self, callbacks: list[Any]) -> None:
-        """Restores the model before any callback looks at it; from here on comes after all."""
+        """Restores the model before any callback looks at it."""
         refuse_model(self.model)
         self._steps_alone = any(isinstance(c, LocalUpdates) for c in callbacks)
         if self.every != "epoch" and self._steps_alone:
@@ -137,8 +138,6 @@ class Checkpoint(keras.callbacks.Callback):
                 "`every` must be 'epoch' beside LocalUpdates, whose replicas differ within a "
                 f"round. Received: every={self.every!r}. Checkpoint at the ends of epochs."
             )
-        callbacks.remove(self)
-        callbacks.append(self)
         self._callbacks = callbacks
         self._input = FitInput(self.model)
         self._input.refuse_unseekable()

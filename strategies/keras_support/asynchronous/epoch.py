@@ -44,7 +44,7 @@ class AsynchronousEpochIterator(keras_trainer.TFEpochIterator):
     """Counts the steps of an epoch, which are those of all workers together."""
 
     def __init__(self, distribute_strategy: tf.distribute.Strategy, x: Any, **arguments: Any):
-        note_input(distribute_strategy, self, arguments)
+        note_input(distribute_strategy, self)
         _refuse_steps(arguments.get("steps_per_epoch"))
         if isinstance(x, GlobalBatches):
             x = adapted(x, distribute_strategy, arguments)

@@ -20,7 +20,7 @@ from strategies.progress import watched
 
 
 class StalenessReport(keras.callbacks.Callback):
-    """First in every list of callbacks of asynchronous training; adds to each epoch's logs.
+    """Adds the staleness of an epoch to its logs; the first of the callbacks.
 
     `staleness` is the mean over the epoch's steps of the updates that other workers applied between
     the moment a step read the weights and the moment it applied its gradient; `max_staleness` is
@@ -43,13 +43,6 @@ class StalenessReport(keras.callbacks.Callback):
             taken = executions_of(self.model.distribute_strategy).take_staleness()
             logs["staleness"] = taken.mean
             logs["max_staleness"] = taken.largest if taken.steps else float("nan")
-
-
-def with_staleness_report(callbacks: list[Any]) -> list[Any]:
-    """Returns the callbacks with the report before them, unless it is there already."""
-    if any(isinstance(callback, StalenessReport) for callback in callbacks):
-        return callbacks
-    return [StalenessReport(), *callbacks]
 
 
 def task_probe(strategy: tf.distribute.Strategy) -> TaskProbe | None:

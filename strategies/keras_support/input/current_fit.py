@@ -1,57 +1,106 @@
-"""The input and the first epoch of the `fit` that is beginning: Keras tells no callback of them."""
+"""The `fit` that is running: its strategy, its first epoch and the iterator over its training data.
+
+Keras tells no callback of them, and makes the iterators over training and validation data by one
+class. So where `fit` is wrapped it is noted here, in a context variable: the first iterator that is
+made inside is that of the training data.
+
+    with running_fit(strategy, initial_epoch):      # `called_together`, around Keras's fit
+        ...
+        if fit_awaits_input(strategy):              # the class that stands in for Keras's iterator
+            note_input(strategy, iterator)
+        ...
+        running = current_fit(strategy)             # a callback that resumes: see `resume`
+"""
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-import weakref
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
-_LATEST: weakref.WeakKeyDictionary[Any, weakref.ref[Any]] = weakref.WeakKeyDictionary()
-_INITIAL_EPOCHS: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+
+@dataclass
+class RunningFit:
+    """A call of `fit` under a strategy of this package.
+
+    Attributes:
+        strategy: The model's.
+        initial_epoch: The argument of `fit`, from 0.
+        iterator: The epoch iterator over its training data, once Keras has made it.
+    """
+
+    strategy: Any
+    initial_epoch: int
+    iterator: Any = None
 
 
-def note_input(strategy: Any, iterator: Any, arguments: dict[str, Any]) -> None:
-    """Remembers an epoch iterator if `fit` made it.
+_RUNNING: ContextVar[RunningFit | None] = ContextVar("tfscale_running_fit", default=None)
+
+
+@contextlib.contextmanager
+def running_fit(strategy: Any, initial_epoch: int) -> Iterator[None]:
+    """Surrounds a call of Keras's `fit`.
 
     Args:
         strategy: The model's.
-        iterator: The epoch iterator.
-        arguments: What it was made of: `fit` passes class weights or None, nobody else does.
+        initial_epoch: The epoch that `fit` begins with, from 0.
     """
-    if "class_weight" in arguments:
-        _LATEST[strategy] = weakref.ref(iterator)
+    outer = _RUNNING.set(RunningFit(strategy, initial_epoch))
+    try:
+        yield
+    finally:
+        _RUNNING.reset(outer)
 
 
-def latest_input(strategy: Any) -> Any:
-    """Returns the epoch iterator of the latest `fit` under a strategy.
+def fit_awaits_input(strategy: Any) -> bool:
+    """Tells whether the next iterator under `strategy` is that of a `fit`'s training data.
+
+    False in `evaluate` and `predict`, and in a `fit` for its validation data.
+    """
+    running = _RUNNING.get()
+    return running is not None and running.strategy is strategy and running.iterator is None
+
+
+def note_input(strategy: Any, iterator: Any) -> None:
+    """Remembers the iterator over the training data; any other iterator is passed over.
+
+    Args:
+        strategy: The model's.
+        iterator: An epoch iterator that is being made.
+    """
+    running = _RUNNING.get()
+    if running is not None and fit_awaits_input(strategy):
+        running.iterator = iterator
+
+
+def current_fit(strategy: Any) -> RunningFit:
+    """Returns the `fit` that is running under a strategy, with its iterator.
 
     Raises:
-        RuntimeError: If no `fit` is under way.
+        RuntimeError: If there is none.
     """
-    iterator = _LATEST[strategy]() if strategy in _LATEST else None
-    if iterator is None:
+    running = _RUNNING.get()
+    if running is None or running.strategy is not strategy or running.iterator is None:
         raise RuntimeError(
-            "`fit` must be under way under the strategy. Received: none. Resume in a callback."
+            "`fit` must be running under the strategy. Received: no running `fit`. Resume in a "
+            "callback."
         )
-    return iterator
+    return running
 
 
-def note_initial_epoch(
-    strategy: Any, fit: Any, arguments: tuple[Any, ...], named: dict[str, Any]
-) -> None:
-    """Remembers which epoch a `fit` is told to begin with.
+def initial_epoch_of(
+    fit: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]
+) -> int:
+    """Returns the epoch that a call of `fit` begins with, from 0.
 
     Args:
-        strategy: The model's.
         fit: The method.
         arguments: What it was called with, without the model.
         named: And by name.
     """
     place = list(inspect.signature(fit).parameters).index("initial_epoch") - 1
-    told = arguments[place] if place < len(arguments) else named.get("initial_epoch", 0)
-    _INITIAL_EPOCHS[strategy] = int(told)  # NumPy's is no JSON
-
-
-def latest_initial_epoch(strategy: Any) -> int:
-    """Returns `initial_epoch` of the latest `fit` under a strategy; 0 where it had none."""
-    return _INITIAL_EPOCHS.get(strategy, 0)
+    given = arguments[place] if place < len(arguments) else named.get("initial_epoch", 0)
+    return int(given)  # NumPy's is no JSON

@@ -54,7 +54,7 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
     """Keras's epoch iterator over the replica batches of a strategy's replicas."""
 
     def __init__(self, distribute_strategy: tf.distribute.Strategy, x: Any, **arguments: Any):
-        note_input(distribute_strategy, self, arguments)
+        note_input(distribute_strategy, self)
         if isinstance(x, GlobalBatches):
             x = adapted(x, distribute_strategy, arguments)
         EpochIterator.__init__(self, x=x, **arguments)

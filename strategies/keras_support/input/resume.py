@@ -1,24 +1,14 @@
-"""Where a resumed `fit` begins: its epoch, its first step, and callbacks that know each other.
+"""Where a resumed `fit` begins: its epoch and its first step.
 
-Keras hands a callback neither the input nor the other callbacks, and numbers steps from 0 whatever
-was consumed before. Here a callback that asks for it (`SeesCallbacks`) is handed the list before
-any other begins, and the input of the `fit` that is beginning is found and moved on.
+Keras hands a callback no input, and numbers steps from 0 whatever was consumed before. Here a
+callback finds the input of the `fit` that is beginning, and moves it on.
 """
 
 from __future__ import annotations
 
-import functools
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
-from strategies.keras_support.input.current_fit import latest_initial_epoch, latest_input
-
-
-@runtime_checkable
-class SeesCallbacks(Protocol):
-    """A callback that is handed the list it stands in."""
-
-    def see_callbacks(self, callbacks: list[Any]) -> None:
-        """Called before any callback's `on_train_begin`; may put the list in another order."""
+from strategies.keras_support.input.current_fit import current_fit
 
 
 class ResumableInput(Protocol):
@@ -44,15 +34,16 @@ class FitInput:
         model: A model under a strategy of this package.
 
     Attributes:
-        steps_per_epoch: Global batches an epoch, or None where nobody knows.
-        initial_epoch: The epoch that `fit` was told to begin with.
+        steps_per_epoch: Global batches an epoch, or None where that is not known.
+        initial_epoch: The argument of `fit`, from 0.
     """
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self._iterator: ResumableInput = latest_input(model.distribute_strategy)
+        running = current_fit(model.distribute_strategy)
+        self._iterator: ResumableInput = running.iterator
         self.steps_per_epoch = self._iterator.steps_in_epoch()
-        self.initial_epoch = latest_initial_epoch(model.distribute_strategy)
+        self.initial_epoch = running.initial_epoch
 
     def refuse_unseekable(self) -> None:
         """Checks that the input can be read again from its beginning, in the same batches.
@@ -85,16 +76,3 @@ class FitInput:
 def end_resumption(model: Any) -> None:
     """Forgets the epoch, so that the next `fit` begins where it is told to."""
     model._initial_epoch = None
-
-
-def callbacks_shown_first(on_train_begin: Any) -> Any:
-    """Replaces `CallbackList.on_train_begin`: shows callbacks the list before any begins."""
-
-    @functools.wraps(on_train_begin)
-    def begin(self: Any, logs: Any = None) -> None:
-        for callback in list(self.callbacks):
-            if isinstance(callback, SeesCallbacks):
-                callback.see_callbacks(self.callbacks)
-        on_train_begin(self, logs)
-
-    return begin

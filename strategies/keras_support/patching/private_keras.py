@@ -294,7 +294,7 @@ KERAS_SYMBOLS = (
     ),
     *used(
         Need.WORKERS,
-        "keras_support.workers",
+        "keras_support.callback_order",
         "switches off that Keras calls callbacks beside training",
         {
             "keras.src.callbacks.callback_list:CallbackList._async_train": "2d91a390ea67",

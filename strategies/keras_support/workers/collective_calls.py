@@ -1,6 +1,6 @@
-"""The together patch: several workers begin, stop and fail together.
+"""Calls that all workers make: several workers begin, stop and fail together.
 
-fit, evaluate and predict are collective: a call that only the chief makes waits for ever for the
+fit, evaluate and predict are collective: a call that only the chief makes waits without end for the
 others (H4), a worker whose callback stops training leaves the others waiting (H2), and so does one
 that raises but lives on (H3). So each call begins with the workers telling each other which call it
 is and what was passed; the wish to stop is shared every so many executions and at the end of each
@@ -28,8 +28,7 @@ import tensorflow as tf
 
 from strategies.cluster.exit_reason import note_error
 from strategies.coordination.rendezvous import exchange, report_failure
-from strategies.keras_support.asynchronous.reports import with_staleness_report
-from strategies.keras_support.input.current_fit import note_initial_epoch
+from strategies.keras_support.input.current_fit import initial_epoch_of, running_fit
 from strategies.keras_support.patching.ownership import is_asynchronous, is_multi_worker, is_owned
 from strategies.keras_support.patching.step_clock import mark_phases
 from strategies.keras_support.workers.call_agreement import call_arguments, refuse_other_arguments
@@ -62,10 +61,12 @@ def called_together(call: Any) -> Any:
     @functools.wraps(call)
     def together(self: Any, *args: Any, **kwargs: Any) -> Any:
         strategy = self.distribute_strategy
+        noted: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
         if is_owned(strategy) and call.__name__ == "fit":
-            note_initial_epoch(strategy, call, args, kwargs)
+            noted = running_fit(strategy, initial_epoch_of(call, args, kwargs))
         if not _trains_together(strategy):
             with contextlib.ExitStack() as around:
+                around.enter_context(noted)
                 if is_owned(strategy) and is_asynchronous(strategy):
                     around.enter_context(followed(NoMarks(), call.__name__))
                 around.enter_context(_noted(call.__name__))
@@ -77,7 +78,11 @@ def called_together(call: Any) -> Any:
             with _exit_reason(), followed(mark_phases(self), call.__name__):
                 arguments = call_arguments(self, call, args, kwargs)
                 refuse_other_arguments(exchange(strategy, f"{call.__name__}()", arguments))
-                with _noted(call.__name__), quiet_unless_chief(strategy), plain_refusals(strategy):
+                with contextlib.ExitStack() as around:
+                    around.enter_context(noted)
+                    around.enter_context(_noted(call.__name__))
+                    around.enter_context(quiet_unless_chief(strategy))
+                    around.enter_context(plain_refusals(strategy))
                     return call(self, *args, **kwargs)
         except Exception as error:
             if _CALLS.depth == 1 and not hasattr(error, "known_to_all"):
@@ -105,10 +110,10 @@ def _noted(name: str) -> contextlib.AbstractContextManager[None]:
 
 
 class StopTogether(keras.callbacks.Callback):
-    """Last in every list of callbacks: makes one worker's wish to stop the wish of all.
+    """Makes one worker's wish to stop the wish of all; comes after the user's callbacks.
 
-    What the other callbacks did to the model by then, such as restoring it, is seen too: models
-    that are no longer the same are refused.
+    What these did to the model, such as restoring it, is seen too: models that are no longer the
+    same are refused. For its place see `callback_order`.
     """
 
     async_safe = True
@@ -166,26 +171,6 @@ class StopTogether(keras.callbacks.Callback):
         answers = exchange(self.model.distribute_strategy, question, answer)
         self.model.stop_training = any(answer[0] == "1" for answer in answers)
         return [answer[1:] for answer in answers]
-
-
-def with_stop_together(set_model: Any) -> Any:
-    """Replaces `CallbackList.set_model`: adds the callbacks that a strategy needs."""
-
-    @functools.wraps(set_model)
-    def set_model_and_stop(self: Any, model: Any) -> Any:
-        if (
-            model
-            and _trains_together(getattr(model, "distribute_strategy", None))
-            and not any(isinstance(callback, StopTogether) for callback in self.callbacks)
-        ):
-            self.callbacks.append(StopTogether())
-            self._async_train = False  # a wish must be heard before the next step, not beside it
-        strategy = getattr(model, "distribute_strategy", None)
-        if model and is_owned(strategy) and is_asynchronous(strategy):
-            self.callbacks = with_staleness_report(self.callbacks)
-        return set_model(self, model)
-
-    return set_model_and_stop
 
 
 _OURS = re.compile(r"assertion failed: \[(`[^\n]*?Received: [^\n]*?\.)\]")

@@ -21,6 +21,7 @@ from strategies.keras_support.asynchronous.executions import Staleness, executio
 from strategies.keras_support.asynchronous.input import EPOCHS_APART, worker_stream
 from strategies.keras_support.input.epoch_iterator import ReplicaEpochIterator
 from strategies.keras_support.input.pipeline_adapter import GlobalBatchesAdapter
+from tests.callback_orders import OF_USER, callbacks_called
 
 pytestmark = pytest.mark.own_process
 
@@ -350,3 +351,11 @@ def test_training_goes_on_after_an_epoch_that_a_callback_ends(strategy: Strategy
     model.fit(X, Y, batch_size=4, steps_per_epoch=50, epochs=3, callbacks=[note], verbose=0)
     assert int(model.optimizer.iterations.numpy()) == 10
     assert executions_of(strategy).take_staleness().steps == 0
+
+
+def test_staleness_is_reported_before_all_other_callbacks_are_called(
+    strategy: Strategy, tmp_path: Path
+) -> None:
+    recorder = callbacks_called(strategy, tmp_path)
+    assert recorder.called == ["StalenessReport", *OF_USER, "Checkpoint"]
+    assert recorder.shown == recorder.called
