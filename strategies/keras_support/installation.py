@@ -1,4 +1,4 @@
-"""Installs the patches, once a process, when the first of our strategies is built."""
+"""Installs the patches, once a process, when the first strategy is built."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def support_shared_parts() -> None:
 
 
 def support(strategy: tf.distribute.Strategy) -> tf.distribute.Strategy:
-    """Makes Keras right under `strategy`, and under no strategy that is not ours.
+    """Makes Keras train correctly under `strategy`; other strategies are not affected.
 
     Args:
-        strategy: A strategy that one of our factories just built.
+        strategy: A strategy that a factory of this package just built.
 
     Returns:
         `strategy` itself.
@@ -52,7 +52,7 @@ def support(strategy: tf.distribute.Strategy) -> tf.distribute.Strategy:
         # evaluate and predict run on the chief on purpose; TensorFlow would warn of each.
         strategy.extended._allow_run_without_coordinator = True
         give_task_notices(strategy)
-    # A parameter server strategy keeps its resolver to itself.
+    # Of a parameter server strategy the resolver is private.
     resolver = getattr(strategy, "_cluster_resolver", None) or strategy.cluster_resolver
     if resolver is not None and resolver.task_type:
         write_exit_reason_at_end(resolver.task_type, resolver.task_id)

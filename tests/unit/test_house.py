@@ -314,6 +314,12 @@ def test_an_import_inside_of_a_function_counts() -> None:
     assert imports_of(tree, names) == {"p.b.g", "p.b.__init__", "p.c", "p.d"}
 
 
+def test_the_package_names_its_rooms_in_their_order() -> None:
+    text = ast.get_docstring(ast.parse(modules()[f"{KERAS_SUPPORT}.__init__"].read_text("utf-8")))
+    assert text is not None
+    assert tuple(re.findall(r"^    ([a-z_]+) {2,}", text, re.MULTILINE)) == ROOMS[:-1]
+
+
 def test_patches_are_made_in_one_table() -> None:
     makers = {
         name

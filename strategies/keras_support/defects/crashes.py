@@ -1,4 +1,4 @@
-"""Training that does not go on: waits that would not end, and errors. See `table`."""
+"""Training that stops: hangs, and errors. See `table`."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""From a tape to updated weights: reduce, check, clip, apply."""
+"""From the tape to updated weights: reduce, check, clip, apply."""

@@ -1,1 +1,1 @@
-"""Metrics and logs over replicas."""
+"""How metrics of several replicas combine, and the logs of a step."""

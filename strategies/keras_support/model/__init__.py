@@ -1,1 +1,1 @@
-"""The Keras model: how it is built, its variables, and what is refused."""
+"""The Keras model: how it is built, its parts, its scope, and what is refused."""

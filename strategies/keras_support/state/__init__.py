@@ -1,1 +1,1 @@
-"""State of layers over replicas: BatchNormalization, random seeds, what `call` assigns."""
+"""Variables, BatchNormalization, random draws, and what layers assign in `call`."""

@@ -1,1 +1,1 @@
-"""Several workers: calls made together, files written by the chief."""
+"""Several workers: collective calls, agreement on the model, files written by the chief."""
