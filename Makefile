@@ -1,5 +1,5 @@
 # make train | seeds | quick | test | thorough | lint | matrix | parity | defects | faults | soak | bench |
-# preflight | browser-test | docs | docs-test | clean. Needs only Python 3.11-3.13 and make.
+# asynchronous | preflight | browser-test | docs | docs-test | clean. Needs only Python 3.11-3.13 and make.
 # PYTHON=/path/to/python chooses the interpreter. All paths below are relative, so that a checkout
 # whose path contains a space works.
 
@@ -65,6 +65,14 @@ QUICK = $(U)/test_house.py $(U)/test_project_files.py $(U)/test_docstring_exampl
     $(T)/launch/test_hosts.py $(T)/launch/test_ports.py $(T)/launch/test_prefixed_lines.py
 QUICK_CASE = mlp optimizer=adam clip=global_clipnorm accumulation=2 on=mirrored3
 
+# make asynchronous PROGRAMS=staleness runs one of them; they take minutes to hours.
+PROGRAMS ?= undisturbed killed losses staleness shard_memory
+undisturbed = exact_counts undisturbed --runs=20
+killed = exact_counts killed
+losses = losses recommendation --seeds=5
+staleness = staleness --seeds=5
+shard_memory = shard_memory --rows=3276800 --width=64
+
 PACKAGES = strategies tfscale recipes
 METADATA = setup.cfg pyproject.toml
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
@@ -96,7 +104,7 @@ endef
 # Several editable installs of one checkout write the same tfscale.egg-info.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help train seeds quick test thorough lint matrix parity defects faults soak bench preflight browser-test docs docs-test clean same-python $(MATRIX:%=matrix-%)
+.PHONY: help train seeds quick test thorough lint matrix parity defects faults soak bench asynchronous preflight browser-test docs docs-test clean same-python $(MATRIX:%=matrix-%)
 
 help:
 	@echo "make train   trains the image recipe on the bundled digits, on 2 replicas"
@@ -111,6 +119,7 @@ help:
 	@echo "make faults  kills, stops, disconnects and starves real jobs; writes docs/concepts/faults.md"
 	@echo "make soak    half an hour of faults; results must match an undisturbed run"
 	@echo "make bench   times a step of fit: stock Keras, replicas and two workers"
+	@echo "make asynchronous  counts steps of asynchronous jobs, kills tasks, compares losses; hours"
 	@echo "make preflight  compiles steps for TPUs without a TPU (225 MB of wheels, minutes)"
 	@echo "make browser-test  tests report and site in a real Chromium (64 MB, needs npm and node)"
 	@echo "make docs    builds the documentation into site/"
@@ -177,6 +186,11 @@ bench: .venv/.installed-test
 	    echo "bench: python -m tests.benchmarks --model=$$model --rounds=$(ROUNDS)"; \
 	    .venv/bin/python -m tests.benchmarks --model=$$model --rounds=$(ROUNDS) || exit $$?; \
 	done
+
+asynchronous: .venv/.installed-test
+	@$(foreach program,$(PROGRAMS), \
+	    echo "asynchronous: python -m tests.asynchronous.$($(program))"; \
+	    TF_CPP_MIN_LOG_LEVEL=3 .venv/bin/python -m tests.asynchronous.$($(program)) || exit $$?;)
 
 # The environment for compiling is in the user's cache; `tfscale preflight --aot` uses it too.
 preflight: .venv/.installed-test

@@ -1,10 +1,11 @@
-"""Longer proofs of asynchronous training than `make test` has time for.
+"""Whether asynchronous jobs count every step exactly, left alone and with tasks killed.
 
-python -m tests.workers.asynchronous_by_hand counts --runs=20     # no update is ever lost
-python -m tests.workers.asynchronous_by_hand faults               # what a killed task costs
+python -m tests.asynchronous.exact_counts undisturbed --runs=20
+python -m tests.asynchronous.exact_counts killed
 
-`faults` kills a worker in five jobs, a server in three and the chief in three, each at a step drawn
-at random, and prints a row a job. Exit status 1 where a count is wrong, where the job started again
+`undisturbed` trains 2,000 steps in each run and compares what was counted and applied. `killed`
+kills a worker in five jobs, a server in three and the chief in three, each at a step drawn at
+random, and prints a row a job. Exit status 1 where a count is wrong, where the job started again
 more often than it had to, or where it hung; the lines of such a job are kept in --logs.
 """
 
@@ -61,17 +62,17 @@ class Line:
 def main() -> int:
     """Runs what the flags say; 1 where a run was wrong."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    parser.add_argument("what", choices=("counts", "faults"))
-    parser.add_argument("--runs", type=int, default=20, help="of counts")
-    parser.add_argument("--seed", type=int, default=0, help="of the steps of faults")
+    parser.add_argument("what", choices=("undisturbed", "killed"))
+    parser.add_argument("--runs", type=int, default=20, help="of undisturbed")
+    parser.add_argument("--seed", type=int, default=0, help="of the steps of killed jobs")
     parser.add_argument("--logs", type=Path, default=Path(), help="folder for lines of wrong jobs")
     arguments = parser.parse_args()
-    if arguments.what == "counts":
-        return _counts(arguments.runs)
-    return _faults(random.Random(arguments.seed), arguments.logs)
+    if arguments.what == "undisturbed":
+        return _undisturbed(arguments.runs)
+    return _killed(random.Random(arguments.seed), arguments.logs)
 
 
-def _counts(runs: int) -> int:
+def _undisturbed(runs: int) -> int:
     right = {"iterations": STEPS, "moved": [float(STEPS)], "batches": STEPS, "draws": STEPS}
     wrong = 0
     for run in range(runs):
@@ -87,7 +88,7 @@ def _counts(runs: int) -> int:
     return int(wrong > 0)
 
 
-def _faults(draw: random.Random, logs: Path) -> int:
+def _killed(draw: random.Random, logs: Path) -> int:
     print("| killed | at step | steps lost | next step after | all train after | steps counted |")
     print("|---|---|---|---|---|---|")
     wrong = 0
@@ -96,7 +97,7 @@ def _faults(draw: random.Random, logs: Path) -> int:
             with tempfile.TemporaryDirectory() as name:
                 folder = Path(name)
                 try:
-                    row = _fault(folder, task, draw.randrange(50, 600))
+                    row = _killed_job(folder, task, draw.randrange(50, 600))
                 except (RuntimeError, TimeoutError) as error:
                     wrong += 1
                     row = f"| {task} | {error} | | | | |"
@@ -107,7 +108,7 @@ def _faults(draw: random.Random, logs: Path) -> int:
     return int(wrong > 0)
 
 
-def _fault(folder: Path, task: str, at_step: int) -> str:
+def _killed_job(folder: Path, task: str, at_step: int) -> str:
     process = _started(folder, "faults")
     for _ in _polling(process):
         lines = _progress(folder)

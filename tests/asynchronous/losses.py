@@ -1,7 +1,7 @@
 """Whether asynchronous training comes to the loss of training in step, at equal samples.
 
-python -m tests.workers.losses_by_hand recommendation --seeds=5
-python -m tests.workers.losses_by_hand digits --seeds=10
+python -m tests.asynchronous.losses recommendation --seeds=5
+python -m tests.asynchronous.losses digits --seeds=10
 
 Asynchronously, 2 workers with 2 parameter servers, a batch each. In step, 2 mirrored replicas, in
 two ways that are both "the same training": half a batch each, so that as many updates are made of

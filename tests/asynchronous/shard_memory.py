@@ -1,6 +1,6 @@
 """Whether each parameter server holds its part of a table, and no more: memory, measured.
 
-python -m tests.workers.shards_by_hand --rows=3276800 --width=64    # a table of 800 MiB
+python -m tests.asynchronous.shard_memory --rows=3276800 --width=64    # a table of 800 MiB
 
 The task starts chief, worker and two servers through `tfscale launch`, trains a few steps with
 plain SGD, and prints the resident memory of each process before the table was made and after, and
@@ -37,7 +37,7 @@ def main() -> int:
         status = subprocess.run(
             [
                 *(sys.executable, "-m", "tfscale", "launch", "--num_workers=1", "--num_ps=2"),
-                *("--", sys.executable, "-m", "tests.workers.shards_by_hand", *sizes),
+                *("--", sys.executable, "-m", "tests.asynchronous.shard_memory", *sizes),
             ],
             cwd=ROOT,
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)},

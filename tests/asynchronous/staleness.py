@@ -1,6 +1,6 @@
 """What staleness alone costs the digits recipe: one device, in a plain loop.
 
-python -m tests.workers.staleness_by_hand --seeds=3
+python -m tests.asynchronous.staleness --seeds=3
 
 In turn: each gradient is taken at the weights that it is applied to; and two gradients are taken at
 the same weights and applied one after the other, which is a staleness of 0 and 1 in turn, half an
