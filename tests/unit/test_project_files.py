@@ -60,6 +60,12 @@ def test_workflow_runs_what_exists(path: Path) -> None:
             assert os.access(ROOT / program, os.X_OK)
 
 
+def test_ci_makes_what_exists() -> None:
+    lines = (ROOT / ".ci" / "run").read_text("utf-8").splitlines()
+    made = re.findall(r"\bmake ([a-z-]+)", "\n".join(x for x in lines if not x.startswith("#")))
+    assert {"lint", "docs", "test"} <= set(made) <= targets()
+
+
 def test_weekly_matrix_is_that_of_the_makefile() -> None:
     jobs = parsed(ROOT / ".github" / "workflows" / "ci.yml")["jobs"]
     assert commands(jobs["matrix"]) == [f"make matrix-{pair}" for pair in MATRIX]
