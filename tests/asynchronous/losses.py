@@ -1,20 +1,21 @@
-"""Whether asynchronous training comes to the loss of training in step, at equal samples.
+"""Compares the losses of asynchronous and of synchronous training after equally many examples.
 
 python -m tests.asynchronous.losses recommendation --seeds=5
 python -m tests.asynchronous.losses digits --seeds=10
 
-Asynchronously, 2 workers with 2 parameter servers, a batch each. In step, 2 mirrored replicas, in
-two ways that are both "the same training": half a batch each, so that as many updates are made of
-as many examples; and a batch each, so that a worker does in a step what it does asynchronously,
-and half as many updates are made. All see as many examples.
+Asynchronous training has 2 workers with 2 parameter servers, and a batch per worker. Synchronous
+training has 2 mirrored replicas, in two ways that are both "the same training": with half a batch
+per replica, so that there are equally many updates of equally many examples; and with a batch per
+replica, so that a step of a worker is the same and there are half as many updates. All train on
+equally many examples.
 
-How it is judged was written down before the runs. Three losses are compared: that of training, the
-mean over the last quarter of the epochs; the same over all epochs, which says how fast it fell, and
-does not divide one number near 0 by another; and that of rows or images not trained on. Runs of one
-seed belong together, for a seed also draws the clicks: so the mean over seeds of the logarithm of
-asynchronous / in step, and its standard error, which holds all that differs between runs by chance.
-Within 5 % is what lies below it with two standard errors added, above 5 % what lies above it with
-two taken off; what is neither so many seeds cannot tell. Exit status 1 where one is above.
+The rules were written before the runs. Three losses are compared: that of training, the mean over
+the last quarter of the epochs; the mean over all epochs, which shows how fast it fell, and does not
+divide one number near 0 by another; and that of rows or images not trained on. Runs of one seed are
+a pair, because the seed also draws the clicks. So the result is the mean over seeds of the
+logarithm of asynchronous / synchronous, with its standard error. It is within 5 % if below 5 %
+with two standard errors added, and above if it is above 5 % with two subtracted; else the seeds do
+not decide. Exit status 1 if one is above.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ LAUNCHER = ("-m", "tfscale", "launch", "--num_workers=2", "--num_ps=2", "--", sy
 MIRRORED = ("--distribution_strategy=mirrored", "--num_replicas=2")
 ASYNCHRONOUS = "asynchronous"
 WAYS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int]] = {
-    "in step, half a batch each": ((), MIRRORED, 1),
-    "in step, a batch each": ((), MIRRORED, 2),
+    "synchronous, half a batch each": ((), MIRRORED, 1),
+    "synchronous, a batch each": ((), MIRRORED, 2),
     ASYNCHRONOUS: (LAUNCHER, ("--distribution_strategy=parameter_server",), 1),
 }
 """The launcher, the strategy's flags, and the batches that one update takes."""
@@ -55,14 +56,14 @@ COMPARED = ("training", "all_epochs", "held_out")
 
 @dataclass(frozen=True)
 class Losses:
-    """What one run came to.
+    """The losses of one run.
 
     Attributes:
         training: Mean over the last quarter of the epochs.
         all_epochs: Mean over all epochs.
-        held_out: Of what was not trained on.
-        staleness: Mean over all steps, in updates; 0 in step.
-        max_staleness: The largest of all steps; 0 in step.
+        held_out: Of examples that were not trained on.
+        staleness: Mean over all steps, in updates; 0 if synchronous.
+        max_staleness: The largest of all steps; 0 if synchronous.
     """
 
     training: float
@@ -73,7 +74,7 @@ class Losses:
 
 
 def main() -> int:
-    """Runs what the flags say; 1 where asynchronous training came to a larger loss."""
+    """Runs what the flags say; returns 1 if asynchronous training has a larger loss."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("recipe", choices=RECIPES)
     parser.add_argument("--seeds", type=int, default=5, help="at least 2")
@@ -94,7 +95,7 @@ def main() -> int:
     own = runs.pop(ASYNCHRONOUS)
     is_above = False
     for way, in_step in runs.items():
-        print(f"{ASYNCHRONOUS}, beside {way}:")
+        print(f"{ASYNCHRONOUS}, compared with {way}:")
         for name in COMPARED:
             line, above = judged(*([getattr(run, name) for run in both] for both in (in_step, own)))
             print(f"  {name.replace('_', ' ')}: {line}")
@@ -103,26 +104,26 @@ def main() -> int:
 
 
 def judged(in_step: Sequence[float], own: Sequence[float]) -> tuple[str, bool]:
-    """Returns what pairs of losses say of 5 %, and whether the second are above it.
+    """Returns how pairs of losses compare with the limit of 5 %, and whether it is exceeded.
 
     Args:
-        in_step: Positive, at least 2.
-        own: As many, of asynchronous training.
+        in_step: Losses of synchronous training. Positive, at least 2.
+        own: As many of asynchronous training.
     """
     differences = [math.log(b / a) for a, b in zip(in_step, own, strict=True)]
     mean = statistics.fmean(differences)
     error = statistics.stdev(differences) / math.sqrt(len(differences))
     spread = math.expm1(statistics.stdev(math.log(a) for a in in_step))
     low, high = (math.expm1(mean + factor * error) for factor in (-2, 2))
-    verdict = "not decided by so many seeds"
+    verdict = "not decided by these seeds"
     if high <= MOST_ABOVE:
         verdict = f"within {MOST_ABOVE:.0%}"
     elif low > MOST_ABOVE:
         verdict = f"more than {MOST_ABOVE:.0%} above"
     line = (
-        f"{statistics.fmean(in_step):.4f} in step, {statistics.fmean(own):.4f} asynchronously: "
+        f"{statistics.fmean(in_step):.4f} synchronous, {statistics.fmean(own):.4f} asynchronous: "
         f"{math.expm1(mean):+.1%} ({low:+.1%} to {high:+.1%}): {verdict}; one "
-        f"standard deviation of the seeds in step is {spread:.1%}"
+        f"standard deviation of synchronous seeds is {spread:.1%}"
     )
     return line, low > MOST_ABOVE
 

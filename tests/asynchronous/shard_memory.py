@@ -1,10 +1,10 @@
-"""Whether each parameter server holds its part of a table, and no more: memory, measured.
+"""Measures whether each parameter server stores only its part of a table.
 
 python -m tests.asynchronous.shard_memory --rows=3276800 --width=64    # a table of 800 MiB
 
 The task starts chief, worker and two servers through `tfscale launch`, trains a few steps with
 plain SGD, and prints the resident memory of each process before the table was made and after, and
-the most it ever had (VmRSS and VmHWM of /proc, in MiB). Linux only.
+the peak (VmRSS and VmHWM of /proc, in MiB). Linux only.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.programs import ROOT
+from tests.programs import ROOT, own_environment
 
 JOB_SECONDS = 300.0
 
 
 def main() -> int:
-    """Starts the job, or is one of its tasks; returns the exit status."""
+    """Starts the job, or runs one of its tasks; returns the exit status."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--rows", type=int, default=3_276_800)
     parser.add_argument("--width", type=int, default=64)
@@ -40,7 +40,7 @@ def main() -> int:
                 *("--", sys.executable, "-m", "tests.asynchronous.shard_memory", *sizes),
             ],
             cwd=ROOT,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)},
+            env=own_environment(),
             stdout=subprocess.DEVNULL,
             timeout=JOB_SECONDS,
         ).returncode
@@ -49,7 +49,7 @@ def main() -> int:
         found = json.loads((Path(name) / "found.json").read_text("utf-8"))
     table = arguments.rows * arguments.width * 4 / 2**20
     print(f"table: {table:.0f} MiB, two shards; loss {found.pop('loss'):.4f}")
-    print("| task | before, MiB | after, MiB | the most, MiB |")
+    print("| task | before, MiB | after, MiB | peak, MiB |")
     print("|---|---|---|---|")
     for task, (before, after, most) in sorted(found.items()):
         print(f"| {task} | {before:.0f} | {after:.0f} | {most:.0f} |")
@@ -86,7 +86,7 @@ def _task(folder: Path, rows: int, width: int) -> None:
 
 
 def _memory(folder: Path) -> dict[str, tuple[float, float]]:
-    """Resident memory of each task, now and at most, in MiB."""
+    """Returns the current and the peak resident memory of each task, in MiB."""
     found = {}
     for path in folder.glob("*.pid"):
         status = Path(f"/proc/{path.read_text('utf-8')}/status").read_text("utf-8")

@@ -1,10 +1,11 @@
-"""What staleness alone costs the digits recipe: one device, in a plain loop.
+"""The effect of staleness on the digits recipe, on one device in a plain loop.
 
 python -m tests.asynchronous.staleness --seeds=3
 
-In turn: each gradient is taken at the weights that it is applied to; and two gradients are taken at
-the same weights and applied one after the other, which is a staleness of 0 and 1 in turn, half an
-update on average, what two workers of equal pace have. Batches, model and optimizer are the same.
+Two ways are compared. In the first, each gradient is taken at the weights that it is applied to. In
+the second, two gradients are taken at the same weights and applied one after the other: a staleness
+of 0 and 1 in turn, half an update on average, as with two workers of equal speed. Batches, model
+and optimizer are the same.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from recipes.images.sets import find_image_set
 
 
 def main() -> int:
-    """Prints a row a training."""
+    """Prints a row per training."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
@@ -50,7 +51,7 @@ def epoch_losses(seed: int, at_once: int) -> list[float]:
 
     Args:
         seed: Of the weights, the dropout and the order.
-        at_once: Gradients that are taken at the same weights, and applied one after the other.
+        at_once: Number of gradients that are taken at the same weights.
     """
     image_set = find_image_set("digits", data_dir=None)
     image_set.prepare(shows_progress=False)

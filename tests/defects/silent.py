@@ -178,7 +178,7 @@ def masked_loss(run: Run) -> Findings:
         model = keras.Sequential([keras.Input((4, 3)), layers.Masking(), layers.Dense(2)])
         model.compile(keras.optimizers.SGD(0.1), "mse")
     x = np.repeat(X[:, None], 4, axis=1)
-    # Rows 0 to 7 of a batch hold 1, 1, 2, 2, 3, 3, 4 and 4 tokens.
+    # Rows 0 to 7 of a batch have 1, 1, 2, 2, 3, 3, 4 and 4 tokens.
     x[np.arange(24)[:, None] % 8 // 2 < np.arange(4)] = 0.0
     y = np.repeat(Y[:, None], 4, axis=1)
     model.fit(x, y, batch_size=8, epochs=3, shuffle=False, verbose=0)

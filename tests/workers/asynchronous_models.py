@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 class OwnStep(keras.Model):
-    """Subclassed, with a step and a loss of its own that no metric sees."""
+    """A subclassed model with a custom step, whose loss no metric sees."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class OwnStep(keras.Model):
 
 
 class Seen(keras.metrics.Metric):
-    """Counts batches and examples, as a user would write it."""
+    """Counts batches and examples, as users write metrics."""
 
     def __init__(self) -> None:
         super().__init__(name="seen")

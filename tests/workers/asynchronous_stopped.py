@@ -3,7 +3,7 @@
     python -m tests.workers.asynchronous_stopped FOLDER TASK [DEADLINE_SECONDS]
 
 TASK is a name such as "worker-1" or "ps-0". With DEADLINE_SECONDS there is a Watchdog; without,
-the job ends when the test has made FOLDER/over. FOLDER/TASK.pid holds the process id of each task.
+the job ends when the test has made FOLDER/over. FOLDER/TASK.pid is the process id of each task.
 """
 
 from __future__ import annotations

@@ -23,16 +23,16 @@ import tfscale
 from tests.workers.job import wait_for
 
 EVERY = 4
-HELD = re.compile(rf"/\.step-{2 * EVERY:012d}\.[0-9a-f]+\.partial/manifest\.json$")
+MANIFEST = re.compile(rf"/\.step-{2 * EVERY:012d}\.[0-9a-f]+\.partial/manifest\.json$")
 STEP_SECONDS = 0.05
 STEPS = 4000
 
 
-def hold(go: Path) -> None:
+def delay_manifest(go: Path) -> None:
     """Makes the thread that opens the manifest wait until `go` exists."""
 
     def see(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "open" and HELD.search(str(arguments[0])):
+        if event == "open" and MANIFEST.search(str(arguments[0])):
             print("writing", flush=True)
             wait_for(go)
 
@@ -48,7 +48,7 @@ class Paced(keras.callbacks.Callback):
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    hold(folder / "go")
+    delay_manifest(folder / "go")
     if "TF_CONFIG" in os.environ:
         strategy = strategies.multi_worker_mirrored_strategy()
     else:

@@ -114,17 +114,17 @@ def test_that_a_worker_continues_is_said_once_after_a_wait(lines: list[str]) -> 
 
 
 def test_the_worker_at_fault_does_not_blame_the_one_that_waits(lines: list[str]) -> None:
-    """Worker 1 holds the job up from the line "holds:" to the line in which worker 0 names it."""
+    """Worker 1 is at fault from its line "waits for" to the line in which worker 0 names it."""
     is_at_fault, blames = False, []
     for line in lines:
-        if line.startswith("[worker 1] holds: "):
+        if line.startswith("[worker 1] waits for the file "):
             is_at_fault = True
         elif any(re.search(FAULTS[fault], line) for fault in ENDED):
             is_at_fault = False
         elif is_at_fault and re.search(r"worker 1 has waited .*\. worker 0 waits ", line):
             blames.append(line)
     assert blames == []
-    assert sum(line.startswith("[worker 1] holds: ") for line in lines) == len(ENDED)
+    assert sum(line.startswith("[worker 1] waits for the file ") for line in lines) == len(ENDED)
 
 
 def test_how_to_end_a_job_is_said_once(lines: list[str]) -> None:

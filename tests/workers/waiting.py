@@ -28,9 +28,9 @@ STEPS = 8
 FAULTY_STEP = 4
 
 
-def hold(path: Path) -> None:
+def keep_waiting(path: Path) -> None:
     """Keeps the other worker waiting until the test makes a file."""
-    print(f"holds: {path.name}", flush=True)
+    print(f"waits for the file {path.name}", flush=True)
     wait_for(path)
 
 
@@ -45,7 +45,7 @@ class OnOneWorker(keras.callbacks.Callback):
         if batch != FAULTY_STEP - 1:
             return
         if self._fault == "callback":
-            hold(self._path)
+            keep_waiting(self._path)
         if self._fault == "evaluate":
             self.model.evaluate(self._rows, verbose=0)
         if self._fault == "stop":
@@ -53,7 +53,7 @@ class OnOneWorker(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if self._fault == "epoch end":
-            hold(self._path)
+            keep_waiting(self._path)
 
 
 def batches(fault: str, path: Path) -> tf.data.Dataset:
@@ -62,7 +62,7 @@ def batches(fault: str, path: Path) -> tf.data.Dataset:
     def rows() -> Iterator[np.ndarray]:
         for number in range(STEPS):
             if fault == "input" and number == FAULTY_STEP - 1:
-                hold(path)
+                keep_waiting(path)
             yield np.full([2, 3], number, np.float32)
 
     spec = tf.TensorSpec([2, 3], tf.float32)
@@ -83,7 +83,7 @@ def main() -> None:
         path = folder / fault.replace(" ", "-")
         own = fault if is_at_fault else ""
         if own == "outside":
-            hold(path)
+            keep_waiting(path)
         rows = batches(own, path)
         model.fit(rows, callbacks=[OnOneWorker(own, path, rows)], verbose=0)
         wait_for(Path(f"{path}-over"))  # the worker that waited has said that it continues

@@ -2,7 +2,7 @@
 
     python -m tests.workers.watched FOLDER CASE CULPRIT DEADLINE_SECONDS
 
-The fault comes in epoch 1, before step 4. The file `FOLDER/CASE` holds the time at which it came.
+The fault comes in epoch 1, before step 4. The file `FOLDER/CASE` contains its time.
 """
 
 from __future__ import annotations

@@ -211,19 +211,19 @@ def test_after_a_failed_fit_training_is_synchronous(
     assert copies(model)[0] != copies(model)[1]
     local.average()
     assert copies(model)[0] == copies(model)[1]
-    begun, alone = model.get_weights(), linear(None)
-    alone.set_weights(begun)
-    np.testing.assert_allclose(fitted(model), fitted(alone), rtol=1e-12)
+    begun, single = model.get_weights(), linear(None)
+    single.set_weights(begun)
+    np.testing.assert_allclose(fitted(model), fitted(single), rtol=1e-12)
 
 
 def test_fits_before_and_after_are_synchronous(two: tf.distribute.Strategy) -> None:
-    model, alone = linear(two), linear(None)
-    np.testing.assert_allclose(fitted(model), fitted(alone), rtol=1e-12)
+    model, single = linear(two), linear(None)
+    np.testing.assert_allclose(fitted(model), fitted(single), rtol=1e-12)
     model.set_weights([np.zeros((3, 1)), np.zeros(1)])
     found = fitted(model, LocalUpdates(4))
     np.testing.assert_allclose(found, simulated(2, 4, 0.0), rtol=1e-12, atol=1e-15)
-    alone.set_weights(model.get_weights())
-    np.testing.assert_allclose(fitted(model), fitted(alone), rtol=1e-12)
+    single.set_weights(model.get_weights())
+    np.testing.assert_allclose(fitted(model), fitted(single), rtol=1e-12)
 
 
 def test_steps_of_a_round_do_not_communicate_and_statistics_are_reduced_at_its_end(
@@ -248,8 +248,8 @@ def test_steps_of_a_round_do_not_communicate_and_statistics_are_reduced_at_its_e
 
 def test_on_one_replica_it_changes_nothing(three: tf.distribute.Strategy) -> None:
     wanted = fitted(linear(None))
-    for alone in (strategies.one_device_strategy(), None):
-        np.testing.assert_allclose(fitted(linear(alone), LocalUpdates(4)), wanted, rtol=1e-12)
+    for single in (strategies.one_device_strategy(), None):
+        np.testing.assert_allclose(fitted(linear(single), LocalUpdates(4)), wanted, rtol=1e-12)
 
 
 @pytest.mark.parametrize("every", [0, -1, 2.0, True, None])

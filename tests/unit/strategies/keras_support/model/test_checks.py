@@ -116,7 +116,7 @@ def distribution() -> Iterator[None]:
 
 @pytest.mark.skipif(
     keras.__version__.startswith("3.14."),
-    reason="Keras 3.14 cannot make a DataParallel on TensorFlow, so nobody can set one",
+    reason="Keras 3.14 cannot make a DataParallel on TensorFlow, so it cannot be set",
 )
 @pytest.mark.parametrize("call", ["fit", "evaluate", "predict"])
 def test_keras_own_distribution(two: tf.distribute.Strategy, call: str) -> None:

@@ -175,7 +175,7 @@ def test_synchronized_variance_does_not_cancel_as_in_stock_keras(
     ("is_synchronized", "gathers", "reductions"),
     [
         pytest.param(False, 0, 1, id="plain: the gradients' own"),
-        pytest.param(True, 0, 1 + 2 * 2, id="synchronized: one each way and layer, beside those"),
+        pytest.param(True, 0, 1 + 2 * 2, id="synchronized: one more each way and layer"),
     ],
 )
 def test_collectives_of_a_training_step(
