@@ -21,7 +21,7 @@ def line_of(result: Result) -> str:
     row = result.row
     source = row.reproduce.__module__.replace(".", "/")
     name = f"[{row.name}](../../{source}.py)" + (PATCHED if row.is_patched else "")
-    cells = [row.case, result.stock.says, result.ours.says, result.status]
+    cells = [row.case, result.stock.text, result.ours.text, result.status]
     return f"| {name} | " + " | ".join(escaped(cell) for cell in cells) + " |"
 
 

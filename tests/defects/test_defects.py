@@ -75,14 +75,14 @@ def test_a_row_is_not_fixed_if_one_worker_differs() -> None:
     both = Outcome("finished", [*SAME.findings, *found([3.0, 4.5]).findings])
     verdict = judge(CLIPPED, both, RIGHT, 60)
     assert not verdict.is_right
-    assert verdict.says == "dW 5.0e-01"
+    assert verdict.text == "dW 5.0e-01"
 
 
 def test_the_frames_that_tensorflow_adds_are_left_out_of_the_table() -> None:
     text = (
         "TypeError: in user code:\n\n    File 'a.py', line 3\n\n    RuntimeError: merge_call called"
     )
-    assert judge(CLIPPED, crashed(text), RIGHT, 60).says == "RuntimeError: merge_call called"
+    assert judge(CLIPPED, crashed(text), RIGHT, 60).text == "RuntimeError: merge_call called"
 
 
 def test_every_fix_has_a_reproducer() -> None:

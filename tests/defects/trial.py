@@ -177,10 +177,10 @@ def _verdict(row: Row, way: str, outcomes: Outcomes, seconds: float) -> Verdict:
     if right is None:
         reference = outcomes[ONE_DEVICE, row.key]
         if reference.kind != "finished":
-            says = judge(row, reference, {}, seconds).says
-            return Verdict(False, False, f"not known: the reproducer on one device: {says}")
+            text = judge(row, reference, {}, seconds).text
+            return Verdict(False, False, f"not known: the reproducer on one device: {text}")
         right = reference.findings[0]
     verdict = judge(row, outcomes[way, row.key], right, seconds)
     if way == STOCK and row.ends_with and outcomes[way, row.key].kind == "crashed":
-        return Verdict(True, False, verdict.says)  # it has ended, with any result
+        return Verdict(True, False, verdict.text)  # it has ended, with any result
     return verdict

@@ -40,12 +40,12 @@ class Verdict:
     Attributes:
         is_right: Whether it matches one device, or the right result of the row.
         is_refusal: Whether it is an error that names the cure.
-        says: One line for the table.
+        text: One line for the table.
     """
 
     is_right: bool
     is_refusal: bool
-    says: str
+    text: str
 
 
 def judge(row: Row, outcome: Outcome, right: Findings, seconds: float) -> Verdict:
@@ -63,12 +63,12 @@ def judge(row: Row, outcome: Outcome, right: Findings, seconds: float) -> Verdic
         refuses = bool(row.refused) and row.refused in outcome.detail
         refuses = refuses and outcome.detail.removeprefix(RAISED).startswith(_REFUSALS)
         ends = bool(row.ends_with) and row.ends_with in outcome.detail
-        says = _rule_and_cure(outcome.detail, row.refused) if refuses else _error(outcome.detail)
-        return Verdict(ends, refuses, says)
+        text = _rule_and_cure(outcome.detail, row.refused) if refuses else _error(outcome.detail)
+        return Verdict(ends, refuses, text)
     is_equal = all(is_close(found[k], v) for found in outcome.findings for k, v in right.items())
     parts = [_finding(k, v, outcome.findings) for k, v in right.items() if _is_news(k, v, outcome)]
-    says = "; ".join(parts) or "no error"
-    return Verdict(is_equal and not row.ends_with, False, says)
+    text = "; ".join(parts) or "no error"
+    return Verdict(is_equal and not row.ends_with, False, text)
 
 
 def status(stock: Verdict, ours: Verdict) -> str:

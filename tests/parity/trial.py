@@ -62,9 +62,9 @@ def try_cases(
         def note(case: str, outcome: Outcome) -> None:
             with lock:
                 outcomes[role, case] = outcome
-                says = _says(role, case, outcomes)
+                result = _verdict_or_outcome(role, case, outcomes)
             if on_progress is not None:
-                on_progress(f"{role}: {case}: {says}, {outcome.seconds:.0f} s")
+                on_progress(f"{role}: {case}: {result}, {outcome.seconds:.0f} s")
 
         run_cases(members, task, note)
 
@@ -119,7 +119,7 @@ def _on_one_device(case: str) -> str:
     return f"{case.rpartition('on=')[0]}on=mirrored1"
 
 
-def _says(role: str, case: str, outcomes: dict[tuple[str, str], Outcome]) -> str:
+def _verdict_or_outcome(role: str, case: str, outcomes: dict[tuple[str, str], Outcome]) -> str:
     """Returns the verdict on a run, or its outcome if the reference is not finished."""
     has_control = ("control", _on_one_device(case)) in outcomes
     needs_control = _configuration(case).precision != "float64"

@@ -18,11 +18,17 @@ import tensorflow as tf
 
 import strategies
 from tests.unit.strategies.keras_support.collectives import GraphWatch
+from tests.unit.strategies.keras_support.state.batch_norm_models import (
+    MOMENTUM,
+    LooksAgain,
+    NoOptimizer,
+    Normalization,
+    OneOptimizer,
+    TwoOptimizers,
+)
 
 pytestmark = pytest.mark.own_process
 
-Normalization = keras.layers.BatchNormalization
-MOMENTUM = 0.75
 HAS_RENORM = "renorm" in inspect.signature(Normalization.__init__).parameters
 
 
@@ -217,75 +223,6 @@ def averaged(x: np.ndarray, batch_size: int, num_replicas: int, calls: int) -> n
         for _ in range(calls):
             moving = MOMENTUM * moving + (1 - MOMENTUM) * found
     return moving
-
-
-class OneOptimizer(keras.Model):
-    """Normalizes its input, then learns from it."""
-
-    calls = 1
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.normalization = Normalization(momentum=MOMENTUM)
-        self.first = keras.layers.Dense(1)
-        self.second = keras.layers.Dense(1)
-
-    def build_all(self) -> None:
-        """An optimizer that is not built cannot be built in a step on several replicas."""
-        self(np.zeros([1, 3]))
-
-    def call(self, inputs: Any, training: bool = False) -> Any:
-        return self.first(self.normalization(inputs, training=training))
-
-
-class TwoOptimizers(OneOptimizer):
-    """Takes turns, as a GAN does: each part is trained by its own optimizer."""
-
-    calls = 2
-
-    def compile(self) -> None:
-        super().compile(keras.optimizers.SGD(0.1), "mse")
-        self.other_optimizer = keras.optimizers.Adam(0.1)
-
-    def build_all(self) -> None:
-        super().build_all()
-        self.optimizer.build(self.first.trainable_variables)
-        self.other_optimizer.build(self.second.trainable_variables)
-
-    def call(self, inputs: Any, training: bool = False) -> Any:
-        normalized = self.normalization(inputs, training=training)
-        return self.first(normalized) + self.second(normalized)
-
-    def train_step(self, data: Any) -> dict[str, Any]:
-        x, y = data
-        for part, optimizer in (
-            (self.first, self.optimizer),
-            (self.second, self.other_optimizer),
-        ):
-            with tf.GradientTape() as tape:
-                loss = self.compute_loss(y=y, y_pred=self(x, training=True))
-            gradients = tape.gradient(loss, part.trainable_variables)
-            optimizer.apply(gradients, part.trainable_variables)
-        return {"loss": loss}
-
-
-class NoOptimizer(OneOptimizer):
-    """Only calls the model on the data, in training mode."""
-
-    def train_step(self, data: Any) -> dict[str, Any]:
-        x, y = data
-        return {"loss": self.compute_loss(y=y, y_pred=self(x, training=True))}
-
-
-class LooksAgain(OneOptimizer):
-    """Learns, and then calls the model a second time on the batch in training mode."""
-
-    calls = 2
-
-    def train_step(self, data: Any) -> dict[str, Any]:
-        logs: dict[str, Any] = super().train_step(data)
-        self(data[0], training=True)
-        return logs
 
 
 def fitted(
