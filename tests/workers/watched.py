@@ -25,8 +25,8 @@ import tfscale
 from strategies.coordination.heartbeats import HeartbeatBoard
 
 FAULTY_STEP = 4
-SLOW_SECONDS = 0.1
-"""Of each batch of a slow input: 4 s an epoch, far more than a busy machine adds to a worker."""
+SLOW_SECONDS = 0.25
+"""Of each batch of a slow input: 10 s an epoch. A very busy machine adds up to 5 s to a worker."""
 PACE_SECONDS = 0.05
 """Of each step after a stop: the others look once a second, and must see steps that are done."""
 STEPS = 40
