@@ -1,12 +1,12 @@
-"""Whether asynchronous jobs count every step exactly, left alone and with tasks killed.
+"""Whether asynchronous jobs count every step exactly, undisturbed and with tasks killed.
 
 python -m tests.asynchronous.exact_counts undisturbed --runs=20
 python -m tests.asynchronous.exact_counts killed
 
 `undisturbed` trains 2,000 steps in each run and compares what was counted and applied. `killed`
-kills a worker in five jobs, a server in three and the chief in three, each at a step drawn at
-random, and prints a row a job. Exit status 1 where a count is wrong, where the job started again
-more often than it had to, or where it hung; the lines of such a job are kept in --logs.
+kills a worker in five jobs, a server in three and the chief in three, each at a random
+step, and prints a row per job. Exit status 1 if a count is wrong, or if a job restarted
+too often or hung; the lines of such a job are kept in --logs.
 """
 
 from __future__ import annotations
