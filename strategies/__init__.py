@@ -1,4 +1,4 @@
-"""Strategies of tf.distribute under which Keras `fit` is right.
+"""Strategies of tf.distribute under which Keras `fit` gives single-device results.
 
     import keras, strategies
 
@@ -6,10 +6,10 @@
     with strategy.scope():
         model = keras.Sequential([...])
         model.compile("adam", "mse")
-    model.fit(x, y)                       # the numbers of one device
+    model.fit(x, y)                       # matches single-device results
 
-Importing this package imports neither TensorFlow nor Keras and changes nothing; building a strategy
-does both.
+Importing this package imports neither TensorFlow nor Keras and changes nothing. Building a strategy
+imports both and patches Keras.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    require_importable_wheels()  # what follows imports TensorFlow
+    require_importable_wheels()  # the import below loads TensorFlow
     return getattr(importlib.import_module(_LAZY[name]), name)
 
 

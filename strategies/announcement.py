@@ -1,4 +1,4 @@
-"""One line to the person who started the program: which strategy was chosen, and why."""
+"""One line for the user: which strategy was chosen, and why."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import sys
 
 
 def announce(line: str) -> None:
-    """Prints `tfscale: <line>` on standard error, where it does not mix with results."""
+    """Prints `tfscale: <line>` on standard error, so that it does not mix with results."""
     print(f"tfscale: {line}", file=sys.stderr, flush=True)

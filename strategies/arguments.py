@@ -1,11 +1,11 @@
-"""Rules that arguments keep: each returns the value as plain Python, or a ValueError names it.
+"""Checks of arguments: each returns the value as plain Python, or raises a ValueError.
 
     whole_number("warmup_steps", 500)                  # 500
     number("value", "60")                              # ValueError: `value` must be a finite ...
     one_of("mode", "median", ("min", "max"))           # ValueError: `mode` must be one of min, max.
 
-The error is the same whatever is passed: a text in the place of a number, an array, an integer that
-no float can hold. A boolean is not a number here, and a number is not a boolean.
+Any wrong value gives the same error: a string instead of a number, an array, an integer too large
+for a float. A boolean is not a number here, and a number is not a boolean.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def whole_number(
     """Returns an integer, such as a count of steps or of examples, as a Python int.
 
     Args:
-        name: What the caller calls it, for the message.
-        value: The integer, which may be one of NumPy's.
+        name: The name of the argument, for the message.
+        value: The integer; a NumPy integer is accepted.
         at_least: The smallest integer allowed.
         below: The smallest integer above `at_least` that is too large; by default the first that
             does not fit an int64.
@@ -65,14 +65,14 @@ def number(
     """Returns a finite number as a Python float.
 
     Args:
-        name: What the caller calls it, for the message.
+        name: The name of the argument, for the message.
         value: The number.
         rule: The rule, after "must be".
-        is_right: Tells whether a finite number keeps the rule.
+        is_right: Returns whether a finite number satisfies the rule.
         cure: The last sentence of the message.
 
     Raises:
-        ValueError: If `value` is no finite number, or breaks the rule.
+        ValueError: If `value` is not a finite number, or does not satisfy the rule.
     """
     try:
         found = math.nan if isinstance(value, (bool, str, bytes)) else float(value)
@@ -87,13 +87,13 @@ def one_of(name: str, value: Any, accepted: Iterable[str], *, cure: str = "") ->
     """Returns one of several names.
 
     Args:
-        name: What the caller calls it, for the message.
+        name: The name of the argument, for the message.
         value: The name.
-        accepted: Those that are known.
-        cure: A last sentence of the message, where the list of names is not enough.
+        accepted: The accepted names.
+        cure: A last sentence of the message, if the list of names is not enough.
 
     Raises:
-        ValueError: If `value` is none of them.
+        ValueError: If `value` is not one of them.
     """
     known = tuple(accepted)
     if not isinstance(value, str) or value not in known:
@@ -103,10 +103,10 @@ def one_of(name: str, value: Any, accepted: Iterable[str], *, cure: str = "") ->
 
 
 def truth(name: str, value: Any) -> bool:
-    """Returns True or False; NumPy's booleans count too.
+    """Returns True or False; a NumPy boolean is accepted.
 
     Raises:
-        ValueError: If `value` is neither.
+        ValueError: If `value` is not a boolean.
     """
     if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"):
         return bool(value)
@@ -116,23 +116,23 @@ def truth(name: str, value: Any) -> bool:
 
 
 def text(name: str, value: Any) -> str:
-    """Returns a text that is not empty.
+    """Returns a string that is not empty.
 
     Raises:
-        ValueError: If `value` is none.
+        ValueError: If `value` is not a string, or is empty.
     """
     if not isinstance(value, str) or not value:
         raise ValueError(
-            f"`{name}` must be a text that is not empty. Received: {name}={value!r}. Pass a str."
+            f"`{name}` must be a string that is not empty. Received: {name}={value!r}. Pass a str."
         )
     return value
 
 
 def sequence(name: str, value: Any) -> list[Any]:
-    """Returns the parts of a list, a tuple or an array.
+    """Returns the items of a list, a tuple or an array.
 
     Raises:
-        ValueError: If `value` is a text, has names or no parts.
+        ValueError: If `value` is a string or a mapping, or has no items.
     """
     is_sequence = isinstance(value, Sequence) or getattr(value, "ndim", 0) == 1
     if not is_sequence or isinstance(value, (str, bytes, Mapping)):
@@ -143,10 +143,10 @@ def sequence(name: str, value: Any) -> list[Any]:
 
 
 def function(name: str, value: Any) -> Any:
-    """Returns what can be called.
+    """Returns a function or another callable.
 
     Raises:
-        ValueError: If `value` cannot.
+        ValueError: If `value` cannot be called.
     """
     if not callable(value):
         raise ValueError(
@@ -156,16 +156,16 @@ def function(name: str, value: Any) -> Any:
 
 
 def strategy_of(name: str, value: Any) -> Any:
-    """Returns a strategy of TensorFlow.
+    """Returns a `tf.distribute.Strategy`.
 
     Raises:
-        ValueError: If `value` is none.
+        ValueError: If `value` is not a strategy.
     """
     import tensorflow as tf
 
     if not isinstance(value, tf.distribute.Strategy):
         raise ValueError(
-            f"`{name}` must be a tf.distribute.Strategy. Received: {name}={value!r}. Build it with "
-            "a function of strategies, such as strategies.auto_strategy()."
+            f"`{name}` must be a tf.distribute.Strategy. Received: {name}={value!r}. Build one "
+            "with a factory, such as strategies.auto_strategy()."
         )
     return value

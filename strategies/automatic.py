@@ -1,4 +1,4 @@
-"""The choice of a strategy: by what is there, or by name."""
+"""Chooses a strategy: from the environment and the devices, or by name."""
 
 from __future__ import annotations
 
@@ -19,17 +19,21 @@ from strategies.tpu.strategy import automatic_tpu, tpu_strategy
 
 
 def auto_strategy() -> tf.distribute.Strategy:
-    """Builds the strategy that uses what this process was given, and prints what it chose.
+    """Builds the strategy that uses all devices of this process, and prints what it chose.
 
-    In this order: the TPU of a Cloud TPU VM, or the slice it belongs to (TPU_NAME); the cluster of
-    the environment (TF_CONFIG, Slurm, MPI, Kubernetes) if it has more than one worker; all GPUs;
-    the CPU.
+    It takes the first of: the TPU of a Cloud TPU VM, or the slice the VM belongs to (TPU_NAME); the
+    cluster of the environment (TF_CONFIG, Slurm, MPI, Kubernetes) if it has more than one worker;
+    all GPUs; the CPU.
+
+    In a worker or a parameter server of a cluster with parameter servers this call does not return:
+    the task serves the chief and then ends the process. See `parameter_server_strategy`.
 
     Returns:
         A `tf.distribute.Strategy`.
 
     Raises:
-        ValueError: If the environment describes a cluster that cannot be.
+        ValueError: If the environment describes an impossible cluster.
+        SystemExit: In a worker or a parameter server, when the chief has ended.
 
     Example:
         >>> auto_strategy().num_replicas_in_sync >= 1
@@ -59,14 +63,14 @@ STRATEGIES: dict[str, Callable[..., tf.distribute.Strategy]] = {
 
 
 def strategy_by_name(name: str, **arguments: Any) -> tf.distribute.Strategy:
-    """Builds the strategy a flag names.
+    """Builds a strategy by its name, such as the value of a flag.
 
     Args:
         name: A key of `STRATEGIES`.
-        **arguments: Arguments of that strategy's factory.
+        **arguments: Arguments of the factory of that strategy.
 
     Raises:
-        ValueError: If there is no such strategy, or its factory takes no such argument.
+        ValueError: If the name is unknown, or the factory does not take an argument.
 
     Example:
         >>> strategy_by_name("mirrored", num_replicas=2).num_replicas_in_sync
@@ -78,7 +82,7 @@ def strategy_by_name(name: str, **arguments: Any) -> tf.distribute.Strategy:
     for argument in arguments:
         if argument not in accepted:
             raise ValueError(
-                f"`{argument}` must not be given to the strategy {name!r}. Received: "
+                f"`{argument}` must not be passed to the strategy {name!r}. Received: "
                 f"{argument}={arguments[argument]!r}. It takes: {', '.join(accepted) or 'nothing'}."
             )
     return factory(**arguments)

@@ -1,4 +1,4 @@
-"""A deadline: how long to go on, for loops that wait in slices.
+"""A deadline, for loops that wait in slices.
 
     deadline = Deadline(30.0)
     while not is_ready():
@@ -6,7 +6,7 @@
             raise TimeoutError(f"not ready within {deadline.seconds:g} s")
         event.wait(deadline.left(at_most=1.0))
 
-Repeated attempts are another thing: see `tfscale.checkpoints.storage_errors`.
+For repeated attempts see `tfscale.checkpoints.storage_errors`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from collections.abc import Callable
 
 
 class Deadline:
-    """The end of a wait, from now on.
+    """The end of a wait that starts now.
 
     Attributes:
-        seconds: How long the whole wait may last. 0 is over at once.
+        seconds: How long the whole wait may last. 0 is over immediately.
     """
 
     def __init__(self, seconds: float, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -28,11 +28,11 @@ class Deadline:
         self._began = clock()
 
     def spent(self) -> float:
-        """Returns the seconds since the begin."""
+        """Returns the seconds since the start."""
         return self._clock() - self._began
 
     def left(self, *, at_most: float | None = None) -> float:
-        """Returns the seconds that are left, at least 0.
+        """Returns the remaining seconds, at least 0.
 
         Args:
             at_most: The longest slice to wait for. None for no limit.
@@ -41,5 +41,5 @@ class Deadline:
         return left if at_most is None else min(left, at_most)
 
     def is_over(self) -> bool:
-        """Tells whether the time has passed."""
+        """Returns whether the time has passed."""
         return self.spent() >= self.seconds

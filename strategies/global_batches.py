@@ -1,8 +1,8 @@
-"""Global batches, and the replica batches that each replica takes of them.
+"""Global batches, and how they are divided into replica batches.
 
 A global batch is what one device would train on in one step. With N replicas, replica r of all
-workers takes rows `[r n // N, (r + 1) n // N)` of its n rows: contiguous, in order, sizes at most
-one apart. So predictions come back in order, and step t sees the same examples for every N.
+workers gets rows `[r n // N, (r + 1) n // N)` of its n rows: contiguous, in order, with sizes that
+differ by at most one. So predictions keep the order, and step t has the same examples for every N.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tensorflow.python.data.ops import dataset_ops
 from strategies.batch_parts import (
     as_element,
     equal_rows,
-    holds_examples,
+    has_examples,
     refuse_empty,
     refuse_no_rows,
     refuse_unequal_rows,
@@ -29,19 +29,19 @@ class GlobalBatches(Protocol):
     """A source of global batches that `fit` accepts; `tfscale.data.Pipeline` is one.
 
     Attributes:
-        element_spec: Structure of `tf.TypeSpec` of one replica's batch.
+        element_spec: Structure of `tf.TypeSpec` of a replica batch.
         steps_per_epoch: Positive.
         global_batch_size: Positive.
-        strategy: One of our own.
+        strategy: A strategy of this package.
     """
 
     @property
     def element_spec(self) -> Any:
-        """Specification of one replica's batch."""
+        """Specification of a replica batch."""
 
     @property
     def steps_per_epoch(self) -> int:
-        """Global batches an epoch."""
+        """Global batches per epoch."""
 
     @property
     def global_batch_size(self) -> int:
@@ -49,10 +49,10 @@ class GlobalBatches(Protocol):
 
     @property
     def strategy(self) -> tf.distribute.Strategy:
-        """The strategy whose replicas are fed."""
+        """The strategy whose replicas get the batches."""
 
     def local(self, worker: int) -> tf.data.Dataset:
-        """Returns the endless batches of one worker's replicas, replica after replica."""
+        """Returns the endless replica batches of one worker, replica after replica."""
 
 
 def replica_batch_bounds(num_rows: Any, replica: Any, num_replicas: int) -> tuple[Any, Any]:
@@ -73,14 +73,14 @@ def replica_batch_bounds(num_rows: Any, replica: Any, num_replicas: int) -> tupl
 
 
 class ReplicaBatch(NamedTuple):
-    """The rows of a global batch for one replica, on their way to it.
+    """A replica batch, as it is sent to its replica.
 
     Attributes:
-        data: Its rows. Where it has none of its own, one row of another replica's, which counts for
-            nothing: kernels, layers and lookups do not expect a batch of no rows.
-        examples: int32 scalar, the rows that are its own. May be zero.
-        all_examples: int32 scalar, the rows of the global batch. Positive. None where only all
-            replicas together know, for the user distributed the data.
+        data: Its rows. If it has none, one row of another replica, with weight 0: kernels, layers
+            and lookups do not expect an empty batch.
+        examples: int32 scalar, the rows that count. May be zero.
+        all_examples: int32 scalar, the rows of the global batch. Positive. None if the user
+            distributed the data, so that only all replicas together know it.
     """
 
     data: Any
@@ -89,30 +89,30 @@ class ReplicaBatch(NamedTuple):
 
 
 class EvenReplicaBatch(NamedTuple):
-    """A replica batch whose static number of rows is that of every other replica's, and positive.
+    """A replica batch with the same static, positive number of rows as those of other replicas.
 
     Attributes:
-        data: Its rows, all its own.
+        data: Its rows; all of them count.
     """
 
     data: Any
 
 
 class _NamedGlobalBatches(dataset_ops.UnaryDataset):
-    """A dataset itself, whose elements are called `GlobalBatch`; nothing is mapped or traced."""
+    """A dataset whose elements are wrapped as `GlobalBatch`, without mapping or tracing."""
 
     def __init__(self, dataset: tf.data.Dataset) -> None:
         super().__init__(dataset, dataset._variant_tensor)
-        self._named = GlobalBatch(dataset.element_spec)
+        self._spec = GlobalBatch(dataset.element_spec)
 
     @property
     def element_spec(self) -> GlobalBatch:
         """The structure of an element."""
-        return self._named
+        return self._spec
 
 
 class GlobalBatch(NamedTuple):
-    """A global batch, which each step cuts into replica batches.
+    """A global batch that is divided within each step.
 
     Attributes:
         data: All its rows.
@@ -128,28 +128,30 @@ def counted_replica_batches(
     num_replicas: int,
     function: Callable[[Any], Any] | None = None,
 ) -> tf.data.Dataset:
-    """Cuts global batches into the replica batches of one worker, replica after replica.
+    """Divides global batches into the replica batches of one worker, replica after replica.
 
-    Parts that all examples share are in every share, whole: scalars, and `Shared`.
+    Parts that all examples share, scalars and `Shared`, are in every replica batch.
 
     Args:
         dataset: Global batches, the same on every worker.
         first_replica: Index of this worker's first replica among all.
         local_replicas: Replicas of this worker. Positive.
         num_replicas: Replicas of all workers.
-        function: Maps a batch to a batch of as many rows: each replica batch, several at a time.
-            Never sees a batch of no rows. None for none.
+        function: Maps a replica batch to one with the same number of rows; several run at a time.
+            It never gets an empty batch. None maps nothing.
 
     Returns:
-        A `tf.data.Dataset` with `local_replicas` elements for each of `dataset`: all
-        `EvenReplicaBatch` where the batch size is static and divisible, all `ReplicaBatch`
-        otherwise. Endless if `dataset` is.
+        A `tf.data.Dataset` with `local_replicas` elements for each of `dataset`: all are
+        `EvenReplicaBatch` if the batch size is static and divisible, else all are `ReplicaBatch`.
+        Endless if `dataset` is.
 
     Raises:
-        ValueError: If parts of a batch have different numbers of rows. Where only a batch can tell,
-            reading it raises `tf.errors.InvalidArgumentError`.
+        ValueError: If parts of a batch have different numbers of rows. If this is known only from a
+            batch, reading it raises `tf.errors.InvalidArgumentError`.
     """
-    cut = _cut(dataset, first_replica, local_replicas, num_replicas, at_least=1, check=refuse_empty)
+    batches = _cut(
+        dataset, first_replica, local_replicas, num_replicas, at_least=1, check=refuse_empty
+    )
 
     def counted(data: Any, examples: tf.Tensor, all_examples: tf.Tensor) -> Any:
         is_even = bool(static_rows(data))
@@ -158,18 +160,18 @@ def counted_replica_batches(
         )
 
     if function is None:
-        return cut.map(counted)
-    return cut.map(counted, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return batches.map(counted)
+    return batches.map(counted, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
 def as_global_batches(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """Returns global batches as elements of `GlobalBatch`, which `cut_for_replicas` cuts.
 
-    What cuts in a dataset is instantiated for each iterator, 10 ms for two replicas and two parts
-    (TensorFlow 2.21); a function of steps is instantiated once.
+    Dividing in the dataset is instantiated for each iterator, 10 ms for two replicas and two parts
+    (TensorFlow 2.21). A function of steps is instantiated once.
 
     Raises:
-        ValueError: If parts of a batch have different numbers of rows, or none has rows.
+        ValueError: If parts of a batch have different numbers of rows, or no part has rows.
     """
     refuse_unequal_rows(dataset.element_spec)
     refuse_no_rows(dataset.element_spec)
@@ -179,7 +181,7 @@ def as_global_batches(dataset: tf.data.Dataset) -> tf.data.Dataset:
 def cut_for_replicas(
     batch: GlobalBatch, first_replica: int, local_replicas: int, num_replicas: int
 ) -> list[ReplicaBatch | EvenReplicaBatch]:
-    """Cuts a global batch for one worker's replicas; see `counted_replica_batches`.
+    """Divides a global batch into the replica batches of a worker; see `counted_replica_batches`.
 
     Raises:
         ValueError: If it is empty, or its parts have different numbers of rows. In a graph, running
@@ -187,17 +189,17 @@ def cut_for_replicas(
     """
     num_rows = refuse_empty(equal_rows(batch.data))
     known = static_rows(batch.data)
-    # Eagerly every batch is known, and the next may be another one.
+    # Eagerly the size of every batch is known, and the next may differ.
     is_even = known is not None and known > 0 and known % num_replicas == 0
     is_even = is_even and not tf.executing_eagerly()
-    cut: list[ReplicaBatch | EvenReplicaBatch] = []
+    batches = []
     for replica in range(first_replica, first_replica + local_replicas):
         index = tf.constant(replica, tf.int64)
-        if not tf.executing_eagerly():  # uneven ones are of unknown size, alike on all replicas
+        if not tf.executing_eagerly():  # uneven sizes are unknown, on all replicas
             index = tf.compat.v1.placeholder_with_default(index, [])
-        data, *counts = _replica_batch_of(batch.data, num_rows, index, num_replicas, at_least=1)
-        cut.append(_counted(data, is_even, *counts))
-    return cut
+        data, *counts = _rows_of_replica(batch.data, num_rows, index, num_replicas, at_least=1)
+        batches.append(_counted(data, is_even, *counts))
+    return batches
 
 
 def _counted(data: Any, is_even: bool, examples: tf.Tensor, all_examples: tf.Tensor) -> Any:
@@ -210,12 +212,12 @@ def replica_batch_spec(spec: Any, num_replicas: int) -> Any:
     """Returns the structure of `tf.TypeSpec` of the data of a replica batch.
 
     Args:
-        spec: That of a global batch.
+        spec: The structure of a global batch.
         num_replicas: Replicas of all workers.
     """
 
     def of_part(part: Any) -> Any:
-        if not holds_examples(part) or part.shape.rank is None:
+        if not has_examples(part) or part.shape.rank is None:
             return part
         others = part.shape[1:]
         if isinstance(part, tf.RaggedTensorSpec):
@@ -232,7 +234,7 @@ def replica_batch_spec(spec: Any, num_replicas: int) -> Any:
 
 
 def own_rows(batch: ReplicaBatch | EvenReplicaBatch) -> Any:
-    """Returns the rows of a replica batch that are the replica's own."""
+    """Returns the rows of a replica batch that count."""
     if isinstance(batch, EvenReplicaBatch):
         return batch.data
     return keep_rows(batch.data, batch.examples)
@@ -241,7 +243,7 @@ def own_rows(batch: ReplicaBatch | EvenReplicaBatch) -> Any:
 def replica_batches(
     dataset: tf.data.Dataset, first_replica: int, local_replicas: int, num_replicas: int
 ) -> tf.data.Dataset:
-    """Like `counted_replica_batches`, with nothing but the rows.
+    """Divides global batches into the rows of the replica batches of one worker.
 
     Args:
         dataset: Global batches, the same on every worker.
@@ -250,8 +252,8 @@ def replica_batches(
         num_replicas: Replicas of all workers.
 
     Returns:
-        A `tf.data.Dataset` with `local_replicas` elements for each of `dataset`, which may be
-        empty. Shapes stay static where the batch size is static and divisible. Endless if
+        A `tf.data.Dataset` with `local_replicas` elements for each of `dataset`. A replica
+        batch may be empty. Shapes stay static if the batch size is static and divisible. Endless if
         `dataset` is.
 
     Example:
@@ -261,42 +263,18 @@ def replica_batches(
     """
     if num_replicas == 1:
         return dataset
-    cut = _cut(dataset, first_replica, local_replicas, num_replicas, at_least=0)
-    return cut.map(lambda rows, *_: rows)
-
-
-def mapped_replica_batches(
-    dataset: tf.data.Dataset,
-    first_replica: int,
-    local_replicas: int,
-    num_replicas: int,
-    function: Callable[[Any], Any],
-) -> tf.data.Dataset:
-    """Like `replica_batches`, with `function` mapped over the replica batches, several at a time.
-
-    A user's function may not expect a batch of no rows; where a replica batch is empty it sees
-    one row, which is then dropped.
-
-    Args:
-        dataset: Global batches, the same on every worker.
-        first_replica: Index of this worker's first replica among all.
-        local_replicas: Replicas of this worker. Positive.
-        num_replicas: Replicas of all workers.
-        function: Maps a batch to a batch of as many rows.
-    """
-    return counted_replica_batches(
-        dataset, first_replica, local_replicas, num_replicas, function
-    ).map(own_rows)
+    batches = _cut(dataset, first_replica, local_replicas, num_replicas, at_least=0)
+    return batches.map(lambda data, *_: data)
 
 
 def cut_rows(batch: Any, start: Any, stop: Any) -> Any:
-    """Returns the rows `[start, stop)` of a batch, and whole what all examples share."""
+    """Returns the rows `[start, stop)` of a batch, with the parts that all examples share."""
     start, stop = tf.cast(start, tf.int64), tf.cast(stop, tf.int64)
     return tf.nest.map_structure(_cutter(start, stop, None), batch)
 
 
 def keep_rows(batch: Any, rows: tf.Tensor) -> Any:
-    """Returns the first `rows` rows of every part of `batch`; knows nothing of static shapes."""
+    """Returns the first `rows` rows of every part of `batch`, without static shapes."""
     return cut_rows(batch, 0, rows)
 
 
@@ -308,37 +286,37 @@ def _cut(
     at_least: int,
     check: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
 ) -> tf.data.Dataset:
-    """Yields replica batches of at least so many rows, how many are their own, and all rows."""
+    """Yields `(data, rows, all rows)`: at least `at_least` rows, and how many of them count."""
     refuse_unequal_rows(dataset.element_spec)
     replicas = tf.data.Dataset.range(first_replica, first_replica + local_replicas)
 
-    def cut_one(*element: Any) -> tf.data.Dataset:
+    def divided(*element: Any) -> tf.data.Dataset:
         batch = as_element(dataset, element)
         num_rows = check(equal_rows(batch))
 
-        def replica_batch(replica: tf.Tensor) -> Any:
-            return _replica_batch_of(batch, num_rows, replica, num_replicas, at_least)
+        def rows(replica: tf.Tensor) -> Any:
+            return _rows_of_replica(batch, num_rows, replica, num_replicas, at_least)
 
-        return replicas.map(replica_batch)
+        return replicas.map(rows)
 
-    cut = dataset.flat_map(cut_one)
-    if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:  # flat_map does not tell
+    cut = dataset.flat_map(divided)
+    if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:  # flat_map loses it
         cut = cut.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
     return cut
 
 
-def _replica_batch_of(
+def _rows_of_replica(
     batch: Any, num_rows: tf.Tensor, replica: tf.Tensor, num_replicas: int, at_least: int
 ) -> tuple[Any, tf.Tensor, tf.Tensor]:
-    """Returns a replica batch of at least so many rows, how many are its own, and all rows."""
+    """Returns at least `at_least` rows, how many of them count, and all rows."""
     start, stop = replica_batch_bounds(num_rows, replica, num_replicas)
     cut = _cutter(start, tf.maximum(stop, start + at_least), num_replicas)
     return tf.nest.map_structure(cut, batch), stop - start, num_rows
 
 
-def _cutter(start: tf.Tensor, stop: tf.Tensor, num_replicas: int | None) -> Callable[[Any], Any]:
+def _cutter(start: tf.Tensor, stop: tf.Tensor, num_parts: int | None) -> Callable[[Any], Any]:
     def cut(part: Any) -> Any:
-        if not holds_examples(part):
+        if not has_examples(part):
             return part
         if isinstance(part, tf.SparseTensor):
             lower = tf.concat([[start], tf.zeros_like(part.dense_shape[1:])], axis=0)
@@ -346,9 +324,9 @@ def _cutter(start: tf.Tensor, stop: tf.Tensor, num_replicas: int | None) -> Call
             return tf.sparse.slice(part, lower, size)
         rows = part[start:stop]
         size = part.shape[0]
-        is_static = num_replicas is not None and size is not None and size % num_replicas == 0
+        is_static = num_parts is not None and size is not None and size % num_parts == 0
         if is_static and isinstance(part, tf.Tensor):
-            rows.set_shape([size // num_replicas, *part.shape[1:]])
+            rows.set_shape([size // num_parts, *part.shape[1:]])
         return rows
 
     return cut

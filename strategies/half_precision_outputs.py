@@ -1,7 +1,7 @@
-"""Models that end in half precision: their probabilities and losses lose what float32 would keep.
+"""Models with outputs in half precision, whose probabilities and losses lose digits.
 
-bfloat16 holds two to three decimal digits: a softmax of it cannot tell 0.998 from 0.999, and its
-loss stops falling there. Keras's own advice is a last layer in float32.
+bfloat16 has two to three decimal digits: its softmax cannot tell 0.998 from 0.999, and the loss
+stops falling there. Keras recommends a last layer in float32.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ HALF = ("float16", "bfloat16")
 
 
 def half_outputs(model: keras.Model) -> dict[str, str]:
-    """Returns the outputs of `model` that stay in half precision: their names and dtypes.
+    """Returns the outputs of `model` in half precision: names and dtypes.
 
     A Sequential or functional model knows its outputs once it is built. A subclassed one does not;
-    it counts as ending in half precision where each of its layers computes in it.
+    it counts if each of its layers computes in half precision.
 
     Args:
-        model: A model; one that is not built yet has no outputs to speak of.
+        model: A model. Before it is built it has no outputs.
 
     Example:
         >>> inputs = keras.Input([2])
@@ -41,7 +41,7 @@ def half_outputs(model: keras.Model) -> dict[str, str]:
 
 
 def warn_of_half_outputs(model: keras.Model) -> None:
-    """Warns, with the cure, of a model whose outputs stay in half precision.
+    """Warns, with the cure, if outputs of a model are in half precision.
 
     Args:
         model: A model that is about to train.
@@ -49,8 +49,8 @@ def warn_of_half_outputs(model: keras.Model) -> None:
     found = ", ".join(f"{name} in {dtype}" for name, dtype in half_outputs(model).items())
     if found:
         warnings.warn(
-            f"The outputs of model {model.name!r} stay in half precision ({found}): probabilities "
-            'and losses lose digits there. Give the last layer dtype="float32", such as '
+            f"The outputs of model {model.name!r} are in half precision ({found}): probabilities "
+            'and losses lose digits. Give the last layer dtype="float32", such as '
             'keras.layers.Dense(10, "softmax", dtype="float32").',
             stacklevel=3,
         )

@@ -1,4 +1,4 @@
-"""Several replicas in one process: the GPUs, or logical CPUs, of one host."""
+"""Several replicas in one process: on the GPUs, or logical CPUs, of one host."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ def mirrored_strategy(
 ) -> tf.distribute.MirroredStrategy:
     """Builds a strategy that keeps one replica of the model on each of several devices of a host.
 
-    On a host with GPUs the replicas stand on these; otherwise the CPU is cut into `num_replicas`
-    logical CPUs, which is for trying things out: they share the cores.
+    The replicas use the GPUs of the host. On a host without a GPU the CPU is split into
+    `num_replicas` logical CPUs. They share the cores, so this is for trying things out.
 
     Args:
-        num_replicas: Replicas to train on, the first GPUs. Positive. None takes all GPUs, or one
-            CPU where there is none.
-        devices: The devices to take instead, such as `("GPU:0", "GPU:2")`.
-        all_reduce: How gradients are added up. "auto" is NCCL between GPUs and a ring between CPUs;
+        num_replicas: Number of replicas, on the first GPUs. Positive. None takes all GPUs, or one
+            CPU if there is no GPU.
+        devices: The devices to use instead, such as `("GPU:0", "GPU:2")`.
+        all_reduce: How gradients are reduced. "auto" is NCCL between GPUs and a ring between CPUs;
             "nccl", "hierarchical_copy" and "reduction_to_one_device" are TensorFlow's
             `tf.distribute.CrossDeviceOps`.
-        logical_devices_per_gpu: Virtual GPUs made of each GPU, to try several replicas on one.
+        logical_devices_per_gpu: Virtual GPUs made from each GPU, to try several replicas on one.
 
     Returns:
         A `tf.distribute.MirroredStrategy` under which Keras trains as on one device.
 
     Raises:
-        ValueError: If there are fewer devices than replicas, or an argument is none of the above.
-        RuntimeError: If TensorFlow has started already with too few logical devices.
+        ValueError: If there are fewer devices than replicas, or an argument is invalid.
+        RuntimeError: If TensorFlow has already started with too few logical devices.
 
     Example:
         >>> strategy = mirrored_strategy(num_replicas=2)
@@ -60,7 +60,7 @@ def mirrored_strategy(
         ("logical_devices_per_gpu", logical_devices_per_gpu),
     ):
         if value is not None:
-            whole_number(name, value, cure="Leave it out to take what the host has.")
+            whole_number(name, value, cure="Leave it out for the devices of the host.")
     if devices is not None:
         devices = [text("devices", each) for each in sequence("devices", devices)]
         chosen, reason = _named(devices, num_replicas), "as named"
@@ -79,7 +79,7 @@ def _named(devices: Sequence[str], num_replicas: int | None) -> list[str]:
     chosen = [name.removeprefix("/").removeprefix("device:").upper() for name in devices]
     if num_replicas is not None and num_replicas != len(chosen):
         raise ValueError(
-            f"`num_replicas` must be the number of `devices`, {len(chosen)}. Received: "
+            f"`num_replicas` must be {len(chosen)}, the number of `devices`. Received: "
             f"num_replicas={num_replicas}. Leave `num_replicas` out."
         )
     if not chosen or len(set(chosen)) != len(chosen):

@@ -1,4 +1,4 @@
-"""Several processes, on one host or many, that train one model in step."""
+"""Several processes, on one host or many, that train one model synchronously."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import tensorflow as tf
 
 from strategies.announcement import announce
 from strategies.cluster.cluster import Cluster, require_cluster
-from strategies.cluster.environments import (
-    cluster_from_environment,
-)
+from strategies.cluster.environments import cluster_from_environment
 from strategies.cluster.startup_deadline import cluster_deadline, start_seconds
 from strategies.coordination.collective_keys import own_collective_keys, reuse_keys
 from strategies.coordination.heartbeats import configure_heartbeats
@@ -22,26 +20,25 @@ def multi_worker_mirrored_strategy(
     all_reduce: str = "auto",
     bring_up_seconds: float | None = None,
 ) -> tf.distribute.MultiWorkerMirroredStrategy:
-    """Builds a strategy whose replicas stand on the devices of all workers of a cluster.
+    """Builds a strategy whose replicas use the devices of all workers of a cluster.
 
-    Build it first thing in the program: TensorFlow starts its server here and waits for the others.
-    Every worker runs the same program. TensorFlow's server listens on all interfaces and asks
-    nobody who they are, so a cluster belongs in a closed network.
+    Build it at the start of the program: TensorFlow starts its server here and waits for the other
+    workers. Every worker runs the same program. TensorFlow's server listens on all interfaces
+    without authentication, so run a cluster in a closed network.
 
     Args:
-        cluster: The cluster and this task's place in it. None finds it in the environment:
-            TF_CONFIG, Slurm, MPI or Kubernetes.
-        all_reduce: How gradients are added up: "ring" (gRPC), "nccl" (GPUs only) or "auto".
-        bring_up_seconds: How long to wait for the other workers before this process ends with a
-            message that names the missing ones. Positive. None takes what `tfscale launch
-            --start_seconds` said, or 300.
+        cluster: The cluster, with this task. None reads it from the environment: TF_CONFIG, Slurm,
+            MPI or Kubernetes.
+        all_reduce: How gradients are reduced: "ring" (gRPC), "nccl" (GPUs only) or "auto".
+        bring_up_seconds: How long to wait for the other workers, before this process ends with a
+            message that names the missing ones. Positive. None takes the value of `tfscale launch
+            --start_seconds`, or 300.
 
     Returns:
         A `tf.distribute.MultiWorkerMirroredStrategy` under which Keras trains as on one device.
 
     Raises:
-        ValueError: If there is no cluster, this task does not train, or an argument is not one of
-            the above.
+        ValueError: If there is no cluster, this task does not train, or an argument is invalid.
 
     Example:
         >>> # In each process of a cluster: tfscale launch --num_workers=2 -- python train.py
@@ -51,9 +48,9 @@ def multi_worker_mirrored_strategy(
     cluster = cluster_from_environment() if cluster is None else require_cluster(cluster)
     if cluster is None:
         raise ValueError(
-            "`cluster` must be given where the environment names none. Received: cluster=None, and "
-            "no TF_CONFIG, Slurm step, MPI or Kubernetes variables. Start the program with "
-            "`tfscale launch --num_workers=2 -- COMMAND`, or with your cluster's own launcher."
+            "`cluster` must be given if the environment describes none. Received: cluster=None, "
+            "and no TF_CONFIG, Slurm step, MPI or Kubernetes variables. Start the program with "
+            "`tfscale launch --num_workers=2 -- COMMAND`, or with the launcher of your cluster."
         )
     if cluster.task_type not in ("chief", "worker"):
         raise ValueError(
@@ -76,7 +73,7 @@ def multi_worker_mirrored_strategy(
     if cluster.is_chief:
         announce(
             f"{cluster.num_workers} workers with {max(1, len(gpus))} replica(s) each, from "
-            f"{cluster.source or 'the cluster given'}; this is worker {cluster.worker_index}."
+            f"{cluster.source or 'the argument `cluster`'}; this is worker {cluster.worker_index}."
         )
     configure_heartbeats(spec)
     with (

@@ -1,11 +1,11 @@
-"""Rules of numbers that arrive as text: command lines, recipe flags, environment variables.
+"""Rules for numbers in text: command lines, recipe flags, environment variables.
 
     workers = integers(at_least=1)
     workers.parse("8")          # 8
     workers.parse("1_000")      # ValueError: must be a positive integer. Received: '1_000'. ...
 
-Each place adds what it knows, such as the name of the variable, and keeps the rest of the message.
-`strategies.arguments` checks values that are Python numbers already, with the same words.
+The caller adds what it knows, such as the name of the variable, and keeps the rest of the message.
+`strategies.arguments` checks Python numbers, with the same wording.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class NumberRule(Generic[Number]):
 
     Attributes:
         words: The rule, after "must be".
-        example: A text that keeps the rule.
-        read: Reads the text of a number; a ValueError refuses it.
-        accepts: Tells whether a number keeps the rule.
+        example: A text that satisfies the rule.
+        read: Reads a number from text, or raises a ValueError.
+        accepts: Returns whether a number satisfies the rule.
     """
 
     words: str
@@ -43,7 +43,7 @@ class NumberRule(Generic[Number]):
     accepts: Callable[[Number], bool]
 
     def value(self, text: str) -> Number | None:
-        """Returns the number that a text spells; None if it spells none that keeps the rule."""
+        """Returns the number in a text, or None if it does not satisfy the rule."""
         try:
             number = self.read(text)
         except ValueError:
@@ -51,10 +51,10 @@ class NumberRule(Generic[Number]):
         return number if self.accepts(number) else None
 
     def parse(self, text: str) -> Number:
-        """Returns the number that a text spells.
+        """Returns the number in a text.
 
         Raises:
-            ValueError: If it spells none that keeps the rule. The message has no subject: argparse
+            ValueError: If the text does not satisfy the rule. The message has no subject: argparse
                 and absl write the flag before it.
         """
         number = self.value(text)
@@ -84,8 +84,8 @@ def floats(words: str, example: str, accepts: Callable[[float], bool]) -> Number
 
     Args:
         words: The rule, after "must be".
-        example: A text that keeps the rule.
-        accepts: Tells whether a finite number keeps it.
+        example: A text that satisfies the rule.
+        accepts: Returns whether a finite number satisfies it.
 
     Example:
         >>> floats("in [0, 1)", "0.1", lambda part: 0 <= part < 1).parse(".25")
@@ -95,14 +95,14 @@ def floats(words: str, example: str, accepts: Callable[[float], bool]) -> Number
 
 
 def _integer(text: str) -> int:
-    # int() would take "1_000", " 7 " and the digits of other scripts.
+    # int() would accept "1_000", " 7 " and the digits of other scripts.
     if not _INTEGER.fullmatch(text):
         raise ValueError(text)
     return int(text)
 
 
 def _float(text: str) -> float:
-    # float() would take "1_000", " 7 ", "nan" and the digits of other scripts.
+    # float() would accept "1_000", " 7 ", "nan" and the digits of other scripts.
     if not _FLOAT.fullmatch(text) or not math.isfinite(float(text)):
         raise ValueError(text)
     return float(text)

@@ -1,4 +1,4 @@
-"""One device: the reference that every other strategy is measured against."""
+"""One device: the reference for every other strategy."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from strategies.keras_support import support
 def one_device_strategy(device: str | None = None) -> tf.distribute.OneDeviceStrategy:
     """Builds a strategy that trains on a single device.
 
-    Choose it to run a script written for many replicas on one, with the same input and steps.
+    Use it to run a script for many replicas on one device, with the same input and steps.
 
     Args:
-        device: A device such as `"GPU:1"`. None takes the first GPU, or else the CPU.
+        device: A device such as `"GPU:1"`. None takes the first GPU, or the CPU if there is none.
 
     Returns:
         A `tf.distribute.OneDeviceStrategy`.
 
     Raises:
-        ValueError: If there is no such device.
+        ValueError: If the host has no such device.
 
     Example:
         >>> one_device_strategy("CPU:0").num_replicas_in_sync
@@ -33,11 +33,15 @@ def one_device_strategy(device: str | None = None) -> tf.distribute.OneDeviceStr
     canonical = chosen.removeprefix("/").removeprefix("device:").upper()
     if canonical not in known:
         raise ValueError(
-            f"`device` must be one of this host's. Received: device={device!r}. Choose from "
+            f"`device` must be a device of this host. Received: device={device!r}. Choose from "
             f"{', '.join(known)}."
         )
     reason = (
-        "the only one" if len(known) == 1 else "as asked" if device is not None else "the first GPU"
+        "the only device"
+        if len(known) == 1
+        else "as named"
+        if device is not None
+        else "the first GPU"
     )
     announce(f"one replica on {canonical} ({reason}).")
     return support(tf.distribute.OneDeviceStrategy(canonical))

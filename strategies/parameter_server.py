@@ -1,4 +1,4 @@
-"""Asynchronous training: workers train one model, whose variables parameter servers hold."""
+"""Asynchronous training: workers train one model, whose variables are on parameter servers."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import tensorflow as tf
 
 from strategies.announcement import announce
 from strategies.cluster.cluster import Cluster, require_cluster
-from strategies.cluster.environments import (
-    cluster_from_environment,
-)
+from strategies.cluster.environments import cluster_from_environment
 from strategies.cluster.startup_deadline import cluster_deadline, start_seconds
 from strategies.cluster.task_server import serve_until_chief_ends
 from strategies.keras_support import support
@@ -21,34 +19,34 @@ def parameter_server_strategy(
 ) -> tf.distribute.ParameterServerStrategy:
     """Builds a strategy whose workers train one model, each at its own pace.
 
-    Choose it where workers differ in speed or come and go, and for tables larger than one machine.
-    A worker takes a step by itself: it reads the variables from the servers, computes the gradient
-    of its own batch and applies it, while others do the same. So gradients are stale by the steps
-    that others applied meanwhile, and two runs are never quite alike. See
+    Use it if workers differ in speed or come and go, and for tables larger than one machine. Each
+    worker takes steps independently: it reads the variables from the servers, computes the gradient
+    of its batch and applies it, while others do the same. So gradients are stale by the steps that
+    others applied meanwhile, and no two runs are the same. See
     docs/howto/parameter_servers.md.
 
-    Every task runs the same program. The chief goes on from here: it builds the model, calls `fit`
-    and hands steps out. In a worker or a parameter server this call does not return: it serves the
-    chief, and ends the process with status 0 (SystemExit) once the chief is gone. So build the
-    strategy first thing in the program. TensorFlow's servers listen on all interfaces and ask
-    nobody who they are: a cluster belongs in a closed network.
+    Every task runs the same program. The chief continues after this call: it builds the model,
+    calls `fit` and schedules the steps. In a worker or a parameter server this call does not
+    return: it serves the chief, and ends the process with status 0 (SystemExit) when the chief has
+    ended. So build the strategy at the start of the program. TensorFlow's servers listen on all
+    interfaces without authentication, so run a cluster in a closed network.
 
     Args:
-        cluster: The cluster and this task's place in it, with one chief, workers and parameter
-            servers. None finds it in the environment: TF_CONFIG.
-        bring_up_seconds: How long the chief waits for the others before its process ends with a
-            message that names the missing ones, and how long they wait for the chief. Positive.
-            None takes what `tfscale launch --start_seconds` said, or 300.
+        cluster: The cluster, with this task; it has one chief, workers and parameter servers. None
+            reads it from TF_CONFIG in the environment.
+        bring_up_seconds: How long the chief waits for the others, before its process ends with a
+            message that names the missing ones; also how long they wait for the chief. Positive.
+            None takes the value of `tfscale launch --start_seconds`, or 300.
 
     Returns:
         A `tf.distribute.ParameterServerStrategy` under which Keras trains asynchronously.
 
     Raises:
         ValueError: If the cluster lacks a chief, a worker or a parameter server, or an argument is
-            not one of the above.
+            invalid.
         NotImplementedError: If a worker has several GPUs.
-        SystemExit: In a worker or a parameter server: 0 when the chief has ended, 1 if it never
-            came.
+        SystemExit: In a worker or a parameter server: 0 when the chief has ended, 1 if it did not
+            start.
 
     Example:
         >>> # In each task: tfscale launch --num_workers=2 --num_ps=1 -- python train.py
@@ -60,7 +58,7 @@ def parameter_server_strategy(
     cluster = cluster_from_environment() if cluster is None else require_cluster(cluster)
     _refuse_incomplete(cluster)
     assert cluster is not None
-    # Otherwise a call to a task that has gone blocks instead of failing, and nobody recovers.
+    # Otherwise a call to a task that is gone blocks instead of failing, and nothing recovers.
     os.environ.setdefault("GRPC_FAIL_FAST", "use_caller")
     if cluster.task_type != "chief":
         serve_until_chief_ends(cluster, bring_up_seconds)
@@ -73,7 +71,7 @@ def parameter_server_strategy(
     announce(
         f"{len(cluster.jobs['worker'])} worker(s) train asynchronously with "
         f"{cluster.num_parameter_servers} parameter server(s), from "
-        f"{cluster.source or 'the cluster given'}; this is the chief."
+        f"{cluster.source or 'the argument `cluster`'}; this is the chief."
     )
     with cluster_deadline(cluster, bring_up_seconds):
         strategy = tf.distribute.ParameterServerStrategy(resolver)
@@ -90,15 +88,15 @@ def _refuse_incomplete(cluster: Cluster | None) -> None:
     for job, name in (("ps", "parameter server"), ("chief", "chief"), ("worker", "worker")):
         if cluster is None or job not in cluster.jobs:
             raise ValueError(
-                f"`cluster` must hold at least one {name}, a task of the job {job!r}. Received: "
+                f"`cluster` must have at least one {name}, a task of the job {job!r}. Received: "
                 f"cluster={cluster!r}. Start the program with `tfscale launch --num_workers=2 "
-                "--num_ps=1 -- COMMAND`, describe the cluster in TF_CONFIG, or train in step with "
-                "`multi_worker_mirrored_strategy`."
+                "--num_ps=1 -- COMMAND`, describe the cluster in TF_CONFIG, or train synchronously "
+                "with `multi_worker_mirrored_strategy`."
             )
     assert cluster is not None
     if cluster.task_type not in ("chief", "worker", "ps"):
         raise ValueError(
-            "`cluster` must place this task at the chief, a worker or a parameter server. Received:"
-            f" task_type={cluster.task_type!r}. An evaluator reads checkpoints, under a strategy of"
-            " its own."
+            "`cluster` must make this task a chief, a worker or a parameter server. Received: "
+            f"task_type={cluster.task_type!r}. An evaluator reads checkpoints, under another "
+            "strategy."
         )

@@ -1,8 +1,7 @@
-"""Where the training of this process is, for a watch in another thread.
+"""The progress of training in this process, for a watch in another thread.
 
-Where there is no watch, a phase is marked by nothing but the test whether there is one. The thread
-that trains writes here, and only it; the watch reads. Workers of several have a watch always, see
-`watching.wait_notice`; a Watchdog has one of its own.
+Only the training thread writes; the watch reads. Without a watch, marking a phase costs one test.
+Jobs of several workers always have a watch, see `liveness.wait_notice`; a Watchdog has another one.
 
     with phase("save"):
         write(state)
@@ -18,20 +17,20 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 PHASES = ("trace", "input", "step", "collective", "callbacks", "evaluate", "predict", "save")
-"""What a worker can be at. "collective" is waiting for other workers, in the step's all-reduce and
-in the meetings between steps; "callbacks" is all Python between steps; "trace" is the first
-execution of the training or evaluation step, until its input is read."""
+"""Phases of a worker. "collective" is waiting for other workers, in the all-reduce of a step or at
+a rendezvous between steps; "callbacks" is all Python between steps; "trace" is the first execution
+of the training or evaluation step, until its input is read."""
 
 _EXECUTING = ("step", "evaluate", "predict")
 
 
 class Marks(NamedTuple):
-    """What the graph tells.
+    """What the graph has recorded.
 
     Attributes:
         input: Seconds spent reading input in graphs; negative while it is being read.
-        collective: Seconds spent in collectives in graphs; negative while in one. Marks that tell
-            no time leave both at zero, or negative.
+        collective: Seconds spent in collectives in graphs; negative while in one. Marks without
+            times leave both at zero, or negative.
         batches: Batches read.
     """
 
@@ -41,13 +40,13 @@ class Marks(NamedTuple):
 
 
 class Clock(Protocol):
-    """The marks that executions leave; see `keras_support.step_clock`."""
+    """The marks of executions; see `keras_support.patching.step_clock`."""
 
     def read(self) -> Marks:
-        """Returns the marks as they are now; called from any thread."""
+        """Returns the current marks; called from any thread."""
 
     def reset(self) -> None:
-        """Ends every phase and forgets its seconds; batches are counted on."""
+        """Ends every phase and discards its seconds; the count of batches continues."""
 
 
 class NoMarks:
@@ -58,7 +57,7 @@ class NoMarks:
         return Marks(0.0, 0.0, 0)
 
     def reset(self) -> None:
-        """Has nothing to forget."""
+        """Does nothing."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class Place:
         epoch: From 0.
         step: Batches of the epoch that were read.
         phase: One of `PHASES`, or "outside" of any call.
-        batch: Batches that the evaluation or prediction at hand has read, or None outside of one.
+        batch: Batches read by the current evaluation or prediction, or None outside of one.
         call: The outermost call of Keras: "fit", "evaluate" or "predict".
     """
 
@@ -81,7 +80,7 @@ class Place:
 
 
 OUTSIDE = Place(0, 0, "outside", call="")
-"""Where a worker is that is in no call of Keras."""
+"""The place of a worker outside of any call of Keras."""
 
 
 class Progress:
@@ -93,8 +92,8 @@ class Progress:
         call: "fit", "evaluate" or "predict".
 
     Attributes:
-        thread: Identity of the thread that trains.
-        changes: Grows with every sign of life that Python sees.
+        thread: Identity of the training thread.
+        changes: Grows with every sign of progress that Python sees.
     """
 
     def __init__(
@@ -109,7 +108,7 @@ class Progress:
         self._phases = ["callbacks"]
         self._since = time.monotonic()
         self._seconds = dict.fromkeys(PHASES, 0.0)
-        self._settled = clock.read()
+        self._accounted = clock.read()
         self._finished: set[str] = set()
         self._batches = 0
         self._begun = (0, self._all_batches())
@@ -117,22 +116,22 @@ class Progress:
         self._is_numbered = False
 
     def begin_epoch(self, epoch: int) -> None:
-        """Notes the epoch, from 0."""
+        """Records the epoch, from 0."""
         self._epoch = epoch
         self._is_numbered = False
         self._begun = (0, self._all_batches())
 
     def begin_execution(self, step: int) -> None:
-        """Notes the number of the epoch's first step, which is not 0 where training resumed.
+        """Records the number of the first step of the epoch, which is not 0 after a resume.
 
-        Later ones are counted: to ask the clock would cost a step more than all its marks.
+        Later ones are counted, because reading the clock would cost a step more than all its marks.
         """
         if not self._is_numbered:
             self._begun = (step, self._all_batches())
             self._is_numbered = True
 
     def place(self) -> Place:
-        """Returns where the training is now; may be called from any thread."""
+        """Returns where the training is now. Any thread may call it."""
         marks, phase = self._clock.read(), self._phases[-1]
         batches, aside, (step, begun) = self._batches + marks.batches, self._aside, self._begun
         if phase in _EXECUTING:
@@ -147,23 +146,23 @@ class Progress:
         return Place(self._epoch, step + read, phase, batch, self._call)
 
     def is_first_execution(self) -> bool:
-        """Tells whether TensorFlow may be tracing: no execution of this kind is over yet."""
+        """Returns whether TensorFlow may be tracing: no execution of this kind has finished yet."""
         phases = self._phases
         return any(phase in _EXECUTING and phase not in self._finished for phase in phases)
 
     def take_seconds(self) -> dict[str, float]:
         """Returns the seconds of each phase since the last call, without those inside another."""
-        self._settle("step")
+        self._account("step")
         self._turn()
-        taken, self._seconds = self._seconds, dict.fromkeys(PHASES, 0.0)
-        return taken
+        seconds, self._seconds = self._seconds, dict.fromkeys(PHASES, 0.0)
+        return seconds
 
     @contextlib.contextmanager
     def during(self, phase: str) -> Iterator[None]:
-        """Marks what is inside as `phase`; see `phase`."""
+        """Marks the block as a phase; see `phase`."""
         is_aside = phase in ("evaluate", "predict") and self._aside is None
         if is_aside:
-            self._settle("step")
+            self._account("step")
             self._aside = self._all_batches()
         self._turn()
         self._phases.append(phase)
@@ -175,13 +174,13 @@ class Progress:
             marks = self._clock.read()
             if marks.input < 0 or marks.collective < 0:  # a failed execution left one open
                 self._clock.reset()
-                self._settled = self._clock.read()
+                self._accounted = self._clock.read()
             raise
         finally:
             self._turn()
             self._phases.pop()
             if is_aside and self._aside is not None:
-                self._settle(phase)
+                self._account(phase)
                 step, begun = self._begun
                 self._begun = (step, begun + self._all_batches() - self._aside)
                 self._aside = None
@@ -195,23 +194,23 @@ class Progress:
         self._since = now
         self.changes += 1
 
-    def _settle(self, around: str) -> None:
-        """Takes the seconds that graphs spent in their phases from those of the phase around."""
-        marks, before = self._clock.read(), self._settled
+    def _account(self, around: str) -> None:
+        """Moves the seconds that graphs spent in their phases out of the surrounding phase."""
+        marks, before = self._clock.read(), self._accounted
         for phase, seconds in (
             ("input", marks.input - before.input),
             ("collective", marks.collective - before.collective),
         ):
             self._seconds[phase] += seconds
             self._seconds[around] -= seconds
-        self._settled = marks
+        self._accounted = marks
 
 
 _watched: Progress | None = None
 
 
 def watch(progress: Progress) -> None:
-    """Lets `progress` be written from now on, to the end of the `fit` that we are in."""
+    """Records in `progress` from now on, until the current `fit` ends."""
     global _watched
     _watched = progress
 
@@ -225,22 +224,22 @@ _ENDS = _Ends()
 
 
 def at_end_of_fit(end: Callable[[], None]) -> None:
-    """Has `end` called when the `fit` that this thread is in is over, also where it fails.
+    """Calls `end` when the current `fit` of this thread is over, also if it fails.
 
     Args:
-        end: Called in the thread of the `fit`, after the callbacks' `on_train_end`.
+        end: Called in the same thread, after the callbacks' `on_train_end`.
     """
     _ENDS.of_fit.append(end)
 
 
 def watched() -> Progress | None:
-    """Returns the progress that is being written, or None where there is no watch."""
+    """Returns the progress that is being recorded, or None without a watch."""
     return _watched
 
 
 @contextlib.contextmanager
 def followed(clock: Clock, call: str) -> Iterator[None]:
-    """Stands around a call of Keras, whose progress is written unless an outer one's is.
+    """Records the progress of a call of Keras, unless that of an outer call is recorded.
 
     Args:
         clock: The marks of the model's graphs.
@@ -258,7 +257,7 @@ def followed(clock: Clock, call: str) -> Iterator[None]:
 
 
 def followed_by_default() -> bool:
-    """Tells whether no other watch, such as a Watchdog, follows the call that we are in."""
+    """Returns whether no other watch, such as a Watchdog, follows the current call."""
     progress = _watched
     return progress is None or progress.end is _ended
 
@@ -269,7 +268,7 @@ def _ended(error: BaseException | None) -> None:
 
 @contextlib.contextmanager
 def whole_fit() -> Iterator[None]:
-    """Stands around a `fit`: ends the watch that began inside of it, also where it fails."""
+    """Surrounds a `fit`: ends the watch that began inside it, also if it fails."""
     global _watched
     before, error = _watched, None
     outer, _ENDS.of_fit = _ENDS.of_fit, []
@@ -289,10 +288,10 @@ def whole_fit() -> Iterator[None]:
 
 @contextlib.contextmanager
 def phase(name: str) -> Iterator[None]:
-    """Marks what is inside, on the thread that trains, as one of `PHASES`.
+    """Marks the block as one of `PHASES`, if this is the training thread.
 
     Args:
-        name: The phase; its seconds are not those of the phase around it.
+        name: The phase. Its seconds do not count for the surrounding phase.
 
     Example:
         >>> with phase("save"):
@@ -307,6 +306,6 @@ def phase(name: str) -> Iterator[None]:
 
 
 def moved() -> None:
-    """Says, from any thread, that long work goes on: one more file written, one more row read."""
+    """Reports, from any thread, that long work progresses: another file written or row read."""
     if _watched is not None:
         _watched.changes += 1

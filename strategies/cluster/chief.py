@@ -1,4 +1,4 @@
-"""Which process speaks and writes for all."""
+"""Which process prints progress and writes files."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from strategies.arguments import strategy_of
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Tells whether this process shows progress and writes files; exactly one of a job does.
+    """Returns whether this process shows progress and writes files; exactly one of a job does.
 
     Args:
         strategy: The strategy that this process trains under.
 
     Raises:
-        ValueError: If `strategy` is none.
+        ValueError: If `strategy` is not a strategy.
 
     Example:
         >>> is_chief(strategies.one_device_strategy())

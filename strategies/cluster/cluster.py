@@ -1,11 +1,11 @@
-"""A training cluster: which jobs there are, where their tasks listen, and which task this is.
+"""A training cluster: its jobs, the addresses of their tasks, and which task this process is.
 
     cluster = Cluster({"worker": ("10.0.0.1:2222", "10.0.0.2:2222")}, "worker", 1)
     cluster.num_workers, cluster.worker_index, cluster.is_chief      # 2, 1, False
     os.environ["TF_CONFIG"] = cluster.to_tf_config()
 
-Needs no TensorFlow, so a launcher can import it. `strategies.cluster.environments` finds the
-cluster that Slurm, MPI or Kubernetes has started this process in.
+Needs no TensorFlow, so a launcher can import it. `strategies.cluster.environments` reads a cluster
+from the environment of a process under Slurm, MPI or Kubernetes.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ from typing import Any
 
 JOB_NAMES = ("chief", "worker", "ps", "evaluator")
 
-# A name, an IPv4 address, or an IPv6 address in brackets; underscores are no DNS, but Docker
-# Compose makes such names.
+# A name, an IPv4 address, or an IPv6 address in brackets; underscores are not valid in
+# DNS, but Docker Compose makes such names.
 _ADDRESS = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[1-9][0-9]{0,4})")
 _LARGEST_PORT = 65535
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The jobs of one training run and this process's place among them.
+    """The jobs of one training run, and the task of this process.
 
-    Chief and workers train: one `fit` runs on each of them. Parameter servers hold variables; where
-    there are any, the chief alone runs `fit`, and workers serve it. An
-    evaluator reads checkpoints and takes part in no step, so TensorFlow lets its task stand outside
-    `jobs`, and so does this class: such a task has a type and an index but no address.
-    TensorFlow 2.21 itself takes one evaluator only; several are described here without complaint.
+    Chief and workers train: `fit` runs on each of them. Parameter servers store variables; with
+    parameter servers only the chief runs `fit`, and the workers serve it. An evaluator reads
+    checkpoints and takes part in no step. As in TensorFlow, its task need not be in `jobs`: then it
+    has a type and an index but no address. TensorFlow 2.21 accepts one evaluator only; this class
+    accepts several.
 
     Attributes:
         jobs: Job name ("chief", "worker", "ps" or "evaluator") to the "host:port" of its tasks, in
-            the order of their index. An IPv6 host stands in brackets. A read-only copy is kept.
-        task_type: The job this process belongs to.
-        task_index: The position of this process in its job, from 0.
-        source: Where the cluster was found, for a log line: "TF_CONFIG", "Slurm step 12.0". Empty
-            when the caller built it. Takes no part in comparison.
+            the order of their index. An IPv6 host is in brackets. Stored as a read-only copy.
+        task_type: The job of this process.
+        task_index: The index of this process in its job, from 0.
+        source: Where the cluster was read from, for log lines: "TF_CONFIG", "Slurm step 12.0".
+            Empty if the caller built it. Not compared.
 
     Raises:
-        ValueError: If no such cluster can exist: an unknown or empty job, two chiefs, an address
-            that is malformed or used twice, an index outside its job.
+        ValueError: If the cluster is impossible: an unknown or empty job, two chiefs, an address
+            that is malformed or used twice, or an index outside its job.
 
     Example:
         >>> cluster = Cluster({"worker": ("a:2222", "b:2222")}, "worker", 0)
@@ -61,7 +61,7 @@ class Cluster:
     def __post_init__(self) -> None:
         if not isinstance(self.source, str):
             raise ValueError(
-                f"`source` must be a text. Received: source={self.source!r}. Leave it out."
+                f"`source` must be a string. Received: source={self.source!r}. Leave it out."
             )
         if not isinstance(self.jobs, Mapping) or not self.jobs:
             raise ValueError(
@@ -79,8 +79,8 @@ class Cluster:
     def from_tf_config(cls, text: str) -> Cluster:
         """Reads the JSON that TensorFlow expects in the variable TF_CONFIG.
 
-        Keys other than `cluster` and `task` are not read. Whether an empty TF_CONFIG means "no
-        cluster" is for the caller to say: here it is an error.
+        Keys other than `cluster` and `task` are ignored. An empty text is an error here; the caller
+        decides whether it means "no cluster".
 
         Args:
             text: `{"cluster": {job: ["host:port", ...]}, "task": {"type": job, "index": i}}`.
@@ -108,7 +108,7 @@ class Cluster:
         )
 
     def to_tf_config(self) -> str:
-        """Returns the TF_CONFIG text of this task; `from_tf_config` reads back an equal cluster."""
+        """Returns the TF_CONFIG of this task; `from_tf_config` returns an equal cluster."""
         return json.dumps(
             {
                 "cluster": {job: list(addresses) for job, addresses in self.jobs.items()},
@@ -118,26 +118,26 @@ class Cluster:
 
     @property
     def num_workers(self) -> int:
-        """Tasks that train: the chief, where there is one, and the workers."""
+        """Tasks that train: the chief, if there is one, and the workers."""
         return len(self.jobs.get("chief", ())) + len(self.jobs.get("worker", ()))
 
     @property
     def num_parameter_servers(self) -> int:
-        """Tasks that hold variables."""
+        """Tasks that store variables."""
         return len(self.jobs.get("ps", ()))
 
     @property
     def is_chief(self) -> bool:
         """Whether this task writes the files of the run: the chief, or worker 0 without a chief.
 
-        An evaluator is no chief here (TensorFlow calls it the chief of a cluster of its own).
+        An evaluator is not a chief here; TensorFlow calls it the chief of a separate cluster.
         """
         leader = "chief" if "chief" in self.jobs else "worker"
         return self.task_type == leader and self.task_index == 0
 
     @property
     def worker_index(self) -> int:
-        """Position of this task among those that train, the chief first: 0 to `num_workers` - 1.
+        """Index of this task among those that train, the chief first: 0 to `num_workers` - 1.
 
         Raises:
             ValueError: If this task does not train.
@@ -148,7 +148,7 @@ class Cluster:
             return len(self.jobs.get("chief", ())) + self.task_index
         raise ValueError(
             f'`task_type` must be "chief" or "worker" to have a worker index. '
-            f"{self._received('task_type', self.task_type)} Only those tasks read training data."
+            f"{self._received('task_type', self.task_type)} Only these tasks read training data."
         )
 
     @property
@@ -160,7 +160,7 @@ class Cluster:
         """
         if self.task_type not in self.jobs:
             raise ValueError(
-                "`jobs` must list the evaluator for it to have an address. "
+                "`jobs` must contain the evaluator, or it has no address. "
                 f'{self._received("jobs", dict(self.jobs))} Add "evaluator" to the jobs.'
             )
         return self.jobs[self.task_type][self.task_index]
@@ -176,7 +176,7 @@ class Cluster:
     def _check_job(self, job: str, addresses: object) -> None:
         if job not in JOB_NAMES:
             raise ValueError(
-                f"`jobs` must have names among {', '.join(JOB_NAMES)}. "
+                f"`jobs` must have names out of {', '.join(JOB_NAMES)}. "
                 f"{self._received('job', job)} Rename the job."
             )
         if not isinstance(addresses, list | tuple) or not addresses:
@@ -194,9 +194,9 @@ class Cluster:
             match = _ADDRESS.fullmatch(address) if isinstance(address, str) else None
             if match is None or int(match["port"]) > _LARGEST_PORT:
                 raise ValueError(
-                    f'`jobs[{job!r}]` must hold addresses "host:port" with a port from 1 to '
+                    f'`jobs[{job!r}]` must contain addresses "host:port" with a port from 1 to '
                     f"{_LARGEST_PORT}. {self._received('address', address)} Write for instance "
-                    '"10.0.0.1:2222" or "[fd00::1]:2222", with no "grpc://" before it.'
+                    '"10.0.0.1:2222" or "[fd00::1]:2222", without "grpc://".'
                 )
 
     def _check_addresses_differ(self) -> None:
@@ -204,11 +204,11 @@ class Cluster:
         for job, addresses in self.jobs.items():
             for index, address in enumerate(addresses):
                 task = f"{job} {index}"
-                # Host names do not tell upper from lower case.
+                # Host names do not depend on case.
                 earlier = seen.setdefault(address.lower(), task)
                 if earlier != task:
                     raise ValueError(
-                        f"`jobs` must give every task its own address; {earlier} and {task} "
+                        f"`jobs` must give every task a different address; {earlier} and {task} "
                         f"share one. {self._received('address', address)} Give one of them "
                         "another port."
                     )
@@ -218,13 +218,13 @@ class Cluster:
         if not isinstance(self.task_type, str) or self.task_type not in accepted:
             raise ValueError(
                 f"`task_type` must be a job of this cluster: {', '.join(accepted)}. "
-                f"{self._received('task_type', self.task_type)} Name one of them, or add the job."
+                f"{self._received('task_type', self.task_type)} Use one of them, or add the job."
             )
         # bool is an int to Python, but `"index": true` is a mistake.
         if isinstance(self.task_index, bool) or not isinstance(self.task_index, int):
             raise ValueError(
                 "`task_index` must be an integer. "
-                f"{self._received('task_index', self.task_index)} Write it without quotes or point."
+                f"{self._received('task_index', self.task_index)} Write it without quotes."
             )
         tasks = len(self.jobs.get(self.task_type, ()))
         if self.task_index < 0 or (tasks and self.task_index >= tasks):
@@ -232,26 +232,26 @@ class Cluster:
             raise ValueError(
                 f"`task_index` must be {rule} for the job {self.task_type}. "
                 f"{self._received('task_index', self.task_index)} Give every process the index of "
-                "its own address, or list this one's address."
+                "its address, or add the address of this one."
             )
 
 
 def require_cluster(value: Any) -> Cluster:
-    """Returns a cluster that was passed as `cluster`.
+    """Returns the cluster that was passed as `cluster`.
 
     Raises:
-        ValueError: If `value` is none.
+        ValueError: If `value` is not a cluster.
     """
     if not isinstance(value, Cluster):
         raise ValueError(
             f"`cluster` must be a strategies.Cluster, or None. Received: cluster={value!r}. Leave "
-            "it out to take what the environment names."
+            "it out to read it from the environment."
         )
     return value
 
 
 def _entry(mapping: object, name: str, key: str) -> Any:
-    """Returns `mapping[key]`, where `mapping` was read from outside and may be anything."""
+    """Returns `mapping[key]`; `mapping` comes from outside and may be of any type."""
     if not isinstance(mapping, Mapping) or key not in mapping:
         raise ValueError(
             f"`{name}` must be a JSON object with the key {key!r}. Received: {name}={mapping!r}. "

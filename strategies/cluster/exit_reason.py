@@ -1,8 +1,8 @@
-"""Why this process ends, left in a file for the launcher that started it.
+"""The exit reason: why this process ended, in a file for the launcher that started it.
 
-A worker that ends because of another one says so, and names it; so the launcher need not guess from
-the order of exits, in which those that wait for a failed worker often come first. The file is named
-by TFSCALE_EXIT_REASON, which `tfscale launch` sets. Needs no TensorFlow.
+A worker that ends because of another one names it. So the launcher need not guess from the order of
+exits, in which workers that waited for a failed one often come first. TFSCALE_EXIT_REASON, set by
+`tfscale launch`, names the file. Needs no TensorFlow.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _OF_OTHERS = re.compile(
     r"Collective ops is aborted by|[Cc]oordination service|Socket closed|Connection refused"
     r"|Connection reset|failed to connect to all addresses"
 )
-"""What TensorFlow's errors hold where another task has failed."""
+"""What TensorFlow's errors contain if another task has failed."""
 
-_BURIED = "Graph execution error:"
+_GRAPH_ERROR = "Graph execution error:"
 _RAISED = re.compile(r"[A-Za-z_.]*(Error|Exception): ")
-"""How Python of a generator or a `py_function` stands in TensorFlow's error about it."""
+"""How an error of a generator or a `py_function` appears in TensorFlow's error about it."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class ExitReason:
 
     Attributes:
         why: One line, such as "ValueError: a row of letters".
-        is_own: Whether it failed by itself, and not because of another task.
-        at_fault: The task it failed because of, such as "worker 1", or empty where not known.
+        is_own: Whether it failed independently of other tasks.
+        at_fault: The task that made it fail, such as "worker 1"; empty if unknown.
     """
 
     why: str
@@ -50,70 +50,69 @@ class ExitReason:
 
 
 def read_exit_reason(path: Path) -> ExitReason | None:
-    """Returns what a process left, or None where there is nothing to be read."""
+    """Returns the exit reason that a process wrote, or None if it wrote none."""
     try:
         with path.open("rb") as file:
             found = json.loads(file.read(_LONGEST_FILE))
-        words = ExitReason(str(found["why"]), bool(found["is_own"]), str(found["at_fault"]))
+        reason = ExitReason(str(found["why"]), bool(found["is_own"]), str(found["at_fault"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return words
+    return reason
 
 
-def words_about(error: BaseException, own: str) -> ExitReason:
-    """Says whether an error is this task's own, or comes of another one, and of which.
+def exit_reason_of(error: BaseException, own: str) -> ExitReason:
+    """Returns whether an error was caused by this task or by another one, and by which.
 
     Args:
-        error: What ended the program, or a call of Keras; the errors that it followed are looked at
-            too.
+        error: The error that ended the program or a call of Keras. Its causes are examined too.
         own: This task, such as "worker 0".
     """
     text = str(error).strip() or "no message"
-    is_exit = isinstance(error, SystemExit)  # its status is known
+    is_exit = isinstance(error, SystemExit)
     why = "" if is_exit else f"{type(error).__name__}: {_last_sentence(text)}"
     for cause in _chain(error):
         task = getattr(cause, "at_fault", None)
         if task is not None:
             return ExitReason(why, is_own=task == own, at_fault=task)
         if type(cause).__module__.startswith("tensorflow."):
-            said = str(cause)
-            reported = [_name(*pair) for pair in _TASK.findall(said) if _name(*pair) != own]
+            message = str(cause)
+            reported = [_name(*pair) for pair in _TASK.findall(message) if _name(*pair) != own]
             if reported:
                 return ExitReason(why, is_own=False, at_fault=reported[0])
-            if _OF_OTHERS.search(said):
+            if _OF_OTHERS.search(message):
                 return ExitReason(why, is_own=False)
     return ExitReason(why, is_own=True)
 
 
-class _Speaker:
-    """What this process has to say, and where."""
+class _Writer:
+    """Writes the exit reason of this process, once."""
 
     def __init__(self, own: str, path: Path) -> None:
         self.own = own
         self.noted: BaseException | None = None
         self._path = path
-        self._has_spoken = False
+        self._has_written = False
 
-    def leave(self, words: ExitReason) -> None:
-        """Writes the words; the first ones stay."""
-        if self._has_spoken:
+    def write(self, reason: ExitReason) -> None:
+        """Writes the reason; the first one stays."""
+        if self._has_written:
             return
-        self._has_spoken = True
+        self._has_written = True
         part = self._path.with_suffix(".part")
-        with contextlib.suppress(OSError):  # a full disk does not make the end any worse
-            part.write_text(json.dumps(asdict(words)), "utf-8")
+        with contextlib.suppress(OSError):  # such as a full disk
+            part.write_text(json.dumps(asdict(reason)), "utf-8")
             part.replace(self._path)
 
-    def leave_noted(self) -> None:
+    def write_noted(self) -> None:
         if self.noted is not None:
-            self.leave(words_about(self.noted, self.own))
+            self.write(exit_reason_of(self.noted, self.own))
 
 
-_SPEAKERS: list[_Speaker] = []
+_WRITERS: list[_Writer] = []
 
 
 def write_exit_reason_at_end(task_type: str, task_index: int) -> None:
-    """Lets this process say why it fails, where the launcher listens. Once a process.
+    """Makes this process write why it fails, if a launcher reads it; once per process.
 
     Args:
         task_type: The job of this task.
@@ -122,30 +121,30 @@ def write_exit_reason_at_end(task_type: str, task_index: int) -> None:
     path = take_exit_reason_path()
     if path is None:
         return
-    speaker = _Speaker(_name(task_type, task_index), Path(path))
-    _SPEAKERS.append(speaker)
+    writer = _Writer(_name(task_type, task_index), Path(path))
+    _WRITERS.append(writer)
     before = sys.excepthook
 
     def hook(
         kind: type[BaseException], error: BaseException, traceback: TracebackType | None
     ) -> None:
-        speaker.leave(words_about(error, speaker.own))
+        writer.write(exit_reason_of(error, writer.own))
         before(kind, error, traceback)
 
     sys.excepthook = hook
-    atexit.register(speaker.leave_noted)  # a program may catch the error, and end with a status
+    atexit.register(writer.write_noted)  # a program may catch the error and end with a status
 
 
-def write_exit_reason(words: ExitReason) -> None:
-    """Says at once why this process will end."""
-    for speaker in _SPEAKERS:
-        speaker.leave(words)
+def write_exit_reason(reason: ExitReason) -> None:
+    """Writes now why this process will end."""
+    for writer in _WRITERS:
+        writer.write(reason)
 
 
 def note_error(error: BaseException | None) -> None:
-    """Notes how the last call of Keras ended: with an error, or well."""
-    for speaker in _SPEAKERS:
-        speaker.noted = error
+    """Records how the last call of Keras ended: with an error, or None."""
+    for writer in _WRITERS:
+        writer.noted = error
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -162,9 +161,9 @@ def _name(task_type: str, task_index: int | str) -> str:
 
 
 def _last_sentence(text: str) -> str:
-    """Returns the line that says what happened, which TensorFlow's errors bury in others."""
+    """Returns the line that says what happened, out of the many of a TensorFlow error."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     of_others = [line for line in lines if _OF_OTHERS.search(line)]
-    raised = [line for line in lines if _RAISED.match(line)] if lines[0] == _BURIED else []
-    telling = [*of_others[:1], *raised[-1:], lines[0]][0]
-    return telling if len(telling) <= LONGEST_WHY else telling[: LONGEST_WHY - 3] + "..."
+    raised = [line for line in lines if _RAISED.match(line)] if lines[0] == _GRAPH_ERROR else []
+    best = [*of_others[:1], *raised[-1:], lines[0]][0]
+    return best if len(best) <= LONGEST_WHY else best[: LONGEST_WHY - 3] + "..."

@@ -1,8 +1,7 @@
-"""Whether the process behind an address runs: asked in the language of TensorFlow's servers.
+"""Probes whether the gRPC server behind an address answers.
 
-That an address takes connections says little: the kernel takes them for a process that is stopped
-too. A gRPC server answers the opening of HTTP/2 with its settings (RFC 9113, section 3.4), from the
-process itself.
+An accepted connection says little: the kernel accepts it for a stopped process too. A gRPC server
+answers the preface of HTTP/2 with its settings (RFC 9113, section 3.4), from the process itself.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from collections.abc import Callable, Mapping
 
 ANSWER_SECONDS = 2.0
 SILENT_SECONDS = 6.0
-"""A task that has not answered for so long, asked again and again, is called silent."""
+"""A task that has not answered its probes for this long is silent."""
 
-_OPENING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 
 
 def answers(address: str, seconds: float = ANSWER_SECONDS) -> bool:
-    """Tells whether a gRPC server's process answers.
+    """Returns whether the process of a gRPC server answers.
 
     Args:
         address: "host:port".
@@ -29,19 +28,19 @@ def answers(address: str, seconds: float = ANSWER_SECONDS) -> bool:
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=seconds) as connection:
-            connection.sendall(_OPENING)
+            connection.sendall(_PREFACE)
             return bool(connection.recv(9))
-    except OSError:  # refused, no route, no name, no time
+    except OSError:  # refused, no route, unknown name, timeout
         return False
 
 
 class TaskProbe:
-    """Asks the other tasks of an asynchronous training whether they are there.
+    """Probes the other tasks of an asynchronous training.
 
     Args:
-        addresses: Of each by its name, such as "ps 0".
-        busy: Returns since when each worker has been in an execution, by name, on the clock of
-            `time.monotonic`; called from any thread.
+        addresses: The address of each task by its name, such as "ps 0".
+        busy: Returns the start of the execution of each worker by name, on the clock of
+            `time.monotonic`. Called from any thread.
     """
 
     def __init__(
@@ -49,23 +48,23 @@ class TaskProbe:
     ) -> None:
         self._addresses = addresses
         self._busy = busy
-        self._heard: dict[str, float] = {}
+        self._answered: dict[str, float] = {}
 
     def forget(self) -> None:
-        """Forgets what was heard; the next look begins."""
-        self._heard = {}
+        """Forgets all answers, so that the next `look` starts from now."""
+        self._answered = {}
 
     def look(self) -> None:
-        """Asks all of them, at the same time; takes 2 s or a little more where one is silent."""
+        """Probes all tasks at the same time; takes a little over 2 s if one is silent."""
         begin = time.monotonic()
 
-        def ask(name: str, address: str) -> None:
-            self._heard.setdefault(name, begin)
+        def probe(name: str, address: str) -> None:
+            self._answered.setdefault(name, begin)
             if answers(address):
-                self._heard[name] = time.monotonic()
+                self._answered[name] = time.monotonic()
 
         threads = [
-            threading.Thread(target=ask, args=task, name="tfscale probe", daemon=True)
+            threading.Thread(target=probe, args=task, name="tfscale probe", daemon=True)
             for task in self._addresses.items()
         ]
         for thread in threads:
@@ -74,12 +73,12 @@ class TaskProbe:
             thread.join(3 * ANSWER_SECONDS)
 
     def silent(self) -> dict[str, float]:
-        """Returns the tasks that do not answer, and for how many seconds they have been asked."""
+        """Returns the tasks that do not answer, and for how many seconds."""
         now = time.monotonic()
-        silent = {name: now - self._heard.get(name, now) for name in self._addresses}
+        silent = {name: now - self._answered.get(name, now) for name in self._addresses}
         return {name: seconds for name, seconds in silent.items() if seconds >= SILENT_SECONDS}
 
     def busy(self) -> dict[str, float]:
-        """Returns for how many seconds each worker has been in one execution."""
+        """Returns how many seconds the execution of each worker has taken so far."""
         now = time.monotonic()
         return {name: now - since for name, since in self._busy().items()}

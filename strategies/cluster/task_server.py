@@ -14,24 +14,24 @@ from strategies.cluster.cluster import Cluster
 from strategies.deadline import Deadline
 
 PROBE_SECONDS = 1.0
-"""Between two looks at the chief."""
+"""Between two probes of the chief."""
 
 SILENCE_SECONDS = 30.0
-"""A chief whose host does not answer for so long is gone; one that refuses is gone at once."""
+"""A chief whose host does not answer for this long is gone; one that refuses is gone at once."""
 
 
 def serve_until_chief_ends(cluster: Cluster, bring_up_seconds: float) -> NoReturn:
     """Runs TensorFlow's server of a worker or a parameter server; never returns.
 
-    TensorFlow's own `Server.join` waits for ever, also for a chief that was killed. The chief's own
-    server listens for as long as its process lives, so that is looked at from outside.
+    TensorFlow's `Server.join` waits forever, also for a chief that was killed. The chief's server
+    listens as long as its process lives, so this task probes it.
 
     Args:
-        cluster: The cluster, with a chief, and this task's place in it.
-        bring_up_seconds: How long to wait for the chief to come. Positive.
+        cluster: The cluster, with a chief and this task.
+        bring_up_seconds: How long to wait for the chief to start. Positive.
 
     Raises:
-        SystemExit: Always: 0 once the chief has ended, 1 if it never came.
+        SystemExit: Always: 0 when the chief has ended, 1 if it did not start.
     """
     server = tf.distribute.Server(
         tf.train.ClusterSpec({job: list(hosts) for job, hosts in cluster.jobs.items()}),
@@ -40,7 +40,7 @@ def serve_until_chief_ends(cluster: Cluster, bring_up_seconds: float) -> NoRetur
         protocol="grpc",
     )
     own, chief = f"{cluster.task_type} {cluster.task_index}", cluster.jobs["chief"][0]
-    if not _has_come(chief, bring_up_seconds):
+    if not _starts(chief, bring_up_seconds):
         announce(
             f"{own} waited {bring_up_seconds:g} s for the chief at {chief} and gives up. Start all "
             "tasks within `bring_up_seconds` (tfscale launch --start_seconds)."
@@ -48,11 +48,11 @@ def serve_until_chief_ends(cluster: Cluster, bring_up_seconds: float) -> NoRetur
         sys.exit(1)
     _wait_for_end(chief)
     announce(f"{own} ends: the chief at {chief} has ended.")
-    del server  # alive until here
+    del server  # it must live until here
     sys.exit(0)
 
 
-def _has_come(address: str, seconds: float) -> bool:
+def _starts(address: str, seconds: float) -> bool:
     deadline = Deadline(seconds)
     while not _listens(address):
         if deadline.is_over():
@@ -73,12 +73,12 @@ def _wait_for_end(address: str) -> None:
 
 
 def _listens(address: str) -> bool | None:
-    """Tells whether something listens at "host:port"; None where its host does not answer."""
+    """Returns whether something listens at "host:port"; None if its host does not answer."""
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS):
             return True
     except ConnectionRefusedError:
         return False
-    except OSError:  # no route, no name, no time
+    except OSError:  # no route, unknown name, timeout
         return None

@@ -1,7 +1,8 @@
-"""The same global batches for all workers: what would differ is agreed on, or refused.
+"""Makes all workers read the same global batches, or raises an error if they would differ.
 
-Every worker reads the same global batches and keeps its share. With a shuffle that each worker
-seeds for itself, the shares overlap and miss examples, and no error says so.
+Every worker reads the same global batches and keeps the rows of its replicas. If each worker
+shuffled with a different seed, some examples would be used twice and some not at all, without an
+error.
 """
 
 from __future__ import annotations
@@ -21,50 +22,50 @@ UNSEEDED = (0, 0)
 
 @contextlib.contextmanager
 def agreed_seed(strategy: tf.distribute.Strategy) -> Iterator[bool]:
-    """Makes the random ops that are built inside draw alike on all workers.
+    """Gives the random ops that are built inside the same seed on all workers.
 
-    Workers that were seeded alike (`keras.utils.set_random_seed`) are left alone and draw what one
-    device would; otherwise the first worker chooses.
+    Workers with the same seed (`keras.utils.set_random_seed`) keep it, and draw the same numbers as
+    one device. Otherwise the first worker chooses a seed.
 
     Args:
-        strategy: A strategy of several workers, all of which are here.
+        strategy: A strategy of several workers, all of which call this.
 
     Yields:
-        Whether the first worker chose.
+        Whether the first worker chose the seed.
     """
     outer = context.global_seed()
-    choice = f"{outer} {secrets.randbits(31)}"  # Python's own state is the user's
+    choice = f"{outer} {secrets.randbits(31)}"  # Python's random state is the user's
     answers = exchange(strategy, "seed of the order of examples", choice)
     seeds = {answer.partition(" ")[0] for answer in answers}
     if len(seeds) == 1 and outer is not None:
         yield False
         return
-    draws = getattr(context.context(), "_rng", None)  # what unseeded ops draw their seeds from
+    draws = getattr(context.context(), "_rng", None)  # unseeded ops draw their seeds from it
     tf.random.set_seed(int(answers[0].partition(" ")[2]))
     try:
         yield True
     finally:
         tf.random.set_seed(outer)
-        context.context()._rng = draws  # to set a seed is to begin its draws again
+        context.context()._rng = draws  # setting a seed restarts its draws
 
 
 def refuse_disagreeing_shuffles(strategy: tf.distribute.Strategy, dataset: tf.data.Dataset) -> None:
-    """Checks that all workers shuffle alike.
+    """Checks that all workers shuffle in the same order.
 
     Args:
-        strategy: A strategy of several workers, all of which are here.
-        dataset: The dataset that each of them was given.
+        strategy: A strategy of several workers, all of which call this.
+        dataset: The dataset of this worker.
 
     Raises:
-        ValueError: If a shuffle has no seed, or not the same seeds on all workers.
+        ValueError: If a shuffle has no seed, or other seeds on another worker.
     """
     seeds = shuffle_seeds(dataset)
     answers = exchange(strategy, "seeds of the dataset's shuffles", repr(seeds))
     if UNSEEDED in seeds or len(set(answers)) > 1:
-        said = "; ".join(f"worker {i}: {answer}" for i, answer in enumerate(answers))
+        found = "; ".join(f"worker {i}: {answer}" for i, answer in enumerate(answers))
         raise refusal_by_all(
-            "`x` must be in the same order on every worker, each of which trains on its share of "
-            f"every batch. Received: shuffles with the seeds {said}, where (0, 0) is none. Give "
+            "`x` must be in the same order on every worker, because each trains on a part of every "
+            f"batch. Received: shuffles with the seeds {found}, where (0, 0) means no seed. Give "
             "`shuffle` the same `seed` everywhere, call keras.utils.set_random_seed first, or use "
             "tfscale.data.input_pipeline."
         )
@@ -75,38 +76,38 @@ def refuse_disagreeing_lengths(
     num_batches: int | None,
     batch_size: int | None,
     last_batch_size: int | None,
-    words: str = "",
+    message: str = "",
 ) -> list[str]:
-    """Checks that all workers were given the same batches, as far as numbers tell.
+    """Checks that all workers have the same number of batches, of the same sizes.
 
     Args:
-        strategy: A strategy of several workers, all of which are here.
-        num_batches: Global batches an epoch, or None where that is not known.
-        batch_size: Examples of a global batch, or None where that is not known.
-        last_batch_size: Examples of the last one, where it is smaller and that is known.
-        words: What else this worker has to say, so that one exchange does for both.
+        strategy: A strategy of several workers, all of which call this.
+        num_batches: Global batches per epoch, or None if unknown.
+        batch_size: Examples of a global batch, or None if unknown.
+        last_batch_size: Examples of the last batch, if it is smaller and known.
+        message: Another message of this worker, sent in the same exchange.
 
     Returns:
-        The words of all workers.
+        The messages of all workers.
 
     Raises:
-        ValueError: If the workers' numbers differ.
+        ValueError: If the numbers of the workers differ.
     """
     own = f"{num_batches} batches of {batch_size}"
     own += f" and a last one of {last_batch_size}" if last_batch_size else ""
-    answers = exchange(strategy, "number of batches", f"{own}\n{words}")
+    answers = exchange(strategy, "number of batches", f"{own}\n{message}")
     numbers = [answer.partition("\n")[0] for answer in answers]
     if len(set(numbers)) > 1:
-        said = "; ".join(f"worker {i}: {number}" for i, number in enumerate(numbers))
+        found = "; ".join(f"worker {i}: {number}" for i, number in enumerate(numbers))
         raise refusal_by_all(
-            "`x` must hold the same number of batches on every worker, each of which trains on its "
-            f"share of every batch. Received: {said}. Pass all workers the same data, uncut."
+            "`x` must have the same number of batches on every worker, because each trains on a "
+            f"part of every batch. Received: {found}. Pass all workers the same data, not sharded."
         )
     return [answer.partition("\n")[2] for answer in answers]
 
 
 def shuffle_seeds(dataset: tf.data.Dataset) -> list[tuple[int, int]]:
-    """Returns the pair of seeds of each `shuffle` in a dataset, the one nearest the source first.
+    """Returns the pair of seeds of each `shuffle` in a dataset, nearest to the source first.
 
     Example:
         >>> shuffle_seeds(tf.data.Dataset.range(8).shuffle(4))
@@ -118,7 +119,7 @@ def shuffle_seeds(dataset: tf.data.Dataset) -> list[tuple[int, int]]:
 
 
 def has_random_operations(dataset: tf.data.Dataset) -> bool:
-    """Tells whether a dataset's functions draw random numbers, as augmentation does.
+    """Returns whether functions of a dataset draw random numbers, as in augmentation.
 
     Example:
         >>> has_random_operations(tf.data.Dataset.range(8).shuffle(4))

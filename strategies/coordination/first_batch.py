@@ -1,7 +1,8 @@
-"""The first global batch of each worker: the same on all, or the data was cut before.
+"""Compares the first global batch of all workers, to detect data that is already sharded.
 
-Every worker reads all global batches and keeps its share of each. Data that the user has cut for
-the workers, as for Horovod (`x[rank::size]`), would be cut twice: half of it trains, silently.
+Every worker reads all global batches and keeps the rows of its replicas. Data that the user has
+sharded, as for Horovod (`x[rank::size]`), would be sharded twice: half of it would silently not
+be used.
 """
 
 from __future__ import annotations
@@ -19,15 +20,16 @@ import tensorflow as tf
 from strategies.coordination.rendezvous import refusal_by_all
 
 _MOST_ROWS = 20_000
-"""Rows up to which it is looked whether they are the same in another order."""
+"""Up to this many rows are compared regardless of their order."""
 
 
 def batch_digest(batch: Any) -> str:
-    """Returns as JSON what tells one batch from another.
+    """Returns a digest of a batch, as JSON.
 
     Args:
         batch: `x`, or a tuple `(x,)`, `(x, y)` or `(x, y, sample_weight)`, of arrays or tensors in
-            any structure. Inputs are judged with the targets where these do not tell rows apart.
+            any structure. The rows are those of the targets, or of inputs and targets if the
+            targets do not distinguish rows.
 
     Example:
         >>> batch_digest(([[1.0]], [2])) == batch_digest(([[1.0]], [2]))
@@ -39,27 +41,27 @@ def batch_digest(batch: Any) -> str:
 
 
 def digest_of_arrays(inputs: list[np.ndarray], targets: list[np.ndarray]) -> str:
-    """Like `batch_digest`, of what is arrays already."""
-    is_telling = bool(targets) and _tell_rows(targets)
-    judged = targets if is_telling else [*inputs, *targets]
+    """Returns the `batch_digest` of arrays."""
+    is_distinct = bool(targets) and _distinguish_rows(targets)
+    compared = targets if is_distinct else [*inputs, *targets]
     return json.dumps(
         {
             "inputs": _digest(inputs),
             "targets": _digest(targets),
-            "rows": _digest_of_rows(judged),
-            "is_telling": is_telling,
+            "rows": _digest_of_rows(compared),
+            "is_distinct": is_distinct,
         }
     )
 
 
 def arrays_of(structure: Any) -> list[np.ndarray]:
-    """Returns the arrays of a structure; sparse and ragged tensors as their parts."""
+    """Returns the arrays of a structure, with sparse and ragged tensors as their components."""
     leaves = tf.nest.flatten(structure, expand_composites=True)
     return [np.asarray(leaf) for leaf in leaves if is_data(leaf)]
 
 
 def is_data(leaf: Any) -> bool:
-    """Tells whether a part of a batch holds values; None and its stand-in in tf.data do not."""
+    """Returns whether a part of a batch has values; None and its equivalent in tf.data do not."""
     if leaf is None or isinstance(leaf, tf.experimental.Optional):
         return False
     return getattr(leaf, "dtype", None) not in (tf.variant, tf.resource)
@@ -68,55 +70,54 @@ def is_data(leaf: Any) -> bool:
 def refuse_other_batches(
     digests: list[str], is_augmented: Callable[[], bool] = lambda: False
 ) -> str:
-    """Checks that all workers were given the same first global batch.
+    """Checks that the first global batch is the same on all workers.
 
     Args:
-        digests: `batch_digest` of each worker's.
-        is_augmented: Tells whether inputs come from random operations. Asked where targets say
-            too little; must answer alike on all workers.
+        digests: The `batch_digest` of each worker.
+        is_augmented: Returns whether inputs come from random operations. Called if the targets do
+            not distinguish rows; must return the same on all workers.
 
     Returns:
-        What to report where only inputs differ, as by augmentation; else "".
+        A warning if only inputs differ, as with augmentation; else "".
 
     Raises:
-        ValueError: If targets differ, or inputs whose targets do not tell one row from another.
+        ValueError: If targets differ, or inputs whose targets do not distinguish rows.
     """
-    said = [json.loads(digest) for digest in digests]
+    found = [json.loads(digest) for digest in digests]
 
     def others(name: str) -> list[int]:
-        return [i for i, one in enumerate(said) if one.get(name) != said[0].get(name)]
+        return [i for i, one in enumerate(found) if one.get(name) != found[0].get(name)]
 
     targets, inputs = others("targets"), others("inputs")
-    is_telling = all(one.get("is_telling", True) for one in said)
-    if inputs and not targets and (is_telling or is_augmented()):
+    is_distinct = all(one.get("is_distinct", True) for one in found)
+    if inputs and not targets and (is_distinct or is_augmented()):
         return (
             f"the first global batch has other inputs on {_workers(inputs)} than on worker 0, "
-            "with the same targets. That is right for augmentation without a seed, of which each "
-            "worker draws its own; results then depend on the number of workers."
+            "with the same targets. This is expected for augmentation without a seed, which "
+            "differs between workers; results then depend on the number of workers."
         )
     if not targets and not inputs:
         return ""
     who = _workers(targets or inputs)
-    if said[0].get("rows") and not others("rows"):
+    if found[0].get("rows") and not others("rows"):
         raise refusal_by_all(
-            "`x` must come in the same order on every worker, each of which trains on its "
-            f"share of every batch. Received: on {who} the first global batch holds the rows "
-            "of worker 0 in another order. Shuffle with one seed on every worker "
+            "`x` must come in the same order on every worker, because each trains on a part of "
+            f"every batch. Received: on {who} the first global batch has the rows of worker 0 in "
+            "another order. Shuffle with one seed on every worker "
             "(keras.utils.set_random_seed, np.random.default_rng(0)), or let `fit` shuffle."
         )
     raise refusal_by_all(
-        "`x` must be the whole data on every worker, each of which trains on its share of "
-        f"every global batch. Received: on {who} the first global batch has other rows than on "
-        "worker 0 (other targets, or other inputs where targets do not tell rows apart). Pass "
-        "all of it on every worker, and what is random in it with one seed "
-        "(keras.utils.set_random_seed). Data that is cut for the workers already "
-        "(x[rank::size], .shard, a generator for each) is passed with "
+        "`x` must be the whole data on every worker, because each trains on a part of every "
+        f"global batch. Received: on {who} the first global batch has other rows than on worker "
+        "0 (other targets, or other inputs if targets do not distinguish rows). Pass all data on "
+        "every worker, with one seed for random parts (keras.utils.set_random_seed). Pass data "
+        "that is already sharded (x[rank::size], .shard, a generator per worker) with "
         "strategy.distribute_datasets_from_function and `steps_per_epoch`."
     )
 
 
-def _tell_rows(targets: list[np.ndarray]) -> bool:
-    """Tells whether other rows would have other targets: not where a class or two fill a batch.
+def _distinguish_rows(targets: list[np.ndarray]) -> bool:
+    """Returns whether other rows would have other targets; not if one or two classes fill a batch.
 
     With c_k rows of target k there are n! / prod(c_k!) orders of them; 20 bits are a million.
     """
@@ -144,7 +145,7 @@ def _digest(arrays: list[np.ndarray]) -> str:
 
 
 def _digest_of_rows(arrays: list[np.ndarray]) -> str | None:
-    """Returns a digest that no order of rows changes, or None where that is not known."""
+    """Returns a digest that does not depend on the order of rows, or None if unknown."""
     rows = _rows(arrays)
     if rows is None:
         return None
@@ -155,7 +156,7 @@ def _digest_of_rows(arrays: list[np.ndarray]) -> str | None:
 
 
 def _rows(arrays: list[np.ndarray]) -> list[bytes] | None:
-    """Returns the bytes of each row, or None where the arrays have no rows, or very many."""
+    """Returns the bytes of each row, or None if the arrays have no rows, or very many."""
     lengths = {len(array) if array.ndim else -1 for array in arrays}
     if len(lengths) != 1 or not 0 < max(lengths) <= _MOST_ROWS:
         return None

@@ -51,7 +51,7 @@ def _policy(name: str) -> tf.data.Options:
     "data of different lengths: 24 examples and 16",
     WORKERS,
     right=ALL_24,
-    refused="Pass all workers the same data, uncut",
+    refused="Pass all workers the same data, not sharded",
 )
 def different_lengths(run: Run) -> Findings:
     dataset = tf.data.Dataset.from_tensor_slices((ROWS, ZEROS)).take(16 if run.worker else 24)

@@ -59,7 +59,7 @@ class Preemption:
         self._pass_on()
         if self._notice is None:
             return self._is_told and self._in_mid_epoch
-        return self._notice.is_here()
+        return self._notice.stops_here()
 
     def is_due_at_meeting(self) -> bool:
         """Does the same where all come whatever happens: at the end of an epoch, or of training."""
@@ -100,7 +100,7 @@ class Preemption:
         when = "after the next steps" if self._in_mid_epoch else "at the end of this epoch"
         announce(f"{why}: all is saved {when}, and the exit status is {PREEMPTED_STATUS}.")
         if self._notice is not None:
-            self._notice.tell_all()
+            self._notice.notify_all()
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         """Only notes it: between two lines of anything, nothing else is safe."""

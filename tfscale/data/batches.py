@@ -60,8 +60,8 @@ class Cut:
 def array_batches(source: ArraySource, cut: Cut, prepare: Prepare) -> tf.data.Dataset:
     """Yields replica batches of batches of arrays, each epoch a permutation of all examples.
 
-    They are `EvenReplicaBatch` where all have one size and `ReplicaBatch` otherwise. An empty one
-    is prepared from one row, since a user's function does not expect a batch of none.
+    They are `EvenReplicaBatch` if all have the same size, else `ReplicaBatch`. An empty one is
+    prepared from one row, because functions do not expect an empty batch.
 
     Args:
         source: The examples.

@@ -1,10 +1,10 @@
-"""The cluster that an engine (TF_CONFIG, Slurm, MPI, Kubernetes) has started this process in.
+"""The cluster of this process, from TF_CONFIG or the environment of Slurm, MPI or Kubernetes.
 
-    cluster = cluster_from_environment()          # None: this process trains alone
-    tpu = tpu_environment(os.environ)             # None: no Cloud TPU VM
+    cluster = cluster_from_environment()          # None: there is no cluster
+    tpu = tpu_environment(os.environ)             # None: not a Cloud TPU VM
 
-One module an engine, each a pure function of an environment mapping; only `detection` reads the
-process's own. Needs no TensorFlow.
+Each engine has a module, a pure function of an environment mapping. Only `detection` reads the
+environment of the process. Needs no TensorFlow.
 """
 
 from strategies.cluster.environments.detection import (

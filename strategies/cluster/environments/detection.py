@@ -1,4 +1,4 @@
-"""Which engine's cluster this process is in: the one place that reads the environment."""
+"""Detects the engine of this process; the only module that reads its environment."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def start_seconds_from_environment(environ: Mapping[str, str] | None = None) -> 
     `tfscale launch --start_seconds` sets the variable.
 
     Args:
-        environ: The environment. None means this process's own.
+        environ: The environment. None means that of this process.
 
     Raises:
         ValueError: If the variable is not a positive, finite number.
@@ -44,12 +44,12 @@ def start_seconds_from_environment(environ: Mapping[str, str] | None = None) -> 
 
 
 def notice_seconds_from_environment(environ: Mapping[str, str] | None = None) -> float:
-    """Returns how long a worker waits before it names the one it waits for.
+    """Returns how many seconds a worker waits before it names the one it waits for.
 
-    TFSCALE_NOTICE_SECONDS, or 30.
+    It is TFSCALE_NOTICE_SECONDS, or 30.
 
     Args:
-        environ: The environment. None means this process's own.
+        environ: The environment. None means that of this process.
 
     Raises:
         ValueError: If the variable is not a positive, finite number.
@@ -63,10 +63,10 @@ def notice_seconds_from_environment(environ: Mapping[str, str] | None = None) ->
 
 
 def take_exit_reason_path() -> str | None:
-    """Returns the file in which this process says why it failed, or None: TFSCALE_EXIT_REASON.
+    """Returns the file for the exit reason of this process, TFSCALE_EXIT_REASON, or None.
 
-    `tfscale launch` sets the variable. It is removed here: processes that this one starts have
-    reasons of their own.
+    `tfscale launch` sets the variable. It is removed here, so that processes which this one starts
+    do not inherit it.
     """
     return os.environ.pop(EXIT_REASON_VARIABLE, "") or None
 
@@ -74,22 +74,22 @@ def take_exit_reason_path() -> str | None:
 def cluster_from_environment(
     environ: Mapping[str, str] | None = None, *, scontrol: Scontrol = scontrol_answer
 ) -> Cluster | None:
-    """Returns the cluster this process was started in, or None where it trains alone.
+    """Returns the cluster of this process, or None if it is not part of one.
 
-    Asked in this order, the first answer wins: TF_CONFIG (someone wrote it for this process), a
-    Slurm step, MPI, Kubernetes. A Cloud TPU VM is not among them: a TPU pod is no cluster of
-    workers in TF_CONFIG's sense; `tpu_environment` recognises it.
+    The first of these counts: TF_CONFIG (it was written for this process), a Slurm step, MPI,
+    Kubernetes. A Cloud TPU VM is not among them: a TPU pod is not a cluster of workers in the sense
+    of TF_CONFIG; `tpu_environment` recognises it.
 
     Args:
-        environ: The environment. None means this process's own.
-        scontrol: Answers Slurm's `scontrol`; asked in a Slurm step only. The default runs the
+        environ: The environment. None means that of this process.
+        scontrol: Runs Slurm's `scontrol`; called in a Slurm step only. The default runs the
             command with a deadline.
 
     Returns:
         The cluster; its `source` names the engine.
 
     Raises:
-        ValueError: If an engine's variables contradict each other or give no host list.
+        ValueError: If the variables of an engine contradict each other or give no host list.
         RuntimeError: If `scontrol` does not answer.
 
     Example:
@@ -106,26 +106,26 @@ def cluster_from_environment(
 
 
 def own_job_starts() -> tuple[JobStart, ...]:
-    """Returns the jobs that this process's own environment names; see `job_starts`."""
+    """Returns the jobs that the environment of this process names; see `job_starts`."""
     return job_starts(os.environ)
 
 
 def own_tpu_environment() -> TpuEnvironment | None:
-    """Returns the TPU VM that this process's own environment describes, or None."""
+    """Returns the TPU VM that the environment of this process describes, or None."""
     return tpu_environment(os.environ)
 
 
 def cluster_from_tf_config(environ: Mapping[str, str]) -> Cluster | None:
-    """Returns the cluster of TF_CONFIG, or None where it is unset, empty or `{}`.
+    """Returns the cluster of TF_CONFIG, or None if it is unset, empty or `{}`.
 
     Args:
         environ: The environment.
 
     Raises:
-        ValueError: If TF_CONFIG says something that is no cluster.
+        ValueError: If TF_CONFIG does not describe a cluster.
     """
     text = environ.get("TF_CONFIG", "").strip()
-    # TensorFlow's own resolver reads an unset TF_CONFIG as {}.
+    # TensorFlow's resolver reads an unset TF_CONFIG as {}.
     if not text or "".join(text.split()) == "{}":
         return None
     return Cluster.from_tf_config(text)

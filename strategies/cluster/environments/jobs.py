@@ -1,7 +1,7 @@
-"""Which job this process belongs to, and which start of it: what stays the same over restarts.
+"""The job of this process, and which start of the job this is.
 
-A scheduler that starts a job again keeps its number and counts the starts. So a process can tell
-that another one was an earlier start of its own job, whichever host that ran on.
+A scheduler that restarts a job keeps its number and counts the starts. So a process can tell that
+another one, on any host, was an earlier start of the same job.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from strategies.cluster.environments.variables import integer_variable
 
 JOB_VARIABLE = "TFSCALE_JOB_ID"
-"""The job's name: `tfscale launch` sets it; a manifest or a script may."""
+"""The name of the job. `tfscale launch` sets it; a manifest or a script may set it too."""
 RESTART_VARIABLE = "TFSCALE_RESTART"
-"""How often the job was started again: 0, 1, 2, ..."""
+"""How often the job was restarted: 0, 1, 2, ..."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class JobStart:
     """One start of a job.
 
     Attributes:
-        scheduler: Who gave the job its name, such as "Slurm".
+        scheduler: What named the job, such as "Slurm".
         job: The name, the same for every start.
-        start: The number of the start; a later one has a greater number.
+        start: The number of the start; later starts have greater numbers.
     """
 
     scheduler: str
@@ -36,18 +36,18 @@ class JobStart:
 
 
 def job_starts(environ: Mapping[str, str]) -> tuple[JobStart, ...]:
-    """Returns the jobs that a process belongs to, as `environ` describes them; often none.
+    """Returns the jobs of a process, as `environ` describes them; often none.
 
-    Known are `tfscale launch` (TFSCALE_JOB_ID with TFSCALE_RESTART), Slurm (SLURM_JOB_ID with
-    SLURM_RESTART_COUNT, which counts requeues) and AWS Batch. A pod of Kubernetes has no such
-    variables: a manifest can give them, for instance by the downward API from the labels and
+    Recognised are `tfscale launch` (TFSCALE_JOB_ID with TFSCALE_RESTART), Slurm (SLURM_JOB_ID with
+    SLURM_RESTART_COUNT, which counts requeues) and AWS Batch. A Kubernetes pod has no such
+    variables. A manifest can set them, for instance by the downward API from the labels and
     annotations of a JobSet.
 
     Args:
         environ: The environment.
 
     Raises:
-        ValueError: If a count is not an integer of at least 0.
+        ValueError: If a count is not an integer >= 0.
 
     Example:
         >>> job_starts({"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "2"})
@@ -61,8 +61,8 @@ def job_starts(environ: Mapping[str, str]) -> tuple[JobStart, ...]:
     ):
         if not environ.get(job):
             continue
-        place = environ.get(cluster, "")
-        name = f"{environ[job]} of {place}" if place else environ[job]
+        cluster_name = environ.get(cluster, "")
+        name = f"{environ[job]} of {cluster_name}" if cluster_name else environ[job]
         start = 0
         if environ.get(count):
             cure = f"Unset it, or give the number of restarts of {environ[job]!r}."

@@ -1,8 +1,8 @@
-"""The cluster of a Kubernetes Indexed Job, alone or as the one replicated job of a JobSet.
+"""The cluster of a Kubernetes Indexed Job, also as the one replicated job of a JobSet.
 
 Kubernetes gives a pod of an Indexed Job its index (JOB_COMPLETION_INDEX) and a host name that a
-headless Service resolves, but neither the number of pods nor the form of that name. The manifest
-states both, in `env` of the container. For a Job and a headless Service both named `digits`
+headless Service resolves, but not the number of pods or the form of the name. The manifest states
+both, in `env` of the container. For a Job and a headless Service both named `digits`
 (`subdomain: digits`), with `completions: 4` and `parallelism: 4`:
 
     - {name: TFSCALE_NUM_WORKERS, value: "4"}
@@ -13,7 +13,7 @@ names pods jobset-replicatedjob-jobindex-podindex):
 
     - {name: TFSCALE_WORKER_ADDRESS, value: "digits-worker-0-{index}.digits:2222"}
 
-Set `publishNotReadyAddresses`, or names resolve only once every pod is ready.
+Set `publishNotReadyAddresses`; otherwise names resolve only when every pod is ready.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def cluster_from_kubernetes(environ: Mapping[str, str]) -> Cluster | None:
         environ: The environment of one pod.
 
     Returns:
-        The cluster, or None where neither TFSCALE_NUM_WORKERS nor TFSCALE_WORKER_ADDRESS is set:
-        an Indexed Job without them is a queue of separate runs.
+        The cluster, or None if neither TFSCALE_NUM_WORKERS nor TFSCALE_WORKER_ADDRESS is set: an
+        Indexed Job without them is a queue of separate runs.
 
     Raises:
         ValueError: If one of the two is missing, the Job is not Indexed, or the index is not below

@@ -1,10 +1,10 @@
-"""The cluster of `mpirun` or `mpiexec` on one host: one worker a process.
+"""The cluster of `mpirun` or `mpiexec` on one host: each process is a worker.
 
     mpirun -n 4 python train.py
 
-MPI's environment holds a process's number and the size of the job, but no host list, so several
-hosts are refused. Read are Open MPI's variables and those of the Hydra process manager (MPICH,
-Intel MPI).
+MPI's environment contains the rank of a process and the size of the job, but no host list, so a job
+on several hosts is an error. The variables are those of Open MPI and of the Hydra process manager
+(MPICH, Intel MPI).
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ _LAUNCHERS = (
 def cluster_from_mpi(environ: Mapping[str, str]) -> Cluster | None:
     """Returns the cluster of the MPI processes on this host.
 
-    Every process is a worker on 127.0.0.1. MPI assigns no ports, so they are computed: for Open MPI
-    from the name of the job; Hydra gives a job no name, so two jobs of `mpiexec` on one host need
+    Every process is a worker on 127.0.0.1. MPI assigns no ports, so they are computed, for Open MPI
+    from the name of the job. Hydra does not name jobs, so two jobs of `mpiexec` on one host need
     different TFSCALE_BASE_PORT (`mpiexec -genv TFSCALE_BASE_PORT 23000 ...`).
 
     Args:
         environ: The environment of one process.
 
     Returns:
-        The cluster, or None outside MPI and in a job of one process.
+        The cluster, or None outside of MPI and for a job of one process.
 
     Raises:
         ValueError: If the job has several hosts, or its variables contradict each other.
@@ -61,11 +61,12 @@ def cluster_from_mpi(environ: Mapping[str, str]) -> Cluster | None:
     local_size = integer_variable(environ, launcher.local_size, minimum=1, cure=_CURE)
     if local_size != size:
         raise ValueError(
-            f"`{launcher.local_size}` must equal {launcher.size}: MPI's environment does not tell "
-            f"the other hosts. Received: {launcher.local_size}={local_size}, {launcher.size}={size}"
-            ". Set TF_CONFIG in every process, or in a Slurm allocation start with srun instead."
+            f"`{launcher.local_size}` must equal {launcher.size}: MPI's environment does not "
+            f"name other hosts. Received: {launcher.local_size}={local_size}, "
+            f"{launcher.size}={size}. Set TF_CONFIG in every process, or in a Slurm allocation "
+            "start with srun instead."
         )
-    # A checksum and not hash(), which differs from process to process.
+    # A checksum, because hash() differs between processes.
     job_number = zlib.crc32(environ.get("PMIX_NAMESPACE", "").encode())
     ports = computed_ports(environ, job_number, size)
     workers = tuple(f"127.0.0.1:{port}" for port in ports)

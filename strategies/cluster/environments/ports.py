@@ -1,7 +1,7 @@
 """Ports for the tasks of an engine that assigns none.
 
-All tasks have to arrive at the same ports without talking to each other, so nobody can ask the
-system for free ones: they are computed from the job's number.
+All tasks need the same list of ports without communicating, so they cannot ask the system for free
+ones. The ports are computed from the number of the job.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from strategies.cluster.environments.variables import integer_variable
 
 BASE_PORT_VARIABLE = "TFSCALE_BASE_PORT"
 
-# Below 32768, where Linux starts to hand out ports to outgoing connections. The number of slots
-# is prime, so that no common stride of job numbers falls into few slots.
+# Below 32768, where Linux starts to assign ports to outgoing connections. The number of slots is
+# prime, so that no common stride of job numbers uses only few slots.
 _FIRST_PORT = 20_000
 _PORTS_PER_SLOT = 64
 _NUM_SLOTS = 181
@@ -21,16 +21,16 @@ _LARGEST_PORT = 65_535
 
 
 def computed_ports(environ: Mapping[str, str], job_number: int, count: int) -> list[int]:
-    """Returns `count` ports of one host that follow from the job's number.
+    """Returns `count` ports of one host, computed from the number of the job.
 
-    port i = 20000 + 64 (job_number mod 181) + i, or TFSCALE_BASE_PORT + i where that is set.
+    port i = 20000 + 64 (job_number mod 181) + i, or TFSCALE_BASE_PORT + i if that is set.
 
-    Two jobs on one host collide when their numbers are equal modulo 181, and any other program may
-    hold one of the ports: the server then fails to start. TFSCALE_BASE_PORT is the way out.
+    Two jobs on one host collide if their numbers are equal modulo 181, and another program may use
+    one of the ports. Then the server fails to start; set TFSCALE_BASE_PORT.
 
     Args:
         environ: The environment, for TFSCALE_BASE_PORT.
-        job_number: The same in all tasks of a job; not negative.
+        job_number: The same in all tasks of a job. Not negative.
         count: Tasks on the fullest host. Without TFSCALE_BASE_PORT at most 64.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Slurm's `scontrol` command, asked with a deadline."""
+"""Slurm's `scontrol` command, run with a deadline."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def scontrol_answer(arguments: Sequence[str], *, deadline_seconds: float = 30.0)
 
     Args:
         arguments: For instance `("show", "hostnames", "n[1-2,10]")`.
-        deadline_seconds: Seconds to wait. A busy controller takes a few; one that is gone makes
-            `scontrol` try again for a minute and more.
+        deadline_seconds: Seconds to wait. A busy controller takes a few; if it is gone `scontrol`
+            retries for more than a minute.
 
     Raises:
-        RuntimeError: If the command is missing, fails or passes the deadline.
+        RuntimeError: If the command is missing, fails or exceeds the deadline.
     """
     command = ["scontrol", *arguments]
     shown = " ".join(command)
@@ -43,6 +43,6 @@ def scontrol_answer(arguments: Sequence[str], *, deadline_seconds: float = 30.0)
             f"`{shown}` must answer within {deadline_seconds:g} s. Is slurmctld up? {_CURE}"
         ) from error
     except subprocess.CalledProcessError as error:
-        said = error.stderr.strip() or f"exit status {error.returncode}"
-        raise RuntimeError(f"`{shown}` must succeed. Received: {said!r}. {_CURE}") from error
+        answer = error.stderr.strip() or f"exit status {error.returncode}"
+        raise RuntimeError(f"`{shown}` must succeed. Received: {answer!r}. {_CURE}") from error
     return finished.stdout

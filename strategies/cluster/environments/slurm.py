@@ -1,11 +1,11 @@
-"""The cluster of a Slurm job step: one worker for every task that `srun` starts.
+"""The cluster of a Slurm job step: each task that `srun` starts is a worker.
 
     srun -K1 --nodes=2 --ntasks-per-node=1 python train.py
 
-Slurm tells a task its own number and host, the hosts of the step and how many tasks each has. The
-order of the tasks follows from the distribution (`srun --distribution`). TensorFlow's own
-SlurmClusterResolver sorts n10 before n2 and takes every distribution for block, so the cluster is
-put together here. The variables are those that Slurm 22.05 sets.
+Slurm gives a task its number and host, the hosts of the step and the number of tasks on each. The
+order of the tasks follows from the distribution (`srun --distribution`). TensorFlow's
+SlurmClusterResolver sorts n10 before n2 and treats every distribution as block, so the cluster is
+built here. The variables are those of Slurm 22.05.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ def cluster_from_slurm(
 ) -> Cluster | None:
     """Returns the cluster of the Slurm step that `environ` describes.
 
-    Every task is a worker (parameter servers need a TF_CONFIG). A task listens on the address that
-    Slurm knows its host by (NodeAddr) and on one of the ports that Slurm reserved for the step
+    Every task is a worker (parameter servers need a TF_CONFIG). A task listens on the address of
+    its host in Slurm (NodeAddr) and on one of the ports that Slurm reserved for the step
     (`MpiParams=ports=...` in slurm.conf, or `srun --resv-ports=N`). Slurm reserves the same ports
     on every host, one more than the fullest host has tasks, so tasks are counted host by host.
-    Where none are reserved the ports are computed from the job and step numbers: see
-    `strategies.cluster.environments.ports` for the risk of a collision. TFSCALE_BASE_PORT goes
-    before both.
+    If none are reserved, the ports are computed from the job and step numbers: see
+    `strategies.cluster.environments.ports` for the risk of a collision. TFSCALE_BASE_PORT has
+    precedence over both.
 
     Args:
         environ: The environment of one task.
         scontrol: Answers `scontrol show hostnames LIST` and `scontrol show node LIST --oneliner`.
 
     Returns:
-        The cluster, or None outside a step (in the shell of `sbatch` and `salloc` too, although
-        SLURM_ variables are set there), in a step of one task, and where the step's tasks are the
+        The cluster, or None outside of a step (also in the shell of `sbatch` and `salloc`, although
+        SLURM_ variables are set there), in a step of one task, and if the tasks of the step are the
         daemons of `mpirun` rather than this program.
 
     Raises:
@@ -77,9 +77,9 @@ def cluster_from_slurm(
 
     host_addresses = _host_addresses(scontrol(("show", "node", nodelist, "--oneliner")), hosts)
     addresses = [host_addresses[host] for host in placement]
-    # Counted by address and not by host name: several slurmd on one machine share its ports.
+    # Counted by address, not by host name: several slurmd on one machine share its ports.
     ordinals = [addresses[:index].count(address) for index, address in enumerate(addresses)]
-    # 13: steps that run side by side in one job get slots far from those of the next jobs.
+    # 13: concurrent steps of one job get slots far from those of the next jobs.
     ports = _reserved_ports(environ, max(ordinals) + 1) or computed_ports(
         environ, job + 13 * step, max(ordinals) + 1
     )
@@ -90,11 +90,11 @@ def cluster_from_slurm(
 
 
 def _tasks_are_daemons_of_mpi(environ: Mapping[str, str], num_tasks: int) -> bool:
-    """Tells a step of this program from the step in which `mpirun` runs its daemons.
+    """Returns whether `mpirun` runs its daemons in this step, instead of srun this program.
 
-    In an allocation `mpirun` starts one daemon a host through srun, and all processes that a
-    daemon starts inherit its SLURM_PROCID: several would take themselves for worker 0. srun never
-    sets Open MPI's variables; `srun --mpi=pmi2` sets PMI_RANK to the task's own number.
+    In an allocation `mpirun` starts one daemon per host through srun. All processes that a daemon
+    starts inherit its SLURM_PROCID, so several would be worker 0. srun never sets Open MPI's
+    variables; `srun --mpi=pmi2` sets PMI_RANK to the number of the task.
     """
     if "OMPI_COMM_WORLD_RANK" in environ:
         return True
@@ -125,9 +125,9 @@ def _tasks_per_host(environ: Mapping[str, str], hosts: Sequence[str], num_tasks:
 
 
 def _stride(environ: Mapping[str, str]) -> int:
-    """Returns how many tasks in a row go to one host under the step's distribution."""
-    # "cyclic:block:block,NoPack": only the first word is about hosts, the others are about sockets
-    # and cores. srun leaves the variable unset when nobody chose a distribution: then it is block.
+    """Returns how many consecutive tasks go to one host under the distribution of the step."""
+    # "cyclic:block:block,NoPack": only the first word concerns hosts, the others sockets and cores.
+    # Without --distribution srun leaves the variable unset, which means block.
     text = environ.get("SLURM_DISTRIBUTION", "")
     across_hosts = re.split("[:,=]", text.lower())[0]
     if across_hosts in ("", "block"):
@@ -137,7 +137,7 @@ def _stride(environ: Mapping[str, str]) -> int:
     if across_hosts == "plane":
         return integer_variable(environ, "SLURM_DIST_PLANESIZE", minimum=1, cure=_STEP_CURE)
     raise ValueError(
-        "`SLURM_DISTRIBUTION` must be block, cyclic or plane: any other does not say where the "
+        "`SLURM_DISTRIBUTION` must be block, cyclic or plane: others do not determine where the "
         f"tasks are. Received: SLURM_DISTRIBUTION={text!r}. Use srun --distribution=block, "
         f"{_TF_CONFIG_CURE}"
     )
@@ -146,13 +146,13 @@ def _stride(environ: Mapping[str, str]) -> int:
 def _check_own_place(environ: Mapping[str, str], placement: Sequence[str], task: int) -> None:
     """Compares the computed host of this task with the real one.
 
-    Every task does so, hence the whole placement is right where no task complains.
+    Every task does so; if none raises, the whole placement is right.
     """
     actual = _text_variable(environ, "SLURMD_NODENAME")
     if task >= len(placement) or placement[task] != actual:
         computed = placement[task] if task < len(placement) else "no host"
         raise ValueError(
-            f"`SLURMD_NODENAME` must be {computed!r}, where task {task} belongs under the "
+            f"`SLURMD_NODENAME` must be {computed!r}, the host of task {task} under the "
             f"distribution {environ.get('SLURM_DISTRIBUTION', 'block')!r}. "
             f"Received: SLURMD_NODENAME={actual!r}. Use srun --distribution=block, "
             f"{_TF_CONFIG_CURE}"
@@ -177,14 +177,14 @@ def _host_addresses(answer: str, hosts: Sequence[str]) -> dict[str, str]:
 
 
 def _reserved_ports(environ: Mapping[str, str], count: int) -> list[int]:
-    """Returns the ports Slurm reserved for the step ("12001-12003,12007"), or [] if it did not."""
+    """Returns the ports Slurm reserved for the step ("12001-12003,12007"), or [] if none."""
     text = environ.get("SLURM_STEP_RESV_PORTS", "")
     if not text or environ.get(BASE_PORT_VARIABLE):
         return []
     ports = expand_ports(text)
     if len(ports) < count:
         raise ValueError(
-            f"`SLURM_STEP_RESV_PORTS` must hold {count} ports, the tasks of the fullest host. "
+            f"`SLURM_STEP_RESV_PORTS` must contain {count} ports, the tasks of the fullest host. "
             f"Received: SLURM_STEP_RESV_PORTS={text!r}. Use srun --resv-ports={count}, or set "
             f"{BASE_PORT_VARIABLE} to the first of {count} free ports."
         )

@@ -1,4 +1,4 @@
-"""Slurm's short notations for counts and ports, and its order of tasks on hosts."""
+"""Slurm's notations for counts and ports, and its order of tasks on hosts."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 def place_tasks(hosts: Sequence[str], counts: Sequence[int], *, stride: int) -> list[str]:
     """Returns the host of every task, in task order.
 
-    The hosts are gone round, each taking up to `stride` tasks a round while it has room. Stride 1
-    is Slurm's cyclic distribution, the largest count its block, anything between its plane.
+    In each round every host with room takes up to `stride` tasks. Stride 1 is Slurm's cyclic
+    distribution, the largest count is block, and anything between is plane.
 
     Args:
         hosts: Host names, in Slurm's order.
@@ -61,7 +61,7 @@ def expand_ports(text: str) -> list[int]:
         if match is None:
             raise ValueError(
                 '`SLURM_STEP_RESV_PORTS` must look like "12001-12003,12007". '
-                f"Received: SLURM_STEP_RESV_PORTS={text!r}. Set TFSCALE_BASE_PORT to go without it."
+                f"Received: SLURM_STEP_RESV_PORTS={text!r}. Set TFSCALE_BASE_PORT to do without it."
             )
         ports += range(int(match[1]), int(match[2] or match[1]) + 1)
     return ports

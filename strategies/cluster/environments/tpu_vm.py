@@ -1,4 +1,4 @@
-"""A Cloud TPU VM, recognised by its environment alone: nothing is initialised or asked."""
+"""Recognises a Cloud TPU VM by its environment variables; nothing is initialised."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _NAMES = ("KUBE_GOOGLE_CLOUD_TPU_ENDPOINTS", "TPU_NAME")
 
 @dataclass(frozen=True)
 class TpuEnvironment:
-    """What the environment says about the TPU slice this VM belongs to.
+    """The TPU slice of this VM, as the environment describes it.
 
     Attributes:
-        accelerator_type: For instance "v4-8"; empty if the environment does not say.
-        worker_id: The position of this VM among the VMs of the slice, from 0.
-        worker_hostnames: The VMs of the slice in that order; empty if the environment does not say.
+        accelerator_type: For instance "v4-8"; empty if unknown.
+        worker_id: The index of this VM among the VMs of the slice, from 0.
+        worker_hostnames: The VMs of the slice in that order; empty if unknown.
     """
 
     accelerator_type: str
@@ -30,22 +30,22 @@ class TpuEnvironment:
 
     @property
     def num_hosts(self) -> int:
-        """VMs of the slice; one that names no others is taken to be alone."""
+        """VMs of the slice; 1 if the environment names no others."""
         return max(1, len(self.worker_hostnames))
 
 
 def tpu_environment(environ: Mapping[str, str]) -> TpuEnvironment | None:
-    """Returns the TPU VM that `environ` describes, or None where it describes none.
+    """Returns the TPU VM that `environ` describes, or None if it describes none.
 
-    Recognised by TPU_WORKER_ID, TPU_WORKER_HOSTNAMES or TPU_ACCELERATOR_TYPE; an empty value counts
-    as unset. The variables survive in a container that was given no TPU device, so a caller still
-    looks for `/dev/accel*` or `/dev/vfio`, and only initialising the TPU tells the truth.
+    It is recognised by TPU_WORKER_ID, TPU_WORKER_HOSTNAMES or TPU_ACCELERATOR_TYPE; an empty value
+    counts as unset. The variables are also set in a container without the TPU device, so a caller
+    still looks for `/dev/accel*` or `/dev/vfio`. Only initialising the TPU shows whether it works.
 
     Args:
         environ: The environment.
 
     Raises:
-        ValueError: If TPU_WORKER_ID is not the position of one of TPU_WORKER_HOSTNAMES.
+        ValueError: If TPU_WORKER_ID is not the index of one of TPU_WORKER_HOSTNAMES.
 
     Example:
         >>> tpu_environment({"TPU_ACCELERATOR_TYPE": "v4-8", "TPU_WORKER_ID": "0"}).num_hosts
@@ -57,10 +57,10 @@ def tpu_environment(environ: Mapping[str, str]) -> TpuEnvironment | None:
     hostnames = tuple(name.strip() for name in listed.split(",")) if listed else ()
     if not all(hostnames) or len(set(hostnames)) != len(hostnames):
         raise ValueError(
-            f"`{_HOSTNAMES}` must be different names with commas between them. "
+            f"`{_HOSTNAMES}` must be different names, separated by commas. "
             f"Received: {_HOSTNAMES}={listed!r}. Unset it on a single TPU VM."
         )
-    cure = f"Set it to this VM's position in {_HOSTNAMES}, from 0."
+    cure = f"Set it to the index of this VM in {_HOSTNAMES}, from 0."
     worker_id = 0
     if environ.get(_WORKER_ID) or len(hostnames) > 1:
         worker_id = integer_variable(environ, _WORKER_ID, minimum=0, cure=cure)
@@ -73,7 +73,7 @@ def tpu_environment(environ: Mapping[str, str]) -> TpuEnvironment | None:
 
 
 def named_tpu(environ: Mapping[str, str]) -> str | None:
-    """Returns the name or addresses of the TPU that `environ` gives, or None where it gives none.
+    """Returns the name or addresses of the TPU in `environ`, or None.
 
     Args:
         environ: The environment.

@@ -12,7 +12,7 @@ def integer_variable(environ: Mapping[str, str], name: str, *, minimum: int, cur
 
     Args:
         environ: The environment.
-        name: The variable. Unset and not an integer are both errors.
+        name: The variable. It is an error if it is unset or not an integer.
         minimum: The smallest value accepted.
         cure: The sentence that ends the error.
 

@@ -18,7 +18,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from strategies.batch_parts import Shared, holds_examples, num_rows, static_rows, without_wrappers
+from strategies.batch_parts import Shared, has_examples, num_rows, static_rows, without_wrappers
 from strategies.global_batches import EvenReplicaBatch, ReplicaBatch
 from strategies.keras_support.context.lineage import Lineage, Source
 from strategies.keras_support.context.step_context import StepContext, current_step, taking_step
@@ -126,7 +126,7 @@ def _rows_of(data: Any) -> tf.Tensor:
 
 def _alike_everywhere(replica_batch: ReplicaBatch) -> list[Any]:
     """The tensors of a replica batch that are the same on all replicas."""
-    parts = [part for part in tf.nest.flatten(replica_batch.data) if not holds_examples(part)]
+    parts = [part for part in tf.nest.flatten(replica_batch.data) if not has_examples(part)]
     parts = without_wrappers([*parts, replica_batch.all_examples])
     return list(tf.nest.flatten(parts, expand_composites=True))
 

@@ -1,4 +1,4 @@
-"""The strategy a process gets without asking, and by name."""
+"""The strategy that a process gets by default, and by name."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_an_argument_of_another_strategy_is_refused_with_the_accepted_ones(
     name: str, arguments: dict[str, Any], accepted: str
 ) -> None:
     (argument,) = arguments
-    message = f"`{argument}` must not be given to the strategy '{name}'.*It takes: {accepted}"
+    message = f"`{argument}` must not be passed to the strategy '{name}'.*It takes: {accepted}"
     with pytest.raises(ValueError, match=message):
         strategies.strategy_by_name(name, **arguments)
 
@@ -70,13 +70,13 @@ def test_every_public_factory_has_a_name() -> None:
 
 
 @pytest.mark.skipif(len(tf.config.list_physical_devices("GPU")) > 1, reason="this host has GPUs")
-def test_a_host_alone_without_gpus_gets_one_device(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_host_without_gpus_and_cluster_gets_one_device(capfd: pytest.CaptureFixture[str]) -> None:
     strategy = strategies.auto_strategy()
     assert isinstance(strategy, tf.distribute.OneDeviceStrategy)
     assert "one replica on" in capfd.readouterr().err
 
 
-def test_a_cluster_with_parameter_servers_is_not_passed_over(
+def test_a_cluster_with_parameter_servers_is_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cluster = {"worker": ["localhost:2"], "ps": ["localhost:3"]}
@@ -86,7 +86,7 @@ def test_a_cluster_with_parameter_servers_is_not_passed_over(
         strategies.auto_strategy()
 
 
-def test_two_workers_of_tf_config_get_one_strategy_between_them() -> None:
+def test_two_workers_of_tf_config_get_one_strategy_together() -> None:
     held = [socket.socket() for _ in range(2)]
     for one in held:
         one.bind(("localhost", 0))

@@ -13,7 +13,7 @@ class Clock:
         return self.now
 
 
-def test_what_is_spent_and_left_add_up_to_the_whole() -> None:
+def test_spent_and_left_add_up_to_the_whole() -> None:
     clock = Clock()
     deadline = Deadline(10.0, clock=clock)
     for now in (1000.0, 1003.5, 1009.75):
@@ -23,7 +23,7 @@ def test_what_is_spent_and_left_add_up_to_the_whole() -> None:
         assert not deadline.is_over()
 
 
-def test_at_its_end_and_after_nothing_is_left() -> None:
+def test_nothing_is_left_at_the_end_and_after() -> None:
     clock = Clock()
     deadline = Deadline(10.0, clock=clock)
     for now in (1010.0, 5000.0):

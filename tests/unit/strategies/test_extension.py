@@ -34,8 +34,10 @@ def documented_constants() -> set[str]:
     for path in (ROOT / "strategies").rglob("*.py"):
         for node, after in itertools.pairwise(ast.parse(path.read_text("utf-8")).body):
             if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-                targets = node.targets if isinstance(node, ast.Assign) else []
-                found |= {ast.unparse(target) for target in targets}
+                if isinstance(node, ast.Assign):
+                    found |= {ast.unparse(target) for target in node.targets}
+                elif isinstance(node, ast.AnnAssign):
+                    found.add(ast.unparse(node.target))
     return found
 
 

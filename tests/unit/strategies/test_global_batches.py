@@ -1,4 +1,4 @@
-"""Replica batches: disjoint, complete, in order, and of sizes at most one apart."""
+"""Replica batches: disjoint, complete, in order, with sizes that differ by at most one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from strategies.global_batches import (
     counted_replica_batches,
     cut_for_replicas,
     keep_rows,
-    mapped_replica_batches,
+    own_rows,
     replica_batch_bounds,
     replica_batch_spec,
     replica_batches,
@@ -27,7 +27,7 @@ ENDLESS = tf.data.INFINITE_CARDINALITY
 
 
 def all_replica_batches(dataset: tf.data.Dataset, num_replicas: int) -> list[Any]:
-    """What one worker that holds all replicas gets."""
+    """What one worker with all replicas gets."""
     return list(replica_batches(dataset, 0, num_replicas, num_replicas))
 
 
@@ -36,7 +36,9 @@ def batches(array: Any, size: int) -> tf.data.Dataset:
 
 
 @pytest.mark.parametrize("num_replicas", range(1, 10))
-def test_shares_cover_every_row_once_in_order_and_differ_by_at_most_one(num_replicas: int) -> None:
+def test_every_row_is_used_once_in_order_and_sizes_differ_by_at_most_one(
+    num_replicas: int,
+) -> None:
     for num_rows in range(41):
         bounds = [replica_batch_bounds(num_rows, r, num_replicas) for r in range(num_replicas)]
         rows = [row for start, stop in bounds for row in range(start, stop)]
@@ -55,7 +57,7 @@ def test_shares_cover_every_row_once_in_order_and_differ_by_at_most_one(num_repl
         pytest.param(0, 2, [0, 0], id="no rows"),
     ],
 )
-def test_sizes_of_the_shares_are_those_worked_out_by_hand(
+def test_sizes_are_those_worked_out_by_hand(
     num_rows: int, num_replicas: int, sizes: list[int]
 ) -> None:
     bounds = [replica_batch_bounds(num_rows, r, num_replicas) for r in range(num_replicas)]
@@ -71,7 +73,7 @@ def test_bounds_of_tensors_are_the_bounds_of_integers() -> None:
 
 
 @pytest.mark.parametrize("num_replicas", [1, 2, 3, 5])
-def test_shares_of_a_batch_put_back_together_are_the_batch(num_replicas: int) -> None:
+def test_replica_batches_joined_are_the_global_batch(num_replicas: int) -> None:
     rows = np.arange(22).reshape(11, 2)
     replica_batches = all_replica_batches(batches(rows, 4), num_replicas)
     assert len(replica_batches) == 3 * num_replicas
@@ -83,7 +85,7 @@ def test_shares_of_a_batch_put_back_together_are_the_batch(num_replicas: int) ->
 
 
 @pytest.mark.parametrize("num_workers", [2, 3])
-def test_workers_shares_are_those_one_worker_would_have_cut(num_workers: int) -> None:
+def test_several_workers_divide_like_one_worker(num_workers: int) -> None:
     dataset, each = batches(np.arange(23), 7), 2
     num_replicas = num_workers * each
     expected = [
@@ -116,7 +118,7 @@ def test_workers_shares_are_those_one_worker_would_have_cut(num_workers: int) ->
         pytest.param(lambda a, b: ({"a": a, "n": (b, a)}, b), id="nested"),
     ],
 )
-def test_structure_survives_and_every_part_is_cut_alike(
+def test_structure_survives_and_every_part_is_divided_the_same(
     structure: Callable[[Any, Any], Any],
 ) -> None:
     a, b = np.arange(5), np.arange(15.0).reshape(5, 3)
@@ -131,7 +133,7 @@ def test_structure_survives_and_every_part_is_cut_alike(
             np.testing.assert_array_equal(found, wanted)
 
 
-def test_strings_are_cut_like_numbers() -> None:
+def test_strings_are_divided_like_numbers() -> None:
     low, high = all_replica_batches(batches([b"a", b"bb", b"ccc"], 3), 2)
     assert (low.numpy().tolist(), high.numpy().tolist()) == ([b"a"], [b"bb", b"ccc"])
 
@@ -158,7 +160,7 @@ def test_sparse_rows_keep_their_places() -> None:
     np.testing.assert_array_equal(high, dense[2:])
 
 
-def test_a_batch_smaller_than_the_replicas_leaves_empty_shares() -> None:
+def test_fewer_rows_than_replicas_leave_empty_replica_batches() -> None:
     replica_batches = all_replica_batches(batches(np.ones([1, 4]), 2), 3)
     assert [replica_batch.shape.as_list() for replica_batch in replica_batches] == [
         [0, 4],
@@ -167,7 +169,7 @@ def test_a_batch_smaller_than_the_replicas_leaves_empty_shares() -> None:
     ]
 
 
-def test_optional_parts_stand_in_for_none_and_go_through() -> None:
+def test_optional_parts_mean_none_and_are_kept() -> None:
     nothing = tf.experimental.Optional.empty(tf.TensorSpec([], tf.float32))
     dataset = batches(np.arange(4), 4).map(lambda rows: (rows, nothing))
     for replica_batch, (rows, optional) in enumerate(all_replica_batches(dataset, 2)):
@@ -188,12 +190,12 @@ def test_a_batch_of_no_tensor_is_refused() -> None:
         replica_batches(dataset, 0, 2, 2)
 
 
-def test_a_data_set_of_single_numbers_is_refused() -> None:
+def test_a_dataset_of_single_numbers_is_refused() -> None:
     with pytest.raises(ValueError, match="examples"):
         replica_batches(tf.data.Dataset.range(4), 0, 2, 2)
 
 
-def test_shapes_stay_static_where_the_batch_is_static_and_divisible() -> None:
+def test_shapes_stay_static_if_the_batch_is_static_and_divisible() -> None:
     rows = np.zeros([12, 3])
     even = tf.data.Dataset.from_tensor_slices(rows).batch(6, drop_remainder=True)
     assert replica_batches(even, 0, 2, 2).element_spec.shape.as_list() == [3, 3]
@@ -201,14 +203,14 @@ def test_shapes_stay_static_where_the_batch_is_static_and_divisible() -> None:
     assert replica_batches(batches(rows, 6), 0, 2, 2).element_spec.shape.as_list() == [None, 3]
 
 
-def test_endless_stays_endless_and_finite_does_not_claim_to_be() -> None:
+def test_endless_stays_endless_and_finite_stays_finite() -> None:
     dataset = batches(np.arange(6), 3)
     assert replica_batches(dataset.repeat(), 0, 2, 2).cardinality() == ENDLESS
     assert replica_batches(dataset, 0, 2, 2).cardinality() != ENDLESS
-    assert mapped_replica_batches(dataset.repeat(), 0, 2, 2, tf.identity).cardinality() == ENDLESS
+    assert counted_replica_batches(dataset.repeat(), 0, 2, 2).cardinality() == ENDLESS
 
 
-def test_one_replica_reads_the_data_set_itself() -> None:
+def test_one_replica_reads_the_dataset_itself() -> None:
     dataset = batches(np.arange(6), 4)
     assert replica_batches(dataset, 0, 1, 1) is dataset
 
@@ -225,7 +227,7 @@ def mixed(rows: int, *, size: int, drop_remainder: bool) -> tf.data.Dataset:
 
 @pytest.mark.parametrize("drop_remainder", [False, True])
 @pytest.mark.parametrize("num_replicas", [2, 3])
-def test_a_step_cuts_what_a_data_set_cuts(num_replicas: int, drop_remainder: bool) -> None:
+def test_a_step_divides_like_a_dataset(num_replicas: int, drop_remainder: bool) -> None:
     dataset = mixed(11, size=4, drop_remainder=drop_remainder)
     expected = counted_replica_batches(dataset, 1, num_replicas - 1, num_replicas)
     spec, known = replica_batch_spec(dataset.element_spec, num_replicas), expected.element_spec.data
@@ -259,9 +261,7 @@ def test_a_step_cuts_what_a_data_set_cuts(num_replicas: int, drop_remainder: boo
         pytest.param(1, [(ReplicaBatch, None)] * 2, id="one row, of which both are given a copy"),
     ],
 )
-def test_shares_of_a_known_batch_are_even_where_it_is_divisible(
-    rows: int, kinds: list[Any]
-) -> None:
+def test_a_known_batch_is_even_if_it_is_divisible(rows: int, kinds: list[Any]) -> None:
     dataset = tf.data.Dataset.from_tensors(np.zeros([rows, 3]))
     found: list[Any] = []
 
@@ -289,11 +289,11 @@ def test_keep_rows_keeps_the_first_rows_of_every_part(rows: int) -> None:
 
 
 def minus_the_largest(batch: tf.Tensor) -> tf.Tensor:
-    """Cannot take a batch of no rows: it looks at the last one."""
+    """Fails on an empty batch: it reads the last row."""
     return batch - batch[-1]
 
 
-def test_the_function_of_these_tests_cannot_take_no_rows() -> None:
+def test_the_function_of_these_tests_fails_on_an_empty_batch() -> None:
     with pytest.raises(tf.errors.InvalidArgumentError):
         minus_the_largest(tf.zeros([0]))
 
@@ -306,20 +306,19 @@ def test_the_function_of_these_tests_cannot_take_no_rows() -> None:
         pytest.param(2, 3, [[], [0], [0]], id="an empty replica batch first"),
     ],
 )
-def test_a_mapped_function_never_sees_a_batch_of_no_rows(
+def test_a_mapped_function_never_gets_an_empty_batch(
     num_rows: int, num_replicas: int, expected: list[list[int]]
 ) -> None:
-    replica_batches = mapped_replica_batches(
-        batches(np.arange(num_rows), num_rows), 0, num_replicas, num_replicas, minus_the_largest
-    )
-    assert [replica_batch.numpy().tolist() for replica_batch in replica_batches] == expected
+    dataset = batches(np.arange(num_rows), num_rows)
+    divided = counted_replica_batches(dataset, 0, num_replicas, num_replicas, minus_the_largest)
+    assert [own_rows(batch).numpy().tolist() for batch in divided] == expected
 
 
-def test_mapped_shares_come_in_the_order_of_the_replicas() -> None:
-    replica_batches = mapped_replica_batches(batches(np.arange(60), 6), 0, 3, 3, tf.identity)
-    assert np.concatenate(list(replica_batches)).tolist() == list(range(60))
+def test_mapped_replica_batches_are_in_the_order_of_the_replicas() -> None:
+    divided = counted_replica_batches(batches(np.arange(60), 6), 0, 3, 3, tf.identity)
+    assert np.concatenate([own_rows(batch) for batch in divided]).tolist() == list(range(60))
 
 
-def test_something_else_is_no_source_of_global_batches() -> None:
+def test_other_objects_are_not_sources_of_global_batches() -> None:
     assert not isinstance(batches(np.arange(3), 3), GlobalBatches)
     assert not isinstance(np.arange(3), GlobalBatches)

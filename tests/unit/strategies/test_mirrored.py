@@ -1,4 +1,4 @@
-"""Mirrored strategies: what they refuse, and that each way of adding up trains as one device."""
+"""Mirrored strategies: errors, and every all-reduce matches single-device results."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ pytestmark = pytest.mark.own_process
 
 @pytest.fixture(autouse=True, scope="module")
 def first_strategy() -> tf.distribute.Strategy:
-    """The first of this process, so that TensorFlow starts with three CPUs."""
+    """The first strategy of this process, so that TensorFlow starts with three CPUs."""
     keras.config.set_floatx("float64")
     return strategies.mirrored_strategy(3)
 
 
 def trained(strategy: tf.distribute.Strategy | None, width: int, epochs: int = 2) -> Any:
-    """A small clipped training, whose batches of 7 of 20 rows divide by nothing."""
+    """A small training with clipping; batches of 7 of 20 rows are not divisible."""
     with (strategy or tf.distribute.get_strategy()).scope():
         model = keras.Sequential(
             [
@@ -54,20 +54,20 @@ def assert_same_weights(model: Any, reference: Any) -> None:
 
 
 @pytest.mark.parametrize("num_replicas", [0, -1, True, "2", 1.0])
-def test_a_number_of_replicas_that_counts_nothing_is_refused(num_replicas: Any) -> None:
+def test_an_impossible_number_of_replicas_is_refused(num_replicas: Any) -> None:
     message = rf"`num_replicas` must be a positive integer.*num_replicas={num_replicas!r}"
     with pytest.raises(ValueError, match=message):
         strategies.mirrored_strategy(num_replicas)
 
 
 @pytest.mark.parametrize("parts", [0, -2, True, "2"])
-def test_a_number_of_virtual_gpus_that_counts_nothing_is_refused(parts: Any) -> None:
+def test_an_impossible_number_of_virtual_gpus_is_refused(parts: Any) -> None:
     message = rf"`logical_devices_per_gpu` must be a positive.*logical_devices_per_gpu={parts!r}"
     with pytest.raises(ValueError, match=message):
         strategies.mirrored_strategy(2, logical_devices_per_gpu=parts)
 
 
-def test_an_unknown_way_of_adding_up_is_refused_with_the_known_ones() -> None:
+def test_an_unknown_all_reduce_is_refused_with_the_known_ones() -> None:
     message = "`all_reduce` must be one of auto, nccl, .*Received: all_reduce='NCCL'"
     with pytest.raises(ValueError, match=message):
         strategies.mirrored_strategy(2, all_reduce="NCCL")
@@ -81,11 +81,11 @@ def test_an_unknown_way_of_adding_up_is_refused_with_the_known_ones() -> None:
             ("CPU:0", "/device:cpu:0"), None, "`devices` must name different", id="twice, spelled"
         ),
         pytest.param((), None, "`devices` must name different devices", id="none"),
-        pytest.param(("CPU:0", "CPU:1"), 3, "must be the number of `devices`, 2", id="unequal"),
+        pytest.param(("CPU:0", "CPU:1"), 3, "must be 2, the number of `devices`", id="unequal"),
         pytest.param(("CPU:0", "XPU:1"), None, "Received: 'XPU:1'. Choose from", id="unknown kind"),
     ],
 )
-def test_devices_that_cannot_be_are_refused(
+def test_impossible_devices_are_refused(
     devices: tuple[str, ...], num_replicas: int | None, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -116,7 +116,7 @@ def test_a_device_without_a_number_is_refused_by_name() -> None:
         ),
     ],
 )
-def test_what_needs_gpus_is_refused_without(arguments: dict[str, Any], message: str) -> None:
+def test_what_needs_gpus_is_refused_without_them(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         strategies.mirrored_strategy(**{"num_replicas": 2, **arguments})
 
@@ -127,7 +127,7 @@ def test_more_replicas_than_tensorflow_started_with_are_refused_with_the_cure() 
         strategies.mirrored_strategy(4)
 
 
-def test_the_same_and_fewer_replicas_can_be_had_again() -> None:
+def test_a_second_strategy_may_have_as_many_replicas_or_fewer() -> None:
     assert [strategies.mirrored_strategy(n).num_replicas_in_sync for n in (3, 3, 2, 1)] == [
         3,
         3,
@@ -136,7 +136,7 @@ def test_the_same_and_fewer_replicas_can_be_had_again() -> None:
     ]
 
 
-def test_named_devices_are_those_the_replicas_stand_on() -> None:
+def test_replicas_use_the_named_devices() -> None:
     strategy = strategies.mirrored_strategy(devices=("/device:CPU:2", "cpu:0"))
     assert [name.rpartition("/")[2] for name in strategy.extended.worker_devices] == [
         "device:CPU:2",
@@ -145,7 +145,7 @@ def test_named_devices_are_those_the_replicas_stand_on() -> None:
 
 
 @pytest.mark.parametrize("all_reduce", ["auto", "hierarchical_copy", "reduction_to_one_device"])
-def test_each_way_of_adding_up_on_cpus_trains_as_one_device(all_reduce: str) -> None:
+def test_each_all_reduce_on_cpus_trains_as_one_device(all_reduce: str) -> None:
     strategy = strategies.mirrored_strategy(2, all_reduce=all_reduce)
     assert_same_weights(trained(strategy, width=4), trained(None, width=4))
 
@@ -173,14 +173,14 @@ def test_strategies_of_one_process_take_turns_with_models_of_other_sizes() -> No
         assert_same_weights(model, reference)
 
 
-def test_no_two_strategies_draw_from_the_same_range_of_collective_keys() -> None:
+def test_two_strategies_use_different_ranges_of_collective_keys() -> None:
     before = tf.distribute.MirroredStrategy._collective_key_base
     starts = [strategies.mirrored_strategy(2).extended._collective_key_base for _ in range(4)]
     assert all(later - start >= KEYS_PER_STRATEGY for start, later in itertools.pairwise(starts))
     assert tf.distribute.MirroredStrategy._collective_key_base == before
 
 
-def test_a_strategy_of_the_users_own_is_left_its_collective_keys(
+def test_a_strategy_of_the_user_keeps_its_collective_keys(
     first_strategy: tf.distribute.Strategy,
 ) -> None:
     own = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

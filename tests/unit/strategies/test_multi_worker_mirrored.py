@@ -1,6 +1,6 @@
-"""Several workers: what is refused before anything starts, and a cluster that never comes together.
+"""Several workers: errors before anything starts, and a cluster that never starts.
 
-That several workers train as one device is tested where whole runs are compared.
+Tests of whole runs compare several workers with one device.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import strategies
 
 ROOT = Path(strategies.__file__).resolve().parents[1]
 PAIR = strategies.Cluster({"worker": ("localhost:2", "localhost:3")}, "worker", 0)
-BRING_UP = "import strategies; strategies.multi_worker_mirrored_strategy(bring_up_seconds={})"
+START = "import strategies; strategies.multi_worker_mirrored_strategy(bring_up_seconds={})"
 
 
 @pytest.fixture(autouse=True)
@@ -30,14 +30,14 @@ def _no_cluster_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("all_reduce", ["hierarchical_copy", "RING", ""])
-def test_an_unknown_way_of_adding_up_is_refused_with_the_known_ones(all_reduce: str) -> None:
+def test_an_unknown_all_reduce_is_refused_with_the_known_ones(all_reduce: str) -> None:
     message = f"`all_reduce` must be one of auto, ring, nccl. Received: all_reduce='{all_reduce}'"
     with pytest.raises(ValueError, match=message):
         strategies.multi_worker_mirrored_strategy(PAIR, all_reduce=all_reduce)
 
 
 @pytest.mark.parametrize("seconds", [0, -1.0])
-def test_a_deadline_that_is_over_already_is_refused(seconds: float) -> None:
+def test_a_deadline_that_is_not_positive_is_refused(seconds: float) -> None:
     message = (
         f"`bring_up_seconds` must be positive and finite. Received: bring_up_seconds={seconds}"
     )
@@ -69,7 +69,7 @@ def test_nccl_is_refused_without_gpus() -> None:
 
 
 def free_addresses() -> list[str]:
-    """Two addresses of this host where nobody listens."""
+    """Two addresses of this host where nothing listens."""
     held = [socket.socket() for _ in range(2)]
     for one in held:
         one.bind(("localhost", 0))
@@ -82,8 +82,8 @@ def free_addresses() -> list[str]:
 def lone_worker(addresses: list[str], task_index: int) -> subprocess.Popen[str]:
     task = {"type": "worker", "index": task_index}
     tf_config = json.dumps({"cluster": {"worker": addresses}, "task": task})
-    # The import of TensorFlow is not part of the deadline, so it is timed apart.
-    code = f"import tensorflow, time; print(time.time(), flush=True); {BRING_UP.format(3)}"
+    # The import of TensorFlow is not part of the deadline, so it is timed separately.
+    code = f"import tensorflow, time; print(time.time(), flush=True); {START.format(3)}"
     return subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=ROOT,
@@ -94,7 +94,7 @@ def lone_worker(addresses: list[str], task_index: int) -> subprocess.Popen[str]:
     )
 
 
-def test_a_peer_that_never_comes_ends_the_process_and_is_named() -> None:
+def test_a_peer_that_never_starts_ends_the_process_and_is_named() -> None:
     """Worker 0 waits for the others to join, worker 1 for worker 0: two places to hang in."""
     clusters = [free_addresses(), free_addresses()]
     workers = [lone_worker(addresses, index) for index, addresses in enumerate(clusters)]

@@ -66,19 +66,19 @@ def test_other_text_is_refused_with_the_rule_and_an_example(
     assert rule.value(text) is None
 
 
-def test_every_example_keeps_its_rule() -> None:
+def test_every_example_satisfies_its_rule() -> None:
     for rule in (COUNT, SEED, SECONDS, SECONDS_OR_ZERO, PART, integers(2)):
         assert rule.value(rule.example) is not None
 
 
-def test_any_float_that_python_writes_is_read_to_the_bit() -> None:
+def test_a_float_that_python_writes_is_read_exactly() -> None:
     draw = random.Random(0)
     for _ in range(1000):
         number = math.ldexp(draw.random(), draw.randint(-1000, 1000))
         assert floats("finite", "1", lambda number: True).parse(repr(-number)) == -number
 
 
-def test_arguments_in_python_have_the_same_words() -> None:
+def test_arguments_in_python_have_the_same_wording() -> None:
     for rule, at_least, below in ((COUNT, 1, 2**63), (SEED, 0, 2**31)):
         with pytest.raises(ValueError, match="`n` must be ") as raised:
             whole_number("n", -1, at_least=at_least, below=below)

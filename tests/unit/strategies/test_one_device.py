@@ -1,4 +1,4 @@
-"""One device: the one there is, or the one that was named."""
+"""One device: the default one, or the one that was named."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ def test_a_device_may_be_spelled_as_tensorflow_spells_it(device: str) -> None:
 
 @pytest.mark.parametrize("device", ["GPU:99", "CPU:1", "TPU:0", "CPU", "0"])
 def test_an_unknown_device_is_refused_with_the_known_ones(device: str) -> None:
-    message = f"`device` must be one of this host's. Received: device='{device}'. Choose from .*CPU"
+    message = (
+        f"`device` must be a device of this host. Received: device='{device}'. Choose from .*CPU"
+    )
     with pytest.raises(ValueError, match=message):
         strategies.one_device_strategy(device)
 
@@ -37,7 +39,7 @@ def test_the_choice_is_announced_on_standard_error(capfd: pytest.CaptureFixture[
     assert errors.startswith("tfscale: one replica on CPU:0")
 
 
-def test_a_batch_of_no_rows_is_taken_as_stock_keras_takes_it() -> None:
+def test_an_empty_batch_behaves_as_in_stock_keras() -> None:
     with strategies.one_device_strategy().scope():
         model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
         model.compile("sgd", "mse")

@@ -1,4 +1,4 @@
-"""Clusters that asynchronous training cannot run on are refused in words; tasks that serve end."""
+"""Errors for clusters unfit for asynchronous training, and the end of tasks that serve."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ JOBS = {"chief": ("a:1",), "worker": ("b:1", "c:1"), "ps": ("d:1",)}
 def test_a_cluster_that_lacks_a_job_is_refused(missing: str, name: str) -> None:
     jobs = {job: addresses for job, addresses in JOBS.items() if job != missing}
     cluster = strategies.Cluster(jobs, next(iter(jobs)), 0)
-    message = f"`cluster` must hold at least one {name}, a task of the job '{missing}'.*--num_ps=1"
+    message = f"`cluster` must have at least one {name}, a task of the job '{missing}'.*--num_ps=1"
     with pytest.raises(ValueError, match=message):
         strategies.parameter_server_strategy(cluster)
 
@@ -38,7 +38,7 @@ def test_no_cluster_at_all_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         strategies.parameter_server_strategy()
 
 
-def test_an_evaluator_is_no_task_of_it() -> None:
+def test_an_evaluator_is_refused() -> None:
     with pytest.raises(ValueError, match=r"Received: task_type='evaluator'"):
         strategies.parameter_server_strategy(strategies.Cluster(JOBS, "evaluator", 0))
 
@@ -57,7 +57,7 @@ def test_counters_are_kept_by_code_that_keras_still_has() -> None:
 
 
 def started(task: str, chief: str, seconds: float) -> subprocess.Popen[str]:
-    """A chief or a parameter server; the worker's port is one where nobody ever listens.
+    """A chief or a parameter server; the worker's port is one where nothing ever listens.
 
     Args:
         task: "chief" or "ps".
@@ -92,10 +92,10 @@ def output_of(process: subprocess.Popen[str]) -> str:
 
 @pytest.fixture(scope="module")
 def ended() -> dict[str, Any]:
-    """Two servers, the chief of one comes and goes, that of the other never comes; and a chief."""
-    with socket.create_server(("127.0.0.1", 0)) as chief, socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))  # and does not listen
-        own = f"127.0.0.1:{nobody.getsockname()[1]}"
+    """Two servers, whose chiefs start and end, or never start; and a chief."""
+    with socket.create_server(("127.0.0.1", 0)) as chief, socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # and does not listen
+        own = f"127.0.0.1:{unused.getsockname()[1]}"
         orphan = started("ps", f"127.0.0.1:{chief.getsockname()[1]}", seconds=60)
         waiting = started("ps", own, seconds=1)
         chief.settimeout(100)
@@ -119,13 +119,13 @@ def test_a_server_ends_well_when_its_chief_is_gone(ended: dict[str, Any]) -> Non
     assert seconds < 20
 
 
-def test_a_server_whose_chief_never_comes_gives_up(ended: dict[str, Any]) -> None:
+def test_a_server_whose_chief_never_starts_gives_up(ended: dict[str, Any]) -> None:
     said, status = ended["waiting"]
     assert "ps 0 waited 1 s for the chief at" in said
     assert status == 1
 
 
-def test_a_chief_whose_worker_never_comes_gives_up_and_names_it(ended: dict[str, Any]) -> None:
+def test_a_chief_whose_worker_never_starts_gives_up_and_names_it(ended: dict[str, Any]) -> None:
     said, status = ended["chief"]
     assert "chief 0 waited 1 s for the cluster to start and gives up" in said
     assert re.search(r"Missing: .*worker 0 \(127\.0\.0\.1:1: Connection refused\)", said)

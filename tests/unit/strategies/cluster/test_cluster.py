@@ -1,4 +1,4 @@
-"""A cluster is what TensorFlow's TF_CONFIG says, or it is refused with a cure."""
+"""A cluster is what TF_CONFIG says; an impossible one is an error with a cure."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_training_tasks_are_numbered_once_each_with_one_chief_at_zero(seed: int)
         ),
     ],
 )
-def test_counts_and_positions(
+def test_counts_and_indices(
     jobs: dict[str, Any],
     task: tuple[str, int],
     workers: int,
@@ -113,16 +113,16 @@ def test_counts_and_positions(
 
 
 @pytest.mark.parametrize("task", [("ps", 0), ("evaluator", 0)])
-def test_a_task_that_does_not_train_is_no_chief_and_has_no_worker_index(
+def test_a_task_that_does_not_train_is_not_the_chief_and_has_no_worker_index(
     task: tuple[str, int],
 ) -> None:
     cluster = Cluster({"worker": ("a:1",), "ps": ("b:1",)}, *task)
     assert not cluster.is_chief
-    with pytest.raises(ValueError, match=r"`task_type` must be .*Only those tasks read"):
+    with pytest.raises(ValueError, match=r"`task_type` must be .*Only these tasks read"):
         _ = cluster.worker_index
 
 
-def test_an_evaluator_may_stand_outside_the_jobs_and_then_has_no_address() -> None:
+def test_an_evaluator_outside_of_the_jobs_has_no_address() -> None:
     cluster = Cluster.from_tf_config(tf_config(TWO_WORKERS, {"type": "evaluator", "index": 3}))
     assert (cluster.task_index, cluster.num_workers) == (3, 2)
     with pytest.raises(ValueError, match=r"Add \"evaluator\" to the jobs"):
@@ -147,7 +147,7 @@ IMPOSSIBLE = [
     ),
     pytest.param(
         tf_config({"master": ["a:1"]}, {"type": "master", "index": 0}),
-        r"`jobs` must have names among chief, worker, ps, evaluator\. Received: job='master'",
+        r"`jobs` must have names out of chief, worker, ps, evaluator\. Received: job='master'",
         id="TensorFlow 1's name of the chief",
     ),
     *[
@@ -230,7 +230,7 @@ def test_a_cluster_does_not_change_when_the_callers_mapping_does() -> None:
         cluster.task_index = 1  # type: ignore[misc]
 
 
-def test_where_a_cluster_came_from_takes_no_part_in_comparison() -> None:
+def test_the_source_of_a_cluster_is_not_compared() -> None:
     built = Cluster({"worker": ("a:1",)}, "worker", 0)
     read = Cluster.from_tf_config(built.to_tf_config())
     assert (built.source, read.source) == ("", "TF_CONFIG")

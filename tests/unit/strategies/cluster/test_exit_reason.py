@@ -1,4 +1,4 @@
-"""What a process leaves behind when it fails, in real processes and for errors made by hand."""
+"""The exit reason of a process that fails, in real processes and for constructed errors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from strategies.cluster.exit_reason import ExitReason, read_exit_reason, words_about
+from strategies.cluster.exit_reason import ExitReason, exit_reason_of, read_exit_reason
 from tests.programs import completed
 
 BEGIN = (
@@ -58,37 +58,37 @@ ABORTED = (
         pytest.param(ValueError("/job:worker/task:1"), True, "", id="a word of the user's"),
     ],
 )
-def test_an_error_is_its_own_or_of_the_task_that_it_names(
+def test_an_error_is_caused_by_this_task_or_by_the_one_it_names(
     error: Exception, is_own: bool, at_fault: str
 ) -> None:
-    words = words_about(error, "worker 0")
-    assert (words.is_own, words.at_fault) == (is_own, at_fault)
+    reason = exit_reason_of(error, "worker 0")
+    assert (reason.is_own, reason.at_fault) == (is_own, at_fault)
 
 
-def test_an_error_that_follows_anothers_failure_is_not_its_own() -> None:
+def test_an_error_that_follows_the_failure_of_another_task_is_caused_by_it() -> None:
     try:
         try:
             raise AbortedError(ABORTED)
         except AbortedError as error:
             raise RuntimeError("the training has failed") from error
     except RuntimeError as error:
-        words = words_about(error, "worker 0")
-    assert words == ExitReason("RuntimeError: the training has failed", False, "worker 1")
+        reason = exit_reason_of(error, "worker 0")
+    assert reason == ExitReason("RuntimeError: the training has failed", False, "worker 1")
 
 
 def test_the_line_that_says_what_happened_is_kept() -> None:
-    why = words_about(AbortedError(ABORTED), "worker 0").why
+    why = exit_reason_of(AbortedError(ABORTED), "worker 0").why
     assert why.startswith("AbortedError: Collective ops is aborted by: Error reported from")
 
 
-def test_of_an_error_in_a_generator_its_own_line_is_kept() -> None:
+def test_the_line_of_the_error_in_a_generator_is_kept() -> None:
     text = (
         "Graph execution error:\n\nDetected at node PyFunc defined at (most recent call last):\n"
         "ValueError: a row of letters\nTraceback (most recent call last):\n\n"
         '  File "train.py", line 3, in rows\n    raise ValueError("a row of letters")\n\n'
         "ValueError: a row of letters\n\n\n\t [[{{node PyFunc}}]] [Op:__inference_run_one_1]"
     )
-    why = words_about(AbortedError(text), "worker 0").why
+    why = exit_reason_of(AbortedError(text), "worker 0").why
     assert why == "AbortedError: ValueError: a row of letters"
 
 
@@ -111,18 +111,18 @@ def test_of_an_error_in_a_generator_its_own_line_is_kept() -> None:
         pytest.param("sys.exit(3)", 3, None, id="no error"),
     ],
 )
-def test_a_process_leaves_why_it_ended(
+def test_a_process_writes_why_it_ended(
     tmp_path: Path, program: str, status: int, why: str | None
 ) -> None:
-    path = tmp_path / "words.json"
+    path = tmp_path / "reason.json"
     done = completed("-c", BEGIN + program, timeout=60, TFSCALE_EXIT_REASON=str(path))
     assert done.returncode == status
-    words = read_exit_reason(path)
-    assert (words and words.why.partition(": ")[2]) == why
+    reason = read_exit_reason(path)
+    assert (reason and reason.why.partition(": ")[2]) == why
 
 
-def test_a_process_that_it_starts_does_not_speak_for_it(tmp_path: Path) -> None:
-    path = tmp_path / "words.json"
+def test_a_child_process_does_not_write_the_exit_reason(tmp_path: Path) -> None:
+    path = tmp_path / "reason.json"
     child = "import os; print(os.environ.get('TFSCALE_EXIT_REASON'))"
     program = f"import subprocess; subprocess.run([sys.executable, '-c', {child!r}])"
     done = completed("-c", BEGIN + program, timeout=60, TFSCALE_EXIT_REASON=str(path))
@@ -130,8 +130,8 @@ def test_a_process_that_it_starts_does_not_speak_for_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"why": 1', json.dumps({"why": "x"}), "\xff"])
-def test_a_damaged_file_says_nothing(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "words.json"
+def test_a_damaged_file_is_no_exit_reason(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "reason.json"
     path.write_text(text, "latin-1")
     assert read_exit_reason(path) is None
     assert read_exit_reason(tmp_path / "none.json") is None

@@ -1,4 +1,4 @@
-"""A task answers as long as its process runs: asked of real servers of TensorFlow's."""
+"""A task answers as long as its process runs, with real TensorFlow servers."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def test_memory_does_not_grow_with_the_calls(
     for i in range(CALLS):
         step(sizes[i % 3])
     grown = resident_kilobytes() - before
-    # TensorFlow's own launcher: 1.6 KB a call for a sum, 3.1 to gather, 6.2 for rows.
+    # With TensorFlow's launcher: 1.6 KB a call for a sum, 3.1 to gather, 6.2 for rows.
     assert grown < 0.3 * CALLS, grown
 
 

@@ -1,4 +1,4 @@
-"""Batches are told apart by their contents, and known in another order."""
+"""Batches are distinguished by their contents, and recognised in another order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_equal_batches_are_accepted_in_any_structure() -> None:
 
 
 def test_rows_in_another_order_are_refused_as_such() -> None:
-    with pytest.raises(ValueError, match="holds the rows of worker 0 in another order"):
+    with pytest.raises(ValueError, match="has the rows of worker 0 in another order"):
         refuse_other_batches([batch_digest((X, Y)), batch_digest((X[::-1], Y[::-1]))])
 
 
@@ -33,7 +33,7 @@ def test_other_sample_weights_count_as_other_targets() -> None:
         refuse_other_batches(digests)
 
 
-def test_inputs_stand_for_targets_that_are_missing() -> None:
+def test_inputs_are_compared_if_there_are_no_targets() -> None:
     with pytest.raises(ValueError, match="must be the whole data"):
         refuse_other_batches([batch_digest(X), batch_digest(X + 1)])
 
@@ -52,7 +52,7 @@ def test_other_inputs_with_the_same_targets_are_reported() -> None:
         pytest.param(np.arange(8) * 0.1, False, id="8 numbers"),
     ],
 )
-def test_other_inputs_are_refused_where_targets_may_agree_by_chance(
+def test_other_inputs_are_refused_if_targets_may_agree_by_chance(
     targets: np.ndarray, is_refused: bool
 ) -> None:
     x = np.arange(len(targets))

@@ -1,4 +1,4 @@
-"""What a worker says that it does, from real stacks."""
+"""What a worker is doing, from real stacks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from strategies.progress import OUTSIDE, Place
 
 
 def frame_inside(run: Callable[[Callable[[], None]], None]) -> FrameType:
-    """Returns the innermost frame of a thread in which `run` has called what it was given."""
+    """Returns the innermost frame of a thread in which `run` has called its argument."""
     frames: list[FrameType] = []
     thread = threading.Thread(target=lambda: run(lambda: frames.append(sys._getframe(1))))
     thread.start()
@@ -44,12 +44,12 @@ def test_a_callback_is_named_with_the_line_it_is_at() -> None:
     assert words.endswith(" in write)")
 
 
-def test_a_meeting_is_named_with_the_callback_that_led_to_it() -> None:
+def test_a_rendezvous_is_named_with_the_callback_that_led_to_it() -> None:
     words = doing(Place(0, 8, "collective"), "evaluate()", frame_inside(in_a_callback))
     assert words.startswith("waits at 'evaluate()' in the callback Slow.on_epoch_end, epoch 1, ")
 
 
-def test_the_line_of_an_input_is_that_of_its_own_thread() -> None:
+def test_the_line_of_an_input_is_that_of_its_thread() -> None:
     def rows(look: Callable[[], None]) -> None:
         look()
 
@@ -69,5 +69,5 @@ def test_the_line_of_an_input_is_that_of_its_own_thread() -> None:
         (Place(0, 0, "evaluate", 3, call="evaluate"), "computes, batch 3 of evaluate"),
     ],
 )
-def test_without_a_stack_the_place_is_told(place: Place, words: str) -> None:
+def test_without_a_stack_the_place_is_named(place: Place, words: str) -> None:
     assert doing(place, "", None) == words

@@ -1,4 +1,4 @@
-"""For whom a worker waits, and how often it says so, for situations written down by hand."""
+"""Which workers a worker waits for, and how often it prints so, in constructed situations."""
 
 from __future__ import annotations
 
@@ -45,17 +45,21 @@ ASKS = seen("collective", question="stop after this epoch?")
         pytest.param([WAITS, WAITS, seen("input", step=4)], [2], id="another waits too"),
         pytest.param([WAITS, seen("step"), seen("input", step=4)], [2], id="the furthest behind"),
         pytest.param([WAITS, seen("input", step=4), seen("step", age=9)], [2], id="silence first"),
-        pytest.param([WAITS, Seen("worker", None, 9.0)], [1], id="one has never spoken"),
-        pytest.param([WAITS, Seen("worker", None, 2.0)], [], id="one is about to speak"),
-        pytest.param([WAITS, seen("step", end="has ended its program")], [1], id="one has gone"),
+        pytest.param([WAITS, Seen("worker", None, 9.0)], [1], id="one has sent no heartbeat"),
+        pytest.param([WAITS, Seen("worker", None, 2.0)], [], id="one may still send a heartbeat"),
+        pytest.param([WAITS, seen("step", end="has ended its program")], [1], id="one has ended"),
         pytest.param([WAITS, WAITS], [1], id="all wait for each other"),
         pytest.param(
-            [WAITS, seen("collective", step=4, question="evaluate()")], [1], id="a call of its own"
+            [WAITS, seen("collective", step=4, question="evaluate()")],
+            [1],
+            id="the other makes another call",
         ),
         pytest.param(
-            [seen("collective", step=4, question="evaluate()"), WAITS], [1], id="the call is ours"
+            [seen("collective", step=4, question="evaluate()"), WAITS],
+            [1],
+            id="this one makes another call",
         ),
-        pytest.param([ASKS, seen("callbacks")], [1], id="at a meeting"),
+        pytest.param([ASKS, seen("callbacks")], [1], id="at a rendezvous"),
         pytest.param([seen("step"), seen("step")], [], id="long steps on both"),
         pytest.param([seen("step"), WAITS], [], id="the other waits for this one"),
         pytest.param([seen("step"), seen("callbacks", step=4)], [1], id="no marks: one is behind"),
@@ -71,23 +75,25 @@ def test_a_worker_waits_for_those_that_are_not_where_it_is(
     assert blocking_workers(workers, 0) == found
 
 
-def test_a_worker_at_a_call_of_its_own_is_the_one_behind() -> None:
-    alone = seen("collective", step=4, question="evaluate()")
-    assert is_behind([alone, WAITS], 0, [1])
-    assert not is_behind([WAITS, alone], 0, [1])
+def test_a_worker_in_another_call_is_the_one_behind() -> None:
+    single = seen("collective", step=4, question="evaluate()")
+    assert is_behind([single, WAITS], 0, [1])
+    assert not is_behind([WAITS, single], 0, [1])
     assert not is_behind([ASKS, ASKS], 0, [1])
     assert not is_behind([ASKS, seen("callbacks")], 0, [1])
 
 
 class Board:
-    """The place of the first of two workers, which nothing is read from here."""
+    """The board of the first of two workers; nothing is read from it here."""
 
     names = ("worker 0", "worker 1")
     own = 0
 
 
-def said(capsys: pytest.CaptureFixture[str], board: Any, seconds: float, other: Seen) -> list[int]:
-    """Waits in thought, second after second; returns when something was said."""
+def printed_at(
+    capsys: pytest.CaptureFixture[str], board: Any, seconds: float, other: Seen
+) -> list[int]:
+    """Simulates a wait, second by second; returns the seconds at which a line was printed."""
     notice, at = WaitNotice(board, seconds), []
     for waited in range(1, 200):
         notice._report([WAITS, other], float(waited))
@@ -96,17 +102,19 @@ def said(capsys: pytest.CaptureFixture[str], board: Any, seconds: float, other: 
     return at
 
 
-def test_it_is_said_once_and_then_at_doubling_intervals(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_is_printed_once_and_then_at_doubling_intervals(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     board: Any = Board()
-    assert said(capsys, board, 30.0, seen("input", step=4)) == [30, 60, 120]
+    assert printed_at(capsys, board, 30.0, seen("input", step=4)) == [30, 60, 120]
 
 
-def test_that_a_worker_does_not_answer_is_said_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_worker_that_does_not_answer_is_named_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     board: Any = Board()
-    assert said(capsys, board, 30.0, seen("input", step=4, age=9.0)) == [1, 60, 120]
+    assert printed_at(capsys, board, 30.0, seen("input", step=4, age=9.0)) == [1, 60, 120]
 
 
-def test_waits_that_come_again_and_end_by_themselves_are_named_less_and_less(
+def test_waits_that_recur_and_end_by_themselves_are_reported_less_often(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     board: Any = Board()
@@ -116,11 +124,11 @@ def test_waits_that_come_again_and_end_by_themselves_are_named_less_and_less(
             notice._report([WAITS, seen(phase, step=4)], float(waited))
         notice._end_wait()
         lines.append(capsys.readouterr().err.count("\n"))
-    assert lines == [2, 0, 0, 0, 0, 2]  # after 30 s, and that it goes on
+    assert lines == [2, 0, 0, 0, 0, 2]  # after 30 s, and when it continues
 
 
 class Probe:
-    """Two workers that answer, one of which has been in an execution for long."""
+    """Two workers that answer, one of them in a long execution."""
 
     def silent(self) -> dict[str, float]:
         return {}
@@ -129,7 +137,7 @@ class Probe:
         pass
 
 
-def test_long_executions_that_end_by_themselves_are_named_less_and_less(
+def test_long_executions_that_end_by_themselves_are_reported_less_often(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     probe: Any = Probe()
@@ -139,7 +147,7 @@ def test_long_executions_that_end_by_themselves_are_named_less_and_less(
             notice._report(float(seconds), {"worker 0": 1.0, "worker 1": float(seconds)}, 0)
         notice._end_wait()
         lines.append(capsys.readouterr().err.splitlines())
-    assert [len(said) for said in lines] == [2, 0, 0, 2]
+    assert [len(printed) for printed in lines] == [2, 0, 0, 2]
     assert lines[0][0].startswith(
         "tfscale: the chief waits, in epoch 1: worker 1 has been in one execution for 30 s, and "
     )

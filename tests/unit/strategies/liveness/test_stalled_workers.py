@@ -1,4 +1,4 @@
-"""Who is to blame, for situations written down by hand."""
+"""Which workers stall, in constructed situations."""
 
 from __future__ import annotations
 
@@ -38,28 +38,28 @@ SILENT = seen("collective", still=1, age=19)
         pytest.param([WAITS, seen("evaluate", batch=7, still=1)], [], id="a long evaluation"),
         pytest.param([WAITS, WAITS], [0, 1], id="both wait: a network between them"),
         pytest.param([seen("collective", step=6), WAITS], [1], id="both wait, one is behind"),
-        pytest.param([WAITS, seen("step", end="has ended its fit")], [1], id="one has gone home"),
+        pytest.param([WAITS, seen("step", end="has ended its fit")], [1], id="one has ended"),
         pytest.param([MOVES, seen("step", end="has ended its fit")], [], id="one was faster"),
         pytest.param([WAITS, seen("step", still=1, age=19)], [1], id="one is silent"),
         pytest.param([seen("input"), seen("step", still=1, age=19)], [1], id="silence first"),
         pytest.param([WAITS, SILENT, SILENT], [1, 2], id="two are silent"),
-        pytest.param([WAITS, Seen("worker", None, 11.0)], [1], id="one has never spoken"),
-        pytest.param([WAITS, Seen("worker", None, 3.0)], [], id="one is about to speak"),
-        pytest.param([seen("input")], [0], id="a process alone"),
+        pytest.param([WAITS, Seen("worker", None, 11.0)], [1], id="one has sent no heartbeat"),
+        pytest.param([WAITS, Seen("worker", None, 3.0)], [], id="one may still send a heartbeat"),
+        pytest.param([seen("input")], [0], id="a single process"),
     ],
 )
-def test_the_one_that_is_behind_is_blamed_and_not_who_waits(
+def test_the_worker_that_is_behind_is_blamed_and_not_the_one_that_waits(
     workers: list[Seen], blamed: list[int]
 ) -> None:
     assert stalled_workers(workers, 10.0) == blamed
 
 
-def test_a_word_survives_its_way_through_the_table() -> None:
+def test_a_heartbeat_survives_the_table() -> None:
     beat = Heartbeat(7, Place(1, 40, "evaluate", 3), 4.5, 'File "a.py", line 1\n  ä', "")
     assert Heartbeat.from_json(beat.to_json()) == beat
 
 
-def test_what_is_said_names_worker_place_and_time() -> None:
+def test_the_sentence_names_worker_place_and_time() -> None:
     place = Place(epoch=1, step=4, phase="input")
     still = Seen("worker 1", Heartbeat(9, place, 8.0), 0.4)
     assert still.sentence() == "worker 1 has not moved for 8 s: epoch 2, step 5, phase input."

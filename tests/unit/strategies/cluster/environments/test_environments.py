@@ -103,7 +103,7 @@ def test_the_first_engine_in_the_order_of_precedence_answers(
         pytest.param({"PMI_RANK": "0", "PMI_SIZE": "1"}, id="srun --mpi=pmi2 -n 1"),
     ],
 )
-def test_a_process_on_its_own_has_no_cluster(environ: dict[str, str]) -> None:
+def test_a_process_without_an_engine_has_no_cluster(environ: dict[str, str]) -> None:
     assert cluster_from_environment(environ, scontrol=no_slurm) is None
 
 
@@ -116,7 +116,7 @@ def test_the_process_environment_is_read_when_none_is_given(
     assert json.loads(cluster.to_tf_config()) == json.loads(TF_CONFIG["TF_CONFIG"])
 
 
-def test_a_corrupt_tf_config_is_refused_and_not_passed_over() -> None:
+def test_a_corrupt_tf_config_is_refused_and_not_ignored() -> None:
     with pytest.raises(ValueError, match=r"`TF_CONFIG` must be JSON"):
         cluster_from_environment({"TF_CONFIG": "{'cluster': 1}"} | HYDRA)
 
@@ -262,7 +262,7 @@ def test_a_tpu_vm_is_recognised_by_its_variables(
     assert tpu_environment(environ) == expected
 
 
-def test_a_slice_counts_its_hosts_and_a_lone_vm_counts_one() -> None:
+def test_a_slice_counts_its_hosts_and_a_single_vm_counts_one() -> None:
     assert TpuEnvironment("v4-16", 1, ("a", "b")).num_hosts == 2
     assert TpuEnvironment("v4-8", 0, ()).num_hosts == 1
 
@@ -291,7 +291,7 @@ def test_tpu_variables_that_contradict_each_other_are_refused(
         ({"TFSCALE_START_SECONDS": ""}, 300.0),
     ],
 )
-def test_the_launcher_says_how_long_a_start_may_take(
+def test_the_launcher_sets_how_long_a_start_may_take(
     environ: dict[str, str], seconds: float
 ) -> None:
     assert start_seconds_from_environment(environ) == seconds
@@ -303,7 +303,7 @@ def test_a_start_of_no_length_is_refused(text: str) -> None:
         start_seconds_from_environment({"TFSCALE_START_SECONDS": text})
 
 
-def test_how_long_a_worker_waits_before_it_says_so_is_a_users_choice() -> None:
+def test_the_user_chooses_when_a_worker_reports_that_it_waits() -> None:
     assert notice_seconds_from_environment({}) == 30.0
     assert notice_seconds_from_environment({"TFSCALE_NOTICE_SECONDS": "90"}) == 90.0
     with pytest.raises(ValueError, match=r"must be a positive, .*TFSCALE_NOTICE_SECONDS='never'"):

@@ -1,4 +1,4 @@
-"""A start of a job knows the job's earlier starts."""
+"""A start of a job recognises earlier starts of the same job."""
 
 from __future__ import annotations
 
@@ -40,6 +40,6 @@ def test_the_environment_names_jobs_and_their_starts(
     assert job_starts(environ) == found
 
 
-def test_a_count_that_is_no_number_is_refused() -> None:
+def test_a_count_that_is_not_a_number_is_refused() -> None:
     with pytest.raises(ValueError, match=r"`TFSCALE_RESTART` must be an integer, at least 0"):
         job_starts({"TFSCALE_JOB_ID": "ab", "TFSCALE_RESTART": "often"})

@@ -131,11 +131,11 @@ def test_several_slurmd_on_one_machine_share_its_ports() -> None:
     assert cluster is not None
     assert cluster.jobs["worker"] == ("127.0.0.1:12085", "127.0.0.1:12086", "127.0.0.1:12087")
     environ["SLURM_STEP_RESV_PORTS"] = "12083-12084"
-    with pytest.raises(ValueError, match=r"must hold 3 ports.*--resv-ports=3"):
+    with pytest.raises(ValueError, match=r"must contain 3 ports.*--resv-ports=3"):
         cluster_from_slurm(environ, scontrol=one_machine)
 
 
-def test_without_reserved_ports_they_follow_from_job_and_step() -> None:
+def test_without_reserved_ports_they_are_computed_from_job_and_step() -> None:
     environ = step("n1 n2 n10", "n[1-2,10]", "1(x3)")[0]
     del environ["SLURM_STEP_RESV_PORTS"]
     addresses = set()
@@ -146,7 +146,7 @@ def test_without_reserved_ports_they_follow_from_job_and_step() -> None:
     assert addresses == {"10.88.0.1:20768", "10.88.0.1:21600", "10.88.0.1:20832"}
 
 
-def test_a_base_port_goes_before_reserved_ports() -> None:
+def test_a_base_port_has_precedence_over_reserved_ports() -> None:
     environ = step("n1 n1", "n1", "2")[1] | {"TFSCALE_BASE_PORT": "23000"}
     assert clusters_of([environ])[0].address == "10.88.0.1:23001"
 
@@ -206,7 +206,7 @@ def test_a_step_started_with_pmi2_is_a_step_of_this_program() -> None:
         pytest.param({"SLURM_HET_SIZE": "2"}, r"`SLURM_HET_SIZE` must be unset", id="hetjob"),
         pytest.param(
             {"SLURMD_NODENAME": "n2"},
-            r"`SLURMD_NODENAME` must be 'n1', where task 0 belongs .*--distribution=block",
+            r"`SLURMD_NODENAME` must be 'n1', the host of task 0 .*--distribution=block",
             id="the tasks are not where they are computed to be",
         ),
         pytest.param({"SLURM_PROCID": "9"}, r"must be 'no host'", id="a task too many"),
@@ -215,13 +215,15 @@ def test_a_step_started_with_pmi2_is_a_step_of_this_program() -> None:
         ),
         pytest.param({"SLURM_STEP_TASKS_PER_NODE": "2,2"}, r"the 3 tasks", id="counts too high"),
         pytest.param({"SLURM_STEP_TASKS_PER_NODE": "2x1"}, r"must look like", id="counts garbled"),
-        pytest.param({"SLURM_STEP_RESV_PORTS": "12001"}, r"must hold 2 ports", id="too few ports"),
+        pytest.param(
+            {"SLURM_STEP_RESV_PORTS": "12001"}, r"must contain 2 ports", id="too few ports"
+        ),
         pytest.param({"SLURM_STEP_RESV_PORTS": "a-b"}, r"must look like", id="ports garbled"),
         pytest.param({"SLURM_STEP_NODELIST": ""}, r"`SLURM_STEP_NODELIST` must be set", id="hosts"),
         pytest.param({"SLURM_PROCID": ""}, r"`SLURM_PROCID` must be an integer", id="task"),
     ],
 )
-def test_a_step_that_does_not_say_where_its_tasks_are_is_refused(
+def test_a_step_that_does_not_place_its_tasks_is_refused(
     changed: dict[str, str], message: str
 ) -> None:
     environ = step("n1 n1 n2", "n[1-2]", "2,1")[0] | changed
@@ -229,14 +231,14 @@ def test_a_step_that_does_not_say_where_its_tasks_are_is_refused(
         cluster_from_slurm(environ, scontrol=recorded_scontrol(ADDRESSES))
 
 
-def test_a_host_whose_address_slurm_does_not_tell_is_refused() -> None:
+def test_a_host_without_an_address_in_slurm_is_refused() -> None:
     scontrol = recorded_scontrol({"n1": "10.88.0.1"})
     with pytest.raises(ValueError, match=r"must give the NodeAddr of \['n2'\]"):
         cluster_from_slurm(step("n1 n2", "n[1-2]", "1(x2)")[0], scontrol=scontrol)
 
 
 def by_rounds(hosts: list[str], counts: list[int], stride: int) -> list[str]:
-    """Task by task instead of host by host: task k of a host is dealt out in round k // stride."""
+    """Task by task instead of host by host: task k of a host is placed in round k // stride."""
     dealt = [
         (task // stride, position, task, host)
         for position, (host, count) in enumerate(zip(hosts, counts, strict=True))
@@ -246,7 +248,7 @@ def by_rounds(hosts: list[str], counts: list[int], stride: int) -> list[str]:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_placements_equal_dealing_the_tasks_out_one_by_one(seed: int) -> None:
+def test_placements_equal_placing_the_tasks_one_by_one(seed: int) -> None:
     draw = random.Random(seed)
     counts = [draw.randint(0, 5) for _ in range(draw.randint(1, 5))]
     hosts = [f"n{index}" for index in range(len(counts))]
@@ -283,7 +285,7 @@ def test_a_failing_scontrol_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyP
         scontrol_answer(("show", "node"))
 
 
-def test_a_scontrol_that_does_not_answer_is_given_up_at_the_deadline(
+def test_a_scontrol_that_does_not_answer_is_an_error_at_the_deadline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install_scontrol(tmp_path, monkeypatch, "exec sleep 60")
