@@ -309,3 +309,4 @@ KERAS_SYMBOLS = (
         },
     ),
 )
+"""All private symbols of Keras in use."""

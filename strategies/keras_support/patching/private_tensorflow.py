@@ -362,3 +362,4 @@ TENSORFLOW_SYMBOLS = (
         },
     ),
 )
+"""All private symbols of TensorFlow in use."""
