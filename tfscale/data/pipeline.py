@@ -7,7 +7,6 @@ takes its contiguous slice of it, and replica r its contiguous slice of that.
 from __future__ import annotations
 
 import dataclasses
-import numbers
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -112,10 +111,6 @@ def input_pipeline(
     )
 
 
-def _is_integer(value: object) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
 @dataclass(frozen=True, eq=False)
 class Pipeline:
     """Global batches of a source, for the replicas of a strategy. Pass it to `fit` as `x`.
@@ -170,14 +165,14 @@ class Pipeline:
         Raises:
             ValueError: If there is no such position.
         """
-        is_position = _is_integer(epoch) and _is_integer(step)
-        if not is_position or epoch < 0 or not 0 <= step < self.steps_per_epoch:
-            raise ValueError(
-                "`epoch` must be an integer that is not negative and `step` one in "
-                f"[0, {self.steps_per_epoch}). Received: epoch={epoch!r}, step={step!r}. "
-                "A finished epoch is `at(epoch + 1)`."
-            )
-        return dataclasses.replace(self, first_epoch=int(epoch), first_step=int(step))
+        cure = "A finished epoch is `at(epoch + 1)`."
+        return dataclasses.replace(
+            self,
+            first_epoch=whole_number("epoch", epoch, at_least=0),
+            first_step=whole_number(
+                "step", step, at_least=0, below=self.steps_per_epoch, cure=cure
+            ),
+        )
 
     def distributed(self) -> Any:
         """Returns the endless stream as a distributed dataset, for a training loop of yours."""

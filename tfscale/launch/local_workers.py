@@ -129,10 +129,11 @@ def launch_local_workers(
             "Run it in WSL 2, or start the workers yourself, each with its own TF_CONFIG."
         )
     _check(command, num_workers, grace_seconds, start_seconds)
-    if not isinstance(num_ps, int) or isinstance(num_ps, bool) or num_ps < 0 or (num_ps and hosts):
+    num_ps = whole_number("num_ps", num_ps, at_least=0, cure="Give 0 for workers in step.")
+    if num_ps and hosts:
         raise ValueError(
-            "`num_ps` must be an integer of at least 0, and 0 if `hosts` are given. Received: "
-            f"num_ps={num_ps!r}. On several hosts, start each task with its own TF_CONFIG."
+            f"`num_ps` must be 0 if `hosts` are given. Received: num_ps={num_ps!r}. On several "
+            "hosts, start each task with its own TF_CONFIG."
         )
     _refuse_too_many("num_ps", num_ps)
     if hosts is not None and not isinstance(hosts, Hosts):

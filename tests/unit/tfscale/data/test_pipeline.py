@@ -308,9 +308,10 @@ def test_an_argument_out_of_range_is_refused(arguments: dict[str, Any], message:
 @pytest.mark.parametrize(
     "place", [(-1, 0), (0, -1), (0, 5), (0.0, 0), (0, None), (True, 0)], ids=str
 )
-def test_a_place_that_is_not_there_is_refused(place: tuple[Any, Any]) -> None:
+def test_an_impossible_position_is_refused(place: tuple[Any, Any]) -> None:
     pipeline = input_pipeline(np.arange(10), ONE, 2)
-    with pytest.raises(ValueError, match=r"`step` one in \[0, 5\)\. Received: epoch="):
+    rule = r"`epoch` must be an integer, at least 0\.|`step` must be an integer in \[0, 5\)\."
+    with pytest.raises(ValueError, match=rule):
         pipeline.at(*place)
 
 

@@ -111,5 +111,5 @@ def test_a_killed_server_or_chief_starts_the_whole_job_again(tmp_path: Path, los
 
 @pytest.mark.parametrize("num_ps", [-1, True, 1.5])
 def test_an_impossible_number_of_servers_is_refused(num_ps: Any) -> None:
-    with pytest.raises(ValueError, match=r"`num_ps` must be an integer of at least 0"):
+    with pytest.raises(ValueError, match=r"`num_ps` must be an integer, at least 0"):
         launch_local_workers(["true"], 1, num_ps=num_ps)
