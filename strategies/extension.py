@@ -95,6 +95,7 @@ if TYPE_CHECKING:
         is_owned,
         stands_on_server,
     )
+    from strategies.keras_support.patching.patch import Patch
     from strategies.keras_support.patching.private_keras import KERAS_SYMBOLS
     from strategies.keras_support.patching.private_symbol import Need, PrivateSymbol
     from strategies.keras_support.patching.private_tensorflow import TENSORFLOW_SYMBOLS
@@ -233,6 +234,7 @@ _NAMES = {
     # The patches of Keras, the private symbols in use, and a step traced without training.
     "strategies.keras_support.installation": ("support", "support_shared_parts"),
     "strategies.keras_support.patches": ("PATCHES",),
+    "strategies.keras_support.patching.patch": ("Patch",),
     "strategies.keras_support.patching.private_keras": ("KERAS_SYMBOLS",),
     "strategies.keras_support.patching.private_symbol": ("Need", "PrivateSymbol"),
     "strategies.keras_support.patching.private_tensorflow": ("TENSORFLOW_SYMBOLS",),

@@ -14,6 +14,7 @@ from those before it:
     local_sgd      replicas that step locally and are averaged
     asynchronous   parameter servers: each worker at its own pace
     workers        several workers: collective calls, files written by the chief
+    callback_order  the order in which callbacks are called
     dispatch       which of these runs a model
     patches        every replaced symbol, in the order of a step
     defects        what each patch is for

@@ -76,22 +76,25 @@ class LayerLocations:
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
-        """Records every layer that is created in the context."""
-        import keras
+        """Records every layer that is created in the context.
 
-        layer_class = keras.layers.Layer
-        original = vars(layer_class)["__new__"]
+        Raises:
+            RuntimeError: If this Keras creates layers in another way.
+        """
+        from strategies.extension import Patch
+        from tfscale.preflight.private_symbols import LAYER_CREATION
 
+        accepted = frozenset(LAYER_CREATION.accepted)
+        with Patch(LAYER_CREATION.target, accepted, self._recorded).installed():
+            yield
+
+    def _recorded(self, original: Any) -> Any:
         def make(cls: Any, *args: Any, **kwargs: Any) -> Any:
             layer = original.__func__(cls, *args, **kwargs)
             self._made.append((layer, _calling_location()))
             return layer
 
-        layer_class.__new__ = staticmethod(make)
-        try:
-            yield
-        finally:
-            layer_class.__new__ = original
+        return staticmethod(make)
 
     def of_operation(self, operation: Any) -> SourceLocation | None:
         """Returns the location of the layer that an operation belongs to, by its name scopes."""

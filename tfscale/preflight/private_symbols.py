@@ -1,6 +1,6 @@
-"""Private symbols of TensorFlow that `tfscale preflight` uses; see `private_symbol`.
+"""Private symbols of Keras and TensorFlow that `tfscale preflight` uses; see `private_symbol`.
 
-Preflight trains nothing, so a change of these symbols is not an error; `tfscale doctor` reports it.
+Preflight trains nothing, so a change refuses no strategy; `tfscale doctor` reports it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,15 @@ _LIB = "tensorflow.python.distribute.distribute_lib"
 _AHEAD_OF_TIME = ("tfscale.preflight.ahead_of_time",)
 _OPERATIONS = ("tfscale.preflight.operations",)
 
+LAYER_CREATION = PrivateSymbol(
+    "keras.src.layers.layer:Layer.__new__",
+    ("f2d87b33a7c5",),
+    Need.REPORTS,
+    ("tfscale.preflight.findings",),
+    "replaced while a model is built, to record where its layers are created",
+)
 PREFLIGHT_SYMBOLS = (
+    LAYER_CREATION,
     PrivateSymbol(
         "tensorflow.python.framework.kernels:get_registered_kernels_for_op",
         ("f48796c0ac0c",),

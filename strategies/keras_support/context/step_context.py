@@ -58,8 +58,8 @@ class StepContext:
             the data and only the replicas together know.
         state: What the step has assigned to variables; None where replicas have nothing to reduce.
         layers: All layers of the model, itself included.
-        loss: Scalar, this replica's loss, where a `train_step` like Keras's reported it, or None.
-        reduced_loss: The mean of `loss` over all examples, where it was reduced with gradients.
+        reduced_loss: The mean over all examples of the recorded loss, where that was reduced with
+            the gradients; see `record_loss`.
         before: What each watch remembers of the state before this step.
         pull: What a worker that trains at its own pace has read, or None.
         clock: Marks when this replica waits for the others, or None.
@@ -76,7 +76,6 @@ class StepContext:
     all_examples: tf.Tensor | None = None
     state: Any = None
     layers: tuple[Any, ...] = ()
-    loss: tf.Tensor | None = None
     reduced_loss: tf.Tensor | None = None
     before: dict[Any, Any] = field(default_factory=dict)
     pull: Pull | None = None
@@ -87,8 +86,31 @@ class StepContext:
     results: Any = None
     trackers: dict[int, list[tuple[Any, tf.Tensor]]] = field(default_factory=dict)
     inner_updates: list[tuple[Any, Any]] = field(default_factory=list)
+    _loss: tf.Tensor | None = None
     _fraction: tf.Tensor | None = None
     _graph: Any = field(default_factory=tf.compat.v1.get_default_graph)
+
+    def record_loss(self, loss: tf.Tensor) -> None:
+        """Keeps the loss that this step minimizes, for a watch that judges the step by it.
+
+        Recorded where a `train_step` like Keras's passes it to `unscale_loss_for_distribution`, for
+        its logs; of several the last one counts. `recorded_loss` is reduced with the gradients, to
+        `reduced_loss`, and handed to `GradientWatch.apply` where the optimizer applies them.
+
+        Args:
+            loss: This replica's, of any shape; it is summed.
+        """
+        self._loss = tf.reduce_sum(loss)
+
+    def recorded_loss(self) -> tf.Tensor | None:
+        """Returns this replica's loss, a scalar; None where the step recorded none for this graph.
+
+        A tf.function inside of the step may have recorded one in a graph of its own.
+        """
+        loss = self._loss
+        if loss is not None and tf.is_symbolic_tensor(loss):
+            return loss if loss.graph is tf.compat.v1.get_default_graph() else None
+        return loss
 
     def fraction(self) -> tf.Tensor:
         """This replica's part of the global batch's examples, from 0 to 1.
@@ -161,16 +183,6 @@ def sum_over_replicas(values: Any) -> Any:
     if step is not None:
         step.lineage.mark(tf.nest.flatten(total, expand_composites=True), Source.SHARED)
     return total
-
-
-def loss_of_step() -> tf.Tensor | None:
-    """Returns this replica's loss, if its step reported one that can be used in this graph."""
-    step = current_step()
-    if step is None or step.loss is None:
-        return None
-    if tf.is_symbolic_tensor(step.loss):  # perhaps of a tf.function inside the step
-        return step.loss if step.loss.graph is tf.compat.v1.get_default_graph() else None
-    return step.loss
 
 
 @contextlib.contextmanager

@@ -5,6 +5,8 @@ it. So each replica judges for itself, all come to the same verdict, and nothing
 communicated. `StepJudge` compares a step with the good ones before it, also inside one execution;
 the program outside only reads what happened.
 
+The loss comes by the step's context: `StepContext.record_loss`, `reduced_loss`, then `apply` here.
+
 A held step moves no weight, no slot and no count, and what its forward pass moved already (moving
 statistics, seeds, metrics) is put back, as if its batch had not been there.
 """
@@ -151,7 +153,7 @@ class Trouble:
         step: Its number among the watched steps; held ones count.
         kind: One of `KINDS`, not the first.
         norm: The gradient's global norm, unscaled, before clipping.
-        loss: The global batch's loss; NaN where the step reported none, see `StepContext.loss`.
+        loss: The global batch's loss; NaN where the step reported none, see `record_loss`.
         limit: What a spike was above; NaN if something was not finite.
     """
 

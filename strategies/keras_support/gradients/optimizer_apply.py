@@ -28,7 +28,7 @@ import keras
 import tensorflow as tf
 
 from strategies.devices import all_on
-from strategies.keras_support.context.step_context import current_step, loss_of_step
+from strategies.keras_support.context.step_context import current_step
 from strategies.keras_support.gradients.gradient_reduce import Gradient, dense_gradients
 from strategies.keras_support.gradients.gradient_watch import Before, GradientWatch, watch_of
 from strategies.keras_support.gradients.gradients_to_apply import gradients_to_apply
@@ -63,7 +63,8 @@ def reduced_before_apply(apply: Any) -> Any:
             return apply(self, grads, trainable_variables)
         note_apply(self, grads)
         watch = watch_of(self)
-        loss = None if watch is None else loss_of_step()
+        step = current_step()
+        loss = step.recorded_loss() if watch is not None and step is not None else None
 
         def update() -> Any:
             return apply(self, grads, trainable_variables)
@@ -86,7 +87,6 @@ def reduced_before_apply(apply: Any) -> Any:
             variables += watch.written(_before(watch))
         with contextlib.ExitStack() as locally:
             locally.enter_context(_replica_local(replica.strategy, variables))
-            step = current_step()
             if step is not None:
                 locally.enter_context(step.updating())
             if is_asynchronous(replica.strategy):

@@ -32,7 +32,7 @@ from tensorflow.python.eager import record
 from strategies.devices import all_on
 from strategies.keras_support.context.lineage import OWN, Source
 from strategies.keras_support.context.rows import is_over_rows, may_be_over_rows
-from strategies.keras_support.context.step_context import StepContext, current_step, loss_of_step
+from strategies.keras_support.context.step_context import StepContext, current_step
 from strategies.keras_support.gradients.gradient_reduce import Gradient, dense_gradients
 from strategies.keras_support.gradients.local_steps import steps_locally
 from strategies.keras_support.gradients.sparse_gradients import Rows, parts_of
@@ -193,7 +193,7 @@ def _reduce(own: list[Gradient], step: StepContext) -> list[Gradient]:
     replica = tf.distribute.get_replica_context()
     if all_on("TPU", replica.strategy):
         own = dense_gradients(own)
-    loss = loss_of_step() if step.before and step.reduced_loss is None else None
+    loss = step.recorded_loss() if step.before and step.reduced_loss is None else None
     if not record.could_possibly_record():
         reduced = reduce_in_step(own, loss)
     else:

@@ -6,8 +6,9 @@ models outside our strategies never notice.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +68,22 @@ class Patch:
         replacement.__tfscale_original__ = original
         owner, name = self._owner()
         setattr(owner, name, replacement)
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[None]:
+        """Puts the replacement in place for as long as what is inside runs.
+
+        Raises:
+            RuntimeError: If the upstream source changed.
+        """
+        is_first = not self.is_installed()
+        self.install()
+        try:
+            yield
+        finally:
+            if is_first:
+                owner, name = self._owner()
+                setattr(owner, name, self.original())
 
     def _library(self) -> str:
         if self.target.startswith("tensorflow."):

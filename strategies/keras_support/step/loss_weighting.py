@@ -110,14 +110,17 @@ def unscaled_in_step(scale: Any) -> Any:
 
 
 def recorded_and_unscaled(unscale: Any) -> Any:
-    """Records, too, what Keras unscales for its logs; last, the loss that a step minimizes."""
+    """Replaces `unscale_loss_for_distribution`, which a step of Keras calls for its logs.
+
+    It is the one place where a step names the loss that it minimizes: see `record_loss`.
+    """
     unscale_outside = unscaled_in_step(unscale)
 
     @functools.wraps(unscale)
     def recorded(value: Any) -> Any:
         loss, step = unscale_outside(value), current_step()
         if step is not None:
-            step.loss = tf.reduce_sum(loss)
+            step.record_loss(loss)
         return loss
 
     return recorded

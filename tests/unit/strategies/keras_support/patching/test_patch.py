@@ -24,6 +24,10 @@ class Trainer:
 
 def total(rows):
     return rows * 10
+
+class Row:
+    def __new__(cls):
+        return super().__new__(cls)
 """
 _NUMBERS = itertools.count()
 
@@ -101,3 +105,35 @@ def test_a_refused_symbol_is_not_changed(upstream: Any) -> None:
         patch.install()
     assert upstream.Trainer.step is original
     assert not patch.is_installed()
+
+
+def test_a_patch_is_installed_for_as_long_as_its_context(upstream: Any) -> None:
+    original = upstream.total
+    patch = patch_at(upstream.total, f"{upstream.__name__}:total")
+    with patch.installed():
+        assert upstream.total(2) == -20
+    assert upstream.total is original
+    with pytest.raises(TypeError), patch.installed():
+        upstream.total()
+    assert upstream.total is original
+
+
+def test_a_patch_that_was_installed_before_its_context_stays(upstream: Any) -> None:
+    patch = patch_at(upstream.total, f"{upstream.__name__}:total")
+    patch.install()
+    with patch.installed():
+        assert upstream.total(2) == -20
+    assert patch.is_installed()
+
+
+def test_a_static_method_is_replaced_and_put_back(upstream: Any) -> None:
+    def doubled(original: Any) -> Any:
+        return staticmethod(lambda cls: original.__func__(cls))
+
+    before = vars(upstream.Row)["__new__"]
+    target = f"{upstream.__name__}:Row.__new__"
+    patch = Patch(target, frozenset({fingerprint(before)}), doubled)
+    with patch.installed():
+        assert vars(upstream.Row)["__new__"] is not before
+        assert isinstance(upstream.Row(), upstream.Row)
+    assert vars(upstream.Row)["__new__"] is before
