@@ -5,8 +5,6 @@
         if deadline.is_over():
             raise TimeoutError(f"not ready within {deadline.seconds:g} s")
         event.wait(deadline.left(at_most=1.0))
-
-For repeated attempts see `tfscale.checkpoints.storage_errors`.
 """
 
 from __future__ import annotations

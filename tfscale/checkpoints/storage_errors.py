@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from strategies.extension import announce
+from strategies.extension import Deadline, announce
 
 T = TypeVar("T")
 
@@ -83,7 +83,7 @@ def answered(
     Raises:
         OSError: If it does not answer, with the place, the last error and the cure.
     """
-    began = time.monotonic()
+    deadline = Deadline(DEADLINE_SECONDS)
     pauses = iter(PAUSES_SECONDS)
     while True:
         try:
@@ -91,8 +91,7 @@ def answered(
                 return call()
         except errors as error:
             pause = next(pauses, None)
-            waited = time.monotonic() - began
-            if pause is None or lasts(error) or waited + pause > DEADLINE_SECONDS:
+            if pause is None or lasts(error) or pause > deadline.left():
                 raise OSError(
                     f"The storage of {place} failed while {doing}: {reason(error)}. That says "
                     "nothing about the checkpoints: all are left as they are, and training does "
