@@ -1,0 +1,379 @@
+"""State that modules keep: all of it is in this table, and a module that adds some fails here.
+
+What a module keeps outlives a `fit`, a model or a strategy, is shared by threads, and is inherited
+by a forked process. So each row says what it contains, who sets it and when it ends. "Weak" is a
+table whose entries go with their keys.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class State(NamedTuple):
+    """One row.
+
+    Attributes:
+        name: `module:name`; of a cached function the function's.
+        contains: What is in it.
+        set_by: Who writes it.
+        ends: When it is cleared, or why that is not needed.
+    """
+
+    name: str
+    contains: str
+    set_by: str
+    ends: str
+
+
+KERAS_SUPPORT = "strategies.keras_support"
+STATE = (
+    # Which strategies, models and optimizers are meant. All weak.
+    State(
+        f"{KERAS_SUPPORT}.patching.ownership:_OWNED",
+        "strategies that factories of this package built",
+        "`support`",
+        "weak",
+    ),
+    State(
+        f"{KERAS_SUPPORT}.patching.step_clock:_CLOCKS",
+        "by model, the clock that its functions are traced with",
+        "`mark_phases`, `attach_clock` (Watchdog)",
+        "weak",
+    ),
+    State(
+        f"{KERAS_SUPPORT}.gradients.gradient_watch:_WATCHES",
+        "by optimizer, the watch that judges its steps",
+        "`GradientWatch.attach` (Stability)",
+        "`GradientWatch.detach`; weak",
+    ),
+    State(
+        f"{KERAS_SUPPORT}.gradients.local_steps:_EXAMPLES",
+        "by optimizer that steps locally now, the examples of its round",
+        "local training, around one execution",
+        "at the end of the execution; weak",
+    ),
+    State(
+        f"{KERAS_SUPPORT}.asynchronous.executions:_EXECUTIONS",
+        "by parameter server strategy, the executions that were handed out",
+        "`executions_of`, at the first execution",
+        "weak",
+    ),
+    State(
+        f"{KERAS_SUPPORT}.model.replica_values:_GATHERING",
+        "by strategy, the function that gathers values of replicas",
+        "its first use",
+        "weak",
+    ),
+    State(
+        f"{KERAS_SUPPORT}.workers.state_digest:_FUNCTIONS",
+        "by model, the functions that compute digests of its variables",
+        "its first use",
+        "weak",
+    ),
+    State(
+        f"{KERAS_SUPPORT}.state.random_seeds:_BESIDE",
+        "by seed generator, the one that draws for a dataset",
+        "the first draw inside a dataset's function",
+        "weak",
+    ),
+    # What is going on now: one value a thread, set around a call.
+    State(
+        f"{KERAS_SUPPORT}.input.current_fit:_RUNNING",
+        "the `fit` that is running: its strategy, first epoch and training data",
+        "`called_together`, around Keras's `fit`",
+        "at the end of the `fit`",
+    ),
+    State(
+        f"{KERAS_SUPPORT}.context.step_context:_CURRENT",
+        "the step that this thread's replica is taking",
+        "`taking_step`, around a user's step",
+        "at the end of the step",
+    ),
+    State(
+        f"{KERAS_SUPPORT}.gradients.optimizer_apply:_REPLICA",
+        "whether this thread is inside the outermost `optimizer.apply`",
+        "`optimizer.apply`",
+        "at its end",
+    ),
+    State(
+        f"{KERAS_SUPPORT}.gradients.tape_gradients:_TRACING",
+        "whether this thread is inside `tape.gradient` or `local_gradients`",
+        "these two",
+        "at their end",
+    ),
+    State(
+        f"{KERAS_SUPPORT}.workers.collective_calls:_CALLS",
+        "how many calls of fit, evaluate and predict this thread is in",
+        "`called_together`",
+        "at the end of the call",
+    ),
+    State(
+        f"{KERAS_SUPPORT}.workers.chief_only:_CALLS",
+        "how many of these calls print nothing",
+        "`quiet_unless_chief`",
+        "at the end of the call",
+    ),
+    State(
+        "strategies.progress:_watched",
+        "the progress of the call of Keras that is recorded now",
+        "`followed` around a call, `watch` (Watchdog) inside of it",
+        "at the end of the call",
+    ),
+    State(
+        "strategies.progress:_ENDS",
+        "what this thread's `fit` calls when it is over",
+        "`at_end_of_fit` (Checkpoint)",
+        "at the end of the `fit`",
+    ),
+    State(
+        "strategies.coordination.rendezvous:_current",
+        "the rendezvous at which this process waits now",
+        "`exchange`",
+        "at its end",
+    ),
+    # Names that all workers count alike, so they must never begin again in one process.
+    State(
+        "strategies.coordination.rendezvous:_ROUNDS",
+        "the number of the next rendezvous",
+        "`exchange`",
+        "never: the same on all workers, who make the same calls",
+    ),
+    State(
+        "strategies.coordination.preemption_consensus:_TRAININGS",
+        "the number of the next training that listens for preemption",
+        "`PreemptionNotice`",
+        "never: the same on all workers",
+    ),
+    State(
+        "tfscale.callbacks.watchdog:_FITS",
+        "the number of the next watched `fit`",
+        "`Watchdog.on_train_begin`",
+        "never: the same on all workers",
+    ),
+    State(
+        "strategies.coordination.collective_keys:_RANGES",
+        "the next range of collective keys",
+        "`own_collective_keys`, around the building of a strategy",
+        "never: the same on all workers",
+    ),
+    State(
+        "strategies.coordination.collective_keys:_LOCK",
+        "a lock around TensorFlow's start of keys, which is one for the process",
+        "-",
+        "-",
+    ),
+    # Once a process.
+    State(
+        "strategies.cluster.exit_reason:_WRITERS",
+        "what writes for the launcher how this process ends",
+        "`write_exit_reason_at_end`, called by `support`",
+        "never: it serves the end of the process",
+    ),
+    State(
+        "strategies.liveness.wait_notice:_NOTICES",
+        "the thread that reports which worker others wait for",
+        "`give_wait_notices`, called by `support`",
+        "never: one for the process",
+    ),
+    State(
+        f"{KERAS_SUPPORT}.patching.private_symbol:_is_recognised_once",
+        "by private symbol, whether the installed source is known",
+        "`require_recognised`",
+        "never: an installed source does not change",
+    ),
+    State(
+        f"{KERAS_SUPPORT}.patching.private_symbol:_tree",
+        "by module of Keras or TensorFlow, its parsed source",
+        "`PrivateSymbol.fingerprint`",
+        "`require_recognised`, when it has compared",
+    ),
+    State(
+        "tfscale.preflight.operations:_register_kernels",
+        "that XLA's kernels are registered",
+        "its first call",
+        "never",
+    ),
+    State(
+        "tfscale.preflight.operations:_kernels_of",
+        "by type of operation, the dtypes that XLA's kernels take",
+        "its first call",
+        "never: kernels do not change",
+    ),
+    State(
+        "tfscale.preflight.findings:_library_folders",
+        "the folders of the libraries that run a step",
+        "its first call",
+        "never",
+    ),
+    State(
+        "tfscale.preflight.findings:_is_own",
+        "by file, whether it belongs to the user",
+        "its first call",
+        "never: few files",
+    ),
+    State(
+        "tfscale.report.markup:_environment",
+        "the templates of the report",
+        "its first call",
+        "never",
+    ),
+    # What was reported, so that it is reported once.
+    State(
+        f"{KERAS_SUPPORT}.input.input_agreement:_REPORTED",
+        "sentences on inputs that differ between workers",
+        "the comparison of first batches",
+        "never: few sentences",
+    ),
+    State(
+        f"{KERAS_SUPPORT}.workers.state_agreement:_REPORTED",
+        "models whose weights were reported to differ by rounding",
+        "the comparison of models",
+        "weak",
+    ),
+    # Leases on folders of checkpoints, one a folder and process.
+    State(
+        "tfscale.checkpoints.shared_lease:_HELD",
+        "by folder, the lease and its uses",
+        "`SharedLease` (Checkpoint)",
+        "the last `release`; at the end of the process; in a forked child",
+    ),
+    State(
+        "tfscale.checkpoints.shared_lease:_LOCK",
+        "a lock around `_HELD`",
+        "-",
+        "made again in a forked child",
+    ),
+    State(
+        "tfscale.checkpoints.shared_lease:_register_once",
+        "that leases are released at the end of the process",
+        "its first call",
+        "never",
+    ),
+)
+
+MUTATORS = re.compile(
+    "add|append|appendleft|clear|discard|extend|insert|pop|popitem|remove|setdefault|update"
+)
+MUTABLE = re.compile(
+    "ContextVar|Condition|Counter|Event|R?Lock|OrderedDict|Semaphore|Thread|count|cycle|deque|local"
+    "|defaultdict|(Simple)?Queue|Weak(KeyDictionary|Set|ValueDictionary)"
+)
+
+
+def module_state(tree: ast.Module) -> set[str]:
+    """Names in a module that may change after it was imported.
+
+    An assignment at the top of the module whose value is empty, of a mutable class or of a subclass
+    of `threading.local`; or whose name a function rebinds (`global`), changes by a method, or sets
+    an item or an attribute of. A table that is written once and only read is none. And cached
+    functions.
+    """
+    found = set(_cached(tree))
+    changed = {name for node in tree.body for name in _changed_in_functions(node)}
+    locals_here = {
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.ClassDef)
+        and any(ast.unparse(base) in ("threading.local", "local") for base in node.bases)
+    }
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        value = getattr(node, "value", None)
+        for target in targets:
+            if not isinstance(target, ast.Name) or value is None:
+                continue
+            if target.id in changed or _is_mutable(value, locals_here):
+                found.add(target.id)
+    return found
+
+
+def _cached(tree: ast.Module) -> Iterator[str]:
+    owners = [("", tree), *((f"{n.name}.", n) for n in tree.body if isinstance(n, ast.ClassDef))]
+    for prefix, owner in owners:
+        for node in owner.body:  # type: ignore[attr-defined]
+            for decorator in getattr(node, "decorator_list", ()):
+                name = ast.unparse(decorator).partition("(")[0].rpartition(".")[2]
+                if name in ("cache", "lru_cache"):
+                    yield f"{prefix}{node.name}"
+
+
+def _is_mutable(value: ast.expr, locals_here: set[str]) -> bool:
+    if isinstance(value, ast.Call):
+        name = ast.unparse(value.func).partition("[")[0].rpartition(".")[2]
+        is_empty = name in ("dict", "list", "set") and not value.args
+        return is_empty or name in locals_here or MUTABLE.fullmatch(name) is not None
+    if isinstance(value, ast.Dict):
+        return not value.keys
+    return isinstance(value, (ast.List, ast.Set)) and not value.elts
+
+
+def _changed_in_functions(top: ast.stmt) -> Iterator[str]:
+    if not isinstance(top, (ast.FunctionDef, ast.ClassDef)):
+        return
+    own = {n.id for n in ast.walk(top) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    own |= {n.arg for n in ast.walk(top) if isinstance(n, ast.arg)}
+    for node in ast.walk(top):
+        if isinstance(node, ast.Global):
+            yield from node.names
+        changed: ast.expr | None = None
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            changed = node.func.value if MUTATORS.fullmatch(node.func.attr) else None
+        elif isinstance(node, (ast.Subscript, ast.Attribute)):
+            changed = node.value if not isinstance(node.ctx, ast.Load) else None
+        if isinstance(changed, ast.Name) and changed.id not in own:
+            yield changed.id
+
+
+def sources() -> Iterator[tuple[str, ast.Module]]:
+    for floor in ("strategies", "tfscale"):
+        for path in sorted((ROOT / floor).rglob("*.py")):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+            yield name, ast.parse(path.read_text("utf-8"))
+
+
+def test_the_table_lists_all_state_of_modules_and_nothing_else() -> None:
+    found = {f"{module}:{name}" for module, tree in sources() for name in module_state(tree)}
+    listed = {state.name for state in STATE}
+    assert {"not listed": found - listed, "gone": listed - found} == {
+        "not listed": set(),
+        "gone": set(),
+    }
+
+
+def test_each_row_says_what_it_contains_who_sets_it_and_when_it_ends() -> None:
+    assert len({state.name for state in STATE}) == len(STATE)
+    assert all(all(state) for state in STATE)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        pytest.param("A = {}", {"A"}, id="an empty dict"),
+        pytest.param("A: dict[str, int] = {}", {"A"}, id="with a type"),
+        pytest.param("A = weakref.WeakKeyDictionary()", {"A"}, id="a weak table"),
+        pytest.param("A = ContextVar('a', default=None)", {"A"}, id="a context variable"),
+        pytest.param("A = itertools.count(1)", {"A"}, id="a counter"),
+        pytest.param("class _L(threading.local):\n    n = 0\nA = _L()", {"A"}, id="a local"),
+        pytest.param("A = None\ndef f():\n    global A\n    A = 1", {"A"}, id="rebound"),
+        pytest.param("A = {'a': 1}\ndef f():\n    A['b'] = 2", {"A"}, id="an item is set"),
+        pytest.param("A = [1]\ndef f():\n    A.append(2)", {"A"}, id="a method changes it"),
+        pytest.param("A = B()\ndef f():\n    A.b = 2", {"A"}, id="an attribute is set"),
+        pytest.param("@functools.cache\ndef f(): ...", {"f"}, id="a cached function"),
+        pytest.param("class C:\n    @cache\n    def f(self): ...", {"C.f"}, id="a cached method"),
+        pytest.param("A = {'a': 1}\ndef f():\n    return A['a']", set(), id="a table only read"),
+        pytest.param("A = B()\nA.b = 2", set(), id="set up as it is imported"),
+        pytest.param("A = [1]\ndef f(A):\n    A.append(2)", set(), id="an argument of that name"),
+        pytest.param("A = frozenset({1})", set(), id="a constant"),
+    ],
+)
+def test_each_kind_of_state_is_seen(source: str, expected: set[str]) -> None:
+    assert module_state(ast.parse(source)) == expected
