@@ -74,7 +74,7 @@ def next_replica_batches(
         strategy: The strategy that the stream was made for.
         stream: An iterator over what `distribute_replica_batches` returned, or the user's own
             distributed one.
-        clock: Told when the stream is being read.
+        clock: Marks when the stream is read, or None.
 
     Raises:
         StopIteration: Eagerly, where there are no more.

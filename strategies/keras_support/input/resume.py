@@ -74,5 +74,5 @@ class FitInput:
 
 
 def end_resumption(model: Any) -> None:
-    """Forgets the epoch, so that the next `fit` begins where it is told to."""
+    """Forgets the epoch, so that the next `fit` begins with its `initial_epoch`."""
     model._initial_epoch = None

@@ -1,4 +1,4 @@
-"""What a copy of a model needs to see of it, and Keras keeps to itself."""
+"""Private parts of a Keras model that a copy of it needs."""
 
 from __future__ import annotations
 

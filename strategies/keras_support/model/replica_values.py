@@ -20,7 +20,7 @@ from strategies.progress import phase
 
 
 def is_per_replica(variable: Any) -> bool:
-    """Tells whether each replica keeps a value of its own."""
+    """Tells whether replicas keep different values."""
     return str(variable.synchronization) == "on_read"
 
 
@@ -64,7 +64,7 @@ def assign_value(
 def assign_replica_values(
     strategy: tf.distribute.Strategy, variable: Any, values: np.ndarray[Any, Any]
 ) -> None:
-    """Gives every replica a value of its own, whose sum is the variable's.
+    """Gives every replica its part of a sum, which is the variable's.
 
     Where there are not as many replicas as values, the first receives the sum, the others zero.
 

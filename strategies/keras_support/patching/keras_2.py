@@ -1,7 +1,7 @@
 """Keras 2 models (`tf_keras`) are refused: every fix here is one of Keras 3.
 
 Its layers, optimizers and metrics would train under our strategies as under stock ones, with each
-defect of the table, and nothing would say so. They are recognised where they make a variable in a
+defect of the table, without an error. They are recognised where they make a variable in a
 strategy's scope; `tf_keras` itself is never imported.
 """
 

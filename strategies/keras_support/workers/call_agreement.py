@@ -109,7 +109,7 @@ def _plain(value: Any) -> Any:
 
 
 def _meeting_callbacks(callbacks: Any) -> Iterator[str]:
-    """Names the callbacks in which workers wait for each other: they say so themselves."""
+    """Yields the names of callbacks in which workers wait for each other."""
     listed = getattr(callbacks, "callbacks", callbacks) or ()
     for callback in listed if isinstance(listed, (list, tuple)) else [listed]:
         if getattr(callback, "needs_every_worker", False):

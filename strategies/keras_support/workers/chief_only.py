@@ -70,7 +70,7 @@ def whole_epochs_only(on_train_begin: Any) -> Any:
 
 
 def own_folder_unless_chief(set_model: Any) -> Any:
-    """TensorBoard writes in many places; a silent worker's copy goes to a folder of its own."""
+    """TensorBoard writes in many places; on other workers it writes to a temporary folder."""
 
     @functools.wraps(set_model)
     def set_model_elsewhere(self: Any, model: Any) -> Any:

@@ -1,17 +1,18 @@
 """Calls that all workers make: several workers begin, stop and fail together.
 
-fit, evaluate and predict are collective: a call that only the chief makes waits without end for the
-others (H4), a worker whose callback stops training leaves the others waiting (H2), and so does one
-that raises but lives on (H3). So each call begins with the workers telling each other which call it
-is and what was passed; the wish to stop is shared every so many executions and at the end of each
-epoch, where the models are compared; and an error that not all know of is reported to all, whose
-collectives then end with its text.
+fit, evaluate and predict are collective: a call that only the chief makes waits for the others
+without end (H4). So does every other worker where a callback stops one of them (H2), or where one
+raises and its process goes on (H3). Here:
 
-What an error of a graph means, said as plainly as all other errors.
+* Each call begins with a rendezvous, in which workers compare the call and its arguments.
+* The wish to stop is shared every 16 executions and at the end of each epoch, where the models are
+  compared too.
+* An error on one worker is reported to all others, whose collectives end with its text.
 
-TensorFlow reports a failed assertion with the operations around it, twice where two replicas saw
-it. What an assertion of ours said is raised as the ValueError it stands for. Any other error about
-sizes is given a note: a program that writes the batch size as a number fails on a replica batch.
+Errors of graphs are raised like all others. TensorFlow reports a failed assertion with the
+operations around it, twice where two replicas saw it; that of an assertion of this package becomes
+a ValueError. Any other error about sizes is given a note: a program that writes the batch size as a
+number fails on a replica batch.
 """
 
 from __future__ import annotations
@@ -178,7 +179,7 @@ _OURS = re.compile(r"assertion failed: \[(`[^\n]*?Received: [^\n]*?\.)\]")
 
 @contextlib.contextmanager
 def plain_refusals(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Raises what an assertion of ours says, if one fails inside, as a ValueError.
+    """Turns a failed assertion of this package, in a graph that runs inside, into a ValueError.
 
     Args:
         strategy: The model's.

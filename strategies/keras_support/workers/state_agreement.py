@@ -1,7 +1,7 @@
 """Models of several workers must be one model: same weights, same optimizer.
 
 A worker that loaded weights, restored a checkpoint or set the learning rate where the others did
-not trains another model, and nothing says so: gradients are averaged all the same. So the workers'
+not trains another model, without an error: gradients are averaged all the same. So the workers'
 models are compared when a call begins and at the end of each epoch, and `broadcast_state` gives all
 of them the chief's.
 """

@@ -117,7 +117,7 @@ def digests(model: Any, variables: list[Any]) -> list[Digest]:
 
     Args:
         model: Under a strategy of several workers.
-        variables: Some of its own or of its optimizer's.
+        variables: Some of the model's or of its optimizer's.
     """
     if not variables:
         return []
