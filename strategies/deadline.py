@@ -1,10 +1,10 @@
 """A deadline, for loops that wait in slices.
 
-    deadline = Deadline(30.0)
-    while not is_ready():
-        if deadline.is_over():
-            raise TimeoutError(f"not ready within {deadline.seconds:g} s")
-        event.wait(deadline.left(at_most=1.0))
+deadline = Deadline(30.0)
+while not is_ready():
+    if deadline.is_over():
+        raise TimeoutError(f"not ready within {deadline.seconds:g} s")
+    event.wait(deadline.left(at_most=1.0))
 """
 
 from __future__ import annotations
