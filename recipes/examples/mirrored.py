@@ -1,4 +1,4 @@
-"""Trains on two replicas, and ends with the weights that one device reaches.
+"""Trains on two replicas and reaches the weights of one device.
 
 python -m recipes.examples.mirrored
 """

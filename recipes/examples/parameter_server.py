@@ -1,4 +1,4 @@
-"""Trains asynchronously: each worker steps at its own pace, and a server holds the weights.
+"""Trains asynchronously: each worker steps at its own pace, and the weights are on a server.
 
 tfscale launch --num_workers=2 --num_ps=1 -- python -m recipes.examples.parameter_server
 """

@@ -1,4 +1,4 @@
-"""Predicts on two replicas: an output for each row, in order, also where the rows are uneven.
+"""Predicts on two replicas: one output for each row, in order, also for uneven batches.
 
 python -m recipes.examples.predict
 """

@@ -1,4 +1,4 @@
-"""Is interrupted in mid-epoch, resumes at the batch, and ends as if nothing had happened.
+"""Interrupts a training in the middle of an epoch, and resumes it at the batch.
 
 python -m recipes.examples.resume
 """

@@ -1,4 +1,4 @@
-"""Trains on all cores of a Cloud TPU VM, in bfloat16. Where there is no TPU it is refused.
+"""Trains on all cores of a Cloud TPU VM in bfloat16. Raises a ValueError where there is no TPU.
 
 python -m recipes.examples.tpu
 """

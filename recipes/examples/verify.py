@@ -1,4 +1,4 @@
-"""Compares a model of yours under a strategy with one device: write a function like this one.
+"""Compares your model under a strategy with one device: write a function like this one.
 
 tfscale verify recipes.examples.verify:build --num_replicas=2
 """
