@@ -1,4 +1,4 @@
-"""Callbacks for `fit` that are right on many replicas.
+"""Callbacks for `fit` that work on many replicas.
 
 model.fit(train, callbacks=[tfscale.callbacks.ReduceOnPlateau("val_loss", patience=5)])
 """

@@ -1,4 +1,4 @@
-"""Training that can be interrupted at any moment and goes on as if it had not been."""
+"""The Checkpoint callback: saves training state and resumes from it."""
 
 from __future__ import annotations
 
@@ -38,50 +38,55 @@ from tfscale.checkpoints.writing import BackgroundWriter
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Saves the whole state of a training, and resumes from the newest whole checkpoint.
+    """Saves the complete training state, and resumes from the newest intact checkpoint.
 
-    The state: the model's variables with the seeds of its random layers, the optimizer's, the
-    metrics', that of callbacks which have `state()` and `restore(state)` and of Keras's
-    EarlyStopping, ReduceLROnPlateau and ModelCheckpoint, and the position, in global batches
-    consumed. When `fit` begins and the folder holds checkpoints, training goes on from there: `fit`
-    keeps its `epochs` and does the rest, and an `initial_epoch` that says otherwise is refused.
-    With `tf.config.experimental.enable_op_determinism()` and the same replicas, the rest is the
-    same to the bit; on other replicas and workers, to rounding.
+    The state consists of the variables of the model (with the seeds of random layers), of the
+    optimizer and of the metrics; the state of callbacks that have `state()` and `restore(state)`,
+    and of Keras's EarlyStopping, ReduceLROnPlateau and ModelCheckpoint; and the position as the
+    number of consumed global batches. If the folder contains checkpoints when `fit` begins,
+    training resumes from the newest: `fit` trains the remaining part of its `epochs`. An
+    `initial_epoch` that contradicts the checkpoint is an error. With
+    `tf.config.experimental.enable_op_determinism()` and the same replicas, a resumed run is
+    bit-identical to an uninterrupted one; with other replicas or workers it matches up to rounding.
 
-    A pipeline of `tfscale.data` seeks its position. Arrays and datasets are read again and passed
-    over; they need a known length and, for `every` in steps, seeds. Other input is refused.
+    A pipeline of `tfscale.data` seeks its position directly. Arrays and datasets are read from the
+    start and consumed batches are skipped. They need a known length and, if `every` is a number,
+    seeds. Other input is an error.
 
-    A damaged checkpoint is named, and the one before is used. Of several workers the chief writes,
-    and all read: they need a common folder. See docs/concepts/checkpoint_format.md.
+    If a checkpoint is damaged, a warning names it, and the previous one is used. With several
+    workers the chief writes and all read, so they need a common folder. See
+    docs/concepts/checkpoint_format.md.
 
-    On SIGTERM to any worker, or Google Cloud's notice that its VM goes, all save the same step, end
-    with `SystemExit(42)`, and `tfscale launch --max_restarts` starts such a job again for free.
+    On SIGTERM to any worker, or Google Cloud's notice that its VM will be stopped, all workers save
+    the same step and exit with `SystemExit(42)`. `tfscale launch --max_restarts` restarts such a
+    job, and does not count the restart.
 
     Attributes:
         directory: The `CheckpointDirectory`.
-        position: The `Position` of the training now.
-        resumed_from: The `Position` this `fit` began at, or None if it began anew.
+        position: The current `Position` of the training.
+        resumed_from: The `Position` that this `fit` resumed from, or None.
 
     Args:
-        directory: The run's folder, local or of a file system that TensorFlow knows (`gs://`). One
-            job at a time saves to it. Fixed here: a later change of the current folder moves none.
-        every: "epoch" for the end of every epoch, or a positive number of global batches, looked at
-            after each execution. The end of training is always saved, and with a number also a
-            `fit` that is stopped in mid-epoch.
-        keep: Checkpoints to keep; older ones go once a new one is whole. Positive, or None for all.
-        asynchronous: Whether to copy and write beside training. The state is in memory twice, and
-            what changes before it is copied a third time. A second write waits for the first. An
-            error is raised after the next step.
+        directory: The run's folder: local, or with a scheme that TensorFlow supports (`gs://`).
+            Only one job at a time may save to it. A relative path is resolved here, once.
+        every: "epoch" for the end of every epoch, or a positive number of global batches, checked
+            after each execution. The end of training is always saved. With a number, a `fit` that
+            is stopped in mid-epoch is saved too.
+        keep: Number of checkpoints to keep; older ones are removed once a new one is complete.
+            Positive, or None for all.
+        asynchronous: Whether to copy and write in the background. The state is then in memory
+            twice, and variables that change before they are copied a third time. A second write
+            waits for the first. An error is raised after the next step.
 
     Raises:
-        ValueError: If an argument is out of range; when training begins, if the model is not under
-            one of our strategies or not built, the input cannot be resumed, or the checkpoint is
-            of another epoch than `initial_epoch`, of another model or, in mid-epoch, other input;
-            or if another job saves to the folder, or nothing can be written there.
-        OSError: If a checkpoint cannot be written; those from before are whole. When training
-            begins, if the storage does not answer within some 20 s.
-        RuntimeError: If another job has taken the folder over, after this one was stopped or cut
-            off for a minute.
+        ValueError: If an argument is out of range. When training begins, if the model is not built
+            or not under a tfscale strategy, the input cannot be resumed, the checkpoint does not
+            match `initial_epoch`, the model or (in mid-epoch) the input, another job saves to the
+            folder, or the folder is not writable.
+        OSError: If a checkpoint cannot be written; earlier ones stay intact. When training begins,
+            if the storage does not respond within about 20 s.
+        RuntimeError: If another job has taken over the folder, after this one was suspended or
+            disconnected for a minute.
 
     Example:
         >>> strategy = strategies.one_device_strategy()
@@ -94,8 +99,8 @@ class Checkpoint(keras.callbacks.Callback):
         3
     """
 
-    needs_every_worker = True  # workers meet in it
-    comes_last = True  # after all other callbacks: it saves what they have left
+    needs_every_worker = True  # its methods exchange messages between workers
+    comes_last = True  # after all other callbacks, so that it saves their results
 
     def __init__(
         self,
@@ -126,17 +131,17 @@ class Checkpoint(keras.callbacks.Callback):
         self._initial_epoch = 0
         self._content: Content | None = None
         self._lease: SharedLease | None = None
-        self._steps_alone = False
+        self._updates_locally = False
         self._rate: ResumedRate | None = None
 
     def see_callbacks(self, callbacks: list[Any]) -> None:
-        """Restores the model before any callback looks at it."""
+        """Restores the model before other callbacks see it."""
         refuse_model(self.model)
-        self._steps_alone = any(isinstance(c, LocalUpdates) for c in callbacks)
-        if self.every != "epoch" and self._steps_alone:
+        self._updates_locally = any(isinstance(c, LocalUpdates) for c in callbacks)
+        if self.every != "epoch" and self._updates_locally:
             raise ValueError(
-                "`every` must be 'epoch' beside LocalUpdates, whose replicas differ within a "
-                f"round. Received: every={self.every!r}. Checkpoint at the ends of epochs."
+                "`every` must be 'epoch' with LocalUpdates, because replicas differ within a "
+                f"round. Received: every={self.every!r}. Save at the end of each epoch."
             )
         self._callbacks = callbacks
         self._input = FitInput(self.model)
@@ -144,7 +149,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._order = known_order(self._input, is_needed=self.every != "epoch")
         self._writer.wait()
         self._content = content = newest_for_all(
-            self.directory, self.model.distribute_strategy, callbacks, self._begin_to_hold
+            self.directory, self.model.distribute_strategy, callbacks, self._acquire_lease
         )
         self.position = content.position if content else Position(0, 0, 0)
         self.resumed_from = content.position if content else None
@@ -157,14 +162,14 @@ class Checkpoint(keras.callbacks.Callback):
             restore(self.model, content.tensors)
             self._rate.restored()
 
-    def _begin_to_hold(self) -> None:
+    def _acquire_lease(self) -> None:
         self._lease = SharedLease(self.directory.path)
         at_end_of_fit(self._lease.release)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Restores the callbacks, which have begun, and moves the input on."""
-        refuse_model(self.model)  # Keras that was never fixed has shown no callbacks
-        in_mid_epoch = bool(self._order) and not self._steps_alone
+        """Restores the other callbacks, which have begun, and moves the input to its position."""
+        refuse_model(self.model)  # `see_callbacks` is not called if Keras is not patched
+        in_mid_epoch = bool(self._order) and not self._updates_locally
         self._preemption = Preemption(self.model, in_mid_epoch=in_mid_epoch)
         self._preemption.begin()
         if self._content is None:
@@ -180,10 +185,10 @@ class Checkpoint(keras.callbacks.Callback):
             for line in said:
                 announce(f"WARNING: {line}.")
             if epoch >= self.params["epochs"]:
-                announce(f"`epochs` is {self.params['epochs']}: nothing is left to train.")
+                announce(f"`epochs` is {self.params['epochs']}: training is already complete.")
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Takes note of the epoch."""
+        """Records the epoch."""
         end_resumption(self.model)
         rate, self._rate = self._rate, None
         if rate and is_chief(self.model.distribute_strategy) and (said := rate.sentence()):
@@ -191,19 +196,20 @@ class Checkpoint(keras.callbacks.Callback):
         at = self.position
         self.position = Position(epoch, at.step, at.batches)
         if not at.step:
-            self._content = None  # what callbacks have set for the new epoch stays
+            self._content = None  # keeps what callbacks have set for the new epoch
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Restores once more in mid-epoch: the metrics' state, which the epoch's begin resets.
+        """In mid-epoch restores the state again, because the beginning of the epoch changed it.
 
-        And what other callbacks have set for an epoch that had begun already, such as a rate.
+        Keras has reset the metrics, and other callbacks may have changed variables such as the
+        learning rate.
         """
         if self._content is not None:
             restore(self.model, self._content.tensors)
             self._content = None
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Counts what was consumed, and saves if it is time."""
+        """Counts consumed batches, and saves if due."""
         self._writer.check()
         if self._lease is not None:
             self._lease.refuse_if_lost()
@@ -219,22 +225,22 @@ class Checkpoint(keras.callbacks.Callback):
             self._save(with_metrics=True)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Saves if it is time, after all other callbacks have had their say."""
+        """Saves if due, after all other callbacks have run."""
         stops = bool(self.model.stop_training)
         if stops and not self._is_whole_epoch():
             return
         self.position = Position(epoch + 1, 0, self.position.batches)
         if self._is_due() or stops or epoch + 1 >= self.params["epochs"]:
             self._save(with_metrics=False)
-        if self._preemption.is_due_at_meeting():
+        if self._preemption.is_due_for_all():
             self._save_and_leave(with_metrics=False)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Waits for what is being written."""
+        """Waits until all writes have finished."""
         end_resumption(self.model)
         self._content = None
         self._writer.wait()
-        if self._preemption.is_due_at_meeting():
+        if self._preemption.is_due_for_all():
             self._preemption.leave()
         self._preemption.end()
 
@@ -256,7 +262,7 @@ class Checkpoint(keras.callbacks.Callback):
     @phase("save")
     def _save(self, *, with_metrics: bool) -> None:
         assert self._input is not None
-        self._writer.wait()  # before the snapshot: no more than one is in memory
+        self._writer.wait()  # before the snapshot, so that only one is in memory
         strategy = self.model.distribute_strategy
         settle(strategy)
         tensors = snapshot(self.model, with_metrics=with_metrics, memory=self._memory)

@@ -27,13 +27,13 @@ _DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # past
 
 
 def metadata_host() -> str | None:
-    """Returns the address of this VM's metadata server, or None where this is no Google Cloud.
+    """Returns the address of this VM's metadata server, or None outside Google Cloud.
 
-    GCE_METADATA_HOST says another one, as to Google's own libraries.
+    GCE_METADATA_HOST overrides it, as in Google's libraries.
     """
-    told = os.environ.get("GCE_METADATA_HOST")
-    if told:
-        return told
+    configured = os.environ.get("GCE_METADATA_HOST")
+    if configured:
+        return configured
     try:
         is_google = _PRODUCT_NAME.read_text("utf-8").startswith("Google")
     except OSError:
@@ -42,16 +42,19 @@ def metadata_host() -> str | None:
 
 
 class CloudNotice:
-    """Listens in threads, from its making until `end`.
+    """Waits in threads for Google Cloud's notice that this VM will be stopped.
 
-    What stood there already is no news: a job that saved and was started again on the same machine
-    trains on it until it goes.
+    The notice is a value of the VM's metadata server, which supports requests that wait for a
+    change. VMs with TPUs or GPUs, which cannot migrate, get notice of maintenance up to an hour
+    before; spot VMs 30 s before. A value that is already set is ignored, because a job that saved
+    and was restarted on the same machine trains on it until the machine stops.
+    https://cloud.google.com/compute/docs/metadata/getting-live-migration-notice
 
     Args:
-        host: Of the metadata server; see `metadata_host`.
+        host: Address of the metadata server; see `metadata_host`.
 
     Attributes:
-        text: What was heard, or "" before.
+        text: The notice, or "".
 
     Example:
         >>> host = metadata_host()
@@ -68,27 +71,27 @@ class CloudNotice:
             ).start()
 
     def end(self) -> None:
-        """Listens no more; a question that is under way ends by itself."""
+        """Stops listening. A pending request ends by itself."""
         self._is_over.set()
 
     def _listen(self, key: str, going: str) -> None:
-        known, is_told = "", False
+        known, is_warned = "", False
         while not self._is_over.is_set():
             try:
                 value, now = self._ask(key, known)
             except (OSError, http.client.HTTPException) as error:
-                if not is_told and not self._is_over.is_set():
-                    is_told = True
-                    announce(f"Google Cloud's metadata server is asked again for {key}: {error}.")
+                if not is_warned and not self._is_over.is_set():
+                    is_warned = True
+                    announce(f"retrying Google Cloud's metadata server for {key}: {error}.")
                 self._is_over.wait(_AGAIN_SECONDS)
                 continue
             if known and value == going:
-                self.text = f"Google Cloud says {value} of {key}"
+                self.text = f"Google Cloud reports {key} {value}"
                 return
             known = now
 
     def _ask(self, key: str, known: str) -> tuple[str, str]:
-        """Returns a value and its tag, at once if no tag is known, or else when it has changed."""
+        """Returns a value and its tag: at once without a known tag, else when it has changed."""
         wait = f"?wait_for_change=true&last_etag={known}&timeout_sec={_ASK_SECONDS}"
         url = f"http://{self._host}/computeMetadata/v1/{key}{wait if known else ''}"
         question = urllib.request.Request(url, headers={"Metadata-Flavor": "Google"})

@@ -1,4 +1,4 @@
-"""A smaller learning rate where training stands still, under any schedule."""
+"""Reduces the learning rate on a plateau, with any schedule."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ MODES = ("min", "max")
 
 
 class ReduceOnPlateau(keras.callbacks.Callback):
-    """Multiplies a running schedule by a factor when a value has stopped improving.
+    """Multiplies a learning-rate schedule by a factor when a value has stopped improving.
 
-    Keras's `ReduceLROnPlateau` needs a constant learning rate. This one needs the optimizer's rate
-    to be `tfscale.schedules.adjustable(schedule)` and sets its `factor`; the schedule goes on under
-    it. Every worker sees the same values at the end of an epoch, so all decide alike.
+    Keras's `ReduceLROnPlateau` needs a constant learning rate. This callback needs a learning rate
+    made by `tfscale.schedules.adjustable(schedule)`, and changes its `factor`; the schedule itself
+    continues. Every worker sees the same values at the end of an epoch, so all decide equally.
 
-    The logs of an epoch receive `learning_rate_factor`, the factor it was trained with. A second
-    `fit` goes on counting where the first ended; `state` and `restore` carry the count to another
-    process.
+    The logs of an epoch receive `learning_rate_factor`, the factor that the epoch was trained with.
+    A second `fit` continues the counts of the first. `state` and `restore` carry them over to
+    another process.
 
     Args:
-        monitor: Name of the watched value in the logs of an epoch.
-        factor: What the schedule's factor is multiplied by, above 0 and below 1.
-        patience: Epochs without an improvement after which it is. Positive.
+        monitor: Name of the value in the logs of an epoch.
+        factor: Multiplier for the schedule's factor, above 0 and below 1.
+        patience: Epochs without an improvement before a reduction. Positive.
         mode: "min" if the value should fall, "max" if it should rise.
         min_delta: Smallest change that counts as an improvement, in the value's unit, at least 0.
-        cooldown: Epochs after a reduction in which no wait is counted, at least 0.
-        min_factor: The schedule's factor is not reduced below this. From 0 to 1.
-        validation_freq: As given to `fit`: an epoch between validations counts for nothing where it
-            has no `monitor`. Positive.
+        cooldown: Epochs after a reduction in which epochs are not counted, at least 0.
+        min_factor: Lower limit of the schedule's factor. From 0 to 1.
+        validation_freq: As passed to `fit`. Epochs without validation are skipped if `monitor` is
+            not in their logs. Positive.
 
     Raises:
-        ValueError: If an argument is out of range; when training begins, if the optimizer's rate is
-            no `adjustable` schedule; at the end of an epoch, if `monitor` is not in its logs.
+        ValueError: If an argument is out of range. When training begins, if the optimizer's rate is
+            not an `adjustable` schedule. At the end of an epoch, if `monitor` is not in its logs.
 
     Example:
         >>> cosine = keras.optimizers.schedules.CosineDecay(0.1, decay_steps=100)
@@ -75,7 +75,7 @@ class ReduceOnPlateau(keras.callbacks.Callback):
         self.cooldown_left = 0
 
     def state(self) -> dict[str, Any]:
-        """Returns what a resumed run needs to go on as this one would, as plain numbers."""
+        """Returns the state for a resumed run, as plain numbers."""
         return {
             "best": self.best,
             "wait": self.wait,
@@ -84,11 +84,11 @@ class ReduceOnPlateau(keras.callbacks.Callback):
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes on from what `state` returned, in another process too; the model must be set.
+        """Restores what `state` returned, also in another process. The model must be set.
 
         Raises:
-            ValueError: If `state` returned something else, or the state is that of another number
-                of schedules. Nothing has changed then.
+            ValueError: If `state` is malformed or for another number of schedules. Nothing is
+                changed then.
         """
         schema.record(state, "state", ("best", "wait", "cooldown_left", "factors"))
         best = state["best"]
@@ -99,11 +99,11 @@ class ReduceOnPlateau(keras.callbacks.Callback):
         self.best, self.wait, self.cooldown_left = best, wait, cooldown_left
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Refuses an optimizer whose rate cannot be multiplied, before the first step."""
+        """Checks before the first step that the optimizer's rate is adjustable."""
         self._schedules()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Counts epochs without an improvement and reduces the factor when they are too many."""
+        """Counts epochs without an improvement, and reduces the factor after `patience` of them."""
         logs = {} if logs is None else logs
         schedules = self._schedules()
         logs["learning_rate_factor"] = schedules[0].factor
@@ -112,7 +112,8 @@ class ReduceOnPlateau(keras.callbacks.Callback):
                 return
             raise ValueError(
                 f"`monitor` must be in the logs of epoch {epoch}: {', '.join(sorted(logs))}. "
-                f"Received: monitor={self.monitor!r}. Pass `fit` validation_data, or watch another."
+                f"Received: monitor={self.monitor!r}. Pass validation_data to `fit`, or monitor "
+                "another value."
             )
         value = float(logs[self.monitor])
         is_cooling = self.cooldown_left > 0

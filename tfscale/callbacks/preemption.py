@@ -1,4 +1,4 @@
-"""SIGTERM or a cloud's notice while `fit` runs: the moment at which all workers save and go."""
+"""Preemption: on SIGTERM or a cloud's notice during `fit`, all workers save and exit together."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from tfscale.launch.outcome import PREEMPTED_STATUS
 
 
 class Preemption:
-    """Listens for SIGTERM to this worker, for its cloud's notice, and for another worker's word.
+    """Watches for SIGTERM to this worker, for its cloud's notice, and for those of other workers.
 
-    The handler is in force from `begin` to `end`, in the main thread; elsewhere Python allows none,
-    and only the others' word is heard. A second signal changes nothing.
+    The signal handler is installed from `begin` to `end`, in the main thread. In other threads
+    Python allows no handler, and only other workers' notices are seen. A second signal has no
+    effect.
 
     Args:
-        model: The model that is trained, under one of our strategies.
-        in_mid_epoch: Whether training can resume in mid-epoch, and replicas are equal there.
-            Otherwise the end of an epoch is waited for.
+        model: The model that is trained, under a tfscale strategy.
+        in_mid_epoch: Whether training can resume in mid-epoch, where all replicas are equal.
+            Otherwise workers save at the end of the epoch.
     """
 
     def __init__(self, model: Any, *, in_mid_epoch: bool) -> None:
@@ -33,15 +34,15 @@ class Preemption:
         self._strategy = model.distribute_strategy
         self._in_mid_epoch = in_mid_epoch
         self._earlier: Any = None
-        self._is_told = False
+        self._is_preempted = False
         self._is_passed_on = False
         self._notice: PreemptionNotice | None = None
         self._cloud: CloudNotice | None = None
 
     def begin(self) -> None:
-        """Installs the handler; TensorFlow's own, of several workers, swallows the signal."""
+        """Installs the handler in place of TensorFlow's, which ignores the signal."""
         if threading.current_thread() is threading.main_thread():
-            # None is a handler that Python did not install and cannot put back.
+            # None means a handler that Python did not install and cannot restore.
             self._earlier = signal.signal(signal.SIGTERM, self._hear) or signal.SIG_DFL
         if self._in_mid_epoch and is_multi_worker(self._strategy):
             self._notice = PreemptionNotice(self._strategy)
@@ -49,38 +50,40 @@ class Preemption:
         self._cloud = CloudNotice(host) if host else None
 
     def end(self) -> None:
-        """Puts the earlier handler back, and listens no more."""
+        """Restores the earlier handler and stops listening."""
         if self._earlier is not None and signal.getsignal(signal.SIGTERM) == self._hear:
             signal.signal(signal.SIGTERM, self._earlier)
         self._end_listening()
 
     def is_due(self) -> bool:
-        """Tells whether all save here and go; every worker asks after every execution."""
+        """Returns whether all workers save here and exit. Every worker calls it per execution."""
         self._pass_on()
         if self._notice is None:
-            return self._is_told and self._in_mid_epoch
+            return self._is_preempted and self._in_mid_epoch
         return self._notice.stops_here()
 
-    def is_due_at_meeting(self) -> bool:
-        """Does the same where all come whatever happens: at the end of an epoch, or of training."""
+    def is_due_for_all(self) -> bool:
+        """Returns whether any worker was preempted. All workers call it at the end of an epoch."""
         self._pass_on()
         if not is_multi_worker(self._strategy):
-            return self._is_told
-        is_known = self._is_told or (self._notice is not None and self._notice.is_known.is_set())
+            return self._is_preempted
+        is_known = self._is_preempted or (
+            self._notice is not None and self._notice.is_known.is_set()
+        )
         return "1" in exchange(self._strategy, "preempted?", str(int(is_known)))
 
     def leave(self) -> NoReturn:
-        """Ends the process with status 42 once every worker knows that all is saved.
+        """Exits with status 42 once all workers have saved.
 
         Raises:
             SystemExit: Always.
         """
-        # A scheduler may ask again; the answer stands.
+        # A scheduler may send SIGTERM again.
         if self._earlier is not None:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if is_multi_worker(self._strategy):
             exchange(self._strategy, "saved")
-            # The first worker's process holds the table: it stays until the others have read that.
+            # Worker 0's process stores the messages, so it stays until the others have read them.
             with contextlib.suppress(RuntimeError, TimeoutError, tf.errors.OpError):
                 exchange(self._strategy, "leaving")
         self._end_listening()
@@ -93,21 +96,23 @@ class Preemption:
             self._cloud.end()
 
     def _pass_on(self) -> None:
-        why = "SIGTERM" if self._is_told else self._cloud.text if self._cloud is not None else ""
+        why = (
+            "SIGTERM" if self._is_preempted else self._cloud.text if self._cloud is not None else ""
+        )
         if not why or self._is_passed_on:
             return
-        self._is_passed_on = self._is_told = True
+        self._is_passed_on = self._is_preempted = True
         when = "after the next steps" if self._in_mid_epoch else "at the end of this epoch"
-        announce(f"{why}: all is saved {when}, and the exit status is {PREEMPTED_STATUS}.")
+        announce(f"{why}: saving {when}, then exiting with status {PREEMPTED_STATUS}.")
         if self._notice is not None:
             self._notice.notify_all()
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        """Only notes it: between two lines of anything, nothing else is safe."""
+        """Only sets a flag, because nothing else is safe in a signal handler."""
         if self._is_in_fit(frame):
-            self._is_told = True
+            self._is_preempted = True
             return
-        self.end()  # `fit` has raised, and told no callback of its end
+        self.end()  # `fit` has raised without calling on_train_end
         os.kill(os.getpid(), number)
 
     def _is_in_fit(self, frame: FrameType | None) -> bool:

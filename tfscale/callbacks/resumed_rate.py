@@ -8,11 +8,11 @@ import keras
 
 
 class ResumedRate:
-    """Notices that a checkpoint replaced the learning rate that a program sets.
+    """Detects that a checkpoint replaced the learning rate that a program sets.
 
-    A constant rate is a variable of the optimizer, so a checkpoint holds it: a program that is
-    resumed with another rate trains with the old one. That must be said. A schedule is not a
-    variable: the program's schedule holds.
+    A constant rate is a variable of the optimizer and is restored from the checkpoint, so a program
+    that resumes with another rate trains with the old one. This produces a message about it. A
+    schedule is not a variable, and is not replaced.
 
     Args:
         model: A compiled model, before its state is restored.
@@ -24,19 +24,19 @@ class ResumedRate:
         self._of_checkpoint: float | None = None
 
     def restored(self) -> None:
-        """Takes note that the model has its state back."""
+        """Records the rate after the model's state was restored."""
         self._of_checkpoint = _constant_rate(self._model)
 
     def sentence(self) -> str | None:
-        """Returns what to say, or None where the rates are equal or a callback has set another."""
+        """Returns the message, or None if the rates are equal or a callback has set another."""
         program, checkpoint = self._of_program, self._of_checkpoint
         if program is None or checkpoint is None or program == checkpoint:
             return None
         if _constant_rate(self._model) != checkpoint:
             return None
         return (
-            f"learning_rate is {checkpoint:g} from the checkpoint, not {program:g} that this "
-            "program sets. To change it, give fit the callback "
+            f"learning_rate is {checkpoint:g}, restored from the checkpoint, not {program:g} as "
+            "set in this program. To change it, pass to fit the callback "
             f"keras.callbacks.LearningRateScheduler(lambda epoch: {program:g})."
         )
 

@@ -1,4 +1,4 @@
-"""Training that survives a batch that would ruin it."""
+"""Detects and undoes training steps that went wrong."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ from tfscale.schedules.adjustable_schedule import restore_factors
 ACTIONS = ("skip", "roll_back", "stop")
 _DONE = {
     "skip": "The step is skipped.",
-    "roll_back": "Rolled back to the state before step {kept}, the rate times {rate_factor:g}.",
-    "stop": "Training stops, with the weights from before that step.",
+    "roll_back": "Rolled back to the state before step {kept}; rate multiplied by {rate_factor:g}.",
+    "stop": "Training stops with the weights from before that step.",
 }
 
 
 @dataclass(frozen=True)
 class StabilityEvent:
-    """One step that went wrong, and what was done.
+    """A step that went wrong, and the action taken.
 
     Attributes:
-        step: Its number among all steps that the callback has watched, from 0.
+        step: Number of the step among all steps of this callback, from 0.
         kind: "loss_not_finite", "norm_not_finite", "loss_spike" or "norm_spike".
-        norm: The gradient's norm.
-        loss: The global batch's loss, NaN also where the model's `train_step` told none.
-        limit: What a spike was above, in the unit of its value; NaN otherwise.
+        norm: The norm of the gradient.
+        loss: The loss of the global batch; NaN also if the `train_step` does not report it.
+        limit: The limit that a spike exceeded, in the unit of its value; NaN otherwise.
         action: One of `ACTIONS`.
     """
 
@@ -58,45 +58,46 @@ class StabilityEvent:
 
 
 class Stability(keras.callbacks.Callback):
-    """Watches the loss and the gradient of every step, and undoes the step that went wrong.
+    """Monitors the loss and the gradient of every step, and undoes steps that go wrong.
 
-    A step goes wrong when its loss or its gradient's norm is NaN or inf, or is a spike: above
-    `factor` times the median of the last `window` good steps (where a median m is negative, above
-    m + (factor - 1) |m|). The norm is that of the whole gradient, after replicas are added up,
-    unscaled, before clipping; the loss is that of the global batch. The step itself decides, before
-    it moves anything, so no wrong step changes a weight, an optimizer's slot or count, a moving
-    statistic or a metric: it is as if the batch were not in the data. This costs no communication,
-    and all replicas and workers decide alike. What happens then is `on_trouble`:
+    A step goes wrong if its loss or the norm of its gradient is NaN or infinite, or a spike: above
+    `factor` times the median m of the last `window` good steps (if m is negative, above
+    m + (factor - 1) |m|). The norm is that of the complete gradient, reduced over replicas and
+    unscaled, before clipping. The loss is that of the global batch. The check is part of the step
+    and precedes all updates, so a wrong step changes no weight, slot, count, moving statistic or
+    metric, as if its batch were not in the data. The check needs no communication, and all replicas
+    and workers decide equally. `on_trouble` sets the action:
 
-    * "skip": training goes on with the next batch.
-    * "roll_back": the model and the optimizer return to the last state kept, bit by bit, and the
-      learning rate is multiplied by `rate_factor`. The data go on with the next batch.
-    * "stop": `fit` ends, on all workers after at most 16 more executions, which change nothing.
+    * "skip": training continues with the next batch.
+    * "roll_back": the model and the optimizer return to the last kept state, bit by bit, and the
+      learning rate is multiplied by `rate_factor`. Training continues with the next batch.
+    * "stop": `fit` ends, on several workers after at most 16 more executions, which change nothing.
 
-    With dynamic loss scaling a gradient that overflows is left to the scale. With gradient
-    accumulation each micro-batch is a step. A `train_step` of your own that does not compute its
-    loss as Keras's does is watched by its gradients alone.
+    With dynamic loss scaling, an overflowing gradient is handled by the loss scale. With gradient
+    accumulation each micro-batch counts as a step. If a custom `train_step` does not compute its
+    loss as Keras does, only its gradients are monitored.
 
-    Each execution is waited for, to see what happened; `compile(steps_per_execution=)` makes that
-    rare and changes no decision. A later `fit` with the same callback goes on counting. After a
-    `fit` that raised, the model is watched until it is compiled with a new optimizer.
+    The callback waits for each execution to see its result. `compile(steps_per_execution=)` makes
+    this less frequent and changes no decision. A later `fit` with the same callback continues the
+    counts. After a `fit` that raised, the model is monitored until it is compiled with a new
+    optimizer.
 
     Attributes:
         events: A `StabilityEvent` for each step that went wrong, oldest first.
 
     Args:
         on_trouble: One of "skip", "roll_back", "stop".
-        factor: Above 1, or None to act on NaN and inf alone.
-        window: Good steps that the median is taken of. Positive.
-        warmup_steps: Good steps before the first spike is called one. Positive.
-        keep_every: Steps between two states that are kept in the host's memory, counted to the end
-            of an execution, for "roll_back". Positive.
-        rate_factor: What a roll-back multiplies the learning rate by. Above 0, at most 1.
-        max_rollbacks: Roll-backs after which the next trouble stops training. Positive.
+        factor: Above 1, or None to act on NaN and inf only.
+        window: Number of good steps for the median. Positive.
+        warmup_steps: Number of good steps before spikes are detected. Positive.
+        keep_every: For "roll_back": steps between two states that are kept in host memory, rounded
+            up to executions. Positive.
+        rate_factor: For "roll_back": multiplier of the learning rate. Above 0, at most 1.
+        max_rollbacks: Number of roll-backs after which the next trouble stops training. Positive.
 
     Raises:
-        ValueError: If an argument is out of range; when training begins, if the model is not under
-            one of our strategies, or "roll_back" cannot lower its rate.
+        ValueError: If an argument is out of range. When training begins, if the model is not built
+            or not under a tfscale strategy, or "roll_back" cannot reduce its learning rate.
 
     Example:
         >>> strategy = strategies.one_device_strategy()
@@ -109,7 +110,7 @@ class Stability(keras.callbacks.Callback):
         []
     """
 
-    needs_every_worker = True  # workers meet in it
+    needs_every_worker = True  # all workers must take the same decisions
 
     def __init__(
         self,
@@ -124,7 +125,7 @@ class Stability(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.on_trouble = one_of("on_trouble", on_trouble, ACTIONS)
-        rule = "above 1, or None to act on NaN and inf alone"
+        rule = "above 1, or None to act on NaN and inf only"
         self.factor = None if factor is None else number("factor", factor, rule, lambda f: f > 1)
         self.window = whole_number("window", window)
         self.warmup_steps = whole_number("warmup_steps", warmup_steps)
@@ -141,7 +142,7 @@ class Stability(keras.callbacks.Callback):
         self._is_over = False
 
     def state(self) -> dict[str, Any]:
-        """Returns what a checkpoint keeps, JSON values: what was seen, and judged by."""
+        """Returns the state for a checkpoint as JSON values: events, counts and the window."""
         assert self._watch is not None
         factors = [schedule.factor for schedule in adjustable_schedules(self.model.optimizer)]
         return {
@@ -152,11 +153,10 @@ class Stability(keras.callbacks.Callback):
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes on from what `state` returned; a roll-back goes no further back than here.
+        """Restores what `state` returned. A later roll-back returns at most to this point.
 
         Raises:
-            ValueError: If `state` returned something else, or the state is that of another
-                `window`, or number of schedules.
+            ValueError: If `state` is malformed, or for another `window` or number of schedules.
         """
         assert self._watch is not None
         schema.record(state, "state", ("steps", "events", "factors", "memory"))
@@ -172,19 +172,19 @@ class Stability(keras.callbacks.Callback):
             self._kept = KeptState(self.model, self._steps)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Begins to watch; refuses a model that cannot be watched."""
+        """Begins to monitor, or raises an error if the model cannot be monitored."""
         model = self.model
         if not is_owned(model.distribute_strategy):
             raise ValueError(
-                "`model` must be made under one of our strategies to be watched. Received: a model "
+                "`model` must be made under a tfscale strategy for Stability. Received: a model "
                 f"under {model.distribute_strategy!r}. Build and compile it under `with "
                 "strategies.one_device_strategy().scope():`."
             )
         if not model.optimizer.built:
             raise ValueError(
-                "`model` must be built before training to be watched. Received: model "
-                f"{model.name!r}, whose layers Keras cannot build by themselves. Call it once on a "
-                "batch, and model.optimizer.build(model.trainable_variables)."
+                "`model` must be built before training for Stability. Received: model "
+                f"{model.name!r}, which Keras cannot build automatically. Call it once on a batch, "
+                "and model.optimizer.build(model.trainable_variables)."
             )
         self._is_over = False
         if self.on_trouble == "roll_back":
@@ -203,11 +203,11 @@ class Stability(keras.callbacks.Callback):
         self._watch.attach()
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Notes where the execution begins."""
+        """Records the first step of the execution."""
         self._first = batch
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Acts on what happened in the execution that ended."""
+        """Acts on the steps of the execution that ended."""
         assert self._watch is not None
         self._steps += batch - self._first + 1
         troubles = self._watch.new_troubles()
@@ -219,7 +219,7 @@ class Stability(keras.callbacks.Callback):
             self._kept = KeptState(self.model, self._steps)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Watches no more, and forgets the kept state."""
+        """Stops monitoring and drops the kept state."""
         if self._watch is not None:
             self._watch.detach()
         self._kept = None
@@ -240,7 +240,7 @@ class Stability(keras.callbacks.Callback):
         elif action == "stop":
             self.model.stop_training = self._is_over = True
             if self.on_trouble == "roll_back":
-                done = f"Rolled back {rolled_back} times already (max_rollbacks). {done}"
+                done = f"Already rolled back {rolled_back} times (max_rollbacks). {done}"
         if is_chief(self.model.distribute_strategy):
             announce(f"step {trouble.step}: {_described(trouble)}. {done}")
 

@@ -18,14 +18,14 @@ from tfscale.schedules import Adjustable, adjustable_schedules
 
 
 class KeptState:
-    """A copy, in the host's memory, of a model's and its optimizer's variables.
+    """A copy of a model's and its optimizer's variables in host memory.
 
-    A variable that is the same on all replicas is copied once, one that each replica keeps for
-    itself once for each. Reading and restoring need no communication.
+    A variable that is equal on all replicas is copied once; a variable with separate values per
+    replica is copied for each. Reading and restoring need no communication.
 
     Args:
-        model: A built model under one of our strategies.
-        steps: Training steps taken so far.
+        model: A built model under a tfscale strategy.
+        steps: Training steps so far.
     """
 
     def __init__(self, model: Any, steps: int) -> None:
@@ -34,11 +34,11 @@ class KeptState:
         self._arrays = [[copy.numpy() for copy in copies] for copies in self._copies(is_read=True)]
 
     def restore(self, rate_factor: float) -> None:
-        """Puts every variable back, bit by bit; only the learning rate is another.
+        """Restores every variable, bit by bit, except for the learning rate.
 
         Args:
-            rate_factor: What the learning rate as it is now, which an earlier roll-back may have
-                lowered since this state was kept, is multiplied by. 1 leaves it as it is.
+            rate_factor: Multiplier for the current learning rate, which an earlier roll-back may
+                have reduced since this state was kept. 1 does not change it.
         """
         optimizer = self._model.optimizer
         rate = optimizer.learning_rate
@@ -53,7 +53,7 @@ class KeptState:
                 schedule.factor *= rate_factor
 
     def _copies(self, is_read: bool) -> list[list[Any]]:
-        """Every variable's copies on the replicas; to read, one of those that are alike."""
+        """Returns every variable's copies on the replicas; to read, only one of equal copies."""
         strategy = self._model.distribute_strategy
         found = []
         for variable in (*self._model.variables, *self._model.optimizer.variables):
@@ -65,31 +65,31 @@ class KeptState:
 
 
 def adjustable_rates(optimizer: Any) -> list[Adjustable]:
-    """Returns the schedules that lower an optimizer's rate; none where the rate is constant.
+    """Returns the adjustable schedules of an optimizer, or an empty list for a constant rate.
 
     Raises:
-        ValueError: If the rate is a schedule that cannot be multiplied.
+        ValueError: If the rate is a schedule that is not adjustable.
     """
     schedules = list(adjustable_schedules(optimizer))
     if not schedules and not isinstance(optimizer.learning_rate, keras.Variable):
         raise ValueError(
-            "`learning_rate` of the optimizer must be a constant or an adjustable schedule to be "
-            f"lowered. Received: optimizer={optimizer!r}. Build it with "
+            "`learning_rate` of the optimizer must be a constant or an adjustable schedule for "
+            f"roll-backs. Received: optimizer={optimizer!r}. Build it with "
             "tfscale.schedules.adjustable(schedule), or pass rate_factor=1.0."
         )
     return schedules
 
 
 def memory_of(watch: GradientWatch) -> list[Any]:
-    """Returns what the next steps are judged by: the window of good ones, and their number."""
+    """Returns the data behind the median: the window of good steps, and their number."""
     return [variable.value.numpy().tolist() for variable in watch.memory]
 
 
 def restore_memory(watch: GradientWatch, memory: list[Any]) -> None:
-    """Puts back what `memory_of` returned.
+    """Restores what `memory_of` returned.
 
     Raises:
-        ValueError: If it is anything else, or the window is of another length.
+        ValueError: If it is malformed, or the window has another length.
     """
     variables = watch.memory
     if len(memory) != len(variables):
@@ -100,8 +100,9 @@ def restore_memory(watch: GradientWatch, memory: list[Any]) -> None:
             raise schema.malformed("state.memory", "windows and counts", memory)
         if value.shape != tuple(variable.shape):
             raise ValueError(
-                "`window` must be that of the run that was checkpointed. Received: "
-                f"window={variable.shape[0]}, in the checkpoint {len(value)}. Pass that."
+                "`window` must be that of the checkpointed run. Received: "
+                f"window={variable.shape[0]}, in the checkpoint {len(value)}. Pass "
+                f"window={len(value)}."
             )
     for variable, value in zip(variables, arrays, strict=True):
         variable.assign(value.astype(variable.dtype))

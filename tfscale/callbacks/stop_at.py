@@ -1,4 +1,4 @@
-"""Training that ends as soon as it is good enough."""
+"""Ends training when a value reaches a target."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Reached:
     """When a target was reached.
 
     Attributes:
-        epoch: From 0, as `fit` counts them.
-        step: Training steps of this `fit` by then.
-        seconds: Since the `fit` began, on this worker.
-        value: What was reached, in the unit of the watched value.
+        epoch: The epoch, from 0 as in `fit`.
+        step: Number of training steps of this `fit`.
+        seconds: Seconds since the beginning of `fit`, on this worker.
+        value: The value at that time, in its unit.
     """
 
     epoch: int
@@ -45,28 +45,27 @@ class Reached:
 
 
 class StopAt(keras.callbacks.Callback):
-    """Ends `fit` when a logged value has reached a target, and says when that was.
+    """Ends `fit` when a logged value reaches a target, and records when.
 
-    The logs of an epoch are those of all replicas and workers, so all stop together. `reached`
-    tells the epoch, step and time, and is None while the target is not reached.
+    The logs of an epoch cover all replicas and workers, so all stop together.
 
     Attributes:
-        reached: A `Reached`, or None.
+        reached: A `Reached` with the epoch, step and time, or None if the target is not reached.
 
     Args:
-        monitor: Name of the watched value in the logs, such as "val_accuracy" or "loss".
-        value: The target, in the value's unit. Reached when the value is equal or better.
-        mode: "min" if the value should fall, "max" if it should rise; "auto" knows from the names
-            that Keras gives its losses and metrics.
-        every_steps: Looks every so many steps too, at the mean since the epoch began; such logs are
-            up to 16 executions old where there are several workers. Positive, or None for the end
-            of epochs alone, which is when validation values are there.
-        validation_freq: As given to `fit`: an epoch between validations is passed over where it has
-            no `monitor`. Positive.
+        monitor: Name of the value in the logs, such as "val_accuracy" or "loss".
+        value: The target, in the value's unit. It is reached if the value is equal or better.
+        mode: "min" if the value should fall, "max" if it should rise. "auto" decides by the names
+            of Keras's losses and metrics.
+        every_steps: Also checks every so many steps, with the mean since the beginning of the
+            epoch. With several workers these logs are up to 16 executions old. Positive, or None to
+            check at the end of epochs only, when validation values are available.
+        validation_freq: As passed to `fit`. Epochs without validation are skipped if `monitor` is
+            not in their logs. Positive.
 
     Raises:
-        ValueError: If an argument is out of range, or `mode` is "auto" and the name says nothing;
-            at the end of an epoch, if `monitor` is not in its logs.
+        ValueError: If an argument is out of range, or `mode` is "auto" and the name is unknown. At
+            the end of an epoch, if `monitor` is not in its logs.
 
     Example:
         >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
@@ -88,9 +87,9 @@ class StopAt(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.monitor = text("monitor", monitor)
-        self.value = number("value", value, cure=f"Name the {monitor} to stop at.")
+        self.value = number("value", value, cure=f"Pass the {monitor} to stop at.")
         self.mode = _mode(monitor, mode)
-        cure = "Leave it out to look at the end of every epoch."
+        cure = "Omit it to check at the end of every epoch."
         self.every_steps = (
             None if every_steps is None else whole_number("every_steps", every_steps, cure=cure)
         )
@@ -108,34 +107,35 @@ class StopAt(keras.callbacks.Callback):
         self._began = time.monotonic()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Notes the epoch."""
+        """Records the epoch."""
         self._epoch = epoch
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Notes where the execution begins."""
+        """Records the first step of the execution."""
         self._first = batch
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Looks at the value if another `every_steps` steps are done."""
+        """Checks the value after every `every_steps` steps."""
         before = self._steps
         self._steps += batch - self._first + 1
         every = self.every_steps
         if every is not None and before // every < self._steps // every:
-            self._look(logs or {})
+            self._check(logs or {})
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Looks at the value of the epoch."""
+        """Checks the value at the end of an epoch."""
         logs = logs or {}
         if self.monitor not in logs:
             if (epoch + 1) % self.validation_freq != 0:
                 return
             raise ValueError(
                 f"`monitor` must be in the logs of epoch {epoch}: {', '.join(sorted(logs))}. "
-                f"Received: monitor={self.monitor!r}. Pass `fit` validation_data, or watch another."
+                f"Received: monitor={self.monitor!r}. Pass validation_data to `fit`, or monitor "
+                "another value."
             )
-        self._look(logs)
+        self._check(logs)
 
-    def _look(self, logs: dict[str, Any]) -> None:
+    def _check(self, logs: dict[str, Any]) -> None:
         if self.reached is not None or self.monitor not in logs:
             return
         value = float(logs[self.monitor])
@@ -151,7 +151,7 @@ class StopAt(keras.callbacks.Callback):
 
 
 def _mode(monitor: str, mode: str) -> str:
-    one_of("mode", mode, MODES, cure="Leave it out for a value that Keras named.")
+    one_of("mode", mode, MODES, cure="Omit it for a loss or metric of Keras.")
     name = monitor.removeprefix("val_")
     if mode == "auto" and name.endswith(_RISING):
         return "max"
@@ -159,7 +159,7 @@ def _mode(monitor: str, mode: str) -> str:
         return "min"
     if mode == "auto":
         raise ValueError(
-            f"`mode` must be min or max for a value whose name does not tell. Received: "
+            f"`mode` must be min or max for a value with an unknown name. Received: "
             f"monitor={monitor!r}. Pass mode='min' if it should fall, 'max' if it should rise."
         )
     return mode

@@ -1,4 +1,4 @@
-"""Input: sources of examples, cut into global batches, and these into replica batches.
+"""Input pipelines: sources of examples, divided into global batches and replica batches.
 
 train = tfscale.data.input_pipeline((images, labels), strategy, global_batch_size=256, seed=0)
 model.fit(train, epochs=10)

@@ -1,8 +1,8 @@
-"""The endless batches of one worker's replicas, from arrays and from a stream of examples.
+"""The endless replica batches of one worker, from arrays and from a stream of examples.
 
-Both yield the replica batches of global batch 0 (for the worker's first replica, its second, ...),
-then those of global batch 1. Epochs follow one another in one iterator, so what is read ahead
-crosses from one into the next.
+Both yield the replica batches of global batch 0 for the worker's first replica, its second, ...,
+then those of global batch 1. Epochs follow one another in one iterator, so that prefetching
+continues into the next epoch.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from strategies.extension import (
 from tfscale.data.order import epoch_key, example_indices
 from tfscale.data.sources import ArraySource, StreamSource
 
-# Looking up the order of several steps at once halves what it costs.
+# Looking up the order of several steps at once halves the cost.
 _STEPS_PER_LOOKUP = 16
 
 _ENDLESS = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
 
 Prepare = Callable[[Any, tf.Tensor, tf.Tensor], Any]
-"""Maps a batch, the places of its examples in the epoch int64 [n], and the epoch to a batch."""
+"""Maps a batch, the positions of its examples in the epoch int64 [n], and the epoch to a batch."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """How an epoch is cut into global batches and these into replica batches, and where to begin.
+    """How an epoch is divided into global batches and replica batches, and where to begin.
 
     Attributes:
-        steps: Global batches an epoch. Positive.
+        steps: Global batches per epoch. Positive.
         size: Examples of a full global batch. A multiple of `num_replicas`.
-        seed: Seed of the epochs' orders, or None for the source's own order.
+        seed: Seed of the epochs' orders, or None for the order of the source.
         first_epoch: Epoch to begin in. Not negative.
         first_step: Global batch of that epoch to begin with, in `[0, steps)`.
         first_replica: Index of this worker's first replica among all.
@@ -58,14 +58,14 @@ class Cut:
 
 
 def array_batches(source: ArraySource, cut: Cut, prepare: Prepare) -> tf.data.Dataset:
-    """Yields replica batches of batches of arrays, each epoch a permutation of all examples.
+    """Yields replica batches of arrays. Each epoch is a permutation of all examples.
 
     They are `EvenReplicaBatch` if all have the same size, else `ReplicaBatch`. An empty one is
     prepared from one row, because functions do not expect an empty batch.
 
     Args:
         source: The examples.
-        cut: The batches.
+        cut: The division into batches.
         prepare: Applied to every replica batch.
     """
     lookup = min(_STEPS_PER_LOOKUP, cut.steps)
@@ -112,8 +112,8 @@ def array_batches(source: ArraySource, cut: Cut, prepare: Prepare) -> tf.data.Da
         return ReplicaBatch(data, tf.cast(rows, tf.int32), tf.cast(all_rows, tf.int32))
 
     counter = tf.data.Dataset.counter(cut.first_epoch * lookups + cut.first_step // lookup)
-    # Unbatching forgets that the stream is endless, and workers would ask each other at every step
-    # whether it has ended.
+    # `unbatch` loses the information that the stream is endless. Without it, workers would check at
+    # every step whether it has ended.
     replica_batches = counter.map(look_up).prefetch(1).unbatch().apply(_ENDLESS)
     replica_batches = replica_batches.skip(cut.first_step % lookup * cut.local_replicas)
     return replica_batches.map(
@@ -124,20 +124,20 @@ def array_batches(source: ArraySource, cut: Cut, prepare: Prepare) -> tf.data.Da
 def stream_batches(
     source: StreamSource, cut: Cut, prepare: Prepare, *, window: int
 ) -> tf.data.Dataset:
-    """Yields batches of a stream, which every worker reads whole, so that they do not depend on it.
+    """Yields replica batches of a stream, which every worker reads completely.
 
     Args:
         source: The examples.
-        cut: The batches.
+        cut: The division into batches.
         prepare: Applied to every replica batch.
-        window: Examples that are shuffled among, where the cut has a seed. Positive.
+        window: Size of the shuffle buffer in examples, if the cut has a seed. Positive.
     """
 
     def epoch_of_batches(epoch: tf.Tensor) -> tf.data.Dataset:
         examples = source.dataset
         if cut.seed is not None:
-            # Dataset.shuffle mixes the global seed in, which workers may set as they like. Inside
-            # a traced function this sets the seed of its graph, nothing outside; 0 is an error.
+            # Dataset.shuffle also uses the global seed, which may differ between workers. Inside a
+            # traced function this sets only the seed of its graph; 0 is an error.
             if not tf.executing_eagerly():
                 tf.random.set_seed(1)
             shuffle_seed = tf.cast(epoch_key(epoch, cut.seed)[0], tf.int64)
@@ -167,19 +167,20 @@ def stream_batches(
 
 
 def same_rows(name: str, batch: Any, positions: tf.Tensor) -> Any:
-    """Returns `batch` of a user's function `name`, having made sure that it has `positions`' rows.
+    """Checks that the `batch` of a user's function `name` has as many rows as `positions`.
 
     Raises:
-        ValueError: If it has not. Where only a step can tell, `tf.errors.InvalidArgumentError`.
+        ValueError: If it has not. If shapes are not static, a step raises
+            `tf.errors.InvalidArgumentError`.
     """
 
     def checked(part: Any) -> Any:
-        if not isinstance(part, tf.Tensor):  # ragged, sparse, or what all examples share
+        if not isinstance(part, tf.Tensor):  # ragged, sparse, or a part for all examples
             return part
         message = (
-            f"`{name}` must map a batch to a batch of as many rows, and every part of it must have "
-            f"them. Received: a part of shape {part.shape}. Resize within rows, not among them; "
-            "declare a part that all examples share with tfscale.data.shared(part)."
+            f"`{name}` must return as many rows as it receives, in every part of the batch. "
+            f"Received: a part of shape {part.shape}. Change rows, but not their number; declare a "
+            "part that belongs to all examples with tfscale.data.shared(part)."
         )
         wanted, rows = positions.shape[0], part.shape[0] if part.shape.rank else 0
         if part.shape.rank == 0 or (None not in (wanted, rows) and wanted != rows):

@@ -1,17 +1,17 @@
-"""The order of examples in an epoch: a permutation that is a pure function of each index.
+"""The order of examples in an epoch: a permutation that is a pure function of the position.
 
-Nothing is shuffled in memory and nothing is drawn: which example stands at position `p` of epoch
-`e` follows from `(seed, e, p)` and the number of examples, whoever asks. So every worker knows its
-rows without talking to the others, and a run continues in mid-epoch by naming the step.
+Nothing is shuffled in memory. The example at position `p` of epoch `e` is a function of
+`(seed, e, p)` and the number of examples. So every worker knows its rows without communication, and
+a run resumes in mid-epoch at any step.
 """
 
 from __future__ import annotations
 
 import tensorflow as tf
 
-# TensorFlow's default of 4 leaves peers together: with 60,000 examples, adjacent positions
-# correlate and batches are too even (0.75 of the variance of a random draw). 8 passes all our tests
-# and costs an eighth more.
+# With TensorFlow's default of 4, adjacent positions correlate: with 60,000 examples batches are too
+# uniform (0.75 of the variance of a random draw). 8 rounds pass all our tests and cost an eighth
+# more.
 _ROUNDS = 8
 _PRIMES = (0x9E3779B1, 0x85EBCA6B)
 
@@ -19,17 +19,17 @@ _PRIMES = (0x9E3779B1, 0x85EBCA6B)
 def example_indices(
     positions: tf.Tensor, epoch: tf.Tensor, num_examples: int, seed: int | None
 ) -> tf.Tensor:
-    """Returns which examples stand at `positions` of an epoch's order.
+    """Returns the indices of the examples at `positions` in an epoch's order.
 
     Args:
         positions: int64 [n], each in `[0, num_examples)`.
         epoch: int64 scalar, not negative.
         num_examples: Examples of the source. Positive.
-        seed: Seed of the permutations, one for each epoch, or None for the source's own order. In
+        seed: Seed of the permutations, one for each epoch, or None for the order of the source. In
             `[0, 2**31)`.
 
     Returns:
-        int64 [n]; over all positions of an epoch, each example once.
+        int64 [n]. Over all positions of an epoch, each example occurs once.
 
     Example:
         >>> order = example_indices(tf.range(7, dtype=tf.int64), tf.constant(0, tf.int64), 7, 3)
@@ -52,9 +52,9 @@ def example_indices(
 def epoch_key(epoch: tf.Tensor, seed: int) -> tf.Tensor:
     """Returns uint32 [3], a hash of an epoch and a seed.
 
-    The permutation uses only as many low bits of its key as an index is long, and as they are: keys
-    (seed, epoch) would repeat after 256 epochs of 1,000 examples, and two epochs in a row be nearly
-    the same order.
+    The permutation uses only as many low bits of its key as an index has, without mixing them. With
+    keys (seed, epoch), orders would repeat after 256 epochs of 1,000 examples, and consecutive
+    epochs would have nearly the same order.
 
     Args:
         epoch: int64 scalar, not negative.
@@ -66,15 +66,15 @@ def epoch_key(epoch: tf.Tensor, seed: int) -> tf.Tensor:
         minval=None,
         maxval=None,
         dtype=tf.uint32,
-        alg="philox",  # "auto" is another one on TPUs, and hosts must agree
+        alg="philox",  # "auto" differs on TPUs, and all hosts need the same
     )
 
 
 def example_seeds(positions: tf.Tensor, epoch: tf.Tensor, seed: int) -> tf.Tensor:
-    """Returns a seed for what is drawn at random for each example, such as its augmentation.
+    """Returns a random seed for each example, for instance for its augmentation.
 
     Args:
-        positions: int64 [n], places in the epoch's order.
+        positions: int64 [n], positions in the epoch's order.
         epoch: int64, a scalar or [n]; not negative.
         seed: Seed of the run. In `[0, 2**31)`.
 

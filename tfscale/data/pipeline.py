@@ -1,7 +1,7 @@
-"""The input pipeline: one order of global batches, whoever trains on them.
+"""The input pipeline: global batches in an order that does not depend on workers and replicas.
 
-Global batch t of an epoch holds the same examples for any number of workers and replicas; worker w
-takes its contiguous slice of it, and replica r its contiguous slice of that.
+Global batch t of an epoch has the same examples for any number of workers and replicas. Worker w
+takes a contiguous slice of it, and replica r a contiguous slice of that.
 """
 
 from __future__ import annotations
@@ -36,39 +36,41 @@ def input_pipeline(
     shuffle_window: int = 10_000,
     data_dir: str | os.PathLike[str] | None = None,
 ) -> Pipeline:
-    """Builds the input of `fit` for a strategy: each example once an epoch, the same for any N.
+    """Builds the input of `fit` for a strategy, with the same global batches for any strategy.
 
-    Arrays and TFDS sets that fit in memory have random access: every epoch is a permutation of all
-    examples. Other sources are shuffled within a window, and every worker reads all of them and
-    keeps its slice; they are reproducible as far as the source itself is.
+    Arrays and TFDS datasets that fit in memory have random access: every epoch is a permutation of
+    all examples. Other sources are shuffled within a window. Every worker reads them completely and
+    keeps its slice. They are reproducible if the source is.
 
-    An array of up to 1 GiB is copied into TensorFlow's memory; a longer one, and any `np.memmap`,
-    is read where it lies. A list is a tuple of arrays here. Sparse tensors have no random access:
+    An array of up to 1 GiB is copied into TensorFlow's memory. A larger one, and any `np.memmap`,
+    is read in place. A list is treated as a tuple of arrays. Sparse tensors have no random access:
     pass them as a `tf.data.Dataset`.
 
     Args:
-        source: Arrays in a tuple or dict, first dimension the examples; a `tf.data.Dataset` of
-            single examples with a known cardinality; or a TFDS name, "mnist" or "mnist:test".
-        strategy: The strategy whose replicas are fed. Build it first.
-        global_batch_size: Examples of all replicas in one step. A multiple of the replicas, at most
-            the number of examples.
-        shuffle: Whether to give every epoch an order of its own. `predict` returns rows in the
-            order they come in: without, that is the source's.
-        seed: Seed of these orders and of augmentation. In `[0, 2**31)`.
-        drop_remainder: Whether to leave out the examples after an epoch's last full batch. Without
-            it that batch is smaller, and still trained exactly.
-        preprocess: Maps a batch, such as `(images, labels)`, to what the model takes. Each replica
-            calls it on its own rows, so no row may depend on others; never on none.
-        augment: Maps a batch and int64 [batch, 2] seeds for stateless random ops to a batch, row
-            by row as well. Comes after `preprocess`.
-        shuffle_window: Examples that a source without random access is shuffled among. Positive.
-        data_dir: Folder of prepared TFDS sets, for a source given by name.
+        source: Arrays in a tuple or dict, whose first dimension is the examples; an unbatched
+            `tf.data.Dataset` with a known cardinality; or a TFDS name, "mnist" or "mnist:test".
+        strategy: The strategy that trains on the data. Build it first.
+        global_batch_size: Examples of all replicas in one step. A multiple of the number of
+            replicas, at most the number of examples.
+        shuffle: Whether every epoch has a new order. `predict` returns rows in the order of the
+            data, so pass False for the order of the source.
+        seed: Seed of the orders and of augmentation. In `[0, 2**31)`.
+        drop_remainder: Whether to omit the examples after an epoch's last full batch. If False,
+            the last batch is smaller, and is weighted correctly.
+        preprocess: Maps a batch, such as `(images, labels)`, to the input of the model. Each
+            replica calls it on its replica batch, which has at least one row, so rows must not
+            depend on each other.
+        augment: Maps a batch and int64 [batch, 2] seeds for stateless random ops to a batch, also
+            row by row. Applied after `preprocess`.
+        shuffle_window: Size of the shuffle buffer for sources without random access, in examples.
+            Positive.
+        data_dir: Folder of prepared TFDS datasets, for a source given by name.
 
     Returns:
         A `Pipeline`. Pass it to `fit`, `evaluate` or `predict` as `x`.
 
     Raises:
-        ValueError: If an argument is outside its range.
+        ValueError: If an argument is out of range.
 
     Example:
         >>> strategy = strategies.mirrored_strategy(num_replicas=2)
@@ -95,8 +97,8 @@ def input_pipeline(
     examples = as_source(source, data_dir=data_dir)
     if global_batch_size > examples.num_examples:
         raise ValueError(
-            f"`global_batch_size` must be at most {examples.num_examples}, the examples of the "
-            f"source. Received: global_batch_size={global_batch_size}. Use a smaller batch."
+            f"`global_batch_size` must be at most {examples.num_examples}, the number of examples. "
+            f"Received: global_batch_size={global_batch_size}. Use a smaller batch."
         )
     return Pipeline(
         source=examples,
@@ -113,20 +115,20 @@ def input_pipeline(
 
 @dataclass(frozen=True, eq=False)
 class Pipeline:
-    """Global batches of a source, for the replicas of a strategy. Pass it to `fit` as `x`.
+    """Global batches of a source for the replicas of a strategy. Pass it to `fit` as `x`.
 
     Attributes:
         source: The examples.
-        strategy: The strategy whose replicas are fed.
+        strategy: The strategy that trains on the data.
         global_batch_size: Examples of a global batch.
-        shuffle: Whether every epoch has an order of its own.
-        seed: Seed of these orders and of augmentation. Not negative.
-        drop_remainder: Whether the examples after the last full batch of an epoch are left out.
-        preprocess: Maps a batch, such as `(images, labels)`, to what the model takes, or None.
-        augment: Maps a batch and int64 [batch, 2] seeds, one an example, to a batch, or None.
-        shuffle_window: Examples that a source without random access is shuffled among.
-        first_epoch: The epoch the stream starts in.
-        first_step: The step of that epoch it starts with, a position of *consumed* batches.
+        shuffle: Whether every epoch has a new order.
+        seed: Seed of the orders and of augmentation. Not negative.
+        drop_remainder: Whether the examples after the last full batch of an epoch are omitted.
+        preprocess: Maps a batch, such as `(images, labels)`, to the input of the model, or None.
+        augment: Maps a batch and int64 [batch, 2] seeds, one per example, to a batch, or None.
+        shuffle_window: Size of the shuffle buffer for sources without random access, in examples.
+        first_epoch: The epoch in which the stream starts.
+        first_step: The number of batches of that epoch that were already consumed.
     """
 
     source: Source
@@ -143,7 +145,7 @@ class Pipeline:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Global batches an epoch."""
+        """Number of global batches per epoch."""
         full, rest = divmod(self.source.num_examples, self.global_batch_size)
         return full + (1 if rest and not self.drop_remainder else 0)
 
@@ -153,17 +155,17 @@ class Pipeline:
         return self.local(0).element_spec
 
     def at(self, epoch: int, step: int = 0) -> Pipeline:
-        """Returns this pipeline, started after `epoch` whole epochs and `step` global batches.
+        """Returns this pipeline, starting after `epoch` whole epochs and `step` global batches.
 
         Args:
             epoch: Not negative.
             step: In `[0, steps_per_epoch)`.
 
         Returns:
-            A `Pipeline` that continues exactly as this one does from there on.
+            A `Pipeline` that continues exactly as this one from that position.
 
         Raises:
-            ValueError: If there is no such position.
+            ValueError: If the position is out of range.
         """
         cure = "A finished epoch is `at(epoch + 1)`."
         return dataclasses.replace(
@@ -175,13 +177,13 @@ class Pipeline:
         )
 
     def distributed(self) -> Any:
-        """Returns the endless stream as a distributed dataset, for a training loop of yours."""
+        """Returns the endless stream as a distributed dataset, for a custom training loop."""
         return self.strategy.distribute_datasets_from_function(
             lambda context: self.local(context.input_pipeline_id)
         )
 
     def local(self, worker: int) -> tf.data.Dataset:
-        """Returns the endless batches of one worker's replicas, replica after replica in each step.
+        """Returns the endless replica batches of one worker, replica after replica in each step.
 
         Args:
             worker: Index of the worker, from 0.
@@ -192,10 +194,10 @@ class Pipeline:
         return self.replica_batches(worker).map(own_rows)
 
     def replica_batches(self, worker: int) -> tf.data.Dataset:
-        """Returns what `local` does, for `fit`: each with its examples and the whole batch's.
+        """Returns the batches of `local` with the row counts that `fit` needs.
 
-        A replica without examples has one of another's, which counts for nothing. The elements are
-        `strategies.global_batches.ReplicaBatch`, or `EvenReplicaBatch` where shapes are static.
+        A replica without examples gets an example of another replica, with weight 0. The elements
+        are `strategies.global_batches.ReplicaBatch`, or `EvenReplicaBatch` if shapes are static.
         """
         local_replicas = _replicas_a_worker(self.strategy)
         num_replicas = self.strategy.num_replicas_in_sync
@@ -232,6 +234,6 @@ class Pipeline:
 
 
 def _replicas_a_worker(strategy: tf.distribute.Strategy) -> int:
-    """A strategy names its own worker's devices, or those of all hosts of a TPU slice."""
+    """Returns the replicas of one worker, also for a strategy that lists devices of all hosts."""
     devices = [tf.DeviceSpec.from_string(name) for name in strategy.extended.worker_devices]
     return len(devices) // len({(spec.job, spec.replica, spec.task) for spec in devices})

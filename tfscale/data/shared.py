@@ -1,4 +1,4 @@
-"""Parts of a batch that all examples share: given whole to every replica, where rows are cut."""
+"""Parts of a batch that belong to all examples and are passed to every replica undivided."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from strategies.extension import Shared, support_shared_parts
 
 
 def shared(tensors: Any) -> Any:
-    """Declares a part of a batch that all its examples share, such as the adjacency of a graph.
+    """Declares a part of a batch that belongs to all examples, such as the adjacency of a graph.
 
-    A replica takes its rows of every part of a batch; a part declared with this it is given whole,
-    as it is a scalar without saying so. Call it in `Dataset.map`, after `batch`. `fit`, `evaluate`
-    and `predict` hand the model the tensor itself, under every strategy, and under none, so that
-    the same program runs on one device with stock Keras.
+    A replica gets its rows of every part of a batch, but a part declared with this function is
+    passed to each replica undivided, as scalars are. Call it in `Dataset.map`, after `batch`.
+    `fit`, `evaluate` and `predict` pass the tensor itself to the model, under every strategy and
+    without one, so that the same program runs on one device with stock Keras.
 
-    In a training loop of your own, TensorFlow's functions take it for the tensor, which is its
-    `.value`. Datasets, not generators or `PyDataset`, can hold one. A `preprocess` of
-    `input_pipeline` may return one.
+    In a custom training loop, TensorFlow's functions accept it in place of the tensor, which is its
+    `.value`. It can be used in datasets, but not in generators or a `PyDataset`. A `preprocess`
+    function of `input_pipeline` may return it.
 
     Args:
-        tensors: A tensor (`tf.Tensor`, `tf.SparseTensor`, `tf.RaggedTensor`, an array), the same
-            for all examples of the batch, or a structure of such.
+        tensors: A tensor (`tf.Tensor`, `tf.SparseTensor`, `tf.RaggedTensor`, an array) that is the
+            same for all examples of the batch, or a structure of such tensors.
 
     Returns:
-        The same structure, of what travels through tf.data as one part of a batch.
+        The same structure of objects that pass through tf.data as one part of a batch.
 
     Example:
         >>> examples = tf.data.Dataset.from_tensor_slices((tf.zeros([8, 3, 2]), tf.zeros([8, 1])))

@@ -1,4 +1,4 @@
-"""What an input pipeline reads: arrays with random access, or a stream of single examples."""
+"""Sources of an input pipeline: arrays with random access, or a stream of single examples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfscale.data.tfds import image_source
 
-# TensorFlow copies an array into memory of its own, through a second copy that it then drops.
+# TensorFlow copies an array into its own memory, through a temporary second copy.
 COPY_LIMIT_BYTES = 2**30
 
 
@@ -21,8 +21,8 @@ class ArraySource:
 
     Attributes:
         arrays: Structure of [num_examples, ...] each: `tf.Tensor`, `tf.RaggedTensor`, or a
-            `np.ndarray` that NumPy reads where it lies.
-        num_examples: Examples. Positive.
+            `np.ndarray` that is read in place.
+        num_examples: Number of examples. Positive.
     """
 
     arrays: Any
@@ -45,8 +45,8 @@ class StreamSource:
     """A `tf.data.Dataset` of single examples, without random access.
 
     Attributes:
-        dataset: Single examples, in the same order each time it is read.
-        num_examples: Examples of one reading. Positive.
+        dataset: Single examples, in the same order in every iteration.
+        num_examples: Examples of one iteration. Positive.
     """
 
     dataset: tf.data.Dataset
@@ -57,20 +57,20 @@ Source = ArraySource | StreamSource
 
 
 def as_source(source: Any, *, data_dir: str | os.PathLike[str] | None = None) -> Source:
-    """Turns what a user passes to `input_pipeline` into a source.
+    """Converts the `source` argument of `input_pipeline`.
 
-    An array of up to `COPY_LIMIT_BYTES` is copied into TensorFlow, which reads it fastest. A longer
-    one, and any `np.memmap` of numbers, is read where it lies and must not change meanwhile.
+    An array of up to `COPY_LIMIT_BYTES` is copied into TensorFlow, which is fastest. A larger one,
+    and any `np.memmap` of numbers, is read in place and must not be modified.
 
     Args:
-        source: Arrays in a tuple, list or dict, nested as you like: NumPy's, `tf.Tensor`,
-            `tf.RaggedTensor`, or whatever NumPy reads as an array. Or a `tf.data.Dataset` of
-            single examples whose cardinality is known, or a TFDS name, "mnist" or "mnist:test".
-        data_dir: Folder of prepared TFDS sets; only for a name.
+        source: Arrays in nested tuples, lists or dicts: `np.ndarray`, `tf.Tensor`,
+            `tf.RaggedTensor`, or other objects that NumPy converts to arrays. Or an unbatched
+            `tf.data.Dataset` with a known cardinality, or a TFDS name, "mnist" or "mnist:test".
+        data_dir: Folder of prepared TFDS datasets; only for a name.
 
     Raises:
-        ValueError: If the arrays differ in length, there is no example, TensorFlow has no such
-            type, nothing tells how many examples there are, or `data_dir` has no name beside it.
+        ValueError: If the arrays differ in length or are empty, TensorFlow does not support their
+            type, the number of examples is unknown, or `data_dir` is passed without a name.
 
     Example:
         >>> as_source({"image": np.zeros([5, 8, 8]), "label": np.arange(5)}).num_examples
@@ -82,7 +82,7 @@ def as_source(source: Any, *, data_dir: str | os.PathLike[str] | None = None) ->
     elif data_dir is not None:
         raise ValueError(
             "`data_dir` must be None unless `source` is a TFDS name. Received: "
-            f"data_dir={data_dir!r} with a {type(source).__name__}. Leave it out."
+            f"data_dir={data_dir!r} with a {type(source).__name__}. Omit it."
         )
     if isinstance(source, tf.data.Dataset):
         return StreamSource(source, _known_cardinality(source))
@@ -92,8 +92,8 @@ def as_source(source: Any, *, data_dir: str | os.PathLike[str] | None = None) ->
     if len(lengths) != 1 or 0 in lengths:
         shapes = ", ".join(str(tuple(leaf.shape)) for leaf in leaves)
         raise ValueError(
-            "`source` must be arrays of one and the same positive length. Received: arrays of "
-            f"shapes {shapes or 'none'}. Check that inputs and targets belong together."
+            "`source` must be arrays of the same positive length. Received: arrays of shapes "
+            f"{shapes or 'none'}. Check that inputs and targets belong together."
         )
     arrays = tf.nest.pack_sequence_as(structure, [_placed(leaf) for leaf in leaves])
     return ArraySource(arrays, lengths.pop())
@@ -106,11 +106,11 @@ def _known_cardinality(dataset: tf.data.Dataset) -> int:
     received, cure = {
         int(tf.data.INFINITE_CARDINALITY): (
             "an endless one",
-            "Leave out repeat(), for a pipeline repeats by itself, or use dataset.take(n)",
+            "Omit repeat(), because a pipeline repeats automatically, or use dataset.take(n)",
         ),
         int(tf.data.UNKNOWN_CARDINALITY): (
             "an unknown number of examples",
-            "Count them once, and use dataset.apply(tf.data.experimental.assert_cardinality(n))",
+            "Count them, and use dataset.apply(tf.data.experimental.assert_cardinality(n))",
         ),
     }.get(cardinality, ("no example", "Check its files and filters"))
     raise ValueError(
@@ -120,7 +120,7 @@ def _known_cardinality(dataset: tf.data.Dataset) -> int:
 
 
 def _tuples(structure: Any) -> Any:
-    """A list is data to NumPy and structure to TensorFlow; here it is a tuple of arrays."""
+    """Converts lists to tuples: a list is data to NumPy and a structure to TensorFlow."""
     if isinstance(structure, dict):
         return {key: _tuples(part) for key, part in structure.items()}
     if isinstance(structure, tuple) and hasattr(structure, "_fields"):
@@ -132,17 +132,17 @@ def _checked(leaf: Any) -> Any:
     """Returns `leaf` as a tensor or `np.ndarray` of at least one dimension."""
     if isinstance(leaf, (tf.Tensor, tf.RaggedTensor)) and leaf.shape.rank != 0:
         return leaf
-    cure = "For a list of numbers or strings use np.asarray"
+    cure = "Convert a list of numbers or strings with np.asarray"
     if not hasattr(leaf, "__array__"):
         if not isinstance(leaf, (int, float, complex, str, bytes, type(None))):
             cure = (
-                "For sparse tensors use tf.data.Dataset.from_tensor_slices, for a generator "
-                "from_generator and assert_cardinality, or pass it to `fit` itself"
+                "For sparse tensors use tf.data.Dataset.from_tensor_slices; for a generator use "
+                "from_generator and assert_cardinality, or pass it to `fit` directly"
             )
     elif isinstance(leaf, np.ma.MaskedArray):
         cure = "Fill it first: array.filled(value)"
     elif np.ndim(leaf):
-        # Not np.asarray: it hides that a np.memmap is one.
+        # Not np.asarray, which would hide that an array is a np.memmap.
         return leaf if isinstance(leaf, np.ndarray) else np.asarray(leaf)
     raise ValueError(
         "`source` must be arrays (in a tuple, list or dict) whose first dimension is the examples, "
@@ -157,10 +157,10 @@ def _length(leaf: Any) -> int:
 
 
 def _placed(leaf: Any) -> Any:
-    """Returns `leaf` where a CPU reads it: in TensorFlow's memory, or where it lies if large."""
+    """Returns `leaf` as a tensor in TensorFlow's memory, or unchanged if it is large."""
     if isinstance(leaf, np.ndarray):
         is_large = isinstance(leaf, np.memmap) or leaf.nbytes > COPY_LIMIT_BYTES
-        # Strings are objects of TensorFlow's own, and have to be made.
+        # Strings must be converted to TensorFlow's own objects.
         if is_large and leaf.dtype.kind not in "OSU" and _has_tensors(leaf.dtype):
             return leaf
     try:
@@ -169,7 +169,7 @@ def _placed(leaf: Any) -> Any:
             return tf.identity(leaf) if is_tensor else tf.convert_to_tensor(leaf)
     except (ValueError, TypeError) as error:
         raise ValueError(
-            "`source` must be arrays of types that TensorFlow has. Received: an array of "
+            "`source` must be arrays of types that TensorFlow supports. Received: an array of "
             f"{leaf.dtype}, shape {tuple(leaf.shape)}. Convert it: array.astype(np.float32)."
         ) from error
 

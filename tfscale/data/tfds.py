@@ -1,12 +1,12 @@
-"""TFDS image sets as sources of `input_pipeline`: prepared once a file system, read into arrays.
+"""TFDS image datasets as sources of `input_pipeline`.
 
     strategy = strategies.mirrored_strategy(2)
     images, labels = tfscale.data.tfds.image_source("mnist:train[:80%]", data_dir="/tmp/data")
 
-Build the strategy first: reading starts TensorFlow, and from then on its devices are fixed.
+Build the strategy first, because reading initialises TensorFlow and fixes its devices.
 
-A set whose decoded examples fit in memory becomes arrays, which have random access, so that a
-global batch is the same for any number of workers. A larger one becomes a `tf.data.Dataset`.
+A dataset is prepared once per file system. If its decoded examples fit in memory, it is read into
+arrays, which have random access. A larger dataset becomes a `tf.data.Dataset`.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ READ_BATCH_SIZE = 1024
 
 
 def parse_name(name: str) -> tuple[str, str | None]:
-    """Splits "name:split" into the TFDS name and the split, None where none is named.
+    """Splits "name:split" into the TFDS name and the split, or None without a split.
 
-    A version belongs to the name: "mnist:3.0.1:train" is version 3.0.1 of mnist, its train part.
+    A version belongs to the name: "mnist:3.0.1:train" is the train split of mnist, version 3.0.1.
 
     Raises:
-        ValueError: If `name` has not this form.
+        ValueError: If `name` does not have this form.
 
     Example:
         >>> parse_name("mnist:train[:80%]")
@@ -52,7 +52,7 @@ def parse_name(name: str) -> tuple[str, str | None]:
     if match is None:
         raise ValueError(
             "`name` must be a TFDS name with or without a split. Received: "
-            f'name={name!r}. Write "digits" or "digits:train".'
+            f'name={name!r}. Examples: "digits", "digits:train".'
         )
     return match[1], match[2]
 
@@ -61,11 +61,11 @@ def find_builder(name: str, *, data_dir: str | None = None) -> Any:
     """Returns the `tfds.core.DatasetBuilder` of a TFDS name, without preparing it.
 
     Args:
-        name: A name TFDS knows ("mnist"), or that of a builder class imported before.
-        data_dir: Folder of prepared sets, local or remote. None is TFDS's own default.
+        name: A dataset name of TFDS ("mnist"), or of a builder class that is already imported.
+        data_dir: Folder of prepared datasets, local or remote. None is TFDS's default.
 
     Raises:
-        ValueError: If there is no such set.
+        ValueError: If there is no such dataset.
         ImportError: If tensorflow-datasets is not installed.
     """
     library = tfds_library()
@@ -73,7 +73,7 @@ def find_builder(name: str, *, data_dir: str | None = None) -> Any:
         return library.builder(name, data_dir=data_dir)
     except library.core.DatasetNotFoundError as error:
         raise ValueError(
-            "`name` must be a TensorFlow Datasets set. Received: "
+            "`name` must be a dataset of TensorFlow Datasets. Received: "
             f"name={name!r}. See tfds.list_builders(), or import the module of your own builder."
         ) from error
 
@@ -87,7 +87,7 @@ def fits_in_memory(builder: Any, split: str, *, limit_bytes: int = MEMORY_LIMIT_
         limit_bytes: Most bytes the arrays of `load_arrays` may take.
 
     Raises:
-        ValueError: If there is no such split, or the set has no (input, target) pair.
+        ValueError: If there is no such split, or the dataset has no (input, target) pairs.
     """
     features = _supervised_features(builder)
     if any(size is None for feature in features for size in feature.shape):
@@ -99,7 +99,7 @@ def fits_in_memory(builder: Any, split: str, *, limit_bytes: int = MEMORY_LIMIT_
 
 
 def load_arrays(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Reads a split into memory, in the order of its files, which is the same in every task.
+    """Reads a split into memory in the order of its files, which is the same in every task.
 
     Args:
         builder: A prepared `tfds.core.DatasetBuilder` for which `fits_in_memory`.
@@ -110,7 +110,7 @@ def load_arrays(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
         [examples] for a class label.
 
     Raises:
-        ValueError: If there is no such split, or the set has no (input, target) pair.
+        ValueError: If there is no such split, or the dataset has no (input, target) pairs.
     """
     count = _split_info(builder, split).num_examples
     image, label = (
@@ -124,8 +124,9 @@ def load_arrays(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
         start = end
     if start != count:
         raise ValueError(
-            f"`builder` must hold the {count} examples that its dataset_info.json names in "
-            f"{split!r}. Received: {start} examples. Delete {builder.data_path} and run again."
+            f"`builder` must have the {count} examples of {split!r} that are listed in its "
+            f"dataset_info.json. Received: {start} examples. Delete {builder.data_path} and run "
+            "again."
         )
     return image, label
 
@@ -136,7 +137,7 @@ def load_dataset(builder: Any, split: str, *, batch_size: int | None = None) -> 
     Args:
         builder: A prepared `tfds.core.DatasetBuilder`.
         split: A split or a TFDS slice of one, such as "train[:80%]".
-        batch_size: Examples an element. None gives single examples.
+        batch_size: Examples per element. None gives single examples.
     """
     _split_info(builder, split)
     _supervised_features(builder)
@@ -147,7 +148,7 @@ def load_dataset(builder: Any, split: str, *, batch_size: int | None = None) -> 
         batch_size=batch_size,
         shuffle_files=False,
         as_supervised=True,
-        # One file after the other: TFDS's default interleaves 16 of them.
+        # One file after another. TFDS's default interleaves 16 files.
         read_config=tfds_library().ReadConfig(
             options=options, interleave_cycle_length=1, try_autocache=False
         ),
@@ -163,13 +164,13 @@ def image_source(
     deadline_seconds: float = 600.0,
     limit_bytes: int = MEMORY_LIMIT_BYTES,
 ) -> tuple[np.ndarray, np.ndarray] | tf.data.Dataset:
-    """Prepares a TFDS set and returns one split as a source of `input_pipeline`.
+    """Prepares a TFDS dataset and returns one split as a source of `input_pipeline`.
 
     Args:
         name_or_builder: "digits", "digits:train", or a `tfds.core.DatasetBuilder`.
-        split: A split or a TFDS slice of one. None takes the one in the name, else "train".
-        data_dir: Folder of prepared sets, local or remote. None is TFDS's own default, or the
-            builder's.
+        split: A split or a TFDS slice of one. None uses the split in the name, or else "train".
+        data_dir: Folder of prepared datasets, local or remote. None is TFDS's default, or the
+            builder's folder.
         is_preparer: See `prepare`.
         deadline_seconds: See `prepare`.
         limit_bytes: Splits up to this many decoded bytes are read into memory.
@@ -179,22 +180,22 @@ def image_source(
         examples.
 
     Raises:
-        ValueError: If there is no such set or split, if two splits are named, or if `data_dir` is
-            passed beside a builder.
-        TimeoutError: If another task prepares the set and has not finished by the deadline.
+        ValueError: If there is no such dataset or split, two splits are given, or `data_dir` is
+            passed with a builder.
+        TimeoutError: If another task prepares the dataset and has not finished by the deadline.
     """
     if isinstance(name_or_builder, str):
         name, named_split = parse_name(name_or_builder)
         if split is not None and named_split is not None:
             raise ValueError(
-                "`split` must not be passed when the name holds one. Received: "
-                f"name_or_builder={name_or_builder!r}, split={split!r}. Leave one of them out."
+                "`split` must not be passed if the name contains one. Received: "
+                f"name_or_builder={name_or_builder!r}, split={split!r}. Omit one of them."
             )
         split = split or named_split
         builder = find_builder(name, data_dir=data_dir)
     elif data_dir is not None:
         raise ValueError(
-            "`data_dir` must not be passed beside a builder, which has its own. Received: "
+            "`data_dir` must not be passed with a builder, which has its own. Received: "
             f"data_dir={data_dir!r}. Pass it to the builder."
         )
     else:
@@ -210,9 +211,9 @@ def _split_info(builder: Any, split: str) -> Any:
     try:
         return builder.info.splits[split]
     except (ValueError, KeyError) as error:
-        names = ", ".join(sorted(builder.info.splits)) or "none: prepare the set first"
+        names = ", ".join(sorted(builder.info.splits)) or "none: prepare the dataset first"
         raise ValueError(
-            "`split` must be a split of the set or a TFDS slice of one. Received: "
+            "`split` must be a split of the dataset or a TFDS slice of one. Received: "
             f"split={split!r}. {builder.info.full_name} has {names}."
         ) from error
 
@@ -221,7 +222,7 @@ def _supervised_features(builder: Any) -> tuple[Any, Any]:
     keys = builder.info.supervised_keys
     if keys is None or len(keys) != 2 or not all(isinstance(key, str) for key in keys):
         raise ValueError(
-            "`builder` must be a set of (input, target) pairs. Received: "
+            "`builder` must be a dataset of (input, target) pairs. Received: "
             f"{builder.info.full_name} with supervised_keys={keys!r}. Read it with "
             "tfds.load and pass a `tf.data.Dataset` of single examples."
         )

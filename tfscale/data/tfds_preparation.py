@@ -1,11 +1,11 @@
-"""Prepares a TFDS set once on each file system, however many tasks ask for it.
+"""Prepares a TFDS dataset once per file system, for any number of tasks.
 
     builder = tfds.builder("digits", data_dir="gs://bucket/data")
     prepare(builder, is_preparer=True)  # in every task
 
-TFDS writes into a folder of a random name and renames it at the end. Where a rename is atomic
-(local and network file systems) two tasks that generate at once therefore waste time but spoil
-nothing. On an object store it is not, so there the claim decides, and the files are counted.
+TFDS writes into a folder with a random name and renames it at the end. On local and network file
+systems the rename is atomic, so two tasks that prepare at the same time waste time but cause no
+damage. On an object store it is not atomic, so there the work lock decides, and files are counted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from absl import logging
 
 from strategies.extension import Deadline
-from tfscale.data.work_lock import Claims
+from tfscale.data.work_lock import WorkLock
 from tfscale.files.existence import kind_of, names_in
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -34,27 +34,27 @@ def prepare(
     silence_seconds: float = 30.0,
     download_config: Any = None,
 ) -> None:
-    """Prepares a TFDS set in exactly one task of each file system; the others wait for it.
+    """Prepares a TFDS dataset in exactly one task per file system, while the others wait.
 
-    All tasks may pass `is_preparer=True`: the first one there generates, and if it dies another
-    takes over. That is right whether or not the tasks share a file system. On return
-    `builder.info` holds the splits.
+    All tasks may pass `is_preparer=True`. The first one prepares the dataset, and if it dies
+    another one takes over. This works whether or not the tasks share a file system. On return
+    `builder.info` contains the splits.
 
     Args:
         builder: A `tfds.core.DatasetBuilder`.
-        is_preparer: Whether this task may generate. False only waits, for instance in a task that
-            may not write there.
-        deadline_seconds: Longest wait for another task. Not negative. Generation in this task has
-            no deadline, so make it longer than the set takes to download and write.
-        silence_seconds: A preparer that gave no sign of life for so long counts as dead. Positive,
-            the same in all tasks.
-        download_config: A `tfds.download.DownloadConfig`. By default TFDS's own copies on
-            gs://tfds-data are not asked for, so that a bundled set prepares without a network.
+        is_preparer: Whether this task may prepare the dataset. If False it only waits, for instance
+            because it has no write permission.
+        deadline_seconds: Longest wait for another task. Not negative. Preparation in this task has
+            no deadline, so allow more time than download and writing take.
+        silence_seconds: A preparing task without a sign of life for so long counts as dead.
+            Positive, the same in all tasks.
+        download_config: A `tfds.download.DownloadConfig`. By default TFDS's copies on
+            gs://tfds-data are not used, so that a bundled dataset needs no network.
 
     Raises:
         TimeoutError: If another task has not finished by the deadline.
-        FileNotFoundError: If the prepared folder lacks files.
-        OSError: If the storage does not say whether the folder is there.
+        FileNotFoundError: If files are missing in the prepared folder.
+        OSError: If the storage cannot be queried.
         ValueError: If `deadline_seconds` is negative or `silence_seconds` not positive.
     """
     if not deadline_seconds >= 0:
@@ -63,19 +63,19 @@ def prepare(
             f"deadline_seconds={deadline_seconds!r}. Pass seconds, for instance 600.0."
         )
     path = os.fspath(builder.data_path)
-    claims = Claims(path, silence_seconds=silence_seconds)
+    lock = WorkLock(path, silence_seconds=silence_seconds)
     config = download_config or tfds_library().download.DownloadConfig(try_download_gcs=False)
     deadline = Deadline(deadline_seconds)
     next_notice = FIRST_NOTICE_SECONDS
     while True:
-        # In this order: a remote rename is not atomic, but the claim outlives it.
+        # In this order, because a remote rename is not atomic, but the lock outlives it.
         exists = kind_of(path) is not None
-        others = claims.others()
+        others = lock.others()
         if exists and not others:
             break
         if is_preparer and not others:
-            with claims.try_claim() as is_ours:
-                if is_ours:
+            with lock.try_acquire() as is_acquired:
+                if is_acquired:
                     _generate(builder, path, config)
                     continue
         waited = deadline.spent()
@@ -88,25 +88,25 @@ def prepare(
                 "Waiting %.0f s of at most %.0f s for %s, which prepares %s in %s.",
                 *(waited, deadline_seconds, whom, builder.info.full_name, path),
             )
-        # Random, so that two tasks that claimed at once do not do so again.
+        # Random, so that two tasks that tried at the same time do not collide again.
         time.sleep(random.uniform(0.1, 1.0) * SECONDS_BETWEEN_LOOKS)
-    # A builder made before the files were there knows no splits.
+    # A builder that was made before the files existed has no splits.
     builder.info.read_from_directory(path)
     _check_complete(builder, path)
 
 
 def tfds_library() -> Any:
-    """Returns the module `tensorflow_datasets`, an extra that only TFDS sets need.
+    """Returns the module `tensorflow_datasets`, an extra that only TFDS datasets need.
 
     Raises:
-        ImportError: If it, or `importlib_resources`, which it uses unnamed, is not installed.
+        ImportError: If it, or its undeclared dependency `importlib_resources`, is not installed.
     """
     try:
         import importlib_resources  # noqa: F401
         import tensorflow_datasets
     except ImportError as error:
         raise ImportError(
-            f"TFDS sets need {error.name}, which is not installed. "
+            f"TFDS datasets need {error.name}, which is not installed. "
             'Install it with: pip install "tfscale[recipes]"'
         ) from error
     return tensorflow_datasets
@@ -114,12 +114,12 @@ def tfds_library() -> Any:
 
 def _generate(builder: Any, path: str, config: Any) -> None:
     if kind_of(path) is not None:
-        return  # Another task finished between our look and our claim.
+        return  # Another task finished between the check and acquiring the lock.
     logging.info("Preparing %s in %s.", builder.info.full_name, path)
     try:
         builder.download_and_prepare(download_config=config)
     except Exception as error:
-        # A task that was suspended for so long that another took over finds the folder in place.
+        # A task that was suspended until another took over finds the folder in place.
         if kind_of(path) is None:
             raise
         logging.warning("Another task prepared %s meanwhile: %s", path, error)
@@ -129,12 +129,12 @@ def _overdue(builder: Any, path: str, others: dict[str, str], waited: float) -> 
     waiting = f"Waited {waited:.0f} s for {builder.info.full_name} in {path}"
     if not others:
         return (
-            f"{waiting}, and no task prepares it. Pass is_preparer=True in one task of each file "
+            f"{waiting}, and no task prepares it. Pass is_preparer=True in one task per file "
             "system, and the same data_dir in all."
         )
     claim, owner = next(iter(others.items()))
     return (
-        f"{waiting}: {owner} is preparing it and still alive (claim {claim}). "
+        f"{waiting}: {owner} is preparing it and still alive (lock file {claim}). "
         "Pass a longer deadline_seconds, or end that process."
     )
 
@@ -144,7 +144,7 @@ def _check_complete(builder: Any, path: str) -> None:
     wanted = {name for split in builder.info.splits.values() for name in split.filenames}
     if missing := sorted(wanted - present):
         raise FileNotFoundError(
-            f"The prepared set {path} lacks {len(missing)} of its {len(wanted)} files, for "
-            f"instance {missing[0]}: a task died while it renamed them. Delete the folder and run "
+            f"The prepared dataset {path} lacks {len(missing)} of its {len(wanted)} files, for "
+            f"instance {missing[0]}: a task died while renaming them. Delete the folder and run "
             "again."
         )

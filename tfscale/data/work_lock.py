@@ -1,21 +1,22 @@
-"""Lets one of many tasks do a piece of work: claim files beside the result, kept alive by a beat.
+"""A lock by which one of many tasks does a piece of work, made of claim files on any file system.
 
-    claims = Claims("gs://bucket/data/digits/1.0.0", silence_seconds=30.0)
-    with claims.try_claim() as is_ours:
-        if is_ours:
+    lock = WorkLock("gs://bucket/data/digits/1.0.0", silence_seconds=30.0)
+    with lock.try_acquire() as is_acquired:
+        if is_acquired:
             ...  # write gs://bucket/data/digits/1.0.0
 
-`tf.io.gfile` creates nothing atomically, on any file system: its `mkdir` accepts an existing folder
-and its `rename` looks first and acts second. Claims need no such operation. A task writes a claim
-under a name of its own and then lists: it owns the work if it sees no other claim. Of two tasks the
-one whose write came second lists after both writes and sees the other, so two never own the work;
-if both see each other both withdraw and try again. This holds wherever a listing shows what was
-written before it (POSIX, ram://, gs://, s3://, hdfs://). NFS clients may list from a cache: there
-two tasks may in the worst case both work, and the result must be renamed into place.
+`tf.io.gfile` has no atomic creation on any file system: its `mkdir` accepts an existing folder, and
+its `rename` first checks and then acts. This lock needs no such operation. A task writes a claim
+file under a unique name and then lists the folder. It has the lock if it sees no other claim. Of
+two tasks, the one that wrote second lists after both writes and sees the other claim, so at most
+one gets the lock. If both see each other, both withdraw and try again. This works if a listing
+shows all earlier writes (POSIX, ram://, gs://, s3://, hdfs://). NFS clients may use a cached
+listing; there two tasks may both get the lock in the worst case, so the result must be renamed into
+place.
 
-A killed task leaves its claim behind. An owner rewrites its claim at intervals, so a claim whose
-content has not changed for `silence_seconds`, by the watcher's own monotonic clock, is removed.
-No comparison of clocks, hosts or process numbers is needed.
+A killed task leaves its claim behind. An owner rewrites its claim at intervals. A claim whose
+content has not changed for `silence_seconds`, by the monotonic clock of the task that watches it,
+is removed. Clocks, hosts and process numbers are not compared.
 """
 
 from __future__ import annotations
@@ -32,24 +33,24 @@ import tensorflow as tf
 
 from tfscale.files.existence import names_in
 
-# An owner must miss this many beats in a row before it counts as silent.
+# An owner must miss this many rewrites in a row before it counts as dead.
 BEATS_PER_SILENCE = 6
 
 
-class Claims:
-    """The claims of all tasks on one result, as one task sees them.
+class WorkLock:
+    """One task's view of the lock on a result.
 
     Attributes:
-        prefix: Path every claim file starts with: `<result>.claim-`.
+        prefix: Common prefix of the claim files: `<result>.claim-`.
     """
 
     def __init__(self, result: str, *, silence_seconds: float) -> None:
-        """Watches the claims on `result`; writes nothing yet.
+        """Prepares the lock, without writing.
 
         Args:
-            result: Local or remote path of the file or folder the work will write.
-            silence_seconds: A claim unchanged for so long counts as left by a dead task. Positive,
-                the same in all tasks.
+            result: Local or remote path of the file or folder that the work will write.
+            silence_seconds: A claim that is unchanged for so long counts as that of a dead task.
+                Positive, the same in all tasks.
 
         Raises:
             ValueError: If `silence_seconds` is not positive.
@@ -63,14 +64,14 @@ class Claims:
         self._folder, _, self._name_prefix = self.prefix.rpartition("/")
         self._silence_seconds = silence_seconds
         self._own = f"{self._name_prefix}{uuid.uuid4().hex}"
-        # Claim name -> its content and the monotonic time at which it was first seen so.
+        # Claim name -> its content and the monotonic time at which it was first seen.
         self._seen: dict[str, tuple[str, float]] = {}
 
     def others(self) -> dict[str, str]:
-        """Returns path -> owner of each living claim of another task; removes the silent ones.
+        """Returns the path and owner of each live claim of other tasks. Removes dead claims.
 
         Raises:
-            OSError: If the storage does not say which there are.
+            OSError: If the storage cannot be queried.
         """
         now = time.monotonic()
         living: dict[str, str] = {}
@@ -90,12 +91,13 @@ class Claims:
         return living
 
     @contextlib.contextmanager
-    def try_claim(self) -> Iterator[bool]:
-        """Claims the work for the time of the `with` block, if no other task has.
+    def try_acquire(self) -> Iterator[bool]:
+        """Tries to acquire the lock for the duration of the `with` block.
 
         Yields:
-            Whether the work is ours. False does not mean that another task has it: two tasks that
-            claim at once both get False and should try again after pauses of random length.
+            Whether the lock was acquired. If False, another task does not necessarily have it: two
+            tasks that try at the same time may both get False, and should try again after pauses of
+            random length.
         """
         path = f"{self._folder}/{self._own}"
         owner = f"process {os.getpid()} on {socket.gethostname()}"
@@ -104,26 +106,26 @@ class Claims:
         ended = threading.Event()
         beat = threading.Thread(target=self._beat, args=(path, owner, ended), daemon=True)
         try:
-            is_ours = not self.others()
-            if is_ours:
+            is_acquired = not self.others()
+            if is_acquired:
                 beat.start()
-            yield is_ours
+            yield is_acquired
         finally:
             ended.set()
             if beat.ident is not None:
-                beat.join()  # A beat after the removal would bring the claim back.
+                beat.join()  # A rewrite after the removal would restore the claim.
             _remove(path)
 
     def _beat(self, path: str, owner: str, ended: threading.Event) -> None:
         count = 0
         while not ended.wait(self._silence_seconds / BEATS_PER_SILENCE):
             count += 1
-            # One lost beat is no reason to stop the work; too many and another task repeats it.
+            # A failed rewrite does not stop the work. After too many, another task repeats it.
             with contextlib.suppress(tf.errors.OpError):
                 _write(path, f"{owner},{count}")
 
     def _names(self) -> list[str]:
-        # Not listdir: it takes a storage that does not answer for one without claims.
+        # Not listdir, which returns no names if the storage does not respond.
         names = names_in(self._folder) or []
         return [name for name in names if name.startswith(self._name_prefix)]
 
@@ -133,7 +135,7 @@ def _read(path: str) -> str | None:
         with tf.io.gfile.GFile(path) as stream:
             return str(stream.read())
     except tf.errors.NotFoundError:
-        return None  # Withdrawn since it was listed.
+        return None  # Removed since the listing.
 
 
 def _write(path: str, content: str) -> None:
@@ -142,6 +144,6 @@ def _write(path: str, content: str) -> None:
 
 
 def _remove(path: str) -> None:
-    # A task that may only read leaves a dead task's claim where it is, and just ignores it.
+    # A task without write permission ignores a dead task's claim.
     with contextlib.suppress(tf.errors.NotFoundError, tf.errors.PermissionDeniedError):
         tf.io.gfile.remove(path)

@@ -93,7 +93,8 @@ def preflight(
     location = function_location(
         getattr(user_model.module, user_model.target.partition(":")[2], None)
     )
-    say(f"building the model for {target.num_replicas} replicas")
+    count = target.num_replicas
+    say(f"building the model for {count} replica{'s' if count > 1 else ''}")
     with strategy.scope(), layers.recording():
         model, data = user_model.build()
         batch = replica_batch(data, target.num_replicas, batch_size, location)

@@ -49,7 +49,8 @@ def as_text(result: Preflight, *, width: int | None = None) -> str:
         width: Columns of the longest line. Positive. None uses the width of the terminal.
     """
     columns = width or max(_NARROWEST, min(shutil.get_terminal_size().columns, _WIDEST))
-    replicas = f"{result.target.num_replicas} replicas of {result.rows} examples"
+    count = result.target.num_replicas
+    replicas = f"{count} replica{'s' if count > 1 else ''} of {result.rows} examples"
     versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
     lines = [
         f"{result.user_model} for {result.target}: {replicas}",

@@ -1,1 +1,1 @@
-"""What stands behind `tfscale.callbacks.Watchdog`: the deadline, and the slowest of an epoch."""
+"""The parts of `tfscale.callbacks.Watchdog`: monitor threads and the comparison of workers."""

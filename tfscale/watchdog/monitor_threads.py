@@ -1,4 +1,4 @@
-"""The two threads of a watch: one says where this worker is, one looks after all of them."""
+"""The two threads of the watchdog: one reports this worker's state, one checks all workers."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from strategies.extension import (
 
 BEAT_SECONDS = 1.0
 NOTICE_SECONDS = 7.0
-"""A worker that has not moved for so long is named, or for twice the longest pause that ended by
-itself: a step may take longer."""
+"""A worker without progress for so long is named, or for twice the longest pause that ended by
+itself, because a step may take longer."""
 GRACE_SECONDS = 5.0
-"""After the deadline a process has so long to end by itself."""
+"""Time after the deadline until a process is killed."""
 
 _PEERS_SECONDS = 3.5
 _PREFIX = "tfscale: watchdog:"
@@ -42,17 +42,17 @@ _OF_OTHERS = (
     tf.errors.FailedPreconditionError,
     tf.errors.InternalError,
 )
-"""What TensorFlow raises here when another worker fails."""
+"""Errors that TensorFlow raises on this worker when another one fails."""
 
 
-class Sentry:
-    """Watches one `fit` of this process, and the other workers' if there are any.
+class MonitorThreads:
+    """Monitors one `fit` of this process and of the other workers.
 
     Args:
         deadline_seconds: See `tfscale.callbacks.Watchdog`.
-        board: Where workers read of each other; None if this process trains alone, or is the chief
-            of an asynchronous training.
-        probe: Asks the other tasks of an asynchronous training whether they answer.
+        board: Where workers read each other's heartbeats; None in a single process, and for the
+            chief of asynchronous training.
+        probe: Checks whether the other tasks of asynchronous training respond.
     """
 
     def __init__(
@@ -68,15 +68,15 @@ class Sentry:
         self._names = board.names if board else [""]
         self._own = board.own if board else 0
         self._notice = NOTICE_SECONDS
-        self._told: frozenset[int] = frozenset()
+        self._named: frozenset[int] = frozenset()
         self._pauses: dict[int, float] = {}
-        self._has_given_up = False
-        self._last_word = ""
+        self._is_past_deadline = False
+        self._final_state = ""
         self._is_over = threading.Event()
         self._threads: list[threading.Thread] = []
 
     def begin(self, progress: Progress) -> None:
-        """Starts to watch."""
+        """Starts the threads."""
         self._local_heartbeat = LocalHeartbeat(lambda: progress)
         self._heart = self._local_heartbeat.beat()
         loops: list[Callable[[], None]] = [self._look_until_over]
@@ -88,22 +88,22 @@ class Sentry:
             self._threads.append(thread)
 
     def end(self, error: BaseException | None) -> None:
-        """Stops to watch; says whom this worker was waiting for if that ended its `fit`.
+        """Stops the threads. Names the worker whose failure ended this worker's `fit`.
 
         Args:
-            error: What ended the `fit`, or None.
+            error: The error that ended the `fit`, or None.
         """
         is_of_others = isinstance(error, _OF_OTHERS) and _PREFIX not in str(error)
-        if is_of_others and self._board is not None and not self._has_given_up:
-            self._say_who_is_gone(error)
+        if is_of_others and self._board is not None and not self._is_past_deadline:
+            self._name_failed_workers(error)
         if error is None:
-            self._last_word = "has ended its fit"
+            self._final_state = "has ended its fit"
         else:
-            self._last_word = f"failed with {type(error).__name__}"
+            self._final_state = f"failed with {type(error).__name__}"
         self._is_over.set()
         for thread in self._threads:
             thread.join(2 * BEAT_SECONDS)
-        if not self._has_given_up:
+        if not self._is_past_deadline:
             faulthandler.cancel_dump_traceback_later()
 
     def _beat_until_over(self) -> None:
@@ -114,13 +114,13 @@ class Sentry:
                 self._board.write(self._heart.to_json())
                 is_over = self._is_over.wait(BEAT_SECONDS)
                 if is_over:
-                    self._board.write(self._local_heartbeat.beat(self._last_word).to_json())
-            except tf.errors.OpError:  # the table is gone; the other loop sees it too
+                    self._board.write(self._local_heartbeat.beat(self._final_state).to_json())
+            except tf.errors.OpError:  # the board is gone; the other loop notices it too
                 is_over = self._is_over.wait(BEAT_SECONDS)
 
     def _look_until_over(self) -> None:
         while not self._is_over.wait(BEAT_SECONDS):
-            # From C, for a thread that holds Python's lock lets no watch of Python's run.
+            # In C, because a thread that keeps Python's lock would block a Python timer.
             _end_process_after(self._deadline + GRACE_SECONDS)
             self._heart = self._local_heartbeat.beat()
             self._ask_tasks()
@@ -129,19 +129,19 @@ class Sentry:
                 return
 
     def _judge(self, workers: list[Seen]) -> bool:
-        """Names who holds up the job; ends it, and returns True, past the deadline."""
+        """Names workers that block the job. After the deadline ends the job and returns True."""
         self._name(workers)
         late = stalled_workers(workers, self._deadline)
         if not late:
             return False
-        self._has_given_up = True
+        self._is_past_deadline = True
         why = "; ".join(self._sentence(workers[i]).rstrip(".") for i in late)
         why = f"the job is ended after {self._deadline:g} s: {why}."
         silent = next(iter(self._probe.silent() if self._probe else ()), None)
         at_fault = silent or self._names[late[0]]
         is_own = silent is None and self._own in late
         write_exit_reason(ExitReason(f"watchdog: {why}", is_own, at_fault))
-        _say(why, None if self._told.issuperset(late) else workers[late[0]].heartbeat)
+        _say(why, None if self._named.issuperset(late) else workers[late[0]].heartbeat)
         _end_process_after(GRACE_SECONDS)
         if self._board is not None:
             self._board.end_job(f"{_PREFIX} {why}")
@@ -149,14 +149,14 @@ class Sentry:
 
     def _name(self, workers: list[Seen]) -> None:
         found = frozenset(stalled_workers(workers, self._notice))
-        for i in sorted(found - self._told):
+        for i in sorted(found - self._named):
             _say(self._sentence(workers[i]), workers[i].heartbeat)
-        for i in sorted(self._told - found):
+        for i in sorted(self._named - found):
             if not workers[i].is_over and workers[i].still < self._notice:
-                _say(f"{workers[i].name} moves again.", None)
+                _say(f"{workers[i].name} makes progress again.", None)
                 self._notice = max(self._notice, 2 * self._pauses[i])
         self._pauses = {i: workers[i].still for i in found}
-        self._told = found
+        self._named = found
 
     def _ask_tasks(self) -> None:
         if self._probe is None:
@@ -174,18 +174,18 @@ class Sentry:
         tasks = f"{state_of_tasks(silent, slow)} " if silent or slow else ""
         return f"{tasks}{seen.sentence()[0].upper()}{seen.sentence()[1:]}"
 
-    def _say_who_is_gone(self, error: BaseException | None) -> None:
-        """Names the workers that have failed, and those that do not answer any more.
+    def _name_failed_workers(self, error: BaseException | None) -> None:
+        """Names the workers that have failed or stopped responding.
 
-        Without one that was named already, waits for a word of each.
+        If none was named before, waits for one more heartbeat of each.
         """
         begin = time.monotonic()
-        if not self._told:
+        if not self._named:
             self._is_over.wait(_PEERS_SECONDS)
         waited = time.monotonic() - begin
         for i, seen in enumerate(self._peers.seen(self._heart)):
-            is_mute = not self._told and seen.age >= waited
-            if seen.is_over or is_mute or i in self._told:
+            is_mute = not self._named and seen.age >= waited
+            if seen.is_over or is_mute or i in self._named:
                 what = seen.silence() if is_mute and not seen.is_over else seen.sentence()
                 _say(f"{what} This worker's {type(error).__name__} follows.", None)
 

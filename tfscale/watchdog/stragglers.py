@@ -1,4 +1,4 @@
-"""A worker that is slower than the others, by the time of its own work."""
+"""Finds a worker whose own work takes clearly longer than that of the others."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 SLOWER = 1.2
-"""A straggler's own work takes so many times the median of the others'."""
+"""A straggler's own work takes at least so many times the median of the others'."""
 PART_OF_EPOCH = 0.1
-"""And it costs the job at least this part of the epoch."""
+"""It also costs the job at least this fraction of the epoch."""
 
 _NOT_OWN = ("collective", "trace")
-"""Waiting for others, and what only the first epoch has."""
+"""Phases that are not a worker's own work: waiting, and tracing in the first epoch."""
 
 Seconds = Mapping[str, float]
 
 
 def straggler_line(epoch: int, workers: Sequence[tuple[str, Seconds]]) -> str | None:
-    """Names the slowest worker of an epoch if it is markedly slower than the others.
+    """Names the slowest worker of an epoch if it is clearly slower than the others.
 
-    In step, all workers take equally long; the slow one is who waits least. It is named where its
-    own work, all phases but waiting and tracing, is at least 1.2 times the median of the others'
-    and at least a tenth of its epoch above it.
+    In synchronous training all workers take equally long, and the slow one waits least. It is named
+    if its own work, all phases but waiting and tracing, is at least 1.2 times the median of the
+    others' and at least a tenth of its epoch above it.
 
     Args:
-        epoch: From 0.
-        workers: Each one's name and its seconds by phase in this epoch.
+        epoch: The epoch, from 0.
+        workers: Name and seconds by phase of each worker in this epoch.
 
     Returns:
-        A line, or None where nobody is slow or there is one worker only.
+        A sentence, or None if no worker is clearly slower or there is only one.
 
     Example:
         >>> fast, slow = {"step": 6.0, "collective": 4.0}, {"step": 6.0, "input": 4.0}
@@ -53,6 +53,7 @@ def straggler_line(epoch: int, workers: Sequence[tuple[str, Seconds]]) -> str | 
     }
     phase = max(medians, key=lambda phase: seconds[phase] - medians[phase])
     return (
-        f"{name} is slower: epoch {epoch + 1} took {own[slow]:.1f} s of its own work, {usual:.1f} "
-        f"s of the others'; most in {phase}: {seconds[phase]:.1f} s, others {medians[phase]:.1f} s."
+        f"{name} is slower: its own work in epoch {epoch + 1} took {own[slow]:.1f} s, that of the "
+        f"others {usual:.1f} s; most of the difference is in {phase}: {seconds[phase]:.1f} s, "
+        f"others {medians[phase]:.1f} s."
     )

@@ -107,7 +107,7 @@ def test_a_shuffle_without_a_seed_is_refused_in_mid_epoch_only(
 def test_local_updates_are_saved_at_the_ends_of_epochs_only(
     strategy: tf.distribute.Strategy, tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match="`every` must be 'epoch' beside LocalUpdates"):
+    with pytest.raises(ValueError, match="`every` must be 'epoch' with LocalUpdates"):
         fit(made(strategy), Checkpoint(tmp_path, every=2), LocalUpdates(every=2))
 
 
@@ -217,7 +217,7 @@ def test_stability_judges_on_by_the_window_of_the_run_before(
     fit(models[2], Checkpoint(tmp_path / "run", every=2), second, **given)
     assert [event.step for event in whole.events] == [2, 10]
     assert repr(second.events) == repr(whole.events)
-    with pytest.raises(ValueError, match="`window` must be that of the run that was checkpointed"):
+    with pytest.raises(ValueError, match="`window` must be that of the checkpointed run"):
         fit(models[2], Checkpoint(tmp_path / "run", every=2), Stability(window=9), **given)
 
 
@@ -272,8 +272,9 @@ def test_a_rate_that_the_program_changed_is_said_until_a_callback_sets_it(
     rate, (line,) = resumed(0.01, epochs=2)
     assert rate == 0.1
     assert line == (
-        "tfscale: learning_rate is 0.1 from the checkpoint, not 0.01 that this program sets. To "
-        "change it, give fit the callback keras.callbacks.LearningRateScheduler(lambda epoch: "
+        "tfscale: learning_rate is 0.1, restored from the checkpoint, not 0.01 as set in this "
+        "program. To change it, pass to fit the callback "
+        "keras.callbacks.LearningRateScheduler(lambda epoch: "
         "0.01)."
     )
     assert resumed(0.1, epochs=3) == (0.1, [])

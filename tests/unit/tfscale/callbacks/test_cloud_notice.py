@@ -179,7 +179,7 @@ def test_a_training_that_left_says_nothing_of_a_server_that_goes(
         each.join(30)
         assert not each.is_alive()
     assert len(own) == 2
-    assert "is asked again" not in capsys.readouterr().err
+    assert "retrying" not in capsys.readouterr().err
 
 
 def test_a_machine_that_moves_alive_trains_on(metadata: Metadata, tmp_path: Path) -> None:

@@ -99,9 +99,9 @@ def test_the_earlier_handler_is_back_after_training_and_after_an_error(one: Foun
     assert one("mid-epoch")["heard"] == []  # the second signal changed nothing
 
 
-def test_sigterm_is_answered_in_words(one: Found) -> None:
-    assert "SIGTERM: all is saved after the next steps, and the exit status is 42" in one.printed
-    assert "SIGTERM: all is saved at the end of this epoch" in one.printed
+def test_sigterm_is_reported(one: Found) -> None:
+    assert "SIGTERM: saving after the next steps, then exiting with status 42" in one.printed
+    assert "SIGTERM: saving at the end of this epoch" in one.printed
 
 
 @pytest.mark.parametrize(("name", "options", "batches"), TWO)

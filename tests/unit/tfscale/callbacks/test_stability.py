@@ -136,8 +136,10 @@ def test_workers_come_to_the_same_state_to_the_bit(seen: dict[str, Any]) -> None
 def test_the_chief_prints_one_line_for_each_event_and_others_none(seen: dict[str, Any]) -> None:
     lines = [line for line in seen["printed"].splitlines() if "tfscale: step " in line]
     assert len(lines) == sum(len(case["events"]) for case in seen["worker 0"].values())
-    assert any("Rolled back to the state before step 6, the rate times 0.5." in x for x in lines)
-    assert any("Rolled back 1 times already (max_rollbacks). Training stops" in x for x in lines)
+    assert any(
+        "Rolled back to the state before step 6; rate multiplied by 0.5." in x for x in lines
+    )
+    assert any("Already rolled back 1 times (max_rollbacks). Training stops" in x for x in lines)
 
 
 def test_a_model_under_no_strategy_of_ours_is_refused_with_the_cure() -> None:

@@ -99,7 +99,7 @@ def test_epochs_between_validations_are_passed_over() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"monitor": "perplexity"}, "`mode` must be min or max for a value whose name"),
+        ({"monitor": "perplexity"}, "`mode` must be min or max for a value with an unknown name"),
         ({"mode": "up"}, "`mode` must be one of auto, min, max. Received: mode='up'"),
         ({"value": float("nan")}, "`value` must be a finite number. Received: value=nan"),
         ({"every_steps": 0}, "`every_steps` must be a positive integer"),

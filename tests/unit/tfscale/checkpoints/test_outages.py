@@ -159,7 +159,7 @@ import tensorflow as tf
 from recipes.results import make_file_writable
 from tfscale.checkpoints import CheckpointDirectory, Content, Position, storage_errors
 from tfscale.checkpoints.tensors import Values
-from tfscale.data.work_lock import Claims
+from tfscale.data.work_lock import WorkLock
 
 storage_errors.PAUSES_SECONDS = (0.01,)
 directory = CheckpointDirectory("gs://bucket/run")
@@ -169,7 +169,7 @@ for number in (2, 4):
 calls = {
     "newest": lambda: directory.newest().position.batches,
     "gfile": lambda: (tf.io.gfile.isdir("gs://bucket/run"), tf.io.gfile.exists("/proc/1/x/y")),
-    "claims": Claims("gs://bucket/data", silence_seconds=9).others,
+    "claims": WorkLock("gs://bucket/data", silence_seconds=9).others,
     "output": lambda: make_file_writable("gs://bucket/data", flag="output"),
 }
 for line in sys.stdin:

@@ -342,7 +342,7 @@ def test_a_function_that_changes_the_number_of_rows_is_refused(name: str, size: 
     }
     pipeline = input_pipeline(np.zeros(10), ONE, size, **{name: functions[name]})
     with pytest.raises(
-        (ValueError, tf.errors.InvalidArgumentError), match=rf"`{name}` must map .* as many rows"
+        (ValueError, tf.errors.InvalidArgumentError), match=rf"`{name}` must return as many rows"
     ):
         next(iter(pipeline.local(0)))
 
@@ -350,6 +350,6 @@ def test_a_function_that_changes_the_number_of_rows_is_refused(name: str, size: 
 def test_a_function_that_gives_a_scalar_is_refused() -> None:
     pipeline = input_pipeline(np.zeros(10), ONE, 5, preprocess=tf.reduce_sum)
     with pytest.raises(
-        ValueError, match=r"`preprocess` must map .* Received: a part of shape \(\)"
+        ValueError, match=r"`preprocess` must return .* Received: a part of shape \(\)"
     ):
         next(iter(pipeline.local(0)))

@@ -135,7 +135,7 @@ def test_a_dataset_is_a_stream_of_as_many_examples_as_it_says() -> None:
 @pytest.mark.parametrize(
     ("dataset", "received", "cure"),
     [
-        (tf.data.Dataset.range(3).repeat(), "an endless one", "Leave out repeat()"),
+        (tf.data.Dataset.range(3).repeat(), "an endless one", "Omit repeat()"),
         (tf.data.Dataset.range(3).filter(lambda _: True), "an unknown number", "assert_card"),
         (tf.data.Dataset.range(0), "no example", "Check its files"),
     ],
@@ -161,9 +161,12 @@ def test_the_named_cure_for_an_unknown_number_works() -> None:
         (tf.constant(3), "of shape ()"),
         (None, "NoneType"),
         ((np.arange(3), None), "NoneType"),
-        ([1, 2, 3], "builtins.int of shape none. For a list of numbers or strings use np.asarray"),
+        (
+            [1, 2, 3],
+            "builtins.int of shape none. Convert a list of numbers",
+        ),
         ((np.zeros([3, 2]), ["a", "b", "c"]), "builtins.str"),
-        (iter([1]), "pass it to `fit` itself"),
+        (iter([1]), "pass it to `fit` directly"),
         (tf.sparse.eye(3), "For sparse tensors use tf.data.Dataset.from_tensor_slices"),
         (np.ma.masked_equal([1, 2], 1), "MaskedArray of shape (2,). Fill it first"),
         ((), "none"),

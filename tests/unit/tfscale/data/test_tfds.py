@@ -106,17 +106,17 @@ def test_an_unknown_split_is_refused_with_the_known_ones(squares: Any, split: st
 
 
 def test_two_splits_for_one_source_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"`split` must not be passed when the name holds one"):
+    with pytest.raises(ValueError, match=r"`split` must not be passed if the name contains one"):
         tfds.image_source("squares:test", "train")
 
 
 def test_a_folder_beside_a_builder_is_refused(squares: Any) -> None:
-    with pytest.raises(ValueError, match=r"`data_dir` must not be passed beside a builder"):
+    with pytest.raises(ValueError, match=r"`data_dir` must not be passed with a builder"):
         tfds.image_source(squares, data_dir="/elsewhere")
 
 
 def test_a_set_without_targets_is_refused(data_dir: str) -> None:
-    with pytest.raises(ValueError, match=r"must be a set of \(input, target\) pairs"):
+    with pytest.raises(ValueError, match=r"must be a dataset of \(input, target\) pairs"):
         tfds.image_source("squares/unsupervised", data_dir=data_dir)
 
 

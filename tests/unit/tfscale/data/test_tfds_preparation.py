@@ -14,7 +14,7 @@ import pytest
 import tests.unit.tfscale.data.squares_dataset_builder  # noqa: F401  (registers "squares")
 from tfscale.data import tfds
 from tfscale.data.tfds_preparation import prepare
-from tfscale.data.work_lock import Claims
+from tfscale.data.work_lock import WorkLock
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[3]
@@ -132,13 +132,13 @@ def test_a_preparer_that_was_suspended_finds_the_work_done_and_goes_on(
 
 def test_the_wait_for_a_living_preparer_ends_at_the_deadline(tmp_path: Path) -> None:
     builder = tfds.find_builder("squares/fixed", data_dir=str(tmp_path))
-    claims = Claims(str(builder.data_path), silence_seconds=30.0)
+    lock = WorkLock(str(builder.data_path), silence_seconds=30.0)
     with (
-        claims.try_claim(),
+        lock.try_acquire(),
         pytest.raises(
             TimeoutError,
             match=rf"Waited 0 s for squares/fixed/2.3.4 in {builder.data_path}: process "
-            rf"{os.getpid()} on .* \(claim {claims.prefix}.*Pass a longer deadline_seconds",
+            rf"{os.getpid()} on .* \(lock file {lock.prefix}.*Pass a longer deadline_seconds",
         ),
     ):
         prepare(builder, is_preparer=True, deadline_seconds=0.0)
