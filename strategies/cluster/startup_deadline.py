@@ -2,7 +2,7 @@
 
 TensorFlow waits without limit for a peer that never starts, inside a call that keeps Python's lock:
 no exception, signal handler or thread of this process runs meanwhile. So a small process beside it
-watches the clock. At the deadline it says what is missing and ends this process.
+keeps the time. At the deadline it prints what is missing and ends this process.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _WATCH = Path(__file__).with_name("startup_watch.py")
 
 
 def start_seconds(bring_up_seconds: float | None) -> float:
-    """Returns how long the start of a strategy may take; None means as the environment says.
+    """Returns how long the start of a strategy may take; None takes the value of the environment.
 
     Raises:
         ValueError: If it is not a positive, finite number.

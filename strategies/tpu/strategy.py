@@ -1,6 +1,6 @@
 """The strategy for a Cloud TPU, with an error at once if there is none.
 
-TensorFlow alone takes minutes to find out.
+TensorFlow takes minutes to find out.
 """
 
 from __future__ import annotations

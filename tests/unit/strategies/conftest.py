@@ -1,4 +1,4 @@
-"""Runs the modules marked `own_process` in a Python of their own, and reports them here.
+"""Runs the modules marked `own_process` in a separate process, and reports them here.
 
     pytestmark = pytest.mark.own_process
 
@@ -30,7 +30,7 @@ _CHILDREN = pytest.StashKey[dict[Path, dict[str, list[pytest.TestReport]]]]()
 
 
 class _ReportWriter:
-    """In the child: one line of JSON a report, written at once, so that a crash loses none."""
+    """In the child: one line of JSON per report, written at once, so that a crash loses none."""
 
     def __init__(self, config: pytest.Config, path: Path) -> None:
         self._config = config
@@ -59,7 +59,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     for report in children[item.path][item.nodeid]:
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-    # What an earlier test of this process set up for its folder is not for the next test's.
+    # The set-up of an earlier test's folder does not apply to the next test.
     item.session._setupstate.teardown_exact(nextitem)
     return True
 
@@ -97,7 +97,7 @@ def _run_once(
         path = Path(folder) / "reports"
         path.touch()
         child = subprocess.Popen(
-            # `-m ""`: what was selected here is selected there, `thorough` tests too.
+            # `-m ""`: select there what was selected here, including `thorough` tests.
             [
                 *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", ""),
                 *(item.nodeid for item in items),

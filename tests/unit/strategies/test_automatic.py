@@ -87,11 +87,11 @@ def test_a_cluster_with_parameter_servers_is_used(
 
 
 def test_two_workers_of_tf_config_get_one_strategy_together() -> None:
-    held = [socket.socket() for _ in range(2)]
-    for one in held:
+    reserved = [socket.socket() for _ in range(2)]
+    for one in reserved:
         one.bind(("localhost", 0))
-    addresses = [f"localhost:{one.getsockname()[1]}" for one in held]
-    for one in held:
+    addresses = [f"localhost:{one.getsockname()[1]}" for one in reserved]
+    for one in reserved:
         one.close()
     workers = []
     for index in range(2):

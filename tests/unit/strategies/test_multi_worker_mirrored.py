@@ -70,11 +70,11 @@ def test_nccl_is_refused_without_gpus() -> None:
 
 def free_addresses() -> list[str]:
     """Two addresses of this host where nothing listens."""
-    held = [socket.socket() for _ in range(2)]
-    for one in held:
+    reserved = [socket.socket() for _ in range(2)]
+    for one in reserved:
         one.bind(("localhost", 0))
-    addresses = [f"localhost:{one.getsockname()[1]}" for one in held]
-    for one in held:
+    addresses = [f"localhost:{one.getsockname()[1]}" for one in reserved]
+    for one in reserved:
         one.close()
     return addresses
 

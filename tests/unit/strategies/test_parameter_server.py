@@ -100,34 +100,34 @@ def ended() -> dict[str, Any]:
         waiting = started("ps", own, seconds=1)
         chief.settimeout(100)
         chief.accept()  # it has seen the chief
-    alone = started("chief", own, seconds=1)
+    single = started("chief", own, seconds=1)
     left = time.monotonic()
-    said = output_of(orphan)
+    output = output_of(orphan)
     seconds = time.monotonic() - left
     return {
-        "orphan": (orphan.returncode, said, seconds),
+        "orphan": (orphan.returncode, output, seconds),
         "waiting": (output_of(waiting), waiting.returncode),
-        "chief": (output_of(alone), alone.returncode),
+        "chief": (output_of(single), single.returncode),
     }
 
 
 def test_a_server_ends_well_when_its_chief_is_gone(ended: dict[str, Any]) -> None:
-    status, said, seconds = ended["orphan"]
-    assert "ps 0 ends: the chief at 127.0.0.1:" in said
-    assert "went on" not in said
+    status, output, seconds = ended["orphan"]
+    assert "ps 0 ends: the chief at 127.0.0.1:" in output
+    assert "went on" not in output
     assert status == 0
     assert seconds < 20
 
 
 def test_a_server_whose_chief_never_starts_gives_up(ended: dict[str, Any]) -> None:
-    said, status = ended["waiting"]
-    assert "ps 0 waited 1 s for the chief at" in said
+    output, status = ended["waiting"]
+    assert "ps 0 waited 1 s for the chief at" in output
     assert status == 1
 
 
 def test_a_chief_whose_worker_never_starts_gives_up_and_names_it(ended: dict[str, Any]) -> None:
-    said, status = ended["chief"]
-    assert "chief 0 waited 1 s for the cluster to start and gives up" in said
-    assert re.search(r"Missing: .*worker 0 \(127\.0\.0\.1:1: Connection refused\)", said)
-    assert "went on" not in said
+    output, status = ended["chief"]
+    assert "chief 0 waited 1 s for the cluster to start and gives up" in output
+    assert re.search(r"Missing: .*worker 0 \(127\.0\.0\.1:1: Connection refused\)", output)
+    assert "went on" not in output
     assert status == -signal.SIGKILL  # TensorFlow waits where nothing else ends it

@@ -1,4 +1,4 @@
-"""`fit` of two workers that train asynchronously, both servers of this process."""
+"""`fit` with two workers that train asynchronously; both servers run in this process."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ X = np.arange(40.0).reshape(20, 2)
 Y = X.sum(1, keepdims=True)
 Strategy: TypeAlias = tf.distribute.Strategy
 
-# At the end of the process TensorFlow would wait for servers, which never end.
+# At exit TensorFlow would wait for the servers, which never end.
 SERVERS: list[tf.distribute.Server] = []
 
 
@@ -41,7 +41,7 @@ def strategy() -> Strategy:
         chief, *tasks = (f"127.0.0.1:{each.getsockname()[1]}" for each in (a, b, c, d))
     jobs = {"chief": (chief,), "worker": tuple(tasks[:2]), "ps": tuple(tasks[2:])}
     os.environ["GRPC_FAIL_FAST"] = "use_caller"
-    # Workers of one process share its threads, and wait for each other where these are few.
+    # Workers in one process share its threads, and wait for each other if there are few.
     config = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=8)
     spec = tf.train.ClusterSpec({job: list(hosts) for job, hosts in jobs.items()})
     for job, index in (("worker", 0), ("worker", 1), ("ps", 0)):
@@ -58,14 +58,14 @@ def compiled(strategy: Strategy, **arguments: Any) -> keras.Model:
     return model
 
 
-def test_two_workers_lose_no_step_and_no_batch_of_a_metric(strategy: Strategy) -> None:
+def test_two_workers_lose_no_step_and_no_metric_update(strategy: Strategy) -> None:
     class Batches(keras.metrics.Metric):
         def __init__(self) -> None:
             super().__init__(name="batches")
             self.count = self.add_variable((), "zeros")
 
         def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-            self.count.assign(self.count + 1)  # as half of Keras's own metrics are written
+            self.count.assign(self.count + 1)  # as in half of Keras's metrics
 
         def result(self) -> Any:
             return tf.convert_to_tensor(self.count)
@@ -78,9 +78,9 @@ def test_two_workers_lose_no_step_and_no_batch_of_a_metric(strategy: Strategy) -
     assert history["batches"] == [202, 202]
 
 
-def test_a_constant_gradient_moves_a_weight_once_a_step(strategy: Strategy) -> None:
+def test_a_constant_gradient_moves_a_weight_once_per_step(strategy: Strategy) -> None:
     def slope(_: tf.Tensor, predicted: tf.Tensor) -> tf.Tensor:
-        return predicted  # its gradient is the mean input, whatever the weights
+        return predicted  # its gradient is the mean input, for any weights
 
     model = compiled(strategy, rate=2.0**-10, loss=slope)
     before = model.get_weights()[0].astype("float64")
@@ -109,7 +109,7 @@ def test_mean_staleness_counts_the_steps_of_all_executions() -> None:
     assert (staleness.mean, staleness.largest) == (1.0, 3)
 
 
-def test_evaluate_and_predict_are_those_of_one_device(strategy: Strategy) -> None:
+def test_evaluate_and_predict_match_single_device_results(strategy: Strategy) -> None:
     model = compiled(strategy, metrics=["mae"])
     history = model.fit(X, Y, batch_size=4, validation_data=(X[:7], Y[:7]), verbose=0).history
     predicted = X @ model.get_weights()[0]
@@ -130,7 +130,7 @@ def test_a_saved_file_is_plain_keras(strategy: Strategy, tmp_path: Path) -> None
     assert int(loaded.optimizer.iterations.numpy()) == 5
 
 
-def test_a_train_step_of_the_users_own_reports_its_own_logs(strategy: Strategy) -> None:
+def test_a_custom_train_step_reports_its_logs(strategy: Strategy) -> None:
     class Own(keras.Model):
         def __init__(self) -> None:
             super().__init__()
@@ -171,7 +171,7 @@ def test_a_checkpoint_resumes_at_the_epoch(strategy: Strategy, tmp_path: Path) -
         assert int(model.optimizer.iterations.numpy()) == steps
 
 
-def test_a_model_saved_in_mid_epoch_holds_whole_steps(strategy: Strategy, tmp_path: Path) -> None:
+def test_a_model_saved_in_mid_epoch_has_whole_steps(strategy: Strategy, tmp_path: Path) -> None:
     model = compiled(strategy)
     save = keras.callbacks.ModelCheckpoint(str(tmp_path / "{batch}.keras"), save_freq=10)
     model.fit(X, Y, batch_size=4, steps_per_epoch=25, callbacks=[save], verbose=0)
@@ -182,7 +182,7 @@ def test_a_model_saved_in_mid_epoch_holds_whole_steps(strategy: Strategy, tmp_pa
     assert steps == {"10": 10, "20": 20}
 
 
-def test_a_batch_of_the_chiefs_own_is_trained_there(strategy: Strategy) -> None:
+def test_train_on_batch_runs_on_the_chief(strategy: Strategy) -> None:
     model = compiled(strategy)
     weights = model.get_weights()[0]
     loss = model.train_on_batch(X, Y)
@@ -225,7 +225,7 @@ def test_workers_share_the_batches_of_a_dataset(strategy: Strategy) -> None:
     ]
 
 
-def test_workers_read_a_pipeline_in_orders_of_their_own(strategy: Strategy) -> None:
+def test_each_worker_reads_a_pipeline_in_a_different_order(strategy: Strategy) -> None:
     made = tfscale.data.input_pipeline(
         np.arange(20), strategy, global_batch_size=4, drop_remainder=True
     )
@@ -236,22 +236,22 @@ def test_workers_read_a_pipeline_in_orders_of_their_own(strategy: Strategy) -> N
             [b.data.numpy() for b in worker_stream(adapter, 2, 0)(worker).take(5)]
         )
         assert sorted(read) == list(range(20))
-        alone = np.concatenate([b.numpy() for b in made.at(epoch).local(0).take(5)])
-        np.testing.assert_array_equal(read, alone)
+        single = np.concatenate([b.numpy() for b in made.at(epoch).local(0).take(5)])
+        np.testing.assert_array_equal(read, single)
         orders.append(read.tolist())
     assert orders[0] != orders[1]
 
 
-def test_a_function_makes_the_data_set_of_its_worker(strategy: Strategy) -> None:
-    told: list[Any] = []
+def test_a_function_makes_the_dataset_of_its_worker(strategy: Strategy) -> None:
+    contexts: list[Any] = []
 
     def examples(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        told.append((context.input_pipeline_id, context.num_input_pipelines))
+        contexts.append((context.input_pipeline_id, context.num_input_pipelines))
         return tf.data.Dataset.from_tensors((X, Y))
 
     model = compiled(strategy)
     model.fit(examples, steps_per_epoch=7, verbose=0)
-    assert {(0, 2), (1, 2)} == set(told)
+    assert {(0, 2), (1, 2)} == set(contexts)
     assert int(model.optimizer.iterations.numpy()) == 7
 
 
@@ -323,7 +323,7 @@ REFUSED: list[tuple[str, Callable[[Strategy], Any], str]] = [
 @pytest.mark.parametrize(
     ("refused", "message"), [pytest.param(*rest, id=name) for name, *rest in REFUSED]
 )
-def test_what_cannot_be_right_is_refused_with_the_cure(
+def test_unsupported_input_is_refused_with_the_cure(
     strategy: Strategy, refused: Callable[[Strategy], Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -341,7 +341,7 @@ def test_a_model_made_outside_the_scope_is_refused(strategy: Strategy) -> None:
         outer.fit(X, Y, verbose=0)
 
 
-def test_training_goes_on_after_an_epoch_that_a_callback_ends(strategy: Strategy) -> None:
+def test_training_continues_after_an_epoch_that_a_callback_ends(strategy: Strategy) -> None:
     model = compiled(strategy)
 
     def stop(batch: int, logs: Any) -> None:

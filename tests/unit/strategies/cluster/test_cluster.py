@@ -69,7 +69,9 @@ def test_training_tasks_are_numbered_once_each_with_one_chief_at_zero(seed: int)
 @pytest.mark.parametrize(
     ("jobs", "task", "workers", "servers", "chief", "worker_index", "address"),
     [
-        pytest.param({"worker": ["a:1"]}, ("worker", 0), 1, 0, True, 0, "a:1", id="alone"),
+        pytest.param(
+            {"worker": ["a:1"]}, ("worker", 0), 1, 0, True, 0, "a:1", id="single"
+        ),
         pytest.param(
             {"worker": ["a:1", "b:1"]}, ("worker", 1), 2, 0, False, 1, "b:1", id="no chief job"
         ),
@@ -131,7 +133,7 @@ def test_an_evaluator_outside_of_the_jobs_has_no_address() -> None:
 
 IMPOSSIBLE = [
     pytest.param("{", r"`TF_CONFIG` must be JSON .*unset it", id="unreadable JSON"),
-    pytest.param("", r"`TF_CONFIG` must be JSON", id="empty: for the caller to tell apart"),
+    pytest.param("", r"`TF_CONFIG` must be JSON", id="empty: left to the caller"),
     pytest.param("null", r"`TF_CONFIG` must be a JSON object", id="JSON, but no object"),
     pytest.param('{"task": {}}', r"with the key 'cluster'", id="missing cluster"),
     pytest.param(json.dumps({"cluster": TWO_WORKERS}), r"with the key 'task'", id="missing task"),

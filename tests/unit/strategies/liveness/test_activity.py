@@ -37,16 +37,16 @@ def write(look: Callable[[], None]) -> None:
 
 
 def test_a_callback_is_named_with_the_line_it_is_at() -> None:
-    words = doing(Place(0, 8, "callbacks"), "", frame_inside(in_a_callback))
-    assert words.startswith(
+    phrase = doing(Place(0, 8, "callbacks"), "", frame_inside(in_a_callback))
+    assert phrase.startswith(
         "is in the callback Slow.on_epoch_end, epoch 1, step 8 (test_activity.py:"
     )
-    assert words.endswith(" in write)")
+    assert phrase.endswith(" in write)")
 
 
 def test_a_rendezvous_is_named_with_the_callback_that_led_to_it() -> None:
-    words = doing(Place(0, 8, "collective"), "evaluate()", frame_inside(in_a_callback))
-    assert words.startswith("waits at 'evaluate()' in the callback Slow.on_epoch_end, epoch 1, ")
+    phrase = doing(Place(0, 8, "collective"), "evaluate()", frame_inside(in_a_callback))
+    assert phrase.startswith("waits at 'evaluate()' in the callback Slow.on_epoch_end, epoch 1, ")
 
 
 def test_the_line_of_an_input_is_that_of_its_thread() -> None:
@@ -54,13 +54,13 @@ def test_the_line_of_an_input_is_that_of_its_thread() -> None:
         look()
 
     own, generator = frame_inside(in_a_callback), frame_inside(rows)
-    words = doing(Place(0, 4, "input"), "", own, [generator])
-    assert words.startswith("reads its input, epoch 1, step 5 (test_activity.py:")
-    assert words.endswith(" in rows)")
+    phrase = doing(Place(0, 4, "input"), "", own, [generator])
+    assert phrase.startswith("reads its input, epoch 1, step 5 (test_activity.py:")
+    assert phrase.endswith(" in rows)")
 
 
 @pytest.mark.parametrize(
-    ("place", "words"),
+    ("place", "phrase"),
     [
         (OUTSIDE, "is outside of fit, evaluate and predict"),
         (Place(0, 0, "trace"), "traces or compiles its first step, epoch 1, step 1"),
@@ -69,5 +69,5 @@ def test_the_line_of_an_input_is_that_of_its_thread() -> None:
         (Place(0, 0, "evaluate", 3, call="evaluate"), "computes, batch 3 of evaluate"),
     ],
 )
-def test_without_a_stack_the_place_is_named(place: Place, words: str) -> None:
-    assert doing(place, "", None) == words
+def test_without_a_stack_the_place_is_named(place: Place, phrase: str) -> None:
+    assert doing(place, "", None) == phrase

@@ -1,4 +1,4 @@
-"""A metadata server and a Cloud TPU API on this host, for TensorFlow's own TPU resolver.
+"""A metadata server and a Cloud TPU API on this host, for TensorFlow's TPU resolver.
 
 with tpu_services(states={"ready": "READY"}) as services:
     resolver = tpu_resolver("ready", service=services.api)
@@ -44,7 +44,7 @@ class Api:
 
 
 class Services:
-    """What was asked, and whom to ask."""
+    """The requests received, and a client of the API."""
 
     def __init__(self, address: str) -> None:
         self.api = Api(address)
@@ -53,7 +53,7 @@ class Services:
 
 @contextlib.contextmanager
 def tpu_services(nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[Services]:
-    """Serves TPUs by name, each with the fields of the API's answer."""
+    """Serves TPUs by name, each with the fields of an API answer."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -1,4 +1,4 @@
-"""Environments recorded from real launchers, and what each says about the cluster."""
+"""Environments recorded from real launchers, and the cluster of each."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def no_slurm(arguments: Sequence[str]) -> str:
         pytest.param(OPEN_MPI | KUBERNETES, "Open MPI", id="mpirun inside a pod"),
         pytest.param(HYDRA, "MPI (Hydra)", id="mpiexec"),
         pytest.param(KUBERNETES | TPU, "Kubernetes Indexed Job", id="a TPU pod is no such cluster"),
-        pytest.param({"TF_CONFIG": " { } "} | HYDRA, "MPI (Hydra)", id="{} says nothing"),
+        pytest.param({"TF_CONFIG": " { } "} | HYDRA, "MPI (Hydra)", id="{} means unset"),
     ],
 )
 def test_the_first_engine_in_the_order_of_precedence_answers(
@@ -158,7 +158,7 @@ def test_a_base_port_is_taken_as_given() -> None:
         pytest.param(
             {"PMI_RANK": "0", "PMI_SIZE": "3"},
             r"`MPI_LOCALNRANKS` must be a positive integer\. Received: MPI_LOCALNRANKS=None",
-            id="another process manager that does not say how many are here",
+            id="another process manager, without the number of local processes",
         ),
         pytest.param(
             OPEN_MPI | {"OMPI_COMM_WORLD_RANK": "3"}, r"`task_index` must be from 0 to 2", id="rank"
@@ -249,7 +249,7 @@ def test_an_incomplete_manifest_is_refused_with_its_cure(
         pytest.param(
             {"TPU_ACCELERATOR_TYPE": "v5litepod-4", "TPU_WORKER_ID": ""},
             TpuEnvironment("v5litepod-4", 0, ()),
-            id="the type alone",
+            id="only the type",
         ),
         pytest.param(
             {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_ID": ""}, None, id="set off a TPU VM too"

@@ -77,7 +77,7 @@ def clusters_of(environs: list[dict[str, str]]) -> list[Cluster]:
 RECORDED = [
     pytest.param(
         step("n1 n2 n10", "n[1-2,10]", "1(x3)", "12001-12002"),
-        id="srun -N3 -n3: fewer ports than tasks, for hosts have ports of their own",
+        id="srun -N3 -n3: fewer ports than tasks, because each host has all ports",
     ),
     pytest.param(
         step("n1 n1 n1 n1 n2 n2 n10", "n[1-2,10]", "4,2,1", "12003-12007"),
