@@ -10,7 +10,7 @@ import pytest
 
 from tests.docs.blocks import ROOT, pages
 
-PAGES = pages()
+PAGES = [*pages(), ROOT / "CONTRIBUTING.md"]
 
 _FILE = re.compile(r"`((?:strategies|tfscale|recipes|tests|docs)/[\w/.]+)`")
 _MODULE = re.compile(r"python -m ((?:tfscale|recipes|tests)(?:\.\w+)*)")
