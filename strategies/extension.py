@@ -107,7 +107,7 @@ if TYPE_CHECKING:
     )
     from strategies.keras_support.workers.state_agreement import broadcast_state
     from strategies.liveness.blocking_workers import stalled_workers
-    from strategies.liveness.heartbeat import Heartbeat, LocalHeartbeat, Seen
+    from strategies.liveness.heartbeat import Heartbeat, LocalHeartbeat, ObservedWorker
     from strategies.liveness.peers import Peers
     from strategies.liveness.task_notice import state_of_tasks
     from strategies.number_rules import (
@@ -175,7 +175,7 @@ _NAMES = {
     "strategies.progress": ("Progress", "at_end_of_fit", "moved", "phase", "watch"),
     "strategies.keras_support.patching.step_clock": ("attach_clock",),
     "strategies.keras_support.asynchronous.reports": ("task_probe",),
-    "strategies.liveness.heartbeat": ("Heartbeat", "LocalHeartbeat", "Seen"),
+    "strategies.liveness.heartbeat": ("Heartbeat", "LocalHeartbeat", "ObservedWorker"),
     "strategies.liveness.peers": ("Peers",),
     "strategies.liveness.blocking_workers": ("stalled_workers",),
     "strategies.liveness.task_notice": ("state_of_tasks",),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from strategies.liveness.heartbeat import Heartbeat, Seen
+from strategies.liveness.heartbeat import Heartbeat, ObservedWorker
 
 NO_ANSWER_SECONDS = 8.0
 """To a worker that waits, one without a heartbeat for this long does not answer. It sends one each
@@ -18,7 +18,7 @@ _MAY_WAIT = ("step", "trace", "evaluate", "predict")
 """A step compiled by XLA has no marks, so it is not known whether it waits."""
 
 
-def stalled_workers(workers: Sequence[Seen], seconds: float) -> list[int]:
+def stalled_workers(workers: Sequence[ObservedWorker], seconds: float) -> list[int]:
     """Returns the indices of the workers that the others wait for, in order; [] if none stalls.
 
     A worker is still if it has not moved for `seconds`. Of those that are still,
@@ -45,12 +45,12 @@ def stalled_workers(workers: Sequence[Seen], seconds: float) -> list[int]:
     return over or _furthest_behind(workers, still)
 
 
-def gives_no_answer(seen: Seen) -> bool:
+def gives_no_answer(seen: ObservedWorker) -> bool:
     """Returns whether a heartbeat of a worker is overdue, for one that waits for it."""
     return not seen.is_over and seen.age >= NO_ANSWER_SECONDS
 
 
-def blocking_workers(workers: Sequence[Seen], own: int) -> list[int]:
+def blocking_workers(workers: Sequence[ObservedWorker], own: int) -> list[int]:
     """Returns the indices of the workers that this one waits for, in order; [] if it does not wait.
 
     Of the others,
@@ -89,7 +89,7 @@ def blocking_workers(workers: Sequence[Seen], own: int) -> list[int]:
     return elsewhere or running
 
 
-def is_behind(workers: Sequence[Seen], own: int, others: Sequence[int]) -> bool:
+def is_behind(workers: Sequence[ObservedWorker], own: int, others: Sequence[int]) -> bool:
     """Returns whether others wait for this worker, which is at another rendezvous."""
     this = workers[own]
     return bool(_question(this)) and all(
@@ -101,16 +101,16 @@ def is_behind(workers: Sequence[Seen], own: int, others: Sequence[int]) -> bool:
     )
 
 
-def _may_wait(seen: Seen) -> bool:
+def _may_wait(seen: ObservedWorker) -> bool:
     heartbeat = seen.heartbeat
     return heartbeat is not None and (seen.is_waiting or heartbeat.place.phase in _MAY_WAIT)
 
 
-def _question(seen: Seen) -> str:
+def _question(seen: ObservedWorker) -> str:
     return seen.heartbeat.question if seen.heartbeat else ""
 
 
-def _furthest_behind(workers: Sequence[Seen], indices: Iterable[int]) -> list[int]:
+def _furthest_behind(workers: Sequence[ObservedWorker], indices: Iterable[int]) -> list[int]:
     counts = {i: _count(workers[i].heartbeat) for i in indices}
     return [i for i, count in counts.items() if count == min(counts.values())]
 

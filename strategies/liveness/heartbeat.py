@@ -63,7 +63,7 @@ class Heartbeat:
 
 
 @dataclass(frozen=True)
-class Seen:
+class ObservedWorker:
     """A worker as another one sees it.
 
     Attributes:
@@ -123,12 +123,12 @@ class LocalHeartbeat:
 
     Args:
         find: Returns the progress that the training thread writes, or None outside of a call.
-        tells_stack: Whether the heartbeats of a worker that has not moved contain its stack.
+        includes_stack: Whether the heartbeats of a worker that has not moved contain its stack.
     """
 
-    def __init__(self, find: Callable[[], Progress | None], tells_stack: bool = True) -> None:
+    def __init__(self, find: Callable[[], Progress | None], includes_stack: bool = True) -> None:
         self._find = find
-        self._tells_stack = tells_stack
+        self._includes_stack = includes_stack
         self._number = 0
         self._mark: Any = None
         self._moved = time.monotonic()
@@ -153,7 +153,7 @@ class LocalHeartbeat:
             self._mark, self._moved = mark, now
         self._number += 1
         still = now - self._moved
-        has_stack = self._tells_stack and still >= STACK_SECONDS and not end
+        has_stack = self._includes_stack and still >= STACK_SECONDS and not end
         stack = _stacks(own, frames) if has_stack else ""
         question = rendezvous.question if rendezvous is not None else ""
         others = (frame for _, frame in _others(frames))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from strategies.coordination.heartbeats import HeartbeatBoard
-from strategies.liveness.heartbeat import Heartbeat, Seen
+from strategies.liveness.heartbeat import Heartbeat, ObservedWorker
 
 READINGS = 16
 """How many workers one look reads, in turn: many readers must not overload the first worker."""
@@ -65,12 +65,12 @@ class Peers:
             if has_no_answer and self._board.read(self._own, _READ_SECONDS) is not None:
                 self._answered = time.monotonic()
 
-    def seen(self, own: Heartbeat) -> list[Seen]:
+    def seen(self, own: Heartbeat) -> list[ObservedWorker]:
         """Returns all workers in order, this one with the heartbeat `own`."""
         now = time.monotonic()
         return [
-            Seen(name, own, 0.0)
+            ObservedWorker(name, own, 0.0)
             if i == self._own
-            else Seen(name, known.heartbeat, (self._answered if i else now) - known.since)
+            else ObservedWorker(name, known.heartbeat, (self._answered if i else now) - known.since)
             for i, (name, known) in enumerate(zip(self._names, self._known, strict=True))
         ]

@@ -34,7 +34,7 @@ class TaskNotice:
     def __init__(self, probe: TaskProbe, seconds: float) -> None:
         self._probe = probe
         self._seconds = seconds
-        self._local_heartbeat = LocalHeartbeat(watched, tells_stack=False)
+        self._local_heartbeat = LocalHeartbeat(watched, includes_stack=False)
         self._due = seconds
         self._said: frozenset[str] = frozenset()
         self._is_silence = False

@@ -18,7 +18,7 @@ from strategies.coordination.heartbeats import HeartbeatBoard
 from strategies.coordination.rendezvous import workers_of
 from strategies.liveness.activity import numbered
 from strategies.liveness.blocking_workers import blocking_workers, gives_no_answer, is_behind
-from strategies.liveness.heartbeat import LocalHeartbeat, Seen
+from strategies.liveness.heartbeat import LocalHeartbeat, ObservedWorker
 from strategies.liveness.peers import Peers
 from strategies.progress import followed_by_default, watched
 
@@ -66,7 +66,7 @@ class WaitNotice:
         self._board = board
         self._seconds = seconds
         self._name = board.names[board.own]
-        self._local_heartbeat = LocalHeartbeat(watched, tells_stack=False)
+        self._local_heartbeat = LocalHeartbeat(watched, includes_stack=False)
         self._heart = self._local_heartbeat.beat()
         self._peers: Peers | None = None
         self._due = seconds
@@ -125,7 +125,7 @@ class WaitNotice:
         self._peers, self._due = None, self._seconds
         self._said = self._said_silent = frozenset()
 
-    def _report(self, workers: list[Seen], waited: float) -> None:
+    def _report(self, workers: list[ObservedWorker], waited: float) -> None:
         self._waited = waited
         found = blocking_workers(workers, self._board.own)
         silent = frozenset(i for i in found if gives_no_answer(workers[i]))
@@ -142,7 +142,7 @@ class WaitNotice:
         self._due = max(2 * waited, 2 * self._seconds)
         announce(self._sentence(workers, found, waited))
 
-    def _sentence(self, workers: list[Seen], found: list[int], waited: float) -> str:
+    def _sentence(self, workers: list[ObservedWorker], found: list[int], waited: float) -> str:
         own = workers[self._board.own].heartbeat
         assert own is not None
         if is_behind(workers, self._board.own, found):
@@ -160,15 +160,15 @@ class WaitNotice:
         return f"{begin}. {'; '.join(parts)}. {look}{how}"
 
 
-def _have_just_arrived(workers: list[Seen], found: list[int]) -> bool:
+def _have_just_arrived(workers: list[ObservedWorker], found: list[int]) -> bool:
     return any(workers[i].still < LOOK_AFTER_SECONDS / 2 for i in found)
 
 
-def _described(workers: list[Seen], found: list[int]) -> list[str]:
+def _described(workers: list[ObservedWorker], found: list[int]) -> list[str]:
     return [_state(workers[i]) for i in found[:3]] + (["..."] if len(found) > 3 else [])
 
 
-def _state(seen: Seen) -> str:
+def _state(seen: ObservedWorker) -> str:
     beat = seen.heartbeat
     if beat is None or gives_no_answer(seen):
         last = f"; its last report: it {beat.doing}" if beat else ""
@@ -184,11 +184,11 @@ def _state(seen: Seen) -> str:
     return f"{seen.name} {beat.doing} and {moves}"
 
 
-def _phase(seen: Seen) -> str:
+def _phase(seen: ObservedWorker) -> str:
     return seen.heartbeat.place.phase if seen.heartbeat else ""
 
 
-def _look(seen: Seen) -> str:
+def _look(seen: ObservedWorker) -> str:
     beat = seen.heartbeat
     if beat is None or gives_no_answer(seen):
         return _CHECK_PROCESS

@@ -73,4 +73,4 @@ def test_fit_refuses_an_unseeded_shuffle_on_both_workers(
 ) -> None:
     for worker in failed("unseeded_shuffle"):
         assert worker["kind"] == "ValueError"
-        assert "worker 0: [(0, 0)]; worker 1: [(0, 0)], where (0, 0) means no seed" in worker["error"]
+        assert "worker 0: [(0, 0)]; worker 1: [(0, 0)], where (0, 0) means no" in worker["error"]

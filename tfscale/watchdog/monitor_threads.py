@@ -15,9 +15,9 @@ from strategies.extension import (
     Heartbeat,
     HeartbeatBoard,
     LocalHeartbeat,
+    ObservedWorker,
     Peers,
     Progress,
-    Seen,
     TaskProbe,
     announce,
     stalled_workers,
@@ -128,7 +128,7 @@ class MonitorThreads:
             if self._judge(self._peers.seen(self._heart)):
                 return
 
-    def _judge(self, workers: list[Seen]) -> bool:
+    def _judge(self, workers: list[ObservedWorker]) -> bool:
         """Names workers that block the job. After the deadline ends the job and returns True."""
         self._name(workers)
         late = stalled_workers(workers, self._deadline)
@@ -147,7 +147,7 @@ class MonitorThreads:
             self._board.end_job(f"{_PREFIX} {why}")
         return True
 
-    def _name(self, workers: list[Seen]) -> None:
+    def _name(self, workers: list[ObservedWorker]) -> None:
         found = frozenset(stalled_workers(workers, self._notice))
         for i in sorted(found - self._named):
             _say(self._sentence(workers[i]), workers[i].heartbeat)
@@ -166,7 +166,7 @@ class MonitorThreads:
         else:
             self._probe.look()
 
-    def _sentence(self, seen: Seen) -> str:
+    def _sentence(self, seen: ObservedWorker) -> str:
         if self._probe is None:
             return seen.sentence()
         silent = self._probe.silent()

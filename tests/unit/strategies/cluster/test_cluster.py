@@ -69,9 +69,7 @@ def test_training_tasks_are_numbered_once_each_with_one_chief_at_zero(seed: int)
 @pytest.mark.parametrize(
     ("jobs", "task", "workers", "servers", "chief", "worker_index", "address"),
     [
-        pytest.param(
-            {"worker": ["a:1"]}, ("worker", 0), 1, 0, True, 0, "a:1", id="single"
-        ),
+        pytest.param({"worker": ["a:1"]}, ("worker", 0), 1, 0, True, 0, "a:1", id="single"),
         pytest.param(
             {"worker": ["a:1", "b:1"]}, ("worker", 1), 2, 0, False, 1, "b:1", id="no chief job"
         ),

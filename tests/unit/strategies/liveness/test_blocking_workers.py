@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from strategies.liveness.blocking_workers import blocking_workers, is_behind
-from strategies.liveness.heartbeat import Heartbeat, Seen
+from strategies.liveness.heartbeat import Heartbeat, ObservedWorker
 from strategies.liveness.task_notice import TaskNotice
 from strategies.liveness.wait_notice import WaitNotice
 from strategies.progress import Place
@@ -22,10 +22,10 @@ def seen(
     age: float = 0.5,
     end: str = "",
     call: str = "fit",
-) -> Seen:
+) -> ObservedWorker:
     place = Place(0, step, phase, call=call)
     beat = Heartbeat(3, place, still, end=end, doing=f"is in {phase}", question=question)
-    return Seen("worker", beat, age)
+    return ObservedWorker("worker", beat, age)
 
 
 WAITS = seen("collective")
@@ -45,8 +45,8 @@ ASKS = seen("collective", question="stop after this epoch?")
         pytest.param([WAITS, WAITS, seen("input", step=4)], [2], id="another waits too"),
         pytest.param([WAITS, seen("step"), seen("input", step=4)], [2], id="the furthest behind"),
         pytest.param([WAITS, seen("input", step=4), seen("step", age=9)], [2], id="silence first"),
-        pytest.param([WAITS, Seen("worker", None, 9.0)], [1], id="one has sent no heartbeat"),
-        pytest.param([WAITS, Seen("worker", None, 2.0)], [], id="one may still send a heartbeat"),
+        pytest.param([WAITS, ObservedWorker("worker", None, 9.0)], [1], id="no heartbeat ever"),
+        pytest.param([WAITS, ObservedWorker("worker", None, 2.0)], [], id="no heartbeat yet"),
         pytest.param([WAITS, seen("step", end="has ended its program")], [1], id="one has ended"),
         pytest.param([WAITS, WAITS], [1], id="all wait for each other"),
         pytest.param(
@@ -70,7 +70,7 @@ ASKS = seen("collective", question="stop after this epoch?")
     ],
 )
 def test_a_worker_waits_for_those_that_are_not_where_it_is(
-    workers: list[Seen], found: list[int]
+    workers: list[ObservedWorker], found: list[int]
 ) -> None:
     assert blocking_workers(workers, 0) == found
 
@@ -91,7 +91,7 @@ class Board:
 
 
 def printed_at(
-    capsys: pytest.CaptureFixture[str], board: Any, seconds: float, other: Seen
+    capsys: pytest.CaptureFixture[str], board: Any, seconds: float, other: ObservedWorker
 ) -> list[int]:
     """Simulates a wait, second by second; returns the seconds at which a line was printed."""
     notice, at = WaitNotice(board, seconds), []

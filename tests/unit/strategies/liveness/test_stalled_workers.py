@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from strategies.liveness.blocking_workers import stalled_workers
-from strategies.liveness.heartbeat import Heartbeat, Seen
+from strategies.liveness.heartbeat import Heartbeat, ObservedWorker
 from strategies.progress import Place
 
 
@@ -17,8 +17,8 @@ def seen(
     age: float = 0.5,
     end: str = "",
     batch: int | None = None,
-) -> Seen:
-    return Seen("worker", Heartbeat(3, Place(0, step, phase, batch), still, end=end), age)
+) -> ObservedWorker:
+    return ObservedWorker("worker", Heartbeat(3, Place(0, step, phase, batch), still, end=end), age)
 
 
 WAITS = seen("collective")
@@ -43,13 +43,13 @@ SILENT = seen("collective", still=1, age=19)
         pytest.param([WAITS, seen("step", still=1, age=19)], [1], id="one is silent"),
         pytest.param([seen("input"), seen("step", still=1, age=19)], [1], id="silence first"),
         pytest.param([WAITS, SILENT, SILENT], [1, 2], id="two are silent"),
-        pytest.param([WAITS, Seen("worker", None, 11.0)], [1], id="one has sent no heartbeat"),
-        pytest.param([WAITS, Seen("worker", None, 3.0)], [], id="one may still send a heartbeat"),
+        pytest.param([WAITS, ObservedWorker("worker", None, 11.0)], [1], id="no heartbeat ever"),
+        pytest.param([WAITS, ObservedWorker("worker", None, 3.0)], [], id="no heartbeat yet"),
         pytest.param([seen("input")], [0], id="a single process"),
     ],
 )
 def test_the_worker_that_is_behind_is_blamed_and_not_the_one_that_waits(
-    workers: list[Seen], blamed: list[int]
+    workers: list[ObservedWorker], blamed: list[int]
 ) -> None:
     assert stalled_workers(workers, 10.0) == blamed
 
@@ -61,11 +61,11 @@ def test_a_heartbeat_survives_the_table() -> None:
 
 def test_the_sentence_names_worker_place_and_time() -> None:
     place = Place(epoch=1, step=4, phase="input")
-    still = Seen("worker 1", Heartbeat(9, place, 8.0), 0.4)
+    still = ObservedWorker("worker 1", Heartbeat(9, place, 8.0), 0.4)
     assert still.sentence() == "worker 1 has not moved for 8 s: epoch 2, step 5, phase input."
-    assert Seen("worker 1", still.heartbeat, 6.0).sentence() == (
+    assert ObservedWorker("worker 1", still.heartbeat, 6.0).sentence() == (
         "worker 1 has not answered for 6 s, last at epoch 2, step 5, phase input."
     )
-    assert Seen("worker 1", None, 6.0).sentence() == "worker 1 has not answered for 6 s."
-    failed = Seen("worker 1", Heartbeat(9, place, 0.0, end="failed with OSError"), 60.0)
+    assert ObservedWorker("worker 1", None, 6.0).sentence() == "worker 1 has not answered for 6 s."
+    failed = ObservedWorker("worker 1", Heartbeat(9, place, 0.0, end="failed with OSError"), 60.0)
     assert failed.sentence() == "worker 1 failed with OSError: epoch 2, step 5, phase input."
