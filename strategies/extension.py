@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from strategies.keras_support.gradients.tape_gradients import local_gradients
     from strategies.keras_support.input.resume import FitInput, end_resumption
     from strategies.keras_support.installation import support, support_shared_parts
-    from strategies.keras_support.local_sgd import LocalTraining, trains_alone
+    from strategies.keras_support.local_sgd import LocalTraining, trains_on_one_replica
     from strategies.keras_support.metrics.metric_combination import combined_by
     from strategies.keras_support.model.model_parts import (
         all_layers,
@@ -211,7 +211,7 @@ _NAMES = {
     "strategies.keras_support.gradients.gradient_watch": ("KINDS", "GradientWatch", "Trouble"),
     "strategies.keras_support.gradients.tape_gradients": ("local_gradients",),
     "strategies.keras_support.metrics.metric_combination": ("combined_by",),
-    "strategies.keras_support.local_sgd": ("LocalTraining", "trains_alone"),
+    "strategies.keras_support.local_sgd": ("LocalTraining", "trains_on_one_replica"),
     "strategies.keras_support.asynchronous.executions": ("settle",),
     # A model's parts, and its variables on each replica.
     "strategies.keras_support.model.model_parts": (

@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.eager import context
 
-from strategies.coordination.rendezvous import exchange, refusal_by_all
+from strategies.coordination.rendezvous import error_on_all_workers, exchange
 
 UNSEEDED = (0, 0)
 
@@ -63,7 +63,7 @@ def refuse_disagreeing_shuffles(strategy: tf.distribute.Strategy, dataset: tf.da
     answers = exchange(strategy, "seeds of the dataset's shuffles", repr(seeds))
     if UNSEEDED in seeds or len(set(answers)) > 1:
         found = "; ".join(f"worker {i}: {answer}" for i, answer in enumerate(answers))
-        raise refusal_by_all(
+        raise error_on_all_workers(
             "`x` must be in the same order on every worker, because each trains on a part of every "
             f"batch. Received: shuffles with the seeds {found}, where (0, 0) means no seed. Give "
             "`shuffle` the same `seed` everywhere, call keras.utils.set_random_seed first, or use "
@@ -99,7 +99,7 @@ def refuse_disagreeing_lengths(
     numbers = [answer.partition("\n")[0] for answer in answers]
     if len(set(numbers)) > 1:
         found = "; ".join(f"worker {i}: {number}" for i, number in enumerate(numbers))
-        raise refusal_by_all(
+        raise error_on_all_workers(
             "`x` must have the same number of batches on every worker, because each trains on a "
             f"part of every batch. Received: {found}. Pass all workers the same data, not sharded."
         )

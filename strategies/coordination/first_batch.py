@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from strategies.coordination.rendezvous import refusal_by_all
+from strategies.coordination.rendezvous import error_on_all_workers
 
 _MOST_ROWS = 20_000
 """Up to this many rows are compared regardless of their order."""
@@ -100,13 +100,13 @@ def refuse_other_batches(
         return ""
     who = _workers(targets or inputs)
     if found[0].get("rows") and not others("rows"):
-        raise refusal_by_all(
+        raise error_on_all_workers(
             "`x` must come in the same order on every worker, because each trains on a part of "
             f"every batch. Received: on {who} the first global batch has the rows of worker 0 in "
             "another order. Shuffle with one seed on every worker "
             "(keras.utils.set_random_seed, np.random.default_rng(0)), or let `fit` shuffle."
         )
-    raise refusal_by_all(
+    raise error_on_all_workers(
         "`x` must be the whole data on every worker, because each trains on a part of every "
         f"global batch. Received: on {who} the first global batch has other rows than on worker "
         "0 (other targets, or other inputs if targets do not distinguish rows). Pass all data on "

@@ -132,14 +132,14 @@ def worker_index(strategy: tf.distribute.Strategy) -> int:
     return workers_of(strategy).index((resolver.task_type, resolver.task_id))
 
 
-def refusal_by_all(message: str) -> ValueError:
+def error_on_all_workers(message: str) -> ValueError:
     """Returns an error that every worker raises at the same place.
 
     It is not reported to the cluster, which would end every later collective. So a program that
     catches the error can continue.
     """
     error = ValueError(message)
-    error.__dict__["known_to_all"] = True
+    error.__dict__["is_on_all_workers"] = True
     return error
 
 

@@ -30,7 +30,7 @@ from strategies.keras_support.patching.ownership import is_owned
 from strategies.keras_support.state.batch_norm import moving_statistics
 
 
-def trains_alone(model: Any) -> bool:
+def trains_on_one_replica(model: Any) -> bool:
     """Tells whether `model` trains on one replica, so there is nothing to average.
 
     Raises:
@@ -41,7 +41,7 @@ def trains_alone(model: Any) -> bool:
         return True
     if not is_owned(strategy):
         raise ValueError(
-            "`model` must be made under a strategy of one of our factories to be updated locally. "
+            "`model` must be made under a strategy of this package to be updated locally. "
             f"Received: a model under {strategy!r}. Build it with strategies.mirrored_strategy() "
             "or strategies.multi_worker_mirrored_strategy()."
         )

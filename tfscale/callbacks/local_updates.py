@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from strategies.extension import LocalTraining, trains_alone, whole_number
+from strategies.extension import LocalTraining, trains_on_one_replica, whole_number
 
 
 class LocalUpdates(keras.callbacks.Callback):
@@ -67,7 +67,7 @@ class LocalUpdates(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Begins local training, or raises an error if the model does not support it."""
         self._training = None
-        if not trains_alone(self.model):
+        if not trains_on_one_replica(self.model):
             self._training = LocalTraining(self.model, self.every)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

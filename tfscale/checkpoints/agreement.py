@@ -48,7 +48,7 @@ def newest_for_all(
         except (OSError, ValueError) as error:
             kind = "ValueError" if isinstance(error, ValueError) else "OSError"
             exchange(strategy, question, f"{_FAILED}{kind}: {error}"[:_MOST_WORDS])
-            error.__dict__["known_to_all"] = True
+            error.__dict__["is_on_all_workers"] = True
             raise
         exchange(strategy, question, "" if content is None else str(content.position.batches))
         return content
@@ -58,7 +58,7 @@ def newest_for_all(
         failure = (ValueError if is_value else OSError)(
             f"The chief found no checkpoint to resume from and {chosen}"
         )
-        failure.__dict__["known_to_all"] = True
+        failure.__dict__["is_on_all_workers"] = True
         raise failure
     if not chosen:
         return None

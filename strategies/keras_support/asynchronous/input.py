@@ -1,4 +1,4 @@
-"""What each worker reads: an endless stream of its own batches, whatever was passed to `fit`.
+"""What each worker reads: an endless stream of its own batches, for every kind of input.
 
     x                                 worker w of W reads
     a pipeline of tfscale.data        the orders of epochs far from the others', each a permutation

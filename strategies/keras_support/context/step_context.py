@@ -21,7 +21,7 @@ class Pull:
 
     Attributes:
         worker: int32 scalar, the index of the worker that takes the step.
-        optimizer: The model's optimizer, or None where its step has one of its own.
+        optimizer: The model's optimizer, or None where its step has another.
         version: int64 scalar, the updates before the weights were read.
         staleness: int64 scalar, updates by others between that and this step's own; -1 for a step
             that applied nothing with the model's optimizer.
@@ -147,13 +147,13 @@ class StepContext:
     def is_in_main_graph(self) -> bool:
         """Tells whether what is traced now is the step itself, where replicas can communicate.
 
-        Inside a condition, a loop or a function of its own they cannot.
+        Inside a condition, a loop or another function they cannot.
         """
         return tf.executing_eagerly() or tf.compat.v1.get_default_graph() is self._graph
 
 
 class _Current(threading.local):
-    """tf.distribute traces every replica in a thread of its own; so each has its own step."""
+    """tf.distribute traces every replica in its own thread; so each has its own step."""
 
     step: StepContext | None = None
 

@@ -60,7 +60,7 @@ def reduce_pack(
         gradients: This replica's gradients; `None` where a variable has none. The same pattern of
             `None`, dense and sparse on all replicas.
         examples: int32 scalar, the examples behind this replica's gradients, or None for a plain
-            sum (a training loop of the user's own, which weighs for itself).
+            sum (a user's training loop, which weighs by itself).
         sums: What is to be added up without weights.
     """
     dense = {i: g for i, g in enumerate(gradients) if isinstance(g, tf.Tensor)}

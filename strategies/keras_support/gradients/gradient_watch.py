@@ -259,11 +259,11 @@ class GradientWatch:
     def around_step(self) -> Iterator[Before]:
         """Remembers what a step may move, and puts metrics back at the end of one that was held."""
         model = self._model()
-        is_alone = self.strategy.num_replicas_in_sync == 1
+        is_one_replica = self.strategy.num_replicas_in_sync == 1
 
         def values(variables: Sequence[Any]) -> Values:
             # A metric made outside the scope is shared by the replicas and left as it is.
-            own = [v for v in variables if is_alone or isinstance(v._value, _DISTRIBUTED)]
+            own = [v for v in variables if is_one_replica or isinstance(v._value, _DISTRIBUTED)]
             return [(v, tf.identity(v.value)) for v in own]
 
         before = Before(values(_moved_by_forward_pass(model)), values(model.metrics_variables))

@@ -13,7 +13,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from strategies.coordination.rendezvous import exchange, refusal_by_all, worker_index, workers_of
+from strategies.coordination.rendezvous import (
+    error_on_all_workers,
+    exchange,
+    worker_index,
+    workers_of,
+)
 from strategies.keras_support.input.replica_stream import next_batch
 from strategies.progress import phase
 
@@ -62,7 +67,7 @@ class EndTogether:
             raise StopIteration
         if not more.all():
             ended = [index for index, has in enumerate(more) if not has]
-            raise refusal_by_all(
+            raise error_on_all_workers(
                 "`x` must hold the same number of batches on every worker. Received: the input of "
                 f"worker {', '.join(map(str, ended))} ended after {self._steps} steps, where "
                 f"the others had more. {_CURE}"

@@ -184,7 +184,7 @@ class Execution:
 
 
 def content_of(strategy: tf.distribute.Strategy, batch: Any) -> Any:
-    """Returns what a function of steps takes for a batch: of a stream, or of the user's own."""
+    """Returns what a function of steps takes for a batch: one of a stream, or a user's."""
     return batch.content if isinstance(batch, InputBatch) else as_global_batch(strategy, batch)
 
 

@@ -28,7 +28,7 @@ def flat_logs(logs: Mapping[str, Any]) -> dict[Path, Any]:
 
 
 def named_in(path: Path, results: Collection[Path]) -> Path | None:
-    """Returns the result that a step reported at `path`, perhaps inside of a dict of its own.
+    """Returns the result that a step reported at `path`, perhaps inside of another dict.
 
     Example:
         >>> named_in(("compile_metrics", "mae"), {("loss",), ("mae",)})
@@ -49,7 +49,7 @@ def merged_logs(
         paths: What the step reported.
         metrics: Results over all replicas. A loss that no metric recorded is NaN there.
         extra: What the step computed itself.
-        renamed: Results over all replicas that the step reported by paths of its own.
+        renamed: Results over all replicas that the step reported by other paths.
     """
     logs: dict[str, Any] = {}
     results = flat_logs(metrics)

@@ -32,7 +32,7 @@ def all_results(
 
     Args:
         model: A compiled model under a strategy of this package.
-        reported: Results that a step reports under names of its own, or None.
+        reported: Results that a step reports under other names, or None.
 
     Returns:
         The results of the model's metrics by name, and those of `reported` by path.

@@ -92,7 +92,7 @@ def _depending(value: Any, handle: int, lineage: Lineage) -> Callable[[Any], boo
         before = [each for each in inputs if each.dtype != tf.resource]
         waiting = [each for each in before if _key(each) not in known]
         if waiting and key not in known:
-            # A graph has no cycles outside of loops, whose bodies are graphs of their own.
+            # A graph has no cycles outside of loops, whose bodies are other graphs.
             stack.extend(waiting)
             continue
         known[key] = any(known[_key(each)] for each in before)

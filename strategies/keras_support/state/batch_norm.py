@@ -2,7 +2,7 @@
 
 Keras keeps moving statistics replica by replica, saves those of the first, and takes the mean of an
 empty replica batch, which is NaN (S2, S3). Here the replicas' moving statistics are averaged by
-their examples in the same pack as the gradients, which costs no collective of its own; see
+their examples in the same pack as the gradients, which costs no further collective; see
 `moving_statistics`.
 
 What a plain BatchNormalization normalises with is still its own replica's batch, so N replicas
@@ -101,7 +101,7 @@ def _gather(replica: Any, local: tf.Tensor, examples: tf.Tensor) -> tf.Tensor:
     @tf.custom_gradient
     def gather(value: tf.Tensor) -> Any:
         # An all-reduce of rows that are zero but for one's own: TensorFlow's gather would first ask
-        # for the sizes, in a collective of its own.
+        # for the sizes, in another collective.
         is_own = tf.range(replica.num_replicas_in_sync) == replica.replica_id_in_sync_group
         rows = tf.where(is_own[:, tf.newaxis], value[tf.newaxis], tf.zeros_like(value)[tf.newaxis])
         stacked = sum_over_replicas(rows)

@@ -8,7 +8,7 @@ Weighing by examples is exact for a loss that is a mean over examples. A masked 
 valid elements, `mean_with_sample_weight` by the sum of the weights, and a sum by nothing: their own
 divisor d_r does not follow n_r (S5, S20). Such a loss is multiplied, before backward, by
 
-    (d_r / d) (n / n_r)    a mean with a divisor of its own, d the sum of the d_r
+    (d_r / d) (n / n_r)    a mean with its own divisor, d the sum of the d_r
     n / n_r                a sum
 
 so that weighing with n_r / n afterwards leaves S_r / d, or S_r: what one device has. The divisors

@@ -173,7 +173,7 @@ def built_first(model: Any, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def may_be_empty(batch: Any) -> bool:
-    """Tells whether a replica that is given this may hold no examples of its own."""
+    """Tells whether a replica that is given this may have no examples."""
     if isinstance(batch, EvenReplicaBatch):
         return False
     return isinstance(batch, ReplicaBatch) or not static_rows(batch)

@@ -137,7 +137,7 @@ def step_function(
             logs = run_one(iterator.stream)
         elif iterator.is_end and strategy.num_replicas_in_sync > 1:
             # A collective keeps its shape within a call, and the rows of an embedding's gradient
-            # are gathered: the last batch, which may be smaller, has a call of its own.
+            # are gathered: the last batch, which may be smaller, gets its own call.
             with _explaining_uneven_rows(iterator.count):
                 run_many(iterator.stream, tf.constant(iterator.count - 1))
             logs = run_one(iterator.stream)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from strategies.coordination.rendezvous import refusal_by_all
+from strategies.coordination.rendezvous import error_on_all_workers
 
 _COMPARED = frozenset(
     {
@@ -81,7 +81,7 @@ def refuse_other_arguments(answers: list[str]) -> None:
         values = [call.get(name) for call in calls]
         if any(value != values[0] for value in values):
             cure = _CURES.get(name, f"Pass the same `{name}` on every worker.")
-            raise refusal_by_all(
+            raise error_on_all_workers(
                 f"`{name}` must be the same on every worker. Received: {by_worker(values)}. {cure}"
             )
 

@@ -86,7 +86,7 @@ def called_together(call: Any) -> Any:
                     around.enter_context(plain_refusals(strategy))
                     return call(self, *args, **kwargs)
         except Exception as error:
-            if _CALLS.depth == 1 and not hasattr(error, "known_to_all"):
+            if _CALLS.depth == 1 and not hasattr(error, "is_on_all_workers"):
                 report_failure(strategy, error)
             raise
         finally:

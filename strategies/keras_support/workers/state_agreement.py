@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from strategies.announcement import announce
 from strategies.cluster.chief import is_chief
-from strategies.coordination.rendezvous import exchange, refusal_by_all
+from strategies.coordination.rendezvous import error_on_all_workers, exchange
 from strategies.keras_support.patching.ownership import is_multi_worker, is_owned
 from strategies.keras_support.workers.call_agreement import by_worker
 from strategies.keras_support.workers.state_digest import (
@@ -109,7 +109,7 @@ class WorkerState:
         states = [json.loads(text) for text in texts]
         for index, state in enumerate(states):
             if state["shapes"] != states[0]["shapes"]:
-                raise refusal_by_all(
+                raise error_on_all_workers(
                     "`model` must have the same variables on every worker. Received: "
                     f"{by_worker([len(one['shapes']) for one in states])} variables; the shapes of "
                     f"worker {index} are others than those of worker 0. Build and compile the same "
@@ -119,12 +119,12 @@ class WorkerState:
         _refuse_other_settings([state["optimizer"] for state in states])
         theirs = self._theirs(states)
         if found := self._different(theirs, 0, self._num_weights):
-            raise refusal_by_all(
+            raise error_on_all_workers(
                 "`model` must hold the same weights on every worker. Received: model="
                 f"{self._model.name!r}, whose {found}. {_LOAD}"
             )
         if found := self._different(theirs, self._num_weights, len(self._variables)):
-            raise refusal_by_all(
+            raise error_on_all_workers(
                 "`optimizer` must be in the same state on every worker. Received: optimizer="
                 f"{self._model.optimizer.name!r}, whose {found}. {_LOAD}"
             )
@@ -184,7 +184,7 @@ def _refuse_other_settings(settings: list[dict[str, Any]]) -> None:
             cure = "Compile the same model on every worker."
             if name == "learning_rate":
                 cure = f"Set it on every worker, callbacks that change it too, or {_BROADCAST}."
-            raise refusal_by_all(
+            raise error_on_all_workers(
                 f"`{name}` of the optimizer must be the same on every worker. Received: "
                 f"{by_worker(values)}. {cure}"
             )
@@ -237,7 +237,7 @@ def broadcast_state(model: Any) -> None:
     shapes = [f"{variable.dtype}{list(variable.shape)}" for variable in variables]
     answers = exchange(strategy, "broadcast()", " ".join(shapes))
     if len(set(answers)) > 1:
-        raise refusal_by_all(
+        raise error_on_all_workers(
             "`model` must have the same variables on every worker. Received: "
             f"{by_worker([len(answer.split()) for answer in answers])} variables, or other shapes. "
             "Build and compile the same model on every worker."
