@@ -37,7 +37,7 @@ class Need(enum.Enum):
     COPIES = "copies of a model"
     """Refused are the copies (tfscale.prepare, a sharded model that is moved), and no strategy."""
     REPORTS = "reports"
-    """Of tools that train nothing: `tfscale doctor` names the change, and nothing is refused."""
+    """Tools that train nothing: `tfscale doctor` names the change, and no strategy is refused."""
 
 
 @dataclass(frozen=True)

@@ -84,3 +84,40 @@ strategies.mirrored_strategy(2)
     expected = "RuntimeError: 2 logical CPU devices must be made before TensorFlow starts"
     assert expected in result.stderr
     assert "Build the strategy first" in result.stderr
+
+
+CHANGED_SYMBOL = """
+import dataclasses, sys
+import strategies
+from strategies.keras_support import installation
+
+def with_changed(symbols, name):
+    return tuple(dataclasses.replace(each, accepted=()) if each.target.endswith(name) else each
+                 for each in symbols)
+
+installation.KERAS_SYMBOLS = with_changed(installation.KERAS_SYMBOLS, sys.argv[1])
+try:
+    strategies.one_device_strategy()
+except RuntimeError as error:
+    print(error)
+else:
+    print("built")
+"""
+
+
+@pytest.mark.parametrize(
+    ("symbol", "is_refused"),
+    [
+        pytest.param("keras.src.layers.layer:Layer._losses", True, id="of all strategies"),
+        pytest.param("CallbackList._async_train", False, id="of several workers"),
+    ],
+)
+def test_a_changed_private_symbol_refuses_the_strategies_that_need_it(
+    symbol: str, is_refused: bool
+) -> None:
+    result = completed("-c", CHANGED_SYMBOL, symbol, timeout=DEADLINE_SECONDS)
+    assert result.returncode == 0, result.stderr
+    if is_refused:
+        assert f"in which {symbol} changed. Install releases" in result.stdout
+    else:
+        assert result.stdout.splitlines()[-1] == "built"
