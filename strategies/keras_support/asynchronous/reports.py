@@ -1,6 +1,7 @@
-"""How stale an epoch's gradients were, in the logs that all other callbacks see.
+"""What the chief of an asynchronous training reports.
 
-What the chief of an asynchronous training knows of its tasks while it waits for them.
+In the logs of each epoch: how stale its gradients were. On standard error: which tasks the chief is
+waiting for.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ class StalenessReport(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Adds the epoch's staleness, in updates."""
         if logs is not None:
-            taken = executions_of(self.model.distribute_strategy).take_staleness()
-            logs["staleness"] = taken.mean
-            logs["max_staleness"] = taken.largest if taken.steps else float("nan")
+            staleness = executions_of(self.model.distribute_strategy).take_staleness()
+            logs["staleness"] = staleness.mean
+            logs["max_staleness"] = staleness.largest if staleness.steps else float("nan")
 
 
 def task_probe(strategy: tf.distribute.Strategy) -> TaskProbe | None:

@@ -1,8 +1,8 @@
-"""What each worker passes as `x`, compared: before the first step, or after it.
+"""Workers compare the first batch of what they pass as `x`: before the first step, or after it.
 
-The first batch of arrays, of a generator and of a pipeline is at hand before training. That of
-other input is looked at in passing, as the first step reads it: to read a dataset twice would fill
-its shuffle buffer twice, and count as one more epoch for a shuffle.
+The first batch of arrays, of a generator and of a pipeline is known before training. That of other
+input is seen when the first step reads it: reading a dataset twice would fill its shuffle buffer
+twice, and count as one more epoch for a shuffle.
 """
 
 from __future__ import annotations
