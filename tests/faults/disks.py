@@ -66,7 +66,7 @@ def missing() -> str:
 def full_disk(scene: Scene) -> Report:
     def disturb(job: Job) -> None:
         filler = fill(disk)
-        job.await_line("could not be written to .* Make room", START_SECONDS)
+        job.await_line("could not be written to .* Free disk space", START_SECONDS)
         filler.unlink()
 
     with small_disk(scene.folder / "disk") as disk:

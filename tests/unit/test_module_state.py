@@ -241,19 +241,19 @@ STATE = (
     ),
     # Leases on folders of checkpoints, one a folder and process.
     State(
-        "tfscale.checkpoints.shared_lease:_HELD",
+        "tfscale.checkpoints.lease:_HELD",
         "by folder, the lease and its uses",
         "`SharedLease` (Checkpoint)",
         "the last `release`; at the end of the process; in a forked child",
     ),
     State(
-        "tfscale.checkpoints.shared_lease:_LOCK",
+        "tfscale.checkpoints.lease:_LOCK",
         "a lock around `_HELD`",
         "-",
         "made again in a forked child",
     ),
     State(
-        "tfscale.checkpoints.shared_lease:_register_once",
+        "tfscale.checkpoints.lease:_register_once",
         "that leases are released at the end of the process",
         "its first call",
         "never",

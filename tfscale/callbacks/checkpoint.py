@@ -20,21 +20,59 @@ from strategies.extension import (
 from tfscale.callbacks.arguments import is_positive_integer, require
 from tfscale.callbacks.local_updates import LocalUpdates
 from tfscale.callbacks.preemption import Preemption
-from tfscale.callbacks.resumed_rate import ResumedRate
 from tfscale.checkpoints import CheckpointDirectory, Content, Position
-from tfscale.checkpoints.agreement import newest_for_all, topology_of
+from tfscale.checkpoints.background_writer import BackgroundWriter
 from tfscale.checkpoints.callback_state import callback_states, restore_callbacks
-from tfscale.checkpoints.refusals import (
+from tfscale.checkpoints.lease import SharedLease
+from tfscale.checkpoints.paths import target_path
+from tfscale.checkpoints.resume import (
     known_initial_epoch,
     known_order,
+    newest_for_all,
     refuse_model,
     refuse_other_input,
+    topology_of,
 )
-from tfscale.checkpoints.shared_lease import SharedLease
-from tfscale.checkpoints.snapshot_memory import SnapshotMemory
-from tfscale.checkpoints.state import restore, snapshot
-from tfscale.checkpoints.targets import target_path
-from tfscale.checkpoints.writing import BackgroundWriter
+from tfscale.checkpoints.state import SnapshotMemory, restore, snapshot
+
+
+class ResumedRate:
+    """Detects that a checkpoint replaced the learning rate that a program sets.
+
+    A constant rate is a variable of the optimizer and is restored from the checkpoint, so a program
+    that resumes with another rate trains with the old one. This produces a message about it. A
+    schedule is not a variable, and is not replaced.
+
+    Args:
+        model: A compiled model, before its state is restored.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._of_program = _constant_rate(model)
+        self._of_checkpoint: float | None = None
+
+    def restored(self) -> None:
+        """Records the rate after the model's state was restored."""
+        self._of_checkpoint = _constant_rate(self._model)
+
+    def sentence(self) -> str | None:
+        """Returns the message, or None if the rates are equal or a callback has set another."""
+        program, checkpoint = self._of_program, self._of_checkpoint
+        if program is None or checkpoint is None or program == checkpoint:
+            return None
+        if _constant_rate(self._model) != checkpoint:
+            return None
+        return (
+            f"learning_rate is {checkpoint:g}, restored from the checkpoint, not {program:g} as "
+            "set in this program. To change it, pass to fit the callback "
+            f"keras.callbacks.LearningRateScheduler(lambda epoch: {program:g})."
+        )
+
+
+def _constant_rate(model: Any) -> float | None:
+    rate = model.optimizer.learning_rate
+    return float(keras.ops.convert_to_numpy(rate)) if isinstance(rate, keras.Variable) else None
 
 
 class Checkpoint(keras.callbacks.Callback):

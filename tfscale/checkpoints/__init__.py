@@ -1,4 +1,4 @@
-"""The checkpoint format: a directory a step, a manifest, and tensors in checked slices.
+"""The checkpoint format: one directory per checkpoint, with a manifest and checksummed tensors.
 
     directory = CheckpointDirectory("runs/a")
     directory.save(content, keep=3)

@@ -1,9 +1,9 @@
-"""The state of callbacks: of those that tell it, and of three of Keras's.
+"""The state of callbacks in a checkpoint.
 
-A callback tells it with `state()`, JSON values, and takes it back with `restore(state)`. Keras's
-EarlyStopping, ReduceLROnPlateau and ModelCheckpoint have neither; theirs is a few plain attributes.
-The weights that EarlyStopping(restore_best_weights=True) keeps are arrays: they become tensors of
-the checkpoint.
+A callback returns its state as JSON values from `state()`, and restores it in `restore(state)`.
+Keras's EarlyStopping, ReduceLROnPlateau and ModelCheckpoint have neither method; their state is a
+few attributes. The weights that EarlyStopping(restore_best_weights=True) keeps are arrays, and
+become tensors of the checkpoint.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CALLBACKS = "callbacks/"
 
 
 def callback_keys(callbacks: list[Any]) -> dict[str, Any]:
-    """Returns the callbacks that have a state, by a key: their class and, of several, a number."""
+    """Returns the callbacks that have a state, by key: the class name, numbered if repeated."""
     times: Counter[str] = Counter()
     found = {}
     for callback in callbacks:
@@ -45,7 +45,7 @@ def callback_keys(callbacks: list[Any]) -> dict[str, Any]:
 
 
 def callback_states(callbacks: list[Any]) -> tuple[dict[str, Any], dict[str, Values]]:
-    """Returns the states as JSON values by the callbacks' keys, and their arrays by tensor keys.
+    """Returns the states as JSON values by callback key, and their arrays by tensor key.
 
     Args:
         callbacks: All callbacks of a `fit`.
@@ -62,14 +62,14 @@ def callback_states(callbacks: list[Any]) -> tuple[dict[str, Any], dict[str, Val
 
 
 def check_callback_states(callbacks: list[Any], content: Content) -> None:
-    """Checks a checkpoint's state of Keras's callbacks; those with `restore` check their own.
+    """Checks the state of Keras's callbacks. Callbacks with `restore` check their own state.
 
     Args:
         callbacks: All callbacks of a `fit`.
-        content: What a checkpoint holds.
+        content: The content of a checkpoint.
 
     Raises:
-        BrokenCheckpoint: If it holds other names or other values than `callback_states` returns.
+        BrokenCheckpoint: If names or values differ from those that `callback_states` returns.
     """
     try:
         for key, callback in callback_keys(callbacks).items():
@@ -83,19 +83,18 @@ def check_callback_states(callbacks: list[Any], content: Content) -> None:
 def restore_callbacks(
     callbacks: list[Any], states: dict[str, Any], tensors: Mapping[str, Values]
 ) -> list[str]:
-    """Gives callbacks their states back. Of Keras's, only the attributes in `_PLAIN` are set.
+    """Restores the states of callbacks. For Keras's callbacks sets only attributes in `_PLAIN`.
 
     Args:
-        callbacks: All callbacks of a `fit`, whose training has begun.
-        states: JSON values by the callbacks' keys.
-        tensors: Arrays by their keys; others than callbacks' are passed over.
+        callbacks: All callbacks of a `fit` whose training has begun.
+        states: JSON values by callback key.
+        tensors: Arrays by tensor key. Those of other parts are ignored.
 
     Returns:
-        A sentence for each callback that starts from its beginning, and for each state that is not
-        used.
+        A sentence for each callback without a stored state, and for each state that is not used.
 
     Raises:
-        ValueError: If a state is not one that such a callback has returned.
+        ValueError: If a state is malformed.
     """
     found = callback_keys(callbacks)
     for key, callback in found.items():
@@ -113,8 +112,11 @@ def restore_callbacks(
                 raise schema.malformed(f"{key}.{BEST_WEIGHTS}", f"of the shapes {wanted}", shapes)
             setattr(callback, BEST_WEIGHTS, kept)
     new, left = sorted(found.keys() - states.keys()), sorted(states.keys() - found.keys())
-    said = [f"{key} starts from its first state: the checkpoint has none of it" for key in new]
-    return said + [f"the state of {reprlib.repr(key)} is left: no such callback" for key in left]
+    said = [f"{key} starts from its initial state, because the checkpoint has none" for key in new]
+    return said + [
+        f"the state of {reprlib.repr(key)} is not used, because there is no such callback"
+        for key in left
+    ]
 
 
 def _plain_state(callback: Any, key: str, state: Any) -> dict[str, Any]:
@@ -129,7 +131,7 @@ def _plain_state(callback: Any, key: str, state: Any) -> dict[str, Any]:
 
 
 def _best_weights(callback: Any, key: str, tensors: Mapping[str, Values]) -> list[Any]:
-    """Returns the weights that an EarlyStopping has kept; none where it has kept none."""
+    """Returns the weights that an EarlyStopping has kept, or an empty list."""
     prefix = f"{CALLBACKS}{key}/{BEST_WEIGHTS}/"
     kept = {name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)}
     if not kept:

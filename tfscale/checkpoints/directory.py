@@ -1,4 +1,4 @@
-"""A run's checkpoints: one directory a step, the newest whole one of which is resumed from."""
+"""The checkpoints of a run: one directory per checkpoint. A run resumes from the newest intact."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from strategies.extension import announce
-from tfscale.checkpoints.layout import check_layout
 from tfscale.checkpoints.manifest import MOST_BYTES, BrokenCheckpoint, Manifest, Position
+from tfscale.checkpoints.paths import target_path
 from tfscale.checkpoints.storage import MANIFEST, OpenedFile, storage_at
 from tfscale.checkpoints.storage_errors import answered, is_damage, reason
-from tfscale.checkpoints.targets import target_path
-from tfscale.checkpoints.tensors import Values, read_tensor, write_tensors
+from tfscale.checkpoints.tensors import Values, check_layout, read_tensor, write_tensors
 
 DATA = "tensors-00000.bin"
 _NAME = re.compile(r"step-([0-9]{12,19})")
@@ -26,10 +25,10 @@ class Content:
     """A checkpoint in memory.
 
     Attributes:
-        position: Where training goes on.
-        topology: What it was trained on, JSON values.
-        tensors: The values by their keys.
-        callbacks: The callbacks' state by their keys, JSON values.
+        position: The position at which training continues.
+        topology: Description of the training, as JSON values.
+        tensors: The values by key.
+        callbacks: The callbacks' states by key, as JSON values.
     """
 
     position: Position
@@ -42,7 +41,7 @@ class CheckpointDirectory:
     """The checkpoints of one run.
 
     Args:
-        path: A local folder, or a path of a file system that TensorFlow knows (`gs://bucket/run`).
+        path: A local folder, or a path with a scheme that TensorFlow supports (`gs://bucket/run`).
 
     Example:
         >>> directory = CheckpointDirectory(folder)
@@ -58,7 +57,7 @@ class CheckpointDirectory:
         self._broken: set[int] = set()
 
     def steps(self) -> list[int]:
-        """Returns the consumed batches of each checkpoint there seems to be, the fewest first."""
+        """Returns the numbers of consumed batches in the checkpoints' names, in ascending order."""
         names = set(self._storage.names())
         numbers = (int(match[1]) for match in map(_NAME.fullmatch, names) if match)
         return sorted({number for number in numbers if _name(number) in names})
@@ -69,16 +68,16 @@ class CheckpointDirectory:
         keep: int | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> None:
-        """Writes a checkpoint, all or nothing; then removes older ones.
+        """Writes a checkpoint atomically, then removes older ones.
 
         Args:
-            content: What it holds.
-            keep: How many to keep, this one among them. Positive, or None for all.
-            check: Called before the first byte, before the checkpoint appears and before a removal;
-                raises where another job has taken the folder over.
+            content: The content.
+            keep: Number of checkpoints to keep, including this one. Positive, or None for all.
+            check: Called before writing, before the checkpoint appears and before a removal. Raises
+                if another job has taken over the folder.
 
         Raises:
-            OSError: If it cannot be written. Those from before are whole.
+            OSError: If it cannot be written. Earlier checkpoints stay intact.
         """
         step = content.position.batches
         errors = self._storage.errors
@@ -94,8 +93,8 @@ class CheckpointDirectory:
         except errors as error:
             raise OSError(
                 f"The checkpoint after {step} batches could not be written to {self.path}: "
-                f"{reason(error)}. Earlier ones are whole. Make room or the folder writable, and "
-                "start again: training resumes from the newest."
+                f"{reason(error)}. Earlier ones are intact. Free disk space or make the folder "
+                "writable, then run again: training resumes from the newest."
             ) from error
         self._broken.discard(step)
         if keep is not None:
@@ -103,15 +102,15 @@ class CheckpointDirectory:
             self._remove_older(step, keep)
 
     def read(self, step: int) -> Content:
-        """Reads a checkpoint and checks every byte of it.
+        """Reads a checkpoint and verifies all of its checksums.
 
         Args:
             step: Its number of consumed batches.
 
         Raises:
-            BrokenCheckpoint: If it is not whole.
-            OSError: If its storage does not answer within some 20 s, or it does not fit into
-                memory. That says nothing about the checkpoint.
+            BrokenCheckpoint: If it is damaged.
+            OSError: If the storage does not respond within about 20 s, or the checkpoint does not
+                fit into memory. The checkpoint may be intact.
         """
         place = f"{self.path}/{_name(step)}"
         try:
@@ -120,8 +119,8 @@ class CheckpointDirectory:
             )
         except MemoryError as error:
             raise OSError(
-                f"The checkpoint {place} does not fit into the free memory. It is left as it is. "
-                "Free memory, or use a host with more, and start again."
+                f"The checkpoint {place} does not fit into the free memory. It is not changed. "
+                "Free memory, or use a host with more, then run again."
             ) from error
 
     def _read(self, step: int) -> Content:
@@ -138,7 +137,7 @@ class CheckpointDirectory:
                 manifest = _manifest_in(opened(MANIFEST))
                 if manifest.position.batches != step:
                     batches = manifest.position.batches
-                    raise BrokenCheckpoint(f"it is the one after {batches} batches")
+                    raise BrokenCheckpoint(f"its manifest is that of {batches} batches")
                 check_layout(manifest.tensors, lambda name: opened(name).size)
                 tensors = {
                     key: read_tensor(key, stored, lambda name: opened(name).stream)
@@ -151,17 +150,17 @@ class CheckpointDirectory:
         return Content(manifest.position, manifest.topology, tensors, manifest.callbacks)
 
     def newest(self, check: Callable[[Content], None] | None = None) -> Content | None:
-        """Returns the newest checkpoint that is whole, or None if there was never any.
+        """Returns the newest intact checkpoint, or None if there are no checkpoints.
 
-        Each newer one that is damaged is named on standard error.
+        Prints a warning on standard error for each newer one that is damaged.
 
         Args:
-            check: Looks at a checkpoint that was read; may raise `BrokenCheckpoint`.
+            check: Called with a checkpoint that was read; may raise `BrokenCheckpoint`.
 
         Raises:
-            ValueError: If there are checkpoints, and none is whole.
-            OSError: If the storage does not answer within some 20 s. An older checkpoint is not
-                used then: work would be lost.
+            ValueError: If all checkpoints are damaged.
+            OSError: If the storage does not respond within about 20 s. An older checkpoint is not
+                used then, because work would be lost.
         """
         steps = answered(self.steps, self.path, self._storage.errors, "looking for checkpoints")
         for step in reversed(steps):
@@ -173,27 +172,27 @@ class CheckpointDirectory:
                 self._broken.add(step)
                 announce(
                     f"WARNING: the checkpoint {self.path}/{_name(step)} is damaged: {error}. "
-                    "Falling back to the one before."
+                    "Using the previous one."
                 )
             else:
                 return content
         if steps:
             raise ValueError(
-                f"`directory` must hold a checkpoint that is whole, or none. Received: directory="
-                f"{self.path!r}, where all of {len(steps)} are damaged. Restore one from a backup, "
-                "or name another folder to start from step 0."
+                f"`directory` must contain an intact checkpoint, or none. Received: directory="
+                f"{self.path!r}, where all {len(steps)} are damaged. Restore one from a backup, "
+                "or use another folder to start from step 0."
             )
         return None
 
     def clear(self) -> None:
-        """Removes all checkpoints, the oldest first."""
+        """Removes all checkpoints, oldest first."""
         for step in self.steps():
             self._storage.remove(_name(step))
 
     def _remove_older(self, step: int, keep: int) -> None:
-        """A damaged one does not count, or it could outlive the last whole one.
+        """Removes older checkpoints. Damaged ones do not count, so that an intact one remains.
 
-        What cannot be removed stays; training is worth more than the space.
+        A checkpoint that cannot be removed is only reported, because training matters more.
         """
         try:
             older = [number for number in self.steps() if number < step]
@@ -214,8 +213,8 @@ class CheckpointDirectory:
 
     def _warn_of_left(self, what: str, error: Exception) -> None:
         announce(
-            f"WARNING: {what} in {self.path} could not be removed: {reason(error)}. Training goes "
-            "on; remove it by hand if the room is needed."
+            f"WARNING: {what} in {self.path} could not be removed: {reason(error)}. Training "
+            "continues; remove it manually if you need the space."
         )
 
 

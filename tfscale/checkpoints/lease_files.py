@@ -1,7 +1,7 @@
-"""Small files in a folder of checkpoints, by which jobs tell each other that they use it.
+"""Lease files: small files by which jobs show that they use a checkpoint folder.
 
-A write replaces the file as a whole. No file is ever made on the condition that it is not there:
-object stores do not offer that, and it is not needed.
+A write replaces the whole file. Exclusive creation is not used, because object stores lack it and
+the protocol does not need it.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ SUFFIX = ".json"
 _MOST_BYTES = 65536
 _NO_FOLDER = (errno.ENOENT, errno.EROFS, errno.EEXIST, errno.EISDIR)
 _NO_BUCKET = 5
-"""TensorFlow's code for what is not found."""
+"""TensorFlow's error code for "not found"."""
 
 
 class LeaseFiles(Protocol):
-    """The leases in one folder.
+    """The lease files of one folder.
 
     Attributes:
-        errors: What the methods raise where the folder cannot be used.
+        errors: The errors that the methods raise if the folder cannot be used.
     """
 
     errors: tuple[type[Exception], ...]
 
     def names(self) -> list[str]:
-        """Returns the names of the leases there are, in order."""
+        """Returns the names of the lease files, sorted."""
 
     def read(self, name: str) -> bytes | None:
-        """Returns what a lease says, or None if it is not there."""
+        """Returns the content of a lease file, or None if it does not exist."""
 
     def write(self, name: str, content: bytes) -> None:
-        """Writes a lease, in place of an earlier one; makes the folder if it is not there."""
+        """Writes or replaces a lease file. Creates the folder if needed."""
 
     def remove(self, name: str) -> None:
-        """Removes a lease, if it is there."""
+        """Removes a lease file if it exists."""
 
 
 class LocalLeaseFiles:
-    """Leases in a folder of this host, or of a file system mounted on it.
+    """Lease files in a local folder, or in a mounted file system.
 
     Args:
         root: The folder.
@@ -69,7 +69,7 @@ class LocalLeaseFiles:
             return []
 
     def read(self, name: str) -> bytes | None:
-        """Reads a regular file; anything else is not waited for."""
+        """Reads a lease file without blocking on other kinds of files."""
         try:
             descriptor = os.open(self._root / name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         except FileNotFoundError:
@@ -78,9 +78,9 @@ class LocalLeaseFiles:
             return file.read(_MOST_BYTES)
 
     def write(self, name: str, content: bytes) -> None:
-        """Writes beside the name, and renames.
+        """Writes a temporary file and renames it.
 
-        On a network file system both make this client ask for the folder's names next time.
+        On a network file system both make this client refresh its listing of the folder.
         """
         self._root.mkdir(parents=True, exist_ok=True)
         temporary = self._root / f"{name}.{secrets.token_hex(8)}"
@@ -99,7 +99,7 @@ class LocalLeaseFiles:
 
 
 class RemoteLeaseFiles:
-    """Leases under a path of a file system that TensorFlow knows by its scheme.
+    """Lease files under a path with a scheme that TensorFlow supports.
 
     Args:
         root: The path.
@@ -121,9 +121,9 @@ class RemoteLeaseFiles:
             return []
 
     def read(self, name: str) -> bytes | None:
-        """Reads a lease: as many bytes as there are.
+        """Reads a lease file.
 
-        Without a number GFile would ask for the length, which TensorFlow remembers for 5 s.
+        With a byte limit, because otherwise GFile uses the length, which TensorFlow caches for 5 s.
         """
         try:
             with self._files.GFile(f"{self._root}/{name}", "rb") as file:
@@ -132,10 +132,10 @@ class RemoteLeaseFiles:
             return None
 
     def write(self, name: str, content: bytes) -> None:
-        """Writes a lease; an object store shows it when all of it is there."""
+        """Writes a lease file. An object store shows it once it is complete."""
         try:
             self._write(name, content)
-        except self._missing:  # an object store knows no folders, others need one
+        except self._missing:  # only file systems with folders need one
             self._files.makedirs(self._root)
             self._write(name, content)
 
@@ -146,7 +146,7 @@ class RemoteLeaseFiles:
 
     def _write(self, name: str, content: bytes) -> None:
         path = f"{self._root}/{name}"
-        # Of TensorFlow 2.21: to open a file of ram:// for writing keeps what is in it.
+        # In TensorFlow 2.21, opening a ram:// file for writing does not truncate it.
         written = f"{path}.partial" if path.startswith(MEMORY) else path
         with self._files.GFile(written, "wb") as file:
             file.write(content)
@@ -155,15 +155,15 @@ class RemoteLeaseFiles:
 
 
 class PatientLeaseFiles:
-    """Leases in a folder whose file system is asked again, for a short time, where it fails.
+    """Lease files whose operations are retried for a short time if they fail.
 
     Args:
         place: The folder, for messages.
-        files: Its leases.
+        files: The lease files.
 
     Raises:
-        ValueError: From any method, if no lease can ever be written there.
-        OSError: If the file system does not answer; see `answered`.
+        ValueError: From any method, if the folder cannot be written at all.
+        OSError: If the file system does not respond; see `answered`.
     """
 
     def __init__(self, place: str, files: LeaseFiles) -> None:
@@ -189,7 +189,7 @@ class PatientLeaseFiles:
 
     def _answered(self, call: Callable[[], T]) -> T:
         return answered(
-            lambda: self._refusing(call), self._place, self.errors, "taking the lease on it"
+            lambda: self._refusing(call), self._place, self.errors, "acquiring the lease on it"
         )
 
     def _refusing(self, call: Callable[[], T]) -> T:
@@ -199,13 +199,13 @@ class PatientLeaseFiles:
             if not is_unusable(error):
                 raise
             raise ValueError(
-                "`directory` must be a folder that this job can write to, or can make. Received: "
+                "`directory` must be a folder that this job can create or write to. Received: "
                 f"directory={self._place!r}: {reason(error)}. Correct the path or its permissions."
             ) from error
 
 
 def lease_files_at(root: str) -> LeaseFiles:
-    """Returns the leases of a folder.
+    """Returns the lease files of a folder.
 
     Args:
         root: A local folder, or a path with a scheme.
@@ -214,10 +214,10 @@ def lease_files_at(root: str) -> LeaseFiles:
 
 
 def is_unusable(error: Exception) -> bool:
-    """Tells whether an error says that a lease can never be written there.
+    """Returns whether an error means that a lease can never be written to the folder.
 
     Args:
-        error: What a write raised.
+        error: The error of a write.
     """
     code, number = getattr(error, "error_code", None), getattr(error, "errno", None)
     return lasts(error) or code == _NO_BUCKET or number in _NO_FOLDER

@@ -1,21 +1,22 @@
-"""The steps by which at most one job holds a folder of checkpoints.
+"""The protocol by which at most one job holds a checkpoint folder.
 
-The file system only writes, reads, lists and removes files. Every job writes a lease of its own,
-and then looks at all there are. Of two jobs, the one that looks later sees the other's. So a job
-holds the folder when it looks, after its own lease was written, and sees no other that may be
-alive. Names decide who gives way while no job holds it.
+It only needs a file system that can write, read, list and remove files. Every job writes its own
+lease file, and then lists all lease files. Of two jobs, the one that lists later sees the other's
+file. So a job holds the folder if, after writing its own lease, it sees no other lease that may be
+alive. While no job holds the folder, the order of the names decides which job gives way.
 
-A lease is alive as long as it changes: its job writes a new count at intervals. One that another
-job has seen unchanged for `stale` seconds, on that job's own clock, may be replaced. To replace
-one, a job first says so in its own lease, and then looks again. A job that was only slow writes its
-count, and then looks for such words. One of the two sees the other, and gives way. What was
-replaced stays on record: a job that wakes up after hours finds it, and knows that it holds nothing.
+A lease is alive as long as it changes: its job writes a new count at intervals. A lease that
+another job has seen unchanged for `stale` seconds, by that job's clock, may be replaced. To replace
+it, a job first records this in its own lease, and then lists again. A job that was only slow writes
+its count, and then looks for such a record. One of the two sees the other and gives way. The record
+of replaced leases is kept, so that a job that resumes after hours finds it and knows that it has
+lost the folder.
 
-The clocks of two hosts are never compared, only their pace: without a renewal a job trusts its own
-lease for half of `stale`.
+Clocks of different hosts are never compared, only elapsed times: without a renewal, a job trusts
+its own lease for half of `stale`.
 
 All steps are generators that yield before each operation, so that a test can run several jobs in
-any order. What they yield is how long to wait, in seconds.
+any order. They yield the seconds to wait.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
-from tfscale.checkpoints.holder import Holder, Verdict
 from tfscale.checkpoints.lease_files import PREFIX, SUFFIX, LeaseFiles
+from tfscale.checkpoints.lease_holder import Holder, Verdict
 
 CLAIMING, HOLDING, RELEASED = "claiming", "holding", "released"
 _FORMAT = "tfscale lease"
@@ -43,18 +44,18 @@ class FolderTaken(ValueError):
 
 
 class TakenOver(RuntimeError):
-    """Another job has taken the folder over from this one, which must not write to it any more."""
+    """Another job has taken over the folder, so this job must not write to it any more."""
 
 
 @dataclass(frozen=True)
 class Periods:
-    """How long the steps wait, in seconds.
+    """Intervals and timeouts of the protocol, in seconds.
 
     Attributes:
-        renew: Between two renewals. Positive.
-        stale: So long a lease must be seen unchanged to be replaced. At least 3 times `renew`.
-        settle: After which all see in a listing what was written. At least 0.
-        poll: Between two looks while waiting. Positive.
+        renew: Interval between renewals. Positive.
+        stale: Time without a change after which a lease may be replaced. At least 3 times `renew`.
+        settle: Time until a write appears in all listings. At least 0.
+        poll: Interval between listings while waiting. Positive.
     """
 
     renew: float = 10.0
@@ -64,19 +65,19 @@ class Periods:
 
     @property
     def trust(self) -> float:
-        """How long a job trusts its own lease without a renewal."""
+        """Time for which a job trusts its own lease without a renewal."""
         return self.stale / 2
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What a lease says.
+    """The content of a lease file.
 
     Attributes:
         state: `CLAIMING`, `HOLDING`, or `RELEASED`, which only keeps the record of `replaced`.
-        count: Grows with every write.
-        replaced: Names of the leases that this one replaces, or intends to.
-        holder: Whose it is.
+        count: Incremented by every write.
+        replaced: Names of the leases that this one has replaced or will replace.
+        holder: The job's process.
     """
 
     state: str
@@ -91,7 +92,7 @@ class Claim:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Claim | None:
-        """Returns the claim, or None where the file holds none, as after a loss of power."""
+        """Returns the claim, or None if the content is invalid, as after a power failure."""
         try:
             values = json.loads(content)
             if values["format"] != _FORMAT or values["version"] != 1:
@@ -105,12 +106,12 @@ class Claim:
 
 @dataclass
 class Seen:
-    """Another's lease, as it was read.
+    """The lease of another job, as it was read.
 
     Attributes:
-        claim: What it says, or None where that cannot be understood.
-        unchanged: Seconds through which it was seen unchanged.
-        has_changed: Whether it was seen to change.
+        claim: Its content, or None if invalid.
+        unchanged: Seconds for which it has been unchanged.
+        has_changed: Whether it has changed since it was first read.
     """
 
     content: bytes
@@ -122,19 +123,19 @@ class Seen:
 
 @dataclass
 class Claimant:
-    """One job's side.
+    """One job in the protocol.
 
     Args:
         place: The folder, for messages.
-        files: Its leases.
+        files: The lease files of the folder.
         holder: This job.
-        periods: How long to wait.
-        now: A clock that only goes forward, in seconds.
+        periods: Intervals and timeouts.
+        now: A monotonic clock, in seconds.
 
     Attributes:
-        name: The name of its lease.
-        is_lost: Why the job that held the folder holds it no more; empty while it does.
-        trusted_until: On the clock of `now`.
+        name: The name of this job's lease file.
+        is_lost: Why the job has lost the folder; empty while it holds it.
+        trusted_until: Until when the job trusts its lease, on the clock of `now`.
     """
 
     place: str
@@ -153,10 +154,10 @@ class Claimant:
     _seen: dict[str, Seen] = field(default_factory=dict)
 
     def acquire(self) -> Steps:
-        """Ends when this job holds the folder.
+        """Acquires the folder.
 
         Raises:
-            FolderTaken: If another one does, or comes before.
+            FolderTaken: If another job holds it, or takes precedence.
         """
         begin, unlisted, attempts = self.now(), 0, 0
         self._seen = {}
@@ -166,13 +167,13 @@ class Claimant:
             if self._is_replaced_by() or self._is_old() or not (yield from self._is_there()):
                 attempts += 1
                 if attempts > _MOST_ATTEMPTS:
-                    raise OSError(f"{self.place} is too slow for jobs to agree on who holds it")
+                    raise OSError(f"{self.place} is too slow for jobs to agree on its holder")
                 yield from self._begin_claim()  # as if this job had just arrived
                 continue
             is_late = self.now() - begin > 3 * self.periods.stale
             unlisted = 0 if is_listed else unlisted + 1
             if unlisted * self.periods.poll > self.periods.stale:
-                raise OSError(f"{self.place} does not list what was written long ago")
+                raise OSError(f"{self.place} does not list files that were written long ago")
             if unlisted:
                 yield self.periods.poll
                 continue
@@ -202,10 +203,10 @@ class Claimant:
         yield from self._remove_replaced()
 
     def renew(self) -> Steps:
-        """Shows that this job is alive, and looks whether it was replaced; ends when it was not.
+        """Renews the lease, and checks that this job was not replaced.
 
         Raises:
-            TakenOver: If it was; from then on always.
+            TakenOver: If it was replaced, also in all later calls.
         """
         self._refuse_if_lost()
         yield 0.0
@@ -223,12 +224,12 @@ class Claimant:
                 yield from self._lose(by)
             if self._is_gone(self._seen[by]):
                 break
-            yield self.periods.poll  # it looks again, and sees that this job is alive
+            yield self.periods.poll  # the other job lists again and sees that this one is alive
         self.trusted_until = self._written + self.periods.trust
         yield from self._remove_replaced()
 
     def release(self) -> Steps:
-        """Removes the lease. What was replaced stays on record, for a job that wakes up later."""
+        """Releases the lease. The record of replaced leases is kept for jobs that resume later."""
         yield 0.0
         if self._records and not self.is_lost:
             self._state = RELEASED
@@ -238,7 +239,7 @@ class Claimant:
             self.files.remove(self.name)
 
     def waits_for(self) -> str | None:
-        """Returns who it is that `acquire` waits for, or None."""
+        """Returns the holder that `acquire` waits for, or None."""
         others = [s.claim for s in self._seen.values() if s.claim and s.claim.state != RELEASED]
         return str(others[0].holder) if others else None
 
@@ -246,14 +247,14 @@ class Claimant:
         if self.name:
             yield 0.0
             self.files.remove(self.name)
-        # Names in the order of arrival, as far as the hosts' clocks agree; nothing depends on it.
+        # Names sort by arrival if the hosts' clocks agree, but the protocol does not rely on it.
         self.name = f"{PREFIX}{time.time_ns() // 1_000_000:014d}-{secrets.token_hex(8)}{SUFFIX}"
         self._state, self._replaced = CLAIMING, [*self._records]
         yield from self._write()
         yield self.periods.settle
 
     def _claim_again(self) -> Steps:
-        """The lease was removed: by one who replaced it, or by hand, and this job arrives again."""
+        """Handles a removed lease: either a job replaced it, or it must be acquired again."""
         yield from self._look()
         by = self._is_replaced_by()
         if by is not None:
@@ -276,7 +277,7 @@ class Claimant:
         self.files.write(self.name, claim.to_bytes())
 
     def _look(self) -> Look:
-        """Reads all others; returns whether the own one is listed."""
+        """Reads all other leases, and returns whether the own lease is listed."""
         yield 0.0
         names = self.files.names()
         seen: dict[str, Seen] = {}
@@ -299,7 +300,7 @@ class Claimant:
         return self.name in names
 
     def _is_old(self) -> bool:
-        """Whether the own lease may have been replaced, and removed, since it was written."""
+        """Returns whether the own lease may have been replaced and removed since it was written."""
         return self.now() - self._written >= self.periods.trust
 
     def _is_replaced_by(self) -> str | None:
@@ -316,7 +317,7 @@ class Claimant:
         return None
 
     def _half_written(self) -> str | None:
-        """Some file systems show a file while it is being written."""
+        """Returns a lease that is still being written, which some file systems already show."""
         return next((name for name, seen in self._seen.items() if seen.claim is None), None)
 
     def _verdict(self, seen: Seen) -> Verdict:
@@ -328,7 +329,7 @@ class Claimant:
         return self._verdict(seen) is Verdict.DEAD or seen.unchanged >= self.periods.stale
 
     def _dead_and_doubtful(self) -> tuple[list[str], list[str]]:
-        """Returns the leases that may be replaced, and those that may be alive."""
+        """Returns the leases that may be replaced and those that may be alive."""
         dead, waits = [], []
         for name, seen in self._seen.items():
             if seen.claim is not None and seen.claim.state == RELEASED:
@@ -342,14 +343,14 @@ class Claimant:
                 verdict is Verdict.UNKNOWN and seen.unchanged >= self.periods.stale
             ):
                 dead.append(name)
-                if name not in self._records:  # it may wake up
+                if name not in self._records:  # its job may resume later
                     self._records.append(name)
             else:
                 waits.append(name)
         return dead, waits
 
     def _who_goes_first(self) -> str | None:
-        """Returns the lease of a job that is alive, and holds the folder or comes before."""
+        """Returns the lease of a live job that holds the folder or takes precedence."""
         for name, seen in self._seen.items():
             claim, verdict = seen.claim, self._verdict(seen)
             if claim is None or claim.state == RELEASED or verdict is Verdict.EARLIER_START:
@@ -370,9 +371,9 @@ class Claimant:
         claim = self._seen[by].claim
         who = str(claim.holder) if claim is not None else f"the lease {by}"
         self.is_lost = (
-            f"another job has taken over the checkpoints in {self.place}: {who}. This one was not "
-            "heard of for too long, or its lease was removed. It writes no more; what it has saved "
-            "is whole. End one of the two jobs, or name another folder."
+            f"another job has taken over the checkpoints in {self.place}: {who}. This job did not "
+            "renew its lease for too long, or its lease was removed. It stops writing; its saved "
+            "checkpoints are intact. End one of the two jobs, or use another folder."
         )
         yield 0.0
         self.files.remove(self.name)
@@ -385,11 +386,11 @@ class Claimant:
     def _refusal(self, name: str) -> FolderTaken:
         seen = self._seen[name]
         who = str(seen.claim.holder) if seen.claim is not None else "an unknown process"
-        what = "is starting with it" if seen.claim and seen.claim.state == CLAIMING else "holds it"
+        what = "is acquiring it" if seen.claim and seen.claim.state == CLAIMING else "holds it"
         return FolderTaken(
             f"`directory` must be a folder that no other job saves to. Received: directory="
-            f"{self.place!r}, and {who} {what}. Wait until that job has ended, or name another "
-            "folder. If it was killed, start again: a dead process of this host is replaced at "
-            f"once, any other after {self.periods.stale:g} s without a sign of life. The last "
-            f"resort, when no job uses the folder: remove {self.place}/{name}."
+            f"{self.place!r}, and {who} {what}. Wait until that job has ended, or use another "
+            "folder. If it was killed, run again: a dead process of this host is replaced at "
+            f"once, any other after {self.periods.stale:g} s without a sign of life. If you are "
+            f"sure that no job uses the folder, remove {self.place}/{name}."
         )

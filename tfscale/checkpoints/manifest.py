@@ -1,8 +1,8 @@
-"""The manifest of a checkpoint: what it holds, where each piece lies, and how to know it is whole.
+"""The manifest of a checkpoint: its content, the position of each piece, and checksums.
 
-A tensor is a list of slices, each a box of the tensor in a file. Today one process writes one slice
-a tensor, or one a replica; state that is sharded over workers is written by several, in the same
-format.
+A tensor is a list of slices. Each slice is a box of the tensor in a file. Currently one process
+writes one slice per tensor or per replica. State that is sharded over workers can be written by
+several processes in the same format.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from tfscale.checkpoints import schema
 FORMAT = "tfscale checkpoint"
 VERSION = 1
 MOST_BYTES = 256 * 2**20
-"""Of a manifest's text: that of a million slices."""
+"""Largest size of a manifest, enough for a million slices."""
 _MOST_DIMENSIONS = 32
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class BrokenCheckpoint(Exception):
-    """A checkpoint that is not whole: a file is missing, cut short, or not what was written."""
+    """Raised if a checkpoint is damaged: a file is missing, truncated or altered."""
 
 
 @dataclass(frozen=True)
 class Position:
-    """How far a training has come, counted in global batches it has consumed.
+    """The progress of a training, in consumed global batches.
 
     Attributes:
-        epoch: The epoch that goes on, from 0, as `fit` counts them. An int64.
-        step: Batches of that epoch that are consumed. An int64.
-        batches: Batches consumed in all. An int64, not `optimizer.iterations`, which skips the
-            steps that loss scaling drops and counts only some of accumulated ones.
+        epoch: The current epoch, from 0 as in `fit`. An int64.
+        step: Consumed batches of that epoch. An int64.
+        batches: Consumed batches in total. An int64. It differs from `optimizer.iterations`, which
+            omits steps that loss scaling skips and most steps of gradient accumulation.
     """
 
     epoch: int
@@ -54,14 +54,14 @@ class Position:
 
 @dataclass(frozen=True)
 class Slice:
-    """A box of a tensor, and the bytes of a file that hold it.
+    """A box of a tensor, and its bytes in a file.
 
     Attributes:
-        file: Name of the file inside the checkpoint's directory.
+        file: Name of the file in the checkpoint's directory.
         offset: First byte of the slice in that file.
-        start: Index of the box's first element in the tensor, one number a dimension.
-        shape: Shape of the box, whose elements lie in C order, little endian.
-        crc32: CRC-32 of the bytes, as zlib computes it.
+        start: Index of the box's first element in the tensor, one number per dimension.
+        shape: Shape of the box. Its elements are in C order, little endian.
+        crc32: CRC-32 of the bytes, as computed by zlib.
     """
 
     file: str
@@ -76,10 +76,11 @@ class StoredTensor:
     """A tensor of the checkpoint.
 
     Attributes:
-        dtype: NumPy's name of the dtype, or ml_dtypes' ("bfloat16").
-        shape: Shape of the tensor. Where `is_per_replica`, the first dimension is the replicas.
-        is_per_replica: Whether each replica keeps a value of its own; the variable's is their sum.
-        slices: Boxes that cover the tensor, each element once.
+        dtype: Name of the dtype in NumPy or ml_dtypes ("bfloat16").
+        shape: Shape of the tensor. If `is_per_replica`, the first dimension is the replicas.
+        is_per_replica: Whether each replica has a separate value. The variable's value is their
+            sum.
+        slices: Boxes that cover each element of the tensor once.
     """
 
     dtype: str
@@ -90,14 +91,14 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that a checkpoint says of itself.
+    """The description of a checkpoint.
 
     Attributes:
-        position: Where training goes on.
-        topology: What it was trained on: replicas, workers, steps an epoch, order of the input.
-            Restoring needs none of it; a position in mid-epoch is checked against the input.
-        tensors: The tensors by their keys.
-        callbacks: The state of each callback that has one, JSON values, by the callback's key.
+        position: The position at which training continues.
+        topology: Replicas, workers, steps per epoch and order of the input. It is not needed for
+            restoring, but a position in mid-epoch is checked against the input.
+        tensors: The tensors by key.
+        callbacks: The states of callbacks as JSON values, by key.
     """
 
     position: Position
@@ -106,10 +107,10 @@ class Manifest:
     callbacks: dict[str, Any]
 
     def to_json(self) -> str:
-        """Returns the text of `manifest.json`, ASCII, with a checksum of its own.
+        """Returns the text of `manifest.json` in ASCII, including its checksum.
 
         Raises:
-            ValueError: If it is longer than can be read back.
+            ValueError: If it is too large.
         """
         content = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
         content = json.loads(json.dumps(content))  # tuples become lists, as a reader sees them
@@ -123,11 +124,11 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
-        """Reads what `to_json` returned, and checks all of it.
+        """Parses and validates what `to_json` returned.
 
         Raises:
-            BrokenCheckpoint: If the text is not what was written, or describes no checkpoint.
-            ValueError: If it was written in a later version of the format.
+            BrokenCheckpoint: If the text was altered or is not a valid manifest.
+            ValueError: If it has a later version of the format.
         """
         try:
             content = json.loads(text, object_pairs_hook=_object)
@@ -136,12 +137,12 @@ class Manifest:
         except (ValueError, RecursionError) as error:
             raise BrokenCheckpoint(f"its manifest cannot be read ({error})") from error
         if not is_whole or content.get("format") != FORMAT:
-            raise BrokenCheckpoint("its manifest is not what was written: the checksum differs")
+            raise BrokenCheckpoint("its manifest was altered: the checksum differs")
         version = content.get("version")
         if type(version) is int and version > VERSION:
             raise ValueError(
                 f"`version` of a checkpoint must be {VERSION}. Received: "
-                f"version={version!r}. Read it with the tfscale that wrote it, or newer."
+                f"version={version!r}. Use the tfscale version that wrote it, or a later one."
             )
         try:
             return _manifest(content)
@@ -152,7 +153,7 @@ class Manifest:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a name stands in it twice")
+        raise ValueError("a name occurs twice")
     return found
 
 
@@ -176,7 +177,7 @@ def _manifest(content: dict[str, Any]) -> Manifest:
 
 
 def _topology(topology: dict[str, Any]) -> dict[str, Any]:
-    """Names that are not known here say nothing that restoring needs."""
+    """Validates the known entries. Unknown entries are not needed for restoring."""
     for name in ("num_replicas", "num_workers"):
         if name in topology:
             schema.integer(topology[name], f"topology.{name}", least=1)

@@ -1,9 +1,9 @@
-"""What JSON values must be, where they come from a file that somebody else may have written.
+"""Validates JSON values from a file that may have been written by somebody else.
 
     fields = record(value, "position", ("epoch", "step", "batches"))
     epoch = integer(fields["epoch"], "position.epoch")
 
-Each function returns the value it was given, or raises `Malformed`, which names the place.
+Each function returns its value, or raises `Malformed` with the location of the value.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any
 
 
 class Malformed(ValueError):
-    """A JSON value that is not what it must be."""
+    """Raised for an invalid JSON value."""
 
 
 def malformed(where: str, rule: str, value: Any) -> Malformed:
-    """Returns the error of a value that breaks a rule.
+    """Returns the error for a value that breaks a rule.
 
     Args:
-        where: The place of the value, such as "position.epoch".
-        rule: What it must be, after "must be".
-        value: What it is; long values are shortened in the message.
+        where: The location of the value, such as "position.epoch".
+        rule: The rule, as it follows "must be".
+        value: The value. Long values are shortened in the message.
     """
     return Malformed(f"`{where}` must be {rule}. Received: {where}={reprlib.repr(value)}")
 
@@ -33,11 +33,11 @@ def integer(value: Any, where: str, *, least: int = 0) -> int:
 
     Args:
         value: A JSON value.
-        where: Its place.
-        least: The smallest value that is allowed.
+        where: Its location.
+        least: The smallest allowed value.
 
     Raises:
-        Malformed: If it is another value; `true` and `1.0` are no integers.
+        Malformed: If it is another value; `true` and `1.0` are not integers.
     """
     is_integer = isinstance(value, int) and not isinstance(value, bool)
     if not is_integer or not least <= value < 2**63:
@@ -71,7 +71,7 @@ def text(value: Any, where: str) -> str:
 
 
 def truth(value: Any, where: str) -> bool:
-    """Returns a truth value.
+    """Returns a boolean.
 
     Raises:
         Malformed: If it is another value.
@@ -93,7 +93,7 @@ def listed(value: Any, where: str) -> list[Any]:
 
 
 def table(value: Any, where: str) -> dict[str, Any]:
-    """Returns an object, whatever its names.
+    """Returns an object with any names.
 
     Raises:
         Malformed: If it is another value.

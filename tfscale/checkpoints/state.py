@@ -1,16 +1,18 @@
-"""What the state of a training is: the variables that a step reads and writes.
+"""The state of a training: the variables that a step reads and writes.
 
-The model's variables (weights, moving statistics, seeds of random layers), the optimizer's (counts,
-slots, averages, accumulated gradients, the loss scale) and the metrics'. Each has a key: the part
-it belongs to and its Keras path.
+These are the variables of the model (weights, moving statistics, seeds of random layers), of the
+optimizer (counts, slots, averages, accumulated gradients, the loss scale) and of the metrics. Each
+has a key: its part and its Keras path.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+import numpy as np
 
 from strategies import is_chief
 from strategies.extension import (
@@ -20,8 +22,70 @@ from strategies.extension import (
     is_per_replica,
     replica_values,
 )
-from tfscale.checkpoints.snapshot_memory import SnapshotMemory
 from tfscale.checkpoints.tensors import Values
+
+
+class SnapshotMemory:
+    """Reusable arrays for snapshots, one per variable.
+
+    Copying into memory that the process has used before is fast. New memory comes page by page from
+    the system, and took 5 to 60 times as long here.
+
+    If a variable already has an array, `taken` only references its buffer, and `fill` copies it
+    later, from any thread, while training continues. If training writes the variable before that,
+    TensorFlow (2.21) first copies the buffer, because it has a second owner; the reference keeps
+    the old buffer.
+
+    Example:
+        >>> memory, variable = SnapshotMemory(), tf.Variable([1.0, 2.0])
+        >>> first = memory.taken("v", variable)
+        >>> memory.fill()
+        >>> second = memory.taken("v", variable)
+        >>> _ = variable.assign_add([1.0, 1.0])
+        >>> memory.fill()
+        >>> second, second is first
+        (array([1., 2.], dtype=float32), True)
+    """
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, np.ndarray[Any, Any]] = {}
+        self._looks: deque[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = deque()
+
+    def taken(self, key: str, variable: Any, *, is_at_hand: bool = True) -> np.ndarray[Any, Any]:
+        """Returns an array that contains the variable's current value once `fill` has returned.
+
+        Args:
+            key: The variable's key. The next value for the key overwrites this one.
+            variable: A `tf.Variable` on one device.
+            is_at_hand: Whether it is in this process's memory. A value from elsewhere is already a
+                copy, which would only be kept longer.
+        """
+        value = _view(variable)
+        array = self._arrays.get(key)
+        if array is None or (array.shape, array.dtype) != (value.shape, value.dtype):
+            array = self._arrays[key] = np.empty(value.shape, value.dtype)
+            is_at_hand = False  # filling new memory takes longer than a step
+        if is_at_hand:
+            self._looks.append((array, value))
+        else:
+            np.copyto(array, value)
+        return array
+
+    def fill(self) -> None:
+        """Copies the referenced buffers."""
+        while self._looks:
+            np.copyto(*self._looks.popleft())
+
+
+def _view(variable: Any) -> np.ndarray[Any, Any]:
+    """Returns the value in host memory without copying it."""
+    tensor = variable.read_value()
+    try:
+        return np.asarray(memoryview(tensor))
+    except ValueError:  # a dtype that Python's buffers do not support: bfloat16, float8
+        copy: np.ndarray[Any, Any] = tensor.numpy()
+        return copy
+
 
 METRICS = "metrics/"
 _PARTS = ("model/", "optimizer/", METRICS)
@@ -29,7 +93,7 @@ _NUMBERED = re.compile(r"(?<=[a-z])_\d+(?=/|$|_)")
 
 
 def training_variables(model: Any) -> dict[str, Any]:
-    """Returns every variable of a training by its key, in an order that the program decides.
+    """Returns every variable of a training by key, in the order of the program.
 
     Args:
         model: A built and compiled Keras model.
@@ -50,16 +114,16 @@ def training_variables(model: Any) -> dict[str, Any]:
 
 
 def snapshot(model: Any, *, with_metrics: bool, memory: SnapshotMemory) -> dict[str, Values]:
-    """Takes the state into this process's memory; all workers call it together.
+    """Copies the state into this process's memory. All workers must call it together.
 
     Args:
-        model: A built and compiled model under one of our strategies.
-        with_metrics: Whether the metrics' state counts: in mid-epoch it does.
-        memory: Where the copy goes, over the one before.
+        model: A built and compiled model under a tfscale strategy.
+        with_metrics: Whether to include the metrics, as in mid-epoch.
+        memory: The memory for the copy, which overwrites the previous one.
 
     Returns:
-        The values by their keys on the chief, who writes them; nothing on other workers. They are
-        there when `memory.fill()` has returned, which may be called beside the steps that follow.
+        The values by key on the chief, which writes them, and nothing on other workers. They are
+        complete once `memory.fill()` has returned, which may run in parallel with later steps.
     """
     strategy = model.distribute_strategy
     variables = {
@@ -84,16 +148,16 @@ def snapshot(model: Any, *, with_metrics: bool, memory: SnapshotMemory) -> dict[
 
 
 def restore(model: Any, tensors: Mapping[str, Values]) -> None:
-    """Puts a state back, on any number of replicas and workers; every worker calls it.
+    """Restores a state, on any number of replicas and workers. Every worker must call it.
 
-    Metrics that the state does not hold stay as they are.
+    Metrics that the state does not contain are not changed.
 
     Args:
-        model: A built and compiled model under one of our strategies.
-        tensors: What `snapshot` returned, here or elsewhere; other keys are passed over.
+        model: A built and compiled model under a tfscale strategy.
+        tensors: What `snapshot` returned, here or in another run. Other keys are ignored.
 
     Raises:
-        ValueError: If the state is not that of such a model, which stays as it was.
+        ValueError: If the state is that of another model. The model is not changed then.
     """
     strategy = model.distribute_strategy
     variables = training_variables(model)
@@ -120,21 +184,21 @@ def _refuse_other(key: str, variable: Any, values: Values) -> None:
         raise ValueError(
             f"`model` must be the one that was checkpointed. Received: {key!r} of "
             f"{variable.dtype} {tuple(variable.shape)}, in the checkpoint {array.dtype.name} "
-            f"{shape}. Build the model as it was, or name another folder."
+            f"{shape}. Build the same model, or use another folder."
         )
     if values.is_per_replica and not is_per_replica(variable):
         raise ValueError(
             "`model` must be the one that was checkpointed. Received: "
-            f"{key!r}, which is one value on all replicas, in the checkpoint {len(array)}. "
-            "Build the model as it was, or name another folder."
+            f"{key!r} with one value for all replicas, in the checkpoint {len(array)}. "
+            "Build the same model, or use another folder."
         )
 
 
 def _in_order_of(variables: Mapping[str, Any], tensors: Mapping[str, Any]) -> list[str]:
     """Returns the stored key of each variable.
 
-    Keras numbers layers through a process, so a model built second is `dense_1` where it was
-    `dense`. Where keys differ in such numbers alone, they are taken in their order.
+    Keras numbers layers per process, so a second model has `dense_1` instead of `dense`. If keys
+    differ only in such numbers, they are matched in order.
     """
     if variables.keys() == tensors.keys():
         return list(variables)
@@ -145,7 +209,7 @@ def _in_order_of(variables: Mapping[str, Any], tensors: Mapping[str, Any]) -> li
     raise ValueError(
         f"`model` must be the one that was checkpointed. Received: a model of {len(variables)} "
         f"variables, a checkpoint of {len(tensors)}. Not in the checkpoint: {missing}; not in the "
-        f"model: {left}. Build and compile the model as it was, or name another folder."
+        f"model: {left}. Build and compile the same model, or use another folder."
     )
 
 

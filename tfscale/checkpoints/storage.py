@@ -1,8 +1,8 @@
-"""File systems that checkpoints lie on: this host's, and those TensorFlow knows by a scheme.
+"""File systems for checkpoints: local ones, and those that TensorFlow supports by a scheme.
 
-On a local one a directory appears under its name only once all is in it and on the disk. An object
-store has no rename to rely on: there the manifest is written last, and a directory without one is
-no checkpoint.
+On a local file system a directory appears under its name once it is complete and on disk. An object
+store has no atomic rename. There the manifest is written last, and a directory without a manifest
+is not a checkpoint.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from tfscale.checkpoints.direct_file import uncached_file
 from tfscale.checkpoints.manifest import BrokenCheckpoint
-from tfscale.checkpoints.uncached_file import uncached_file
 from tfscale.files.existence import kind_of, names_in
 
 MANIFEST = "manifest.json"
-# Nothing is followed, and nothing is waited for: the other end of a pipe may never come.
+# Do not follow links, and do not wait for the other end of a pipe.
 _READING = (
     os.O_RDONLY
     | getattr(os, "O_NOFOLLOW", 0)
@@ -37,8 +37,8 @@ class OpenedFile:
     """A file of a checkpoint, opened for reading.
 
     Attributes:
-        stream: Its bytes.
-        size: How many there are.
+        stream: The open stream.
+        size: Size in bytes.
     """
 
     stream: BinaryIO
@@ -46,36 +46,36 @@ class OpenedFile:
 
 
 class Storage(Protocol):
-    """Where the directories of checkpoints lie."""
+    """A file system with the directories of checkpoints."""
 
     errors: tuple[type[Exception], ...]
 
     def names(self) -> list[str]:
-        """Returns the names there are; none if there is no such place yet.
+        """Returns the names in the root, or an empty list if it does not exist.
 
-        Raises one of `errors` if the storage does not say.
+        Raises one of `errors` if the storage cannot be queried.
         """
 
     def open(self, directory: str, file: str) -> OpenedFile:
         """Opens a file for reading.
 
-        Raises one of `errors` if it is not there or cannot be read, and `BrokenCheckpoint` if it is
-        no plain file.
+        Raises one of `errors` if it does not exist or cannot be read, and `BrokenCheckpoint` if it
+        is not a regular file.
         """
 
     def writing(self, directory: str) -> Any:
-        """Makes a directory: a context of a function that opens its files for writing.
+        """Returns a context for writing a directory, which yields a function that opens its files.
 
-        The directory is there, in place of an earlier one, when the context ends; if it ends with
-        an error, nothing is.
+        The directory appears at the end of the context and replaces an earlier one. If the context
+        ends with an error, nothing appears.
         """
 
     def remove(self, directory: str) -> None:
-        """Removes a directory, so that at no time half of it looks whole."""
+        """Removes a directory so that it never looks complete in between."""
 
 
 class LocalStorage:
-    """A folder of this host, or of a file system mounted on it.
+    """A local folder, or one in a mounted file system.
 
     Args:
         root: The folder.
@@ -87,7 +87,7 @@ class LocalStorage:
         self._root = Path(root)
 
     def names(self) -> list[str]:
-        """Returns the names there are. The root may be a link; a link to nowhere is an error."""
+        """Returns the names. The root may be a link; a broken link is an error."""
         try:
             with os.scandir(self._root) as entries:
                 return [entry.name for entry in entries]
@@ -97,7 +97,7 @@ class LocalStorage:
             return []
 
     def open(self, directory: str, file: str) -> OpenedFile:
-        """Opens a file for reading; below the root no link is followed."""
+        """Opens a file for reading, without following links below the root."""
         folder = self._root / directory
         if not stat.S_ISDIR(os.lstat(folder).st_mode):
             raise BrokenCheckpoint("it is a link or a file, not a folder")
@@ -105,21 +105,21 @@ class LocalStorage:
             raise BrokenCheckpoint(f"{file} is a link, a folder, a pipe or a device, not a file")
         descriptor = os.open(folder / file, _READING)
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):  # it has changed since
+        if not stat.S_ISREG(status.st_mode):  # it has changed in between
             os.close(descriptor)
             raise BrokenCheckpoint(f"{file} is not a file")
         return OpenedFile(os.fdopen(descriptor, "rb"), status.st_size)
 
     @contextmanager
     def writing(self, directory: str) -> Iterator[Any]:
-        """Writes beside the name, forces it to the disk, and renames.
+        """Writes to a temporary name, syncs to disk, and renames.
 
-        Nobody else writes to the same root meanwhile: a job holds its lease. The temporary name is
-        a new one all the same, for a job that has lost its lease and does not know yet.
+        Only the job with the lease writes to the root. The temporary name is random anyway, because
+        another job may have lost its lease without knowing it yet.
         """
         temporary = self._root / f".{directory}.{secrets.token_hex(4)}.partial"
         self._root.mkdir(parents=True, exist_ok=True)
-        for left in self._root.glob(".step-*"):  # by a process that was killed
+        for left in self._root.glob(".step-*"):  # left by a killed process
             shutil.rmtree(left, ignore_errors=True)
         temporary.mkdir()
 
@@ -134,16 +134,16 @@ class LocalStorage:
             raise
 
     def remove(self, directory: str) -> None:
-        """Renames, then removes."""
+        """Renames the directory, then removes it."""
         removed = self._root / f".{directory}.removed"
-        _delete(removed)  # left by a process that was killed
+        _delete(removed)  # left by a killed process
         with suppress(FileNotFoundError):
             (self._root / directory).rename(removed)
         _delete(removed)
 
 
 class RemoteStorage:
-    """A path of a file system that TensorFlow knows by its scheme, such as `gs://bucket/run`.
+    """A path with a scheme that TensorFlow supports, such as `gs://bucket/run`.
 
     Args:
         root: The path.
@@ -157,20 +157,20 @@ class RemoteStorage:
         self.errors: tuple[type[Exception], ...] = (OSError, tf.errors.OpError)
 
     def names(self) -> list[str]:
-        """Returns the names there are."""
+        """Returns the names in the root."""
         return names_in(self._root) or []
 
     def open(self, directory: str, file: str) -> OpenedFile:
         """Opens a file for reading."""
         path = f"{self._root}/{directory}/{file}"
-        found = self._files.stat(path)  # GFile itself looks only when it is read
+        found = self._files.stat(path)  # GFile opens the file only when it is read
         if found.is_directory:
             raise BrokenCheckpoint(f"{file} is a folder, not a file")
         return OpenedFile(self._files.GFile(path, "rb"), found.length)
 
     @contextmanager
     def writing(self, directory: str) -> Iterator[Any]:
-        """Writes in place; the caller writes the manifest last."""
+        """Writes in place. The caller writes the manifest last."""
         self.remove(directory)
         self._files.makedirs(f"{self._root}/{directory}")
 
@@ -198,7 +198,7 @@ class RemoteStorage:
 
 
 class _BytesOnly:
-    """A GFile, whose `write` takes no memoryview."""
+    """Converts to bytes for a GFile, whose `write` does not accept a memoryview."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -217,7 +217,7 @@ def storage_at(root: str) -> Storage:
 
 
 def _delete(path: Path) -> None:
-    """Deletes a folder with all in it, or a file or link, not what it points to, if it is there."""
+    """Deletes a folder with its content, a file, or a link (not its target), if it exists."""
     with suppress(FileNotFoundError):
         if stat.S_ISDIR(os.lstat(path).st_mode):
             shutil.rmtree(path)
@@ -226,7 +226,7 @@ def _delete(path: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Makes the names in a folder survive a loss of power, where a folder can be opened."""
+    """Syncs the names in a folder to disk, on systems where a folder can be opened."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -1,8 +1,8 @@
-"""What an error of a storage says: that something is not there, or that the storage fails.
+"""Distinguishes missing files from a failing storage.
 
-The difference decides over work. A file that is missing makes a checkpoint damaged, and the one
-before is used. A storage that does not answer says nothing about its checkpoints: it is asked again
-for a short time, and then training ends with its error instead of beginning from an older step.
+The difference matters. If a file is missing, a checkpoint is damaged, and the previous one is used.
+If the storage does not respond, its checkpoints may be intact: the operation is retried for a short
+time, and then training ends with an error instead of starting from an older step.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from strategies.extension import Deadline, announce
 T = TypeVar("T")
 
 PAUSES_SECONDS = (2.0, 6.0)
-"""Between attempts, one more of which are made than there are pauses."""
+"""Pauses between attempts."""
 DEADLINE_SECONDS = 20.0
-"""After this no further attempt begins. One that has begun ends when the storage ends it."""
+"""After this no further attempt is started. A pending attempt is not interrupted."""
 NOTICE_SECONDS = 10.0
-"""After this a call that has not returned is named."""
+"""After this a pending call is reported."""
 
 _DAMAGE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO}
 _LASTING = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL}
-# TensorFlow's codes, which are those of gRPC: absl/status/status.h.
+# TensorFlow uses gRPC's codes: absl/status/status.h.
 _NOT_FOUND, _OUT_OF_RANGE, _DATA_LOSS = 5, 11, 15
 _DAMAGE_CODES = {_NOT_FOUND, _OUT_OF_RANGE, _DATA_LOSS}
 _INVALID_ARGUMENT, _PERMISSION_DENIED, _UNIMPLEMENTED, _UNAUTHENTICATED = 3, 7, 12, 16
@@ -35,7 +35,7 @@ _LASTING_CODES = {_INVALID_ARGUMENT, _PERMISSION_DENIED, _UNIMPLEMENTED, _UNAUTH
 
 
 def is_damage(error: Exception) -> bool:
-    """Tells whether an error in reading a file says that it is not there, or is no whole file.
+    """Returns whether an error in reading a file means that it is missing or incomplete.
 
     Args:
         error: An OSError, or one of `tf.errors`.
@@ -45,7 +45,7 @@ def is_damage(error: Exception) -> bool:
 
 
 def lasts(error: Exception) -> bool:
-    """Tells whether an error stays until its cause is fixed, such as a permission.
+    """Returns whether an error persists until its cause is fixed, such as a permission.
 
     Args:
         error: An OSError, or one of `tf.errors`.
@@ -56,7 +56,7 @@ def lasts(error: Exception) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """Returns what a storage said, in one line of text.
+    """Returns the message of a storage error in one line.
 
     Args:
         error: An OSError, or one of `tf.errors`.
@@ -69,19 +69,19 @@ def reason(error: BaseException) -> str:
 def answered(
     call: Callable[[], T], place: str, errors: tuple[type[Exception], ...], doing: str
 ) -> T:
-    """Asks a storage until it answers, for a bounded time; says on standard error that it waits.
+    """Retries a storage operation for a limited time, with messages on standard error.
 
     Args:
-        call: Asks; may be called several times.
-        place: The path that is looked at.
-        errors: What the storage raises.
-        doing: What is asked for, such as "looking for checkpoints".
+        call: The operation, which may be called several times.
+        place: The path, for messages.
+        errors: The errors of the storage.
+        doing: The purpose of the operation, such as "looking for checkpoints".
 
     Returns:
-        What `call` returned.
+        The result of `call`.
 
     Raises:
-        OSError: If it does not answer, with the place, the last error and the cure.
+        OSError: If it keeps failing.
     """
     deadline = Deadline(DEADLINE_SECONDS)
     pauses = iter(PAUSES_SECONDS)
@@ -93,21 +93,21 @@ def answered(
             pause = next(pauses, None)
             if pause is None or lasts(error) or pause > deadline.left():
                 raise OSError(
-                    f"The storage of {place} failed while {doing}: {reason(error)}. That says "
-                    "nothing about the checkpoints: all are left as they are, and training does "
-                    "not begin without them. Look at the storage, the network and the permissions, "
-                    "and start again: training resumes from the newest."
+                    f"The storage of {place} failed while {doing}: {reason(error)}. The "
+                    "checkpoints may be intact: they are not changed, and training does not begin "
+                    "without them. Check the storage, the network and the permissions, then run "
+                    "again: training resumes from the newest."
                 ) from error
             announce(
-                f"WARNING: the storage of {place} failed while {doing}: {reason(error)}. Trying "
-                f"again in {pause:g} s, for {DEADLINE_SECONDS:g} s at most."
+                f"WARNING: the storage of {place} failed while {doing}: {reason(error)}. Retrying "
+                f"in {pause:g} s, for at most {DEADLINE_SECONDS:g} s."
             )
             time.sleep(pause)
 
 
 @contextlib.contextmanager
 def _named(what: str) -> Iterator[None]:
-    """Says, if the context takes long, what is waited for."""
+    """Prints a message if the context takes long."""
     line = f"waiting for {what}, for {NOTICE_SECONDS:g} s so far."
     timer = threading.Timer(NOTICE_SECONDS, announce, [line])
     timer.daemon = True

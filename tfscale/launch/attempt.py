@@ -21,8 +21,7 @@ from strategies.extension import (
 from tfscale.files.output_files import open_log
 from tfscale.launch.chief_supervision import ChiefSupervision
 from tfscale.launch.events import Events
-from tfscale.launch.hosts import Hosts
-from tfscale.launch.names import await_names
+from tfscale.launch.hosts import Hosts, await_names
 from tfscale.launch.orphan_guard import OrphanGuard
 from tfscale.launch.outcome import Outcome
 from tfscale.launch.output import OutputRelay, SharedOutput

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from strategies.extension import read_exit_reason
 from tfscale.launch.events import Events, OutputFailed, SignalReceived, WorkerExited
-from tfscale.launch.fault import Task
 from tfscale.launch.orphan_guard import OrphanGuard
-from tfscale.launch.outcome import WorkerFailure
+from tfscale.launch.outcome import Task, WorkerFailure
 from tfscale.launch.output import say
 from tfscale.launch.restarts import NoRestart, Restart, RestartPolicy
 from tfscale.launch.supervision import SupervisedWorker, Supervision, task_name

@@ -19,9 +19,15 @@ from tfscale.launch.events import (
     WorkerExited,
     next_event,
 )
-from tfscale.launch.fault import JUDGE_SECONDS, Task, at_fault
 from tfscale.launch.orphan_guard import OrphanGuard
-from tfscale.launch.outcome import PREEMPTED_STATUS, Outcome, WorkerFailure
+from tfscale.launch.outcome import (
+    JUDGE_SECONDS,
+    PREEMPTED_STATUS,
+    Outcome,
+    Task,
+    WorkerFailure,
+    at_fault,
+)
 from tfscale.launch.output import OutputRelay, say
 from tfscale.launch.worker_process import WorkerProcess
 

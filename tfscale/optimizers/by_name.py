@@ -1,4 +1,4 @@
-"""An optimizer chosen by name, as a flag does it."""
+"""Builds an optimizer by name, as for a command-line flag."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CLASSES: dict[str, Any] = {
     "sgd": keras.optimizers.SGD,
 }
 
-# The arguments that not every optimizer takes, by the optimizers that do.
+# Arguments that only some optimizers have, with the names of these optimizers.
 _TAKERS = {
     "momentum": ("lars", "muon", "rmsprop", "sgd"),
     "nesterov": ("lars", "muon", "sgd"),
@@ -71,29 +71,29 @@ def optimizer_by_name(
 ) -> keras.optimizers.Optimizer:
     """Builds one of Keras's optimizers, or LARS. Call it in the strategy's scope.
 
-    An argument left at None keeps the optimizer's own default.
+    If an argument is None, the optimizer's default is used.
 
     Args:
         name: One of `OPTIMIZERS`.
         learning_rate: A number, at least 0, or a `LearningRateSchedule`.
-        weight_decay: Weight decay, at least 0: decoupled, as in AdamW, except in LARS, where it is
-            a part of the gradient.
-        clip_norm: Norm that the gradients of all variables together are clipped to. Positive.
+        weight_decay: Weight decay, at least 0. It is decoupled, as in AdamW, except in LARS, where
+            it is part of the gradient.
+        clip_norm: Largest global norm of all gradients; larger gradients are scaled. Positive.
         momentum: For sgd, rmsprop, lars and muon: from 0 to 1.
-        nesterov: For sgd, lars and muon: whether momentum looks ahead.
+        nesterov: For sgd, lars and muon: whether to use Nesterov momentum.
         beta_1: For adam, adamax, adamw, lamb, lion and nadam: decay of the first moment, in [0, 1).
-        beta_2: For the same: decay of the second moment, in [0, 1).
-        epsilon: For those with a denominator: what keeps it from 0. Positive.
-        ema_momentum: Momentum of moving averages of the weights, in [0, 1), that replace the
-            weights at the end of `fit`. None keeps no averages.
-        gradient_accumulation_steps: Batches to one update, at least 2.
+        beta_2: For the same optimizers: decay of the second moment, in [0, 1).
+        epsilon: For optimizers with a denominator: the constant added to it. Positive.
+        ema_momentum: Momentum of moving averages of the weights, in [0, 1). The averages replace
+            the weights at the end of `fit`. None keeps no averages.
+        gradient_accumulation_steps: Batches per update, at least 2.
 
     Returns:
         A `keras.optimizers.Optimizer`.
 
     Raises:
-        ValueError: If `name` is not one of `OPTIMIZERS`, the optimizer does not take an argument
-            that is given, or a number is out of range.
+        ValueError: If `name` is not one of `OPTIMIZERS`, the optimizer does not have an argument,
+            or a number is out of range.
 
     Example:
         >>> optimizer = optimizer_by_name("sgd", 0.1, momentum=0.9, clip_norm=1.0)
@@ -115,14 +115,14 @@ def optimizer_by_name(
     for argument, value in special.items():
         if value is not None and name not in _TAKERS[argument]:
             raise ValueError(
-                f"`{argument}` must not be given for {name}. Received: {argument}={value!r}. "
-                f"Leave it out, or choose one of {', '.join(_TAKERS[argument])}."
+                f"`{argument}` must not be passed for {name}. Received: {argument}={value!r}. "
+                f"Omit it, or choose one of {', '.join(_TAKERS[argument])}."
             )
     weight_decay = _number("weight_decay", weight_decay)
     arguments = {
         **special,
         "weight_decay": weight_decay,
-        # Muon decays the variables that it hands on to AdamW by a rate of their own.
+        # Muon has a separate decay for the variables that it updates with AdamW.
         "adam_weight_decay": weight_decay if name == "muon" else None,
         "global_clipnorm": _number("clip_norm", clip_norm),
         "use_ema": None if ema_momentum is None else True,

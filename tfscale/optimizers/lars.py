@@ -1,4 +1,4 @@
-"""LARS: each layer's step is measured by the layer's own weights."""
+"""LARS: stochastic gradient descent with layer-wise adaptive rate scaling."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import tensorflow as tf
 from strategies.extension import number, sequence, text, truth
 
 EXCLUDED = ("bias", "beta", "gamma")
-"""Names of the variables that LARS updates without decay and trust ratio, unless told otherwise."""
+"""Default names of variables that LARS updates without decay and trust ratio."""
 
 # TensorFlow calls a variable "sequential/dense/kernel:0", and its second replica's copy
 # "sequential/dense/kernel/replica_1:0".
@@ -24,36 +24,37 @@ _LAST_NAME = re.compile(r"([^/:]+)(/replica_\d+)?(:\d+)?$")
 class LARS(keras.optimizers.SGD):
     """Stochastic gradient descent with layer-wise adaptive rate scaling.
 
-    Choose it for very large global batches of images, where one learning rate for all layers makes
-    some of them diverge. For a variable w with gradient g, rate gamma, momentum m, weight decay
-    beta and trust coefficient eta:
+    Choose it for very large global batches of images, where a common learning rate makes some
+    layers diverge. For a variable w with gradient g, rate gamma, momentum m, weight decay beta and
+    trust coefficient eta:
 
         trust = eta * |w| / (|g| + beta * |w|)
         v = m * v + gamma * trust * (g + beta * w)
         w = w - v
 
-    With `nesterov` the last line subtracts `m * v + gamma * trust * (g + beta * w)` instead. Where
-    |w| or |g| + beta * |w| is 0 the trust ratio is 1: a variable that begins with zeros would stay
-    there. Biases and the variables of normalization layers have no decay and a trust ratio of 1.
-    Weight decay is a part of the gradient and of the trust ratio, not Keras's decoupled decay.
+    With `nesterov` the last line subtracts `m * v + gamma * trust * (g + beta * w)` instead. If |w|
+    or |g| + beta * |w| is 0, the trust ratio is 1, because a variable that starts with zeros would
+    otherwise never change. Biases and the variables of normalization layers have no decay and a
+    trust ratio of 1. Weight decay is part of the gradient and of the trust ratio; it is not Keras's
+    decoupled decay.
 
     Args:
-        learning_rate: A float, a `LearningRateSchedule` or a callable without arguments: gamma,
-            which is much larger than for SGD.
+        learning_rate: gamma, as a float, a `LearningRateSchedule` or a callable without arguments.
+            It is much larger than for SGD.
         momentum: m, from 0 to 1.
-        nesterov: Whether to look ahead by one momentum step.
+        nesterov: Whether to use Nesterov momentum.
         weight_decay: beta, at least 0.
         trust_coefficient: eta, positive.
-        exclude: Names of variables that are updated as SGD with momentum would: whole names of
-            variables, not of layers. Default: `EXCLUDED`.
-        clipnorm: As for each Keras optimizer: clips each variable's gradient, before all this.
-        clipvalue: Clips each element.
-        global_clipnorm: Clips by the norm of all gradients.
+        exclude: Names of variables that are updated as by SGD with momentum. These are complete
+            names of variables, not of layers. Default: `EXCLUDED`.
+        clipnorm: As in Keras optimizers: clips each variable's gradient, before the formula above.
+        clipvalue: As in Keras optimizers: clips each element.
+        global_clipnorm: As in Keras optimizers: clips by the norm of all gradients.
         use_ema: Whether to keep moving averages of the weights.
-        ema_momentum: Their momentum.
-        ema_overwrite_frequency: After how many steps they overwrite the weights.
-        loss_scale_factor: What the loss is multiplied by.
-        gradient_accumulation_steps: Batches to one update, at least 2, or None.
+        ema_momentum: Momentum of the averages.
+        ema_overwrite_frequency: Steps after which the averages overwrite the weights, or None.
+        loss_scale_factor: Factor of the loss, or None.
+        gradient_accumulation_steps: Batches per update, at least 2, or None.
         name: The optimizer's name.
 
     Raises:
@@ -108,10 +109,10 @@ class LARS(keras.optimizers.SGD):
         exclude = [text("exclude", each) for each in sequence("exclude", exclude)]
         super().__init__(
             learning_rate=learning_rate,
-            # From a Python float Keras makes a float32 and widens that, in float64 models too.
+            # Keras converts a Python float to float32 first, even in float64 models.
             momentum=np.float64(momentum),
             nesterov=truth("nesterov", nesterov),
-            # Keras's own decay is decoupled and would come on top: ours stands in `update_step`.
+            # Keras's decay is decoupled and would be added to that in `update_step`.
             weight_decay=None,
             clipnorm=clipnorm,
             clipvalue=clipvalue,
@@ -128,8 +129,8 @@ class LARS(keras.optimizers.SGD):
         self.exclude = tuple(exclude)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Updates one variable, or one replica's copy of it, by the whole batch's gradient."""
-        # Rows of an embedding may come twice: only as one dense gradient have they their norm.
+        """Updates one variable, or one replica's copy of it, with the gradient of the batch."""
+        # Rows of an embedding may be repeated. Only the dense gradient has the right norm.
         gradient = tf.cast(tf.convert_to_tensor(gradient), variable.dtype)
         if not self.excludes(variable):
             gradient = self._trusted(gradient, tf.convert_to_tensor(variable))
@@ -150,19 +151,19 @@ class LARS(keras.optimizers.SGD):
         return trust * (gradient + decay * weights)
 
     def excludes(self, variable: Any) -> bool:
-        """Tells whether a variable is updated without weight decay and trust ratio."""
+        """Returns whether a variable is updated without weight decay and trust ratio."""
         found = _LAST_NAME.search(variable.name)
         return found is not None and found[1] in self.exclude
 
     def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
-        """Refuses Keras's way to name exceptions: `exclude` is kept in the configuration.
+        """Raises an error. Use `exclude`, which is saved in the configuration.
 
         Raises:
             ValueError: Always.
         """
         raise ValueError(
             "`exclude_from_weight_decay` must not be called on LARS. Received: "
-            f"var_list={var_list!r}, var_names={var_names!r}. Pass LARS(exclude=...) the names."
+            f"var_list={var_list!r}, var_names={var_names!r}. Pass the names to LARS(exclude=...)."
         )
 
     def get_config(self) -> dict[str, Any]:

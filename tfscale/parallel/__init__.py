@@ -1,8 +1,8 @@
-"""Models in parts: one table over several variables.
+"""Layers whose weights are divided over several variables.
 
 table = tfscale.parallel.ShardedEmbedding(50_000_000, 64, num_shards=2)
 
-A model file names `ShardedEmbedding`; to load that file, import this package first.
+Import this package before you load a model with `ShardedEmbedding` from a file.
 """
 
 from tfscale.parallel.resharding import resharded

@@ -1,4 +1,4 @@
-"""What the shards of a table begin with: the same table for any number of shards."""
+"""Initial values of a sharded table: the same table for any number of shards."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _BLOCK_ELEMENTS = 2**22
 
 @dataclass(frozen=True, eq=False)
 class InitialRows:
-    """Draws a table, and deals its rows out to shards in turn.
+    """Draws a table and distributes its rows over the shards in turn.
 
-    An initializer with a method `rows(indices, output_dim, dtype)` draws each shard by itself, and
-    on servers block by block: the chief holds 16 MiB of float32 at a time. Any other draws the
-    whole table, once: it may draw anew each time it is asked.
+    An initializer with a method `rows(indices, output_dim, dtype)` draws each shard separately, and
+    on parameter servers block by block, so that the chief needs only 16 MiB of float32 at a time.
+    Any other initializer draws the whole table once, because a second call may give other values.
 
     Attributes:
         initializer: A Keras initializer.
-        shape: Of the table: rows, elements of a row.
-        num_shards: Shards. Positive.
-        dtype: Of the table.
+        shape: Shape of the table: rows, and elements of a row.
+        num_shards: Number of shards. Positive.
+        dtype: The dtype of the table.
     """
 
     initializer: Any
@@ -34,7 +34,7 @@ class InitialRows:
     dtype: str
 
     def of_shards(self) -> list[Callable[..., Any] | str]:
-        """Returns the initializer of each shard's variable, in their order."""
+        """Returns the initializers of the shards' variables, in order."""
         if self._in_blocks:
             return ["zeros"] * self.num_shards
         draw = getattr(self.initializer, "rows", None)
@@ -45,7 +45,7 @@ class InitialRows:
         return [_part(whole[shard :: self.num_shards]) for shard in range(self.num_shards)]
 
     def fill(self, part: Any, shard: int) -> None:
-        """Writes a shard's rows into its variable on a server; elsewhere they are there already.
+        """Writes a shard's rows to its variable on a server. Otherwise they are already there.
 
         Raises:
             ValueError: If the variable has no value yet.
@@ -54,8 +54,8 @@ class InitialRows:
             return
         if not stands_on_server(part):
             raise ValueError(
-                "`build` must be called outside of graphs, before the model that holds the table "
-                f"is. Received: {part.path!r} without a value. Call the layer's build() in the "
+                "`build` must be called outside of graphs, before the model with the table is "
+                f"built. Received: {part.path!r} without a value. Call the layer's build() in the "
                 "strategy's scope."
             )
         indices, width = self._indices(shard), self.shape[1]

@@ -1,4 +1,4 @@
-"""The same model with its tables in another number of shards, and its training where it was."""
+"""Changes the number of shards of a model's tables, and keeps the state of its training."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from tfscale.preparation.recompilation import (
     refuse_own_compile,
 )
 
-_CURE = "Build the model anew and load its weights, which leaves the optimizer's slots out."
+_CURE = "Build a new model and load the weights, which omits the optimizer's slots."
 _SHARD = re.compile(r"_shard(\d+)of\d+(?=_|/|$)")
 
 
 def resharded(model: keras.Model, num_shards: int) -> keras.Model:
-    """Returns a copy of a model whose tables lie in `num_shards` shards each.
+    """Returns a copy of a model whose tables have `num_shards` shards each.
 
-    Call it in the scope of the strategy that is to train on. Weights, compilation, the optimizer's
-    slots and its count of steps are those of `model`, which stays as it is: training goes on as it
-    would have. All tables pass through the memory of this process.
+    Call it in the scope of the strategy that will continue the training. The copy has the weights,
+    the compilation, and the optimizer's slots and step count of `model`, so that training continues
+    as before. `model` is not changed. All tables pass through the memory of this process.
 
     Args:
-        model: A model with `ShardedEmbedding` layers, made from its config: functional, Sequential,
-            or of a class with `get_config`.
+        model: A model with `ShardedEmbedding` layers that can be made from its config: functional,
+            Sequential, or of a class with `get_config`.
         num_shards: Shards of each table, from 1 to its number of rows.
 
     Raises:
@@ -50,13 +50,12 @@ def resharded(model: keras.Model, num_shards: int) -> keras.Model:
     num_shards = whole_number("num_shards", num_shards, cure="Count shards.")
     if not isinstance(model, keras.Model):
         raise ValueError(
-            f"`model` must be a keras.Model. Received: model={model!r}. Pass the model that has "
-            "trained."
+            f"`model` must be a keras.Model. Received: model={model!r}. Pass the trained model."
         )
     if not any(isinstance(layer, ShardedEmbedding) for layer in all_layers(model)):
         raise ValueError(
             "`model` must have a ShardedEmbedding. Received: "
-            f"model={model.name!r} without one. There is nothing to split."
+            f"model={model.name!r} without one. Pass a model with sharded tables."
         )
     if model.compiled:
         refuse_own_compile(model)
@@ -106,20 +105,20 @@ def _check_twin(model: keras.Model, twin: keras.Model, num_shards: int) -> None:
         table.num_shards for table in tables
     } != {num_shards}:
         raise ValueError(
-            "`model` must be one that its config describes, tables included. Received: "
+            "`model` must be described completely by its config, including tables. Received: "
             f"model={model.name!r} of class {type(model).__name__}. {_CURE}"
         )
 
 
 def _copy(source: Iterable[Any], target: Iterable[Any]) -> None:
-    """Assigns variables that belong together, shards of a table or of a slot by way of a whole."""
+    """Assigns corresponding variables. Shards of a table or slot are joined and divided again."""
     wholes, twins = _wholes(source), _wholes(target)
-    # Paths tell where and as the how manieth a layer was made, which is another for the copy.
+    # Not by path, which contains a layer's number and differs in the copy.
     shapes, twin_shapes = ([_shape(parts) for parts in groups] for groups in (wholes, twins))
     if shapes != twin_shapes:
         raise ValueError(
-            f"`model` must have variables that its config makes again. Received: {shapes!r}, of "
-            f"which it makes {twin_shapes!r}. {_CURE}"
+            f"`model` must have the variables that its config creates. Received: {shapes!r}, while "
+            f"the config creates {twin_shapes!r}. {_CURE}"
         )
     for parts, its_twins in zip(wholes, twins, strict=True):
         values = [value_of(part) for part in parts]
@@ -134,7 +133,7 @@ def _copy(source: Iterable[Any], target: Iterable[Any]) -> None:
 
 
 def _wholes(variables: Iterable[Any]) -> list[list[Any]]:
-    """Groups variables: those of a table's shards, in order, are one; each other is by itself."""
+    """Groups variables: the shards of a table form a group, in order; others are single."""
     found: dict[tuple[str, int], list[Any]] = {}
     times: Counter[str] = Counter()
     for variable in variables:

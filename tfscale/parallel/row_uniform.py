@@ -1,4 +1,4 @@
-"""An initializer that draws any row of a table without the others."""
+"""An initializer that draws any row of a table independently of the others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from strategies.extension import number, whole_number
 
-# Of the generator SplitMix64: the step of its counter, and the shifts and multipliers of its mixer.
+# The generator SplitMix64: the step of its counter, and the shifts and multipliers of its mixer.
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _MIXERS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 _BLOCK_ELEMENTS = 2**20
@@ -18,16 +18,16 @@ _BLOCK_ELEMENTS = 2**20
 
 @keras.saving.register_keras_serializable(package="tfscale")
 class RowUniform(keras.initializers.Initializer):
-    """Uniform draws that follow from the row's index, for tables larger than one memory.
+    """Uniform values as a function of the row index, for tables that exceed the memory of a host.
 
     Element j of row i is number `i * output_dim + j` of a counter-based generator. So each shard of
-    a `ShardedEmbedding` is drawn by itself, and the table is that of any number of shards, and of
-    `keras.layers.Embedding`. Drawn with NumPy, in blocks of 8 MiB.
+    a `ShardedEmbedding` is drawn separately, and the table is the same for any number of shards and
+    for `keras.layers.Embedding`. It is drawn with NumPy in blocks of 8 MiB.
 
     Args:
         minval: Lower bound. Finite.
         maxval: Upper bound. Finite, above `minval`.
-        seed: In `[0, 2**31)`. Two tables want two seeds.
+        seed: In `[0, 2**31)`. Use different seeds for different tables.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -59,9 +59,10 @@ class RowUniform(keras.initializers.Initializer):
         """Draws the rows at `indices`, as [len(indices), output_dim].
 
         Args:
-            indices: Of rows. Not negative.
+            indices: Indices of rows. Not negative.
             output_dim: Elements of a row. Positive.
-            dtype: Of the result; half precision comes as float32, for the variable to round.
+            dtype: The dtype of the result. For half precision the result is float32, and the
+                variable rounds it.
         """
         name = keras.backend.standardize_dtype(dtype)
         drawn = np.empty([len(indices), output_dim], name if name == "float64" else "float32")

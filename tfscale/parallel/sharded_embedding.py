@@ -1,4 +1,4 @@
-"""An embedding whose table lies in several variables."""
+"""An embedding layer whose table is divided over several variables."""
 
 from __future__ import annotations
 
@@ -19,42 +19,42 @@ from tfscale.parallel.rules_by_row import (
 
 @keras.saving.register_keras_serializable(package="tfscale")
 class ShardedEmbedding(keras.layers.Layer):
-    """An embedding table in parts: row i is row `i // num_shards` of shard `i % num_shards`.
+    """A sharded embedding table: row i is row `i // num_shards` of shard `i % num_shards`.
 
-    Choose it under `parameter_server_strategy` for a table that is larger than one server should
-    hold: with as many shards as servers there is one on each, with its optimizer slots. A worker
-    fetches the rows that its batch names, and sends back gradients of these rows alone. Peers
-    lie on different servers, because vocabularies are often sorted by how frequent their words are.
-    Under replicas in step (`mirrored_strategy`, `multi_worker_mirrored_strategy`) each replica
-    holds all shards: right, but no smaller. XLA cannot compile it, so it is not for TPUs.
+    Choose it under `parameter_server_strategy` for a table that is too large for one server. With
+    as many shards as servers, each server has one shard and its optimizer slots. A worker fetches
+    only the rows of its batch, and sends back only their gradients. Adjacent rows are on different
+    servers, because vocabularies are often sorted by frequency. In synchronous training
+    (`mirrored_strategy`, `multi_worker_mirrored_strategy`) each replica has all shards, so results
+    are correct but memory is not saved. XLA cannot compile the layer, so it does not run on TPUs.
 
-    It trains what `keras.layers.Embedding` trains, with every rule that looks at rows or elements
-    alone, or at all variables together, such as `global_clipnorm`. Where each variable counts by
-    itself a table in parts would train another model, so `clipnorm`, LARS, Lamb and Adafactor are
-    refused; our strategies check it, stock Keras does not. Ids outside of the table are an error;
-    Keras takes negative ones from the end.
+    Training matches `keras.layers.Embedding` for every rule that treats rows or elements
+    separately, or all variables together, such as `global_clipnorm`. Rules that depend on single
+    variables would train another model, so `clipnorm`, LARS, Lamb and Adafactor are an error under
+    tfscale's strategies; stock Keras does not check this. Ids outside of the table are an error; in
+    Keras negative ids count from the end.
 
-    The table is saved as one, so a weights file can be loaded into another number of shards. Slots
-    of an optimizer cannot, and Keras warns that it leaves them out; `resharded` takes them along.
-    `embeddings` is the whole table, as `keras.layers.Embedding.set_weights` takes it.
+    The table is saved as a whole, so weights can be loaded into another number of shards. Optimizer
+    slots cannot, and Keras warns that it omits them; `resharded` keeps them. `embeddings` is the
+    whole table, as used by `keras.layers.Embedding.set_weights`.
 
     Args:
-        input_dim: Rows of the table: ids are in `[0, input_dim)`. Positive.
+        input_dim: Rows of the table; ids are in `[0, input_dim)`. Positive.
         output_dim: Elements of a row. Positive.
-        num_shards: Variables to split the table into, from 1 to `input_dim`.
-        embeddings_initializer: Draws the table, the same for any number of shards: as a whole, on
-            the chief, whose memory it must fit. `RowUniform` needs no room for it.
-        embeddings_regularizer: Must be a sum over rows, as L1 and L2 are.
-        embeddings_constraint: Must treat each row by itself: `MaxNorm(axis=1)`, not `axis=0`.
-        mask_zero: Whether id 0 is padding, which later layers leave out.
-        activity_regularizer: Of the output.
+        num_shards: Number of shards, from 1 to `input_dim`.
+        embeddings_initializer: Draws the table, which does not depend on the number of shards. The
+            whole table is drawn on the chief and must fit in its memory, except with `RowUniform`.
+        embeddings_regularizer: Must be a sum over rows, such as L1 and L2.
+        embeddings_constraint: Must treat each row independently: `MaxNorm(axis=1)`, not `axis=0`.
+        mask_zero: Whether id 0 is padding, which later layers ignore.
+        activity_regularizer: Regularizer of the output.
         trainable: Whether the table is trained.
         dtype: The layer's dtype or policy.
         name: The layer's name.
 
     Raises:
-        ValueError: If an argument is out of range, a regularizer or constraint looks beyond a row,
-            or the optimizer does.
+        ValueError: If an argument is out of range, or a regularizer, a constraint or the optimizer
+            does not treat rows independently.
 
     Example:
         >>> table = ShardedEmbedding(5, 1, num_shards=2)
@@ -86,7 +86,7 @@ class ShardedEmbedding(keras.layers.Layer):
         if num_shards > input_dim:
             raise ValueError(
                 f"`num_shards` must be at most `input_dim`={input_dim}, so that each shard has a "
-                f"row. Received: num_shards={num_shards!r}. A table so small needs no shards."
+                f"row. Received: num_shards={num_shards!r}. Use fewer shards."
             )
         super().__init__(
             activity_regularizer=activity_regularizer, trainable=trainable, dtype=dtype, name=name
@@ -99,15 +99,15 @@ class ShardedEmbedding(keras.layers.Layer):
         self.embeddings_constraint = keras.constraints.get(embeddings_constraint)
         self.mask_zero = mask_zero
         self.supports_masking = mask_zero
-        self.supports_jit = False  # how many ids a shard gets is known only when they are there
-        self.autocast = False  # rows are cast, not tables
+        self.supports_jit = False  # the number of ids per shard depends on the data
+        self.autocast = False  # rows are cast, not the whole table
         if num_shards > 1:
             check_constraint(self.embeddings_constraint)
             check_regularizer(self.embeddings_regularizer)
         self._parts: list[Any] = []
 
     def build(self, input_shape: Any = None) -> None:
-        """Makes one variable for each shard, one after the other."""
+        """Creates one variable per shard."""
         if self._parts:
             return
         shape = (self.input_dim, self.output_dim)
@@ -129,7 +129,7 @@ class ShardedEmbedding(keras.layers.Layer):
 
     @property
     def embeddings(self) -> tf.Tensor:
-        """The whole table, a copy of [input_dim, output_dim] in the variables' dtype."""
+        """A copy of the whole table, [input_dim, output_dim], in the variables' dtype."""
         self._require_parts()
         indices = [
             tf.range(shard, self.input_dim, self.num_shards) for shard in range(self.num_shards)
@@ -137,7 +137,7 @@ class ShardedEmbedding(keras.layers.Layer):
         return tf.dynamic_stitch(indices, [tf.convert_to_tensor(p.value) for p in self._parts])
 
     def call(self, inputs: Any) -> tf.Tensor:
-        """Looks ids up: integers of any shape in, that shape and [output_dim] out."""
+        """Looks up ids: maps integers of any shape to floats of that shape plus [output_dim]."""
         if self.num_shards > 1:
             _refuse_optimizer_of_step()
         ids = tf.convert_to_tensor(inputs)
@@ -156,7 +156,7 @@ class ShardedEmbedding(keras.layers.Layer):
         return output
 
     def _looked_up(self, ids: tf.Tensor) -> tf.Tensor:
-        # Gathered from the variable, not from its value: else all of it would travel to the worker.
+        # Gather from the variable, not its value, which would be sent to the worker as a whole.
         if self.num_shards == 1:
             return tf.gather(self._parts[0].value, ids)
         shards = tf.constant(self.num_shards, ids.dtype)
@@ -173,31 +173,31 @@ class ShardedEmbedding(keras.layers.Layer):
         return keras.ops.not_equal(inputs, 0) if self.mask_zero else None
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
-        """Returns the shape of the ids, and `output_dim`."""
+        """Returns the shape of the ids plus `output_dim`."""
         return (*input_shape, self.output_dim)
 
     def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:
-        """Returns what a symbolic call comes to."""
+        """Returns the symbolic output."""
         return keras.KerasTensor(self.compute_output_shape(inputs.shape), self.compute_dtype)
 
     def save_own_variables(self, store: Any) -> None:
-        """Writes one table, as `keras.layers.Embedding` does, whatever the number of shards."""
+        """Writes the whole table, like `keras.layers.Embedding`, for any number of shards."""
         if self.built:
             store["0"] = np.asarray(self.embeddings)
 
     def load_own_variables(self, store: Any) -> None:
-        """Cuts a table into this layer's shards.
+        """Loads a whole table and divides it into this layer's shards.
 
         Raises:
-            ValueError: If the layer is not built, or the table is of another size.
+            ValueError: If the layer is not built, or the table has another size.
         """
         self._require_parts()
         shapes = [tuple(store[key].shape) for key in store.keys()]  # noqa: SIM118 (no mapping)
         if shapes != [(self.input_dim, self.output_dim)]:
             raise ValueError(
-                f"`store` must hold one table of {self.input_dim} rows of {self.output_dim}, that "
-                f"of {self.name!r}. Received: shapes={shapes!r}. Build the layer as the one that "
-                "was saved; the number of shards may be another."
+                f"`store` must contain one table of {self.input_dim} rows of {self.output_dim} for "
+                f"{self.name!r}. Received: shapes={shapes!r}. Build the layer with the sizes of "
+                "the saved one; only the number of shards may differ."
             )
         table = store["0"]
         for shard, part in enumerate(self._parts):

@@ -62,12 +62,12 @@ def replica_batch(
     spec, rows, rows_vary = _global_batch(data, batch_size)
     findings = [*_type_findings(spec, location), *_shape_findings(spec, location)]
     if isinstance(data, GlobalBatches):
-        share = rows // num_replicas  # `input_pipeline` has checked that it divides
+        replica_rows = rows // num_replicas  # `input_pipeline` has checked that it divides
     else:
-        share = -(-rows // num_replicas)
+        replica_rows = -(-rows // num_replicas)
         if rows % num_replicas:
             text = f"a batch of {rows} does not divide evenly among {num_replicas} replicas"
-            cure = f"Use a batch of {share * num_replicas}, or another multiple."
+            cure = f"Use a batch of {replica_rows * num_replicas}, or another multiple."
             findings.append(Finding(FAILS, "batch", text, cure, location))
     if rows_vary and isinstance(data, tf.data.Dataset):
         text = "its batches have no static number of rows"
@@ -81,7 +81,7 @@ def replica_batch(
             "size as the number of examples."
         )
         findings.append(Finding(WARNS, "last batch", text, cure, location))
-    return ReplicaBatch(_with_rows(spec, share), share, rows, rows_vary, findings)
+    return ReplicaBatch(_with_rows(spec, replica_rows), replica_rows, rows, rows_vary, findings)
 
 
 def _global_batch(data: Any, batch_size: int) -> tuple[Any, int, bool]:

@@ -1,4 +1,4 @@
-"""A model of yours, made ready for a strategy: in its scope, in its precision, with a schedule."""
+"""Prepares a Keras model for a strategy: scope, precision, learning rate, optimizer."""
 
 from tfscale.preparation.preparing import prepare
 

@@ -1,4 +1,4 @@
-"""What `prepare` refuses before it changes anything."""
+"""Checks of `prepare`, made before it changes anything."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tfscale.preparation.recompilation import check_learning_rate
 
 
 def check_arguments(model: Any, strategy: Any, learning_rate: Any, optimizer: Any) -> None:
-    """Refuses arguments that cannot be right whatever the model is.
+    """Checks the arguments of `prepare`.
 
     Raises:
-        ValueError: If one of them is.
+        ValueError: If an argument has a wrong type, or two arguments contradict each other.
     """
     if not isinstance(strategy, tf.distribute.Strategy):
         raise ValueError(
@@ -35,26 +35,26 @@ def check_arguments(model: Any, strategy: Any, learning_rate: Any, optimizer: An
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise ValueError(
             "`optimizer` must be a Keras optimizer or the name of one. Received: "
-            f"optimizer={optimizer!r}. Leave it out to keep the model's own."
+            f"optimizer={optimizer!r}. Omit it to keep the model's optimizer."
         )
     if learning_rate is not None:
         raise ValueError(
-            "`learning_rate` must be left out where `optimizer` is an object, which has its own. "
-            f"Received: learning_rate={learning_rate!r} and {type(optimizer).__name__}. Give the "
-            "rate to the optimizer, or pass the optimizer's name."
+            "`learning_rate` must be omitted if `optimizer` is an object, which has its own. "
+            f"Received: learning_rate={learning_rate!r} and {type(optimizer).__name__}. Set the "
+            "rate in the optimizer, or pass the optimizer's name."
         )
     if optimizer.built:
         raise ValueError(
-            "`optimizer` must be new. Received: one that has trained already, "
-            f"{optimizer.name!r}. Leave it out to go on with the model's own."
+            "`optimizer` must be new. Received: one that has already trained, "
+            f"{optimizer.name!r}. Omit it to continue with the model's optimizer."
         )
 
 
 def check_compiled(model: keras.Model, optimizer: Any, loss: Any) -> None:
-    """Refuses a model that neither brings nor is given what `compile` needs.
+    """Checks that a model is compiled, or that the needed arguments of `compile` are given.
 
     Raises:
-        ValueError: If it is not compiled, and `optimizer` or `loss` is None.
+        ValueError: If the model is not compiled, and `optimizer` or `loss` is None.
     """
     if model.compiled and model.optimizer is None and optimizer is None:
         raise ValueError(
@@ -63,19 +63,19 @@ def check_compiled(model: keras.Model, optimizer: Any, loss: Any) -> None:
         )
     if not model.compiled and (optimizer is None or loss is None):
         raise ValueError(
-            "`model` must be compiled, or `optimizer` and `loss` be given. Received: "
+            "`model` must be compiled, or `optimizer` and `loss` must be given. Received: "
             f"{model.name!r}, not compiled, with optimizer={optimizer!r} and loss={loss!r}. "
             "Call model.compile, or pass both."
         )
 
 
 def check_same_on_all_workers(model: keras.Model, strategy: tf.distribute.Strategy) -> None:
-    """Refuses a model whose state is not the same on all workers; a meeting of all of them.
+    """Checks that a model has the same state on all workers. All workers must call it together.
 
-    TensorFlow would let each worker train on from its own.
+    TensorFlow would let each worker continue from its own state.
 
     Raises:
-        ValueError: If the states differ, on every worker.
+        ValueError: On every worker, if the states differ.
     """
     if not is_multi_worker(strategy):
         return
@@ -89,7 +89,7 @@ def check_same_on_all_workers(model: keras.Model, strategy: tf.distribute.Strate
     answers = exchange(strategy, "the model to prepare", own)
     if len({answer.partition(": ")[2] for answer in answers}) > 1:
         raise ValueError(
-            "`model` must hold the same weights and slots on all workers. Received: the digests "
+            "`model` must have the same weights and slots on all workers. Received: the digests "
             f"{', '.join(answers)}. Call keras.utils.set_random_seed before it is built, load the "
             "same file everywhere, or pass a function that builds it."
         )

@@ -14,14 +14,17 @@ import keras
 
 
 def custom_objects_in(roots: Iterable[Any]) -> dict[str, Any]:
-    """Returns the custom classes and functions that `roots` use, by the name Keras looks for.
+    """Returns the custom classes and functions that `roots` use, by the names that Keras uses.
+
+    Keras finds classes in configs by name, and knows only its own and registered names. A copy made
+    in the same process has access to the originals, so nothing needs to be registered.
 
     Args:
-        roots: Layers, optimizers, metrics or structures of them. Attributes are followed
-            into whatever has a `get_config`.
+        roots: Layers, optimizers, metrics or structures of them. The attributes of objects with
+            `get_config` are searched too.
 
     Raises:
-        ValueError: If two of them have one name.
+        ValueError: If two objects have the same name.
 
     Example:
         >>> def twice(x): return 2 * x
@@ -49,7 +52,7 @@ def custom_objects_in(roots: Iterable[Any]) -> dict[str, Any]:
 
 
 def _attributes(value: Any) -> Iterator[Any]:
-    """Yields what an object holds; a method that Keras has wrapped stands there too, and is not."""
+    """Yields the attributes of an object, without the methods that Keras wraps per instance."""
     for name, part in getattr(value, "__dict__", {}).items():
         if not (isinstance(part, types.FunctionType) and hasattr(type(value), name)):
             yield part
@@ -58,11 +61,11 @@ def _attributes(value: Any) -> Iterator[Any]:
 def _add(found: dict[str, Any], custom: Any) -> None:
     module = custom.__module__ or ""
     if module == "keras" or module.startswith("keras.") or custom.__name__ == "<lambda>":
-        return  # Keras finds its own, and never finds a lambda
+        return  # Keras finds its own classes, and never finds a lambda
     name = keras.saving.get_registered_name(custom)
     if found.setdefault(name, custom) is not custom:
         raise ValueError(
-            f"`model` must not use two things of one name. Received: {found[name]!r} and {custom!r}"
-            f", both called {name!r}. Rename one, or pass a function that builds and compiles the "
-            "model."
+            "`model` must not use two classes or functions of the same name. Received: "
+            f"{found[name]!r} and {custom!r}, both named {name!r}. Rename one, or pass a function "
+            "that builds and compiles the model."
         )

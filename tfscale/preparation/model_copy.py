@@ -1,4 +1,4 @@
-"""A copy of a model: of the same class, from its config, under another policy, with its state."""
+"""Copies a model: same class, made from its config, under another dtype policy, with its state."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def copy_under(
     followers: Sequence[Any],
     custom_objects: dict[str, Any],
 ) -> tuple[keras.Model, Twins]:
-    """Returns an uncompiled copy of `model`, and each of its variables with its twin in the copy.
+    """Returns an uncompiled copy of `model`, and pairs of each variable with that of the copy.
 
-    Call it in the scope of the strategy that the copy is for, with `policy` as the global one. The
-    copy has the original's weights, the state of its random layers, and its trainable flags. An
-    input of the original's default float becomes one of the new default float.
+    Call it in the scope of the strategy for the copy, with `policy` as the global policy. The copy
+    has the original's weights, the state of its random layers, and its trainable flags. Inputs of
+    the original's default float type get the new default float type.
 
     Args:
-        policy: The policy of the layers that follow.
-        model: The original; as it was, when this returns.
-        followers: The layers that get `policy`; the others keep theirs.
-        custom_objects: The classes and functions that Keras does not find by itself, by name.
+        policy: The new policy of `followers`.
+        model: The original, which is unchanged on return.
+        followers: The layers that get `policy`. The others keep theirs.
+        custom_objects: Classes and functions that Keras does not find, by name.
 
     Raises:
         ValueError: If the model cannot be made from its config.
@@ -47,9 +47,9 @@ def copy_under(
             twin = type(model).from_config(config)
             if model.built and not twin.built:
                 twin.build_from_config(model.get_build_config())
-    except Exception as error:  # whatever a user's constructor may raise
+    except Exception as error:  # a user's constructor may raise anything
         raise ValueError(
-            f"`model` must be one that its class can make from its config. Received: {model.name!r}"
+            f"`model` must be of a class that can be made from its config. Received: {model.name!r}"
             f" of class {type(model).__name__}, {reason_of(error)}. {CURE}"
         ) from error
     twins = _twins(model, twin)
@@ -59,7 +59,7 @@ def copy_under(
 
 
 def state_of(model: keras.Model) -> list[Any]:
-    """Returns the variables that make up a model: weights and random states, but no metrics.
+    """Returns the variables of a model: weights and random seeds, but no metrics.
 
     Example:
         >>> model = keras.Sequential([keras.Input([2]), keras.layers.Dropout(0.5)])
@@ -79,12 +79,12 @@ def value_of(variable: keras.Variable) -> np.ndarray[Any, Any]:
         >>> float(value_of(keras.Variable(2.0)))
         2.0
     """
-    # Of a tensor: what Keras hands NumPy for a variable, NumPy 2 warns of.
+    # Through a tensor, because NumPy 2 warns about the conversion of Keras variables.
     return np.asarray(tf.convert_to_tensor(variable.value))
 
 
 def reason_of(error: Exception) -> str:
-    """Returns in one line what an error says; Keras wraps it in whole configs.
+    """Returns the message of an error in one line, without the configs that Keras adds.
 
     Example:
         >>> reason_of(TypeError("config={...} Exception encountered: no such argument"))
@@ -96,7 +96,7 @@ def reason_of(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _policy_of(followers: Sequence[Any], policy: keras.DTypePolicy) -> Iterator[None]:
-    """Lets `followers` write `policy` into their configs, each at the place it has there."""
+    """Sets `policy` in `followers` temporarily, so that their configs contain it."""
     own = [layer.dtype_policy for layer in followers]
     try:
         for layer in followers:
@@ -108,7 +108,7 @@ def _policy_of(followers: Sequence[Any], policy: keras.DTypePolicy) -> Iterator[
 
 
 def _with_inputs(config: Any, old: str, new: str) -> Any:
-    """Returns `config` with inputs of the new default float, and no inner model's compilation."""
+    """Returns `config` with inputs of the new float type, and inner models not compiled."""
     if isinstance(config, list):
         return [_with_inputs(part, old, new) for part in config]
     if not isinstance(config, dict):
@@ -128,10 +128,10 @@ def _twins(model: keras.Model, twin: keras.Model) -> Twins:
         (variable.name, tuple(variable.shape)) for variable in variables
     ] != [(variable.name, tuple(variable.shape)) for variable in twin_variables]:
         raise ValueError(
-            f"`model` must be one that its config describes in full. Received: {model.name!r} with "
-            f"{len(layers)} layers and {len(variables)} variables, while its config makes "
-            f"{len(twin_layers)} and {len(twin_variables)}, or others: layers shared between inner "
-            f"models, or weights made after its class was done, are not in it. {CURE}"
+            f"`model` must be described completely by its config. Received: {model.name!r} with "
+            f"{len(layers)} layers and {len(variables)} variables, while its config creates "
+            f"{len(twin_layers)} and {len(twin_variables)}, or different ones: a config lacks "
+            f"layers shared between inner models, and weights added after construction. {CURE}"
         )
     for layer, its_twin in zip(layers, twin_layers, strict=True):
         copy_trainable(layer, its_twin)

@@ -1,8 +1,8 @@
-"""Which layers of a model follow the global dtype policy, and which were given their own.
+"""Finds the layers of a model that follow the global dtype policy, not one of their own.
 
-A layer made without `dtype` holds the very object that was the global policy then, so all of them
-share it; one made with `dtype="float32"` holds an object of its own. A file does not keep the
-difference: there, the layers that have the commonest policy count as following.
+A layer that was made without `dtype` refers to the global policy object of that time, so all such
+layers share one object. A layer made with `dtype="float32"` has a separate object. A saved file
+does not keep this difference; there, layers with the most common policy count as following.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from strategies.extension import all_layers, direct_layers, names_dtype
 
 
 def policy_followers(model: keras.Model) -> list[Any]:
-    """Returns the layers of `model`, at any depth and itself included, that follow the policy.
+    """Returns the layers of `model`, at any depth and including itself, that follow the policy.
 
-    Inside a layer that follows, so does every layer that shares its policy object. A layer with an
-    own policy keeps it with all that it holds. Input layers have a dtype and no policy.
+    Inside a following layer, every layer with the same policy object follows too. A layer with its
+    own policy keeps it, including all layers inside it. Input layers have a dtype but no policy.
 
     Args:
-        model: A model; it may hold other models, made or loaded on their own.
+        model: A model. It may contain other models that were made or loaded separately.
 
     Example:
         >>> kept = keras.layers.Dense(1, dtype="float32")
@@ -39,7 +39,7 @@ def policy_followers(model: keras.Model) -> list[Any]:
 
 
 def _followers_in(container: keras.Model) -> Iterator[Any]:
-    """Yields those of one model's own layers, but not of the models that it holds."""
+    """Yields the followers among a model's own layers, without those of inner models."""
     layers = _own_layers(container)
     shared = _shared_policies(container, layers)
     if shared:
@@ -57,10 +57,10 @@ def _followers_in(container: keras.Model) -> Iterator[Any]:
 
 
 def _shared_policies(container: keras.Model, layers: list[Any]) -> list[Any]:
-    """Returns the objects that are a global policy, as it shows: none for a loaded model.
+    """Returns the policy objects that were the global policy, or none for a loaded model.
 
-    Keras never loads what holds its container's own object; so one layer that does, be it in an
-    inner model, shows that the container was not loaded.
+    In a loaded model no layer shares its container's policy object. So a layer that does, even in
+    an inner model, shows that the container was not loaded.
     """
     known = [container.dtype_policy, keras.config.dtype_policy()]
     witnesses = [
@@ -71,7 +71,7 @@ def _shared_policies(container: keras.Model, layers: list[Any]) -> list[Any]:
     ]
     if any(_is_one_of(layer.dtype_policy, known) for layer in [*layers, *witnesses]):
         return known
-    # Made while another object was in force, which then has several holders.
+    # The model was made under another global policy object, which several layers share.
     policies = [layer.dtype_policy for layer in layers if _is_plain(layer)]
     return [one for one in policies if sum(one is other for other in policies) > 1]
 
@@ -89,7 +89,7 @@ def _is_one_of(policy: Any, known: list[Any]) -> bool:
 
 
 def _followers_inside(layer: Any, is_known: bool) -> Iterator[Any]:
-    # Bidirectional trains copies of the layer it was given: what that one was given is lost.
+    # Bidirectional trains copies of its layer, which do not share the layer's policy object.
     by_name = not is_known or isinstance(layer, keras.layers.Bidirectional)
     for inner in direct_layers(layer):
         own, outer = inner.dtype_policy, layer.dtype_policy
@@ -102,5 +102,5 @@ def _followers_inside(layer: Any, is_known: bool) -> Iterator[Any]:
 
 
 def _is_plain(layer: Any) -> bool:
-    """Tells whether a layer's policy can be the global one: neither a map nor a quantized one."""
+    """Returns whether a layer's policy can be the global one: neither a map nor quantized."""
     return type(layer.dtype_policy) is keras.DTypePolicy

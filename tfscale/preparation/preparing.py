@@ -1,4 +1,4 @@
-"""A model of yours, made ready for a strategy: in its scope, in its precision, with a schedule.
+"""Prepares a Keras model for a strategy: scope, precision, learning rate, optimizer.
 
 model = tfscale.prepare(build_model, strategy, learning_rate=schedule)
 model.fit(train, epochs=10)
@@ -44,38 +44,38 @@ def prepare(
     loss: Any = None,
     metrics: Any = None,
 ) -> keras.Model:
-    """Returns a compiled Keras model in the strategy's scope, under the precision's policy.
+    """Returns a compiled Keras model in the strategy's scope, under the precision's dtype policy.
 
-    A function is the better thing to pass: it is called in the scope, after `set_precision`, and
-    builds the model there. It takes no arguments and returns a model, compiled or not.
+    Preferably pass a function. It takes no arguments, is called in the scope after `set_precision`,
+    and returns a model, compiled or not.
 
-    A model that exists already is copied: a new model of the same class, from its config, with its
-    weights, trainable flags, random states, loss, metrics and other arguments of `compile`. Layers
-    follow the new policy except those that were given a `dtype`; in a model loaded from a file,
-    which does not keep the difference, those whose policy is not the commonest count as given one.
-    The optimizer goes on where it was, with its slots and its count of steps, at which a schedule
-    then starts. What was passed stays as it is.
+    An existing model is copied: the result is a new model of the same class, made from its config,
+    with its weights, trainable flags, random seeds, loss, metrics and other arguments of `compile`.
+    Layers get the new policy, except those that were made with a `dtype`. A file does not record
+    this, so in a loaded model layers whose policy is not the most common one keep theirs. The
+    optimizer continues with its slots and its step count, at which a schedule then starts. The
+    arguments are not changed.
 
-    Under several workers each must hand in the same weights.
+    With several workers, each must pass the same weights.
 
-    The policy stays in force afterwards, as `set_precision` leaves it.
+    The global policy is set as by `set_precision`.
 
     Args:
         model: A function that returns a model, or a model.
-        strategy: The strategy it will train under.
+        strategy: The strategy for training.
         precision: One of `tfscale.precision.POLICIES`; "auto" follows the devices.
-        learning_rate: A positive rate or a schedule, in place of the optimizer's own.
-        optimizer: A new optimizer, or the name of one, in place of the model's own; the old one's
-            slots are dropped. A rate is given to it or to `learning_rate`, not to both.
-        loss: The loss, as for `compile`, in place of the model's own.
-        metrics: The metrics, as for `compile`, in place of the model's own.
+        learning_rate: A positive rate or a schedule that replaces that of the optimizer.
+        optimizer: A new optimizer, or a name, that replaces the model's; the old slots are dropped.
+            Pass a rate either in the optimizer or as `learning_rate`.
+        loss: A loss, as for `compile`, that replaces the model's.
+        metrics: Metrics, as for `compile`, that replace the model's.
 
     Returns:
         A plain, compiled `keras.Model`, ready for `fit`.
 
     Raises:
-        ValueError: If an argument is none of the above, the model is not compiled and no optimizer
-            and loss are given, it cannot be made from its config, or workers disagree.
+        ValueError: If an argument is invalid, the model is not compiled and `optimizer` or `loss`
+            is missing, it cannot be made from its config, or the workers' models differ.
 
     Example:
         >>> model = keras.Sequential([keras.Input([2]), keras.layers.Dense(1)])
@@ -88,7 +88,7 @@ def prepare(
     """
     check_arguments(model, strategy, learning_rate, optimizer)
     given = {"loss": loss, "metrics": metrics}
-    wish = _Wish(
+    request = _Request(
         precision,
         learning_rate,
         optimizer,
@@ -101,19 +101,19 @@ def prepare(
         refuse_own_compile(model)
         check_same_on_all_workers(model, strategy)
     with _policy_restored_after_an_error():
-        prepared = (_built if is_function else _copied)(model, strategy, wish)
+        prepared = (_built if is_function else _copied)(model, strategy, request)
     if is_chief(strategy):
         warn_of_half_outputs(prepared)
     return prepared
 
 
 @dataclass(frozen=True)
-class _Wish:
-    """What `prepare` was asked for, beside the model.
+class _Request:
+    """The arguments of `prepare` without the model and the strategy.
 
     Attributes:
-        arguments: Those of `compile` that replace the model's own.
-        default: The default float that their losses and metrics were made under.
+        arguments: Arguments of `compile` that replace the model's.
+        default: Policy with the default float type of their losses and metrics.
     """
 
     precision: str
@@ -123,19 +123,19 @@ class _Wish:
     default: keras.DTypePolicy
 
 
-def _copied(model: keras.Model, strategy: tf.distribute.Strategy, wish: _Wish) -> keras.Model:
-    followers = policy_followers(model)  # before the policy changes: it is told from the old one
+def _copied(model: keras.Model, strategy: tf.distribute.Strategy, request: _Request) -> keras.Model:
+    followers = policy_followers(model)  # needs the old global policy
     compiled = compile_arguments(model) if model.compiled else {}
     custom_objects = custom_objects_in(
-        [*all_layers(model), *parts_made_again(compiled), *parts_made_again(wish.arguments)]
+        [*all_layers(model), *parts_made_again(compiled), *parts_made_again(request.arguments)]
     )
-    policy = set_precision(wish.precision, strategy)
+    policy = set_precision(request.precision, strategy)
     if is_chief(strategy):
         _announce_kept(model, followers, policy)
     with strategy.scope(), keras.saving.custom_object_scope(custom_objects):
         twin, twins = copy_under(policy, model, followers, custom_objects)
-        _compile(twin, strategy, wish, compiled, model.dtype_policy, policy)
-        if wish.optimizer is None:
+        _compile(twin, strategy, request, compiled, model.dtype_policy, policy)
+        if request.optimizer is None:
             continue_optimizer(model.optimizer, twin.optimizer, twins)
     return twin
 
@@ -149,43 +149,43 @@ def _announce_kept(model: keras.Model, followers: list[Any], policy: keras.DType
         and layer.dtype_policy.name != policy.name
     )
     if kept:
-        announce(f"layers of {model.name!r} that keep the dtype they were given: {kept}.")
+        announce(f"layers of {model.name!r} that keep their own dtype: {kept}.")
 
 
 def _built(
-    build: Callable[[], keras.Model], strategy: tf.distribute.Strategy, wish: _Wish
+    build: Callable[[], keras.Model], strategy: tf.distribute.Strategy, request: _Request
 ) -> keras.Model:
-    policy = set_precision(wish.precision, strategy)
+    policy = set_precision(request.precision, strategy)
     with strategy.scope():
         model = build()
     if not isinstance(model, keras.Model):
         raise ValueError(
             "`model` must be a function that returns a keras.Model. Received: a function that "
-            f"returned {model!r}. Let it return the model it builds."
+            f"returned {model!r}. Return the model."
         )
     if model.distribute_strategy is not strategy or keras.config.dtype_policy() != policy:
         raise ValueError(
-            "`model` must be a function that builds its model when it is called, and leaves the "
-            f"dtype policy alone. Received: a function that returned {model.name!r}, made "
-            "elsewhere or under another policy. Build the model inside of it, and give the "
-            "precision to `prepare`."
+            "`model` must be a function that builds its model when called, and does not change "
+            f"the dtype policy. Received: a function that returned {model.name!r}, made outside "
+            "or under another policy. Build the model inside the function, and pass the precision "
+            "to `prepare`."
         )
-    check_compiled(model, wish.optimizer, wish.arguments.get("loss"))
+    check_compiled(model, request.optimizer, request.arguments.get("loss"))
     if (
         model.compiled
-        and (wish.learning_rate, wish.optimizer) == (None, None)
-        and not wish.arguments
+        and (request.learning_rate, request.optimizer) == (None, None)
+        and not request.arguments
     ):
         return model
     refuse_own_compile(model)
     compiled = compile_arguments(model) if model.compiled else {}
-    before = model.optimizer if model.compiled and wish.optimizer is None else None
+    before = model.optimizer if model.compiled and request.optimizer is None else None
     custom_objects = custom_objects_in(
-        [*parts_made_again(compiled), *parts_made_again(wish.arguments)]
+        [*parts_made_again(compiled), *parts_made_again(request.arguments)]
     )
     with strategy.scope(), keras.saving.custom_object_scope(custom_objects):
-        _compile(model, strategy, wish, compiled, policy, policy)
-        if before is not None:  # the function may have loaded a model that has trained
+        _compile(model, strategy, request, compiled, policy, policy)
+        if before is not None:  # the function may have loaded a trained model
             continue_optimizer(before, model.optimizer, [(v, v) for v in state_of(model)])
     return model
 
@@ -193,20 +193,20 @@ def _built(
 def _compile(
     model: keras.Model,
     strategy: tf.distribute.Strategy,
-    wish: _Wish,
+    request: _Request,
     compiled: dict[str, Any],
     old: keras.DTypePolicy,
     new: keras.DTypePolicy,
 ) -> None:
-    """Compiles `model` with its own arguments, and over them what `prepare` was given."""
+    """Compiles `model` with its arguments, replaced by those of `prepare`."""
     own = own_compile_arguments(compiled, old, new)
     if own.get("jit_compile") and strategy.num_replicas_in_sync > 1:
-        # What one device's "auto" came to; replicas cannot be compiled by XLA.
+        # "auto" had become True on one device, but XLA cannot compile several replicas.
         own["jit_compile"] = "auto"
-    given = own_compile_arguments(wish.arguments, wish.default, new)
-    # What the model was compiled with: for float16 Keras puts the loss scale around it.
-    before = wish.optimizer if wish.optimizer is not None else compiled["optimizer"]
-    model.compile(own_optimizer(before, wish.learning_rate), **{**own, **given})
+    given = own_compile_arguments(request.arguments, request.default, new)
+    # The optimizer as passed to `compile`, because for float16 Keras wraps it in loss scaling.
+    before = request.optimizer if request.optimizer is not None else compiled["optimizer"]
+    model.compile(own_optimizer(before, request.learning_rate), **{**own, **given})
 
 
 @contextlib.contextmanager

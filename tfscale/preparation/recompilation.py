@@ -1,4 +1,4 @@
-"""Compiling a model again: with another rate or optimizer, and what the old optimizer knew."""
+"""Compiles a model again: with another rate or optimizer, and with the old optimizer's state."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tfscale.preparation.model_copy import CURE, Twins, reason_of, value_of
 
 
 def check_learning_rate(learning_rate: Any) -> None:
-    """Refuses what is neither a schedule nor a positive rate.
+    """Checks that a learning rate is a schedule, a positive number or None.
 
     Raises:
         ValueError: If `learning_rate` is something else.
@@ -28,16 +28,16 @@ def check_learning_rate(learning_rate: Any) -> None:
     if not is_number or not learning_rate > 0 or math.isinf(learning_rate):
         raise ValueError(
             "`learning_rate` must be a positive number or a LearningRateSchedule. Received: "
-            f"learning_rate={learning_rate!r}. Leave it out to keep the optimizer's own."
+            f"learning_rate={learning_rate!r}. Omit it to keep the optimizer's rate."
         )
 
 
 def own_optimizer(optimizer: Any, learning_rate: Any) -> Any:
-    """Returns a new optimizer like `optimizer`, its variables made in the scope of the call.
+    """Returns a new optimizer like `optimizer`, with variables created in the current scope.
 
     Args:
         optimizer: An optimizer or the name of one.
-        learning_rate: The rate or schedule in place of its own. None keeps that.
+        learning_rate: The rate or schedule that replaces its own. None keeps its own.
 
     Raises:
         ValueError: If it has no single rate to replace, or cannot be made from its config.
@@ -59,12 +59,12 @@ def own_optimizer(optimizer: Any, learning_rate: Any) -> Any:
 
 
 def continue_optimizer(source: Any, target: Any, twins: Twins) -> None:
-    """Gives the optimizer of a copy the slots, counters and loss scale of the original's.
+    """Copies slots, counters and loss scale to the optimizer of a copied model.
 
     Args:
-        source: The original's optimizer. One that has not trained has nothing to give.
-        target: The copy's, of the same class inside any loss scaling.
-        twins: Each variable of the original with its twin in the copy.
+        source: The optimizer of the original. If it has not trained, nothing is copied.
+        target: The optimizer of the copy, of the same class inside any loss scaling.
+        twins: Pairs of each variable of the original with that of the copy.
     """
     if not source.built:
         return
@@ -80,7 +80,7 @@ def continue_optimizer(source: Any, target: Any, twins: Twins) -> None:
 
 
 def _slots(optimizer: Any) -> list[Any]:
-    """Returns what an optimizer remembers; its rate is not among it, for that may be replaced."""
+    """Returns the state of an optimizer without its rate, which may have been replaced."""
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         optimizer = optimizer.inner_optimizer
     return [variable for variable in optimizer.variables if variable.name != "learning_rate"]
@@ -89,12 +89,12 @@ def _slots(optimizer: Any) -> list[Any]:
 def own_compile_arguments(
     arguments: dict[str, Any], old: keras.DTypePolicy, new: keras.DTypePolicy
 ) -> dict[str, Any]:
-    """Returns what a model was compiled with, less the optimizer, for another one.
+    """Returns the arguments of a model's `compile`, without the optimizer, for another model.
 
-    Metrics are made anew, empty. Losses and metrics of the old default float get the new one.
+    Metrics are new and empty. Losses and metrics of the old default float type get the new one.
 
     Args:
-        arguments: The arguments of the old model's `compile`. Empty for one not compiled.
+        arguments: The arguments of the old model's `compile`. Empty if it is not compiled.
         old: The policy of the old model.
         new: The policy of the new one.
     """
@@ -108,10 +108,10 @@ def own_compile_arguments(
 
 
 def parts_made_again(arguments: dict[str, Any]) -> list[Any]:
-    """Returns those objects among the arguments of `compile` that a copy makes from their config.
+    """Returns the objects in the arguments of `compile` that are made again from their config.
 
     Args:
-        arguments: The arguments of a model's `compile`. Empty for one not compiled.
+        arguments: The arguments of a model's `compile`. Empty if it is not compiled.
     """
     metrics = keras.tree.flatten([arguments.get("metrics"), arguments.get("weighted_metrics")])
     found = [metric for metric in metrics if isinstance(metric, keras.metrics.Metric)]
@@ -119,21 +119,21 @@ def parts_made_again(arguments: dict[str, Any]) -> list[Any]:
 
 
 def refuse_own_compile(model: keras.Model) -> None:
-    """Refuses a model whose class overrides `compile`: what it was compiled with is not known.
+    """Checks that a model's class does not override `compile`, whose arguments would be unknown.
 
     Raises:
         ValueError: If it does.
     """
     if type(model).compile is not keras.Model.compile:
         raise ValueError(
-            "`model` must be of a class that leaves `compile` as Keras has it. Received: "
+            "`model` must be of a class that does not override `compile`. Received: "
             f"{model.name!r} of class {type(model).__name__}. Pass a function that builds and "
-            "compiles the model, with the rate and optimizer in it."
+            "compiles the model, including its rate and optimizer."
         )
 
 
 def _each(structure: Any, change: Any) -> Any:
-    """Changes the objects of a loss or metrics argument; names and functions stay."""
+    """Applies `change` to each part of a loss or metrics argument."""
     if isinstance(structure, dict):
         return {key: _each(part, change) for key, part in structure.items()}
     if isinstance(structure, list | tuple):
@@ -158,14 +158,14 @@ def _made_again(argument: str, thing: Any, changes: dict[str, Any]) -> Any:
         config = {**thing.get_config(), **changes}
         if not isinstance(config.get("fn"), dict):
             return type(thing).from_config(config)
-        # A metric of a function: where it bears the name of a custom one, Keras's own from_config
-        # takes the name for the function too.
+        # A metric of a function. If it has the name of a custom object, Keras's from_config would
+        # replace the name by that object too.
         for name in config.keys() - {"name", "dtype"}:
             config[name] = keras.saving.deserialize_keras_object(config[name])
         return type(thing)(**config)
-    except Exception as error:  # whatever a user's constructor may raise
+    except Exception as error:  # a user's constructor may raise anything
         raise ValueError(
-            f"`{argument}` must be of a class that is made from its config, with "
+            f"`{argument}` must be of a class that can be made from its config, with "
             f"{', '.join(changes) or 'nothing'} replaced. Received: {type(thing).__name__}, "
             f"{reason_of(error)}. {CURE}"
         ) from error

@@ -1,4 +1,4 @@
-"""A schedule times a factor that can change while training runs."""
+"""A schedule multiplied by a factor that can change during training."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from tfscale.schedules.float64_schedule import (
 
 @keras.saving.register_keras_serializable(package="tfscale")
 class Adjustable(Float64Schedule):
-    """What `adjustable` returns. Takes the arguments of `adjustable`.
+    """The schedule that `adjustable` returns. Takes the arguments of `adjustable`.
 
-    The factor is a variable: a training step that is traced already sees it change. It is kept in
-    the configuration and so in a `.keras` file, but it is no weight of the optimizer: a file of
-    weights alone (`.weights.h5`, a backup) does not hold it.
+    The factor is a variable, so an already traced training step sees its changes. It is saved in
+    the configuration and so in a `.keras` file. It is not a weight of the optimizer, so a file with
+    weights only (`.weights.h5`, a backup) does not contain it.
     """
 
     def __init__(self, schedule: Any, factor: float = 1.0) -> None:
         super().__init__()
         self.schedule = schedule_or_rate("schedule", schedule)
         self._computed = in_float64(self.schedule)
-        # As Keras keeps a constant learning rate: one value for all replicas, on each of them.
+        # Like Keras's constant learning rate: the same value on all replicas.
         self._factor = keras.Variable(
             learning_rate("factor", factor),
             dtype="float64",
@@ -41,7 +41,7 @@ class Adjustable(Float64Schedule):
 
     @property
     def factor(self) -> float:
-        """What the schedule is multiplied by, at least 0. Every worker must set the same."""
+        """The factor of the schedule, at least 0. Every worker must set the same value."""
         return float(self._factor.value.numpy())
 
     @factor.setter
@@ -53,7 +53,7 @@ class Adjustable(Float64Schedule):
         return rate_at(self._computed, step) * self._factor.value
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the schedule, serialized, and the factor as it is now."""
+        """Returns the serialized schedule and the current factor."""
         return {
             "schedule": keras.saving.serialize_keras_object(self.schedule),
             "factor": self.factor,
@@ -61,20 +61,20 @@ class Adjustable(Float64Schedule):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Adjustable:
-        """Makes the schedule again from what `get_config` returned."""
+        """Makes the schedule from what `get_config` returned."""
         return cls(keras.saving.deserialize_keras_object(config["schedule"]), config["factor"])
 
 
 def adjustable(schedule: Any, factor: float = 1.0) -> Adjustable:
-    """Builds a schedule that can be turned down, or up, while it runs.
+    """Builds a schedule with a factor that can be changed during training.
 
-    The rate at step s is `factor * schedule(s)`. `tfscale.callbacks.ReduceOnPlateau` sets `factor`;
-    so may you, between steps, to the same value on every worker. It is the outermost schedule:
-    hand it to the optimizer as it is.
+    The rate at step s is `factor * schedule(s)`. `tfscale.callbacks.ReduceOnPlateau` sets `factor`.
+    You can set it too, between steps, to the same value on every worker. It must be the outermost
+    schedule: pass it directly to the optimizer.
 
     Args:
         schedule: A `LearningRateSchedule`, or a constant rate.
-        factor: The factor to begin with, at least 0.
+        factor: The initial factor, at least 0.
 
     Returns:
         A `LearningRateSchedule`, computed in float64, with a property `factor`.
@@ -92,7 +92,7 @@ def adjustable(schedule: Any, factor: float = 1.0) -> Adjustable:
 
 
 def adjustable_schedules(optimizer: Any) -> Iterator[Adjustable]:
-    """Yields the adjustable schedules of an optimizer and of those it holds, as loss scaling does.
+    """Yields the adjustable schedules of an optimizer and its inner optimizers (loss scaling).
 
     Args:
         optimizer: A Keras optimizer.
@@ -111,19 +111,19 @@ def adjustable_schedules(optimizer: Any) -> Iterator[Adjustable]:
 
 
 def restore_factors(schedules: Sequence[Adjustable], factors: Any) -> None:
-    """Sets the factors of schedules to what a checkpoint has kept.
+    """Sets the factors of schedules to those of a checkpoint.
 
     Args:
-        schedules: An optimizer's.
-        factors: A number for each, at least 0.
+        schedules: The adjustable schedules of an optimizer.
+        factors: One number per schedule, at least 0.
 
     Raises:
-        ValueError: If it is anything else. No schedule has changed then.
+        ValueError: If `factors` is malformed. No schedule is changed then.
     """
     if not isinstance(factors, list) or len(factors) != len(schedules):
         raise ValueError(
-            f"`factors` must be a list of {len(schedules)}, one an adjustable schedule of the "
-            f"optimizer. Received: factors={factors!r}. Build the optimizer as it was."
+            f"`factors` must be a list of {len(schedules)}, one per adjustable schedule of the "
+            f"optimizer. Received: factors={factors!r}. Build the same optimizer."
         )
     rates = [learning_rate("factors", factor) for factor in factors]
     for schedule, rate in zip(schedules, rates, strict=True):

@@ -14,18 +14,18 @@ def learning_rate(name: str, value: Any, *, is_zero_allowed: bool = True) -> flo
     """Returns a learning rate as a Python float.
 
     Args:
-        name: What the caller calls it, for the message.
+        name: The argument's name, for the message.
         value: The rate, a number.
-        is_zero_allowed: Whether 0 is a rate here.
+        is_zero_allowed: Whether 0 is allowed.
 
     Raises:
-        ValueError: If `value` is no finite number, is negative, or is a zero that is not allowed.
+        ValueError: If `value` is not a finite number, is negative, or is 0 and that is not allowed.
     """
     rate = number(name, value)
     if rate < 0 or (rate == 0 and not is_zero_allowed):
         rule = "at least 0" if is_zero_allowed else "positive"
         raise ValueError(
             f"`{name}` must be {rule}. Received: {name}={value!r}. "
-            "The sign of an update is the optimizer's."
+            "Optimizers subtract the update, so rates are not negative."
         )
     return rate

@@ -1,4 +1,4 @@
-"""The learning rate that goes with another global batch."""
+"""Scales a learning rate to another global batch size."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def scale_learning_rate(
 ) -> float:
     """Returns a learning rate scaled from one global batch size to another.
 
-    With k = `global_batch_size / base_batch_size` the rate is `base * k` (linear: for SGD, with
-    warm-up) or `base * sqrt(k)` (sqrt: for LAMB and other adaptive optimizers).
+    With k = `global_batch_size / base_batch_size` the rate is `base * k` ("linear", for SGD with
+    warm-up) or `base * sqrt(k)` ("sqrt", for LAMB and other adaptive optimizers).
 
     Args:
-        base_learning_rate: The rate that trains well with `base_batch_size`. At least 0.
+        base_learning_rate: A good rate for `base_batch_size`. At least 0.
         global_batch_size: Examples of all replicas in one step. Positive.
-        base_batch_size: Examples of one step at which `base_learning_rate` was found. Positive.
+        base_batch_size: Examples of one step to which `base_learning_rate` belongs. Positive.
         rule: "linear" or "sqrt".
 
     Returns:

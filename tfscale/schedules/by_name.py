@@ -1,4 +1,4 @@
-"""A schedule chosen by name, as a flag does it."""
+"""Builds a schedule by name, as for a command-line flag."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ import keras
 from strategies.extension import one_of, whole_number
 from tfscale.schedules.arguments import learning_rate as checked_rate
 from tfscale.schedules.float64_schedule import Float64Schedule
+from tfscale.schedules.inverse_square_root_schedule import inverse_square_root_decay
 from tfscale.schedules.joined_schedule import join
-from tfscale.schedules.lines import constant, linear_decay, one_cycle
-from tfscale.schedules.square_root import inverse_square_root_decay
-from tfscale.schedules.stable_decay import warmup_stable_decay
+from tfscale.schedules.piecewise_linear_schedule import constant, linear_decay, one_cycle
+from tfscale.schedules.stable_decay_schedule import warmup_stable_decay
 from tfscale.schedules.warmup_schedule import warmup
 
 
 def schedule_by_name(
     name: str, *, learning_rate: float, num_steps: int, warmup_steps: int = 0
 ) -> Float64Schedule:
-    """Builds the schedule of one training run from what flags can say.
+    """Builds the schedule of a training run from a name and numbers.
 
-    A rise from 0 over `warmup_steps`, then over the other `num_steps - warmup_steps`:
+    The rate rises from 0 over `warmup_steps`. Then, over the other `num_steps - warmup_steps`:
 
     * constant: `learning_rate`.
     * cosine: half a cosine down to 0.
     * linear: a line down to 0.
-    * exponential: down to a hundredth, by the same share each step.
-    * piecewise: a tenth from half of the steps on, a hundredth from three quarters on
+    * exponential: down to a hundredth, by the same factor in each step.
+    * piecewise: a tenth after half of the steps, a hundredth after three quarters
       (He et al. 2015, arXiv:1512.03385, section 4.2).
     * warmup_stable_decay: constant, then a line down to 0 over the last tenth of `num_steps`.
     * inverse_square_root: `inverse_square_root_decay`, which needs a warm-up.
-    * one_cycle: `one_cycle`, which has its own.
+    * one_cycle: `one_cycle`, which has its own warm-up.
 
     Args:
         name: One of `SCHEDULES`.
         learning_rate: The highest rate. Positive.
-        num_steps: Optimizer steps of the whole training, warm-up included. Positive.
-        warmup_steps: Steps of the rise, at least 0, fewer than `num_steps`.
+        num_steps: Optimizer steps of the whole training, including the warm-up. Positive.
+        warmup_steps: Steps of the warm-up, at least 0, fewer than `num_steps`.
 
     Returns:
         A `LearningRateSchedule`, computed in float64.
@@ -59,7 +59,7 @@ def schedule_by_name(
     if warmup_steps >= num_steps:
         raise ValueError(
             f"`warmup_steps` must be fewer than the {num_steps} steps of training. Received: "
-            f"warmup_steps={warmup_steps!r}. Warm up for less, or train for more."
+            f"warmup_steps={warmup_steps!r}. Shorten the warm-up, or train longer."
         )
     return _BUILDERS[name](rate, num_steps, warmup_steps)
 
@@ -87,7 +87,7 @@ def _piecewise(rate: float, num_steps: int, warmup_steps: int) -> Float64Schedul
     if steps < 4:
         raise ValueError(
             "`num_steps` must be at least 4 more than the warm-up for a piecewise schedule. "
-            f"Received: num_steps={num_steps!r}, warmup_steps={warmup_steps!r}. Train for more."
+            f"Received: num_steps={num_steps!r}, warmup_steps={warmup_steps!r}. Train longer."
         )
     return warmup(join([rate, rate / 10, rate / 100], [steps // 2, steps * 3 // 4]), warmup_steps)
 
@@ -98,7 +98,7 @@ def _warmup_stable_decay(rate: float, num_steps: int, warmup_steps: int) -> Floa
     if stable_steps < 0:
         raise ValueError(
             f"`warmup_steps` must leave the last {decay_steps} of {num_steps} steps to the decay. "
-            f"Received: warmup_steps={warmup_steps!r}. Warm up for less."
+            f"Received: warmup_steps={warmup_steps!r}. Shorten the warm-up."
         )
     return warmup_stable_decay(
         rate, warmup_steps=warmup_steps, stable_steps=stable_steps, decay_steps=decay_steps
@@ -109,7 +109,7 @@ def _inverse_square_root(rate: float, num_steps: int, warmup_steps: int) -> Floa
     if warmup_steps == 0:
         raise ValueError(
             "`warmup_steps` must be positive for an inverse_square_root schedule. Received: "
-            "warmup_steps=0. The decay is measured in units of the warm-up: 4000 in the paper."
+            "warmup_steps=0. The decay depends on the warm-up; the paper uses 4000 steps."
         )
     return inverse_square_root_decay(rate, warmup_steps)
 
@@ -118,7 +118,7 @@ def _one_cycle(rate: float, num_steps: int, warmup_steps: int) -> Float64Schedul
     if warmup_steps != 0:
         raise ValueError(
             "`warmup_steps` must be 0 for a one_cycle schedule. Received: "
-            f"warmup_steps={warmup_steps!r}. The cycle rises over its first half by itself."
+            f"warmup_steps={warmup_steps!r}. The cycle already rises over its first half."
         )
     return one_cycle(rate, num_steps)
 

@@ -1,8 +1,9 @@
-"""A schedule that is computed in float64, and Keras's own schedules computed that way.
+"""Schedules that compute in float64, including Keras's schedules.
 
-From a Python float Keras computes a schedule in float32, which TensorFlow rounds differently from
-graph to graph: two workers, or a callback and the training step, read rates that differ in the last
-digits. float32 also loses whole steps beyond 2**24. Ours compute in float64 and round once, last.
+Keras computes a schedule of Python floats in float32, which TensorFlow rounds differently in
+different graphs: two workers, or a callback and the training step, see rates that differ in the
+last digits. float32 also loses single steps beyond 2**24. These schedules compute in float64 and
+round once at the end.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from tfscale.schedules.arguments import learning_rate
 
 
 class Float64Schedule(keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
-    """A schedule made of one function, from the step to a float64 rate.
+    """Base class of schedules that define a float64 rate as a function of the step.
 
-    Called with a step, it returns the rate in Keras's default float (`keras.config.floatx()`).
+    A call with a step returns the rate in Keras's default float type (`keras.config.floatx()`).
     """
 
     def __call__(self, step: Any) -> Any:
-        """Returns the rate at a step, an int or an integer tensor, in Keras's default float."""
+        """Returns the rate at a step (an int or integer tensor) in Keras's default float type."""
         return ops.cast(self.rate(whole_step(step)), keras.config.floatx())
 
     @abc.abstractmethod
@@ -43,7 +44,7 @@ def whole_step(step: Any) -> Any:
     """Returns a step as an int64 tensor.
 
     Raises:
-        ValueError: If `step` is a fraction's type: a float32 would lose steps beyond 2**24.
+        ValueError: If `step` is not an integer, because a float32 loses steps beyond 2**24.
     """
     tensor = ops.convert_to_tensor(step)
     if "int" not in keras.backend.standardize_dtype(tensor.dtype):
@@ -55,9 +56,9 @@ def whole_step(step: Any) -> Any:
 
 
 def rate_at(schedule: Any, step: Any) -> Any:
-    """Returns the float64 rate at an int64 step, of any schedule or of a constant rate.
+    """Returns the float64 rate of a schedule or constant at an int64 step.
 
-    A schedule of Keras or of the user's own is rounded as it rounds itself; see `in_float64`.
+    Schedules of Keras and of the user round as they do themselves; see `in_float64`.
 
     Example:
         >>> float(rate_at(tfscale.schedules.linear_decay(0.5, decay_steps=4), 2))
@@ -71,10 +72,10 @@ def rate_at(schedule: Any, step: Any) -> Any:
 
 
 def in_float64(schedule: Any) -> Any:
-    """Returns Keras's own schedule with its numbers in float64; any other as it is.
+    """Returns a schedule of Keras with its numbers in float64, and other schedules unchanged.
 
-    Keras computes in the type of the numbers that a schedule was made of. A class of the user's own
-    is not made anew: what its constructor does is not ours to know.
+    Keras computes in the type of the numbers that a schedule was made with. A schedule of a custom
+    class is not copied, because its constructor may do anything.
     """
     kind = type(schedule)
     if getattr(keras.optimizers.schedules, kind.__name__, None) is not kind:
@@ -86,7 +87,7 @@ def in_float64(schedule: Any) -> Any:
 
 
 class _JustAfter(keras.optimizers.schedules.LearningRateSchedule):
-    """A schedule of Keras that jumps, read a hair after each step.
+    """A Keras schedule with jumps, evaluated slightly after each step.
 
     Keras finds the period by `floor(step / decay_steps)` or `floor(log(...) / log(...))`.
     TensorFlow's graphs multiply by a constant's reciprocal instead, so that 49 * (1 / 49) < 1 and
@@ -111,7 +112,7 @@ def _widened(value: Any) -> Any:
 
 
 def schedule_or_rate(name: str, value: Any) -> Any:
-    """Returns a schedule as it is, and a constant rate as a float.
+    """Returns a schedule unchanged, and a constant rate as a float.
 
     Raises:
         ValueError: If `value` is neither a schedule nor a rate.

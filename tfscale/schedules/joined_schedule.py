@@ -1,4 +1,4 @@
-"""Schedules one after another."""
+"""Joins schedules one after another."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tfscale.schedules.float64_schedule import (
 
 @keras.saving.register_keras_serializable(package="tfscale")
 class Joined(Float64Schedule):
-    """What `join` returns. Takes the arguments of `join`."""
+    """The schedule that `join` returns. Takes the arguments of `join`."""
 
     def __init__(self, schedules: Sequence[Any], boundaries: Sequence[int]) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Joined(Float64Schedule):
             raise ValueError(
                 f"`schedules` must be one more than the boundaries. Received: {len(self.schedules)}"
                 f" schedules and boundaries={self.boundaries!r}. "
-                "Name the step at which each schedule but the first begins."
+                "Pass the first step of each schedule but the first."
             )
         if any(later <= earlier for earlier, later in itertools.pairwise(self.boundaries)):
             raise ValueError(
@@ -60,7 +60,7 @@ class Joined(Float64Schedule):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Joined:
-        """Makes the schedule again from what `get_config` returned."""
+        """Makes the schedule from what `get_config` returned."""
         schedules = [keras.saving.deserialize_keras_object(each) for each in config["schedules"]]
         return cls(schedules, config["boundaries"])
 
@@ -68,12 +68,12 @@ class Joined(Float64Schedule):
 def join(schedules: Sequence[Any], boundaries: Sequence[int]) -> Joined:
     """Builds a schedule that follows several, one after another.
 
-    Schedule 0 holds below `boundaries[0]`; schedule i holds from step `boundaries[i - 1]` on, and
-    counts its own steps from there. `join([schedule], [])` is the schedule itself in float64.
+    Schedule 0 is used below step `boundaries[0]`. Schedule i is used from step `boundaries[i - 1]`,
+    and counts its steps from there. `join([schedule], [])` is the schedule itself in float64.
 
     Args:
         schedules: `LearningRateSchedule`s or constant rates, at least one.
-        boundaries: Optimizer steps at which each but the first begins: positive, increasing.
+        boundaries: First optimizer step of each schedule but the first. Positive and increasing.
 
     Returns:
         A `LearningRateSchedule`, computed in float64.

@@ -1,4 +1,4 @@
-"""Warm-up: a line up to where a schedule begins."""
+"""Warm-up: a linear rise to the first rate of a schedule."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tfscale.schedules.float64_schedule import (
 
 @keras.saving.register_keras_serializable(package="tfscale")
 class Warmup(Float64Schedule):
-    """What `warmup` returns. Takes the arguments of `warmup`."""
+    """The schedule that `warmup` returns. Takes the arguments of `warmup`."""
 
     def __init__(self, schedule: Any, warmup_steps: int, initial: float = 0.0) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Warmup(Float64Schedule):
         after = rate_at(self._computed, ops.maximum(step - self.warmup_steps, 0))
         if self.warmup_steps == 0:
             return after
-        # Before the end of the warm-up `after` is the schedule's first rate: where the line leads.
+        # During the warm-up `after` is the schedule's first rate, where the line ends.
         risen = ops.cast(step, "float64") / self.warmup_steps
         line = self.initial + (after - self.initial) * risen
         return ops.where(step < self.warmup_steps, line, after)
@@ -48,22 +48,22 @@ class Warmup(Float64Schedule):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Warmup:
-        """Makes the schedule again from what `get_config` returned."""
+        """Makes the schedule from what `get_config` returned."""
         schedule = keras.saving.deserialize_keras_object(config["schedule"])
         return cls(schedule, config["warmup_steps"], config["initial"])
 
 
 def warmup(schedule: Any, warmup_steps: int, initial: float = 0.0) -> Warmup:
-    """Builds a schedule that rises along a line before another begins.
+    """Builds a schedule with a linear warm-up before another schedule.
 
-    At step s below n = `warmup_steps` the rate is `initial + (schedule(0) - initial) * s / n`; from
-    n on it is `schedule(s - n)`. So decay that should end at step T lasts T - n steps.
+    At step s below n = `warmup_steps` the rate is `initial + (schedule(0) - initial) * s / n`. From
+    step n it is `schedule(s - n)`. So a decay that should end at step T has T - n steps.
 
     Args:
-        schedule: A `LearningRateSchedule`, Keras's own, one of these or the user's, or a constant
+        schedule: A `LearningRateSchedule` (of Keras, of this package or your own), or a constant
             rate.
-        warmup_steps: Optimizer steps of the rise, at least 0.
-        initial: Rate of step 0, at least 0. May lie above the schedule's first rate.
+        warmup_steps: Optimizer steps of the warm-up, at least 0.
+        initial: Rate at step 0, at least 0. May be above the schedule's first rate.
 
     Returns:
         A `LearningRateSchedule`, computed in float64.

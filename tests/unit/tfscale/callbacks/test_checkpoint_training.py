@@ -16,9 +16,8 @@ import tensorflow as tf
 import strategies
 from tfscale.callbacks import Checkpoint, LocalUpdates, Stability
 from tfscale.checkpoints import CheckpointDirectory
-from tfscale.checkpoints.snapshot_memory import SnapshotMemory
-from tfscale.checkpoints.state import snapshot, training_variables
-from tfscale.checkpoints.writing import BackgroundWriter
+from tfscale.checkpoints.background_writer import BackgroundWriter
+from tfscale.checkpoints.state import SnapshotMemory, snapshot, training_variables
 
 ROWS = np.arange(12.0, dtype=np.float32).reshape(12, 1) / 12
 
@@ -339,7 +338,7 @@ def test_a_write_that_fails_ends_training_and_says_so(
             shutil.rmtree(tmp_path / "run", ignore_errors=True)
             (tmp_path / "run").write_text("no folder any more")
 
-    with pytest.raises(OSError, match=r"could not be written to .*run: .*Earlier ones are whole"):
+    with pytest.raises(OSError, match=r"could not be written to .*run: .*Earlier ones are intact"):
         fit(made(strategy), Checkpoint(tmp_path / "run", every=1), Blocks())
 
 

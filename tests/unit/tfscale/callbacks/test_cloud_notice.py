@@ -16,8 +16,8 @@ import pytest
 
 import strategies
 import tfscale
-from tfscale.callbacks import cloud_notice
-from tfscale.callbacks.cloud_notice import CloudNotice, metadata_host
+from tfscale.callbacks import preemption
+from tfscale.callbacks.preemption import CloudNotice, metadata_host
 
 MAINTENANCE = "/computeMetadata/v1/instance/maintenance-event"
 PREEMPTED = "/computeMetadata/v1/instance/preempted"
@@ -152,7 +152,7 @@ def test_a_notice_saves_and_ends_and_the_next_start_trains_on_under_it(
 def test_after_half_an_answer_the_server_is_asked_again(
     metadata: Metadata, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cloud_notice, "_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(preemption, "_AGAIN_SECONDS", 0.01)
     metadata.num_halves = 4
     notice = CloudNotice(metadata.host)
     metadata.await_listeners()
@@ -193,7 +193,7 @@ def test_a_machine_that_moves_alive_trains_on(metadata: Metadata, tmp_path: Path
 def test_elsewhere_nobody_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("GCE_METADATA_HOST", raising=False)
     product = tmp_path / "product_name"
-    monkeypatch.setattr(cloud_notice, "_PRODUCT_NAME", product)
+    monkeypatch.setattr(preemption, "_PRODUCT_NAME", product)
     assert metadata_host() is None
     product.write_text("KVM Virtual Machine\n")
     assert metadata_host() is None

@@ -95,7 +95,7 @@ def test_one_value_for_all_replicas_cannot_become_one_a_replica(
         kernel["slices"][0].update(start=[0, 0], shape=[1, 1])
 
     forge(tmp_path, split)
-    with pytest.raises(ValueError, match="is one value on all replicas"):
+    with pytest.raises(ValueError, match="with one value for all replicas"):
         fit(strategy, Checkpoint(tmp_path), epochs=3)
 
 

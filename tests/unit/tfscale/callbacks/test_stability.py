@@ -14,7 +14,7 @@ import pytest
 
 from tests.programs import run_program
 from tfscale.callbacks import Stability
-from tfscale.callbacks.stability_state import adjustable_rates
+from tfscale.callbacks.stability import adjustable_rates
 
 PROGRAM = Path(__file__).with_name("stability_training.py")
 DEADLINE_S = 240

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from strategies.cluster.environments import JobStart
-from tfscale.checkpoints.holder import Holder
 from tfscale.checkpoints.lease import Lease
 from tfscale.checkpoints.lease_files import lease_files_at
+from tfscale.checkpoints.lease_holder import Holder
 from tfscale.checkpoints.lease_protocol import Periods
 
 QUICK = Periods(renew=0.05, stale=0.5, poll=0.02)

@@ -6,8 +6,8 @@ import dataclasses
 import random
 from collections.abc import Callable, Iterator
 
-from tfscale.checkpoints.holder import Holder
 from tfscale.checkpoints.lease_files import LeaseFiles
+from tfscale.checkpoints.lease_holder import Holder
 from tfscale.checkpoints.lease_protocol import Claimant, FolderTaken, Periods, Steps, TakenOver
 
 PERIODS = Periods(renew=1.0, stale=4.0, settle=0.5, poll=0.3)

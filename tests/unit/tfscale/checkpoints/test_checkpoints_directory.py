@@ -125,13 +125,13 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     assert found.position.batches == 2
     said = capfd.readouterr().err
     assert "step-000000000004 is damaged" in said
-    assert "Falling back to the one before" in said
+    assert "Using the previous one" in said
 
 
 def test_where_all_are_damaged_training_does_not_start_from_step_0(tmp_path: Path) -> None:
     directory = saved(tmp_path, 2)
     cut_short(step(tmp_path, 2) / "tensors-00000.bin")
-    with pytest.raises(ValueError, match=r"all of 1 are damaged\. Restore one from a backup"):
+    with pytest.raises(ValueError, match=r"all 1 are damaged\. Restore one from a backup"):
         directory.newest()
 
 
@@ -222,7 +222,7 @@ def test_only_names_as_they_are_written_count(tmp_path: Path) -> None:
 )
 def test_what_could_not_be_read_back_is_not_written(tmp_path: Path, array: np.ndarray) -> None:
     directory = saved(tmp_path, 2)
-    with pytest.raises(ValueError, match=r"must be of numbers\. Received: 'w' of"):
+    with pytest.raises(ValueError, match=r"must be numeric\. Received: 'w' of"):
         directory.save(content(4, w=array))
     assert directory.steps() == [2]
 
@@ -277,7 +277,7 @@ def test_a_full_disk_is_a_clear_error_and_earlier_checkpoints_are_whole(tmp_path
     assert done.returncode == 0, done.stderr
     error, rest = done.stdout.splitlines()
     assert error.startswith(f"The checkpoint after 4 batches could not be written to {tmp_path}: ")
-    assert "Earlier ones are whole. Make room" in error
+    assert "Earlier ones are intact. Free disk space" in error
     assert rest.startswith("2 ")
     assert names(tmp_path) == ["step-000000000002"]
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfscale.checkpoints import uncached_file
-from tfscale.checkpoints.snapshot_memory import SnapshotMemory
-from tfscale.checkpoints.uncached_file import BLOCK_BYTES
+from tfscale.checkpoints import direct_file
+from tfscale.checkpoints.direct_file import BLOCK_BYTES
+from tfscale.checkpoints.state import SnapshotMemory
 
 
 @pytest.mark.parametrize("is_at_hand", [True, False])
@@ -69,7 +69,7 @@ def test_a_file_past_the_cache_holds_what_was_written(
     if not is_direct:
         monkeypatch.setattr(os, "O_DIRECT", 0, raising=False)  # as on macOS
     data = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8).tobytes()
-    with uncached_file.uncached_file(tmp_path / "file") as file:
+    with direct_file.uncached_file(tmp_path / "file") as file:
         for first in range(0, size, 5_000_011):
             file.write(data[first : first + 5_000_011])
     assert (tmp_path / "file").read_bytes() == data
@@ -79,6 +79,6 @@ def test_a_file_past_the_cache_holds_what_was_written(
 def test_a_full_disk_is_an_error() -> None:
     with (
         pytest.raises(OSError, match="No space left"),
-        uncached_file.uncached_file(Path("/dev/full")) as file,
+        direct_file.uncached_file(Path("/dev/full")) as file,
     ):
         file.write(b"x" * BLOCK_BYTES)

@@ -21,14 +21,13 @@ from strategies.cluster.environments import JobStart
 from tests.programs import ROOT, completed, own_environment
 from tests.unit.tfscale.checkpoints.leases import QUICK, elsewhere, held, lease_of, leases_in
 from tfscale.checkpoints import storage_errors
-from tfscale.checkpoints.holder import Holder, Verdict, own_holder
-from tfscale.checkpoints.lease import LOCAL, Lease
+from tfscale.checkpoints.lease import LOCAL, Lease, SharedLease
 from tfscale.checkpoints.lease_files import LocalLeaseFiles
+from tfscale.checkpoints.lease_holder import Holder, Verdict, own_holder
 from tfscale.checkpoints.lease_protocol import FolderTaken, Periods, TakenOver
-from tfscale.checkpoints.shared_lease import SharedLease
 
 HOLD = (
-    "import sys, time; from tfscale.checkpoints.shared_lease import SharedLease; "
+    "import sys, time; from tfscale.checkpoints.lease import SharedLease; "
     "SharedLease(sys.argv[1]); print('holds', flush=True); time.sleep(600)"
 )
 
@@ -193,7 +192,7 @@ def test_trainings_of_one_process_share_its_lease(tmp_path: Path) -> None:
 
 FORKING = """
 import os, sys
-from tfscale.checkpoints.shared_lease import SharedLease
+from tfscale.checkpoints.lease import SharedLease
 lease = SharedLease(sys.argv[1])
 child = os.fork()
 if child == 0:
@@ -241,7 +240,7 @@ def test_an_outage_is_said_once_and_costs_no_lease(
     said += capfd.readouterr().err
     assert said.count("cannot be renewed") == 1
     lease._claimant.trusted_until = 0.0
-    with pytest.raises(OSError, match=r"has taken no renewal for 300 s: .*No space left"):
+    with pytest.raises(OSError, match=r"no renewal has succeeded for 300 s: .*No space left"):
         lease.check()
     files.fails = False
     lease.check()
@@ -279,7 +278,7 @@ def test_a_full_disk_at_the_start_is_waited_for_and_then_named(
     files.fails = True
     lease = Lease(str(tmp_path), files, elsewhere(), QUICK)
     with pytest.raises(
-        OSError, match=rf"storage of {tmp_path} failed while taking .*No space left"
+        OSError, match=rf"storage of {tmp_path} failed while acquiring .*No space left"
     ):
         lease.acquire()
     assert capfd.readouterr().err.count("Trying again") == 2

@@ -54,11 +54,11 @@ def test_a_dead_drive_is_no_empty_folder_and_no_damage(
     if reader == "TensorFlow's":
         directory._storage = RemoteStorage(f"file://{tmp_path / 'run'}")
     with dead_drive(tmp_path / "run" / part):
-        said = r"not connected.*start again: training resumes"
+        said = r"not connected.*run again: training resumes"
         with pytest.raises(OSError, match=said) as raised:
             directory.newest()
         assert str(tmp_path / "run") in str(raised.value)
-    assert capfd.readouterr().err.count("Trying again in 0.01 s") == 2
+    assert capfd.readouterr().err.count("Retrying in 0.01 s") == 2
     found = directory.newest()
     assert found is not None
     assert found.position.batches == 4
@@ -86,7 +86,7 @@ def test_a_short_outage_is_waited_for(
     assert found is not None
     assert found.position.batches == 2
     assert waited == [60.0]
-    assert "Trying again in 60 s, for 200 s at most" in capfd.readouterr().err
+    assert "Retrying in 60 s, for at most 200 s" in capfd.readouterr().err
 
 
 @needs_mounts
@@ -146,7 +146,7 @@ def test_an_old_checkpoint_that_cannot_be_removed_is_named_and_training_goes_on(
         said = capfd.readouterr().err
         assert "step-000000000002" in said
         assert "could not be removed" in said
-        assert "Training goes on" in said
+        assert "Training continues" in said
     assert directory.steps() == [2, 4]
     saved(tmp_path, 6, keep=1)
     assert directory.steps() == [6]

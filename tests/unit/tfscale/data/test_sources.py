@@ -187,5 +187,5 @@ def test_what_is_no_array_of_examples_is_refused(source: Any, received: str) -> 
 
 @pytest.mark.parametrize("source", [np.arange(3), tf.data.Dataset.range(3)], ids=["array", "data"])
 def test_a_data_dir_without_a_name_is_refused(source: Any) -> None:
-    with pytest.raises(ValueError, match=r"`data_dir` must be None unless .* Leave it out"):
+    with pytest.raises(ValueError, match=r"`data_dir` must be None unless .* Omit it"):
         as_source(source, data_dir="data")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from strategies.cluster.exit_reason import ExitReason
-from tfscale.launch.fault import Task, at_fault
+from tfscale.launch.outcome import Task, at_fault
 
 OWN = ExitReason("ValueError: a row of letters", is_own=True)
 OF_1 = ExitReason("AbortedError: aborted by worker 1", is_own=False, at_fault="worker 1")

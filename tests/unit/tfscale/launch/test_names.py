@@ -5,7 +5,7 @@ import queue
 import pytest
 
 from tfscale.launch.events import Events, OutputEnded, SignalReceived
-from tfscale.launch.names import await_names
+from tfscale.launch.hosts import await_names
 
 
 def test_names_and_numbers_of_this_host_have_addresses() -> None:

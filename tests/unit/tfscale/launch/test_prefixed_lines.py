@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tfscale.launch.prefixed_lines import LONGEST_LINE, PrefixedLines
+from tfscale.launch.output import LONGEST_LINE, PrefixedLines
 
 
 def everything(*chunks: bytes, seconds_apart: float = 0.0) -> bytes:

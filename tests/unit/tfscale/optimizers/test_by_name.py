@@ -71,7 +71,7 @@ def test_a_special_argument_arrives_or_is_refused(name: str, argument: str) -> N
     if takes:
         assert config(optimizer_by_name(name, 0.25, **given))[argument] == SPECIAL[argument]
         return
-    with pytest.raises(ValueError, match=f"`{argument}` must not be given for {name}"):
+    with pytest.raises(ValueError, match=f"`{argument}` must not be passed for {name}"):
         optimizer_by_name(name, 0.25, **given)
 
 

@@ -193,5 +193,5 @@ def test_the_impossible_is_refused(arguments: dict[str, Any], message: str) -> N
 
 
 def test_keras_way_to_name_exceptions_is_refused_and_not_ignored() -> None:
-    with pytest.raises(ValueError, match=r"Pass LARS\(exclude=\.\.\.\) the names"):
+    with pytest.raises(ValueError, match=r"Pass the names to LARS\(exclude=\.\.\.\)"):
         LARS().exclude_from_weight_decay(var_names=["bias"])

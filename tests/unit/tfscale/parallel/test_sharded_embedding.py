@@ -186,7 +186,7 @@ def test_weights_with_slots_of_other_shards_do_not_pass_in_silence(tmp_path: Pat
 
 @pytest.mark.parametrize("shape", [(6, 2), (7, 3)])
 def test_a_table_of_another_size_is_refused(shape: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match="`store` must hold one table of 7 rows of 2"):
+    with pytest.raises(ValueError, match="`store` must contain one table of 7 rows of 2"):
         built(3).load_own_variables({"0": np.zeros(shape)})
 
 
@@ -197,8 +197,11 @@ def test_a_table_of_another_size_is_refused(shape: tuple[int, int]) -> None:
         ({"num_shards": 8}, "`num_shards` must be at most `input_dim`=7"),
         ({"input_dim": 2.0}, "`input_dim` must be a positive integer"),
         ({"output_dim": True}, "`output_dim` must be a positive integer"),
-        ({"embeddings_constraint": keras.constraints.MaxNorm(1.0, axis=0)}, "each row by itself"),
-        ({"embeddings_constraint": keras.constraints.UnitNorm(axis=0)}, "each row by itself"),
+        (
+            {"embeddings_constraint": keras.constraints.MaxNorm(1.0, axis=0)},
+            "each row independently",
+        ),
+        ({"embeddings_constraint": keras.constraints.UnitNorm(axis=0)}, "each row independently"),
         ({"embeddings_regularizer": keras.regularizers.OrthogonalRegularizer()}, "a sum over rows"),
     ],
 )

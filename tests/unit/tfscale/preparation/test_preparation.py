@@ -67,7 +67,7 @@ def test_layers_follow_the_policy_but_for_those_given_a_dtype(
     assert policies(prepared) == [HALF, FLOAT32]
     assert policies(model) == [FLOAT32, FLOAT32]
     assert keras.config.dtype_policy().name == HALF
-    kept = f"layers of {model.name!r} that keep the dtype they were given: {model.layers[1].name}"
+    kept = f"layers of {model.name!r} that keep their own dtype: {model.layers[1].name}"
     assert f"tfscale: {kept} float32." in capsys.readouterr().err
 
 
@@ -179,7 +179,9 @@ def test_a_layer_that_cannot_be_found_again_is_refused_with_the_cure(
     set_precision(HALF)
     with (
         pytest.warns(UserWarning, match="lambda"),
-        pytest.raises(ValueError, match=r"`model` must be one .*Pass a function that builds"),
+        pytest.raises(
+            ValueError, match=r"`model` must be of a class .*Pass a function that builds"
+        ),
     ):
         prepare(model, strategy, precision="float64")
     assert (keras.config.dtype_policy().name, keras.config.floatx()) == (HALF, "float32")
@@ -191,7 +193,7 @@ def test_a_layer_shared_between_inner_models_is_refused_as_it_would_split(
     shared = keras.layers.Dense(2)
     first = keras.Sequential([keras.Input([2]), shared])
     model = compiled(keras.Sequential([keras.Input([2]), first, shared]))
-    with pytest.raises(ValueError, match="`model` must be one that its config describes in full"):
+    with pytest.raises(ValueError, match="`model` must be described completely by its config"):
         prepare(model, strategy, precision="float32")
 
 
@@ -206,7 +208,7 @@ def test_a_subclassed_model_without_a_config_is_refused(strategy: tf.distribute.
 
     model = compiled(Wrapping(keras.layers.Dense(1)))
     model(np.ones([1, 2]))
-    with pytest.raises(ValueError, match="`model` must be one that its class can make from"):
+    with pytest.raises(ValueError, match="`model` must be of a class that can be made from"):
         prepare(model, strategy, precision="float32")
 
 
@@ -216,7 +218,7 @@ def test_a_model_with_a_compile_of_its_own_is_refused(strategy: tf.distribute.St
             super().compile(optimizer, loss)
 
     model = compiled(Compiling([keras.Input([2]), keras.layers.Dense(1)]))
-    with pytest.raises(ValueError, match="leaves `compile` as Keras has it"):
+    with pytest.raises(ValueError, match="does not override `compile`"):
         prepare(model, strategy, precision="float32")
 
 
@@ -312,12 +314,12 @@ def test_arguments_that_contradict_each_other_are_refused(
         ("`optimizer` must be a Keras optimizer", (simple, strategy), {"optimizer": 0.1}),
         ("`optimizer` must be new", (simple, strategy), {"optimizer": trained.optimizer}),
         (
-            "`learning_rate` must be left out",
+            "`learning_rate` must be omitted",
             (simple, strategy),
             {"optimizer": sgd, "learning_rate": 0.1},
         ),
         ("function that returned None", (lambda: None, strategy), {}),
-        ("made elsewhere", (lambda: trained, strategy), {}),
+        ("made outside", (lambda: trained, strategy), {}),
         ("`precision` must be one of", (simple, strategy), {"precision": "float7"}),
     ]
     for message, arguments, keywords in cases:

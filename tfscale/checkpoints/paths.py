@@ -1,4 +1,4 @@
-"""Which paths can be a folder of checkpoints: the ones that TensorFlow can write to."""
+"""Validates the path of a checkpoint folder."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ _NEEDS_NO_HOST = ("file", "ram", "hdfs", "viewfs")
 
 
 def target_path(name: str, value: Any, *, is_saved_to: bool = False) -> str:
-    """Returns the path of a folder of checkpoints, which means the same after a change of folder.
+    """Returns the path of a checkpoint folder, independent of the current directory.
 
-    A local path becomes absolute, and a `~` at its beginning the home folder.
+    A local path becomes absolute, and a leading `~` is expanded to the home folder.
 
     Args:
         name: The argument's name, for the message.
-        value: What was given: a string or a path object.
-        is_saved_to: Whether checkpoints will be written there. A `file://` is refused then: through
-            TensorFlow a write to a local file system is not all or nothing.
+        value: The argument: a string or a path object.
+        is_saved_to: Whether checkpoints will be written there. A `file://` path is then an error,
+            because TensorFlow's writes to local file systems are not atomic.
 
     Raises:
-        ValueError: If it is no path, is empty, has a scheme that TensorFlow does not know, or names
-            no bucket.
+        ValueError: If it is not a path, is empty, has a scheme that TensorFlow does not support, or
+            has no bucket.
 
     Example:
         >>> target_path("directory", "/runs/a/")
@@ -35,28 +35,28 @@ def target_path(name: str, value: Any, *, is_saved_to: bool = False) -> str:
     """
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(path, str):
-        raise _refusal(name, value, "a string or a path object", "Name the run's folder: 'runs/a'.")
+        raise _refusal(name, value, "a string or a path object", "Pass the run's folder: 'runs/a'.")
     if not path.strip():
-        raise _refusal(name, value, "the path of a folder", "Name the run's folder: 'runs/a'.")
+        raise _refusal(name, value, "the path of a folder", "Pass the run's folder: 'runs/a'.")
     if "\0" in path:
-        raise _refusal(name, value, "a path without NUL characters", "Take them out.")
+        raise _refusal(name, value, "a path without NUL characters", "Remove them.")
     scheme = _SCHEME.fullmatch(path)
     if scheme is not None:
         if is_saved_to and scheme[1] == "file":
-            cure = f"Give {'/' + scheme[2].lstrip('/')!r}."
+            cure = f"Pass {'/' + scheme[2].lstrip('/')!r}."
             raise _refusal(name, value, "a local path without a scheme", cure)
         _check_scheme(name, value, scheme[1], scheme[2])
         return path.rstrip("/")
     if _ONE_SLASH.match(path) and not Path(path).is_dir():
-        cure = "Write two slashes, in a string: pathlib.Path takes one of them away."
+        cure = "Write two slashes, in a string: pathlib.Path removes one of them."
         raise _refusal(name, value, "a local path, or have '://' after its scheme", cure)
     if not path.startswith("~"):
         return str(Path(path).absolute())
     try:
         return str(Path(path).expanduser())
     except RuntimeError:
-        cure = "Give the folder's full path, or './~...' for a folder of this name."
-        raise _refusal(name, value, "a path below a home folder that exists", cure) from None
+        cure = "Pass the folder's full path, or './~...' for a folder of this name."
+        raise _refusal(name, value, "a path below an existing home folder", cure) from None
 
 
 def _check_scheme(name: str, value: Any, scheme: str, rest: str) -> None:
@@ -65,8 +65,8 @@ def _check_scheme(name: str, value: Any, scheme: str, rest: str) -> None:
     known = sorted(filter(None, tf.io.gfile.get_registered_schemes()))
     if scheme not in known:
         cure = (
-            "Import the package that adds the scheme first (tensorflow-io adds s3), mount the "
-            "store as a folder, or take a local folder."
+            "First import the package that adds the scheme (tensorflow-io adds s3), mount the "
+            "store as a folder, or use a local folder."
         )
         raise _refusal(name, value, f"a local path, or one with a scheme of {known}", cure)
     if scheme not in _NEEDS_NO_HOST and not rest.split("/")[0]:

@@ -1,8 +1,8 @@
-"""The process that holds a folder of checkpoints, and what another process can say of it.
+"""The holder of a lease on a checkpoint folder, and what another process knows about it.
 
-On one host the system knows whether a process lives. Process numbers come again, so the time at
-which the process started belongs to its name, and so do the boot of the system and the namespace
-that the number is from: another container on the same host counts its processes for itself.
+On the same host the system knows whether a process is alive. Process ids are reused, so a process
+is identified together with its start time, the boot id of the system and its process namespace,
+because each container on a host numbers its processes separately.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from strategies.extension import JobStart, own_job_starts
 
 
 class Verdict(enum.Enum):
-    """What one process knows of another without waiting."""
+    """What one process knows about another without waiting."""
 
     DEAD = "dead"
     ALIVE = "alive"
@@ -30,15 +30,15 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True)
 class Holder:
-    """A process, as others name it.
+    """A process that holds a lease.
 
     Attributes:
-        host: The host's name, for people.
-        pid: The number of the process.
-        since: When it started to hold, for people.
-        system: The boot and the namespace that the number is from; empty where they are unknown.
+        host: The host's name, for messages.
+        pid: The process id.
+        since: When it acquired the lease, for messages.
+        system: Boot id and process namespace; empty if unknown.
         process_start: Clock ticks from the boot to the start of the process; empty if unknown.
-        jobs: The jobs that the process belongs to.
+        jobs: The scheduler jobs that the process belongs to.
     """
 
     host: str
@@ -53,7 +53,7 @@ class Holder:
         return f"process {self.pid} on host {self.host!r} ({details})"
 
     def verdict(self, other: Holder) -> Verdict:
-        """Returns what this process, which runs, knows of the other."""
+        """Returns what this process, which is running, knows about another."""
         own = {(job.scheduler, job.job): job.start for job in self.jobs}
         starts = [
             job.start - own[job.scheduler, job.job]
@@ -69,16 +69,16 @@ class Holder:
         return _verdict_of_process(other.pid, other.process_start)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns JSON values from which `from_json` makes an equal one."""
+        """Returns JSON values for `from_json`."""
         jobs = [[job.scheduler, job.job, job.start] for job in self.jobs]
         return {**vars(self), "jobs": jobs}
 
     @classmethod
     def from_json(cls, values: Any) -> Holder:
-        """Returns the one that was written.
+        """Returns the holder that `to_json` described.
 
         Raises:
-            ValueError: If it is none.
+            ValueError: If the values are malformed.
         """
         try:
             texts = {name: str(values[name]) for name in ("host", "since", "system")}
@@ -86,11 +86,11 @@ class Holder:
             start = str(values["process_start"])
             return cls(**texts, pid=int(values["pid"]), process_start=start, jobs=jobs)
         except (KeyError, TypeError, OverflowError) as error:
-            raise ValueError(f"no holder: {error!r}") from error
+            raise ValueError(f"malformed holder: {error!r}") from error
 
 
 def own_holder() -> Holder:
-    """Returns this process."""
+    """Returns this process as a holder."""
     pid = os.getpid()
     return Holder(
         host=platform.node(),
@@ -103,7 +103,7 @@ def own_holder() -> Holder:
 
 
 def _own_system() -> str:
-    """Linux only; elsewhere a dead process is known by its silence."""
+    """Returns boot id and namespace on Linux. Elsewhere a dead process is detected by timeout."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -117,20 +117,20 @@ def _verdict_of_process(pid: int, start: str) -> Verdict:
     except (ProcessLookupError, OverflowError):
         return Verdict.DEAD
     except PermissionError:
-        pass  # it is another user's, whose entry in /proc may be hidden
+        pass  # it belongs to another user; its entry in /proc may be hidden
     found = _stat_of(pid)
     if found is None:
         return Verdict.UNKNOWN
     state, started = found
-    # A killed process that its parent has not collected yet is a zombie.
+    # A killed process is a zombie until its parent collects it.
     return Verdict.ALIVE if started == start and state not in "ZX" else Verdict.DEAD
 
 
 def _stat_of(pid: int) -> tuple[str, str] | None:
-    """Returns the state of a process and its start in clock ticks after the boot."""
+    """Returns the state of a process and its start time in clock ticks after the boot."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text("ascii", errors="replace")
     except OSError:
         return None
-    fields = text.rpartition(")")[2].split()  # the name before may hold spaces and brackets
+    fields = text.rpartition(")")[2].split()  # the name may contain spaces and brackets
     return fields[0], fields[19]

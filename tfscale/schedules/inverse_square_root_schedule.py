@@ -1,4 +1,4 @@
-"""The Transformer's schedule: up along a line, then down with the square root of the step."""
+"""The Transformer's schedule: a linear rise, then decay with the inverse square root."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tfscale.schedules.float64_schedule import Float64Schedule
 
 @keras.saving.register_keras_serializable(package="tfscale")
 class InverseSquareRootDecay(Float64Schedule):
-    """What `inverse_square_root_decay` returns. Takes its arguments."""
+    """The schedule that `inverse_square_root_decay` returns. Takes its arguments."""
 
     def __init__(self, maximum_learning_rate: float, warmup_steps: int) -> None:
         super().__init__()
@@ -40,14 +40,14 @@ class InverseSquareRootDecay(Float64Schedule):
 def inverse_square_root_decay(
     maximum_learning_rate: float, warmup_steps: int
 ) -> InverseSquareRootDecay:
-    """Builds the schedule of the Transformer, warm-up included.
+    """Builds the schedule of the Transformer, including its warm-up.
 
     With t = step + 1 and n = `warmup_steps` the rate is `maximum * min(t / n, sqrt(n / t))`. The
-    paper's own constants are `maximum_learning_rate = (d_model * n) ** -0.5` with n = 4000.
+    paper uses `maximum_learning_rate = (d_model * n) ** -0.5` with n = 4000.
 
     Args:
-        maximum_learning_rate: Rate at the top, reached at step n - 1. At least 0.
-        warmup_steps: Optimizer steps of the rise. Positive.
+        maximum_learning_rate: The maximum, reached at step n - 1. At least 0.
+        warmup_steps: Optimizer steps of the warm-up. Positive.
 
     Returns:
         A `LearningRateSchedule`, computed in float64.

@@ -1,4 +1,4 @@
-"""Writing beside training: one write at a time, and its error told to whoever trains."""
+"""Writes checkpoints in the background, one at a time."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ DEADLINE_SECONDS = 1800.0
 
 
 class BackgroundWriter:
-    """Runs one write at a time in a thread of its own.
+    """Runs one write at a time in a background thread.
 
-    A process that ends waits for the write it has begun. At most one is pending for a place, also
-    of several writers, so that at most one snapshot is in memory.
+    The process waits for a pending write before it ends. At most one write is pending per place,
+    also with several writers, so that at most one snapshot is in memory.
 
     Args:
-        place: Where the writes go, such as the path of a folder.
+        place: The target of the writes, such as the path of a folder.
     """
 
     def __init__(self, place: str) -> None:
@@ -23,7 +23,7 @@ class BackgroundWriter:
         self._failure: Exception | None = None
 
     def begin(self, write: Callable[[], None]) -> None:
-        """Begins a write; call `wait` before.
+        """Starts a write. Call `wait` first.
 
         Args:
             write: Writes the snapshot.
@@ -32,23 +32,23 @@ class BackgroundWriter:
         def run() -> None:
             try:
                 write()
-            except Exception as error:  # told to the training thread
+            except Exception as error:  # raised in the training thread by `check`
                 self._failure = error
 
         threading.Thread(target=run, name=self._name).start()
 
     def check(self) -> None:
-        """Raises the error of a write that failed, once; does not wait."""
+        """Raises the error of a failed write, once, without waiting."""
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
 
     def wait(self) -> None:
-        """Waits until nothing is pending, of an earlier writer to the same place neither.
+        """Waits until no write is pending, including those of earlier writers to the same place.
 
         Raises:
-            TimeoutError: If it takes more than `DEADLINE_SECONDS`.
-            Exception: What the write ended with.
+            TimeoutError: If it takes longer than `DEADLINE_SECONDS`.
+            Exception: The error of the write.
         """
         for thread in threading.enumerate():
             if thread.name != self._name:
@@ -56,7 +56,7 @@ class BackgroundWriter:
             thread.join(DEADLINE_SECONDS)
             if thread.is_alive():
                 raise TimeoutError(
-                    f"A checkpoint was not written within {DEADLINE_SECONDS:g} s. Look at the file "
-                    "system of its folder; the checkpoints from before are whole."
+                    f"A checkpoint was not written within {DEADLINE_SECONDS:g} s. Check the file "
+                    "system of its folder. Earlier checkpoints are intact."
                 )
         self.check()

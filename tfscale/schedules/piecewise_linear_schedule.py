@@ -1,4 +1,4 @@
-"""Schedules made of straight lines: constant, linear decay, one cycle."""
+"""Piecewise linear schedules: constant, linear decay, one cycle."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tfscale.schedules.float64_schedule import Float64Schedule
 
 @keras.saving.register_keras_serializable(package="tfscale")
 class PiecewiseLinear(Float64Schedule):
-    """What `piecewise_linear` returns. Takes the arguments of `piecewise_linear`."""
+    """The schedule that `piecewise_linear` returns. Takes the arguments of `piecewise_linear`."""
 
     def __init__(self, steps: Sequence[float], learning_rates: Sequence[float]) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class PiecewiseLinear(Float64Schedule):
         if not self.steps or len(self.steps) != len(self.learning_rates):
             raise ValueError(
                 "`learning_rates` must be as many as the steps, at least one. Received: "
-                f"steps={steps!r}, learning_rates={learning_rates!r}. Give a rate for each step."
+                f"steps={steps!r}, learning_rates={learning_rates!r}. Pass a rate for each step."
             )
         if self.steps[0] != 0 or any(a >= b for a, b in itertools.pairwise(self.steps)):
             raise ValueError(
@@ -44,7 +44,7 @@ class PiecewiseLinear(Float64Schedule):
         for (start, left), (end, right) in itertools.pairwise(corners):
             line = left + (right - left) * ((position - start) / (end - start))
             rate = ops.where(position < start, rate, line)
-        # The last corner's rate as it was given: a line ends in it only up to rounding.
+        # Return the last rate exactly: the line reaches it only up to rounding.
         return ops.where(position < self.steps[-1], rate, self.learning_rates[-1])
 
     def get_config(self) -> dict[str, Any]:
@@ -53,17 +53,17 @@ class PiecewiseLinear(Float64Schedule):
 
 
 def piecewise_linear(steps: Sequence[float], learning_rates: Sequence[float]) -> PiecewiseLinear:
-    """Builds a schedule of straight lines between corners, flat after the last.
+    """Builds a schedule of straight lines between points, constant after the last point.
 
     Args:
-        steps: Where the corners are, in optimizer steps: 0 first, increasing. May be fractions.
-        learning_rates: The rates at the corners, at least 0.
+        steps: Optimizer steps of the points, beginning with 0, increasing. May be fractions.
+        learning_rates: The rates at the points, at least 0.
 
     Returns:
         A `LearningRateSchedule`, computed in float64.
 
     Raises:
-        ValueError: If the steps do not increase from 0, or the rates are not as many.
+        ValueError: If the steps do not increase from 0, or the numbers of steps and rates differ.
 
     Example:
         >>> rate = piecewise_linear([0, 10, 40], [0.0, 0.3, 0.0])
@@ -74,7 +74,7 @@ def piecewise_linear(steps: Sequence[float], learning_rates: Sequence[float]) ->
 
 
 def constant(learning_rate: float) -> PiecewiseLinear:
-    """Builds a schedule that stays at one rate, for what takes only schedules.
+    """Builds a schedule with a constant rate, for code that needs a schedule.
 
     Args:
         learning_rate: The rate, at least 0.
@@ -95,12 +95,12 @@ def constant(learning_rate: float) -> PiecewiseLinear:
 def linear_decay(
     initial_learning_rate: float, decay_steps: int, end_learning_rate: float = 0.0
 ) -> PiecewiseLinear:
-    """Builds a schedule that falls along one line and stays at its end.
+    """Builds a schedule that decays linearly and then stays constant.
 
     Args:
-        initial_learning_rate: Rate of step 0, at least 0.
-        decay_steps: Optimizer steps the decay lasts. Positive.
-        end_learning_rate: Rate from step `decay_steps` on, at least 0.
+        initial_learning_rate: Rate at step 0, at least 0.
+        decay_steps: Optimizer steps of the decay. Positive.
+        end_learning_rate: Rate from step `decay_steps`, at least 0.
 
     Returns:
         A `LearningRateSchedule`, computed in float64.
@@ -127,18 +127,18 @@ def one_cycle(
     final_learning_rate: float | None = None,
     final_steps: int | None = None,
 ) -> PiecewiseLinear:
-    """Builds the 1cycle schedule: up along a line, down again as long, then far below.
+    """Builds the 1cycle schedule: a linear rise, an equally long fall, then a final decay.
 
-    The cycle lasts `num_steps - final_steps` steps, half of them up and half down, from and to
-    `initial_learning_rate`; the last `final_steps` fall on to `final_learning_rate`.
+    The cycle has `num_steps - final_steps` steps, half of them rising from and half falling to
+    `initial_learning_rate`. In the last `final_steps` the rate decays to `final_learning_rate`.
 
     Args:
         maximum_learning_rate: Rate in the middle of the cycle. Positive.
         num_steps: Optimizer steps of the whole training, more than `final_steps`.
-        initial_learning_rate: Rate of step 0, at least 0. Default: a tenth of the maximum.
-        final_learning_rate: Rate of step `num_steps` and after. Default: a thousandth of
+        initial_learning_rate: Rate at step 0, at least 0. Default: a tenth of the maximum.
+        final_learning_rate: Rate from step `num_steps`. Default: a thousandth of
             `initial_learning_rate`.
-        final_steps: Steps of the last fall, at least 1. Default: a tenth of `num_steps`, rounded
+        final_steps: Steps of the final decay, at least 1. Default: a tenth of `num_steps`, rounded
             up.
 
     Returns:
@@ -152,8 +152,8 @@ def one_cycle(
         >>> [round(float(rate(step)), 6) for step in (0, 45, 90, 100)]
         [0.1, 1.0, 0.1, 0.0001]
 
-    Source: Smith and Topin 2017, arXiv:1708.07120; a tenth as the foot of a single cycle is advised
-    by Smith 2018, arXiv:1803.09820.
+    Source: Smith and Topin 2017, arXiv:1708.07120. The default initial rate, a tenth of the
+    maximum, is advised by Smith 2018, arXiv:1803.09820.
     """
     num_steps = whole_number("num_steps", num_steps, at_least=2)
     maximum = checked_rate("maximum_learning_rate", maximum_learning_rate, is_zero_allowed=False)
@@ -169,7 +169,7 @@ def one_cycle(
     if final_steps >= num_steps:
         raise ValueError(
             f"`final_steps` must be fewer than the {num_steps} steps of training. Received: "
-            f"final_steps={final_steps!r}. Leave steps for the cycle."
+            f"final_steps={final_steps!r}. Keep some steps for the cycle."
         )
     cycle_steps = num_steps - final_steps
     return PiecewiseLinear(

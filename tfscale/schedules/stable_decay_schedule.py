@@ -1,4 +1,4 @@
-"""Warm-up, a long stable rate, a short decay."""
+"""The warmup-stable-decay schedule."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import keras
 from strategies.extension import one_of, whole_number
 from tfscale.schedules.arguments import learning_rate
 from tfscale.schedules.joined_schedule import join
-from tfscale.schedules.lines import constant, linear_decay
+from tfscale.schedules.piecewise_linear_schedule import constant, linear_decay
 from tfscale.schedules.warmup_schedule import Warmup, warmup
 
 DECAYS = ("linear", "exponential")
@@ -24,20 +24,20 @@ def warmup_stable_decay(
     end_learning_rate: float = 0.0,
     decay: str = "linear",
 ) -> Warmup:
-    """Builds the warm-up-stable-decay schedule.
+    """Builds the warmup-stable-decay schedule.
 
-    Choose it when the length of training is not known beforehand: a run is continued from the
-    stable part, and any point of it is finished by a decay of about a tenth of the steps so far.
+    Choose it if the length of training is not known in advance. A run can be continued from the
+    stable part, and ended at any point by a decay of about a tenth of the steps so far.
     With eta the maximum, e the end, u = (step - warmup_steps - stable_steps) / decay_steps:
     `eta * step / warmup_steps`, then `eta`, then `eta + (e - eta) * u` (linear) or
     `eta * (e / eta) ** u` (exponential), then `e`.
 
     Args:
         maximum_learning_rate: The stable rate. Positive.
-        warmup_steps: Optimizer steps of the rise from 0, at least 0.
+        warmup_steps: Optimizer steps of the rise from rate 0, at least 0.
         stable_steps: Steps at the stable rate, at least 0.
         decay_steps: Steps of the decay. Positive.
-        end_learning_rate: Rate after the decay, at least 0; positive where `decay` is exponential.
+        end_learning_rate: Rate after the decay, at least 0; positive if `decay` is "exponential".
         decay: "linear" or "exponential".
 
     Returns:
