@@ -26,9 +26,9 @@ from tests.dead_drive import dead_drive, dead_drive_missing
 from tests.workers.job import Found, leave
 from tests.workers.small_models import ROWS, numbers, regression, rows
 from tfscale.checkpoints import CheckpointDirectory, Content, Position, storage_errors
-from tfscale.checkpoints.lease_holder import Holder
 from tfscale.checkpoints.lease import Lease
 from tfscale.checkpoints.lease_files import lease_files_at
+from tfscale.checkpoints.lease_holder import Holder
 from tfscale.checkpoints.lease_protocol import Periods
 
 BATCH = 6
