@@ -55,7 +55,7 @@ QUICK = $(U)/test_house.py $(U)/test_project_files.py $(U)/test_docstring_exampl
     $(S)/liveness/test_blocking_workers.py $(S)/liveness/test_stalled_workers.py \
     $(T)/schedules/test_schedules.py $(T)/preparation/test_preparation.py \
     $(T)/test_precision_choice.py $(T)/test_wrong_arguments.py \
-    $(T)/checkpoints/test_targets.py $(T)/checkpoints/test_lease_protocol.py \
+    $(T)/checkpoints/test_paths.py $(T)/checkpoints/test_lease_protocol.py \
     $(T)/callbacks/test_plateau.py $(T)/callbacks/test_stop_at.py \
     $(T)/data/test_sources.py \
     $(T)/optimizers/test_by_name.py $(T)/optimizers/test_lars.py \
