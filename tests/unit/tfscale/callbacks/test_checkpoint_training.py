@@ -152,13 +152,13 @@ def test_an_initial_epoch_that_contradicts_the_checkpoint_is_refused(
     strategy: tf.distribute.Strategy, tmp_path: Path
 ) -> None:
     model = made(strategy)
-    told = r"must be 0, or the epoch of the newest checkpoint, {}, .*initial_epoch={}\."
+    rule = r"must be 0, or the epoch of the newest checkpoint, {}\. .*initial_epoch={}\."
     fit(model, Checkpoint(tmp_path, every=2), StopAfter(2))
-    with pytest.raises(ValueError, match=told.format(0, 1)):
+    with pytest.raises(ValueError, match=rule.format(0, 1)):
         fit(model, Checkpoint(tmp_path, every=2), initial_epoch=1)
     fit(model, Checkpoint(tmp_path, every=2))
     for wrong in (1, 3):
-        with pytest.raises(ValueError, match=told.format(2, wrong)):
+        with pytest.raises(ValueError, match=rule.format(2, wrong)):
             fit(model, Checkpoint(tmp_path, every=2), epochs=5, initial_epoch=wrong)
     assert CheckpointDirectory(tmp_path).steps() == [2, 4, 6]
 

@@ -153,7 +153,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_first_step(
     else:
         folder = Path("/sys/run")  # where not even the superuser can make one
     steps: list[int] = []
-    with pytest.raises(ValueError, match=rf"`directory` must be .* can write to, .*{folder}"):
+    with pytest.raises(ValueError, match=rf"`directory` must be .* create or write to.*{folder}"):
         fit(model, Checkpoint(folder), At(0, lambda: steps.append(0)))
     assert steps == []
 
