@@ -73,7 +73,7 @@ def _configure(
         kind = device.device_type
         raise RuntimeError(
             f"{len(parts)} logical {kind} devices must be made before TensorFlow starts. Received: "
-            f"a TensorFlow that already runs with {_configured(device)} on {device.name}. Build the"
+            f"TensorFlow, already started with {_configured(device)} on {device.name}. Build the"
             " strategy first, before any tensor, variable or model. In a notebook, restart the "
             "kernel."
         ) from error

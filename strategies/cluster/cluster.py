@@ -176,7 +176,7 @@ class Cluster:
     def _check_job(self, job: str, addresses: object) -> None:
         if job not in JOB_NAMES:
             raise ValueError(
-                f"`jobs` must have names out of {', '.join(JOB_NAMES)}. "
+                f"`jobs` must use only the names {', '.join(JOB_NAMES)}. "
                 f"{self._received('job', job)} Rename the job."
             )
         if not isinstance(addresses, list | tuple) or not addresses:
@@ -232,7 +232,7 @@ class Cluster:
             raise ValueError(
                 f"`task_index` must be {rule} for the job {self.task_type}. "
                 f"{self._received('task_index', self.task_index)} Give every process the index of "
-                "its address, or add the address of this one."
+                "its address, or add the address of this process."
             )
 
 
@@ -244,8 +244,8 @@ def require_cluster(value: Any) -> Cluster:
     """
     if not isinstance(value, Cluster):
         raise ValueError(
-            f"`cluster` must be a strategies.Cluster, or None. Received: cluster={value!r}. Leave "
-            "it out to read it from the environment."
+            f"`cluster` must be a strategies.Cluster, or None. Received: cluster={value!r}. Omit "
+            "it to read the cluster from the environment."
         )
     return value
 

@@ -14,10 +14,10 @@ from strategies.cluster.cluster import Cluster
 from strategies.deadline import Deadline
 
 PROBE_SECONDS = 1.0
-"""Between two probes of the chief."""
+"""Time between two probes of the chief."""
 
 SILENCE_SECONDS = 30.0
-"""A chief whose host does not answer for this long is gone; one that refuses is gone at once."""
+"""A chief whose host does not answer for this long has ended; one that refuses has too."""
 
 
 def serve_until_chief_ends(cluster: Cluster, bring_up_seconds: float) -> NoReturn:

@@ -41,7 +41,7 @@ def trains_on_one_replica(model: Any) -> bool:
         return True
     if not is_owned(strategy):
         raise ValueError(
-            "`model` must be made under a strategy of this package to be updated locally. "
+            "`model` must be made under a tfscale strategy for LocalUpdates. "
             f"Received: a model under {strategy!r}. Build it with strategies.mirrored_strategy() "
             "or strategies.multi_worker_mirrored_strategy()."
         )
@@ -177,13 +177,14 @@ def _refuse_impossible(model: Any, every: int) -> None:
     if isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer):
         raise ValueError(
             "`optimizer` must not scale the loss: replicas that step locally would skip different "
-            "steps and differ in their rate. Received: a LossScaleOptimizer. Use mixed_bfloat16 or "
+            "steps, and their learning rates would differ. Received: a LossScaleOptimizer. Use "
+            "mixed_bfloat16 or "
             "float32."
         )
     for layer in all_layers(model):
         if getattr(layer, "synchronized", False):
             raise ValueError(
-                "`model` must not have a BatchNormalization with synchronized=True: its replicas "
-                "communicate in every step, while their parameters differ. Received: layer "
+                "`model` must not have a BatchNormalization with synchronized=True: its "
+                "statistics would combine replicas whose parameters differ. Received: layer "
                 f"{layer.name!r}. Use synchronized=False."
             )

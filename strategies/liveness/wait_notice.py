@@ -41,7 +41,8 @@ _CHECK_CALLS = (
     "lengths."
 )
 _CHECK_PROCESS = (
-    "Check whether its process was stopped, what keeps Python's lock in it, and the network to its "
+    "Check whether its process was stopped, whether it keeps Python's interpreter lock, and the "
+    "network to its "
     "host."
 )
 

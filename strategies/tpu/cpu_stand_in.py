@@ -64,5 +64,6 @@ class _OneOfMany(OneDeviceExtended):
 
 def _refuse_rows(name: str, *_: Any, **__: Any) -> None:
     raise NotImplementedError(
-        f"a variable of TPUStrategy has no {name}. Write all of it: assign, assign_add, assign_sub."
+        f"a variable of TPUStrategy has no {name}. Write the whole variable: assign, assign_add, "
+        "assign_sub."
     )

@@ -109,7 +109,7 @@ def _refuse_missing(tpu: str) -> None:
         return
     if not has_local_tpu():
         raise ValueError(
-            "`tpu` must name a TPU where this host has none. Received: tpu='local', but none of "
+            "`tpu` must name a TPU if this host has none. Received: tpu='local', but none of "
             "TPU_WORKER_ID, TPU_WORKER_HOSTNAMES and TPU_ACCELERATOR_TYPE is set, and there is no "
             f"{' or '.join(_DEVICE_FILES)}. Run on a Cloud TPU VM, or use "
             "`mirrored_strategy` or `one_device_strategy`."

@@ -68,7 +68,7 @@ def history_of(run: Run, metric: Any) -> list[Any]:
     "S28",
     "a metric whose state is the last batch's mean",
     right={"last mean": np.mean(Y[16:])},
-    refused="Declare how the replicas' copies become one",
+    refused="Declare the combination with",
 )
 def last_mean(run: Run) -> Findings:
     return {"last mean": float(history_of(run, Last())[0])}

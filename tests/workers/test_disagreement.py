@@ -96,8 +96,8 @@ def test_different_inputs_for_the_same_targets_are_reported_by_the_chief(
 @pytest.mark.parametrize(
     ("change", "argument", "received"),
     [
-        ("add to weights", "`model` must hold the same weights", "'sequential_1/dense_1/kernel'"),
-        ("turn a sign", "`model` must hold the same weights", "kernel' (of 2 variables) differs"),
+        ("add to weights", "`model` must have the same weights", "'sequential_1/dense_1/kernel'"),
+        ("turn a sign", "`model` must have the same weights", "kernel' (of 2 variables) differs"),
         ("other rate", "`learning_rate` of the optimizer", "worker 0: 0.1; worker 1: 0.7"),
         ("other momentum", "`momentum` of the optimizer", "worker 0: 0.5; worker 1: 0.6"),
         ("move a slot", "`optimizer` must be in the same state", "bias_momentum' (of 4 variables)"),
@@ -116,7 +116,7 @@ def test_evaluate_and_predict_refuse_other_weights_and_ignore_the_optimizer(
     found: list[Found], call: str
 ) -> None:
     for worker in found:
-        assert worker[f"add to weights, {call}"].startswith("`model` must hold the same weights")
+        assert worker[f"add to weights, {call}"].startswith("`model` must have the same weights")
         assert worker[f"other rate, {call}"] == ""
 
 

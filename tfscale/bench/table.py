@@ -96,6 +96,6 @@ def _circumstances(result: Result) -> list[str]:
         f"{subject}: {rows}{race.steps} steps a turn, steps_per_execution {together}, median of "
         f"{race.rounds - 1} rounds ({race.rounds} run, the first dropped)",
         f"{result.cpus} CPUs, load average {result.load_before:.2f} before, "
-        f"{result.load_after:.2f} after; a goal is no gate"
-        + (", and a cluster's batch is one device's times its workers" if workers else ""),
+        f"{result.load_after:.2f} after; a missed goal does not fail the run"
+        + (", and a cluster's batch is one device's batch times the workers" if workers else ""),
     ]

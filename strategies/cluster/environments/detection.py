@@ -15,13 +15,13 @@ from strategies.cluster.environments.tpu_vm import TpuEnvironment, tpu_environme
 from strategies.cluster.environments.variables import seconds_variable
 
 START_SECONDS_VARIABLE = "TFSCALE_START_SECONDS"
-"""How many seconds a cluster may take to start."""
+"""The variable for the seconds that a cluster may take to start."""
 DEFAULT_START_SECONDS = 300.0
-"""The same, where the variable is not set."""
+"""Seconds that a cluster may take to start if the variable is not set."""
 NOTICE_SECONDS_VARIABLE = "TFSCALE_NOTICE_SECONDS"
 DEFAULT_NOTICE_SECONDS = 30.0
 EXIT_REASON_VARIABLE = "TFSCALE_EXIT_REASON"
-"""The file in which this process writes why it ended."""
+"""The variable for the file to which this process writes its exit reason."""
 
 
 def start_seconds_from_environment(environ: Mapping[str, str] | None = None) -> float:

@@ -55,7 +55,7 @@ def cluster_from_kubernetes(environ: Mapping[str, str]) -> Cluster | None:
     if _NUM_WORKERS not in environ and _ADDRESS not in environ:
         return None
     num_workers = integer_variable(
-        environ, _NUM_WORKERS, minimum=1, cure="Set it to the Job's completions."
+        environ, _NUM_WORKERS, minimum=1, cure="Set it to the `completions` of the Job."
     )
     pattern = environ.get(_ADDRESS, "")
     if "{index}" not in pattern:

@@ -61,7 +61,8 @@ def expand_ports(text: str) -> list[int]:
         if match is None:
             raise ValueError(
                 '`SLURM_STEP_RESV_PORTS` must look like "12001-12003,12007". '
-                f"Received: SLURM_STEP_RESV_PORTS={text!r}. Set TFSCALE_BASE_PORT to do without it."
+                f"Received: SLURM_STEP_RESV_PORTS={text!r}. Set TFSCALE_BASE_PORT "
+                "instead."
             )
         ports += range(int(match[1]), int(match[2] or match[1]) + 1)
     return ports

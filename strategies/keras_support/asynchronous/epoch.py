@@ -59,16 +59,16 @@ class AsynchronousEpochIterator(keras_trainer.TFEpochIterator):
         self._of_worker = worker_stream(self.data_adapter, self._workers, 0)
         if self.steps_in_epoch() is None:
             raise ValueError(
-                "`steps_per_epoch` must be given under parameter servers where the input does not "
-                "tell how many batches it has: the steps of all workers together that make an "
-                f"epoch. Received: steps_per_epoch={self.steps_per_epoch!r} for "
-                f"{type(x).__name__}. Divide the examples by the batch size, whatever the number "
-                "of workers."
+                "`steps_per_epoch` must be set under parameter servers if the number of batches "
+                "is unknown. It counts the steps of all workers. Received: "
+                f"steps_per_epoch={self.steps_per_epoch!r} for "
+                f"{type(x).__name__}. Divide the number of examples by the batch size; do not "
+                "divide by the number of workers."
             )
         if not self.steps_in_epoch():
             raise ValueError(
-                "`x` must hold at least one batch. Received: "
-                f"{type(x).__name__} without any. Look for an empty file or a filter."
+                f"`x` must have at least one batch. Received: an empty {type(x).__name__}. Check "
+                "for empty files and for filters."
             )
 
     def begin_at(self, step: int, batches: int) -> None:
@@ -131,9 +131,9 @@ def _refuse_steps(steps: Any) -> None:
         return
     if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
         raise ValueError(
-            "`steps_per_epoch` must be a positive integer or None under parameter servers: the "
-            f"steps of all workers together that make an epoch. Received: steps_per_epoch={steps!r}"
-            ". Divide the examples by the batch size and round."
+            "`steps_per_epoch` must be a positive integer or None under parameter servers. It "
+            f"counts the steps of all workers. Received: steps_per_epoch={steps!r}"
+            ". Divide the number of examples by the batch size and round."
         )
 
 
@@ -141,7 +141,7 @@ def _refuse_beside_function(arguments: dict[str, Any]) -> None:
     for name in ("y", "sample_weight"):
         if arguments.get(name) is not None:
             raise ValueError(
-                f"`{name}` must be None when `x` is a function, whose dataset yields it itself. "
+                f"`{name}` must be None if `x` is a function, because its dataset yields it. "
                 f"Received: {name} of type {type(arguments[name]).__name__}. Make it part of the "
                 "dataset."
             )

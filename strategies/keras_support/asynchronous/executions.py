@@ -21,16 +21,16 @@ from tensorflow.python.distribute.coordinator import coordinator_context
 from strategies.deadline import Deadline
 
 A_WORKER = 2
-"""Executions handed out to a worker: one that runs, and one that waits for its end."""
+"""Executions that a worker has at a time: one runs, and one waits."""
 
 DEADLINE_SECONDS = 3600.0
-"""If no execution has ended for so long, none will; TensorFlow waits as long for a lost worker."""
+"""Time without a finished execution after which training fails, as long as TensorFlow waits."""
 
 _LOOK_SECONDS = 0.2
 
 _MEANINGS = {
     tf.errors.UnavailableError: (
-        "A parameter server is lost, and what it held with it. Start the whole job again from its "
+        "A parameter server failed, and its variables are lost. Restart the whole job from its "
         "last checkpoint: tfscale launch --max_restarts, tfscale.callbacks.Checkpoint."
     ),
     tf.errors.OutOfRangeError: (
@@ -159,9 +159,10 @@ class Executions:
                     self._coordinator.done()
                 if deadline.is_over():
                     raise TimeoutError(
-                        f"No worker has ended an execution within {DEADLINE_SECONDS:g} s. Look for "
-                        "workers that have gone and were not started again (tfscale launch "
-                        "--max_restarts), or for `steps_per_execution` that takes longer."
+                        f"No worker has finished an execution within {DEADLINE_SECONDS:g} s. Check "
+                        "for workers that failed and were not restarted (tfscale launch "
+                        "--max_restarts). If an execution takes longer than that, reduce "
+                        "`steps_per_execution`."
                     ) from None
                 continue
             self._under_way -= 1

@@ -25,7 +25,7 @@ from strategies.keras_support.asynchronous.executions import coordinator_of
 from strategies.keras_support.input.pipeline_adapter import GlobalBatchesAdapter
 
 EPOCHS_APART = 2**20
-"""Between the epochs in which two workers begin to read a pipeline."""
+"""Workers start to read a pipeline in epochs that are this far apart."""
 
 DatasetFunction = Callable[[tf.distribute.InputContext], tf.data.Dataset]
 OfWorker = Callable[[int], tf.data.Dataset]
@@ -47,7 +47,7 @@ class FunctionAdapter(DataAdapter):
         dataset = self._function(tf.distribute.InputContext(workers, worker, 1))
         if not isinstance(dataset, tf.data.Dataset):
             raise ValueError(
-                "`x` must return a tf.data.Dataset where it is a function of a "
+                "`x` must return a tf.data.Dataset if it is a function of a "
                 f"tf.distribute.InputContext. Received: x({worker=}) of type "
                 f"{type(dataset).__name__}. Return batches in a tf.data.Dataset."
             )

@@ -24,7 +24,7 @@ from strategies.keras_support.step.replica_step import (
 )
 
 LOG_SECONDS = 0.5
-"""Between two looks at the metrics on the servers, for the logs of batches."""
+"""Time between two reads of the metrics on the servers, for the logs of batches."""
 
 Logs = dict[str, Any]
 
@@ -140,14 +140,14 @@ def refuse_out_of_step(model: Any) -> None:
     optimizer = getattr(model, "optimizer", None)
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     asked = {
-        "run_eagerly": (model.run_eagerly, "workers run graphs, not Python. Leave it out"),
+        "run_eagerly": (model.run_eagerly, "workers run graphs, not Python. Omit it"),
         "jit_compile": (
             model.jit_compile,
-            "XLA cannot compile what reads variables of other processes. Use 'auto' or False",
+            "XLA cannot compile reads of variables in other processes. Use 'auto' or False",
         ),
         "gradient_accumulation_steps": (
             getattr(inner, "gradient_accumulation_steps", None),
-            "workers would add to one sum and reset it under each other. Use larger batches",
+            "all workers would add to the same sum and reset it for each other. Use larger batches",
         ),
     }
     for name, (value, why) in asked.items():
@@ -166,7 +166,7 @@ def refuse_watches(strategy: tf.distribute.Strategy) -> None:
     """
     if watches_under(strategy):
         raise ValueError(
-            "`callbacks` must not judge each step under parameter servers, where steps overlap. "
-            " Received: a callback that watches gradients. Leave it out, or stop at a loss "
-            "that is not finite with keras.callbacks.TerminateOnNaN."
+            "`callbacks` must not check the gradients of each step under parameter servers, because "
+            "steps overlap. Received: a callback that watches gradients. Omit it, or stop at a "
+            "non-finite loss with keras.callbacks.TerminateOnNaN."
         )

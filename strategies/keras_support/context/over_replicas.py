@@ -140,9 +140,9 @@ def mean_over_replicas(value: Any) -> Any:
 def _refuse_rows(step: StepContext, value: tf.Tensor) -> None:
     if value.shape.rank and tf.is_symbolic_tensor(value) and is_over_rows(value, step.examples):
         raise ValueError(
-            "`value` must have the same shape on all replicas, which hold different numbers of "
-            f"examples. Received: a value of shape {value.shape}, with a row for each example. Add "
-            "the rows up first, or take their mean; for the rows themselves, use all_gather."
+            "`value` must have the same shape on all replicas, which may have different numbers "
+            f"of examples. Received: a value of shape {value.shape}, with a row for each example. "
+            "Reduce the rows to their sum or mean first, or collect them with all_gather."
         )
 
 
@@ -259,7 +259,7 @@ def in_step(compute: Callable[[], Any], name: str) -> Any:
             raise
         raise ValueError(
             f"`{name}` must be called in `train_step` or `test_step` itself, where replicas can "
-            "communicate. Received: a call inside of a tf.cond, tf.while_loop or tf.function. "
+            "communicate. Received: a call inside a tf.cond, tf.while_loop or tf.function. "
             "Call it before, and use the result inside."
         ) from error
 

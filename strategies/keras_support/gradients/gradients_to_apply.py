@@ -70,10 +70,10 @@ def gradients_to_apply(
     if not step.is_in_main_graph():
         if local:
             raise ValueError(
-                f"`optimizer.apply` of {optimizer.name!r} must be given gradients that were "
-                "computed outside of the tf.cond, tf.while_loop or tf.function it is called in, "
-                "where replicas cannot communicate to average them. Received: gradients computed "
-                "inside. Call tape.gradient before it."
+                f"`optimizer.apply` of {optimizer.name!r} in a tf.cond, tf.while_loop or "
+                "tf.function must receive gradients that were computed outside of it, because "
+                "replicas cannot average gradients inside. Received: gradients computed inside. "
+                "Call tape.gradient before it."
             )
         step.inner_updates.append((optimizer, tf.compat.v1.get_default_graph()))
         return gradients, step.reduced_loss
@@ -98,10 +98,12 @@ def _is_local(gradient: Gradient, step: StepContext, optimizer: Any) -> bool:
     if source & OWN:
         raise ValueError(
             f"`grads` of optimizer {optimizer.name!r} must not mix gradients from tape.gradient, "
-            "which are means over all replicas' examples, with what depends on one replica's "
-            "examples or random draws. Received: a gradient computed from both. Compute the other "
+            "which are means over all replicas' examples, with values that depend on one "
+            "replica's examples or random numbers. Received: a gradient computed from both. "
+            "Compute the other "
             "part from all examples too (tfscale.mean_over_replicas, tfscale.sum_over_replicas), "
-            "or draw the same numbers everywhere: tf.random.stateless_normal with a common seed."
+            "or draw the same numbers on all replicas: tf.random.stateless_normal with a common "
+            "seed."
         )
     return False
 
@@ -168,9 +170,9 @@ def _is_linear(operation: Any, local: list[Any]) -> bool:
 
 def _used(optimizer: Any, operation: Any) -> ValueError:
     return ValueError(
-        f"`grads` of optimizer {optimizer.name!r} must not be clipped, squared or measured while "
-        "they are a replica's own: inside tf.cond, tf.while_loop, tf.function and "
-        "tfscale.local_gradients() they may only be added up and scaled. Received: a gradient that "
+        f"`grads` of optimizer {optimizer.name!r} must not be clipped, squared or measured before "
+        "they are reduced over the replicas. Inside tf.cond, tf.while_loop, tf.function and "
+        "tfscale.local_gradients() they may only be added and scaled. Received: a gradient that "
         f"went through {operation.type} ({operation.name!r}). Do it after the loop, or call "
         "tape.gradient outside."
     )

@@ -33,9 +33,8 @@ def gradients_of_local_step(optimizer: Any, gradients: list[Gradient | None]) ->
         return None
     if watch_of(optimizer) is not None:
         raise ValueError(
-            "`callbacks` must not watch the gradient of replicas that step locally: each would "
-            "judge and skip for itself. Received: LocalUpdates and a callback that holds steps "
-            "back. Use one of the two."
+            "`callbacks` must not combine LocalUpdates with a callback that skips steps, because "
+            "each replica would skip other steps. Received: both. Use one of the two."
         )
     _EXAMPLES[optimizer].assign_add(tf.cast(step.examples, tf.int64))
     step.state.drop_owed()  # they too wait for the end of the round

@@ -56,8 +56,9 @@ def reduced_before_apply(apply: Any) -> Any:
         if replica is None and is_owned(tf.distribute.get_strategy()):
             raise ValueError(
                 "`optimizer.apply` must be called in a training step, or outside of "
-                "`strategy.scope()` with gradients of the whole batch. Received: a call inside of "
-                "the scope and in no replica. Leave the scope first, or call it in strategy.run."
+                "`strategy.scope()` with gradients of the whole batch. Received: a call inside "
+                "the scope, but outside of a replica. Leave the scope first, or call it in "
+                "strategy.run."
             )
         if _REPLICA.reduced or replica is None or not is_owned(replica.strategy):
             return apply(self, grads, trainable_variables)

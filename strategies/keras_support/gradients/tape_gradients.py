@@ -126,10 +126,10 @@ def _refuse_between_replicas(sources: Any) -> None:
         value = source._value if isinstance(source, keras.Variable) else source
         if isinstance(value, tf.distribute.DistributedValues):
             raise ValueError(
-                "`tape.gradient` must be called on the replicas, each of which has its own copy "
-                "of a variable. Received: a call in strategy.scope(), outside of strategy.run. "
-                "Write the loop's body as train_step of a keras.Model and call fit, or call it by "
-                "strategy.run(step, args=(batch,)) for each batch of "
+                "`tape.gradient` must be called on the replicas, because each has its own copy of "
+                "a variable. Received: a call in strategy.scope(), outside of strategy.run. "
+                "Write the loop's body as train_step of a keras.Model and call fit, or run it "
+                "with strategy.run(step, args=(batch,)) for each batch of "
                 "strategy.experimental_distribute_dataset(data)."
             )
 
@@ -157,10 +157,10 @@ def _row_weights(target: Any, step: StepContext, is_shared_only: bool) -> tuple[
         return None, factor
     if not is_shared_only:
         raise ValueError(
-            "`target` of tape.gradient must not mix scalars and vectors of rows where `sources` "
-            "mix variables and tensors of the batch. Received: targets of shapes "
-            f"{[tuple(each.shape) for each in targets]}. Ask for the two kinds of gradients one "
-            "after the other, with a persistent tape."
+            "`target` of tape.gradient must not mix scalars and vectors of rows if `sources` mix "
+            "variables and tensors of the batch. Received: targets of shapes "
+            f"{[tuple(each.shape) for each in targets]}. Compute the two kinds of gradients "
+            "separately, with a persistent tape."
         )
     return [
         tf.fill(tf.shape(each), tf.cast(factor if is_rows else 1.0, each.dtype))
@@ -244,10 +244,10 @@ def _with_values(gradient: Gradient, values: tf.Tensor) -> Gradient:
 def _ends(rows: tf.Tensor) -> Any:
     def backward(_: tf.Tensor) -> Any:
         raise ValueError(
-            "`sources` must not hold an Embedding's table where a gradient is differentiated once "
-            "more: its rows were gathered from several replicas. Received: a gradient of "
-            "tf.IndexedSlices. Look rows up with tf.one_hot(ids, n) @ table, or leave the table "
-            "out of the inner tape.gradient."
+            "`sources` must not contain an Embedding's table if the gradient is differentiated "
+            "again, because its rows come from several replicas. Received: a gradient of "
+            "tf.IndexedSlices. Look rows up with tf.one_hot(ids, n) @ table, or omit the table "
+            "from the inner tape.gradient."
         )
 
     return tf.identity(rows), backward

@@ -23,11 +23,11 @@ from strategies.keras_support.input.replica_stream import next_batch
 from strategies.progress import phase
 
 RENDEZVOUS_SECONDS = 20.0
-"""How long a worker whose input ended waits for the others, which were at the same step."""
+"""How long a worker whose input ended waits for the others, which are at the same step."""
 
 _CURE = (
-    "Give every worker the same number of global batches: the same data, uncut, or "
-    "`steps_per_epoch` that all of them have."
+    "Give every worker the same number of global batches: pass all data on every worker, or a "
+    "`steps_per_epoch` that every worker's data suffice for."
 )
 
 
@@ -68,7 +68,7 @@ class EndTogether:
         if not more.all():
             ended = [index for index, has in enumerate(more) if not has]
             raise error_on_all_workers(
-                "`x` must hold the same number of batches on every worker. Received: the input of "
+                "`x` must have the same number of batches on every worker. Received: the input of "
                 f"worker {', '.join(map(str, ended))} ended after {self._steps} steps, where "
                 f"the others had more. {_CURE}"
             )
@@ -91,7 +91,7 @@ def refuse_unequal_ends(strategy: tf.distribute.Strategy, step: int, total: int 
         exchange(strategy, f"input that ends at step {step}", deadline_seconds=RENDEZVOUS_SECONDS)
     except TimeoutError:
         raise ValueError(
-            "`x` must hold the same number of batches on every worker. Received: the input of "
+            "`x` must have the same number of batches on every worker. Received: the input of "
             f"worker {worker_index(strategy)} ended at step {step} of {total}, where others had "
             f"more. {_CURE}"
         ) from None

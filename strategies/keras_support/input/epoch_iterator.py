@@ -180,7 +180,7 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
         ):
             return
         raise ValueError(
-            "`x` must be input that can be read again from any batch to be checkpointed: a "
+            "`x` must be input that can be read from any batch, to be checkpointed: a "
             "tfscale.data pipeline, arrays, or a tf.data.Dataset with a known number of batches. "
             f"Received: {type(adapter).__name__} with {self.steps_in_epoch()} batches an epoch. "
             "Use tfscale.data.input_pipeline, or give a dataset its length with "

@@ -127,7 +127,8 @@ def adapted(
     for name in ("y", "sample_weight"):
         if arguments.get(name) is not None:
             raise ValueError(
-                f"`{name}` must be None when `x` is a pipeline, which yields it itself. Received: "
+                f"`{name}` must be None if `x` is a pipeline, because its batches contain it. "
+                "Received: "
                 f"{name} of type {type(arguments[name]).__name__}. Make it part of the source."
             )
     if batches.strategy is not strategy:

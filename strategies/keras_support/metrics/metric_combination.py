@@ -79,7 +79,7 @@ def combined_by(variable: Any, how: str) -> Any:
         )
     if getattr(variable, "synchronization", None) != "on_read":
         raise ValueError(
-            "`variable` must be one that a metric's add_variable made. Received: "
+            "`variable` must be made by a metric's add_variable. Received: "
             f"variable={variable!r}. For a layer's, use add_weight(..., aggregation=...)."
         )
     setattr(variable, _DECLARED, how)
@@ -132,10 +132,10 @@ def _refuse_shared(variable: Any) -> None:
     if _caller().startswith("keras.src.random."):
         return  # one count of draws for all replicas is no error
     raise ValueError(
-        f"`{variable.path}` must be made inside `strategy.scope()`, where each replica gets a copy "
-        "of its own. Received: a variable that was made outside of it, and a step that writes to "
-        "it. Make what it belongs to (a metric, an optimizer, a layer) under `with "
-        "strategy.scope():`, or, if it is a metric, list it in the model's `metrics`."
+        f"`{variable.path}` must be made inside `strategy.scope()`, where each replica gets its "
+        "own copy. Received: a variable made outside of it, to which a step writes. Make its "
+        "owner (a metric, an optimizer, a layer) under `with strategy.scope():`. If the owner is "
+        "a metric, listing it in the model's `metrics` is enough."
     )
 
 
@@ -149,9 +149,10 @@ def _combinable(step: StepContext, variable: Any, value: Any) -> Any:
     before = getattr(variable, _FOUND, None)
     if found is None or (before is not None and found not in (before, "same")):
         raise ValueError(
-            f"`{variable.path}` must add up over the replicas, or say how it does not: each counts "
-            "its own replica batch. Received: an update that neither adds to it nor takes a "
-            "maximum or minimum with it. Declare how the replicas' copies become one, with "
+            f"`{variable.path}` must be a sum over the replicas, or declare how the replicas' "
+            "copies are combined, because each replica updates it from its own replica batch. "
+            "Received: an update that is neither a sum, a maximum nor a minimum. Declare the "
+            "combination with "
             'tfscale.metrics.combined_by(variable, "sum"), "max", "min", "first" or "mean".'
         )
     if before is None and found != "same":

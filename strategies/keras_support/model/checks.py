@@ -54,8 +54,8 @@ def refuse_impossible(model: Any) -> None:
         _refuse_stateful(model, replicas)
     if model.jit_compile and all_on("TPU", strategy):
         raise ValueError(
-            "`jit_compile` must not be True on a TPU: TensorFlow compiles the whole step for it, "
-            "and a part that is compiled by itself has no place inside (keras-team/keras#19448). "
+            "`jit_compile` must not be True on a TPU: TensorFlow compiles the whole step already, "
+            "and cannot compile a part of it separately (keras-team/keras#19448). "
             f"Received: jit_compile={model.jit_compile!r}. Use compile(jit_compile='auto')."
         )
     # Between GPUs XLA has collectives, and TensorFlow then leaves out its merge calls; not run.
@@ -73,10 +73,10 @@ def _refuse_stateful(model: Any, replicas: int) -> None:
         if isinstance(layer, keras.layers.RNN) and layer.stateful:
             raise ValueError(
                 "`stateful` must be False on more than one replica: the state has a row for each "
-                "example of the global batch, of which a replica has a part. Received: "
+                "example of the global batch, and a replica has only some of the rows. Received: "
                 f"stateful=True in layer {layer.name!r} with {replicas} replicas. Train it under "
-                "strategies.one_device_strategy(), or cut its sequences no further than training "
-                "needs and leave `stateful` out."
+                "strategies.one_device_strategy(), or pass whole sequences, so that `stateful` is "
+                "not needed."
             )
 
 
@@ -93,9 +93,9 @@ def refuse_owned_parts(model: Any) -> None:
         for variable in owner.variables if owner is not None else ():
             if is_owned(getattr(variable._value, "distribute_strategy", None)):
                 raise ValueError(
-                    f"`model` {model.name!r} must be made inside `strategy.scope()` where its parts"
-                    f" are. Received: the {kind}'s variable {variable.path!r}, made inside a scope,"
-                    " and a model made outside. Make it, and call compile, under `with "
+                    f"`model` {model.name!r} must be made inside `strategy.scope()` like its parts. "
+                    f"Received: the {kind}'s variable {variable.path!r}, made inside a scope, "
+                    "and a model made outside. Make it, and call compile, under `with "
                     "strategy.scope():`."
                 )
 

@@ -143,5 +143,6 @@ def _carrier(dtype: tf.DType) -> tf.DType:
         return tf.int64
     raise ValueError(
         "Outputs of `predict` must be numbers that workers can send each other. Received: an "
-        f"output of dtype {dtype.name}. Return floats or integers, and look the rest up afterwards."
+        f"output of dtype {dtype.name}. Return floats or integers, and convert them after "
+        "`predict`."
     )

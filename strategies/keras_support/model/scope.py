@@ -41,9 +41,10 @@ def reset_outside_only(reset: Any) -> Any:
     def reset_outside(self: Any) -> Any:
         if tf.distribute.has_strategy() and is_owned(tf.distribute.get_strategy()):
             raise RuntimeError(
-                "`clear_session` must be called outside of `strategy.scope()`, which it would take "
-                "away. Received: a call inside. Call it before `with strategy.scope():`. A tuner "
-                "of keras-tuner is searched outside of the scope, and is given the strategy: "
+                "`clear_session` must be called outside of `strategy.scope()`, which it would "
+                "remove. Received: a call inside. Call it before `with strategy.scope():`. With "
+                "keras-tuner, call `search` outside of the scope and pass the strategy to the "
+                "tuner: "
                 "RandomSearch(..., distribution_strategy=strategy)."
             )
         return reset(self)

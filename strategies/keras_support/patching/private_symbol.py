@@ -35,9 +35,9 @@ class Need(enum.Enum):
     WORKERS = "several workers"
     PARAMETER_SERVERS = "parameter servers"
     COPIES = "copies of a model"
-    """Refused are the copies (tfscale.prepare, a sharded model that is moved), and no strategy."""
+    """Copies of models are refused (tfscale.prepare, resharding); strategies are not."""
     REPORTS = "reports"
-    """Tools that train nothing: `tfscale doctor` names the change, and no strategy is refused."""
+    """Used by tools that train nothing: `tfscale doctor` names the change; no refusal."""
 
 
 @dataclass(frozen=True)

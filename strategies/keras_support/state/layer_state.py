@@ -93,9 +93,10 @@ class StepState:
         for key, variable in waiting.items():
             if key not in self.before:
                 raise ValueError(
-                    f"`{variable.path}` must not be written inside of a tf.cond or tf.while_loop "
-                    "with what depends on the batch, unless it is a variable of a layer of the "
-                    "model. Received: such a write. Write it outside, or make it with add_weight."
+                    f"`{variable.path}` must not be assigned values that depend on the batch "
+                    "inside a tf.cond or tf.while_loop, unless it belongs to a layer of the "
+                    "model. Received: such an assignment. Assign it outside, or make it with "
+                    "add_weight."
                 )
             before = self.before[key][1]
             if variable.aggregation == "sum":
@@ -120,18 +121,18 @@ class StepState:
         if source & Source.LOCAL_GRADIENT:
             raise ValueError(
                 "Gradients of tfscale.local_gradients() must be applied in the step that computed "
-                f"them. Received: an assignment of one to {variable.path!r}. Leave "
-                "local_gradients() out where gradients are kept for later steps."
+                f"them. Received: an assignment of one to {variable.path!r}. Omit "
+                "local_gradients() if gradients are kept for later steps."
             )
         dtype = tf.as_dtype(variable.dtype)
         if dtype.is_floating or variable.aggregation == "sum" or form in ("max", "min"):
             return
         raise ValueError(
-            f"`{variable.path}` is of dtype {variable.dtype} and depends on each replica's own "
-            "examples, of which there is no mean. Received: "
+            f"`{variable.path}` must be a float, or declare an aggregation, because each replica "
+            f"computes it from its own examples. Received: dtype={variable.dtype}, "
             f"aggregation={variable.aggregation!r}. If it counts, make it with "
             'add_weight(..., aggregation="sum"); otherwise make it a float, or compute it from '
-            "what all replicas hold alike (tfscale.sum_over_replicas)."
+            "values that are equal on all replicas (tfscale.sum_over_replicas)."
         )
 
 
@@ -187,7 +188,7 @@ def settled_value(value: Any) -> Any:
         if step is not None and step.state is not None and step.state.owes(self):
             if not step.is_in_main_graph():
                 raise ValueError(
-                    f"`{self.path}` must not be read inside of a tf.cond, tf.while_loop or "
+                    f"`{self.path}` must not be read inside a tf.cond, tf.while_loop or "
                     "tf.function after it was assigned from the batch in the same step: replicas "
                     "cannot communicate there to average it. Received: such a read. Read it before."
                 )

@@ -98,8 +98,9 @@ def checked_assignment(assign: Any) -> Any:
             and step.lineage.of(value) & OWN
         ):
             raise ValueError(
-                f"`{self.name}` must be a variable of Keras to be assigned in a step from the "
-                "examples of a replica: its copies would differ. Received: a tf.Variable. Make it "
+                f"`{self.name}` must be a Keras variable if a step assigns it values from a "
+                "replica's examples, otherwise its copies differ. Received: a tf.Variable. Make "
+                "it "
                 "with layer.add_weight(..., trainable=False), or keras.Variable, in "
                 "strategy.scope()."
             )

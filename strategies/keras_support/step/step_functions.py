@@ -50,7 +50,7 @@ from strategies.keras_support.step.replica_step import (
 from strategies.progress import phase
 
 LOG_STEPS = 16
-"""With several workers, metrics are reduced every so many executions, not after each."""
+"""With several workers, metrics are reduced every this many executions, not after each."""
 
 Logs = dict[str, Any]
 Extra = dict[Path, Any]
@@ -196,12 +196,12 @@ def _explaining_uneven_rows(count: int) -> Iterator[None]:
         if "CollectiveGather" not in str(error) or "Shape mismatch" not in str(error):
             raise
         raise ValueError(
-            "`steps_per_execution` must be 1 where batches differ in size before the last of an "
-            "epoch and an Embedding is trained on so many tokens, for TensorFlow gathers more than "
-            "262,143 rows of a gradient in one number an execution. Received: an execution of "
-            f"{count} steps, in which the batches differ. Repeat the data before you batch it, or "
-            "batch with drop_remainder=True. The collectives of this process are broken: start it "
-            "again."
+            "`steps_per_execution` must be 1 if batches differ in size within an epoch and an "
+            "Embedding is trained on this many tokens, because TensorFlow cannot gather more than "
+            "262,143 rows of a gradient if their number changes within an execution. Received: an "
+            f"execution of {count} steps, in which batches differ. Call repeat() before batch(), "
+            "or batch with drop_remainder=True. The collectives of this process are broken: "
+            "restart it."
         ) from error
 
 

@@ -34,10 +34,10 @@ _COMPARED = frozenset(
 )
 _GIVEN_OR_NOT = frozenset({"validation_data", "sample_weight", "y"})
 _CURES = {
-    "validation_data": "Pass the whole validation data on every worker: each evaluates its share.",
-    "batch_size": "Pass the global batch size on every worker, which takes its share of each.",
-    "callbacks": "Pass these on every worker: in them the workers wait for each other.",
-    "steps_per_execution": "Compile the model alike on every worker.",
+    "validation_data": "Pass the whole validation data on every worker: each evaluates its part.",
+    "batch_size": "Pass the global batch size on every worker: each takes its part of every batch.",
+    "callbacks": "Pass these on every worker, because workers wait for each other in them.",
+    "steps_per_execution": "Compile the model with the same arguments on every worker.",
 }
 
 

@@ -60,8 +60,9 @@ def whole_epochs_only(on_train_begin: Any) -> Any:
     def begin(self: Any, logs: Any = None) -> Any:
         if is_owned(self.model.distribute_strategy) and self.save_freq != "epoch":
             raise ValueError(
-                "`save_freq` of BackupAndRestore must be 'epoch': Keras restores a backup of "
-                "mid-epoch at the epoch's first batch and trains its batches again. Received: "
+                "`save_freq` of BackupAndRestore must be 'epoch': Keras resumes a backup from the "
+                "middle of an epoch at the epoch's first batch, and trains on its batches twice. "
+                "Received: "
                 f"save_freq={self.save_freq!r}. Use BackupAndRestore(..., save_freq='epoch')."
             )
         return on_train_begin(self, logs)

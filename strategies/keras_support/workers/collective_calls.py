@@ -42,7 +42,7 @@ from strategies.keras_support.workers.state_agreement import (
 from strategies.progress import NoMarks, followed, phase, watched, whole_fit
 
 STOP_EXECUTIONS = 16
-"""A wish to stop in mid-epoch is heard after at most so many executions."""
+"""A request to stop within an epoch takes effect after at most this many executions."""
 
 
 class _Calls(threading.local):
@@ -192,8 +192,8 @@ def plain_refusals(strategy: tf.distribute.Strategy) -> Iterator[None]:
             replicas = strategy.num_replicas_in_sync
             if replicas > 1:
                 error.add_note(
-                    f"Each of {replicas} replicas computes a part of the batch. Where the model or "
-                    "its step writes the batch size as a number, take it from tf.shape(x)[0]."
+                    f"Each of {replicas} replicas computes a part of the batch. If the model or "
+                    "its step has a fixed batch size, replace it by tf.shape(x)[0]."
                 )
             raise
         raise ValueError(found.group(1).replace("\\'", "'")) from error

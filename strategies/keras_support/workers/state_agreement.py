@@ -30,7 +30,7 @@ from strategies.keras_support.workers.state_digest import (
 )
 
 _NAMED = 3
-_BROADCAST = "call tfscale.broadcast(model) on every worker to take over the chief's"
+_BROADCAST = "call tfscale.broadcast(model) on every worker to copy the chief's"
 _LOAD = (
     "Load or restore on every worker, call keras.utils.set_random_seed before the model is made, "
     f"or {_BROADCAST}."
@@ -69,8 +69,8 @@ def take_over_last_changes(model: Any) -> None:
         broadcast_state(model)
         if is_chief(model.distribute_strategy):
             announce(
-                f"a callback changed the model as training ended: {found}. Every worker takes over "
-                "the chief's weights. Pass callbacks that change the model on every worker."
+                f"a callback changed the model at the end of training: {found}. Every worker now "
+                "has the chief's weights. Pass callbacks that change the model on every worker."
             )
 
 
@@ -112,7 +112,7 @@ class WorkerState:
                 raise error_on_all_workers(
                     "`model` must have the same variables on every worker. Received: "
                     f"{by_worker([len(one['shapes']) for one in states])} variables; the shapes of "
-                    f"worker {index} are others than those of worker 0. Build and compile the same "
+                    f"worker {index} differ from those of worker 0. Build and compile the same "
                     "model on every worker."
                 )
         # First, since weights follow from the rate.
@@ -120,7 +120,7 @@ class WorkerState:
         theirs = self._theirs(states)
         if found := self._different(theirs, 0, self._num_weights):
             raise error_on_all_workers(
-                "`model` must hold the same weights on every worker. Received: model="
+                "`model` must have the same weights on every worker. Received: model="
                 f"{self._model.name!r}, whose {found}. {_LOAD}"
             )
         if found := self._different(theirs, self._num_weights, len(self._variables)):
@@ -160,7 +160,7 @@ class WorkerState:
             if is_chief(self._model.distribute_strategy):
                 announce(
                     f"the workers' models differ by rounding: {_said(rounded, stop - start)}. "
-                    "Training goes on; tfscale.broadcast(model) makes them equal."
+                    "Training continues; tfscale.broadcast(model) makes them equal."
                 )
         return ""
 
@@ -183,7 +183,7 @@ def _refuse_other_settings(settings: list[dict[str, Any]]) -> None:
         if any(value != values[0] for value in values):
             cure = "Compile the same model on every worker."
             if name == "learning_rate":
-                cure = f"Set it on every worker, callbacks that change it too, or {_BROADCAST}."
+                cure = f"Set it on every worker, also in callbacks, or {_BROADCAST}."
             raise error_on_all_workers(
                 f"`{name}` of the optimizer must be the same on every worker. Received: "
                 f"{by_worker(values)}. {cure}"
@@ -228,8 +228,8 @@ def broadcast_state(model: Any) -> None:
     if not model.built:
         raise ValueError(
             "`model` must be built before its state can be sent. Received: model="
-            f"{model.name!r} without variables. Call model.build(input_shape), or begin it with "
-            "keras.Input."
+            f"{model.name!r} without variables. Call model.build(input_shape), or start the model "
+            "with keras.Input."
         )
     if not is_owned(strategy) or not is_multi_worker(strategy):
         return

@@ -18,7 +18,7 @@ from typing import Any
 import tensorflow as tf
 
 ROUNDING = 1e-3
-"""Sums that differ by less, relative to the variable's own size, differ by rounding."""
+"""Sums that differ by less, relative to the variable's size, differ only by rounding."""
 
 _RECORD = struct.Struct("<8sff")
 

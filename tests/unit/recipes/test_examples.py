@@ -174,5 +174,5 @@ def test_tpu_example_is_refused_with_one_sentence_where_there_is_no_tpu(
     done = run("tpu", run_recipe)
     last = done.stderr.strip().splitlines()[-1]
     assert (done.status, done.stdout) == (1, "")
-    assert last.startswith("ValueError: `tpu` must name a TPU where this host has none. Received:")
+    assert last.startswith("ValueError: `tpu` must name a TPU if this host has none. Received:")
     assert "Run on a Cloud TPU VM" in last

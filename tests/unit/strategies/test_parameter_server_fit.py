@@ -268,7 +268,7 @@ REFUSED: list[tuple[str, Callable[[Strategy], Any], str]] = [
     (
         "a function without steps",
         lambda strategy: compiled(strategy).fit(unbatched, verbose=0),
-        "`steps_per_epoch` must be given under parameter servers.*steps of all workers together",
+        "`steps_per_epoch` must be set under parameter servers.*steps of all workers",
     ),
     (
         "no step at all",
@@ -283,7 +283,7 @@ REFUSED: list[tuple[str, Callable[[Strategy], Any], str]] = [
     (
         "no example",
         lambda strategy: compiled(strategy).fit(X[:0], Y[:0], verbose=0),
-        "`x` must hold at least one batch",
+        "`x` must have at least one batch",
     ),
     (
         "a generator",
@@ -315,7 +315,7 @@ REFUSED: list[tuple[str, Callable[[Strategy], Any], str]] = [
     (
         "targets beside a function",
         lambda strategy: compiled(strategy).fit(unbatched, Y, steps_per_epoch=1, verbose=0),
-        "`y` must be None when `x` is a function",
+        "`y` must be None if `x` is a function",
     ),
 ]
 

@@ -116,7 +116,7 @@ def _padding(result: Fitting) -> list[str]:
 
 def _shortage(result: Fitting) -> list[str]:
     assert result.shortage is not None
-    lines = ["  the largest buffers that the compiler could not location:"]
+    lines = ["  the largest buffers that the compiler could not place:"]
     if not result.shortage.is_named_by_compiler:
         lines = ["  the compiler reports no buffers; the largest traced array of each layer:"]
     for buffer in result.shortage.largest[:_ROWS]:

@@ -147,7 +147,7 @@ IMPOSSIBLE = [
     ),
     pytest.param(
         tf_config({"master": ["a:1"]}, {"type": "master", "index": 0}),
-        r"`jobs` must have names out of chief, worker, ps, evaluator\. Received: job='master'",
+        r"`jobs` must use only the names chief, worker, ps, evaluator\. Received: job='master'",
         id="TensorFlow 1's name of the chief",
     ),
     *[

@@ -282,5 +282,5 @@ def test_synchronized_statistics_are_refused(two: tf.distribute.Strategy) -> Non
 
 def test_a_strategy_that_is_not_ours_is_refused(two: tf.distribute.Strategy) -> None:
     theirs = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    with pytest.raises(ValueError, match=r"`model` must be made under a strategy of this package"):
+    with pytest.raises(ValueError, match=r"`model` must be made under a tfscale strategy"):
         fitted(linear(theirs), LocalUpdates(2))

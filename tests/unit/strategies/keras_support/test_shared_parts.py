@@ -175,4 +175,4 @@ def test_a_batch_size_written_as_a_number_is_explained(
         model.compile("sgd", "mse")
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         model.fit(np.ones([9, 3]), np.ones([9, 1]), batch_size=4, verbose=0)
-    assert any("take it from tf.shape(x)[0]" in note for note in caught.value.__notes__)
+    assert any("replace it by tf.shape(x)[0]" in note for note in caught.value.__notes__)

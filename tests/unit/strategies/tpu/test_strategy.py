@@ -45,7 +45,7 @@ def _no_tpu_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_host_without_a_tpu_is_refused_within_two_seconds() -> None:
     began = time.monotonic()
-    with pytest.raises(ValueError, match="`tpu` must name a TPU where this host has none"):
+    with pytest.raises(ValueError, match="`tpu` must name a TPU if this host has none"):
         strategies.tpu_strategy()
     assert time.monotonic() - began < 2
 

@@ -84,7 +84,7 @@ def test_input_that_cannot_be_read_again_is_refused(
     strategy: tf.distribute.Strategy, tmp_path: Path, data: Any, arguments: Any
 ) -> None:
     given = {"x": data(), "y": None, "batch_size": None, "shuffle": True, **arguments}
-    with pytest.raises(ValueError, match="`x` must be input that can be read again"):
+    with pytest.raises(ValueError, match="`x` must be input that can be read from any batch"):
         fit(made(strategy), Checkpoint(tmp_path), **given)
 
 

@@ -95,7 +95,7 @@ def test_workers_that_ask_for_different_precisions_are_refused_on_both(workers: 
 
 def test_a_model_with_other_weights_on_each_worker_is_refused_on_both(workers: Any) -> None:
     for found in workers:
-        assert "`model` must hold the same weights" in found["other_weights"]
+        assert "`model` must have the same weights" in found["other_weights"]
         assert "worker 0: " in found["other_weights"]
 
 

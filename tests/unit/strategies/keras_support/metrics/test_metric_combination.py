@@ -134,7 +134,7 @@ def test_an_update_that_runs_eagerly_matches_one_device(
 def test_any_other_update_is_refused_by_name(
     strategy: tf.distribute.Strategy, metric: type[Own], eagerly: bool
 ) -> None:
-    with pytest.raises(ValueError, match=r"`own/v` must add up over the replicas.*combined_by"):
+    with pytest.raises(ValueError, match=r"`own/v` must be a sum over the replicas.*combined_by"):
         program_of(metric, eagerly)(strategy)
 
 
@@ -210,7 +210,7 @@ def test_a_declaration_names_what_it_accepts() -> None:
     metric = keras.metrics.Mean()
     with pytest.raises(ValueError, match=r"`how` must be one of 'sum', .* Received: how='last'"):
         tfscale.metrics.combined_by(metric.total, "last")
-    with pytest.raises(ValueError, match="`variable` must be one that a metric's add_variable"):
+    with pytest.raises(ValueError, match="`variable` must be made by a metric's add_variable"):
         tfscale.metrics.combined_by(keras.Variable(0.0), "max")
 
 

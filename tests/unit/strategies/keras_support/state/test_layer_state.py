@@ -318,5 +318,5 @@ def test_a_variable_of_tensorflow_that_the_batch_changes_is_refused(
 
     with strategy.scope():
         model = build(Native())
-    with pytest.raises(ValueError, match=r"must be a variable of Keras.*add_weight"):
+    with pytest.raises(ValueError, match=r"must be a Keras variable.*add_weight"):
         model.fit(X, Y, batch_size=7, verbose=0)
