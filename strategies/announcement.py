@@ -1,4 +1,4 @@
-"""One line for the user: which strategy was chosen, and why."""
+"""Prints one line for the user: which strategy was chosen, and why."""
 
 from __future__ import annotations
 

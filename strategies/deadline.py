@@ -1,4 +1,4 @@
-"""A deadline, for loops that wait in slices.
+"""A deadline for loops that wait in short intervals.
 
 deadline = Deadline(30.0)
 while not is_ready():

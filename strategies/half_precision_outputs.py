@@ -1,4 +1,4 @@
-"""Models with outputs in half precision, whose probabilities and losses lose digits.
+"""Warns of models with outputs in half precision, because probabilities and losses lose digits.
 
 bfloat16 has two to three decimal digits: its softmax cannot tell 0.998 from 0.999, and the loss
 stops falling there. Keras recommends a last layer in float32.

@@ -1,4 +1,4 @@
-"""The progress of training in this process, for a watch in another thread.
+"""The progress of training in this process, read by another thread.
 
 Only the training thread writes; the watch reads. Without a watch, marking a phase costs one test.
 Jobs of several workers always have a watch, see `liveness.wait_notice`; a Watchdog has another one.

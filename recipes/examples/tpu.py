@@ -1,4 +1,4 @@
-"""Trains on all cores of a Cloud TPU VM in bfloat16. Raises a ValueError where there is no TPU.
+"""Trains on all cores of a Cloud TPU VM in bfloat16. Raises a ValueError without a TPU.
 
 python -m recipes.examples.tpu
 """

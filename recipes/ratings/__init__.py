@@ -1,1 +1,1 @@
-"""Who liked what: rows of a user, an item and whether it was liked, and how well a model ranks."""
+"""Ratings: rows of a user, an item and whether the user liked it, and measures of ranking."""

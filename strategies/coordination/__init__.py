@@ -1,1 +1,1 @@
-"""What workers agree on outside of a step: rendezvous, heartbeats, keys of collectives."""
+"""What workers exchange outside of a step: messages, heartbeats and keys of collectives."""

@@ -1,4 +1,4 @@
-"""Keys of collectives: a range for each strategy, in which keys are used again.
+"""Keys of collectives: each strategy has a range of keys, and reuses them.
 
 TensorFlow names a collective by its key and counts keys from the same start for every strategy. So
 the second strategy of a process runs into the first one's collectives: "Shape mismatch in the

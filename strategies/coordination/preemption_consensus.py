@@ -1,4 +1,4 @@
-"""Synchronous workers agree at which step to stop, when one of them is preempted.
+"""Agrees on the step at which all synchronous workers stop if one of them is preempted.
 
     notice = PreemptionNotice(strategy)       # every worker, when training begins
     notice.notify_all()                       # any worker, between two executions

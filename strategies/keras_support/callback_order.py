@@ -1,4 +1,4 @@
-"""The order of the callbacks of a call, in one place.
+"""The order in which the callbacks of one call run.
 
 Keras calls callbacks in the order of one list, whatever they are called for. Under a strategy of
 this package it is, from first to last:

@@ -1,4 +1,4 @@
-"""Which code runs a model: Keras's own, that of synchronous training, or that of parameter servers.
+"""Chooses the code for a model: Keras's own, synchronous training, or parameter servers.
 
 What a patch replaces is often a choice between rooms that must not import each other. Such choices
 are made here, above all of them and under the table of patches.

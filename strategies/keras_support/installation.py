@@ -1,4 +1,4 @@
-"""Installs the patches, once a process, when the first strategy is built."""
+"""Installs the patches once per process, when the first strategy is built."""
 
 from __future__ import annotations
 

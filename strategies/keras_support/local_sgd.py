@@ -1,4 +1,4 @@
-"""Local updates: each replica steps by itself for a round, then all parameters become their mean.
+"""Local SGD: replicas train independently for a round, then their parameters are averaged.
 
 Within a round a replica's gradient, slots and BatchNorm statistics are its own, and nothing is
 communicated. At its end everything that the steps wrote becomes the mean over the replicas, weighed

@@ -1,1 +1,1 @@
-"""Heartbeats of workers, what each worker is doing, and which one holds up the job."""
+"""Heartbeats of workers, what each worker is doing, and which one delays the job."""

@@ -1,4 +1,4 @@
-"""Which workers hold up a job: those that are behind, not those that wait for them.
+"""Finds the workers that block a job: those that are behind, not those that wait for them.
 
 `stalled_workers` asks for the whole job, after a deadline; `blocking_workers` asks for one worker
 that waits.

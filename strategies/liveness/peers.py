@@ -1,4 +1,4 @@
-"""The other workers, as this one sees them by their heartbeats."""
+"""The other workers, as this worker sees them by their heartbeats."""
 
 from __future__ import annotations
 

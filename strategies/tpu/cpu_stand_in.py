@@ -1,4 +1,4 @@
-"""A strategy on the CPU that pretends to be a TPU, to trace the steps that a TPU would get.
+"""A strategy on the CPU that stands in for a TPU strategy, to trace the steps a TPU would run.
 
     strategy = support(TpuStandIn(num_replicas=4))
 

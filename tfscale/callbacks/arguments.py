@@ -1,4 +1,4 @@
-"""Checks of what callbacks are given."""
+"""Checks of the arguments of callbacks."""
 
 from __future__ import annotations
 

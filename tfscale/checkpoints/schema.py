@@ -1,4 +1,4 @@
-"""Validates JSON values from a file that may have been written by somebody else.
+"""Validates JSON values from a file of unknown origin.
 
     fields = record(value, "position", ("epoch", "step", "batches"))
     epoch = integer(fields["epoch"], "position.epoch")

@@ -188,7 +188,7 @@ def _remarks(curve: Curve, points: dict[str, list[Point]]) -> Iterable[str]:
     length = max(map(len, points.values()), default=0)
     width = bin_width(length, most_bins=MOST_BINS)
     if width > 1:
-        yield f"{length:,} values: drawn are the lowest and the highest of each {width}."
+        yield f"{length:,} values: the chart shows the lowest and the highest of each {width}."
 
 
 def _description(curve: Curve, points: dict[str, list[Point]]) -> str:

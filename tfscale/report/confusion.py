@@ -11,7 +11,7 @@ from tfscale.report.markup import fill
 from tfscale.report.record import Confusion
 
 MOST_CLASSES = 50
-"""Of more classes, those with the most mistakes are shown: the table grows with their square."""
+"""With more classes, only those with the most mistakes are shown."""
 MOST_PAIRS = 5
 
 _LONGEST_LABEL = 24

@@ -1,4 +1,4 @@
-"""Where a run was trained: what `tfscale doctor` finds, and the strategy."""
+"""The environment of a run: what `tfscale doctor` finds, and the strategy."""
 
 from __future__ import annotations
 

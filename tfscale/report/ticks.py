@@ -1,4 +1,4 @@
-"""Where an axis has its ticks, and their labels."""
+"""The positions and labels of the ticks of an axis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rule that every learning rate keeps: finite, and not negative.
+"""The rule for every learning rate: finite, and not negative.
 
 learning_rate("initial", -1.0)        # ValueError: `initial` must be ...
 """

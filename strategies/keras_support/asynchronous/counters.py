@@ -1,7 +1,7 @@
-"""Counters that several workers add to at once: nothing is lost.
+"""Counters that several workers increase at the same time without losing updates.
 
-Keras writes `assign(self + value)` for `assign_add`, and many metrics do the same by hand: between
-the read and the write another worker's addition is overwritten (S14). On a parameter server
+Keras implements `assign_add` as `assign(self + value)`, and so do many metrics. An addition of
+another worker between the read and the write is lost (S14). On a parameter server
 TensorFlow's own `assign_add` keeps the variable's lock from the read to the write.
 """
 
@@ -35,13 +35,13 @@ def added_in_one_operation(method: Any) -> Any:
 
 @contextlib.contextmanager
 def metrics_that_add(model: Any) -> Iterator[None]:
-    """Lets the model's metrics add what a batch moves them by, instead of assigning a sum.
+    """Lets the model's metrics add the change by a batch, instead of assigning a sum.
 
-    A metric updates copies of its variables, and the variables are moved by the difference. That is
-    exact for state that adds up over batches, as that of all Keras's metrics does.
+    A metric updates copies of its variables, and the differences are added to the variables. That
+    is exact for state that is a sum over batches, as in all of Keras's metrics.
 
     Args:
-        model: A compiled model, of whose step a graph is being made.
+        model: A compiled model whose step is being traced.
     """
     with contextlib.ExitStack() as restored:
         for metric in model.metrics:

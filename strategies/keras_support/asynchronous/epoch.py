@@ -1,4 +1,4 @@
-"""The epoch iterator of asynchronous training: steps are handed out, and workers read for them."""
+"""The epoch iterator of asynchronous training: hands out steps, for which workers read batches."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from strategies.keras_support.input.pipeline_adapter import GlobalBatchesAdapter
 
 @dataclass(frozen=True)
 class WorkerExecution:
-    """One execution: steps for whichever worker is free.
+    """One execution: steps for any free worker.
 
     Attributes:
         streams: Every worker's own batches, which only the workers can read.
@@ -72,12 +72,12 @@ class AsynchronousEpochIterator(keras_trainer.TFEpochIterator):
             )
 
     def begin_at(self, step: int, batches: int) -> None:
-        """Moves on, before the first epoch: the workers pass over `batches`, each its part.
+        """Skips `batches` before the first epoch, each worker its part.
 
         How many each of them had read is not known, and does not matter to training.
 
         Args:
-            step: Steps of the first epoch that are passed over.
+            step: Steps of the first epoch that are skipped.
             batches: Steps of all workers that were taken before, in all.
         """
         first = batches // self._workers
@@ -121,7 +121,7 @@ class AsynchronousEpochIterator(keras_trainer.TFEpochIterator):
 
     @contextlib.contextmanager
     def catch_stop_iteration(self) -> Iterator[None]:
-        """Ends an epoch, also one that a callback stops: with no step still under way."""
+        """Ends an epoch, also if a callback stops it: waits for all running steps."""
         yield
         settle(self._distribute_strategy)
 

@@ -1,8 +1,8 @@
-"""What the workers are doing: executions that were handed out and have not ended yet.
+"""The executions that were handed out to workers and have not finished.
 
-The coordinator takes any number of executions at once; then `fit` would be through with an epoch's
-batches before the first of them was trained. So only as many are handed out as keep every worker
-busy, and the next waits until one has ended.
+The coordinator accepts any number of executions, so `fit` could hand out a whole epoch before the
+first step is done. Here only as many are handed out as keep every worker busy, and the next one
+waits until an execution has ended.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Staleness:
 
 
 class Executions:
-    """Hands executions to whichever worker is free.
+    """Hands executions to the workers that are free.
 
     Args:
         strategy: A parameter server strategy.
@@ -100,11 +100,11 @@ class Executions:
         return dict(self._running)
 
     def begin(self, execute: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-        """Hands one out, as soon as there is room.
+        """Hands out one execution, as soon as there is room.
 
         Args:
-            execute: Called in the chief's thread for a worker, with the worker's own of each
-                argument; returns steps, total and largest staleness, and extra logs.
+            execute: Called in the chief's thread for a worker, with the worker's part of each
+            argument; returns steps, total and largest staleness, and extra logs.
             arguments: Its arguments.
 
         Raises:
@@ -171,7 +171,7 @@ class Executions:
 
     @contextlib.contextmanager
     def _explaining(self) -> Iterator[None]:
-        """Says what an execution's error means; any call of the coordinator's may raise it."""
+        """Explains the error of an execution, which any call of the coordinator may raise."""
         try:
             yield
         except Exception as error:
@@ -194,10 +194,10 @@ def executions_of(strategy: tf.distribute.Strategy) -> Executions:
 
 
 def settle(strategy: tf.distribute.Strategy) -> None:
-    """Waits until no worker is in a step, so that what is read now belongs together.
+    """Waits until no worker is in a step, so that variables are read in a consistent state.
 
     Args:
-        strategy: Any strategy; where workers train in step there is nothing to wait for.
+        strategy: Any strategy; does nothing under synchronous ones.
     """
     if strategy in _EXECUTIONS:
         _EXECUTIONS[strategy].settle()

@@ -1,4 +1,4 @@
-"""What each worker reads: an endless stream of its own batches, for every kind of input.
+"""The input of each worker: an endless stream of its batches, for every kind of input.
 
     x                                 worker w of W reads
     a pipeline of tfscale.data        the orders of epochs far from the others', each a permutation
@@ -8,8 +8,8 @@
     arrays, a tf.data.Dataset         the batches w, w + W, ... of the whole, again and again: it
                                       reads them all and keeps one in W
 
-One worker reads what one device would. An epoch is so many steps of all workers together, not each
-example once.
+One worker reads what one device would. An epoch is a number of steps of all workers, and may not
+contain each example exactly once.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ def worker_stream(adapter: Any, workers: int, first: int) -> OfWorker:
     Args:
         adapter: One of Keras's data adapters, or of this package.
         workers: How many there are. Positive.
-        first: Batches that each of them passes over. Not negative.
+        first: Batches that each of them skips. Not negative.
 
     Raises:
-        ValueError: If the input cannot travel to another process.
+        ValueError: If the input cannot be sent to another process.
     """
     if isinstance(adapter, GlobalBatchesAdapter):
         return lambda worker: _pipeline_after(adapter, worker, workers, first).local(0)
@@ -96,7 +96,7 @@ def worker_stream(adapter: Any, workers: int, first: int) -> OfWorker:
 def distribute_to_workers(
     strategy: tf.distribute.Strategy, of_worker: OfWorker, workers: int
 ) -> tuple[Any, Any]:
-    """Lets every worker make its own stream, and again when it comes back after it was lost.
+    """Lets every worker make its own stream, also after it was lost and restarted.
 
     Args:
         strategy: A parameter server strategy.

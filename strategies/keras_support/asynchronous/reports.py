@@ -47,7 +47,7 @@ class StalenessReport(keras.callbacks.Callback):
 
 
 def task_probe(strategy: tf.distribute.Strategy) -> TaskProbe | None:
-    """Returns what asks the tasks of an asynchronous training, or None for any other strategy."""
+    """Returns the probe of an asynchronous training's tasks, or None for any other strategy."""
     if not is_asynchronous(strategy):
         return None
     jobs = strategy._cluster_resolver.cluster_spec().as_dict()
@@ -66,7 +66,7 @@ def give_task_notices(strategy: tf.distribute.Strategy) -> None:
         strategy: A parameter server strategy.
 
     Raises:
-        ValueError: If TFSCALE_NOTICE_SECONDS is no positive number.
+        ValueError: If TFSCALE_NOTICE_SECONDS is not a positive number.
     """
     seconds, probe = notice_seconds_from_environment(), task_probe(strategy)
     assert probe is not None

@@ -1,4 +1,4 @@
-"""The train function of asynchronous training: one worker's step, and the logs the chief shows."""
+"""The train function of asynchronous training: the step of one worker, and the chief's logs."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ Logs = dict[str, Any]
 def asynchronous_train_function(
     model: Any, make_synchronous: Callable[[], Callable[[Any], Logs]]
 ) -> Callable[[Any], Logs]:
-    """Returns what `fit` calls once an execution, for workers that train each at its own pace.
+    """Returns the function that `fit` calls once per execution, under parameter servers.
 
-    It hands the execution to a worker and returns the latest logs: stale by the executions under
-    way. Those of an epoch's end are not.
+    It hands the execution to a worker and returns the latest logs, which lack the running
+    executions. The logs at the end of an epoch are complete.
 
     Args:
         model: A compiled model under a parameter server strategy of this package.
-        make_synchronous: Makes the function for batches that lie on the chief, as `train_on_batch`
-            has them.
+        make_synchronous: Makes the function for batches in the chief's memory, as in
+        `train_on_batch`.
     """
     strategy = model.distribute_strategy
     refuse_impossible(model)
@@ -65,7 +65,7 @@ def asynchronous_train_function(
         many = iterator.count > 1
         key = (many, iterator.spec)
         if key not in concrete:
-            # Here, and not in a worker's thread: Keras keeps what it knows by thread.
+            # Here, and not in a worker's thread: Keras's state is thread-local.
             count = tf.TensorSpec([], tf.int32)
             concrete[key] = take_steps[many].get_concrete_function(iterator.spec, count)
 
@@ -87,7 +87,7 @@ def asynchronous_train_function(
 
 
 def _execution(model: Any, reported: list[Path]) -> dict[bool, Any]:
-    """Returns the graph functions of one step and of many: a worker's stream and a count in."""
+    """Returns the graph functions of one step and of many; both take a worker's stream."""
     strategy = model.distribute_strategy
 
     def step(data: Any) -> Any:
@@ -97,7 +97,7 @@ def _execution(model: Any, reported: list[Path]) -> dict[bool, Any]:
         context = current_step()
         assert context is not None
         context.pull = pull
-        # No weight is read before the version is.
+        # The version is read before any weight.
         with tf.control_dependencies([pull.version]), metrics_that_add(model):
             logs = model.train_step(data)
         return logs, pull.staleness
@@ -129,13 +129,13 @@ def _execution(model: Any, reported: list[Path]) -> dict[bool, Any]:
 
 
 def refuse_out_of_step(model: Any) -> None:
-    """Checks a model before its workers train it each at its own pace.
+    """Checks a model before it trains asynchronously.
 
     Args:
         model: A Keras model about to `fit` under a parameter server strategy.
 
     Raises:
-        ValueError: If it asks for what needs Python, XLA or steps in order.
+        ValueError: If it needs Python, XLA or steps in order.
     """
     optimizer = getattr(model, "optimizer", None)
     inner = getattr(optimizer, "inner_optimizer", optimizer)
@@ -159,14 +159,14 @@ def refuse_out_of_step(model: Any) -> None:
 
 
 def refuse_watches(strategy: tf.distribute.Strategy) -> None:
-    """Checks that no callback judges steps that workers take each at its own pace.
+    """Checks that no callback judges the steps of asynchronous training.
 
     Raises:
         ValueError: If one does.
     """
     if watches_under(strategy):
         raise ValueError(
-            "`callbacks` must not check the gradients of each step under parameter servers, because "
-            "steps overlap. Received: a callback that watches gradients. Omit it, or stop at a "
-            "non-finite loss with keras.callbacks.TerminateOnNaN."
+            "`callbacks` must not check the gradients of each step under parameter servers, "
+            "because steps overlap. Received: a callback that watches gradients. Omit it, or stop "
+            "at a non-finite loss with keras.callbacks.TerminateOnNaN."
         )

@@ -1,1 +1,1 @@
-"""The step of one replica: its context, and what it may ask of the other replicas."""
+"""The context of one replica's step, and the values that it computes over all replicas."""

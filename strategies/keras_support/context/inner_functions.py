@@ -1,9 +1,9 @@
-"""What a step calls inside of itself: other `tf.function`s, and the `merge_call` of the replicas.
+"""Calls inside a step: other `tf.function`s, and the `merge_call` of the replicas.
 
 A `tf.function` that a `train_step` calls (or is) gets its own graph, in which replicas cannot
 communicate: TensorFlow refuses an optimizer's update there. In a step, which is a graph anyway, it
-is traced in place, with the conversion of Python's control flow that it asked for. One that XLA is
-to compile (`jit_compile=True`) stays a function.
+is traced in place, with the conversion of Python's control flow that it asked for. A function for
+XLA (`jit_compile=True`) stays a function.
 
 While one replica waits for the others in a `merge_call`, TensorFlow traces the next one up to the
 same place, through the same layers. A layer keeps what `add_loss` and activity regularizers added

@@ -2,8 +2,8 @@
 
 Whether a gradient still has to be averaged, whether a layer's state differs between replicas, and
 whether rows of an embedding belong together all depend on one question: does this tensor depend on
-the replica's own examples, or only on what all replicas hold alike? The graph of a step answers it,
-while the step is traced. Where a step runs eagerly, each operation is watched instead.
+the replica's own examples, or only on values that are equal on all replicas? While a step is
+traced, its graph answers this. If a step runs eagerly, each operation is recorded instead.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tensorflow.python.framework import op_callbacks
 
 
 class Source(enum.Flag):
-    """What a tensor depends on, beside constants and variables that all replicas hold alike."""
+    """What a tensor depends on, besides constants and variables that are equal on all replicas."""
 
     SHARED = 0
     DATA = enum.auto()
@@ -70,7 +70,7 @@ class Lineage:
         self.mark(_tensors(data), Source.DATA)
 
     def mark(self, tensors: Iterable[Any], source: Source) -> None:
-        """Says of tensors what they depend on, whatever they were computed from."""
+        """Sets what tensors depend on, whatever they were computed from."""
         for tensor in tensors:
             if not tf.is_tensor(tensor):
                 continue
@@ -93,7 +93,7 @@ class Lineage:
         return found
 
     def forget_reads(self) -> None:
-        """Looks at variables again: one was written."""
+        """Forgets what is known about reads of variables, because one was assigned."""
         self._known.clear()
 
     def operation(self, tensor: Any) -> tuple[str, list[Any]]:
@@ -136,7 +136,7 @@ class Lineage:
         return kind == "AddV2" and any(each is indices for each in inputs)
 
     def is_marked(self, tensor: Any) -> bool:
-        """Tells whether it was said of `tensor` itself what it depends on."""
+        """Tells whether `mark` was called with `tensor` itself."""
         return _key(tensor) in self._marks
 
     def marked_in(self, graph: Any) -> list[Any]:
@@ -255,7 +255,7 @@ class Lineage:
 
 @dataclass(frozen=True)
 class _Computed:
-    """What is remembered of a tensor of an eager step."""
+    """What is recorded about a tensor of an eager step."""
 
     tensor: Any
     source: Source

@@ -1,8 +1,8 @@
-"""What a user's own training step needs of the global batch: sums, ratios, means and rows.
+"""Sums, ratios, means and rows of the global batch, for custom training steps.
 
 A replica sees its replica batch. Most losses are means over examples, and the means of the replica
-batches, weighed by their examples, are the mean of the global batch. A loss that divides by what it
-counts, or that compares examples with each other, needs more:
+batches, weighed by their examples, are the mean of the global batch. A loss that divides by a
+count, or that compares examples with each other, needs more:
 
     class Detector(keras.Model):
         def train_step(self, data):
@@ -58,7 +58,7 @@ def sum_over_replicas(value: Any) -> Any:
 
 
 def ratio_over_replicas(total: Any, count: Any) -> Any:
-    """Divides a sum by a count, both of the whole batch: for losses that count for themselves.
+    """Divides a sum by a count, both of the whole batch: for losses with their own denominator.
 
     With S_r and P_r, the sum and the count of replica r's examples, the ratio of the whole batch is
     sum_r S_r / sum_r P_r. A replica's part of it is
@@ -92,14 +92,14 @@ def ratio_over_replicas(total: Any, count: Any) -> Any:
         return keras.ops.divide_no_nan(total, count)
     part = tf.math.divide_no_nan(total, _sum(step, count, "ratio_over_replicas"))
     scale = in_step(step.scale_of_sums, "ratio_over_replicas")
-    # A replica without examples computes on a stand-in row, and may find NaN.
+    # A replica without examples computes on a stand-in row, which may give NaN.
     return tf.math.multiply_no_nan(part, tf.cast(scale, dtype))
 
 
 def mean_over_replicas(value: Any) -> Any:
-    """Averages over all replicas, weighed by their examples, at once: for what decides a step.
+    """Averages over all replicas, weighted by their examples, at once: for decisions in a step.
 
-    A condition must come out alike on all replicas. `tf.math.is_finite(loss)` does not, since a
+    A condition must be the same on all replicas. `tf.math.is_finite(loss)` does not, since a
     replica's loss is that of its replica batch; `tf.math.is_finite(mean_over_replicas(loss))` does.
 
     Args:
@@ -231,7 +231,7 @@ def all_gather(rows: Any) -> Any:
 
 
 def step_of_several() -> StepContext | None:
-    """Returns the step that this replica takes beside others, or None."""
+    """Returns this replica's step if there are several replicas, or None."""
     step, replica = current_step(), tf.distribute.get_replica_context()
     if step is None or replica is None or replica.num_replicas_in_sync == 1:
         return None
@@ -251,7 +251,7 @@ def total_of(own: tf.Tensor) -> tf.Tensor:
 
 
 def in_step(compute: Callable[[], Any], name: str) -> Any:
-    """Computes what needs all replicas; explains the error where they cannot communicate."""
+    """Computes a value that needs all replicas; explains the error if they cannot communicate."""
     try:
         return compute()
     except RuntimeError as error:

@@ -1,7 +1,7 @@
-"""Whether the first dimension of a tensor in a step is that of the examples.
+"""Finds out whether the first dimension of a tensor in a step is the examples.
 
-A vector of losses may have a value for each example or for each feature, and nothing but its
-history tells one from the other: `[4]` of four examples looks like `[4]` of four features.
+A vector of losses may have a value for each example or for each feature, and only its history
+distinguishes them: `[4]` of four examples looks like `[4]` of four features.
 """
 
 from __future__ import annotations
@@ -32,10 +32,9 @@ def may_be_over_rows(tensor: Any, examples: tf.Tensor) -> bool:
 def is_over_rows(tensor: Any, examples: tf.Tensor) -> bool:
     """Tells whether `tensor` has a row for each example, and not for each feature or weight.
 
-    Of the sizes in a graph that knows nothing of its batches, only those that follow the batch are
-    unknown. Where the number of examples is known, `tensor` must have as many rows. In a graph it
-    must not come from a reduction over the first dimension either, which leaves features, nor from
-    weights.
+    In a graph without static batch sizes, only sizes that depend on the batch are unknown. Where
+    the number of examples is known, `tensor` must have as many rows. In a graph it must not come
+    from a reduction over the first dimension either, which leaves features, nor from weights.
 
     Args:
         tensor: A tensor of a replica's step, of rank one or more.
@@ -49,7 +48,7 @@ def is_over_rows(tensor: Any, examples: tf.Tensor) -> bool:
 
 
 def _comes_from_rows(tensor: Any) -> bool:
-    """Follows what keeps the first dimension back: to no reduction over it, nor only to weights."""
+    """Follows operations that keep the first dimension, back to rows of the batch."""
     waiting, seen, has_rows = [tensor], set(), False
     while waiting:
         current = waiting.pop()

@@ -1,4 +1,4 @@
-"""What one replica knows of the step it is taking: the link between loss, optimizer and trainer."""
+"""The context of one replica's step, which connects loss, optimizer and trainer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from strategies.keras_support.patching.step_clock import StepClock
 
 @dataclass
 class Pull:
-    """What one worker's step knows of the version that it computes with.
+    """The version of the weights that one worker's step computes with.
 
     Attributes:
         worker: int32 scalar, the index of the worker that takes the step.
@@ -50,22 +50,22 @@ def _updates(optimizer: Any) -> tf.Tensor:
 
 @dataclass
 class StepContext:
-    """One replica's step: its examples, and what it owes the others before the step ends.
+    """One replica's step: its examples, and the values to reduce before the step ends.
 
     Attributes:
         examples: int32 scalar, the examples of this replica in this step. May be zero.
-        all_examples: int32 scalar, those of the global batch, or None where the user distributed
-            the data and only the replicas together know.
+        all_examples: int32 scalar, those of the global batch, or None if the user distributed the
+        data, so that only the sum over replicas is known.
         state: What the step has assigned to variables; None where replicas have nothing to reduce.
         layers: All layers of the model, itself included.
         reduced_loss: The mean over all examples of the recorded loss, where that was reduced with
             the gradients; see `record_loss`.
-        before: What each watch remembers of the state before this step.
-        pull: What a worker that trains at its own pace has read, or None.
+        before: The state before this step, by watch.
+        pull: The version that a worker of asynchronous training has read, or None.
         clock: Marks when this replica waits for the others, or None.
         lineage: What the tensors of this step depend on.
-        weighed_alike: Keras's metric of the loss, where it weighs by the rows of a part that all
-            examples share, and so alike on all replicas; otherwise None.
+        weighed_alike: Keras's metric of the loss, if it weighs by the rows of a part that all
+        examples share, so equally on all replicas; otherwise None.
         is_updating: Whether an optimizer is applying gradients that are the same on all replicas.
         results: The results of metrics that are looked for in the step's logs, or None.
         trackers: Variables of metrics that the model does not list, as they were before the step.
@@ -95,7 +95,7 @@ class StepContext:
 
         Recorded where a `train_step` like Keras's passes it to `unscale_loss_for_distribution`, for
         its logs; of several the last one counts. `recorded_loss` is reduced with the gradients, to
-        `reduced_loss`, and handed to `GradientWatch.apply` where the optimizer applies them.
+        `reduced_loss`, and passed to `GradientWatch.apply` when the optimizer applies them.
 
         Args:
             loss: This replica's, of any shape; it is summed.
@@ -105,7 +105,7 @@ class StepContext:
     def recorded_loss(self) -> tf.Tensor | None:
         """Returns this replica's loss, a scalar; None where the step recorded none for this graph.
 
-        A tf.function inside of the step may have recorded one in a graph of its own.
+        A tf.function inside the step may have recorded one in another graph.
         """
         loss = self._loss
         if loss is not None and tf.is_symbolic_tensor(loss):
@@ -128,7 +128,7 @@ class StepContext:
         return self._fraction
 
     def scale_of_sums(self) -> tf.Tensor:
-        """What a sum over this replica's examples is multiplied by: n / n_r.
+        """The factor for a sum over this replica's examples: n / n_r.
 
         Weighing replicas by their examples, n_r / n, then leaves the sum. Zero without examples.
         """
@@ -137,7 +137,7 @@ class StepContext:
 
     @contextlib.contextmanager
     def updating(self) -> Iterator[None]:
-        """Says that what is assigned inside is the same on all replicas."""
+        """Marks what is assigned inside as equal on all replicas."""
         outer, self.is_updating = self.is_updating, True
         try:
             yield

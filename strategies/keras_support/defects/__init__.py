@@ -1,1 +1,1 @@
-"""Defects of Keras under tf.distribute: what fixes each, its thread, when the fix can go."""
+"""Defects of Keras under tf.distribute: fixes, public reports, and when a fix can go."""

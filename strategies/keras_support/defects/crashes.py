@@ -1,4 +1,4 @@
-"""Training that stops: hangs, and errors. See `table`."""
+"""Defects that stop training: hangs and errors. See `table`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wrong results without an error. See `table`."""
+"""Defects that give wrong results without an error. See `table`."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@ one device would compute on the whole batch is
 
     sum_r (n_r / n) grad mean_r + grad reg  =  sum_r n_r g_r / n
 
-so n_r g_r is summed, n_r rides in the same pack, and the quotient is exact for any split of the
-batch, an empty replica included.
+so n_r g_r is summed, n_r is summed in the same pack, and the quotient is exact for any split of the
+batch, also with an empty replica.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def reduce_pack(
     examples: tf.Tensor | None,
     sums: Sequence[tf.Tensor] = (),
 ) -> Reduced:
-    """Reduces gradients, and adds up what else there is, in one all-reduce a dtype.
+    """Reduces gradients, and adds up other values, in one all-reduce per dtype.
 
     Dense gradients travel as one flat tensor (one a dtype), half precision as float32, so that a
     sum of many replicas cannot overflow. Sparse gradients (`tf.IndexedSlices`, an embedding's) are
@@ -89,13 +89,13 @@ def dense_gradients(gradients: Sequence[Gradient | None]) -> list[Gradient | Non
     """Returns gradients with the sparse ones made dense, rows of one index added up.
 
     A TPU's variables can be written whole and not row by row (`scatter_sub` of TPUStrategy's raises
-    NotImplementedError), and its all-reduce makes a dense tensor of slices without a word.
+    NotImplementedError), and its all-reduce silently makes a dense tensor of slices.
 
     Args:
         gradients: This replica's gradients; `None` where a variable has none.
     """
     return [
-        # Half precision would lose the rows that a frequent index has many of.
+        # Half precision would lose rows when an index occurs often.
         tf.cast(tf.convert_to_tensor(tf.cast(g, _wide(g.dtype))), g.dtype)
         if isinstance(g, tf.IndexedSlices)
         else g

@@ -1,9 +1,9 @@
-"""The gradient watch: a step that went wrong is held back in the graph, before it moves a weight.
+"""The gradient watch: skips a bad step in the graph, before it changes a weight.
 
 After the reduce all replicas of all workers have the same gradient, and the loss was reduced with
-it. So each replica judges for itself, all come to the same verdict, and nothing more has to be
-communicated. `StepJudge` compares a step with the good ones before it, also inside one execution;
-the program outside only reads what happened.
+it. So each replica judges the step separately, all reach the same verdict, and no further
+communication is needed. `StepJudge` compares a step with the good ones before it, also inside one
+execution; the program outside only reads what happened.
 
 The loss comes by the step's context: `StepContext.record_loss`, `reduced_loss`, then `apply` here.
 
@@ -82,7 +82,7 @@ class StepJudge:
     def learn(self, norm: tf.Tensor, loss: tf.Tensor | None) -> None:
         """Counts a good step among those that later ones are judged by."""
         rings = [(self._norms, norm), *([] if loss is None else [(self._losses, loss)])]
-        # A gradient that overflowed under its scale says nothing about the next one.
+        # A gradient that overflowed because of the loss scale does not count as a bad step.
         note(rings, self._good, tf.math.is_finite(norm))
 
     def _limit(self, factor: float, earlier: tf.Tensor) -> tf.Tensor:
@@ -98,7 +98,7 @@ class StepJudge:
 
 
 def judging_variable(shape: list[int], dtype: str) -> Any:
-    """Makes a variable of zeros that each replica keeps for itself, like the optimizer's count."""
+    """Makes a variable of zeros with a separate copy on each replica, as of a counter."""
     return keras.Variable(
         np.zeros(shape, dtype),
         dtype=dtype,
@@ -166,7 +166,7 @@ class Trouble:
 
 @dataclass
 class Before:
-    """What a step moves beside its gradients, as it was before the step."""
+    """The state that a step changes besides the weights, as it was before the step."""
 
     moved: Values
     metrics: Values
@@ -174,13 +174,13 @@ class Before:
 
 
 class GradientWatch:
-    """Judges each step of a model's optimizer, and holds back those that went wrong.
+    """Judges each step of a model's optimizer, and skips those that went wrong.
 
     Args:
         model: A compiled model under a strategy of this package, its optimizer built.
         factor: See `StepJudge`, as for `window` and `warmup_steps`.
         first_step: The number of the next step.
-        holds_on: Whether after trouble all later steps are held too, until `release`.
+        holds_on: Whether after trouble all later steps are skipped too, until `release`.
     """
 
     def __init__(
@@ -215,7 +215,7 @@ class GradientWatch:
         return (*self._judge.variables, self._steps)
 
     def is_of(self, model: Any) -> bool:
-        """Tells whether it can go on watching `model`, as it is compiled now."""
+        """Tells whether it can continue to watch `model`, as it is compiled now."""
         return bool(
             self._optimizer() is model.optimizer
             and self._rows.shape[0] == model.steps_per_execution
@@ -235,7 +235,7 @@ class GradientWatch:
         model.make_train_function(force=True)
 
     def release(self) -> None:
-        """Holds no more steps because of an earlier one."""
+        """Stops skipping steps because of an earlier one."""
         self._is_on_hold.assign(False)
 
     def new_troubles(self) -> list[Trouble]:
@@ -343,7 +343,7 @@ def watches_under(strategy: tf.distribute.Strategy) -> list[GradientWatch]:
 
 
 def _moved_by_forward_pass(model: Any) -> list[Any]:
-    """Returns what layers move themselves: moving statistics, counters, seeds.
+    """Returns the variables that layers assign themselves: moving statistics, counters, seeds.
 
     Not weights that are merely frozen, which `non_trainable_variables` contains too.
     """

@@ -1,7 +1,7 @@
-"""What `optimizer.apply` does with the gradients it is given: each is reduced exactly once.
+"""Gradients passed to `optimizer.apply`: each is reduced over the replicas exactly once.
 
-In a step a gradient that came from `tape.gradient` is the mean over all examples already, whatever
-was done to it since. Gradients of `local_gradients()`, and those that were computed by hand from a
+In a step a gradient from `tape.gradient` already is the mean over all examples, whatever was done
+to it since. Gradients of `local_gradients()`, and those that were computed by hand from a
 replica's examples, are reduced now. A mixture of both cannot be right: one device would have
 computed its local part from the whole batch.
 """
@@ -86,13 +86,13 @@ def gradients_to_apply(
 
 
 def _is_local(gradient: Gradient, step: StepContext, optimizer: Any) -> bool:
-    """Tells whether a gradient is still this replica's own."""
+    """Tells whether a gradient is local, so not reduced yet."""
     values = gradient.values if isinstance(gradient, tf.IndexedSlices) else gradient
     source = step.lineage.of(values)
     if not source & Source.REDUCED:
         if source & Source.LOCAL_GRADIENT:
             _refuse_uses(values, step, optimizer)
-        # What depends on nothing of a replica's is the same everywhere, and may stay as it is
+        # A value that does not depend on replica data is equal on all replicas, and stays as it is
         # where replicas cannot communicate.
         return bool(source & OWN) or step.is_in_main_graph()
     if source & OWN:
@@ -179,7 +179,7 @@ def _used(optimizer: Any, operation: Any) -> ValueError:
 
 
 def refuse_local_conditions(step: StepContext) -> None:
-    """Checks that no replica decides for itself whether an optimizer updates; at a step's end.
+    """Checks at the end of a step that replicas do not decide separately whether to update.
 
     Raises:
         ValueError: If the condition around an `apply` depends on a replica's own examples.

@@ -1,6 +1,7 @@
-"""Steps that each replica takes by itself: its own gradients are applied, and nothing is reduced.
+"""Local steps: each replica applies its own gradients, and nothing is reduced.
 
-`local_sgd` lets an optimizer step so for a round; here `apply` and `tape.gradient` ask about it.
+`local_sgd` lets an optimizer take such steps for a round; `apply` and `tape.gradient` check it
+here.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Reduce first, then everything else, as one device would.
+"""Optimizer updates: gradients are reduced first, then clipped and applied as on one device.
 
 Keras clips, checks for inf, accumulates and averages each replica's own gradient, and adds up the
 replicas last. So replicas decide differently: a clipped sum is not the sum of clipped parts (S4),
-an inf on one replica poisons or hangs the others (S1, H1), and a condition around the all-reduce
+an inf on one replica breaks or hangs the others (S1, H1), and a condition around the all-reduce
 cannot be traced (C2, C3). Here all replicas have the same gradient before the outermost optimizer's
 `apply` begins: `tape.gradient` reduced it (see `tape_gradients`), or `apply` does. So each replica
-runs Keras's own code on its own copy of the variables, and nothing more has to be communicated.
+runs Keras's own code on its copy of the variables, without further communication.
 
 Two things around it are also done for all replicas at once, or without waiting for the others:
 
@@ -98,7 +98,7 @@ def reduced_before_apply(apply: Any) -> Any:
 
 
 def note_apply(optimizer: Any, gradients: Sequence[Gradient | None]) -> None:
-    """Lets a worker that trains at its own pace measure how stale its gradients are by now."""
+    """Lets a worker of asynchronous training measure how stale its gradients are."""
     step = current_step()
     if step is not None and step.pull is not None:
         step.pull.note_apply(optimizer, gradients)
@@ -192,7 +192,8 @@ def build_for_all_replicas(optimizer: Any, variables: list[Any]) -> None:
 
 
 def _build(strategy: tf.distribute.Strategy, optimizer: Any, variables: Any) -> None:
-    # What crosses a merge_call is regrouped by replica, also where all replicas hold the same.
+    # Values that cross a merge_call are regrouped by replica, even if they are equal on all
+    # replicas.
     optimizer = strategy.experimental_local_results(optimizer)[0]
     variables = [strategy.experimental_local_results(v)[0] for v in variables]
     with tf.init_scope(), strategy.scope():

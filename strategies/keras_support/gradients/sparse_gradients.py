@@ -1,4 +1,4 @@
-"""Sparse gradients: which rows of several replicas one device would hold as one.
+"""Sparse gradients: which rows of several replicas are one row on one device.
 
 The gradient of a table that is looked up is a list of rows and their indices (`tf.IndexedSlices`).
 One device that looks up an example's ids twice has two rows of that id, and Keras's Adam, Adagrad
@@ -10,7 +10,7 @@ are. But not every index comes from an example:
 * indices that TensorFlow made unique (a SparseTensor times a matrix) are unique in the whole batch
   on one device: rows of one index are added up.
 
-What decides is where the indices come from, not their values. A table that is looked up in several
+The origin of the indices decides, not their values. A table that is looked up in several
 places has rows of each.
 """
 

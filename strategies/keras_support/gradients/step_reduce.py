@@ -1,4 +1,4 @@
-"""One reduction of a step: gradients, and the state that replicas have written differently."""
+"""The reduction of a step: gradients, and state to which replicas wrote different values."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from strategies.keras_support.gradients.sparse_gradients import parts_of, receiv
 
 @dataclass
 class Owed:
-    """Variables whose copies differ, by how they become one.
+    """Variables whose copies differ, by how they are combined.
 
     Attributes:
-        means: Variable and value before: the example-weighted mean of what it moved by.
+        means: Variable and value before: its change is averaged, weighted by examples.
         sums: Variable, the part that counts once (None for none), and the replica's own part.
         extremes: Variable, "max" or "min", and the value before.
     """
@@ -81,7 +81,7 @@ def reduce_in_step(
 
 
 def _of_examples(own: tf.Tensor, step: StepContext) -> tf.Tensor:
-    """Returns a replica's own part of a sum: nothing where it has no examples."""
+    """Returns a replica's part of a sum: zero if it has no examples."""
     return tf.where(step.examples > 0, own, tf.zeros_like(own))
 
 
@@ -102,6 +102,6 @@ def _settle(step: StepContext, variable: Any, value: tf.Tensor) -> None:
 
 
 def _in_pack(loss: tf.Tensor, gradients: Sequence[Gradient | None]) -> tf.Tensor:
-    """Casts a loss so that it travels with the gradients and not by itself."""
+    """Casts a loss so that it is reduced together with the gradients."""
     is_wide = any(g is not None and g.dtype == tf.float64 for g in gradients)
     return tf.cast(loss, tf.float64 if is_wide else tf.float32)

@@ -1,10 +1,10 @@
-"""Gradients in a step: `tape.gradient` returns what one device would compute.
+"""Gradients in a step: `tape.gradient` returns the gradients of one device.
 
 A `train_step` may do anything with gradients before it applies them: clip them, log their norm,
 take a step along them and back (SAM), put several together. So inside a step a gradient with
-respect to what is the same on all replicas (variables, and tensors that were computed from nothing
-else) is the example-weighted mean over the replicas from the start: one packed all-reduce a call.
-Gradients with respect to a replica's own examples stay its own.
+respect to values that are equal on all replicas (variables, and tensors computed only from them)
+already is the example-weighted mean over the replicas, by one packed all-reduce per call. Gradients
+with respect to a replica's examples stay local.
 
 The reduction can be differentiated: what flows back is the same mean. With L = sum_s (n_s / n) L_s
 and G = sum_r (n_r / n) g_r, replica r sends (dg_r / dw)^T times sum_s (n_s / n) dL_s / dG, and is
@@ -41,7 +41,7 @@ from strategies.keras_support.patching.ownership import is_asynchronous, is_owne
 
 
 class _Tracing(threading.local):
-    """What this replica is in the middle of."""
+    """The gradient computation that this replica is in."""
 
     backward = 0
     """Backward passes: a gradient inside of one (`tf.recompute_grad`) is a part of it."""
@@ -54,7 +54,7 @@ _TRACING = _Tracing()
 
 @contextlib.contextmanager
 def local_gradients() -> Iterator[None]:
-    """Leaves the gradients that are computed inside as each replica's own until they are applied.
+    """Leaves the gradients that are computed inside local to each replica until they are applied.
 
     For a step that adds up the gradients of several parts of its batch: they are reduced once, by
     `optimizer.apply`, instead of once a part. Until then they may only be added up and scaled.
@@ -118,7 +118,7 @@ def reduced_gradient(gradient: Any) -> Any:
 
 
 def _refuse_between_replicas(sources: Any) -> None:
-    """Checks that no replicas' variables are differentiated where no replica is at work."""
+    """Checks that variables of replicas are not differentiated outside of a replica."""
     strategy = tf.distribute.get_strategy()
     if not is_owned(strategy) or strategy.num_replicas_in_sync == 1 or is_asynchronous(strategy):
         return
@@ -140,7 +140,7 @@ def _is_replicated(step: StepContext) -> bool:
 
 
 def _is_shared(source: Any, step: StepContext) -> bool:
-    """Tells whether a source is the same on all replicas, a variable or made of variables."""
+    """Tells whether a source is equal on all replicas: a variable, or computed from variables."""
     if isinstance(source, (keras.Variable, tf.Variable)):
         return True
     return tf.is_tensor(source) and not step.lineage.of(source) & OWN
@@ -189,7 +189,7 @@ def _parts(gradients: Sequence[Gradient]) -> list[Any]:
 
 
 def _reduce(own: list[Gradient], step: StepContext) -> list[Gradient]:
-    """Reduces gradients, and with them what else the step owes the other replicas."""
+    """Reduces gradients, and with them the other values that the step has to reduce."""
     replica = tf.distribute.get_replica_context()
     if all_on("TPU", replica.strategy):
         own = dense_gradients(own)

@@ -1,1 +1,1 @@
-"""What `fit` reads: epochs, executions, replica batches, and where a run resumes."""
+"""The input of `fit`: epochs, executions, replica batches, and where a run resumes."""

@@ -1,8 +1,8 @@
 """The `fit` that is running: its strategy, its first epoch and the iterator over its training data.
 
-Keras tells no callback of them, and makes the iterators over training and validation data by one
-class. So where `fit` is wrapped it is noted here, in a context variable: the first iterator that is
-made inside is that of the training data.
+Keras does not pass them to callbacks, and uses one class for the iterators over training and
+validation data. So the wrapper of `fit` sets a context variable here. The first iterator that is
+made inside `fit` is the one over the training data.
 
     with running_fit(strategy, initial_epoch):      # `called_together`, around Keras's fit
         ...
@@ -65,7 +65,7 @@ def fit_awaits_input(strategy: Any) -> bool:
 
 
 def note_input(strategy: Any, iterator: Any) -> None:
-    """Remembers the iterator over the training data; any other iterator is passed over.
+    """Remembers the iterator over the training data; ignores any other iterator.
 
     Args:
         strategy: The model's.

@@ -1,9 +1,9 @@
-"""Input that ends: on all workers after the same step, or training is refused.
+"""The end of input: after the same step on all workers, otherwise an error.
 
-Generators have no length. If one worker's ends before the others', the others would wait for it in
-the next step, or train on without its examples. So workers that do not know their number of steps
-ask each other before each step, in one small all-reduce, and a worker whose counted input ends
-early waits at a rendezvous with the others before it goes on.
+Generators have no length. If the generator of one worker ends first, the others would wait for it
+in the next step, or continue without its examples. So workers that do not know their number of
+steps ask each other before each step, with one small all-reduce. A worker whose counted input ends
+early waits at a rendezvous with the others before it continues.
 """
 
 from __future__ import annotations

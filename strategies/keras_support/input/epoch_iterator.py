@@ -1,9 +1,9 @@
-"""The epoch iterator: global batches in, a replica batch for every replica out.
+"""The epoch iterator: takes global batches, and yields a replica batch for every replica.
 
-Where the number of batches is known, steps are counted: no worker has to ask the others "have you
-more?" before each step, and the last of several executions (`steps_per_execution`, C4) takes the
-steps that are left. Where it is not known (a generator), batches are fetched one by one, so nothing
-runs before it is known that there is data (S7).
+If the number of batches is known, steps are counted: workers need not ask each other "have you
+more?" before each step, and the last execution of an epoch (`steps_per_execution`, C4) takes the
+remaining steps. If it is not known (a generator), batches are fetched one by one, so a step runs
+only when there is data for it (S7).
 
 A dataset is iterated again when stock Keras would iterate it again, so one that reshuffles has the
 same order in every epoch as on one device.
@@ -70,11 +70,10 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
         self._distributed_dataset = self._distribute()
 
     def begin_at(self, step: int, batches: int) -> None:
-        """Moves on, before the first epoch: `step` of its steps, `batches` in all, are passed over.
+        """Skips `step` steps of the first epoch, `batches` in all; called before that epoch.
 
-        A pipeline begins there. Other input is read and dropped: of earlier epochs that began
-        again at the first batch nothing is read, but an iterator is made for each, since a shuffle
-        counts them.
+        A pipeline begins there. Other input is read and dropped. Earlier epochs that began at the
+        first batch are not read, but an iterator is made for each, because a shuffle counts them.
         """
         adapter: Any = self.data_adapter
         if isinstance(adapter, GlobalBatchesAdapter):
@@ -191,7 +190,7 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
         """Returns what the order of the batches follows from, to compare with an earlier run's.
 
         Raises:
-            ValueError: If it follows from nothing: a shuffle without a seed.
+            ValueError: If it is not reproducible: a shuffle without a seed.
         """
         adapter = self.data_adapter
         if isinstance(adapter, GlobalBatchesAdapter):
@@ -270,7 +269,7 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
 
     @contextlib.contextmanager
     def catch_stop_iteration(self) -> Iterator[None]:
-        """Lets input end before its steps are taken only where it does so on all workers."""
+        """Lets input end early only if it does so on all workers."""
         with super().catch_stop_iteration():
             try:
                 yield

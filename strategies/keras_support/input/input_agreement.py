@@ -1,8 +1,8 @@
-"""Workers compare the first batch of what they pass as `x`: before the first step, or after it.
+"""Compares the first batch of `x` on all workers, before or after the first step.
 
-The first batch of arrays, of a generator and of a pipeline is known before training. That of other
-input is seen when the first step reads it: reading a dataset twice would fill its shuffle buffer
-twice, and count as one more epoch for a shuffle.
+The first batch of arrays, of a generator and of a pipeline is known before training. For other
+input it is known when the first step reads it: reading a dataset twice would fill its shuffle
+buffer twice, and a shuffle would count one more epoch.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class FirstBatch:
         self._dataset: tf.data.Dataset | None = None
 
     def seen_in(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
-        """Returns global batches that leave the digest of their first here, if it is not known."""
+        """Returns the same batches; the first one's digest is kept here when it is read."""
         if self._digest is not None:
             return dataset
         self._dataset = dataset
@@ -87,7 +87,7 @@ class FirstBatch:
             self._compare(digests)
 
     def compare(self) -> None:
-        """Compares once, after the first step or before it; all workers are here.
+        """Compares once, after the first step or before it; called on all workers.
 
         Raises:
             ValueError: If the workers were given different data.

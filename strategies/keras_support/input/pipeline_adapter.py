@@ -1,4 +1,4 @@
-"""Global batches, such as a pipeline's, as one of Keras's data adapters."""
+"""A Keras data adapter for `GlobalBatches`, such as a pipeline."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class GlobalBatchesAdapter(DataAdapter):
         return dataset.map(weighed)
 
     def after(self, batches: int) -> GlobalBatchesAdapter:
-        """Returns the adapter of the same batches, begun after so many of them.
+        """Returns the adapter of the same batches without the first `batches` of them.
 
         Raises:
             ValueError: If they can begin only at their beginning.
@@ -102,12 +102,12 @@ class GlobalBatchesAdapter(DataAdapter):
 
     @property
     def has_partial_batch(self) -> None:
-        """Not known here, and not asked for by the TensorFlow trainer."""
+        """Not known here; the TensorFlow trainer does not use it."""
         return None
 
     @property
     def partial_batch_size(self) -> None:
-        """Not known here, and not asked for by the TensorFlow trainer."""
+        """Not known here; the TensorFlow trainer does not use it."""
         return None
 
 

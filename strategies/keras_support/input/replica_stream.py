@@ -1,4 +1,4 @@
-"""Streams of batches: from a worker's input to its replicas, and the part that one execution takes.
+"""Streams of batches: from a worker's input to its replicas, and to one execution.
 
 Between GPUs a stream is a `tf.distribute.DistributedIterator`, which copies every replica batch to
 its device ahead of time. On CPUs there is nothing to copy, and that iterator's own threads cost
@@ -100,7 +100,7 @@ def next_batch(strategy: tf.distribute.Strategy, stream: Any) -> Any:
 
 
 def replica_batches_of_global(strategy: tf.distribute.Strategy, batch: GlobalBatch) -> Any:
-    """Hands each replica of this worker its replica batch; in graphs or eagerly."""
+    """Gives each replica of this worker its replica batch; in graphs or eagerly."""
     count, total = len(strategy.extended.worker_devices), strategy.num_replicas_in_sync
     if total == 1:
         return _with_replicas(strategy, [batch.data])

@@ -1,7 +1,7 @@
 """Where a resumed `fit` begins: its epoch and its first step.
 
-Keras hands a callback no input, and numbers steps from 0 whatever was consumed before. Here a
-callback finds the input of the `fit` that is beginning, and moves it on.
+Keras does not pass the input to callbacks, and numbers steps from 0 whatever was consumed before.
+Here a callback finds the input of the `fit` that is beginning, and skips what was consumed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from strategies.keras_support.input.current_fit import current_fit
 
 
 class ResumableInput(Protocol):
-    """What an epoch iterator of `fit` tells of itself, so that a later run can go on from it."""
+    """The methods of an epoch iterator by which a later run resumes in its epoch."""
 
     def steps_in_epoch(self) -> int | None:
         """Returns the steps of an epoch, or None where the input does not know."""
@@ -24,7 +24,7 @@ class ResumableInput(Protocol):
         """Returns what the order of the batches follows from."""
 
     def begin_at(self, step: int, batches: int) -> None:
-        """Passes over `step` steps of the first epoch, `batches` in all."""
+        """Skips `step` steps of the first epoch, `batches` in all."""
 
 
 class FitInput:
@@ -57,7 +57,7 @@ class FitInput:
         """Returns what the order of the batches follows from, to compare with an earlier run's.
 
         Raises:
-            ValueError: If it follows from nothing: a shuffle without a seed.
+            ValueError: If it is not reproducible: a shuffle without a seed.
         """
         return self._iterator.order()
 

@@ -1,4 +1,4 @@
-"""Logs of a step: what metrics know for all replicas, and what only the step itself returned."""
+"""Logs of a step: results of metrics over all replicas, and other values that the step returned."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def merged_logs(
 def mean_over_examples(
     strategy: tf.distribute.Strategy, values: Mapping[Path, Any], examples: Any
 ) -> dict[Path, Any]:
-    """Averages what each replica computed, by its examples; all in one reduction.
+    """Averages the replicas' values, weighted by their examples; all in one reduction.
 
     Args:
         strategy: The strategy the step ran under; called in cross-replica context.

@@ -1,4 +1,4 @@
-"""How the replicas' copies of a metric's state become one.
+"""How the replicas' copies of a metric's state are combined.
 
 Each replica updates its own copy with its replica batch, and the copies are combined where results
 are asked for. Keras adds them up, which is right for what the update adds to, and for all of
@@ -13,9 +13,9 @@ Any other update is refused unless the metric says how its copies combine. Decla
 is assigned becomes its mean over all replicas at once, weighed by examples: exact for a moving
 average, or for the last batch's mean.
 
-A metric made outside of the scope is given a copy for each replica (S30). Shared by the replicas,
-it would be written by them in turn, be read in the middle of a step, and count the stand-in row of
-an empty replica batch. The values of its variables stay what they were.
+A metric made outside of the scope is given a copy for each replica (S30). If the replicas shared
+it, they would write it in turn, read it in the middle of a step, and count the stand-in row of an
+empty replica batch. The values of its variables do not change.
 """
 
 from __future__ import annotations
@@ -49,10 +49,9 @@ _BETWEEN = (  # modules between an update and the assignment it makes
 
 
 def combined_by(variable: Any, how: str) -> Any:
-    """Declares how the replicas' copies of a metric's variable become one.
+    """Declares how the replicas' copies of a metric's variable are combined.
 
-    Needed only where an update does not show it; see the module. Call it where the variable is
-    made:
+    Needed only if an update does not show it; see the module. Call it where the variable is made:
 
         self.longest = combined_by(self.add_variable((), "zeros", name="longest"), "max")
 
@@ -88,7 +87,7 @@ def combined_by(variable: Any, how: str) -> Any:
 
 
 def combination(variable: Any) -> str:
-    """Returns how the copies of a metric's variable become one: one of `COMBINATIONS`."""
+    """Returns how the copies of a metric's variable are combined: one of `COMBINATIONS`."""
     declared = _declared(variable)
     return declared if declared is not None else getattr(variable, _FOUND, "sum")
 
@@ -128,7 +127,7 @@ def _is_assigned_whole(variable: Any, replica: Any) -> bool:
 
 
 def _refuse_shared(variable: Any) -> None:
-    """Refuses what was made outside of the scope, which replicas write in turn."""
+    """Refuses a variable made outside of the scope, which replicas write in turn."""
     if _caller().startswith("keras.src.random."):
         return  # one count of draws for all replicas is no error
     raise ValueError(
@@ -179,7 +178,7 @@ def _is_own(step: StepContext, value: tf.Tensor, lineage: Lineage) -> bool:
 
 
 def _hold_whole(variable: Any, how: str) -> None:
-    """Lets each copy hold a value as it is, where TensorFlow would divide a sum among them."""
+    """Assigns the value to each copy, where TensorFlow would divide a sum among them."""
     copies = variable._value
     if how == "sum" or not isinstance(copies, tf.distribute.DistributedValues):
         return
@@ -212,7 +211,7 @@ def is_variable(value: Any) -> bool:
 def adopt_metrics(model: Any) -> None:
     """Gives the metrics of `model` that were made outside of its scope copies on all replicas.
 
-    With several workers they are refused instead, as other objects are: see `refusals`.
+    With several workers they are refused, like other objects: see `model.checks`.
 
     Args:
         model: A Keras model about to run under a strategy of this package.

@@ -1,8 +1,8 @@
 """Metric results over all replicas: the state is combined first, then the result computed.
 
 Keras averages the replicas' results, which is wrong for every metric that is not a plain mean over
-equal replica batches, and costs one collective a metric (S16). The state is a handful of sums, or
-of what `metric_combination` says; all of it travels as one tensor.
+equal replica batches, and costs one collective per metric (S16). The state is a few sums, or what
+`metric_combination` says; all of it is sent as one tensor.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def _number(result: Any) -> Any:
 def loss_of_own_step(get_metrics_result_or_logs: Any) -> Any:
     """Lets history show the loss that a user's train_step reports (S13).
 
-    Keras prefers the loss tracker's result to what the step returned, and a step that computes its
-    own loss never fed the tracker: history says 0.0 from the first epoch to the last.
+    Keras prefers the loss tracker's result to what the step returned. A step that computes its own
+    loss does not update the tracker, so history shows 0.0 in every epoch.
     """
 
     @functools.wraps(get_metrics_result_or_logs)
@@ -112,8 +112,8 @@ def mean_by_examples(update_state: Any) -> Any:
     """Counts a batch once in a mean of scalars: its replica batches by their examples (S5).
 
     A scalar that comes without a weight, such as the loss of one output or a mean that the user
-    took, counts once a batch on one device. Counted once a replica it would count as often as there
-    are replicas, each alike, however few its examples.
+    took, counts once a batch on one device. Counted once per replica it would count as often as
+    there are replicas, each with the same weight, however few its examples.
     """
 
     @functools.wraps(update_state)
@@ -150,7 +150,7 @@ def _is_combined(variable: Any) -> bool:
 
 
 def _combined(strategy: tf.distribute.Strategy, variables: list[Any]) -> list[tf.Tensor]:
-    """Makes one of each variable's copies; one collective a dtype."""
+    """Combines the copies of each variable; one collective per dtype."""
     replicas = strategy.num_replicas_in_sync
     whole: dict[int, tf.Tensor] = {}
     for dtype in sorted({v.dtype for v in variables}):
@@ -173,7 +173,7 @@ _OF_COPIES = {"max": tf.reduce_max, "min": tf.reduce_min}
 
 
 def _rows(variable: Any, replicas: int) -> range:
-    """The places of copies in what is added up: one for all, or one for each replica."""
+    """The number of places for a variable in the sum: one, or one for each replica."""
     return range(replicas if combination(variable) in _OF_COPIES else 1)
 
 

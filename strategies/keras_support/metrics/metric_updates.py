@@ -1,4 +1,4 @@
-"""What an update assigns to a variable, as a function of its value before."""
+"""Recognises how a metric's update combines the old value of a variable with new ones."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def _larger_or_smaller(
 
 
 def _alike(one: Any, other: Any, lineage: Lineage, depth: int = 8) -> bool:
-    """Tells whether two tensors are computed alike from the same."""
+    """Tells whether two tensors are computed in the same way from the same tensors."""
     one, other = lineage.origin(one), lineage.origin(other)
     if one is other:
         return True

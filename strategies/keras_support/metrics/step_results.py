@@ -1,9 +1,9 @@
-"""Results of metrics in a step's logs, under whatever name the step reports them.
+"""Results of metrics in a step's logs, under any name that the step gives them.
 
 A `train_step` may return `{"loss": total_tracker.result()}`, of a tracker named "total" or of one
 that the model does not list. On one device the log is that metric's running result; on replicas it
-is what the metric's state comes to when the copies are combined. So while a step is traced the
-results that metrics hand out are remembered, and recognised among what the step returns.
+is the result of the combined state. So while a step is traced, the results that metrics return are
+remembered, and recognised in the logs that the step returns.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class StepResults:
         return [v for key, v in found.items() if key not in listed]
 
     def values(self) -> dict[Path, Any]:
-        """Returns the results, of what the metrics hold now, by the paths of the logs."""
+        """Returns the current results of the metrics, by the paths of the logs."""
         results = {id(metric): _flat(metric.result()) for metric, _ in self._metrics.values()}
         return {
             path: tf.convert_to_tensor(results[id(metric)][part])

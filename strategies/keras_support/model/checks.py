@@ -1,4 +1,4 @@
-"""What cannot be right is refused before the first step, with the cure."""
+"""Refuses before the first step what cannot train correctly, and names the cure."""
 
 from __future__ import annotations
 
@@ -93,9 +93,9 @@ def refuse_owned_parts(model: Any) -> None:
         for variable in owner.variables if owner is not None else ():
             if is_owned(getattr(variable._value, "distribute_strategy", None)):
                 raise ValueError(
-                    f"`model` {model.name!r} must be made inside `strategy.scope()` like its parts. "
-                    f"Received: the {kind}'s variable {variable.path!r}, made inside a scope, "
-                    "and a model made outside. Make it, and call compile, under `with "
+                    f"`model` {model.name!r} must be made inside `strategy.scope()` like its "
+                    f"parts. Received: the {kind}'s variable {variable.path!r}, made inside a "
+                    "scope, and a model made outside. Make it, and call compile, under `with "
                     "strategy.scope():`."
                 )
 

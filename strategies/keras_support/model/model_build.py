@@ -1,4 +1,4 @@
-"""The build patch: a model is built from the specification of its input, never from a batch.
+"""The build patch: builds a model from the specification of its input, never from a batch.
 
 Keras pulls a batch to learn the shapes: it averages the replicas' parts, which fails for strings
 (C6), uneven parts (C5) and several workers (C1), and the batches an iterator had read ahead are

@@ -1,4 +1,4 @@
-"""The values of Keras variables on all replicas: as NumPy arrays, out and in again.
+"""Reads and writes the values of Keras variables on all replicas, as NumPy arrays.
 
 Most variables are equal on all replicas, so the first copy is the value. A metric's state differs
 by replica, and its value is the sum (`synchronization="on_read"`): all copies are kept, since their

@@ -1,4 +1,4 @@
-"""Calls and the strategy's scope: `compile` enters it, `clear_session` must not destroy it.
+"""Calls and the strategy's scope: `compile` enters it, and `clear_session` must be outside it.
 
 Keras's own metric of the loss, and an optimizer that is named by a string, are made by `compile`.
 Called outside of the scope, it makes them where no replica has its own copy: the loss in history

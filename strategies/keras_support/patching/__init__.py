@@ -1,1 +1,1 @@
-"""How a symbol of Keras is replaced, and for which strategies."""
+"""How symbols of Keras are replaced, and for which strategies."""

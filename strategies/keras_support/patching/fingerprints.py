@@ -1,4 +1,4 @@
-"""Fingerprints of upstream source: what a patch replaces must be what it was written against.
+"""Fingerprints of upstream source: a patch replaces only the code that it was written for.
 
 A version number says too little and too much: a patch release may change the one function that is
 replaced, and most releases change none. So the syntax tree is compared, without docstrings,

@@ -1,4 +1,4 @@
-"""Keras 2 models (`tf_keras`) are refused: every fix here is one of Keras 3.
+"""Refuses Keras 2 models (`tf_keras`), because the fixes are for Keras 3.
 
 Its layers, optimizers and metrics would train under our strategies as under stock ones, with each
 defect of the table, without an error. They are recognised where they make a variable in a

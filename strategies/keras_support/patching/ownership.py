@@ -1,4 +1,4 @@
-"""Which strategies this package built: the patches act under these and under no other."""
+"""Which strategies this package built: the patches act under these only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A patch: one symbol of Keras or TensorFlow replaced, once a process, by one that dispatches.
+"""A patch: one symbol of Keras or TensorFlow, replaced once per process by one that dispatches.
 
 The replacement asks whether one of our strategies is at work and otherwise calls the original, so
 models outside our strategies never notice.

@@ -1,4 +1,4 @@
-"""Private symbols of Keras that are used as they are; see `private_symbol`.
+"""Private symbols of Keras that are called, not replaced; see `private_symbol`.
 
 Accepted are the sources of Keras 3.14 and 3.15. One fingerprint is that of both.
 """

@@ -1,4 +1,4 @@
-"""Private symbols of Keras and TensorFlow that are used as they are, and how a change is noticed.
+"""Private symbols of Keras and TensorFlow that are called, not replaced; detects changes in them.
 
 A patch replaces a symbol; a private symbol is only called, read or set. It may change in any
 release all the same, and what was built on it is then wrong or fails far from the cause. So each

@@ -1,4 +1,4 @@
-"""Private symbols of TensorFlow that are used as they are; see `private_symbol`.
+"""Private symbols of TensorFlow that are called, not replaced; see `private_symbol`.
 
 Accepted are the sources of TensorFlow 2.20 and 2.21. One fingerprint is that of both.
 """

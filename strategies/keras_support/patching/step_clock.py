@@ -1,4 +1,4 @@
-"""The step clock: marks in the graph that say when a step reads input and when it waits.
+"""The step clock: marks in the graph record when a step reads input and when it waits.
 
 A worker's batches are read inside the graph of its step, and replicas exchange gradients there too:
 Python sees one call. So where other workers wait for this one, and where a Watchdog asks, a model's

@@ -1,4 +1,4 @@
-"""The BatchNorm patch: statistics that are equal on all replicas, and exact when synchronized.
+"""The BatchNorm patch: equal statistics on all replicas, and exact ones when synchronized.
 
 Keras keeps moving statistics replica by replica, saves those of the first, and takes the mean of an
 empty replica batch, which is NaN (S2, S3). Here the replicas' moving statistics are averaged by

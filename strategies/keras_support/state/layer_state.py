@@ -1,4 +1,4 @@
-"""State of layers: what a step moves beside the weights is the same on all replicas afterwards.
+"""State of layers: variables that a step assigns are equal on all replicas after it.
 
 A layer that assigns to one of its variables in `call` (a running mean, a codebook, a count) does
 so on each replica, with that replica's batch. Keras leaves the copies apart and saves the first.

@@ -1,4 +1,4 @@
-"""Random draws: each replica's own in a step, and in the order of one device in tf.data.
+"""Random numbers: different on each replica in a step, and the same as on one device in tf.data.
 
 A Keras seed generator is mirrored, so all replicas draw the same dropout mask for their different
 examples (S11). Inside a step the replica's index is folded into the seed that the generator

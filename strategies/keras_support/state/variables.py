@@ -1,4 +1,4 @@
-"""Variables under a strategy: how they are made, read as numbers, and written by a step.
+"""Variables under a strategy: made in its scope, read as numbers, assigned by a step.
 
 * A model that is not built before its first step makes its variables while the step is traced,
   inside the first replica, and TensorFlow cannot lift them out of that graph:

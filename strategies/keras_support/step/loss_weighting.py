@@ -1,4 +1,4 @@
-"""A replica's loss is weighed so that the replicas' gradients add up to those of one device.
+"""Weights the loss of each replica so that gradients add up to those of one device.
 
 Keras divides its own losses by the number of replicas and leaves a user's loss as it is, so that it
 counts as many times as there are replicas (S12, S18). The reduction of gradients does not need that

@@ -1,4 +1,4 @@
-"""One replica's step: the user's own step function on a replica batch, inside a context.
+"""One replica's step: the model's step function on a replica batch, inside a step context.
 
 A global batch of fewer rows than replicas leaves some without examples. Such a replica takes part
 in every collective and adds nothing. Kernels and layers do not expect a batch of no rows: oneDNN's

@@ -1,4 +1,4 @@
-"""What Keras's loops call: a batch or an execution in, logs out; batches in, predictions out.
+"""The functions that Keras's loops call: for one batch, for one execution, and for predictions.
 
 It calls the user's own `train_step`, `test_step` or `predict_step` on every replica, inside a
 `StepContext`, and does what surrounds it: input, several steps in one execution, logs, and rows in

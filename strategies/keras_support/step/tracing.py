@@ -1,4 +1,4 @@
-"""A training step as a graph to look at and to compile, never run: for `tfscale preflight`.
+"""Traces a training step as a graph, to inspect and compile but not to run; for preflight.
 
 The same `on_replica_function` as in `step_function` is traced inside `strategy.run`, so the graph
 contains what training contains: the user's step, the reduction, the optimizer, the metrics.

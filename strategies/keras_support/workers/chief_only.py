@@ -1,4 +1,4 @@
-"""Of several workers, the chief writes files, prints and warns.
+"""Lets only the chief write files, print and warn.
 
 Every worker runs the same loop. With one path for all, Keras's callbacks would write the same file
 at the same time, and HDF5 answers with `BlockingIOError` (C8, C9). Variables are the same on all

@@ -1,4 +1,4 @@
-"""Calls that all workers make: several workers begin, stop and fail together.
+"""Calls that all workers make: they begin, stop and fail together.
 
 fit, evaluate and predict are collective: a call that only the chief makes waits for the others
 without end (H4). So does every other worker where a callback stops one of them (H2), or where one

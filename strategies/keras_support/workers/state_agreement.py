@@ -1,4 +1,4 @@
-"""Models of several workers must be one model: same weights, same optimizer.
+"""Checks that all workers have the same model: same weights, same optimizer.
 
 A worker that loaded weights, restored a checkpoint or set the learning rate where the others did
 not trains another model, without an error: gradients are averaged all the same. So the workers'

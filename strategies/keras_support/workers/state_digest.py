@@ -1,4 +1,4 @@
-"""Digests of variables: what workers compare to see that they hold the same model.
+"""Digests of variables, by which workers compare their models.
 
 Of a variable 16 bytes travel: a fingerprint of its bytes, its sum and half its sum of squares.
 Workers whose fingerprints differ are compared by the two sums: a GPU that adds the rows of an

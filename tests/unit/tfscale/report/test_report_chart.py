@@ -139,7 +139,7 @@ def test_ten_thousand_points_are_thinned_and_the_chart_says_so() -> None:
     values = [draw.uniform(1, 2) for _ in range(10_000)]
     values[4321] = 3.0
     chart = drawn(Curve("loss", {"training": values}, scale="linear"))
-    assert "10,000 values: drawn are the lowest and the highest of each 25." in chart
+    assert "10,000 values: the chart shows the lowest and the highest of each 25." in chart
     path = line_path(chart)
     assert path.count("L") <= 2 * MOST_BINS + 2
     assert " 0.0" in path  # The spike reaches the top.
