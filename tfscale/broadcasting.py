@@ -43,8 +43,8 @@ def broadcast_value(strategy: Any, value: Any) -> Any:
     """Returns the first worker's value on every worker.
 
     For numbers that hosts may round differently, such as a learning rate computed from the data.
-    Every worker calls it at the same place. The value travels as JSON, which keeps floats to the
-    bit and makes lists of tuples.
+    Every worker calls it at the same place. The value is sent as JSON, which preserves floats
+    exactly and turns tuples into lists.
 
     Args:
         strategy: The strategy to train under.

@@ -157,7 +157,7 @@ class LocalTraining:
 
 
 def _slots(optimizer: Any) -> list[Any]:
-    """What an optimizer keeps beside its counter and its rate, which are alike everywhere."""
+    """The slots of an optimizer, without its counter and rate, which are equal on all replicas."""
     alike = (optimizer.iterations, optimizer._iterations, optimizer._learning_rate)
     return [
         variable

@@ -87,7 +87,7 @@ def refuse_owned_parts(model: Any) -> None:
         model: A Keras model, made outside of their scopes.
 
     Raises:
-        ValueError: If its optimizer, or a layer it took over, was made inside of one.
+        ValueError: If its optimizer, or a layer that it uses, was made inside of one.
     """
     for kind, owner in (("model", model), ("optimizer", getattr(model, "optimizer", None))):
         for variable in owner.variables if owner is not None else ():

@@ -4,9 +4,9 @@ Keras pulls a batch to learn the shapes: it averages the replicas' parts, which 
 (C6), uneven parts (C5) and several workers (C1), and the batches an iterator had read ahead are
 lost with it (S6). A dataset knows its shapes.
 
-Under no strategy Keras builds nothing ahead: variables come to be while the first step is traced.
-So may a model whose step is its own and whose `call` takes something else than the data, or is not
-there (VAEs, GANs); what its first step then makes is made for all replicas at once (C17).
+Without a strategy Keras builds nothing ahead: variables are made while the first step is traced.
+The same is allowed for a model with its own step whose `call` takes other inputs than the data, or
+is missing (VAEs, GANs); the variables of its first step are made for all replicas at once (C17).
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ def built_from_spec(maybe_symbolic_build: Any) -> Any:
 
 
 def has_no_call(model: Any) -> bool:
-    """Tells whether `model` is a subclass that does not say what it does with its input."""
+    """Tells whether `model` is a subclass without a `call`."""
     return type(model).call is keras.Model.call
 
 
 def has_own_step(model: Any) -> bool:
-    """Tells whether a step of `model` is the user's own, who may call it as he likes."""
+    """Tells whether `model` has a custom step, which may call the model in any way."""
     keras_own = keras_trainer.TensorFlowTrainer
     return any(getattr(type(model), name) is not getattr(keras_own, name) for name in _STEPS)

@@ -43,9 +43,9 @@ def names_dtype(layer: Any) -> bool:
 
 
 def copy_trainable(source: Any, target: Any) -> None:
-    """Gives one layer of a copy the trainable flag of its original, and its own weights theirs.
+    """Copies the trainable flags of a layer and of its own weights to the layer's copy.
 
-    The public setter also sets every layer inside, and so undoes what was set on these.
+    The public setter also sets every inner layer, and so overwrites their flags.
     """
     target._trainable = source._trainable
     for original, twin in zip(_own_weights(source), _own_weights(target), strict=True):
@@ -57,9 +57,9 @@ def _own_weights(layer: Any) -> list[Any]:
 
 
 def compile_arguments(model: Any) -> dict[str, Any]:
-    """Returns what `model.compile` was called with, the objects themselves.
+    """Returns the arguments of `model.compile`, the same objects.
 
-    Keras stores "auto" of `jit_compile` as what it came to, and `auto_scale_loss` not at all.
+    Keras stores the resolved value of `jit_compile="auto"`, and does not store `auto_scale_loss`.
 
     Raises:
         RuntimeError: If this Keras keeps what a copy is made of in another way.
@@ -78,7 +78,7 @@ def optimized_variables(optimizer: Any) -> list[Any]:
 
 
 def loss_in(loss: Any, policy: keras.DTypePolicy) -> Any:
-    """Returns `loss` as it is but for its dtype, which a loss does not write into its config."""
+    """Returns `loss` with another dtype, which is not in the config of a loss."""
     changed = copy.copy(loss)
     changed._dtype_policy = policy
     changed._dtype = policy.compute_dtype

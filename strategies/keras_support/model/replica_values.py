@@ -56,7 +56,7 @@ def replica_values(
 def assign_value(
     strategy: tf.distribute.Strategy, variable: Any, value: np.ndarray[Any, Any]
 ) -> None:
-    """Gives all replicas a value; each worker does so for its own."""
+    """Assigns a value on all replicas; each worker does so for its replicas."""
     for copy in strategy.experimental_local_results(variable.value):
         copy.assign(value)
 
@@ -64,9 +64,9 @@ def assign_value(
 def assign_replica_values(
     strategy: tf.distribute.Strategy, variable: Any, values: np.ndarray[Any, Any]
 ) -> None:
-    """Gives every replica its part of a sum, which is the variable's.
+    """Assigns every replica its part of the sum that is the variable's value.
 
-    Where there are not as many replicas as values, the first receives the sum, the others zero.
+    If the numbers of replicas and values differ, the first replica gets the sum, the others zero.
 
     Args:
         strategy: One of this package.
@@ -123,7 +123,7 @@ def gathered(strategy: tf.distribute.Strategy, rows: Any) -> tf.Tensor:
         rows: Each replica's rows; as many as it has, of one shape behind the first dimension.
 
     Raises:
-        ValueError: If the rows are of a dtype that cannot travel, such as string.
+        ValueError: If the rows have a dtype that cannot be sent, such as string.
     """
     dtype = strategy.experimental_local_results(rows)[0].dtype
     if dtype in _CARRIED:

@@ -1,9 +1,9 @@
 """Calls and the strategy's scope: `compile` enters it, and `clear_session` must be outside it.
 
 Keras's own metric of the loss, and an optimizer that is named by a string, are made by `compile`.
-Called outside of the scope, it makes them where no replica has its own copy: the loss in history
-and in evaluate is then wrong wherever replica batches differ in size (S24). Objects that the user
-made stay where they were made.
+Called outside of the scope, it makes them without a copy for each replica: the loss in history and
+in evaluate is then wrong if replica batches differ in size (S24). Objects that the user made are
+not changed.
 
 `clear_session` resets TensorFlow's default graph, which contains the strategies in scope: the next
 variable is made outside, and the end of the scope fails with "pop from empty list". keras-tuner

@@ -1,8 +1,7 @@
 """Fingerprints of upstream source: a patch replaces only the code that it was written for.
 
-A version number says too little and too much: a patch release may change the one function that is
-replaced, and most releases change none. So the syntax tree is compared, without docstrings,
-comments and layout.
+Version numbers do not tell: a patch release may change the function that is replaced, and most
+releases do not. So the syntax tree is compared, without docstrings, comments and layout.
 """
 
 from __future__ import annotations

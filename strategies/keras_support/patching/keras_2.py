@@ -1,7 +1,7 @@
 """Refuses Keras 2 models (`tf_keras`), because the fixes are for Keras 3.
 
-Its layers, optimizers and metrics would train under our strategies as under stock ones, with each
-defect of the table, without an error. They are recognised where they make a variable in a
+Under our strategies its layers, optimizers and metrics would train with every defect of the table,
+without an error. They are recognised where they make a variable in a
 strategy's scope; `tf_keras` itself is never imported.
 """
 

@@ -26,7 +26,7 @@ def has_copies(variable: Any, strategy: object) -> bool:
 
 
 def is_asynchronous(strategy: object) -> bool:
-    """Tells whether the workers of `strategy` train each at its own pace."""
+    """Tells whether the workers of `strategy` train asynchronously."""
     return isinstance(strategy, tf.distribute.ParameterServerStrategy)
 
 
@@ -36,7 +36,7 @@ def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:
 
 
 def stands_on_server(variable: Any) -> bool:
-    """Tells whether a Keras variable lies on a parameter server.
+    """Tells whether a Keras variable is on a parameter server.
 
     Args:
         variable: A `keras.Variable`, perhaps one that has no value yet.

@@ -1,7 +1,6 @@
 """A patch: one symbol of Keras or TensorFlow, replaced once per process by one that dispatches.
 
-The replacement asks whether one of our strategies is at work and otherwise calls the original, so
-models outside our strategies never notice.
+Outside of our strategies the replacement calls the original, so other models are not affected.
 """
 
 from __future__ import annotations

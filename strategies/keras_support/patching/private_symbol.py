@@ -1,8 +1,8 @@
 """Private symbols of Keras and TensorFlow that are called, not replaced; detects changes in them.
 
 A patch replaces a symbol; a private symbol is only called, read or set. It may change in any
-release all the same, and what was built on it is then wrong or fails far from the cause. So each
-has fingerprints like a patch, taken from the source file, which also serves for what has no source
+release, and code that depends on it is then wrong or fails far from the cause. So each has
+fingerprints like a patch. They are taken from the source file, because some symbols have no source
 at run time: an attribute that a class sets on its instances (`self._value = ...`).
 
     tables      private_keras.KERAS_SYMBOLS, private_tensorflow.TENSORFLOW_SYMBOLS
@@ -29,7 +29,7 @@ from strategies.keras_support.patching.fingerprints import tree_fingerprint
 
 
 class Need(enum.Enum):
-    """What goes wrong without a symbol, and so what is refused where it changed."""
+    """What needs a symbol, and so is refused if the symbol changed."""
 
     TRAINING = "all strategies"
     WORKERS = "several workers"
@@ -104,7 +104,7 @@ def require_recognised(symbols: Collection[PrivateSymbol], needs: Collection[Nee
 
     Args:
         symbols: All that are known.
-        needs: What is about to be done.
+        needs: What is about to be used.
 
     Raises:
         RuntimeError: If one changed or is gone.
@@ -169,7 +169,7 @@ def _tree(module: str) -> ast.Module:
 
 @contextlib.contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Parsing makes so many objects that Python would look through all of TensorFlow's: 0.3 s."""
+    """Avoids garbage collection while parsing, which would scan all of TensorFlow: 0.3 s."""
     was_on = gc.isenabled()
     gc.disable()
     try:

@@ -1,11 +1,11 @@
 """The step clock: marks in the graph record when a step reads input and when it waits.
 
 A worker's batches are read inside the graph of its step, and replicas exchange gradients there too:
-Python sees one call. So where other workers wait for this one, and where a Watchdog asks, a model's
-functions are traced with marks, which a thread can read in the middle of an execution. A mark adds
-`now` to a sum where a phase ends and subtracts it where the phase begins: a sum below zero is a
-phase that goes on, any other the seconds spent in it. Where no seconds are asked for, `now` is 1.
-No data flows through a mark, so it changes no number.
+Python sees one call. So with several workers, or with a Watchdog, a model's functions are traced
+with marks, which a thread can read in the middle of an execution. A mark adds `now` to a sum where
+a phase ends and subtracts it where the phase begins: a sum below zero is a phase that is running,
+any other is the seconds spent in it. If seconds are not needed, `now` is 1. No data flows through a
+mark, so results do not change.
 
 Two phases are four marks a step, of one small operation each, or three or four where they measure
 time. Inside a step that XLA compiles there are none: there, waiting counts as the step. On GPUs a
@@ -33,7 +33,7 @@ class StepClock:
     """The marks of one model's functions on this worker.
 
     Args:
-        is_timed: Whether seconds are added up, or only which phase goes on.
+        is_timed: Whether seconds are measured, or only the current phase.
     """
 
     def __init__(self, is_timed: bool) -> None:
@@ -49,7 +49,7 @@ class StepClock:
         return Marks(reading, waiting, int(batches))
 
     def reset(self) -> None:
-        """Ends every phase and forgets its seconds; batches are counted on."""
+        """Ends every phase and forgets its seconds; batches are still counted."""
         with tf.init_scope():
             self._sums.assign(self._sums * [0.0, 0.0, 1.0])
 
@@ -114,10 +114,10 @@ def clock_of(model: Any) -> StepClock | None:
 
 
 def mark_phases(model: Any) -> StepClock:
-    """Returns the clock of `model`; its functions are traced with one from here on.
+    """Returns the clock of `model`, whose functions are traced with it from now on.
 
-    One that it has stays. A function that was made before has no marks: there, input and waiting
-    count as the step.
+    An existing clock is kept. A function that was made before has no marks: there, input and
+    waiting count as the step.
 
     Args:
         model: A compiled model under a strategy of this package.
@@ -128,7 +128,7 @@ def mark_phases(model: Any) -> StepClock:
 
 
 def attach_clock(model: Any) -> StepClock:
-    """Traces the functions of `model` with a clock that tells seconds; one that it has starts at 0.
+    """Traces the functions of `model` with a clock that measures seconds, from 0.
 
     Args:
         model: A compiled model under a strategy of this package.

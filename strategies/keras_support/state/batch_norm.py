@@ -5,11 +5,10 @@ empty replica batch, which is NaN (S2, S3). Here the replicas' moving statistics
 their examples in the same pack as the gradients, which costs no further collective; see
 `moving_statistics`.
 
-What a plain BatchNormalization normalises with is still its own replica's batch, so N replicas
-train another model than one device: that is what the layer says. `synchronized=True` is what makes
-N replicas equal to one. Keras computes it as E[x^2] - E[x]^2, which cancels for large means, in
-three all-reduces, and without the mask. Here each replica's count, mean and squared deviations are
-sent in one all-reduce and merged.
+A plain BatchNormalization still normalises with the replica's batch, as documented, so N replicas
+train another model than one device. With `synchronized=True` N replicas match one device. Keras
+computes it as E[x^2] - E[x]^2, which cancels for large means, in three all-reduces, and without the
+mask. Here each replica's count, mean and squared deviations are sent in one all-reduce and merged.
 
 Source: Chan, Golub, LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample
 variances" (the merge).
@@ -52,7 +51,7 @@ def moments_over_replicas(moments: Any) -> Any:
         ):
             return moments(self, inputs, mask)
         count, mean, deviation = _local_moments(inputs, mask, self._reduction_axes)
-        # The stand-in row of a replica without examples counts for nothing.
+        # The stand-in row of a replica without examples has no weight.
         held = tf.cast(step.examples > 0, inputs.dtype)
         count, deviation = count * held, tf.math.multiply_no_nan(deviation, held)
         local = tf.concat([[count], mean, deviation], axis=0)
@@ -64,7 +63,8 @@ def moments_over_replicas(moments: Any) -> Any:
         between = counts * tf.square(means - merged_mean)
         merged = tf.reduce_sum(deviations + between, axis=0)
         if mask is not None:
-            # Keras divides by the valid elements and epsilon more; one device does, so do we.
+            # Keras divides by the valid elements plus epsilon, also on one device; this does the
+            # same.
             divisor = total + keras.config.epsilon()
             shrunk = merged_mean * total / divisor
             merged += total * tf.square(merged_mean - shrunk)
@@ -92,7 +92,7 @@ def _local_moments(inputs: Any, mask: Any, axes: list[int]) -> tuple[Any, Any, A
 
 
 def _gather(replica: Any, local: tf.Tensor, examples: tf.Tensor) -> tf.Tensor:
-    """Stacks `local` of all replicas, [replicas, ...]; its gradient knows how replicas are weighed.
+    """Stacks `local` of all replicas, [replicas, ...]; its gradient respects the replicas' weights.
 
     A replica's loss counts n_r / n, but only after backward. So what flows from replica r's loss to
     replica s's input is sent as n_r and received as 1 / n_s, to become n_r / n in the end.

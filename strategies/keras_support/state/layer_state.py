@@ -1,18 +1,18 @@
 """State of layers: variables that a step assigns are equal on all replicas after it.
 
-A layer that assigns to one of its variables in `call` (a running mean, a codebook, a count) does
-so on each replica, with that replica's batch. Keras leaves the copies apart and saves the first.
-Here what was computed from a replica's own examples joins the next reduction of the step; where the
-layer reads it again before that, it is reduced at once.
+A layer that assigns to one of its variables in `call` (a running mean, a codebook, a count) does so
+on each replica, with that replica's batch. In Keras the copies differ, and the first is saved. Here
+a value that was computed from a replica's own examples joins the next reduction of the step; if the
+layer reads it before that, it is reduced at once.
 
 * By default the copies become the mean of what the replicas assigned, weighed by examples. That is
   what one device computes wherever the examples enter as a mean, as in a moving average.
 * Where the assignment takes a maximum or minimum with the old value, so do the copies.
 * With `aggregation="sum"` the parts that come from a replica's examples are added up, and what does
-  not depend on them (such as the old value, decayed) counts once: a count of examples.
+  not depend on them (such as the decayed old value) counts once: for a count of examples.
 
 What was computed from reduced gradients or from weights (an EMA teacher, an annealed factor) is
-the same everywhere by itself and is not sent. Integers that depend on the examples can only be
+equal on all replicas already and is not sent. Integers that depend on the examples can only be
 sums, and are refused otherwise.
 """
 
@@ -36,10 +36,10 @@ from strategies.keras_support.patching.ownership import has_copies
 
 @dataclass
 class StepState:
-    """What one replica's step has assigned to variables, and what of it the others need to know.
+    """What one replica's step has assigned to variables, and what has to be reduced.
 
     Attributes:
-        before: By the id of a variable: the variable and its value when it was last alike on all
+        before: By the id of a variable: the variable and its value when it was last equal on all
             replicas.
         known: Ids of variables that are known to be moved by each replica's own examples.
         is_assigning: Whether a variable of Keras is being assigned.
@@ -54,7 +54,7 @@ class StepState:
     _owed: dict[int, Any] = field(default_factory=dict)
 
     def source_of(self, handle: int) -> Source:
-        """What a variable's value depends on by now, by the id of its handle."""
+        """What a variable's current value depends on, by the id of its handle."""
         return self._sources.get(handle, Source.SHARED)
 
     def note(self, variable: Any, value: Any, lineage: Lineage) -> None:
@@ -79,15 +79,15 @@ class StepState:
 
     @property
     def is_owing(self) -> bool:
-        """Whether the replicas' copies of a variable differ by now."""
+        """Whether the replicas' copies of a variable differ at this point."""
         return bool(self._owed)
 
     def owes(self, variable: Any) -> bool:
-        """Tells whether `variable` is to be the same on all replicas before it is read."""
+        """Tells whether `variable` must be reduced before it is read."""
         return id(variable) in self._owed and id(variable) not in self.known
 
     def take_owed(self) -> Owed:
-        """Returns what is to be reduced, and owes it no more."""
+        """Returns what has to be reduced, and forgets it."""
         waiting, self._owed = self._owed, {}
         owed = Owed()
         for key, variable in waiting.items():
@@ -109,12 +109,12 @@ class StepState:
         return owed
 
     def settle(self, variable: Any, value: tf.Tensor) -> None:
-        """Says that all replicas hold `value` in `variable` now."""
+        """Notes that `variable` now has `value` on all replicas."""
         self.before[id(variable)] = (variable, value)
         self._sources.pop(_local_handle(variable), None)
 
     def drop_owed(self) -> None:
-        """Owes nothing: the copies are to differ until a later step."""
+        """Forgets what has to be reduced: the copies may differ until a later step."""
         self._owed.clear()
 
     def _refuse_unsendable(self, variable: Any, source: Source, form: str | None) -> None:
@@ -137,7 +137,7 @@ class StepState:
 
 
 def step_state(model: Any, known: list[Any]) -> StepState:
-    """Returns the state of a step that begins: what layers of `model` may move, as it is now.
+    """Returns the state at the beginning of a step: what layers of `model` may assign.
 
     Args:
         model: A Keras model under a strategy of this package.
@@ -149,7 +149,7 @@ def step_state(model: Any, known: list[Any]) -> StepState:
 
 
 def _own_variables(model: Any) -> list[Any]:
-    """The variables that layers keep beside their weights; not weights that are merely frozen."""
+    """The variables that layers keep besides their weights; not weights that are only frozen."""
     return [
         variable
         for layer in all_layers(model)
@@ -159,7 +159,7 @@ def _own_variables(model: Any) -> list[Any]:
 
 
 def noted_assignment(assign: Any) -> Any:
-    """Replaces `Variable.assign`: notes what a step assigns, and from what it comes."""
+    """Replaces `Variable.assign`: notes what a step assigns, and what that depends on."""
 
     @functools.wraps(assign)
     def noted(self: Any, value: Any) -> Any:
@@ -233,7 +233,7 @@ def _in_main_graph(value: Any) -> bool:
 
 
 def _split(value: Any, lineage: Lineage) -> tuple[Any, Any]:
-    """Splits a value into the part that counts once and the part that is a replica's own."""
+    """Splits a value into the part that counts once and the part of this replica."""
     if not lineage.of(value) & OWN:
         return value, None
     kind, inputs = lineage.operation(value)

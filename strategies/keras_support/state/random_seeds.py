@@ -5,12 +5,12 @@ examples (S11). Inside a step the replica's index is folded into the seed that t
 returns; its state, which counts the draws, stays equal on all replicas.
 
 N replicas cannot draw what one device draws, whose mask has the shape of the global batch: dropout
-is an exception by nature. They draw independently, and the same numbers for the same seed.
+is an exception by nature. They draw independently, and reproducibly for a given seed.
 
 A function of a dataset, as of `map`, cannot capture the mirrored variable that counts the draws:
-`UnliftableError` (C18). So a generator gets a plain variable beside it when such a function first
-draws, with the count of that moment. From then on every draw outside of the replicas' steps counts
-there, in the order of one device.
+`UnliftableError` (C18). So a generator gets an additional plain variable when such a function first
+draws, with the current count. From then on draws outside of the replicas' steps are counted there,
+in the order of one device.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def draw_by_replica(next_seed: Any) -> Any:
 
 
 def _draw_of_worker(state: Any, worker: tf.Tensor) -> tf.Tensor:
-    """Counts a draw without losing another worker's; two that read the same count draw apart."""
+    """Counts a draw without losing that of another worker; two with equal counts differ."""
     seed = tf.identity(state.value)
     state.assign_add(tf.constant([0, 1], seed.dtype))
     apart = tf.cast(worker, seed.dtype) * _DRAWS_PER_REPLICA
@@ -98,7 +98,7 @@ def generator_of_data(generator: Any) -> Any:
 
 
 def _beside(generator: Any) -> Any:
-    """Returns a generator that goes on from the count of `generator`, in a plain variable."""
+    """Returns a generator that continues from the count of `generator`, in a plain variable."""
     with tf.init_scope(), tf.device("CPU:0"):
         first = generator.state._value.values[0]
         # `tf.Variable` would be mirrored in the scope.

@@ -3,8 +3,8 @@
 * A model that is not built before its first step makes its variables while the step is traced,
   inside the first replica, and TensorFlow cannot lift them out of that graph:
   `InvalidArgumentError` (C17). Here they are made outside of the graph, in the strategy's scope.
-  Replicas are traced one after the other up to the first collective, and a layer is built in one
-  go, so the other replicas find it built.
+  Replicas are traced one after the other up to the first collective, and a layer is built without
+  interruption, so the other replicas find it built.
 * `float(optimizer.learning_rate)` and `int(optimizer.iterations)`, as callbacks write them, ask
   TensorFlow's variable, which has no such conversion where every replica has a copy (C24).
 * A `tf.Variable` made in the scope has a copy on each replica that is neither saved nor averaged:
@@ -56,7 +56,7 @@ def _for_all_replicas() -> Iterator[None]:
 
 
 def made_for_all_replicas(initialize: Any) -> Any:
-    """Replaces `Variable._initialize`: leaves a replica's step before it makes one."""
+    """Replaces `Variable._initialize`: leaves a replica's step to make a variable."""
 
     @functools.wraps(initialize)
     def initialize_for_all(self: Any, *arguments: Any) -> None:
@@ -84,7 +84,7 @@ def converted_by(number: type[int] | type[float]) -> Callable[[Any], Any]:
 
 
 def checked_assignment(assign: Any) -> Any:
-    """Replaces assignments of `tf.Variable`: refuses what would differ by replica."""
+    """Replaces assignments of `tf.Variable`: refuses values that would differ by replica."""
 
     @functools.wraps(assign)
     def checked(self: Any, value: Any, *args: Any, **kwargs: Any) -> Any:

@@ -1,8 +1,8 @@
 """Weights the loss of each replica so that gradients add up to those of one device.
 
-Keras divides its own losses by the number of replicas and leaves a user's loss as it is, so that it
-counts as many times as there are replicas (S12, S18). The reduction of gradients does not need that
-division: it weighs replica r by n_r, its examples, out of n. Inside a step both are undone.
+Keras divides its own losses by the number of replicas, but not a user's loss, which then counts
+once for every replica (S12, S18). The reduction of gradients does not need that division: it
+weights replica r by n_r, its examples, out of n. Inside a step the division is undone.
 
 Weighing by examples is exact for a loss that is a mean over examples. A masked loss divides by the
 valid elements, `mean_with_sample_weight` by the sum of the weights, and a sum by nothing: their own
@@ -12,10 +12,10 @@ divisor d_r does not follow n_r (S5, S20). Such a loss is multiplied, before bac
     n / n_r                a sum
 
 so that weighing with n_r / n afterwards leaves S_r / d, or S_r: what one device has. The divisors
-and n travel in one small all-reduce a loss. Losses divided by their examples need none of this.
+and n are sent in one small all-reduce per loss. Losses divided by their examples need none of this.
 
-A loss that is not reduced stays as it is, a value a row: what it counts is decided where it is
-reduced. Keras sums what `add_loss` was given, so a vector over the examples is a sum there (S23).
+A loss that is not reduced keeps a value per row; its weight is decided where it is reduced. Keras
+sums what `add_loss` was given, so a vector over the examples is a sum there (S23).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NOT_REDUCED = ("none", None)
 
 
 def loss_weighed_over_replicas(reduce_weighted_values: Any) -> Any:
-    """Replaces `reduce_weighted_values`: corrects for divisors of a replica's own."""
+    """Replaces `reduce_weighted_values`: corrects for divisors that differ by replica."""
 
     @functools.wraps(reduce_weighted_values)
     def weighed(
@@ -66,7 +66,7 @@ def loss_weighed_over_replicas(reduce_weighted_values: Any) -> Any:
 
 
 def _divisor(values: Any, sample_weight: Any, mask: Any, reduction: str) -> tf.Tensor:
-    """What Keras divided this replica's sum by, found with Keras's own arithmetic."""
+    """The divisor of this replica's sum, found with Keras's own arithmetic."""
     values = tf.convert_to_tensor(values)
     if reduction == "mean_with_sample_weight":
         weight = keras_loss.apply_mask(
@@ -96,10 +96,10 @@ def added_rows_summed(aggregate_additional_loss: Any) -> Any:
 
 
 def unscaled_in_step(scale: Any) -> Any:
-    """Takes Keras's division by the replicas, or its multiplication, out of our steps.
+    """Removes Keras's division by the number of replicas, or its multiplication, from our steps.
 
-    Besides weighing a user's loss like one of Keras's, this spares float64 a division through
-    float32: Keras multiplies by a float32 1/3, which by itself is wrong by 1e-8.
+    So a user's loss has the same weight as one of Keras's. It also avoids an error in float64:
+    Keras multiplies by 1/3 in float32, which is wrong by 1e-8.
     """
 
     @functools.wraps(scale)

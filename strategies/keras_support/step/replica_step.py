@@ -1,12 +1,13 @@
 """One replica's step: the model's step function on a replica batch, inside a step context.
 
-A global batch of fewer rows than replicas leaves some without examples. Such a replica takes part
-in every collective and adds nothing. Kernels and layers do not expect a batch of no rows: oneDNN's
+With fewer rows in a global batch than replicas, some replicas have no examples. Such a replica
+takes part in every collective and adds nothing. Kernels and layers do not expect a batch of no
+rows: oneDNN's
 max pooling aborts the process, LSTM's bias crashes, Keras's losses lose their scalar shape and
 means are NaN; a lookup without an out-of-vocabulary bucket refuses what is not in its vocabulary, a
-row of zeros too (C16). So it computes on a row of another replica, which counts for nothing: its
-gradient weighs 0, its metrics are put back, its predictions are cut off. Data that the user
-distributed have no such row; there it is a row of zeros.
+row of zeros too (C16). So it computes on a row of another replica, which has no effect: its
+gradient has weight 0, its metrics are reset to their earlier values, its predictions are cut off.
+If the user distributed the data there is no such row; then it is a row of zeros.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from strategies.keras_support.state.layer_state import step_state
 
 
 def none_written(_: Any) -> list[Any]:
-    """Says of a model that a step writes none of its variables replica by replica."""
+    """The `statistics` of a step that writes no variable replica by replica."""
     return []
 
 
@@ -82,9 +83,9 @@ def on_replica_function(
 
 
 def _is_first_here() -> bool:
-    """Tells whether this is the first of this worker's replicas, which keeps the time for all.
+    """Tells whether this is the first of this worker's replicas, which measures time for all.
 
-    Of a TPU's replicas none is: one program runs on all, and tells them apart as it runs.
+    On a TPU none is: one program runs on all replicas, and distinguishes them at run time.
     """
     replica = tf.distribute.get_replica_context()
     index = tf.get_static_value(replica.replica_id_in_sync_group)
@@ -92,7 +93,7 @@ def _is_first_here() -> bool:
 
 
 def _opened(batch: Any) -> ReplicaBatch:
-    """Returns what a replica is given, as a `ReplicaBatch` of at least one row."""
+    """Returns the input of a replica as a `ReplicaBatch` of at least one row."""
     replica = tf.distribute.get_replica_context()
     replicas = replica.num_replicas_in_sync
     if isinstance(batch, EvenReplicaBatch):
@@ -102,7 +103,7 @@ def _opened(batch: Any) -> ReplicaBatch:
         return ReplicaBatch(batch.data, rows, every)
     if isinstance(batch, ReplicaBatch) and not is_multi_worker(replica.strategy):
         return batch
-    # Data that the user distributed, or what TensorFlow makes up for a worker that has no more.
+    # Data that the user distributed, or TensorFlow's filler for a worker without further data.
     data = batch.data if isinstance(batch, ReplicaBatch) else batch
     rows = _rows_of(data)
     if replicas > 1 and may_be_empty(batch):
@@ -125,14 +126,14 @@ def _rows_of(data: Any) -> tf.Tensor:
 
 
 def _alike_everywhere(replica_batch: ReplicaBatch) -> list[Any]:
-    """The tensors of a replica batch that are the same on all replicas."""
+    """The tensors of a replica batch that are equal on all replicas."""
     parts = [part for part in tf.nest.flatten(replica_batch.data) if not has_examples(part)]
     parts = without_wrappers([*parts, replica_batch.all_examples])
     return list(tf.nest.flatten(parts, expand_composites=True))
 
 
 def without_static_rows(data: Any) -> Any:
-    """Returns the same data, of whose number of rows a graph knows nothing."""
+    """Returns the same data without a static number of rows."""
 
     def forget(part: Any) -> Any:
         if not isinstance(part, tf.Tensor) or part.shape.rank in (None, 0):
@@ -148,10 +149,10 @@ def graph_function(function: Callable[..., Any], jit_compile: bool | None = None
 
 
 def built_first(model: Any, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns what runs `function`, and before its first run makes what `model` still lacks.
+    """Wraps `function`: before its first run, variables that `model` still lacks are made.
 
-    A step needs to know the model's layers before it begins. Where they come to be in the step, it
-    is traced once only for that.
+    A step needs to know the model's layers before it begins. If they are made in the step, it is
+    traced once only for that.
 
     Args:
         model: A Keras model under a strategy of this package.
@@ -163,7 +164,7 @@ def built_first(model: Any, function: Callable[..., Any]) -> Callable[..., Any]:
     def run_built(*arguments: Any) -> Any:
         nonlocal is_first
         if is_first and has_unbuilt_layers(model):
-            # A step that runs eagerly need not be one that can be traced.
+            # A step that runs eagerly may be one that cannot be traced.
             with contextlib.suppress(*[Exception] if model.run_eagerly else []):
                 graph_function(function).get_concrete_function(*arguments)
         is_first = False
@@ -173,7 +174,7 @@ def built_first(model: Any, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def may_be_empty(batch: Any) -> bool:
-    """Tells whether a replica that is given this may have no examples."""
+    """Tells whether a replica with this input may have no examples."""
     if isinstance(batch, EvenReplicaBatch):
         return False
     return isinstance(batch, ReplicaBatch) or not static_rows(batch)
@@ -202,7 +203,7 @@ def filled(data: Any, examples: tf.Tensor) -> Any:
 
 @contextlib.contextmanager
 def metrics_kept(model: Any, examples: tf.Tensor) -> Iterator[None]:
-    """Puts the model's metrics back after a step that held no examples.
+    """Restores the model's metrics after a step without examples.
 
     Args:
         model: A Keras model; metrics made outside the scope stay as they are.

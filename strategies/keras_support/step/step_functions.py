@@ -1,8 +1,7 @@
 """The functions that Keras's loops call: for one batch, for one execution, and for predictions.
 
 It calls the user's own `train_step`, `test_step` or `predict_step` on every replica, inside a
-`StepContext`, and does what surrounds it: input, several steps in one execution, logs, and rows in
-their order.
+`StepContext`, and handles input, several steps in one execution, logs, and the order of rows.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ Extra = dict[Path, Any]
 def step_function(
     model: Any, step: Callable[[Any], Logs], statistics: Callable[[Any], list[Any]]
 ) -> Callable[[Any], Logs]:
-    """Returns what Keras's loops call once an execution: batches in, logs out.
+    """Returns the function that Keras's loops call once per execution: batches in, logs out.
 
     Args:
         model: A compiled Keras model under a strategy of this package.
@@ -77,7 +76,7 @@ def step_function(
     reported: list[tuple[str, ...]] = []
 
     def run(batch: Any, on_replica: Callable[[Any], Any] = on_replica) -> Extra:
-        """Takes one step on all replicas; returns what only the step itself can tell."""
+        """Takes one step on all replicas; returns the logs that are not results of metrics."""
         with contextlib.nullcontext() if _is_standard(step) else results.following():
             outputs, examples = strategy.run(on_replica, args=(batch,))
         flat = flat_logs(outputs)
@@ -103,7 +102,7 @@ def step_function(
         return merged_logs(reported, metrics[0], extra, metrics[1])
 
     def run_batch(batch: Any) -> Any:
-        # An argument's shape is static, a stream's is not; Keras weighs an output's loss by it.
+        # An argument has a static shape, a stream does not; Keras weights an output's loss by it.
         given = replica_batches_of(strategy, batch)
         return with_metrics(run(given, lambda data: on_replica(without_static_rows(data))))
 
@@ -189,7 +188,7 @@ def _run_each(
 
 @contextlib.contextmanager
 def _explaining_uneven_rows(count: int) -> Iterator[None]:
-    """Says what TensorFlow's error means where gathered rows changed their number in one call."""
+    """Explains TensorFlow's error if the number of gathered rows changed within one call."""
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
@@ -206,7 +205,7 @@ def _explaining_uneven_rows(count: int) -> Iterator[None]:
 
 
 def predict_function(model: Any) -> Callable[[list[Any]], Any]:
-    """Returns what `predict` calls: a list of distributed batches in, their rows in order out."""
+    """Returns the function that `predict` calls: distributed batches in, rows in order out."""
     strategy = model.distribute_strategy
     refuse_impossible(model)
     on_replica = on_replica_function(model, model.predict_step, statistics=none_written)

@@ -37,7 +37,7 @@ class TracedStep:
     graph: Any
 
     def compiled(self, stage: str) -> Any:
-        """Returns what XLA's CPU compiler makes of it; TensorFlow's kernels decide what it takes.
+        """Returns the output of XLA's CPU compiler; TensorFlow's kernels decide what it accepts.
 
         Args:
             stage: "hlo" for text; "hlo_serialized" for the bytes of an `HloModuleProto`.
@@ -55,8 +55,8 @@ def traced_train_step(model: Any, batch: Any, *, rows_vary: bool = False) -> Tra
         model: A compiled Keras model under a strategy of this package.
         batch: Structure of `tf.TypeSpec` of one replica's batch, as `train_step` takes it; None for
             a part that is not there.
-        rows_vary: Whether the input does not always have so many rows, so that `fit` traces a step
-            that knows nothing of them. XLA does know, of the batch that it compiles for.
+        rows_vary: Whether the number of rows varies, so that `fit` traces a step without a static
+        number of rows. XLA knows the number of the batch that it compiles for.
 
     Raises:
         ValueError: If the model cannot be trained under its strategy.

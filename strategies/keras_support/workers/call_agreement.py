@@ -1,8 +1,8 @@
 """Arguments of fit, evaluate and predict that must be the same on all workers.
 
-With several workers each process makes the call for itself. Where one passes another number of
-epochs, or validation data that the others do not have, they would wait for each other. So the
-exchange that opens a call carries what was passed, and the first difference is refused by name.
+With several workers each process calls `fit` separately. If one passes another number of epochs, or
+validation data that the others do not have, they would wait for each other. So workers exchange the
+arguments at the beginning of a call, and the first difference is refused by name.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _CURES = {
 
 
 def call_arguments(model: Any, call: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """Returns as JSON what a call asks for.
+    """Returns the arguments of a call as JSON.
 
     Args:
         model: Under a strategy of several workers.
@@ -74,7 +74,7 @@ def refuse_other_arguments(answers: list[str]) -> None:
         answers: What `call_arguments` returned on each worker.
 
     Raises:
-        ValueError: If an argument differs; the first that does is named.
+        ValueError: If an argument differs; the first one is named.
     """
     calls = [json.loads(answer) for answer in answers]
     for name in dict.fromkeys(name for call in calls for name in call):
@@ -87,7 +87,7 @@ def refuse_other_arguments(answers: list[str]) -> None:
 
 
 def by_worker(values: list[Any]) -> str:
-    """Writes what each worker has.
+    """Lists the values of all workers in one text.
 
     Example:
         >>> by_worker([2, 3])

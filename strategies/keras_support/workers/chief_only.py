@@ -1,9 +1,9 @@
 """Lets only the chief write files, print and warn.
 
 Every worker runs the same loop. With one path for all, Keras's callbacks would write the same file
-at the same time, and HDF5 answers with `BlockingIOError` (C8, C9). Variables are the same on all
-workers, so it does not matter which one writes them; all of them restore. Progress bars, the lines
-of callbacks and warnings would appear once a worker. Errors are raised on all.
+at the same time, and HDF5 answers with `BlockingIOError` (C8, C9). Variables are equal on all
+workers, so the chief writes them and all workers restore them. Progress bars, the lines of
+callbacks and warnings would appear once per worker. Errors are raised on all workers.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def on_settled_chief_only(save_model: Any) -> Any:
 
 
 def whole_epochs_only(on_train_begin: Any) -> Any:
-    """A backup of mid-epoch is restored at the epoch's beginning: batches train twice (S19)."""
+    """Refuses backups within an epoch: Keras restores them at its beginning (S19)."""
 
     @functools.wraps(on_train_begin)
     def begin(self: Any, logs: Any = None) -> Any:
@@ -85,10 +85,10 @@ def own_folder_unless_chief(set_model: Any) -> Any:
 
 
 def found_outside_of_scope(get_attr_skipset: Any) -> Any:
-    """Lets the chief save inside of the scope, where to make a variable takes all workers.
+    """Lets the chief save inside the scope, where making a variable needs all workers.
 
-    To know which attributes of an optimizer to write, Keras makes one, with a counter. A scope is a
-    thread's own, as is Keras's note of what it found.
+    To know which attributes of an optimizer to write, Keras makes one, with a counter. Scopes are
+    thread-local, like Keras's record of what it found.
     """
 
     @functools.wraps(get_attr_skipset)
@@ -108,7 +108,7 @@ def found_outside_of_scope(get_attr_skipset: Any) -> Any:
 
 
 class _Calls(threading.local):
-    """Calls of fit, evaluate and predict that this thread is in and that print nothing."""
+    """The running calls of fit, evaluate and predict in this thread that must not print."""
 
     quiet = 0
 
@@ -118,7 +118,7 @@ _CALLS = _Calls()
 
 @contextlib.contextmanager
 def quiet_unless_chief(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Stands around a call of fit, evaluate or predict; what Keras has to say, the chief says.
+    """Surrounds a call of fit, evaluate or predict; lets Keras print on the chief only.
 
     Args:
         strategy: A strategy of several workers.
@@ -129,7 +129,7 @@ def quiet_unless_chief(strategy: tf.distribute.Strategy) -> Iterator[None]:
     _CALLS.quiet += 1
     try:
         with warnings.catch_warnings():
-            # By the module that warns: those of the user's own code stay.
+            # By the module that warns: warnings of the user's code are shown.
             warnings.filterwarnings("ignore", module=r"(keras|strategies)\b")
             yield
     finally:

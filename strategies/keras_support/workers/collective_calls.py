@@ -1,18 +1,17 @@
 """Calls that all workers make: they begin, stop and fail together.
 
 fit, evaluate and predict are collective: a call that only the chief makes waits for the others
-without end (H4). So does every other worker where a callback stops one of them (H2), or where one
-raises and its process goes on (H3). Here:
+without end (H4). So do all others if a callback stops one worker (H2), or if one raises and its
+process continues (H3). Here:
 
 * Each call begins with a rendezvous, in which workers compare the call and its arguments.
-* The wish to stop is shared every 16 executions and at the end of each epoch, where the models are
-  compared too.
+* A request to stop is shared every 16 executions and at the end of each epoch, when the models are
+compared too.
 * An error on one worker is reported to all others, whose collectives end with its text.
 
-Errors of graphs are raised like all others. TensorFlow reports a failed assertion with the
-operations around it, twice where two replicas saw it; that of an assertion of this package becomes
-a ValueError. Any other error about sizes is given a note: a program that writes the batch size as a
-number fails on a replica batch.
+TensorFlow reports a failed assertion with the operations around it, twice if two replicas raised
+it; an assertion of this package becomes a ValueError. Any other error about sizes gets a note,
+because a program with a fixed batch size fails on a replica batch.
 """
 
 from __future__ import annotations
@@ -111,31 +110,31 @@ def _noted(name: str) -> contextlib.AbstractContextManager[None]:
 
 
 class StopTogether(keras.callbacks.Callback):
-    """Makes one worker's wish to stop the wish of all; comes after the user's callbacks.
+    """Stops all workers if one is asked to stop; runs after the user's callbacks.
 
-    What these did to the model, such as restoring it, is seen too: models that are no longer the
-    same are refused. For its place see `callback_order`.
+    It also sees changes that these made to the model, such as restoring it: models that differ are
+    refused. For its place see `callback_order`.
     """
 
     async_safe = True
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Forgets an earlier wish."""
+        """Forgets an earlier request to stop."""
         self._wish = False
         self._executions = 0
         refuse_other_state(self.model, with_optimizer=True)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Leaves all workers with one model."""
+        """Leaves all workers with the same model."""
         take_over_last_changes(self.model)
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Looks at the model that a call of `evaluate` is about."""
+        """Notes the model of a call of `evaluate`."""
         if _CALLS.depth == 1:  # not inside `fit`
             refuse_other_state(self.model, with_optimizer=False)
 
     def on_predict_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Looks at the model that a call of `predict` is about."""
+        """Notes the model of a call of `predict`."""
         if _CALLS.depth == 1:
             refuse_other_state(self.model, with_optimizer=False)
 
@@ -152,7 +151,7 @@ class StopTogether(keras.callbacks.Callback):
             progress.begin_execution(batch)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Holds a wish back until all have heard it."""
+        """Delays a request to stop until all workers know it."""
         self._executions += 1
         if self.model.stop_training:
             self._wish, self.model.stop_training = True, False
@@ -160,14 +159,14 @@ class StopTogether(keras.callbacks.Callback):
             self._agree("stop in mid-epoch?")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Shares the wish of an epoch's end, such as EarlyStopping's."""
+        """Shares a request to stop at the end of an epoch, such as EarlyStopping's."""
         self._wish = self._wish or self.model.stop_training
         state = WorkerState(self.model)
         texts = self._agree("stop after this epoch?", state.text())
         state.refuse_others(texts)
 
     def _agree(self, question: str, text: str = "") -> list[str]:
-        """Shares the wish to stop; returns what each worker says beside it."""
+        """Shares the request to stop; returns what each worker sent with it."""
         answer = f"{int(self._wish)}{text}"
         answers = exchange(self.model.distribute_strategy, question, answer)
         self.model.stop_training = any(answer[0] == "1" for answer in answers)

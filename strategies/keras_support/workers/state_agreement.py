@@ -1,9 +1,9 @@
 """Checks that all workers have the same model: same weights, same optimizer.
 
-A worker that loaded weights, restored a checkpoint or set the learning rate where the others did
-not trains another model, without an error: gradients are averaged all the same. So the workers'
-models are compared when a call begins and at the end of each epoch, and `broadcast_state` gives all
-of them the chief's.
+If only one worker loads weights, restores a checkpoint or sets the learning rate, workers train
+different models without an error, because gradients are averaged all the same. So the workers'
+models are compared when a call begins and at the end of each epoch, and `broadcast_state` copies
+the chief's model to all.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _LOAD = (
     f"or {_BROADCAST}."
 )
 
-# Models of which it was reported that their weights differ by rounding.
+# Models whose differences by rounding were reported.
 _REPORTED: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def refuse_other_state(model: Any, *, with_optimizer: bool) -> None:
-    """Checks that all workers hold the same model; all of them are here.
+    """Checks that all workers have the same model; called on all workers.
 
     Args:
         model: Under a strategy of several workers.
@@ -55,7 +55,7 @@ def refuse_other_state(model: Any, *, with_optimizer: bool) -> None:
 
 
 def take_over_last_changes(model: Any) -> None:
-    """Gives all workers the chief's weights where a callback changed them as training ended.
+    """Gives all workers the chief's weights if a callback changed them at the end of training.
 
     EarlyStopping restores the best weights after the last epoch. On the chief only, as where it
     has all callbacks, the workers would be left with two models.
@@ -75,7 +75,7 @@ def take_over_last_changes(model: Any) -> None:
 
 
 class WorkerState:
-    """The model of one worker at this moment.
+    """The model of one worker in its current state.
 
     Args:
         model: Under a strategy of several workers.
@@ -98,13 +98,13 @@ class WorkerState:
         )
 
     def refuse_others(self, texts: list[str]) -> None:
-        """Checks that all workers hold the same.
+        """Checks that all workers have the same state.
 
         Args:
             texts: Of all workers, in their order.
 
         Raises:
-            ValueError: If they do not; the first that differs is named.
+            ValueError: If they do not; the first difference is named.
         """
         states = [json.loads(text) for text in texts]
         for index, state in enumerate(states):
@@ -115,7 +115,7 @@ class WorkerState:
                     f"worker {index} differ from those of worker 0. Build and compile the same "
                     "model on every worker."
                 )
-        # First, since weights follow from the rate.
+        # First, because weights depend on the rate.
         _refuse_other_settings([state["optimizer"] for state in states])
         theirs = self._theirs(states)
         if found := self._different(theirs, 0, self._num_weights):
@@ -143,7 +143,7 @@ class WorkerState:
         return [unpack(state["digests"], sizes) for state in states]
 
     def _different(self, theirs: list[list[Digest]], start: int, stop: int) -> str:
-        """Says which variables differ; what differs by rounding is reported by the chief."""
+        """Describes which variables differ; the chief reports differences by rounding."""
         differ: dict[str, list[int]] = {}
         rounded: dict[str, list[int]] = {}
         for place in range(start, stop):
@@ -191,7 +191,7 @@ def _refuse_other_settings(settings: list[dict[str, Any]]) -> None:
 
 
 def _settings(optimizer: Any) -> dict[str, Any]:
-    """Returns what an optimizer was made with; empty where that cannot be written down."""
+    """Returns the config of an optimizer; empty if it cannot be written as JSON."""
     if optimizer is None:
         return {}
     try:

@@ -1,8 +1,8 @@
 """Digests of variables, by which workers compare their models.
 
-Of a variable 16 bytes travel: a fingerprint of its bytes, its sum and half its sum of squares.
-Workers whose fingerprints differ are compared by the two sums: a GPU that adds the rows of an
-embedding's gradient in another order moves the last digits, another initialization moves the first.
+16 bytes are sent per variable: a fingerprint of its bytes, its sum and half its sum of squares. If
+fingerprints differ, the two sums are compared: a GPU that adds the rows of an embedding's gradient
+in another order changes the last digits, another initialization changes the first.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _RECORD = struct.Struct("<8sff")
 
 @dataclass(frozen=True)
 class Digest:
-    """What is known of one variable.
+    """The digest of one variable.
 
     Attributes:
         fingerprint: FarmHash64 of its bytes.
-        total: Sum of its values; 0 where they are no floats.
+        total: Sum of its values; 0 if they are not floats.
         energy: Half the sum of their squares.
         size: Number of values.
     """
@@ -40,7 +40,7 @@ class Digest:
     size: int
 
     def differs_by_rounding(self, other: Digest) -> bool:
-        """Tells whether two variables of other bytes are the same but for their last digits."""
+        """Tells whether two variables with different bytes differ only in their last digits."""
         if (self.total, self.energy) == (0.0, 0.0) or self.size != other.size:
             return False
         scale = math.sqrt(max(self.energy, other.energy) * 2)  # the Euclidean norm
