@@ -6,7 +6,7 @@ process continues (H3). Here:
 
 * Each call begins with a rendezvous, in which workers compare the call and its arguments.
 * A request to stop is shared every 16 executions and at the end of each epoch, when the models are
-compared too.
+  compared too.
 * An error on one worker is reported to all others, whose collectives end with its text.
 
 TensorFlow reports a failed assertion with the operations around it, twice if two replicas raised
