@@ -55,8 +55,8 @@ if TYPE_CHECKING:
         replica_batch_bounds,
         replica_batches,
     )
-    from strategies.half_precision_outputs import half_outputs, warn_of_half_outputs
-    from strategies.keras_support.asynchronous.executions import settle
+    from strategies.half_precision_outputs import outputs_in_half_precision, warn_of_half_precision
+    from strategies.keras_support.asynchronous.executions import wait_until_idle
     from strategies.keras_support.asynchronous.reports import task_probe
     from strategies.keras_support.context.over_replicas import (
         all_gather,
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     )
     from strategies.keras_support.context.step_context import current_step
     from strategies.keras_support.defects.table import FIXES
-    from strategies.keras_support.gradients.gradient_watch import KINDS, GradientWatch, Trouble
+    from strategies.keras_support.gradients.gradient_watch import VERDICTS, GradientWatch, Trouble
     from strategies.keras_support.gradients.tape_gradients import local_gradients
     from strategies.keras_support.input.resume import FitInput, end_resumption
     from strategies.keras_support.installation import support, support_shared_parts
@@ -92,8 +92,8 @@ if TYPE_CHECKING:
     from strategies.keras_support.patching.ownership import (
         is_asynchronous,
         is_multi_worker,
+        is_on_server,
         is_owned,
-        stands_on_server,
     )
     from strategies.keras_support.patching.patch import Patch
     from strategies.keras_support.patching.private_keras import KERAS_SYMBOLS
@@ -184,7 +184,7 @@ _NAMES = {
         "is_asynchronous",
         "is_multi_worker",
         "is_owned",
-        "stands_on_server",
+        "is_on_server",
     ),
     "strategies.devices": ("all_on",),
     "strategies.tpu.cpu_stand_in": ("TpuStandIn",),
@@ -208,11 +208,11 @@ _NAMES = {
         "sum_over_replicas",
     ),
     "strategies.keras_support.context.step_context": ("current_step",),
-    "strategies.keras_support.gradients.gradient_watch": ("KINDS", "GradientWatch", "Trouble"),
+    "strategies.keras_support.gradients.gradient_watch": ("VERDICTS", "GradientWatch", "Trouble"),
     "strategies.keras_support.gradients.tape_gradients": ("local_gradients",),
     "strategies.keras_support.metrics.metric_combination": ("combined_by",),
     "strategies.keras_support.local_sgd": ("LocalTraining", "trains_on_one_replica"),
-    "strategies.keras_support.asynchronous.executions": ("settle",),
+    "strategies.keras_support.asynchronous.executions": ("wait_until_idle",),
     # A model's parts, and its variables on each replica.
     "strategies.keras_support.model.model_parts": (
         "all_layers",
@@ -230,7 +230,7 @@ _NAMES = {
         "is_per_replica",
         "replica_values",
     ),
-    "strategies.half_precision_outputs": ("half_outputs", "warn_of_half_outputs"),
+    "strategies.half_precision_outputs": ("outputs_in_half_precision", "warn_of_half_precision"),
     # The patches of Keras, the private symbols in use, and a step traced without training.
     "strategies.keras_support.installation": ("support", "support_shared_parts"),
     "strategies.keras_support.patches": ("PATCHES",),

@@ -13,7 +13,7 @@ import keras
 HALF = ("float16", "bfloat16")
 
 
-def half_outputs(model: keras.Model) -> dict[str, str]:
+def outputs_in_half_precision(model: keras.Model) -> dict[str, str]:
     """Returns the outputs of `model` in half precision: names and dtypes.
 
     A Sequential or functional model knows its outputs once it is built. A subclassed one does not;
@@ -25,7 +25,7 @@ def half_outputs(model: keras.Model) -> dict[str, str]:
     Example:
         >>> inputs = keras.Input([2])
         >>> end = keras.layers.Dense(1, dtype="mixed_bfloat16", name="end")
-        >>> half_outputs(keras.Model(inputs, end(inputs)))
+        >>> outputs_in_half_precision(keras.Model(inputs, end(inputs)))
         {'end': 'bfloat16'}
     """
     outputs = getattr(model, "outputs", None)
@@ -40,13 +40,15 @@ def half_outputs(model: keras.Model) -> dict[str, str]:
     return {model.name: model.compute_dtype}
 
 
-def warn_of_half_outputs(model: keras.Model) -> None:
+def warn_of_half_precision(model: keras.Model) -> None:
     """Warns, with the cure, if outputs of a model are in half precision.
 
     Args:
         model: A model that is about to train.
     """
-    found = ", ".join(f"{name} in {dtype}" for name, dtype in half_outputs(model).items())
+    found = ", ".join(
+        f"{name} in {dtype}" for name, dtype in outputs_in_half_precision(model).items()
+    )
     if found:
         warnings.warn(
             f"The outputs of model {model.name!r} are in half precision ({found}): probabilities "

@@ -81,7 +81,7 @@ def ordered_when_made(set_model: Any) -> Any:
         if is_owned(strategy):
             self.callbacks = in_order(with_needed(self.callbacks, strategy))
             if is_multi_worker(strategy):
-                # A wish to stop must be heard before the next step, not beside it.
+                # A request to stop must arrive before the next step, not during it.
                 self._async_train = False
         return set_model(self, model)
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from strategies.batch_parts import as_element, has_shared, without_wrappers
 from strategies.cluster.chief import is_chief
-from strategies.half_precision_outputs import warn_of_half_outputs
+from strategies.half_precision_outputs import warn_of_half_precision
 from strategies.keras_support.asynchronous.epoch import AsynchronousEpochIterator
 from strategies.keras_support.asynchronous.train_function import asynchronous_train_function
 from strategies.keras_support.input.current_fit import fit_awaits_input
@@ -75,7 +75,7 @@ def _made_for_strategy(
 def _train_function(model: Any) -> Callable[[Any], Logs]:
     strategy = model.distribute_strategy
     if is_chief(strategy):
-        warn_of_half_outputs(model)
+        warn_of_half_precision(model)
     make_synchronous = functools.partial(step_function, model, model.train_step, moving_statistics)
     if is_asynchronous(strategy):
         function = asynchronous_train_function(model, make_synchronous)

@@ -27,7 +27,7 @@ from strategies.keras_support.model.model_build import built_from_spec
 from strategies.keras_support.model.scope import compiled_in_scope, reset_outside_only
 from strategies.keras_support.patching.patch import Patch
 from strategies.keras_support.state.batch_norm import moments_over_replicas
-from strategies.keras_support.state.layer_state import noted_assignment, settled_value
+from strategies.keras_support.state.layer_state import noted_assignment, reduced_before_read
 from strategies.keras_support.state.random_seeds import draw_by_replica
 from strategies.keras_support.state.variables import (
     checked_assignment,
@@ -43,7 +43,7 @@ from strategies.keras_support.step.loss_weighting import (
 from strategies.keras_support.workers.chief_only import (
     found_outside_of_scope,
     on_chief_only,
-    on_settled_chief_only,
+    on_idle_chief_only,
     own_folder_unless_chief,
     printed_on_chief,
     whole_epochs_only,
@@ -183,7 +183,7 @@ REDUCE = Patch(
 )
 
 # State: what a step reads and assigns.
-VALUE = Patch(f"{_VARIABLE}.value", frozenset({"0bb493c50d4d"}), settled_value)
+VALUE = Patch(f"{_VARIABLE}.value", frozenset({"0bb493c50d4d"}), reduced_before_read)
 ASSIGN = Patch(f"{_VARIABLE}.assign", frozenset({"6f7a61fee40b"}), noted_assignment)
 ASSIGN_ADD = Patch(f"{_VARIABLE}.assign_add", frozenset({"2b3947454b79"}), added_in_one_operation)
 ASSIGN_SUB = Patch(f"{_VARIABLE}.assign_sub", frozenset({"0594dab8ebd3"}), added_in_one_operation)
@@ -214,12 +214,12 @@ INT = Patch(f"{_VARIABLE}.__int__", frozenset({"fda0e0c633f4"}), converted_by(in
 CHECKPOINT = Patch(
     f"{_CALLBACKS}.model_checkpoint:ModelCheckpoint._save_model",
     frozenset({"1db2a5a958d6"}),
-    on_settled_chief_only,
+    on_idle_chief_only,
 )
 BACKUP_SAVE = Patch(
     f"{_CALLBACKS}.backup_and_restore:BackupAndRestore._save_model",
     frozenset({"8877dd811391"}),
-    on_settled_chief_only,
+    on_idle_chief_only,
 )
 SAVED_ATTRIBUTES = Patch(
     "keras.src.saving.saving_lib:get_attr_skipset",

@@ -80,7 +80,7 @@ STATE = (
         "weak",
     ),
     State(
-        f"{KERAS_SUPPORT}.state.random_seeds:_BESIDE",
+        f"{KERAS_SUPPORT}.state.random_seeds:_DATA_GENERATORS",
         "by seed generator, the one that draws for a dataset",
         "the first draw inside a dataset's function",
         "weak",

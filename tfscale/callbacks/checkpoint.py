@@ -14,8 +14,8 @@ from strategies.extension import (
     at_end_of_fit,
     end_resumption,
     phase,
-    settle,
     truth,
+    wait_until_idle,
 )
 from tfscale.callbacks.arguments import is_positive_integer, require
 from tfscale.callbacks.local_updates import LocalUpdates
@@ -302,7 +302,7 @@ class Checkpoint(keras.callbacks.Callback):
         assert self._input is not None
         self._writer.wait()  # before the snapshot, so that only one is in memory
         strategy = self.model.distribute_strategy
-        settle(strategy)
+        wait_until_idle(strategy)
         tensors = snapshot(self.model, with_metrics=with_metrics, memory=self._memory)
         self._saved = self.position.batches
         if not is_chief(strategy):

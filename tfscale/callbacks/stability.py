@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from strategies import is_chief
 from strategies.extension import (
-    KINDS,
+    VERDICTS,
     GradientWatch,
     Trouble,
     announce,
@@ -294,7 +294,7 @@ class Stability(keras.callbacks.Callback):
                 window=self.window,
                 warmup_steps=self.warmup_steps,
                 first_step=self._steps,
-                holds_on=self.on_trouble != "skip",
+                skips_after_trouble=self.on_trouble != "skip",
             )
         self._watch.attach()
 
@@ -346,7 +346,7 @@ def _event(value: Any, where: str) -> StabilityEvent:
     for name in ("norm", "loss", "limit"):
         schema.number(fields[name], f"{where}.{name}")
     schema.integer(fields["step"], f"{where}.step")
-    for name, known in (("kind", KINDS[1:]), ("action", ACTIONS)):
+    for name, known in (("kind", VERDICTS[1:]), ("action", ACTIONS)):
         if fields[name] not in known:
             raise schema.malformed(f"{where}.{name}", f"one of {', '.join(known)}", fields[name])
     return StabilityEvent(**fields)

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from strategies.extension import is_asynchronous, stands_on_server
+from strategies.extension import is_asynchronous, is_on_server
 
 _BLOCK_ELEMENTS = 2**22
 
@@ -52,7 +52,7 @@ class InitialRows:
         """
         if not self._in_blocks:
             return
-        if not stands_on_server(part):
+        if not is_on_server(part):
             raise ValueError(
                 "`build` must be called outside of graphs, before the model with the table is "
                 f"built. Received: {part.path!r} without a value. Call the layer's build() in the "

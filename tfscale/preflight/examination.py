@@ -14,7 +14,7 @@ import tensorflow as tf
 from strategies.extension import (
     TpuStandIn,
     TracedStep,
-    half_outputs,
+    outputs_in_half_precision,
     support,
     traced_forward_pass,
     traced_train_step,
@@ -141,7 +141,7 @@ def _half_findings(model: Any, location: SourceLocation | None) -> list[Finding]
     cure = 'Pass dtype="float32" to the last layer.'
     return [
         Finding(WARNS, "half output", f"the output {name} is {dtype}", cure, location)
-        for name, dtype in half_outputs(model).items()
+        for name, dtype in outputs_in_half_precision(model).items()
     ]
 
 

@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from strategies import is_chief
-from strategies.extension import all_layers, announce, compile_arguments, warn_of_half_outputs
+from strategies.extension import all_layers, announce, compile_arguments, warn_of_half_precision
 from tfscale.precision import set_precision
 from tfscale.preparation.checks import (
     check_arguments,
@@ -103,7 +103,7 @@ def prepare(
     with _policy_restored_after_an_error():
         prepared = (_built if is_function else _copied)(model, strategy, request)
     if is_chief(strategy):
-        warn_of_half_outputs(prepared)
+        warn_of_half_precision(prepared)
     return prepared
 
 

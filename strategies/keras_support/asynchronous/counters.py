@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 from keras.src.backend.common.stateless_scope import in_stateless_scope
 
-from strategies.keras_support.patching.ownership import stands_on_server
+from strategies.keras_support.patching.ownership import is_on_server
 
 
 def added_in_one_operation(method: Any) -> Any:
@@ -24,7 +24,7 @@ def added_in_one_operation(method: Any) -> Any:
 
     @functools.wraps(method)
     def assign(self: Any, value: Any) -> Any:
-        if in_stateless_scope() or not stands_on_server(self):
+        if in_stateless_scope() or not is_on_server(self):
             return method(self, value)
         native = getattr(self._value, method.__name__)
         native(tf.cast(self._convert_to_tensor(value, dtype=self._dtype), self._value.dtype))

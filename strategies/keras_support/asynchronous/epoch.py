@@ -13,7 +13,7 @@ from keras.src.backend.tensorflow import trainer as keras_trainer
 from keras.src.trainers.epoch_iterator import EpochIterator
 
 from strategies.global_batches import EvenReplicaBatch, GlobalBatches, ReplicaBatch
-from strategies.keras_support.asynchronous.executions import num_workers, settle
+from strategies.keras_support.asynchronous.executions import num_workers, wait_until_idle
 from strategies.keras_support.asynchronous.input import (
     FunctionAdapter,
     distribute_to_workers,
@@ -123,7 +123,7 @@ class AsynchronousEpochIterator(keras_trainer.TFEpochIterator):
     def catch_stop_iteration(self) -> Iterator[None]:
         """Ends an epoch, also if a callback stops it: waits for all running steps."""
         yield
-        settle(self._distribute_strategy)
+        wait_until_idle(self._distribute_strategy)
 
 
 def _refuse_steps(steps: Any) -> None:

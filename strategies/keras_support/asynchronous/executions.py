@@ -80,7 +80,7 @@ class Executions:
 
     Attributes:
         staleness: Of the steps that ended since the last `take_staleness`.
-        extra: What the last execution to end returned beside it; None before the first.
+        extra: The extra logs of the last execution that ended; None before the first.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy) -> None:
@@ -137,7 +137,7 @@ class Executions:
         while self.extra is None and self._under_way:
             self._take_one()
 
-    def settle(self) -> None:
+    def wait_until_idle(self) -> None:
         """Returns when all have ended: no variable changes then."""
         while self._under_way:
             self._take_one()
@@ -193,14 +193,14 @@ def executions_of(strategy: tf.distribute.Strategy) -> Executions:
     return _EXECUTIONS[strategy]
 
 
-def settle(strategy: tf.distribute.Strategy) -> None:
+def wait_until_idle(strategy: tf.distribute.Strategy) -> None:
     """Waits until no worker is in a step, so that variables are read in a consistent state.
 
     Args:
         strategy: Any strategy; does nothing under synchronous ones.
     """
     if strategy in _EXECUTIONS:
-        _EXECUTIONS[strategy].settle()
+        _EXECUTIONS[strategy].wait_until_idle()
 
 
 def busy_workers(strategy: tf.distribute.Strategy) -> dict[str, float]:

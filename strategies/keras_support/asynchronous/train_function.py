@@ -76,7 +76,7 @@ def asynchronous_train_function(
 
         executions.begin(execute, (iterator.streams, iterator.count))
         if iterator.is_end:
-            executions.settle()
+            executions.wait_until_idle()
         else:
             executions.wait_for_first()
         if iterator.is_end or time.monotonic() - read_at >= LOG_SECONDS:

@@ -53,7 +53,7 @@ HANGS = (
     ),
     Fix(
         "H3",
-        "an exception on one worker whose process lives on leaves the others waiting",
+        "an exception on one worker whose process continues leaves the others waiting",
         (FIT, EVALUATE, PREDICT_CALL),
         (),
         "Keras reports an error of fit to the cluster",
@@ -154,7 +154,7 @@ CRASHES = (
     ),
     Fix(
         "C26",
-        "workers that pass fit other `epochs` or `validation_data`: `Socket closed`: refused",
+        "workers pass different `epochs` or `validation_data` to fit: `Socket closed`: refused",
         (FIT, EVALUATE, PREDICT_CALL),
         (),
         "Keras compares what workers pass",
@@ -171,7 +171,7 @@ CRASHES = (
         "fewer rows than replicas, a lookup without an out-of-vocabulary bucket: InvalidArgument",
         (EPOCH_ITERATOR, TRAIN, TEST),
         (),
-        "Keras gives a replica without examples nothing to compute",
+        "Keras computes nothing on a replica without examples",
     ),
     Fix(
         "C17",

@@ -48,7 +48,7 @@ SILENT = (
     ),
     Fix(
         "S2",
-        "BatchNormalization: every replica keeps moving statistics of its own, one set is saved",
+        "BatchNormalization: every replica has different moving statistics, and one set is saved",
         (TRAIN, APPLY, MOMENTS),
         (f"{KERAS}20568", f"{KERAS}20601", f"{KERAS}21061"),
         "Keras averages moving statistics over the replicas and merges synchronized moments stably",
@@ -62,14 +62,15 @@ SILENT = (
     ),
     Fix(
         "S4",
-        "clipnorm, global_clipnorm and clipvalue clip each replica's part: another training",
+        "clipnorm, global_clipnorm and clipvalue clip each replica's part, which trains another "
+        "model",
         GRADIENTS,
         (f"{TENSORFLOW}33929",),
         REDUCES_FIRST,
     ),
     Fix(
         "S5",
-        "a batch that does not divide evenly weighs each replica alike, however few its examples",
+        "a batch that does not divide evenly gives each replica the same weight",
         (TRAIN, TEST, APPLY, SCALE, UNSCALE, REDUCE_LOSS, OUTPUT_LOSSES),
         (f"{KERAS}20609",),
         "Keras weighs replicas by their examples",
@@ -90,14 +91,14 @@ SILENT = (
     ),
     Fix(
         "S8",
-        "each worker shuffles with a seed of its own: examples doubled and missed",
+        "each worker shuffles with another seed: some examples train twice, some never",
         (EPOCH_ITERATOR,),
         ("https://github.com/tensorflow/datasets/issues/1302",),
         "Keras shards before it shuffles, or agrees on the seed",
     ),
     Fix(
         "S9",
-        "without auto-sharding every worker trains the same part, the rest is never seen",
+        "without auto-sharding every worker trains on the same part, and the rest is not used",
         (EPOCH_ITERATOR,),
         (f"{TENSORFLOW}49828",),
         "Keras gives each replica its part of the global batch",
@@ -167,7 +168,7 @@ SILENT = (
     ),
     Fix(
         "S19",
-        "BackupAndRestore(save_freq=k) restarts an epoch on weights of its middle: refused",
+        "BackupAndRestore(save_freq=k) restarts an epoch with weights from its middle: refused",
         (BACKUP_BEGIN,),
         (f"{KERAS}17012",),
         "Keras restores the batch it was saved at",
@@ -216,7 +217,7 @@ SILENT = (
     ),
     Fix(
         "S33",
-        "penalties of layers mix between replicas where one waits in the middle of a step",
+        "penalties of layers mix between replicas if one waits within a step",
         (MERGE_CALL,),
         (),
         "Keras keeps the losses of a layer apart for each replica",
@@ -230,7 +231,7 @@ SILENT = (
     ),
     Fix(
         "S31",
-        "data cut by the user for each worker is cut again, and half of it trains: refused",
+        "data cut by the user for each worker is cut again, and half of it is used: refused",
         (EPOCH_ITERATOR,),
         (),
         "Keras gives each replica its part of the global batch, and compares what it is cut from",
@@ -244,14 +245,14 @@ SILENT = (
     ),
     Fix(
         "S28",
-        "a metric that keeps a last value or a mean of its own: the replicas' copies are added up",
+        "a metric that keeps a last value or its own mean: the replicas' copies are added up",
         (DIRECT_ASSIGN, TRAIN, TEST),
         (),
-        "Keras lets a metric say how its state combines, and keeps to it",
+        "Keras lets a metric declare how its state is combined",
     ),
     Fix(
         "S30",
-        "a tracker made outside the scope is written by the replicas in turn: right, or refused",
+        "a tracker made outside the scope is written by the replicas in turn: fixed or refused",
         (DIRECT_ASSIGN, TRAIN, TEST),
         (),
         "Keras checks what scope a metric was made in",

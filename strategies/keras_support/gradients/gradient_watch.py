@@ -25,7 +25,7 @@ import tensorflow as tf
 
 from strategies.keras_support.context.step_context import StepContext
 
-KINDS = ("good", "loss_not_finite", "norm_not_finite", "loss_spike", "norm_spike")
+VERDICTS = ("good", "loss_not_finite", "norm_not_finite", "loss_spike", "norm_spike")
 """What a step can be, by the number that `StepJudge.judge` returns."""
 
 
@@ -54,7 +54,7 @@ class StepJudge:
     def judge(
         self, norm: tf.Tensor, loss: tf.Tensor | None, is_scaled: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the number of the first of `KINDS` that applies, and the limit it broke.
+        """Returns the number of the first of `VERDICTS` that applies, and the limit it broke.
 
         Args:
             norm: float64 scalar, the gradient's, unscaled.
@@ -151,7 +151,7 @@ class Trouble:
 
     Attributes:
         step: Its number among the watched steps; held ones count.
-        kind: One of `KINDS`, not the first.
+        kind: One of `VERDICTS`, not the first.
         norm: The gradient's global norm, unscaled, before clipping.
         loss: The global batch's loss; NaN where the step reported none, see `record_loss`.
         limit: What a spike was above; NaN if something was not finite.
@@ -180,7 +180,7 @@ class GradientWatch:
         model: A compiled model under a strategy of this package, its optimizer built.
         factor: See `StepJudge`, as for `window` and `warmup_steps`.
         first_step: The number of the next step.
-        holds_on: Whether after trouble all later steps are skipped too, until `release`.
+        skips_after_trouble: Whether after trouble all later steps are skipped too, until `release`.
     """
 
     def __init__(
@@ -190,14 +190,14 @@ class GradientWatch:
         factor: float | None,
         window: int,
         warmup_steps: int,
-        holds_on: bool,
+        skips_after_trouble: bool,
         first_step: int = 0,
     ) -> None:
         self.strategy = model.distribute_strategy
         # Weak: the table of watches must not keep alive the optimizers that it is keyed by.
         self._model: Callable[[], Any] = weakref.ref(model)
         self._optimizer: Callable[[], Any] = weakref.ref(model.optimizer)
-        self._holds_on = holds_on
+        self._skips_after_trouble = skips_after_trouble
         self._num_reported = 0
         with self.strategy.scope():
             self._judge = StepJudge(factor=factor, window=window, warmup_steps=warmup_steps)
@@ -247,10 +247,10 @@ class GradientWatch:
         rows = self._rows.value.numpy()
         places = range(max(first, count - len(rows)), count)
         found = (rows[place % len(rows)].tolist() for place in places)
-        return [Trouble(int(step), KINDS[int(kind)], *rest) for step, kind, *rest in found]
+        return [Trouble(int(step), VERDICTS[int(kind)], *rest) for step, kind, *rest in found]
 
     def written(self, before: Before | None) -> list[Any]:
-        """Returns the variables that `apply` may write, beside the optimizer's."""
+        """Returns the variables that `apply` may write, besides the optimizer's."""
         own = [self._steps, self._rows, self._troubles, self._is_held, self._is_on_hold]
         moved = [variable for variable, _ in before.moved] if before else []
         return [*self._judge.variables, *own, *moved]
@@ -302,7 +302,7 @@ class GradientWatch:
             step, number = tf.cast(self._steps.value, tf.float64), tf.cast(kind, tf.float64)
             row = [step, number, norm, known, limit]
             note([(self._rows, row)], self._troubles, tf.logical_not(is_on_hold))
-            if self._holds_on:
+            if self._skips_after_trouble:
                 self._is_on_hold.assign(True)
             for variable, value in before.moved if before else []:
                 variable.assign(value)

@@ -98,7 +98,7 @@ def _settle(step: StepContext, variable: Any, value: tf.Tensor) -> None:
     value = tf.broadcast_to(value, variable.shape)
     with step.updating():
         variable.assign(value)
-    step.state.settle(variable, value)
+    step.state.note_reduced(variable, value)
 
 
 def _in_pack(loss: tf.Tensor, gradients: Sequence[Gradient | None]) -> tf.Tensor:

@@ -203,7 +203,7 @@ def _reduce(own: list[Gradient], step: StepContext) -> list[Gradient]:
 
 
 def _differentiable(own: list[Gradient], loss: Any, step: StepContext) -> list[Gradient]:
-    """Reduces gradients of which an outer tape may ask for gradients in turn."""
+    """Reduces gradients that an outer tape may differentiate again."""
     # Rows that are gathered come from several replicas: there the way back ends, see _ends.
     gathered = [
         isinstance(g, tf.IndexedSlices)

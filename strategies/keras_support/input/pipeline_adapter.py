@@ -15,7 +15,7 @@ _ORDERING = ("seed", "shuffle", "global_batch_size", "drop_remainder", "shuffle_
 
 @runtime_checkable
 class CountedBatches(GlobalBatches, Protocol):
-    """Global batches that count the examples of the whole batch beside each replica batch."""
+    """Global batches that give the examples of the whole batch with each replica batch."""
 
     def replica_batches(self, worker: int) -> tf.data.Dataset:
         """Returns what `local` does, as elements of `ReplicaBatch` or `EvenReplicaBatch`."""
@@ -119,10 +119,10 @@ def adapted(
     Args:
         batches: What was passed as `x`.
         strategy: The model's.
-        arguments: What was passed beside it to `fit`, `evaluate` or `predict`.
+        arguments: The other arguments of `fit`, `evaluate` or `predict`.
 
     Raises:
-        ValueError: If `batches` belong to another strategy, or targets or weights came beside them.
+        ValueError: If `batches` belong to another strategy, or targets or weights were passed too.
     """
     for name in ("y", "sample_weight"):
         if arguments.get(name) is not None:

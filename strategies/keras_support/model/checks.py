@@ -12,8 +12,8 @@ from strategies.keras_support.model.model_parts import all_layers
 from strategies.keras_support.patching.ownership import (
     is_asynchronous,
     is_multi_worker,
+    is_on_server,
     is_owned,
-    stands_on_server,
 )
 
 
@@ -105,7 +105,7 @@ def _refuse_outside(kind: str, name: str, variables: Any, strategy: tf.distribut
         value = variable._value
         if value is None or getattr(value, "distribute_strategy", None) is strategy:
             continue
-        if is_asynchronous(strategy) and stands_on_server(variable):
+        if is_asynchronous(strategy) and is_on_server(variable):
             continue
         raise ValueError(
             f"`{kind}` {name!r} must be made inside `strategy.scope()`. Received: its variable "

@@ -27,7 +27,7 @@ def direct_layers(layer: Any) -> list[Any]:
 
 
 def own_state(layer: Any) -> list[Any]:
-    """Returns the variables that `layer` itself keeps beside its weights."""
+    """Returns the variables that `layer` itself keeps besides its weights."""
     return list(layer._non_trainable_variables)
 
 

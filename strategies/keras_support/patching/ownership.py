@@ -35,7 +35,7 @@ def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:
     return not is_asynchronous(strategy) and bool(strategy.extended._in_multi_worker_mode())
 
 
-def stands_on_server(variable: Any) -> bool:
+def is_on_server(variable: Any) -> bool:
     """Tells whether a Keras variable is on a parameter server.
 
     Args:

@@ -109,7 +109,7 @@ KERAS_SYMBOLS = (
     *used(
         Need.TRAINING,
         "keras_support.gradients",
-        "the seeds that a step which is held back had moved",
+        "the seeds that a skipped step has changed",
         {
             f"{_LAYER}._seed_generators": "26970a7dfc49",
         },
@@ -295,7 +295,7 @@ KERAS_SYMBOLS = (
     *used(
         Need.WORKERS,
         "keras_support.callback_order",
-        "switches off that Keras calls callbacks beside training",
+        "disables asynchronous calls of callbacks",
         {
             "keras.src.callbacks.callback_list:CallbackList._async_train": "2d91a390ea67",
         },

@@ -38,7 +38,7 @@ class StepClock:
 
     def __init__(self, is_timed: bool) -> None:
         self.is_timed = is_timed
-        # Not a tf.Variable, of which a strategy's scope would make one for each replica.
+        # Not a tf.Variable, because a strategy's scope would make a copy for each replica.
         with tf.init_scope(), tf.device("CPU:0"):
             self._sums = ResourceVariable(tf.zeros([3], tf.float64), trainable=False)
 

@@ -108,7 +108,7 @@ class StepState:
                 owed.means.append((variable, before))
         return owed
 
-    def settle(self, variable: Any, value: tf.Tensor) -> None:
+    def note_reduced(self, variable: Any, value: tf.Tensor) -> None:
         """Notes that `variable` now has `value` on all replicas."""
         self.before[id(variable)] = (variable, value)
         self._sources.pop(_local_handle(variable), None)
@@ -175,15 +175,15 @@ def noted_assignment(assign: Any) -> Any:
     return noted
 
 
-class _Settled(property):
+class _ReducedBeforeRead(property):
     """`Variable.value`: what layers assigned in this step is averaged before it is read again."""
 
 
-def settled_value(value: Any) -> Any:
-    """Replaces `Variable.value`: settles what a step assigned before it is read."""
+def reduced_before_read(value: Any) -> Any:
+    """Replaces `Variable.value`: reduces what a step assigned before it is read."""
     read = value.fget
 
-    def settled(self: Any) -> Any:
+    def reduced(self: Any) -> Any:
         step = current_step()
         if step is not None and step.state is not None and step.state.owes(self):
             if not step.is_in_main_graph():
@@ -195,7 +195,7 @@ def settled_value(value: Any) -> Any:
             reduce_in_step([])
         return read(self)
 
-    return _Settled(settled)
+    return _ReducedBeforeRead(reduced)
 
 
 def _is_replicated(variable: Any) -> bool:

@@ -64,7 +64,7 @@ def _draw_of_worker(state: Any, worker: tf.Tensor) -> tf.Tensor:
     return seed + tf.stack([tf.zeros_like(apart), apart])
 
 
-_BESIDE: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+_DATA_GENERATORS: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
 def is_in_dataset() -> bool:
@@ -89,21 +89,21 @@ def generator_of_data(generator: Any) -> Any:
     if not is_owned(getattr(state, "distribute_strategy", None)):
         return generator
     if is_in_dataset():
-        if generator not in _BESIDE:
-            _BESIDE[generator] = _beside(generator)
-        return _BESIDE[generator]
+        if generator not in _DATA_GENERATORS:
+            _DATA_GENERATORS[generator] = _with_plain_state(generator)
+        return _DATA_GENERATORS[generator]
     replica = tf.distribute.get_replica_context()
     is_in_step = replica is not None and is_owned(replica.strategy)
-    return generator if is_in_step else _BESIDE.get(generator, generator)
+    return generator if is_in_step else _DATA_GENERATORS.get(generator, generator)
 
 
-def _beside(generator: Any) -> Any:
+def _with_plain_state(generator: Any) -> Any:
     """Returns a generator that continues from the count of `generator`, in a plain variable."""
     with tf.init_scope(), tf.device("CPU:0"):
         first = generator.state._value.values[0]
         # `tf.Variable` would be mirrored in the scope.
         plain = resource_variable_ops.ResourceVariable(first.numpy(), trainable=False)
-    beside = copy.copy(generator)
-    beside.state = copy.copy(generator.state)
-    beside.state._value = plain
-    return beside
+    copied = copy.copy(generator)
+    copied.state = copy.copy(generator.state)
+    copied.state._value = plain
+    return copied

@@ -63,7 +63,7 @@ def on_replica_function(
         )
         if state is not None:
             context.lineage = Lineage((replica_batch.data, replica_batch.examples), state.source_of)
-            context.lineage.mark(_alike_everywhere(replica_batch), Source.SHARED)
+            context.lineage.mark(_shared_tensors(replica_batch), Source.SHARED)
         if is_replicated and is_graph_ours and _is_first_here():
             context.clock = clock_of(model)
         with taking_step(context), watched_step(context), contextlib.ExitStack() as kept:
@@ -125,7 +125,7 @@ def _rows_of(data: Any) -> tf.Tensor:
     return tf.cast(num_rows(data), tf.int32) if known is None else tf.constant(known)
 
 
-def _alike_everywhere(replica_batch: ReplicaBatch) -> list[Any]:
+def _shared_tensors(replica_batch: ReplicaBatch) -> list[Any]:
     """The tensors of a replica batch that are equal on all replicas."""
     parts = [part for part in tf.nest.flatten(replica_batch.data) if not has_examples(part)]
     parts = without_wrappers([*parts, replica_batch.all_examples])

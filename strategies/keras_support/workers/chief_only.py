@@ -21,7 +21,7 @@ import tensorflow as tf
 from keras.src.backend.common import global_state
 
 from strategies.cluster.chief import is_chief
-from strategies.keras_support.asynchronous.executions import settle
+from strategies.keras_support.asynchronous.executions import wait_until_idle
 from strategies.keras_support.patching.ownership import is_asynchronous, is_multi_worker, is_owned
 
 
@@ -40,14 +40,14 @@ def on_chief_only(method: Any) -> Any:
     return on_chief
 
 
-def on_settled_chief_only(save_model: Any) -> Any:
+def on_idle_chief_only(save_model: Any) -> Any:
     """Lets no worker change a variable while the chief writes the others."""
     chief_only = on_chief_only(save_model)
 
     @functools.wraps(save_model)
     def save(self: Any, *args: Any, **kwargs: Any) -> Any:
         if is_asynchronous(self.model.distribute_strategy):
-            settle(self.model.distribute_strategy)
+            wait_until_idle(self.model.distribute_strategy)
         return chief_only(self, *args, **kwargs)
 
     return save

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from strategies.half_precision_outputs import half_outputs
+from strategies.half_precision_outputs import outputs_in_half_precision
 from tfscale import prepare, set_precision
 from tfscale.preparation.custom_objects import custom_objects_in
 from tfscale.preparation.policy_followers import policy_followers
@@ -355,10 +355,13 @@ def test_outputs_are_known_of_a_model_that_keras_knows_them_of(
 
     set_precision(HALF)
     unbuilt = keras.Sequential([keras.layers.Dense(1, name="end")])
-    assert half_outputs(unbuilt) == {}
+    assert outputs_in_half_precision(unbuilt) == {}
     unbuilt.build([None, 2])
-    assert half_outputs(unbuilt) == {"end": "bfloat16"}
-    assert (half_outputs(Two(HALF)), half_outputs(Two(FLOAT32))) == ({"two": "bfloat16"}, {})
+    assert outputs_in_half_precision(unbuilt) == {"end": "bfloat16"}
+    assert (outputs_in_half_precision(Two(HALF)), outputs_in_half_precision(Two(FLOAT32))) == (
+        {"two": "bfloat16"},
+        {},
+    )
 
 
 def test_what_is_saved_afterwards_loads_without_us(

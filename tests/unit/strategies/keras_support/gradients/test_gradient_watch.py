@@ -13,7 +13,7 @@ import tensorflow as tf
 
 import strategies
 from strategies.keras_support.gradients.gradient_watch import (
-    KINDS,
+    VERDICTS,
     GradientWatch,
     StepJudge,
     global_norm,
@@ -38,7 +38,7 @@ def judged(
     for value in values:
         norm, loss = tf.constant(1.0, tf.float64), tf.constant(value, tf.float64)
         kind, _ = judge.judge(norm, loss, is_scaled=False)
-        said.append(KINDS[int(kind)])
+        said.append(VERDICTS[int(kind)])
         if kind == 0:
             judge.learn(norm, loss)
     return said
@@ -84,7 +84,7 @@ def compiled(strategy: Any, optimizer: Any, layers: Sequence[Any], **arguments: 
 
 
 def watch_on(model: Any, **arguments: Any) -> GradientWatch:
-    limits = {"factor": 10.0, "window": 8, "warmup_steps": 1, "holds_on": False}
+    limits = {"factor": 10.0, "window": 8, "warmup_steps": 1, "skips_after_trouble": False}
     watch = GradientWatch(model, **{**limits, **arguments})
     watch.attach()
     return watch
@@ -174,7 +174,7 @@ def test_all_events_of_an_execution_are_reported_and_a_hold_ends_with_its_releas
     watch.detach()
     assert watch_of(model.optimizer) is None
 
-    holding = watch_on(model, holds_on=True, first_step=4)
+    holding = watch_on(model, skips_after_trouble=True, first_step=4)
     iterations = int(model.optimizer.iterations.numpy())
     model.fit(x, y, batch_size=2, shuffle=False, verbose=0)
     assert [trouble.step for trouble in holding.new_troubles()] == [5]
