@@ -1,4 +1,4 @@
-"""Another model is trained, without an error: two replicas in one process."""
+"""Training gives another model without an error: two replicas in one process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Another model is trained, without an error, because of the contents of a batch."""
+"""Training gives another model without an error, because of the contents of a batch."""
 
 from __future__ import annotations
 

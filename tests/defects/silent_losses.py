@@ -1,4 +1,4 @@
-"""Custom losses and metrics are wrong, without an error."""
+"""Custom losses and metrics are wrong without an error."""
 
 from __future__ import annotations
 

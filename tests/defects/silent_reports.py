@@ -1,4 +1,4 @@
-"""Something else is reported, placed or restored than was asked for, without an error."""
+"""Wrong values are reported, placed or restored without an error."""
 
 from __future__ import annotations
 

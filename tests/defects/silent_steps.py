@@ -1,4 +1,4 @@
-"""A custom step or layer trains another model, without an error."""
+"""A custom step or layer trains another model without an error."""
 
 from __future__ import annotations
 

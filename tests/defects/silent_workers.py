@@ -1,4 +1,4 @@
-"""Another model is trained, without an error: two workers."""
+"""Training gives another model without an error: two workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults on purpose: what a training loses, who notices, and how soon training goes on.
+"""Injected faults: what a training loses, what notices the fault, and when training continues.
 
 python -m tests.faults                         everything; writes docs/concepts/faults.md
 python -m tests.faults --only=kill,resume      cases whose names contain one of the words

@@ -1,4 +1,4 @@
-"""One fault: what is done to a job, and the result.
+"""One fault: its injection into a job, and the result.
 
 @fault("kill worker", "kill -9 of worker 1")
 def kill_worker(scene: Scene) -> Report:

@@ -1,4 +1,4 @@
-"""Faults that a worker does to itself, which cannot be done from outside.
+"""Faults that a worker injects into itself, because they cannot be injected from outside.
 
 Most of the kinds are those of NVIDIA's resiliency extension (github.com/NVIDIA/
 nvidia-resiliency-ext, shared_utils/inject_fault.py); its names are given below.

@@ -1,4 +1,4 @@
-"""Does one of `injections` after the signal: in a callback, a step, the graph or the input."""
+"""Injects one of `injections` after the signal: in a callback, a step, the graph or the input."""
 
 from __future__ import annotations
 

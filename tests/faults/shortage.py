@@ -1,4 +1,4 @@
-"""The kernel kills a worker that takes too much memory."""
+"""The kernel kills a worker that uses too much memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs whose workers cannot connect: they say why, and end."""
+"""Jobs whose workers cannot connect: they print the reason, and end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The harness finds what was lost, who noticed and what is left; one chain is really killed."""
+"""The harness finds what was lost, what noticed it and what is left; one chain is really killed."""
 
 from __future__ import annotations
 

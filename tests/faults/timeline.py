@@ -1,4 +1,4 @@
-"""What the lines of a job show: who noticed a fault, what was lost, when training went on."""
+"""What the lines of a job show: what noticed a fault, what was lost, when training continued."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a job leaves behind: processes, ports and files. Only Linux shows all of it."""
+"""What a job leaves behind: processes, ports and files. Complete on Linux only."""
 
 from __future__ import annotations
 

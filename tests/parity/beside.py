@@ -1,4 +1,4 @@
-"""Data that are not rows: numbers and tensors common to all examples, and None."""
+"""Parts of a batch that are not rows: numbers and tensors common to all examples, and None."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Custom steps that decide inside the graph whether they apply gradients."""
+"""Custom steps that decide in the graph whether to apply gradients."""
 
 from __future__ import annotations
 

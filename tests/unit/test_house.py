@@ -1,4 +1,4 @@
-"""The house rules a reader could break without noticing: floors, quiet imports, short files."""
+"""The house rules that a change could break unnoticed: layers, quiet imports, short files."""
 
 from __future__ import annotations
 

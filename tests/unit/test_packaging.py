@@ -1,4 +1,4 @@
-"""The wheel, used as a stranger would: installed in a folder, imported from another directory."""
+"""The wheel as a user installs it: into a folder, imported from another directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each example, run as its first lines say, prints what its reader is to see."""
+"""Each example, run as its first lines say, prints the expected output."""
 
 from __future__ import annotations
 

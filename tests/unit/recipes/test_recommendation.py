@@ -1,4 +1,5 @@
-"""The recommendation recipe: what it learns, on one device and on replicas, and what it leaves."""
+"""The recommendation recipe: what it learns, on one device and on replicas, and its output
+files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which precision follows from which devices: a table, worked by hand from NVIDIA's."""
+"""Which precision follows from which devices: a table, made by hand from NVIDIA's."""
 
 from __future__ import annotations
 

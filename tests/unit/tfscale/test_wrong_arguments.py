@@ -1,4 +1,4 @@
-"""Every argument of every public name, given what it does not take: a ValueError that names it."""
+"""Every argument of every public name with invalid values: a ValueError that names it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ranking metrics against numbers worked by hand and closed forms."""
+"""Ranking metrics against numbers calculated by hand and closed forms."""
 
 from __future__ import annotations
 

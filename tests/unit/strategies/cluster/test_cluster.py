@@ -1,4 +1,4 @@
-"""A cluster is what TF_CONFIG says; an impossible one is an error with a cure."""
+"""The cluster of a TF_CONFIG, and an error with a cure for an impossible one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Collectives whose keys are used again: memory, numbers, and what an error leaves behind."""
+"""Collectives that reuse keys: memory, results, and the state after an error."""
 
 from __future__ import annotations
 

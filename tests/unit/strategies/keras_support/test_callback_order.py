@@ -1,4 +1,4 @@
-"""The order of callbacks: the user's, then what the strategy needs, then what saves it all."""
+"""The order of callbacks: the user's, then those of the strategy, then those that save."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Local SGD against NumPy, and against stock Keras if every step averages."""
+"""Local SGD against NumPy, and against stock Keras if it averages after every step."""
 
 from __future__ import annotations
 

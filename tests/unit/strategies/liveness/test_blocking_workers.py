@@ -1,4 +1,4 @@
-"""Which workers a worker waits for, and how often it prints so, in constructed situations."""
+"""Which workers a worker waits for, and how often it prints this, in constructed situations."""
 
 from __future__ import annotations
 

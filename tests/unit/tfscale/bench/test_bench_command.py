@@ -1,4 +1,4 @@
-"""The command as a user runs it, for a moment: figures are there, not good."""
+"""The command as a user runs it, with few steps: figures exist, but are not accurate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of a race whose times were made up, so that every cell is known."""
+"""The table of a race with made-up times, so that every cell is known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The peers of `make bench`: what is held to what."""
+"""The peers of `make bench`: which variant is compared with which."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trains, is told to go and resumes, for test_preemption.py: case after case in one process.
+"""Trains, is preempted and resumes, for test_preemption.py: all cases in one process.
 
 Usage: python preempted_training.py FOLDER CASES, where CASES is a JSON list. A case has a `name`
 (its checkpoints lie in a folder of that name), and may have `at`, the moment of SIGTERM, `worker`,

@@ -1,4 +1,4 @@
-"""Trains through planted trouble and writes down what came of it, for test_stability.py.
+"""Trains with planted trouble and writes the results, for test_stability.py.
 
 Usage: python stability_training.py KIND OUTPUT, where KIND is "mirrored" for 2 replicas, one device
 and, beside them, stock Keras without the bad batches, or "workers" for one of several workers.

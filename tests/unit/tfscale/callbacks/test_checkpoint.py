@@ -1,4 +1,4 @@
-"""A training that is interrupted and resumed is the training that was not interrupted."""
+"""A training that is interrupted and resumed equals the uninterrupted training."""
 
 from __future__ import annotations
 

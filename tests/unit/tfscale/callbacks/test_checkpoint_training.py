@@ -1,4 +1,4 @@
-"""What a checkpoint refuses, what it waits for, and what it leaves to others."""
+"""What the Checkpoint callback refuses, what it waits for, and what it leaves unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A checkpoint that somebody else wrote: it may hold other weights, and do nothing else."""
+"""A forged checkpoint can contain other weights, but cannot do anything else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When `ReduceOnPlateau` reduces, worked by hand; on replicas: schedules/test_rates_used.py."""
+"""When `ReduceOnPlateau` reduces, calculated by hand; on replicas: schedules/test_rates_used.py."""
 
 from __future__ import annotations
 

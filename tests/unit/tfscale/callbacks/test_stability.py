@@ -1,4 +1,4 @@
-"""A planted NaN and a planted spike: each policy does what it says, and all workers the same."""
+"""A planted NaN and a planted spike: each policy acts as documented, equally on all workers."""
 
 from __future__ import annotations
 

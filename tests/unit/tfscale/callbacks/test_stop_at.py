@@ -1,4 +1,4 @@
-"""When `StopAt` stops, worked by hand."""
+"""When `StopAt` stops, calculated by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a Watchdog refuses."""
+"""Arguments and models that a Watchdog refuses."""
 
 from __future__ import annotations
 

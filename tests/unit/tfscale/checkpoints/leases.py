@@ -1,4 +1,4 @@
-"""Leases of jobs that are not there: of other hosts, in this process."""
+"""Leases of simulated jobs of other hosts, in this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints on a disk: whole or not there, and never trusted without a look."""
+"""Checkpoints on a disk: complete or absent, and always verified when read."""
 
 from __future__ import annotations
 

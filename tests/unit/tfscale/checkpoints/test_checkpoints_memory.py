@@ -1,4 +1,4 @@
-"""How a snapshot gets out of the variables, and past the page cache to the disk."""
+"""How a snapshot is copied from the variables and written to disk past the page cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever befalls a checkpoint, reading it finds what was written, or says that it is damaged."""
+"""Reading a damaged checkpoint returns what was written, or reports the damage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""At most one job holds a folder, in whatever order the steps of several come."""
+"""At most one job holds a folder, for every order of the steps of several jobs."""
 
 from __future__ import annotations
 

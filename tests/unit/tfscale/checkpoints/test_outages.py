@@ -1,4 +1,4 @@
-"""A storage that fails is named. It is never taken for an empty folder or a damaged checkpoint."""
+"""A failing storage is reported, and not mistaken for an empty folder or a damaged checkpoint."""
 
 from __future__ import annotations
 

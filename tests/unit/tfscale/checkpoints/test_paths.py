@@ -1,4 +1,4 @@
-"""A folder that can hold no checkpoints is refused before training begins."""
+"""A folder that cannot contain checkpoints is refused before training begins."""
 
 from __future__ import annotations
 

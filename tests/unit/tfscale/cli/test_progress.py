@@ -1,4 +1,4 @@
-"""What a command shows while it works, in a terminal and elsewhere."""
+"""What a command shows while it runs, in a terminal and elsewhere."""
 
 from __future__ import annotations
 

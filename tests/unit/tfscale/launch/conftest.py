@@ -1,4 +1,4 @@
-"""Real launchers in processes of their own, and ways to wait for the end of any process."""
+"""Real launchers in separate processes, and ways to wait for the end of any process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which worker is at fault, for ends written down by hand."""
+"""Which worker is at fault, for constructed exits."""
 
 from __future__ import annotations
 

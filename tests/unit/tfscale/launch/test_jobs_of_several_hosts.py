@@ -1,4 +1,4 @@
-"""Launchers of several hosts, all on this one: its names and addresses stand for them."""
+"""Launchers of several hosts, simulated by several names and addresses of this host."""
 
 from __future__ import annotations
 

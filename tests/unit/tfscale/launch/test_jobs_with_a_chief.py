@@ -1,4 +1,4 @@
-"""Jobs with a chief and parameter servers: who ends whom, and who comes back alone."""
+"""Jobs with a chief and parameter servers: which exits end the job, which tasks restart."""
 
 from __future__ import annotations
 

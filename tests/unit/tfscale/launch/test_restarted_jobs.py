@@ -1,4 +1,4 @@
-"""Jobs that are started again, in a real launcher; each restart waits a second."""
+"""Jobs that are restarted by a real launcher; each restart waits a second."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`optimizer_by_name` builds Keras's optimizers with what it was given, and nothing else."""
+"""`optimizer_by_name` builds Keras's optimizers with exactly the given arguments."""
 
 from __future__ import annotations
 

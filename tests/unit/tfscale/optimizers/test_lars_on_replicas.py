@@ -1,4 +1,4 @@
-"""LARS on 2 replicas trains what it trains on one device, and its files need nothing of ours."""
+"""LARS on 2 replicas matches one device, and its files load without tfscale."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ShardedEmbedding beside keras.layers.Embedding, on one device."""
+"""ShardedEmbedding compared with keras.layers.Embedding, on one device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A table in shards trains as keras.layers.Embedding does: on replicas, and on two servers."""
+"""A table in shards trains like keras.layers.Embedding: on replicas, and on two servers."""
 
 from __future__ import annotations
 

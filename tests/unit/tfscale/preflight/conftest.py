@@ -1,4 +1,4 @@
-"""Lets modules marked `own_process` run in a Python of their own here too."""
+"""Lets modules marked `own_process` run in a separate process here too."""
 
 from tests.unit.strategies.conftest import (  # noqa: F401  (hooks of pytest)
     pytest_configure,

@@ -1,4 +1,4 @@
-"""Models that hold what a copy can lose, compiled with what a copy can lose."""
+"""Models with parts and arguments of `compile` that a copy can lose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Program: prepares models in mid-training and prints how far they are from stock Keras.
+"""Program: prepares models during training and prints their distance from stock Keras.
 
 python prepared_training.py           mirrored on two logical CPUs
 python prepared_training.py FOLDER    one worker of a job; leaves FOLDER/INDEX.json

@@ -1,4 +1,4 @@
-"""What `prepare` returns trains on as stock Keras would have on one device."""
+"""Models from `prepare` continue to train as in stock Keras on one device."""
 
 from __future__ import annotations
 

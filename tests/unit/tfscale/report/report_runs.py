@@ -1,4 +1,4 @@
-"""Runs to show in a report: an ordinary one, and the ones that break layouts."""
+"""Runs to show in a report: an ordinary one, and some that could break the layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trains with schedules and writes down the rate of each step, for test_rates_used.py.
+"""Trains with schedules and writes the rate of each step, for test_rates_used.py.
 
 Usage: python rates_used.py KIND OUTPUT, where KIND is "mirrored" for 2 replicas and, beside them,
 no strategy at all, or "workers" for one of several workers started by `tfscale launch`.

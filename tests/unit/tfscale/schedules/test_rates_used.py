@@ -1,4 +1,4 @@
-"""The rate that moves the weights is the closed form's, at every step and under each strategy."""
+"""The learning rate of every step equals the closed form, under each strategy."""
 
 from __future__ import annotations
 

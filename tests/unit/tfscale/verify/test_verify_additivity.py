@@ -1,4 +1,4 @@
-"""How the result of a batch depends on its rows, from made-up results of its parts."""
+"""How the result of a batch depends on its rows, for made-up results of its parts."""
 
 from __future__ import annotations
 

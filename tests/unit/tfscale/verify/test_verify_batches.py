@@ -1,4 +1,4 @@
-"""Batches of every form, taken, cut, permuted and given back."""
+"""Batches of every form: read, cut, permuted and rebuilt."""
 
 from __future__ import annotations
 

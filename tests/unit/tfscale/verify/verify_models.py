@@ -1,4 +1,5 @@
-"""Functions for `tfscale verify`, as users write them: right, wrong by nature, and wrong usage."""
+"""Functions for `tfscale verify`, as users write them: correct ones, wrong ones, and wrong
+usage."""
 
 from __future__ import annotations
 

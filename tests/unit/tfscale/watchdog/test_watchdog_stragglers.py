@@ -1,4 +1,4 @@
-"""Which worker is called slower than the others."""
+"""Which worker is reported as slower than the others."""
 
 from __future__ import annotations
 

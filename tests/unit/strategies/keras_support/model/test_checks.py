@@ -1,4 +1,4 @@
-"""What cannot be right is refused before the first step, by name and with the cure."""
+"""What cannot train correctly is refused before the first step, by name and with the cure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models to compile ahead of time: each function returns `(model, data)` to look at."""
+"""Models to compile ahead of time: each function returns `(model, data)`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compiles the small network of `aot_models` by way of Keras's JAX backend, to compare with.
+"""Compiles the small network of `aot_models` with Keras's JAX backend, for comparison.
 
     ENVIRONMENT/bin/python -m pip install keras==3.15.1
     cd tests/unit/tfscale/preflight/ahead_of_time

@@ -1,4 +1,4 @@
-"""Real compilations for chips that are not there: `make preflight`.
+"""Real compilations for chips that this host does not have: `make preflight`.
 
 Skipped unless TFSCALE_PREFLIGHT is set: they take minutes, and an environment of 1.1 GB. Answers
 are kept in the user's cache, so a second run takes seconds.

@@ -1,4 +1,4 @@
-"""The environment that compiles: refused where it is not there, made whole or not at all."""
+"""The compiler's environment: an error if it is missing, created completely or not at all."""
 
 from __future__ import annotations
 

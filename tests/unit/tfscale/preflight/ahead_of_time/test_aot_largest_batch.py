@@ -1,4 +1,4 @@
-"""The search for the largest batch, against every capacity there can be."""
+"""The search for the largest batch, for every possible capacity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a step takes, by what it is for: of a real program, and of one worked by hand."""
+"""The memory of a step by purpose: for a real program, and for one calculated by hand."""
 
 from __future__ import annotations
 

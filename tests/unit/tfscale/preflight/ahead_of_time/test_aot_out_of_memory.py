@@ -1,4 +1,4 @@
-"""The compiler's words about memory, read: as libtpu 0.0.52 wrote them, and in its longer form."""
+"""Parsing of the compiler's messages about memory: those of libtpu 0.0.52, short and long."""
 
 from __future__ import annotations
 

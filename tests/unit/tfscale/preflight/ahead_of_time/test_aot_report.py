@@ -1,4 +1,4 @@
-"""The report: what it says of a step that fits, of one that does not, and what it never says."""
+"""The report of a step that fits, of one that does not, and what no report contains."""
 
 from __future__ import annotations
 

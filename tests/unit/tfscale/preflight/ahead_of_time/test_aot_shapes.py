@@ -1,4 +1,4 @@
-"""Bytes of arrays as the chip lays them out: worked by hand, and against the compiler's own sum."""
+"""Bytes of arrays in the chip's layout: by hand, and against the sum of the compiler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The step that is compiled for a chip: its all-reduces, its arguments, its layers."""
+"""The step compiled for a chip: its all-reduces, arguments and layers."""
 
 from __future__ import annotations
 
