@@ -9,15 +9,14 @@ this package it is, from first to last:
                            a Watchdog or LocalUpdates that is first in the list stays first.
     3. History, ProgbarLogger
                            Added by Keras, unless the user has passed them.
-    4. StopTogether        Several workers: makes one worker's wish to stop the wish of all, and
-                           refuses models that are no longer the same. It must see what every
-                           callback above has wished for and done. Added here.
-    5. with `comes_last`   A callback that saves what all others have left, and must know whether
-                           training stops: Checkpoint. Several of them stay in their order.
+    4. StopTogether        Several workers: stops all workers if one is asked to stop, and refuses
+                           models that differ. It must run after every callback above. Added here.
+    5. with `comes_last`   A callback that saves the final state, and must know whether training
+                           stops: Checkpoint. Several of them stay in their order.
 
-The list is put in order twice: when it is made (`CallbackList.set_model`), and once more when
-training begins (`CallbackList.on_train_begin`), for a program may add to a list that it made. Then
-callbacks that ask for it (`SeesCallbacks`) are shown the final list, before any of them begins.
+The list is sorted twice: when it is made (`CallbackList.set_model`), and when training begins
+(`CallbackList.on_train_begin`), because a program may add to a list that it made. Then callbacks
+that implement `SeesCallbacks` receive the final list, before `on_train_begin` of any callback.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Chooses the code for a model: Keras's own, synchronous training, or parameter servers.
 
-What a patch replaces is often a choice between rooms that must not import each other. Such choices
-are made here, above all of them and under the table of patches.
+A patch often chooses between sub-packages that must not import each other. Such choices are made
+here, above these sub-packages and below the table of patches.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _made_for_strategy(
     build: Callable[[Any], Any],
     check_others: Callable[[Any], None] | None = None,
 ) -> Callable[[Any], Any]:
-    """Returns what replaces a `make_..._function`, which keeps what it made in `attribute`.
+    """Returns the replacement of a `make_..._function`, which stores the function in `attribute`.
 
     Models under other strategies go to Keras's own, after `check_others`.
     """

@@ -20,7 +20,7 @@ from strategies.liveness.wait_notice import give_wait_notices
 
 
 def support_shared_parts() -> None:
-    """Lets `fit` hand models the parts that are declared shared, under any strategy and none."""
+    """Lets `fit` pass declared shared parts to models, under any strategy and without one."""
     EPOCH_ITERATOR.install()
 
 
@@ -49,7 +49,7 @@ def support(strategy: tf.distribute.Strategy) -> tf.distribute.Strategy:
     adopt(strategy)
     refuse_keras_2(strategy)
     if is_asynchronous(strategy):
-        # evaluate and predict run on the chief on purpose; TensorFlow would warn of each.
+        # evaluate and predict run on the chief by design; TensorFlow would warn of each call.
         strategy.extended._allow_run_without_coordinator = True
         give_task_notices(strategy)
     # Of a parameter server strategy the resolver is private.

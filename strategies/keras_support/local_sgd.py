@@ -55,7 +55,7 @@ class LocalTraining:
     """
 
     def __init__(self, model: Any, every: int) -> None:
-        """Takes the train function's place.
+        """Replaces the train function of the model.
 
         Args:
             model: Compiled under a strategy of this package.
@@ -86,12 +86,12 @@ class LocalTraining:
         model.train_function = self
 
     def begin_epoch(self, steps: int | None) -> None:
-        """Begins an epoch of so many steps, or None where the input does not tell."""
+        """Begins an epoch of `steps` steps, or None if the number is not known."""
         self._epoch = steps
         self._steps_of_epoch = 0
 
     def expect(self) -> None:
-        """Says that the next call is of the `fit` that this belongs to."""
+        """Marks the next call as one of the `fit` that this belongs to."""
         self._is_expected = True
 
     def __call__(self, iterator: Any) -> Any:
@@ -116,7 +116,7 @@ class LocalTraining:
         return logs
 
     def average(self) -> None:
-        """Gives all replicas the mean of what they hold, if there was a step since the last time.
+        """Sets all replicas to the mean of their values, if there was a step since the last time.
 
         Collective: all workers call it after the same step.
         """

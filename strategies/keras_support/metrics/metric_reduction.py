@@ -173,7 +173,7 @@ _OF_COPIES = {"max": tf.reduce_max, "min": tf.reduce_min}
 
 
 def _rows(variable: Any, replicas: int) -> range:
-    """The number of places for a variable in the sum: one, or one for each replica."""
+    """The places of a variable's copies in the sum: one for all, or one for each replica."""
     return range(replicas if combination(variable) in _OF_COPIES else 1)
 
 

@@ -49,7 +49,10 @@ from tests.unit.recipes.conftest import Run
         ("--gradient_clip_norm=0", r"--gradient_clip_norm=0: must be positive"),
         ("--optimizer=adm", r"--optimizer=adm: value should be one of.*See --help"),
         ("--momentum=0.9", r"`momentum` must not be passed for adam.*or choose one of"),
-        ("--train_steps=9 --warmup_steps=9", r"fewer than the 9 steps.*warmup_steps=9\. Shorten the warm-up"),
+        (
+            "--train_steps=9 --warmup_steps=9",
+            r"fewer than the 9 steps.*warmup_steps=9\. Shorten the warm-up",
+        ),
         ("--microbatches=5", r"multiple of the 5 parts: 5 microbatches on 1 .*=96\. Use 95"),
         ("--microbatches=2 --precision=mixed_float16", r"must be 1 if .* in float16.*bfloat16"),
         ("--predictions=/dev/null/p.csv", r"--predictions=/dev/null/p.csv \(.*\)\. Choose another"),
