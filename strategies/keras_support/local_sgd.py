@@ -1,8 +1,8 @@
 """Local SGD: replicas train independently for a round, then their parameters are averaged.
 
 Within a round a replica's gradient, slots and BatchNorm statistics are its own, and nothing is
-communicated. At its end everything that the steps wrote becomes the mean over the replicas, weighed
-by the examples each has seen in the round. So a step of an optimizer that is linear in its
+communicated. At its end everything that the steps wrote becomes the mean over the replicas,
+weighted by the examples each has seen in the round. So a step of an optimizer that is linear in its
 gradients (SGD, with momentum too), followed by such a mean, is the synchronous step:
 
     sum_r (n_r / n) (w - a g_r) = w - a sum_r (n_r / n) g_r

@@ -36,7 +36,7 @@ from strategies.keras_support.state.variables import (
 )
 from strategies.keras_support.step.loss_weighting import (
     added_rows_summed,
-    loss_weighed_over_replicas,
+    loss_weighted_over_replicas,
     recorded_and_unscaled,
     unscaled_in_step,
 )
@@ -150,7 +150,7 @@ MOMENTS = Patch(
 
 # Loss.
 REDUCE_LOSS = Patch(
-    f"{_LOSS}:reduce_weighted_values", frozenset({"53cf33c149ac"}), loss_weighed_over_replicas
+    f"{_LOSS}:reduce_weighted_values", frozenset({"53cf33c149ac"}), loss_weighted_over_replicas
 )
 SCALE = Patch(f"{_LOSS}:scale_loss_for_distribution", frozenset({"1eb8b8f836bf"}), unscaled_in_step)
 UNSCALE = Patch(

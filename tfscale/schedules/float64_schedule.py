@@ -58,7 +58,7 @@ def whole_step(step: Any) -> Any:
 def rate_at(schedule: Any, step: Any) -> Any:
     """Returns the float64 rate of a schedule or constant at an int64 step.
 
-    Schedules of Keras and of the user round as they do themselves; see `in_float64`.
+    Schedules of Keras and of the user keep their own precision; see `in_float64`.
 
     Example:
         >>> float(rate_at(tfscale.schedules.linear_decay(0.5, decay_steps=4), 2))

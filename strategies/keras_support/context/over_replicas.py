@@ -1,7 +1,7 @@
 """Sums, ratios, means and rows of the global batch, for custom training steps.
 
 A replica sees its replica batch. Most losses are means over examples, and the means of the replica
-batches, weighed by their examples, are the mean of the global batch. A loss that divides by a
+batches, weighted by their examples, are the mean of the global batch. A loss that divides by a
 count, or that compares examples with each other, needs more:
 
     class Detector(keras.Model):
@@ -65,7 +65,7 @@ def ratio_over_replicas(total: Any, count: Any) -> Any:
 
         (S_r / sum_s P_s) (n / n_r)
 
-    whose mean, weighed by examples (n_r of n), is that ratio, as are the means of its gradients.
+    whose mean, weighted by examples (n_r of n), is that ratio, as are the means of its gradients.
 
     Args:
         total: The sum over this replica's examples.

@@ -64,7 +64,7 @@ class StepContext:
         pull: The version that a worker of asynchronous training has read, or None.
         clock: Marks when this replica waits for the others, or None.
         lineage: What the tensors of this step depend on.
-        weighed_alike: Keras's metric of the loss, if it weighs by the rows of a part that all
+        shared_loss_tracker: Keras's metric of the loss, if it weighs by the rows of a part that all
         examples share, so equally on all replicas; otherwise None.
         is_updating: Whether an optimizer is applying gradients that are the same on all replicas.
         results: The results of metrics that are looked for in the step's logs, or None.
@@ -81,7 +81,7 @@ class StepContext:
     pull: Pull | None = None
     clock: StepClock | None = None
     lineage: Lineage = field(default_factory=lambda: Lineage((), lambda _: Source.SHARED))
-    weighed_alike: Any = None
+    shared_loss_tracker: Any = None
     is_updating: bool = False
     results: Any = None
     trackers: dict[int, list[tuple[Any, tf.Tensor]]] = field(default_factory=dict)

@@ -116,7 +116,7 @@ def _wide(dtype: tf.DType) -> tf.DType:
 
 
 class _Pack:
-    """What travels together in one dtype: weighed gradients, their examples, and plain sums."""
+    """What travels together in one dtype: weighted gradients, their examples, and plain sums."""
 
     def __init__(
         self, dense: dict[int, tf.Tensor], sums: Sequence[tf.Tensor], dtype: tf.DType

@@ -8,7 +8,7 @@ with respect to a replica's examples stay local.
 
 The reduction can be differentiated: what flows back is the same mean. With L = sum_s (n_s / n) L_s
 and G = sum_r (n_r / n) g_r, replica r sends (dg_r / dw)^T times sum_s (n_s / n) dL_s / dG, and is
-weighed by n_r / n once more when that gradient is reduced.
+weighted by n_r / n once more when that gradient is reduced.
 
 A target that is a vector counts as the sum of its elements, as TensorFlow has it; where these are
 rows of a share the sum over the whole batch is (n / n_r) times what weighing by n_r / n leaves.

@@ -60,13 +60,13 @@ class GlobalBatchesAdapter(DataAdapter):
             return dataset
         weigh = tf_dataset_adapter.make_class_weight_map_fn(self.class_weight)
 
-        def weighed(*batch: Any) -> Any:
+        def weighted(*batch: Any) -> Any:
             replica_batch = batch[0]
             if isinstance(replica_batch, (ReplicaBatch, EvenReplicaBatch)):
                 return replica_batch._replace(data=weigh(*replica_batch.data))
             return weigh(*batch)
 
-        return dataset.map(weighed)
+        return dataset.map(weighted)
 
     def after(self, batches: int) -> GlobalBatchesAdapter:
         """Returns the adapter of the same batches without the first `batches` of them.

@@ -10,7 +10,7 @@ which it is:
     x, the same on all replicas: "first"
 
 Any other update is refused unless the metric says how its copies combine. Declared as "mean", what
-is assigned becomes its mean over all replicas at once, weighed by examples: exact for a moving
+is assigned becomes its mean over all replicas at once, weighted by examples: exact for a moving
 average, or for the last batch's mean.
 
 A metric made outside of the scope is given a copy for each replica (S30). If the replicas shared
@@ -58,7 +58,7 @@ def combined_by(variable: Any, how: str) -> Any:
     Args:
         variable: A variable that `keras.metrics.Metric.add_variable` made.
         how: "sum", "max" or "min" of the copies; "first", the first replica's copy, for what is the
-            same on all; or "mean", weighed by examples, of what each update assigns.
+            same on all; or "mean", weighted by examples, of what each update assigns.
 
     Returns:
         `variable` itself.

@@ -124,7 +124,7 @@ def mean_by_examples(update_state: Any) -> Any:
         is_scalar = len(getattr(values, "shape", ())) == 0
         if replicas > 1 and step is not None and sample_weight is None and is_scalar:
             sample_weight = step.fraction()
-        elif replicas > 1 and step is not None and self is step.weighed_alike:
+        elif replicas > 1 and step is not None and self is step.shared_loss_tracker:
             sample_weight = tf.cast(sample_weight, step.fraction().dtype) * step.fraction()
         return update_state(self, values, sample_weight=sample_weight)
 

@@ -107,8 +107,8 @@ def _gather(replica: Any, local: tf.Tensor, examples: tf.Tensor) -> tf.Tensor:
         stacked = sum_over_replicas(rows)
 
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
-            weighed = tf.math.multiply_no_nan(upstream, examples)
-            summed = sum_over_replicas(weighed)
+            weighted = tf.math.multiply_no_nan(upstream, examples)
+            summed = sum_over_replicas(weighted)
             own = tf.gather(summed, replica.replica_id_in_sync_group)
             return tf.math.divide_no_nan(own, examples)
 

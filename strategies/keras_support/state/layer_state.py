@@ -5,7 +5,7 @@ on each replica, with that replica's batch. In Keras the copies differ, and the 
 a value that was computed from a replica's own examples joins the next reduction of the step; if the
 layer reads it before that, it is reduced at once.
 
-* By default the copies become the mean of what the replicas assigned, weighed by examples. That is
+* By default the copies become the mean of what the replicas assigned, weighted by examples. That is
   what one device computes wherever the examples enter as a mean, as in a moving average.
 * Where the assignment takes a maximum or minimum with the old value, so do the copies.
 * With `aggregation="sum"` the parts that come from a replica's examples are added up, and what does

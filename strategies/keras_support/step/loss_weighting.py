@@ -32,11 +32,11 @@ from strategies.keras_support.context.step_context import current_step, sum_over
 _NOT_REDUCED = ("none", None)
 
 
-def loss_weighed_over_replicas(reduce_weighted_values: Any) -> Any:
+def loss_weighted_over_replicas(reduce_weighted_values: Any) -> Any:
     """Replaces `reduce_weighted_values`: corrects for divisors that differ by replica."""
 
     @functools.wraps(reduce_weighted_values)
-    def weighed(
+    def weighted(
         values: Any,
         sample_weight: Any = None,
         mask: Any = None,
@@ -62,7 +62,7 @@ def loss_weighed_over_replicas(reduce_weighted_values: Any) -> Any:
         factor = tf.math.divide_no_nan(divisor * total[1], total[0] * examples)
         return loss * tf.cast(factor, loss.dtype)
 
-    return weighed
+    return weighted
 
 
 def _divisor(values: Any, sample_weight: Any, mask: Any, reduction: str) -> tf.Tensor:

@@ -52,14 +52,16 @@ def on_replica_function(
     is_graph_ours = not model.jit_compile or model.run_eagerly  # XLA knows no clock
 
     def on_replica(batch: Any) -> Any:
-        replica_batch = _opened(batch)
+        replica_batch = _as_replica_batch(batch)
         state = step_state(model, statistics(model)) if is_replicated else None
         context = StepContext(
             replica_batch.examples,
             all_examples=replica_batch.all_examples,
             state=state,
             layers=tuple(all_layers(model)),
-            weighed_alike=model._loss_tracker if _is_shared_first(replica_batch.data) else None,
+            shared_loss_tracker=model._loss_tracker
+            if _is_shared_first(replica_batch.data)
+            else None,
         )
         if state is not None:
             context.lineage = Lineage((replica_batch.data, replica_batch.examples), state.source_of)
@@ -92,7 +94,7 @@ def _is_first_here() -> bool:
     return index is not None and int(index) % len(replica.strategy.extended.worker_devices) == 0
 
 
-def _opened(batch: Any) -> ReplicaBatch:
+def _as_replica_batch(batch: Any) -> ReplicaBatch:
     """Returns the input of a replica as a `ReplicaBatch` of at least one row."""
     replica = tf.distribute.get_replica_context()
     replicas = replica.num_replicas_in_sync

@@ -265,7 +265,7 @@ def test_what_is_given_takes_the_place_of_the_models_own(strategy: tf.distribute
     assert prepared.optimizer.get_config()["learning_rate"] == 0.25
     x, y = np.ones([2, 2]), np.ones([2, 1])
     error = float(np.abs(model.predict(x, verbose=0) - y).max())
-    found = prepared.evaluate(x, y, verbose=0)  # the loss, weighed by 2, and the metric
+    found = prepared.evaluate(x, y, verbose=0)  # the loss, weighted by 2, and the metric
     assert found == pytest.approx([2 * error**2, error], rel=1e-5)
 
 

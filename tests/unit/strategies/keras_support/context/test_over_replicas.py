@@ -95,9 +95,9 @@ def test_rows_come_in_the_order_of_the_batch(strategy: tf.distribute.Strategy, r
     ids = np.arange(rows)
     x = np.stack([ids] * 3, axis=1).astype("float64")
     found = model.evaluate(x, Y[:rows], batch_size=rows, verbose=0, return_dict=True)
-    weighed = float(np.sum(ids * (ids + 1)))
+    weighted = float(np.sum(ids * (ids + 1)))
     above = float(np.sum((ids > 3) * (ids + 1)))
-    assert [found[f"of {i}"] for i in range(4)] == [weighed, weighed, above, weighed]
+    assert [found[f"of {i}"] for i in range(4)] == [weighted, weighted, above, weighted]
 
 
 def test_rows_of_strings_are_refused(strategy: tf.distribute.Strategy) -> None:

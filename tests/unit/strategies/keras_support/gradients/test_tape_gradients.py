@@ -151,7 +151,7 @@ def in_two_functions(model: Any, x: Any, y: Any) -> dict[str, Any]:
     """A tf.function with a Python condition on tensors, and one that applies gradients."""
 
     @tf.function
-    def weighed(a: Any, b: Any) -> Any:
+    def weighted(a: Any, b: Any) -> Any:
         gradients = gradients_of(model, a, b)
         if tf.linalg.global_norm(gradients) > 0.5:
             factor = tf.constant(0.5, tf.float64)
@@ -161,7 +161,7 @@ def in_two_functions(model: Any, x: Any, y: Any) -> dict[str, Any]:
 
     @tf.function
     def apply(a: Any, b: Any) -> None:
-        applied(model, weighed(a, b))
+        applied(model, weighted(a, b))
 
     apply(x, y)
     return {}

@@ -207,12 +207,12 @@ def batch_statistics(batch: np.ndarray, num_replicas: int) -> np.ndarray:
     batches = [
         batch[r * n // num_replicas : (r + 1) * n // num_replicas] for r in range(num_replicas)
     ]
-    weighed = [
+    weighted = [
         len(batch) / n * np.stack([batch.mean(axis=0), batch.var(axis=0)])
         for batch in batches
         if len(batch)
     ]
-    return np.asarray(sum(weighed))
+    return np.asarray(sum(weighted))
 
 
 def averaged(x: np.ndarray, batch_size: int, num_replicas: int, calls: int) -> np.ndarray:
