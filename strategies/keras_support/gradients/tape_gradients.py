@@ -57,7 +57,7 @@ def local_gradients() -> Iterator[None]:
     """Leaves the gradients that are computed inside local to each replica until they are applied.
 
     For a step that adds up the gradients of several parts of its batch: they are reduced once, by
-    `optimizer.apply`, instead of once a part. Until then they may only be added up and scaled.
+    `optimizer.apply`, instead of once per part. Until then they may only be added and scaled.
     Outside of a `fit` under a strategy of this package it does nothing.
 
     Example:
