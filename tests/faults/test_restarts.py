@@ -14,7 +14,7 @@ from tests.faults.effective import growth, time_spent
 from tests.faults.job import Line
 from tests.faults.latency import Restart, restart
 from tests.faults.traces import marked
-from tests.programs import completed, run_program
+from tests.programs import completed
 
 RESTARTED = [
     (10.0, "[worker 0] faults: step 4"),
@@ -132,4 +132,4 @@ while thread.is_alive():
 moments.append(time.monotonic())
 print(max(late - early for early, late in zip(moments, moments[1:])) > 0.8)
 """
-    assert run_program("-c", program, timeout=240, **marked("injections")) == "True\n"
+    assert completed("-c", program, timeout=240, **marked("injections")).stdout == "True\n"

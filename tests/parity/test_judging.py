@@ -13,7 +13,7 @@ from tests.parity.exclusions import EXCEPTIONS, why_excluded
 from tests.parity.judge import FLOAT64, compare
 from tests.parity.kinds import NEW
 from tests.parity.report import crash_of
-from tests.programs import run_program
+from tests.programs import completed
 from tfscale.verify.comparison import difference
 
 STRATEGIES = ("mirrored2", "mirrored3", "workers2")
@@ -76,7 +76,7 @@ def test_every_kind_has_a_builder() -> None:
         "from tests.parity.zoo import MODELS, NEW_MODELS\n"
         "print(sorted({*NEW} ^ {*NEW_MODELS}), sorted({*ORDINARY} ^ {*MODELS}))"
     )
-    assert run_program("-c", program, timeout=240).split() == ["[]", "[]"]
+    assert completed("-c", program, timeout=240).stdout.split() == ["[]", "[]"]
 
 
 def test_inherent_exceptions_have_reasons() -> None:
@@ -133,7 +133,7 @@ def test_every_fixed_defect_is_shown_by_a_case_or_by_a_program() -> None:
         "print(sorted({fix.row for fix in FIXES} ^ {*ALL}))\n"
         "print(sorted({*PROGRAMS} - {row.name for row in ALL_ROWS}))"
     )
-    assert run_program("-c", program, timeout=240).split() == ["[]", "[]"]
+    assert completed("-c", program, timeout=240).stdout.split() == ["[]", "[]"]
 
 
 GRAPH_ERROR = """Traceback (most recent call last):

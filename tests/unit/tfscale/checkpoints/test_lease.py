@@ -281,7 +281,7 @@ def test_a_full_disk_at_the_start_is_waited_for_and_then_named(
         OSError, match=rf"storage of {tmp_path} failed while acquiring .*No space left"
     ):
         lease.acquire()
-    assert capfd.readouterr().err.count("Trying again") == 2
+    assert capfd.readouterr().err.count("Retrying in") == 2
     monkeypatch.setattr("time.sleep", lambda seconds: setattr(files, "fails", False))
     lease.acquire()
     lease.release()
