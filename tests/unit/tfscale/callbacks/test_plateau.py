@@ -43,7 +43,7 @@ def factors(watch: ReduceOnPlateau, values: list[float], name: str = "val_loss")
 @pytest.mark.parametrize(
     ("arguments", "values", "wanted"),
     [
-        # One epoch that is no better than the best, then the next; counting begins anew.
+        # One epoch that is no better than the best, then the next; then counting starts again.
         ({"patience": 2}, [3, 2, 2, 2, 2, 2], [1, 1, 1, 0.5, 0.5, 0.25]),
         # An improvement in between.
         ({"patience": 2}, [3, 3, 2, 3, 1, 1, 1], [1, 1, 1, 1, 1, 1, 0.5]),

@@ -84,7 +84,7 @@ def train(strategy: tf.distribute.Strategy | None, build: Callable[[], Any]) -> 
         layer = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")
         model = keras.Sequential([keras.Input((1,)), layer])
         model.compile(optimizer, output)
-    # The loss falls for ever, so a watch that wants it to rise sees a plateau.
+    # The loss always falls, so a watch that wants it to rise sees a plateau.
     plateau = tfscale.callbacks.ReduceOnPlateau(
         "loss", factor=0.5, patience=2, mode="max", cooldown=1, min_factor=0.25
     )

@@ -19,7 +19,7 @@ FAST = {"trace": 3.0, "step": 6.0, "input": 0.5, "collective": 3.5}
         ),
         pytest.param({**FAST, "trace": 9.0, "collective": 0.0}, None, id="tracing is no work"),
         pytest.param(
-            {"step": 7.9, "input": 0.0, "collective": 92.1}, None, id="1.4 s of 100 hold up nobody"
+            {"step": 7.9, "input": 0.0, "collective": 92.1}, None, id="1.4 s of 100 delay no worker"
         ),
     ],
 )
