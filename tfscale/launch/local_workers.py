@@ -129,7 +129,7 @@ def launch_local_workers(
             "Run it in WSL 2, or start the workers yourself, each with its own TF_CONFIG."
         )
     _check(command, num_workers, grace_seconds, start_seconds)
-    num_ps = whole_number("num_ps", num_ps, at_least=0, cure="Give 0 for workers in step.")
+    num_ps = whole_number("num_ps", num_ps, at_least=0, cure="Give 0 for synchronous training.")
     if num_ps and hosts:
         raise ValueError(
             f"`num_ps` must be 0 if `hosts` are given. Received: num_ps={num_ps!r}. On several "
