@@ -195,7 +195,7 @@ def test_a_reader_that_does_not_read_does_not_stop_sigterm(
 
 
 def test_two_launchers_at_once_share_no_port(launch: Launch, python: Python) -> None:
-    # No process binds its port, so only the launchers keep them apart. Both run until both have read.
+    # No process binds its port: only the launchers keep them apart. Both run until both have read.
     code = "import os, signal; print(os.environ['TF_CONFIG'], flush=True); signal.pause()"
     launchers = [launch("--num_workers=2", "--", *python(code)) for _ in range(2)]
     lines = [launcher.read_lines(2) for launcher in launchers]
