@@ -49,7 +49,8 @@ class _Parser(argparse.ArgumentParser):
     """An `ArgumentParser` whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        complain(self.prog, f"{message}. See `{self.prog} --help`.")
+        sentence = message if message.endswith(".") else f"{message}."
+        complain(self.prog, f"{sentence} See `{self.prog} --help`.")
         self.exit(2)
 
     def print_help(self, file: Any = None) -> None:

@@ -166,4 +166,14 @@ def _last_sentence(text: str) -> str:
     of_others = [line for line in lines if _OF_OTHERS.search(line)]
     raised = [line for line in lines if _RAISED.match(line)] if lines[0] == _GRAPH_ERROR else []
     best = [*of_others[:1], *raised[-1:], lines[0]][0]
-    return best if len(best) <= LONGEST_WHY else best[: LONGEST_WHY - 3] + "..."
+    return _shortened(best)
+
+
+def _shortened(sentence: str) -> str:
+    """Returns at most `LONGEST_WHY` characters of a sentence, cut between words."""
+    if len(sentence) <= LONGEST_WHY:
+        return sentence
+    begin = sentence[: LONGEST_WHY - 3]
+    words = begin.rpartition(" ")[0]
+    is_long_word = len(words) < LONGEST_WHY // 2  # such as a path: cut inside it
+    return f"{begin if is_long_word else words}..."

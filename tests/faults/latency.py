@@ -77,7 +77,7 @@ def restart(lines: Sequence[Line], at: float, num_workers: int) -> Restart:
     Raises:
         ValueError: If the lines do not show a whole restart.
     """
-    notice = _first(lines, at, "^tfscale launch: .* failed first")
+    notice = _first(lines, at, "^tfscale launch: .* (failed first|was preempted)")
     moments = [at, notice, _first(lines, notice, RESTART_LINE)]
     for mark in _MARKS:
         by_worker = (

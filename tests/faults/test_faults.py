@@ -36,7 +36,7 @@ OUTPUT = [
     # The fault is at 2.0.
     (2.5, "[worker 0] tfscale: watchdog: worker 1 does not answer; last seen at epoch 0, step 7"),
     (3.0, "[worker 0] UnavailableError: /job:worker/replica:0/task:1 heartbeat timeout"),
-    (4.0, "tfscale launch: worker 0 failed first: exit status 1. Restart 1 in 1 s, counted"),
+    (4.0, "tfscale launch: worker 0 failed first: exit status 1. Restart in 1 s"),
     (9.0, "[worker 0] faults: resumed at 3"),
     (9.5, "[worker 0] faults: step 4"),
 ]

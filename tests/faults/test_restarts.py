@@ -20,7 +20,7 @@ RESTARTED = [
     (10.0, "[worker 0] faults: step 4"),
     # The fault is at 10.5.
     (11.0, "tfscale launch: worker 1 failed first: exit status 1 after 9 s; ending the others"),
-    (12.5, "tfscale launch: worker 1 failed first: exit status 1 after 9 s. Restart 1 in 1 s"),
+    (12.5, "tfscale launch: worker 1 failed first: exit status 1 after 9 s. Restart in 1 s"),
     (14.0, "[worker 1] faults: python runs"),
     (14.2, "[worker 0] faults: python runs"),
     (18.2, "[worker 0] faults: process 7 {}"),

@@ -9,7 +9,7 @@ from tests.faults.job import Line
 from tests.faults.lines import RESUMED_LINE, STEP_LINE
 
 NOTICE = re.compile(
-    r"^tfscale launch: .*(failed first|could not|cannot|has no address)"
+    r"^tfscale launch: .*(failed first|was preempted|could not|cannot|has no address)"
     r"|tfscale: watchdog: |tfscale: worker \d+ has waited "
     r"|tfscale: .*(preempt|SIGTERM)|tfscale: .*gives up"
     r"|[A-Z]\w+Error(Impl)?\b"
@@ -37,7 +37,7 @@ def names(lines: Sequence[Line], at: float, culprit: int) -> tuple[str, ...]:
         culprit: Index of the worker.
     """
     patterns = {
-        "launcher": rf"^tfscale launch: worker {culprit} failed first",
+        "launcher": rf"^tfscale launch: worker {culprit} (failed first|was preempted)",
         "watchdog": rf"tfscale: watchdog: .*\bworker {culprit}\b",
         "waiting worker": rf"tfscale: worker \d+ has waited .*\bworker {culprit}\b",
         "worker": rf"\bworker {culprit} failed with |Missing: .*\bworker {culprit}\b",

@@ -36,7 +36,7 @@ examples:
   tfscale bench --model=tiny_mlp --steps_per_execution=20 --variants=stock,one_device,loop
   tfscale bench mine:build --steps=100 --json          build() in mine.py; JSON for a program
 
-exit status: 0 timed, whether or not goals are met, 1 a variant failed, 2 wrong usage.
+exit status: 0 timed (goals are informational), 1 a variant failed, 2 wrong usage.
 """
 
 
@@ -79,7 +79,8 @@ def add_race_arguments(parser: argparse.ArgumentParser, variants: Sequence[Varia
         type=chosen,
         default=tuple(variants),
         metavar="NAMES",
-        help=f"variants to time, in order, separated by commas (default: {','.join(names)})",
+        help=f"variants to time, in order, separated by commas: names of {','.join(names)} "
+        "(default: all of them)",
     )
     parser.add_argument(
         "--rounds",

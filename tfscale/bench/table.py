@@ -92,10 +92,11 @@ def _circumstances(result: Result) -> list[str]:
     rows = f"batch {MODELS[race.model].batch_size}, " if race.model else ""
     workers = any(variant.num_workers for variant in result.variants)
     together = race.steps_per_execution or "as compiled"
+    counted = race.rounds - 1
     return [
         f"{subject}: {rows}{race.steps} steps a turn, steps_per_execution {together}, median of "
-        f"{race.rounds - 1} rounds ({race.rounds} run, the first dropped)",
+        f"{counted} round{'s' if counted > 1 else ''} ({race.rounds} run, the first dropped)",
         f"{result.cpus} CPUs, load average {result.load_before:.2f} before, "
-        f"{result.load_after:.2f} after; a missed goal does not fail the run"
+        f"{result.load_after:.2f} after; goals are informational"
         + (", and a cluster's batch is one device's batch times the workers" if workers else ""),
     ]

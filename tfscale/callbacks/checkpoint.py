@@ -75,6 +75,14 @@ def _constant_rate(model: Any) -> float | None:
     return float(keras.ops.convert_to_numpy(rate)) if isinstance(rate, keras.Variable) else None
 
 
+def _after(epoch: int, step: int, epochs: int) -> str:
+    """Returns a position as text: "after 5 of 12 epochs, 3 batches"."""
+    of_all = f" of {epochs}" if epoch <= epochs else ""
+    unit = "epoch" if (epochs if of_all else epoch) == 1 else "epochs"
+    batches = f", {step} batch{'es' if step > 1 else ''}" if step else ""
+    return f"after {epoch}{of_all} {unit}{batches}"
+
+
 class Checkpoint(keras.callbacks.Callback):
     """Saves the complete training state, and resumes from the newest intact checkpoint.
 
@@ -219,11 +227,12 @@ class Checkpoint(keras.callbacks.Callback):
         epoch, step, batches = vars(self.position).values()
         self._input.begin_at(epoch, step, batches)
         if is_chief(self.model.distribute_strategy):
-            announce(f"resuming from {self.directory.path}: epoch {epoch}, step {step}.")
+            epochs = self.params["epochs"]
+            announce(f"resuming from {self.directory.path} {_after(epoch, step, epochs)}.")
             for line in said:
                 announce(f"WARNING: {line}.")
-            if epoch >= self.params["epochs"]:
-                announce(f"`epochs` is {self.params['epochs']}: training is already complete.")
+            if epoch >= epochs:
+                announce(f"`epochs` is {epochs}: training is already complete.")
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Records the epoch."""

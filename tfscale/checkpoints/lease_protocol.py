@@ -386,7 +386,7 @@ class Claimant:
     def _refusal(self, name: str) -> FolderTaken:
         seen = self._seen[name]
         who = str(seen.claim.holder) if seen.claim is not None else "an unknown process"
-        what = "is acquiring it" if seen.claim and seen.claim.state == CLAIMING else "holds it"
+        what = "is acquiring it" if seen.claim and seen.claim.state == CLAIMING else "is using it"
         return FolderTaken(
             f"`directory` must be a folder that no other job saves to. Received: directory="
             f"{self.place!r}, and {who} {what}. Wait until that job has ended, or use another "

@@ -68,7 +68,7 @@ class ChiefSupervision(Supervision):
             return False
         failures = self._failures.setdefault(_key(worker), [])
         failures.append(self._failure(worker, event))
-        failed = f"{failures[-1].task} failed: {failures[-1].how}"
+        failed = failures[-1].sentence("failed", with_why=False)
         match self._policy.decide(failures):
             case Restart() as restart:
                 self._coming_back[_key(worker)] = event.at + restart.wait_seconds, worker

@@ -16,13 +16,14 @@ Starts N workers of the same command on this host. Each gets a TF_CONFIG for its
 ports on 127.0.0.1. Every line that worker 1 prints begins with `[worker 1] `. If a worker fails,
 the whole job ends with the exit status of the worker at fault (128 + s if signal s killed it).
 Ctrl-C ends every worker; a second Ctrl-C kills them at once. SIGTERM is passed on to the workers,
-which have the grace period to save. If all of them then exit with status 42 (preempted, all saved),
+which have --grace_seconds to save. If all of them then exit with status 42 (preempted, all saved),
 the status is 42.
 
 With --max_restarts=R a failed job is restarted as a whole, on new ports, once its last process has
 ended: at most R times, not counting preemptions (status 42). Workers find the number of restarts so
-far in TFSCALE_RESTART. The first wait is 1 s and doubles after each further early failure in a row.
-After three early failures in a row there is no further restart.
+far in TFSCALE_RESTART. The first wait is 1 s and doubles after each further early end in a row. A
+job that ends within --early_seconds of its start three times in a row is not restarted again. Here
+preemptions do count: a broken job that ends with status 42 would otherwise restart without end.
 
 With --num_ps=M a chief and M parameter servers are started with the workers, for
 strategies.parameter_server_strategy. The job ends when the chief ends, with the chief's status. A
@@ -45,8 +46,8 @@ examples:
   tfscale launch --hosts=10.0.0.1:2222,10.0.0.2:2222 --host_index=0 -- python train.py
 
 exit status: 0 all workers succeeded, 42 preempted and all saved, 1 the job could not be started or
-its output not be written, 2 wrong usage, 128 + s after signal s; otherwise that of the worker at
-fault.
+its output could not be written, 2 wrong usage, 128 + s after signal s; otherwise that of the worker
+at fault.
 
 The workers' ports are open to the network and not authenticated while TensorFlow listens on them.
 """
@@ -84,15 +85,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max_restarts",
         type=count_or_zero,
         metavar="R",
-        help="restarts after failures; 0: restart preempted jobs only (default: never restart)",
+        help="restarts after failures; preemptions (status 42) are not counted; 0: restart "
+        "preempted jobs only; three early ends in a row are not followed by a restart, see "
+        "--early_seconds (default: never restart)",
     )
     restarts.add_argument(
         "--early_seconds",
         type=seconds_or_zero,
         default=20.0,
         metavar="S",
-        help="a failure within S seconds of the start is early; 0: no failure is early "
-        "(default: 20)",
+        help="an end within S seconds of the start is early, also by preemption; 0: no end is "
+        "early (default: 20)",
     )
     restarts.add_argument(
         "--log_dir",

@@ -65,10 +65,10 @@ def launch_local_workers(
     every worker exits with status 42 (preempted, all saved), the outcome's status is 42 too.
 
     With `max_restarts` a failed job is restarted as a whole, on new ports, once the last process of
-    the previous start has ended. A failure with status 42 does not count. A job that fails early
-    three times in a row is not restarted. The reason, the number of the restart and the wait (1 s,
-    doubled after each further early failure) are printed on standard error. A job whose output
-    cannot be written is not restarted.
+    the previous start has ended. A preemption (status 42) uses none of them. A job that ends within
+    `early_seconds` of its start three times in a row, also by preemption, is not restarted. The
+    reason, the restarts used and the wait (1 s, doubled after each further early end) are printed
+    on standard error. A job whose output cannot be written is not restarted.
 
     With `hosts` this host runs its part of a larger job. TF_CONFIG lists the workers of all hosts.
     Before any worker starts, the hosts' names are resolved and the ports of this host are checked.
@@ -97,8 +97,8 @@ def launch_local_workers(
         grace_seconds: Seconds between SIGTERM and SIGKILL. At least 0, finite.
         max_restarts: Restarts after failures. At least 0; with 0 only preempted jobs are restarted.
             None never restarts.
-        early_seconds: A failure within so many seconds of the start is early. At least 0; with 0
-            no failure is early.
+        early_seconds: A failure or preemption within so many seconds of the start is early. At
+            least 0; with 0 none is early.
         start_seconds: Seconds until the hosts' names must resolve (None: 300 s) and, passed to the
             workers as TFSCALE_START_SECONDS, until the cluster must be complete. Positive.
         log_dir: Folder for `worker-<i>.attempt-<restart>.log`, the output of worker i without
@@ -193,10 +193,10 @@ def _run_with_restarts(
             case NoRestart(reason):
                 return dataclasses.replace(outcome, not_restarted=reason)
             case Restart() as restart:
-                count = "free" if restart.free else "counted"
+                uncounted = ", not counted (preempted)" if restart.free else ""
                 say(
-                    f"{outcome}. Restart {restarts + 1} in {restart.wait_seconds:g} s, {count}: "
-                    f"{restart.used} of {policy.max_restarts} used"
+                    f"{outcome}. Restart in {restart.wait_seconds:g} s{uncounted}; "
+                    f"{restart.used} of {policy.max_restarts} restarts used"
                 )
                 stop_signal = _signal_within(restart.wait_seconds, job.events)
                 if stop_signal is not None:
@@ -253,13 +253,22 @@ def _check(
     if start_seconds is not None:
         rule, cure = "positive and finite", "Omit it for the default of 300 s."
         number("start_seconds", start_seconds, rule, lambda seconds: seconds > 0, cure=cure)
-    program = command[0]
-    if shutil.which(program) is None:
-        cure = (
-            f"Run it with Python: python {program}."
-            if program.endswith(".py") and Path(program).exists()
-            else "Pass the path of an executable file, or a name that is on PATH."
-        )
+    if shutil.which(command[0]) is None:
         raise FileNotFoundError(
-            f"`command` must begin with a program that exists. Received: {program!r}. {cure}"
+            "`command` must begin with a program that can be executed. Received: "
+            f"{command[0]!r}, {_why_not_executed(command[0])}"
         )
+
+
+def _why_not_executed(program: str) -> str:
+    """Returns why a program that `shutil.which` does not find cannot be executed, and the cure."""
+    if shutil.which(program, os.F_OK, path=os.curdir) is None:
+        why = "is neither a file nor a name on PATH"
+        cure = "Pass the path of an executable file, or a name that is on PATH."
+    else:
+        is_executable = os.access(program, os.X_OK)
+        why = "is not on PATH" if is_executable else "exists but is not executable"
+        cure = f"Pass its path: ./{program}." if is_executable else f"Run chmod +x {program} first."
+        if program.endswith(".py"):
+            cure = f"Run it with Python: python {program}."
+    return f"which {why}. {cure}"

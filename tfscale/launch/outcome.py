@@ -58,19 +58,28 @@ class WorkerFailure:
             if self.returncode >= 0
             else f"killed by {signal_name(-self.returncode)}"
         )
-        if self.preempted:
-            how += " (preempted, all saved)"
         return f"{how} after {self.seconds:.1f} s"
 
-    def __str__(self) -> str:
-        why = f" ({self.why.rstrip('.')})" if self.why else ""
+    def sentence(self, verb: str = "failed first", *, with_why: bool = True) -> str:
+        """Returns which worker ended, and how.
+
+        Args:
+            verb: What the worker did, unless it was preempted.
+            with_why: Whether to add the cause, which may be long.
+        """
+        why = self.why if self.why.endswith("...") else self.why.removesuffix(".")
+        why = f" ({why})" if why and with_why else ""
         task = self.task or f"worker {self.worker}"
         if self.witness:
             return (
-                f"{task} failed first: {self.witness} ended because of it{why}, {self.how}, "
-                "before it did"
+                f"{task} {verb}: {self.witness} ended because of it{why}, {self.how}, before it did"
             )
-        return f"{task} failed first: {self.how}{why}"
+        if self.preempted:
+            return f"{task} was preempted, all saved ({self.how}){why}"
+        return f"{task} {verb}: {self.how}{why}"
+
+    def __str__(self) -> str:
+        return self.sentence()
 
 
 @dataclass(frozen=True)

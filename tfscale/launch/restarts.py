@@ -44,7 +44,8 @@ class RestartPolicy:
     Attributes:
         max_restarts: Restarts after failures. At least 0. None never restarts the job, not even
             after a preemption.
-        early_seconds: A failure within so many seconds of the start is early, also a preemption.
+        early_seconds: A failure within so many seconds of the start is early. A preemption is
+            early too: otherwise a broken job that ends with status 42 would restart without end.
             After the third early failure in a row there is no restart. At least 0; with 0 no
             failure is early.
         first_wait_seconds: The shortest wait. At least 0.

@@ -155,7 +155,9 @@ class Supervision:
             return
         self._judge_at = None
         if any(task.ended is None for task in tasks):
-            say(f"{failure}; ending the others within {self._grace_seconds:g} s")
+            # The last line of the job has the cause.
+            what = failure.sentence(with_why=False)
+            say(f"{what}; ending the others within {self._grace_seconds:g} s")
         self._stop_all(failure, signal.SIGTERM, self._grace_seconds)
 
     def _task(self, worker: SupervisedWorker) -> Task:

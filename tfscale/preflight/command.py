@@ -37,7 +37,7 @@ recipe (a module with define_flags) takes its flags from --flags.
 _EPILOG = """\
 examples:
   tfscale preflight mine:build --target=v5e:2x2        build() in mine.py, for four chips
-  tfscale preflight recipes.image_classification --flags="--global_batch_size=1024"
+  tfscale preflight recipes.image_classification --flags="--dataset=digits --dropout=0.1"
   tfscale preflight mine:build --target=v5litepod-8 --json
   tfscale preflight mine:build --target=v5e:2x2 --aot --make_environment --largest_batch
 
@@ -60,7 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_target,
         default=parse_target("v5e"),
         metavar="CHIP[:TOPOLOGY]",
-        help="cpu, v4, v5e, v5p, v6e or tpu7x, with its topology: v5e:2x4 (default: v5e:1x1)",
+        help="cpu, v4, v5e, v5p, v6e or tpu7x, with its topology: v5e:2x4; or Google Cloud's type "
+        "of a v5e or v6e: v5litepod-8, v6e-8 (default: v5e:1x1)",
     )
     parser.add_argument(
         "--batch_size",
@@ -73,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--flags",
         default="",
         metavar="TEXT",
-        help='flags of a recipe as one string: --flags="--dataset=digits --dropout=0.1"',
+        help="flags of a recipe, as one string; see the examples",
     )
     add_json_flag(parser)
     add_flags(parser)

@@ -9,7 +9,7 @@ from pathlib import Path
 from tfscale.cli.arguments import add_json_flag
 from tfscale.cli.errors import complain
 
-SUMMARY = "writes one HTML page from what a run left in its folder"
+SUMMARY = "write one HTML page from what a run left in its folder"
 
 _DESCRIPTION = """\
 Shows a run on one page that needs no network: results, curves, confusion of classes, timing,

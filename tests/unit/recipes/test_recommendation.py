@@ -76,7 +76,7 @@ def test_an_interrupted_run_resumes_and_a_finished_one_starts_over(
     assert run_recipe(*flags, module=cut_off, RECIPE=MODULE).status == -9
     resumed = run_recipe(*flags, module=MODULE)
     assert resumed.status == 0, resumed.stderr
-    assert "checkpoints: epoch 2, step 0." in resumed.stderr
+    assert "checkpoints after 2 of 2 epochs." in resumed.stderr
     summary = json.loads((tmp_path / "summary.json").read_text("utf-8"))
     assert len(summary["history"]["loss"]) == 2
     assert list((tmp_path / "checkpoints").iterdir()) == []

@@ -65,6 +65,18 @@ def test_an_error_is_caused_by_this_task_or_by_the_one_it_names(
     assert (reason.is_own, reason.at_fault) == (is_own, at_fault)
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        pytest.param("word " * 80, "word " * 58 + "word...", id="at a word"),
+        pytest.param("a " + "path" * 80, "a " + "path" * 73 + "pat...", id="in a long word"),
+    ],
+)
+def test_a_long_message_is_cut_between_words_and_marked(text: str, why: str) -> None:
+    assert exit_reason_of(ValueError(text), "worker 0").why == f"ValueError: {why}"
+    assert len(why) <= 300
+
+
 def test_an_error_that_follows_the_failure_of_another_task_is_caused_by_it() -> None:
     try:
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from tfscale.bench.racing import Result
@@ -54,7 +56,12 @@ def test_without_the_peer_there_is_no_ratio_and_no_goal() -> None:
 def test_what_was_raced_and_the_load_stand_above() -> None:
     first, second, *_ = as_text(RESULT).splitlines()
     assert "median of 3 rounds (4 run, the first dropped)" in first
-    assert "4 CPUs, load average 0.25 before, 1.50 after" in second
+    assert "4 CPUs, load average 0.25 before, 1.50 after; goals are informational" in second
+
+
+def test_one_counted_round_is_singular() -> None:
+    race = dataclasses.replace(RESULT.race, rounds=2)
+    assert "median of 1 round (2 run," in as_text(dataclasses.replace(RESULT, race=race))
 
 
 def test_json_counts_in_milliseconds() -> None:

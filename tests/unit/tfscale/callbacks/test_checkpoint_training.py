@@ -111,7 +111,7 @@ def test_local_updates_are_saved_at_the_ends_of_epochs_only(
 
 
 def test_a_fit_that_stops_in_mid_epoch_is_saved_there(
-    strategy: tf.distribute.Strategy, tmp_path: Path
+    strategy: tf.distribute.Strategy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = made(strategy)
     checkpoint = Checkpoint(tmp_path, every=100)
@@ -121,6 +121,23 @@ def test_a_fit_that_stops_in_mid_epoch_is_saved_there(
     fit(model, resumed)
     assert vars(resumed.resumed_from) == {"epoch": 1, "step": 1, "batches": 4}
     assert vars(resumed.position) == {"epoch": 2, "step": 0, "batches": 6}
+    assert f"resuming from {tmp_path} after 1 of 2 epochs, 1 batch.\n" in capsys.readouterr().err
+
+
+def test_a_resumed_fit_says_how_many_epochs_are_done(
+    strategy: tf.distribute.Strategy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = made(strategy)
+    fit(model, Checkpoint(tmp_path), epochs=1)
+    capsys.readouterr()
+    fit(model, Checkpoint(tmp_path), epochs=1)
+    assert f"resuming from {tmp_path} after 1 of 1 epoch.\n" in capsys.readouterr().err
+    fit(model, Checkpoint(tmp_path), epochs=2)
+    assert f"resuming from {tmp_path} after 1 of 2 epochs.\n" in capsys.readouterr().err
+    fit(model, Checkpoint(tmp_path), epochs=1)
+    said = capsys.readouterr().err
+    assert f"resuming from {tmp_path} after 2 epochs.\n" in said
+    assert "`epochs` is 1: training is already complete.\n" in said
 
 
 def test_a_position_in_other_input_or_another_model_is_refused(

@@ -69,7 +69,9 @@ def test_a_fit_is_refused_while_another_job_saves_to_its_folder(
 ) -> None:
     place = str(tmp_path / "run") if scheme == "local" else f"ram://{tmp_path.name}"
     with held(place, elsewhere("first")):
-        with pytest.raises(FolderTaken, match=r"`directory` must .* on host 'first' .* holds it"):
+        with pytest.raises(
+            FolderTaken, match=r"`directory` must .* on host 'first' .* is using it"
+        ):
             fit(model, Checkpoint(place))
         assert CheckpointDirectory(place).newest() is None  # reading needs no lease
     fit(model, Checkpoint(place))
@@ -85,7 +87,7 @@ def test_a_job_that_comes_during_a_fit_is_refused_and_costs_no_save(
 
     def come() -> None:
         # The first job renews its lease every 10 s: its own clock goes on meanwhile.
-        with pytest.raises(FolderTaken, match="holds it"):
+        with pytest.raises(FolderTaken, match="is using it"):
             lease_of(place, elsewhere(), dataclasses.replace(QUICK, stale=60.0)).acquire()
         refused.append("come")
 

@@ -128,8 +128,8 @@ def test_a_job_is_started_again_and_ends_with_the_weights_of_the_undisturbed_one
     printed = run_program(
         *launch, sys.executable, str(PROGRAM), str(tmp_path), json.dumps(plan), timeout=DEADLINE_S
     )
-    assert "exit status 42 (preempted, all saved)" in printed
-    assert "free: 0 of 1 used" in printed
+    assert "was preempted, all saved (exit status 42 after" in printed
+    assert "not counted (preempted); 0 of 1 restarts used." in printed
     for worker in range(2):
         found = json.loads((tmp_path / f"run.{worker}.json").read_text())
         assert found["resumed_from"][2] in range(14, 17)

@@ -113,7 +113,7 @@ def test_a_dead_job_of_another_host_is_replaced_when_it_was_silent_long_enough(
 def test_a_living_job_of_another_host_refuses_a_second_and_a_third(tmp_path: Path) -> None:
     with held(tmp_path, elsewhere("first")) as lease:
         for other in ("second", "third"):
-            with pytest.raises(FolderTaken, match=r"process 7 on host 'first' .* holds it"):
+            with pytest.raises(FolderTaken, match=r"process 7 on host 'first' .* is using it"):
                 lease_of(tmp_path, elsewhere(other)).acquire()
         lease.check()
     with held(tmp_path, elsewhere("second")):

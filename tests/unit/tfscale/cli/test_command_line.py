@@ -53,6 +53,7 @@ def test_only_the_chosen_command_is_imported() -> None:
 def test_the_help_of_every_command_has_a_summary_and_examples(name: str) -> None:
     module = importlib.import_module(command_line.COMMANDS[name])
     assert module.SUMMARY in " ".join(tfscale("--help").stdout.split())
+    assert not module.SUMMARY.split()[0].endswith("s"), "commands are in the imperative"
     done = tfscale(name, "--help")
     assert done.returncode == 0
     assert done.stdout.startswith(f"usage: tfscale {name} ")
@@ -76,6 +77,37 @@ def test_wrong_usage_is_one_line_and_status_2(arguments: list[str], message: str
     assert done.stdout == ""
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "end"),
+    [
+        (["launch", "--num_workers=0", "--", "ls"], "Received: '0'. Example: 1."),
+        (["launch", "--max_restarts=-1", "--", "ls"], "Received: '-1'. Example: 0."),
+        (["bench", "--rounds=0"], "Received: '0'. Example: 2."),
+        (["bench", "--variants=ours"], "Received: 'ours'."),
+        (["preflight", "mine", "--target=h100"], "v5e:2x2, v4:2x2x1, v5litepod-4."),
+    ],
+)
+def test_an_error_and_the_pointer_to_the_help_are_two_sentences(
+    arguments: list[str], end: str
+) -> None:
+    assert tfscale(*arguments).stderr.endswith(f"{end} See `tfscale {arguments[0]} --help`.\n")
+
+
+def test_the_help_of_bench_lists_the_variants() -> None:
+    shown = "".join(tfscale("bench", "--help").stdout.split())
+    assert "namesofstock,one_device,mirrored,loop(default:allofthem)" in shown
+
+
+@pytest.mark.parametrize("width", ["40", "60", "80", "100", "120"])
+def test_the_help_of_preflight_keeps_an_example_of_flags_in_one_line(
+    width: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    shown = tfscale("preflight", "--help").stdout
+    assert '--flags="--dataset=digits --dropout=0.1"\n' in shown
+    assert "v5litepod-8, v6e-8" in " ".join(shown.split())
 
 
 def test_the_version_is_that_of_the_installed_package() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from strategies.cluster.exit_reason import ExitReason
-from tfscale.launch.outcome import Task, at_fault
+from tfscale.launch.outcome import Outcome, Task, WorkerFailure, at_fault
 
 OWN = ExitReason("ValueError: a row of letters", is_own=True)
 OF_1 = ExitReason("AbortedError: aborted by worker 1", is_own=False, at_fault="worker 1")
@@ -73,6 +73,25 @@ def test_a_worker_that_takes_long_to_end_is_named_with_its_own_words() -> None:
     assert str(failure).startswith(
         "worker 1 failed first: worker 0 ended because of it (ValueError: a row of letters), exit"
     )
+
+
+def test_a_preempted_worker_is_not_called_failed() -> None:
+    preempted = WorkerFailure(worker=1, returncode=42, seconds=5.0)
+    assert str(Outcome(preempted)) == (
+        "worker 1 was preempted, all saved (exit status 42 after 5.0 s); the whole job was ended"
+    )
+
+
+@pytest.mark.parametrize(
+    ("why", "shown"),
+    [
+        ("ValueError: a row of letters.", "ValueError: a row of letters"),
+        ("ValueError: a row of...", "ValueError: a row of..."),
+    ],
+)
+def test_a_cause_that_was_cut_keeps_its_mark(why: str, shown: str) -> None:
+    failure = WorkerFailure(worker=1, returncode=1, seconds=5.0, why=why)
+    assert str(failure) == f"worker 1 failed first: exit status 1 after 5.0 s ({shown})"
 
 
 def test_a_worker_of_another_host_leaves_the_blame_where_the_first_failed() -> None:

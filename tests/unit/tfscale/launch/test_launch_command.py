@@ -40,6 +40,20 @@ def test_status_and_reason_are_the_first_failures(launch: Launch, python: Python
     )
 
 
+def test_only_the_last_line_has_the_cause(launch: Launch, python: Python) -> None:
+    code = (
+        "import json, os, signal, sys\n"
+        "if json.loads(os.environ['TF_CONFIG'])['task']['index'] == 0: signal.pause()\n"
+        "reason = {'why': 'ValueError: a row of letters', 'is_own': True, 'at_fault': ''}\n"
+        "with open(os.environ['TFSCALE_EXIT_REASON'], 'w') as file: json.dump(reason, file)\n"
+        "sys.exit(1)"
+    )
+    _, _, errors = launch("--num_workers=2", "--", *python(code)).finish()
+    first, last = errors.splitlines()
+    assert first.endswith(" s; ending the others within 10 s.")
+    assert last.endswith(" s (ValueError: a row of letters); the whole job was ended.")
+
+
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
@@ -231,8 +245,11 @@ def test_two_launchers_at_once_share_no_port(launch: Launch, python: Python) -> 
         (["--num_workers=2", "ls", "-l"], "`--` followed by a command is required"),
         (["--num_workers=2", "--num_servers=1", "--", "ls"], "unknown arguments: --num_servers"),
         (["--num_workers=2", "--num_ps=-1", "--", "ls"], "at least 0. Received: '-1'."),
-        (["--num_workers=2", "--", "no-such-program"], "Received: 'no-such-program'."),
-        (["--num_workers=2", "--", "/"], "Received: '/'."),
+        (
+            ["--num_workers=2", "--", "no-such-program"],
+            "'no-such-program', which is neither a file nor a name on PATH.",
+        ),
+        (["--num_workers=2", "--", "/"], "Received: '/', which is neither a file"),
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(
@@ -247,12 +264,21 @@ def test_wrong_usage_is_one_line_and_status_2(
     assert errors.endswith("\n")
 
 
-def test_a_script_without_python_gets_the_cure(launch: Launch, tmp_path: Path) -> None:
-    script = tmp_path / "train.py"
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [("train.py", "Run it with Python: python {}."), ("train", "Run chmod +x {} first.")],
+)
+def test_a_file_that_is_not_executable_gets_the_cure(
+    launch: Launch, tmp_path: Path, name: str, cure: str
+) -> None:
+    script = tmp_path / name
     script.write_text("print('trained')\n")
     status, _, errors = launch("--num_workers=2", "--", str(script)).finish()
     assert status == 2
-    assert f"Run it with Python: python {script}." in errors
+    assert errors == (
+        "tfscale launch: `command` must begin with a program that can be executed. Received: "
+        f"{str(script)!r}, which exists but is not executable. {cure.format(script)}\n"
+    )
 
 
 def test_a_program_that_cannot_start_says_why(launch: Launch, tmp_path: Path) -> None:
