@@ -92,7 +92,8 @@ def test_a_recipe_that_loses_a_task_resumes_after_its_last_epoch(
     assert re.search(r"resuming from .*checkpoints after \d of 6 epochs", lines)
     history = json.loads((tmp_path / "summary.json").read_text("utf-8"))["history"]
     assert len(history["loss"]) == 6
-    assert list((tmp_path / "checkpoints").iterdir()) == []
+    # A released lease may be left: the second start keeps the record of the one that it replaced.
+    assert list((tmp_path / "checkpoints").glob("step-*")) == []
 
 
 def test_ctrl_c_ends_every_task_within_a_minute(start: Start, tmp_path: Path) -> None:
