@@ -82,6 +82,7 @@ if TYPE_CHECKING:
         optimized_variables,
         own_state,
     )
+    from strategies.keras_support.model.outside_scope import refuse_model_outside
     from strategies.keras_support.model.replica_values import (
         assign_replica_values,
         assign_value,
@@ -93,7 +94,6 @@ if TYPE_CHECKING:
         is_asynchronous,
         is_multi_worker,
         is_on_server,
-        is_owned,
     )
     from strategies.keras_support.patching.patch import Patch
     from strategies.keras_support.patching.private_keras import KERAS_SYMBOLS
@@ -183,7 +183,6 @@ _NAMES = {
     "strategies.keras_support.patching.ownership": (
         "is_asynchronous",
         "is_multi_worker",
-        "is_owned",
         "is_on_server",
     ),
     "strategies.devices": ("all_on",),
@@ -224,6 +223,7 @@ _NAMES = {
         "optimized_variables",
         "own_state",
     ),
+    "strategies.keras_support.model.outside_scope": ("refuse_model_outside",),
     "strategies.keras_support.model.replica_values": (
         "assign_replica_values",
         "assign_value",

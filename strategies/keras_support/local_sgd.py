@@ -26,7 +26,7 @@ import tensorflow as tf
 from strategies.keras_support.gradients.gradient_reduce import reduce_gradients
 from strategies.keras_support.gradients.local_steps import stepping_locally
 from strategies.keras_support.model.model_parts import all_layers
-from strategies.keras_support.patching.ownership import is_owned
+from strategies.keras_support.model.outside_scope import refuse_model_outside
 from strategies.keras_support.state.batch_norm import moving_statistics
 
 
@@ -39,12 +39,7 @@ def trains_on_one_replica(model: Any) -> bool:
     strategy = model.distribute_strategy
     if strategy is None or strategy.num_replicas_in_sync == 1:
         return True
-    if not is_owned(strategy):
-        raise ValueError(
-            "`model` must be made under a tfscale strategy for LocalUpdates. "
-            f"Received: a model under {strategy!r}. Build it with strategies.mirrored_strategy() "
-            "or strategies.multi_worker_mirrored_strategy()."
-        )
+    refuse_model_outside(model, "LocalUpdates", factory="strategies.mirrored_strategy()")
     return False
 
 

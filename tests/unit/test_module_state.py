@@ -36,12 +36,18 @@ class State(NamedTuple):
 
 KERAS_SUPPORT = "strategies.keras_support"
 STATE = (
-    # Which strategies, models and optimizers are meant. All weak.
+    # Which strategies, models and optimizers are meant. Weak but for `_BUILT`.
     State(
         f"{KERAS_SUPPORT}.patching.ownership:_OWNED",
         "strategies that factories of this package built",
         "`support`",
         "weak",
+    ),
+    State(
+        f"{KERAS_SUPPORT}.patching.ownership:_BUILT",
+        "kinds of strategies that factories of this package built",
+        "`support`",
+        "never: it serves messages about models outside of a scope, and has few values",
     ),
     State(
         f"{KERAS_SUPPORT}.patching.step_clock:_CLOCKS",
@@ -227,6 +233,12 @@ STATE = (
         "never",
     ),
     # What was reported, so that it is reported once.
+    State(
+        f"{KERAS_SUPPORT}.model.outside_scope:_IS_ANNOUNCED",
+        "whether a `fit` outside of a scope was announced",
+        "the first such `fit`",
+        "never",
+    ),
     State(
         f"{KERAS_SUPPORT}.input.input_agreement:_REPORTED",
         "sentences on inputs that differ between workers",

@@ -16,9 +16,9 @@ from strategies.extension import (
     GradientWatch,
     Trouble,
     announce,
-    is_owned,
     number,
     one_of,
+    refuse_model_outside,
     whole_number,
 )
 from tfscale.checkpoints import schema
@@ -270,12 +270,7 @@ class Stability(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Begins to monitor, or raises an error if the model cannot be monitored."""
         model = self.model
-        if not is_owned(model.distribute_strategy):
-            raise ValueError(
-                "`model` must be made under a tfscale strategy for Stability. Received: a model "
-                f"under {model.distribute_strategy!r}. Build and compile it under `with "
-                "strategies.one_device_strategy().scope():`."
-            )
+        refuse_model_outside(model, "Stability")
         if not model.optimizer.built:
             raise ValueError(
                 "`model` must be built before training for Stability. Received: model "

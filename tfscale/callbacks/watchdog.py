@@ -16,9 +16,9 @@ from strategies.extension import (
     attach_clock,
     exchange,
     is_multi_worker,
-    is_owned,
     moved,
     number,
+    refuse_model_outside,
     task_probe,
     watch,
 )
@@ -101,12 +101,7 @@ class Watchdog(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Begins to monitor, until `fit` ends."""
         strategy = self.model.distribute_strategy
-        if not is_owned(strategy):
-            raise ValueError(
-                "`model` must be made under a tfscale strategy for Watchdog. Received: a model "
-                f"under {strategy!r}. Build and compile it under "
-                "`with strategies.one_device_strategy().scope():`."
-            )
+        refuse_model_outside(self.model, "Watchdog")
         fit = next(_FITS)
         self._board = HeartbeatBoard(strategy, f"fit {fit}") if is_multi_worker(strategy) else None
         monitor = MonitorThreads(self.deadline_seconds, self._board, task_probe(strategy))

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from strategies import is_chief
-from strategies.extension import FitInput, exchange, is_multi_worker, is_owned
+from strategies.extension import FitInput, exchange, is_multi_worker, refuse_model_outside
 from tfscale.checkpoints.callback_state import check_callback_states
 from tfscale.checkpoints.directory import CheckpointDirectory, Content
 from tfscale.checkpoints.manifest import BrokenCheckpoint
@@ -110,12 +110,7 @@ def refuse_model(model: Any) -> None:
     Raises:
         ValueError: If it is not built, or not under a tfscale strategy.
     """
-    if not is_owned(model.distribute_strategy):
-        raise ValueError(
-            "`model` must be made under a tfscale strategy for Checkpoint. Received: a model "
-            f"under {model.distribute_strategy!r}. Build and compile it under "
-            "`with strategies.one_device_strategy().scope():`."
-        )
+    refuse_model_outside(model, "Checkpoint")
     if not model.optimizer.built:
         raise ValueError(
             "`model` must be built before training for Checkpoint. Received: model "

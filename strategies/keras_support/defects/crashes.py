@@ -147,7 +147,7 @@ CRASHES = (
     ),
     Fix(
         "C13",
-        "a model, optimizer or metric made outside the scope: refused with its name",
+        "a model with parts made inside the scope and parts made outside: refused with their name",
         (BUILD, TRAIN, TEST),
         (),
         "Keras says which object was made outside the scope",

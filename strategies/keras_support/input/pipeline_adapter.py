@@ -9,6 +9,7 @@ from keras.src.trainers.data_adapters import tf_dataset_adapter
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 from strategies.global_batches import EvenReplicaBatch, GlobalBatches, ReplicaBatch
+from strategies.keras_support.patching.ownership import described
 
 _ORDERING = ("seed", "shuffle", "global_batch_size", "drop_remainder", "shuffle_window")
 
@@ -133,7 +134,8 @@ def adapted(
             )
     if batches.strategy is not strategy:
         raise ValueError(
-            "`x` must be a pipeline built for the model's own strategy. Received: a pipeline for "
-            f"{batches.strategy!r} and a model under {strategy!r}. Build both with one strategy."
+            "`x` must be a pipeline built for the model's own strategy. Received: a pipeline for a "
+            f"{described(batches.strategy)} and a model under another strategy, a "
+            f"{described(strategy)}. Build both with one strategy."
         )
     return GlobalBatchesAdapter(batches, arguments.pop("class_weight", None))

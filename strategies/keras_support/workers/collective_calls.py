@@ -29,6 +29,7 @@ import tensorflow as tf
 from strategies.cluster.exit_reason import note_error
 from strategies.coordination.rendezvous import exchange, report_failure
 from strategies.keras_support.input.current_fit import initial_epoch_of, running_fit
+from strategies.keras_support.model.outside_scope import check_model_outside
 from strategies.keras_support.patching.ownership import is_asynchronous, is_multi_worker, is_owned
 from strategies.keras_support.patching.step_clock import mark_phases
 from strategies.keras_support.workers.call_agreement import call_arguments, refuse_other_arguments
@@ -61,6 +62,8 @@ def called_together(call: Any) -> Any:
     @functools.wraps(call)
     def together(self: Any, *args: Any, **kwargs: Any) -> Any:
         strategy = self.distribute_strategy
+        if not is_owned(strategy):
+            check_model_outside(self, call, args, kwargs)
         noted: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
         if is_owned(strategy) and call.__name__ == "fit":
             noted = running_fit(strategy, initial_epoch_of(call, args, kwargs))

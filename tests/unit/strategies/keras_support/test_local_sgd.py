@@ -282,5 +282,5 @@ def test_synchronized_statistics_are_refused(two: tf.distribute.Strategy) -> Non
 
 def test_a_strategy_that_is_not_ours_is_refused(two: tf.distribute.Strategy) -> None:
     theirs = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    with pytest.raises(ValueError, match=r"`model` must be made under a tfscale strategy"):
+    with pytest.raises(ValueError, match=r"to use LocalUpdates.*with strategy.scope"):
         fitted(linear(theirs), LocalUpdates(2))
