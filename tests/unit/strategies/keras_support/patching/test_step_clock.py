@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -181,16 +183,22 @@ def test_the_marks_are_allowed_if_operations_are_deterministic(
 def test_marks_without_times_report_the_phase_and_count_batches() -> None:
     clock, found = StepClock(is_timed=False), []
 
-    def look(value: Any) -> Any:
-        found.append(clock.read())
+    def look(phase: int, value: Any) -> Any:
+        # The mark that begins a phase runs beside it, and the one that ends it after this returns.
+        deadline = time.monotonic() + 60
+        while (marks := clock.read())[phase] >= 0 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        found.append(marks)
         return value
+
+    def looked(phase: int, x: tf.Tensor) -> tf.Tensor:
+        look_at_phase = functools.partial(look, phase)
+        return tf.ensure_shape(tf.numpy_function(look_at_phase, [x], x.dtype), [])
 
     @tf.function
     def step(x: tf.Tensor) -> tf.Tensor:
-        x = clock.around_input(lambda: tf.ensure_shape(tf.numpy_function(look, [x], x.dtype), []))
-        return clock.around_collective(
-            lambda: tf.ensure_shape(tf.numpy_function(look, [x], x.dtype), []), after=x
-        )
+        x = clock.around_input(lambda: looked(0, x))
+        return clock.around_collective(lambda: looked(1, x), after=x)
 
     for _ in range(2):
         step(tf.constant(1.0))
