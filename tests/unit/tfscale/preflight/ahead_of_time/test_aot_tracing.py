@@ -162,7 +162,9 @@ def test_tensorflows_tpu_makes_slices_dense_and_writes_no_rows() -> None:
     for name in ("add", "sub", "mul", "div", "min", "max", "update"):
         with pytest.raises(NotImplementedError):
             getattr(tpu_values.TPUMirroredVariable, f"scatter_{name}")(variable)
-        with pytest.raises(NotImplementedError, match=f"has no scatter_{name}. Write the whole variable"):
+        with pytest.raises(
+            NotImplementedError, match=f"has no scatter_{name}. Write the whole variable"
+        ):
             getattr(variable, f"scatter_{name}")(tf.IndexedSlices([1.0], [0]))
 
 
