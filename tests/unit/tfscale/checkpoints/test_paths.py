@@ -29,7 +29,7 @@ from tfscale.checkpoints import CheckpointDirectory
         ("s3://bucket/a", r"with a scheme of \[.*'gs'.*\].*tensorflow-io adds s3"),
         ("sftp://host/a", r"with a scheme of \[.*'gs'"),
         ("file:///runs/a", r"without a scheme. Received.*Pass '/runs/a'"),
-        ("~nobody-of-this-name/a", r"below an existing home folder"),
+        ("~no-such-user/a", r"below an existing home folder"),
     ],
     ids=repr,
 )
