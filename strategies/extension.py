@@ -90,6 +90,7 @@ if TYPE_CHECKING:
         replica_values,
     )
     from strategies.keras_support.patches import PATCHES
+    from strategies.keras_support.patching.needs import Need
     from strategies.keras_support.patching.ownership import (
         is_asynchronous,
         is_multi_worker,
@@ -97,7 +98,7 @@ if TYPE_CHECKING:
     )
     from strategies.keras_support.patching.patch import Patch
     from strategies.keras_support.patching.private_keras import KERAS_SYMBOLS
-    from strategies.keras_support.patching.private_symbol import Need, PrivateSymbol
+    from strategies.keras_support.patching.private_symbol import PrivateSymbol
     from strategies.keras_support.patching.private_tensorflow import TENSORFLOW_SYMBOLS
     from strategies.keras_support.patching.step_clock import attach_clock
     from strategies.keras_support.step.tracing import (
@@ -236,7 +237,8 @@ _NAMES = {
     "strategies.keras_support.patches": ("PATCHES",),
     "strategies.keras_support.patching.patch": ("Patch",),
     "strategies.keras_support.patching.private_keras": ("KERAS_SYMBOLS",),
-    "strategies.keras_support.patching.private_symbol": ("Need", "PrivateSymbol"),
+    "strategies.keras_support.patching.needs": ("Need",),
+    "strategies.keras_support.patching.private_symbol": ("PrivateSymbol",),
     "strategies.keras_support.patching.private_tensorflow": ("TENSORFLOW_SYMBOLS",),
     "strategies.keras_support.defects.table": ("FIXES",),
     "strategies.keras_support.step.tracing": (

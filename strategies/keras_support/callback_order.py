@@ -24,7 +24,10 @@ from __future__ import annotations
 import functools
 from typing import Any, Protocol, runtime_checkable
 
+import keras
+
 from strategies.keras_support.asynchronous.reports import StalenessReport
+from strategies.keras_support.patching.needs import Need, require
 from strategies.keras_support.patching.ownership import is_asynchronous, is_multi_worker, is_owned
 from strategies.keras_support.workers.collective_calls import StopTogether
 
@@ -63,6 +66,25 @@ def with_needed(callbacks: list[Any], strategy: Any) -> list[Any]:
     return callbacks if is_there else [*callbacks, kind()]
 
 
+def require_callbacks(callbacks: list[Any], strategy: Any) -> None:
+    """Checks, before a call begins, that the installed Keras is one whose callbacks are patched.
+
+    Raises:
+        RuntimeError: If a callback needs a symbol that changed.
+    """
+    for kind, need in _NEEDS.items():
+        if any(isinstance(callback, kind) for callback in callbacks):
+            require(need, strategy)
+
+
+_NEEDS = {
+    keras.callbacks.BackupAndRestore: Need.BACKUP,
+    keras.callbacks.CSVLogger: Need.CSV_LOGGER,
+    keras.callbacks.ModelCheckpoint: Need.MODEL_CHECKPOINT,
+    keras.callbacks.TensorBoard: Need.TENSORBOARD,
+}
+
+
 def _group(callback: Any) -> int:
     if isinstance(callback, StalenessReport):
         return 0
@@ -78,6 +100,7 @@ def ordered_when_made(set_model: Any) -> Any:
     def set_model_in_order(self: Any, model: Any) -> Any:
         strategy = getattr(model, "distribute_strategy", None)
         if is_owned(strategy):
+            require_callbacks(self.callbacks, strategy)
             self.callbacks = in_order(with_needed(self.callbacks, strategy))
             if is_multi_worker(strategy):
                 # A request to stop must arrive before the next step, not during it.

@@ -12,9 +12,10 @@ from strategies.coordination.rendezvous import tell_of_end
 from strategies.keras_support.asynchronous.reports import give_task_notices
 from strategies.keras_support.patches import EPOCH_ITERATOR, PATCHES
 from strategies.keras_support.patching.keras_2 import refuse_keras_2
+from strategies.keras_support.patching.needs import Need, note_changes, refusal
 from strategies.keras_support.patching.ownership import adopt, is_asynchronous, is_multi_worker
 from strategies.keras_support.patching.private_keras import KERAS_SYMBOLS
-from strategies.keras_support.patching.private_symbol import Need, require_recognised
+from strategies.keras_support.patching.private_symbol import changed_symbols
 from strategies.keras_support.patching.private_tensorflow import TENSORFLOW_SYMBOLS
 from strategies.liveness.wait_notice import give_wait_notices
 
@@ -34,8 +35,8 @@ def support(strategy: tf.distribute.Strategy) -> tf.distribute.Strategy:
         `strategy` itself.
 
     Raises:
-        RuntimeError: If the Keras backend is not TensorFlow, or a replaced or private symbol
-            changed.
+        RuntimeError: If the Keras backend is not TensorFlow, or a replaced or private symbol that
+            the strategy needs changed.
     """
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
@@ -43,9 +44,16 @@ def support(strategy: tf.distribute.Strategy) -> tf.distribute.Strategy:
             f": KERAS_BACKEND={keras.backend.backend()!r}. Set the environment variable "
             "KERAS_BACKEND=tensorflow (or edit ~/.keras/keras.json) before Keras is imported."
         )
-    require_recognised((*KERAS_SYMBOLS, *TENSORFLOW_SYMBOLS), _needs(strategy))
+    changes = changes_by_need()
+    for need in _needs(strategy):
+        if need in changes:
+            raise RuntimeError(refusal(need, changes[need]))
+    note_changes(changes)
     for patch in PATCHES:
-        patch.install()
+        if patch.need not in changes:
+            patch.install()
+        elif not patch.need.is_of_strategy:
+            patch.refuse()
     adopt(strategy)
     refuse_keras_2(strategy)
     if is_asynchronous(strategy):
@@ -62,7 +70,27 @@ def support(strategy: tf.distribute.Strategy) -> tf.distribute.Strategy:
     return strategy
 
 
-def _needs(strategy: tf.distribute.Strategy) -> set[Need]:
+def changes_by_need() -> dict[Need, list[str]]:
+    """Returns the symbols that the installed releases changed or removed, by what is refused.
+
+    A replaced symbol that is gone cannot refuse its calls. If nothing else checks for its feature,
+    all strategies are refused.
+    """
+    changes: dict[Need, list[str]] = {}
+    for patch in PATCHES:
+        if not patch.is_recognised():
+            need = patch.need if _is_refusable(patch.need) else Need.TRAINING
+            changes.setdefault(need, []).append(patch.target)
+    for symbol in changed_symbols((*KERAS_SYMBOLS, *TENSORFLOW_SYMBOLS)):
+        changes.setdefault(symbol.need, []).append(symbol.target)
+    return changes
+
+
+def _is_refusable(need: Need) -> bool:
+    return need.is_checked or any(patch.need is need and patch.exists() for patch in PATCHES)
+
+
+def _needs(strategy: tf.distribute.Strategy) -> tuple[Need, ...]:
     if is_asynchronous(strategy):
-        return {Need.TRAINING, Need.PARAMETER_SERVERS}
-    return {Need.TRAINING, Need.WORKERS} if is_multi_worker(strategy) else {Need.TRAINING}
+        return Need.TRAINING, Need.PARAMETER_SERVERS
+    return (Need.TRAINING, Need.WORKERS) if is_multi_worker(strategy) else (Need.TRAINING,)

@@ -27,6 +27,7 @@ from strategies.keras_support.gradients.gradient_reduce import reduce_gradients
 from strategies.keras_support.gradients.local_steps import stepping_locally
 from strategies.keras_support.model.model_parts import all_layers
 from strategies.keras_support.model.outside_scope import refuse_model_outside
+from strategies.keras_support.patching.needs import Need, require
 from strategies.keras_support.state.batch_norm import moving_statistics
 
 
@@ -162,6 +163,7 @@ def _slots(optimizer: Any) -> list[Any]:
 
 
 def _refuse_impossible(model: Any, every: int) -> None:
+    require(Need.LOCAL_UPDATES)
     if every % model.steps_per_execution:
         raise ValueError(
             "`every` must be a multiple of the model's steps_per_execution, since replicas are "

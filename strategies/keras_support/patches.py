@@ -1,7 +1,8 @@
 """Every symbol of Keras and TensorFlow that is replaced, in the order in which a `fit` calls them.
 
-Each line says what is replaced, the fingerprints of the sources that the replacement was written
-against, and what replaces it. A replacement first asks whether it is for a strategy of this
+Each row says what is replaced, the fingerprints of the sources that the replacement was written
+against, what replaces it, and what is refused if the symbol changed (all strategies, unless
+something else is named). A replacement first asks whether it is for a strategy of this
 package, and otherwise calls the original. Most rows serve a defect: see `defects.table`.
 """
 
@@ -9,7 +10,11 @@ from __future__ import annotations
 
 from strategies.keras_support.asynchronous.counters import added_in_one_operation
 from strategies.keras_support.callback_order import ordered_and_shown, ordered_when_made
-from strategies.keras_support.context.inner_functions import losses_kept_by_replica, traced_in_place
+from strategies.keras_support.context.inner_functions import (
+    is_traced_in_place,
+    losses_kept_by_replica,
+    traced_in_place,
+)
 from strategies.keras_support.dispatch import (
     epoch_iterator_of_strategy,
     made_predict_function,
@@ -25,8 +30,9 @@ from strategies.keras_support.metrics.metric_combination import combinable_assig
 from strategies.keras_support.metrics.metric_reduction import loss_of_own_step, mean_by_examples
 from strategies.keras_support.model.model_build import built_from_spec
 from strategies.keras_support.model.scope import compiled_in_scope, reset_outside_only
+from strategies.keras_support.patching.needs import Need
 from strategies.keras_support.patching.patch import Patch
-from strategies.keras_support.state.batch_norm import moments_over_replicas
+from strategies.keras_support.state.batch_norm import is_synchronized, moments_over_replicas
 from strategies.keras_support.state.layer_state import noted_assignment, reduced_before_read
 from strategies.keras_support.state.random_seeds import draw_by_replica
 from strategies.keras_support.state.variables import (
@@ -50,35 +56,44 @@ from strategies.keras_support.workers.chief_only import (
 )
 from strategies.keras_support.workers.collective_calls import called_together
 
-_TRAINER = "keras.src.trainers.trainer:Trainer"
-_TF_TRAINER = "keras.src.backend.tensorflow.trainer:TensorFlowTrainer"
-_VARIABLE = "keras.src.backend.common.variables:Variable"
-_TF_VARIABLE = "keras.src.backend.tensorflow.core:Variable"
+_MODEL = "keras:Model"
+_VARIABLE = "keras:Variable"
+_OPTIMIZER = "keras:Optimizer"
 _NATIVE_VARIABLE = "tensorflow.python.distribute.values:DistributedVariable"
 _LOSS = "keras.src.losses.loss"
-_CALLBACKS = "keras.src.callbacks"
+_CALLBACKS = "keras.callbacks"
 
 # The model is made and compiled.
-CREATE = Patch(f"{_TF_VARIABLE}._initialize", frozenset({"ad6609daaed5"}), made_for_all_replicas)
+CREATE = Patch(
+    f"{_VARIABLE}._initialize", frozenset({"ad6609daaed5", "fe08f46f7d43"}), made_for_all_replicas
+)
 CREATE_LATER = Patch(
-    f"{_TF_VARIABLE}._deferred_initialize", frozenset({"2e3551d7ca72"}), made_for_all_replicas
+    f"{_VARIABLE}._deferred_initialize", frozenset({"2e3551d7ca72"}), made_for_all_replicas
 )
 GRAPH_RESET = Patch(
     "tensorflow.python.framework.ops:_DefaultGraphStack.reset",
-    frozenset({"1d55df308b31"}),
+    frozenset({"82a55486280e"}),
     reset_outside_only,
+    Need.CLEAR_SESSION,
 )
 COMPILE = Patch(
-    f"{_TRAINER}.compile",
+    f"{_MODEL}.compile",
     frozenset({"0a547c739004", "446eafca8852"}),  # 3.14, 3.15
     compiled_in_scope,
 )
 
 # `fit`, `evaluate` or `predict` is called.
-FIT = Patch(f"{_TF_TRAINER}.fit", frozenset({"e83490939563"}), called_together)
-EVALUATE = Patch(f"{_TF_TRAINER}.evaluate", frozenset({"67a4cd57bf8d"}), called_together)
-PREDICT_CALL = Patch(f"{_TF_TRAINER}.predict", frozenset({"3b5dfd5d6c06"}), called_together)
-PRINT = Patch("keras.src.utils.io_utils:print_msg", frozenset({"a3d4e29f401f"}), printed_on_chief)
+FIT = Patch(f"{_MODEL}.fit", frozenset({"e83490939563"}), called_together)
+EVALUATE = Patch(f"{_MODEL}.evaluate", frozenset({"67a4cd57bf8d"}), called_together, Need.EVALUATE)
+PREDICT_CALL = Patch(
+    f"{_MODEL}.predict", frozenset({"3b5dfd5d6c06"}), called_together, Need.PREDICT
+)
+PRINT = Patch(
+    "keras.src.utils.io_utils:print_msg",
+    frozenset({"a3d4e29f401f"}),
+    printed_on_chief,
+    Need.WORKERS,
+)
 
 # Input.
 EPOCH_ITERATOR = Patch(
@@ -88,42 +103,53 @@ EPOCH_ITERATOR = Patch(
 )
 
 # Build.
-BUILD = Patch(f"{_TF_TRAINER}._maybe_symbolic_build", frozenset({"c84d306abf31"}), built_from_spec)
+BUILD = Patch(f"{_MODEL}._maybe_symbolic_build", frozenset({"c84d306abf31"}), built_from_spec)
 
 # The list of callbacks is made.
 CALLBACKS = Patch(
-    f"{_CALLBACKS}.callback_list:CallbackList.set_model",
-    frozenset({"cd795f724fa1"}),
+    f"{_CALLBACKS}:CallbackList.set_model",
+    frozenset({"7cca38ff0da7"}),
     ordered_when_made,
 )
 TENSORBOARD = Patch(
-    f"{_CALLBACKS}.tensorboard:TensorBoard.set_model",
+    f"{_CALLBACKS}:TensorBoard.set_model",
     frozenset({"3f061c9462dc"}),
     own_folder_unless_chief,
+    Need.TENSORBOARD,
 )
 
 # The function that Keras's loop calls once an execution.
-TRAIN = Patch(
-    f"{_TF_TRAINER}.make_train_function", frozenset({"e37a0521985e"}), made_train_function
+TRAIN = Patch(f"{_MODEL}.make_train_function", frozenset({"e37a0521985e"}), made_train_function)
+TEST = Patch(
+    f"{_MODEL}.make_test_function",
+    frozenset({"e2dacd0f1f49"}),
+    made_test_function,
+    Need.EVALUATE,
 )
-TEST = Patch(f"{_TF_TRAINER}.make_test_function", frozenset({"e2dacd0f1f49"}), made_test_function)
 PREDICT = Patch(
-    f"{_TF_TRAINER}.make_predict_function", frozenset({"a54b452442b3"}), made_predict_function
+    f"{_MODEL}.make_predict_function",
+    frozenset({"a54b452442b3", "de91436c933c"}),  # 3.14 and 3.15, 3.16
+    made_predict_function,
+    Need.PREDICT,
 )
 
 # Training begins.
 TRAIN_BEGIN = Patch(
-    f"{_CALLBACKS}.callback_list:CallbackList.on_train_begin",
+    f"{_CALLBACKS}:CallbackList.on_train_begin",
     frozenset({"083f9e444cab"}),
     ordered_and_shown,
 )
 BACKUP_BEGIN = Patch(
-    f"{_CALLBACKS}.backup_and_restore:BackupAndRestore.on_train_begin",
+    f"{_CALLBACKS}:BackupAndRestore.on_train_begin",
     frozenset({"d2119f5653c3"}),
     whole_epochs_only,
+    Need.BACKUP,
 )
 CSV_BEGIN = Patch(
-    f"{_CALLBACKS}.csv_logger:CSVLogger.on_train_begin", frozenset({"f8ec3ef7740f"}), on_chief_only
+    f"{_CALLBACKS}:CSVLogger.on_train_begin",
+    frozenset({"f8ec3ef7740f"}),
+    on_chief_only,
+    Need.CSV_LOGGER,
 )
 
 # Forward pass.
@@ -131,6 +157,8 @@ FUNCTION_CALL = Patch(
     "tensorflow.python.eager.polymorphic_function.polymorphic_function:Function.__call__",
     frozenset({"2c7603e0e889"}),
     traced_in_place,
+    Need.INNER_FUNCTIONS,
+    is_traced_in_place,
 )
 MERGE_CALL = Patch(
     "tensorflow.python.distribute.distribute_lib:ReplicaContextBase.merge_call",
@@ -138,14 +166,17 @@ MERGE_CALL = Patch(
     losses_kept_by_replica,
 )
 NEXT_SEED = Patch(
-    "keras.src.random.seed_generator:SeedGenerator.next",
-    frozenset({"2bfe2d687462"}),
+    "keras.random:SeedGenerator.next",
+    frozenset({"2bfe2d687462", "ed7a22b17b27"}),  # 3.14 and 3.15, 3.16
     draw_by_replica,
+    Need.RANDOM_LAYERS,
 )
 MOMENTS = Patch(
-    "keras.src.layers.normalization.batch_normalization:BatchNormalization._moments",
+    "keras.layers:BatchNormalization._moments",
     frozenset({"5092e7f28493", "99ef72de87a2"}),  # 3.14, 3.15
     moments_over_replicas,
+    Need.SYNCHRONIZED_BATCH_NORM,
+    is_synchronized,
 )
 
 # Loss.
@@ -157,27 +188,31 @@ UNSCALE = Patch(
     f"{_LOSS}:unscale_loss_for_distribution", frozenset({"9201da870665"}), recorded_and_unscaled
 )
 ADDITIONAL_LOSS = Patch(
-    f"{_TRAINER}._aggregate_additional_loss", frozenset({"9cf6c1dfa1f2"}), added_rows_summed
+    f"{_MODEL}._aggregate_additional_loss",
+    frozenset({"4940b692b782", "f57287d056e8"}),  # 3.14 and 3.15, 3.16
+    added_rows_summed,
+    Need.ADDED_LOSSES,
 )
 
 # Gradients, reduce and apply.
 GRADIENT = Patch(
     "tensorflow.python.eager.backprop:GradientTape.gradient",
-    frozenset({"420c92b89919"}),
+    frozenset({"420c92b89919", "582cef584f9d"}),
     reduced_gradient,
 )
 APPLY = Patch(
-    "keras.src.optimizers.base_optimizer:BaseOptimizer.apply",
+    f"{_OPTIMIZER}.apply",
     frozenset({"9a22d6209ae5"}),
     reduced_before_apply,
 )
 LOSS_SCALE_APPLY = Patch(
-    "keras.src.optimizers.loss_scale_optimizer:LossScaleOptimizer.apply",
+    "keras.optimizers:LossScaleOptimizer.apply",
     frozenset({"005813294335"}),
     reduced_before_apply,
+    Need.LOSS_SCALING,
 )
 REDUCE = Patch(
-    "keras.src.backend.tensorflow.optimizer:TFOptimizer._all_reduce_sum_gradients",
+    f"{_OPTIMIZER}._all_reduce_sum_gradients",
     frozenset({"abefde3fa5fe"}),
     reduced_only_once,
 )
@@ -185,8 +220,18 @@ REDUCE = Patch(
 # State: what a step reads and assigns.
 VALUE = Patch(f"{_VARIABLE}.value", frozenset({"0bb493c50d4d"}), reduced_before_read)
 ASSIGN = Patch(f"{_VARIABLE}.assign", frozenset({"6f7a61fee40b"}), noted_assignment)
-ASSIGN_ADD = Patch(f"{_VARIABLE}.assign_add", frozenset({"2b3947454b79"}), added_in_one_operation)
-ASSIGN_SUB = Patch(f"{_VARIABLE}.assign_sub", frozenset({"0594dab8ebd3"}), added_in_one_operation)
+ASSIGN_ADD = Patch(
+    f"{_VARIABLE}.assign_add",
+    frozenset({"2b3947454b79"}),
+    added_in_one_operation,
+    Need.PARAMETER_SERVERS,
+)
+ASSIGN_SUB = Patch(
+    f"{_VARIABLE}.assign_sub",
+    frozenset({"0594dab8ebd3"}),
+    added_in_one_operation,
+    Need.PARAMETER_SERVERS,
+)
 NATIVE_ASSIGN = Patch(f"{_NATIVE_VARIABLE}.assign", frozenset({"901446c0bda3"}), checked_assignment)
 NATIVE_ADD = Patch(
     f"{_NATIVE_VARIABLE}.assign_add", frozenset({"4864e5959efc"}), checked_assignment
@@ -197,45 +242,55 @@ NATIVE_SUB = Patch(
 
 # Metrics and logs.
 OUTPUT_LOSSES = Patch(
-    "keras.src.metrics.reduction_metrics:Mean.update_state",
+    "keras.metrics:Mean.update_state",
     frozenset({"5e2ca7935110"}),
     mean_by_examples,
 )
 DIRECT_ASSIGN = Patch(
-    f"{_TF_VARIABLE}._direct_assign", frozenset({"269e597a9ee7"}), combinable_assignment
+    f"{_VARIABLE}._direct_assign", frozenset({"269e597a9ee7"}), combinable_assignment
 )
 EPOCH_LOGS = Patch(
-    f"{_TRAINER}._get_metrics_result_or_logs", frozenset({"86b411cdd04a"}), loss_of_own_step
+    f"{_MODEL}._get_metrics_result_or_logs", frozenset({"86b411cdd04a"}), loss_of_own_step
 )
 
 # Callbacks between and after steps.
 FLOAT = Patch(f"{_VARIABLE}.__float__", frozenset({"c22738de193a"}), converted_by(float))
 INT = Patch(f"{_VARIABLE}.__int__", frozenset({"fda0e0c633f4"}), converted_by(int))
 CHECKPOINT = Patch(
-    f"{_CALLBACKS}.model_checkpoint:ModelCheckpoint._save_model",
+    f"{_CALLBACKS}:ModelCheckpoint._save_model",
     frozenset({"1db2a5a958d6"}),
     on_idle_chief_only,
+    Need.MODEL_CHECKPOINT,
 )
 BACKUP_SAVE = Patch(
-    f"{_CALLBACKS}.backup_and_restore:BackupAndRestore._save_model",
+    f"{_CALLBACKS}:BackupAndRestore._save_model",
     frozenset({"8877dd811391"}),
     on_idle_chief_only,
+    Need.BACKUP,
 )
 SAVED_ATTRIBUTES = Patch(
     "keras.src.saving.saving_lib:get_attr_skipset",
     frozenset({"d8a330e73202"}),
     found_outside_of_scope,
+    Need.SAVING_IN_SCOPE,
 )
 CSV_EPOCH = Patch(
-    f"{_CALLBACKS}.csv_logger:CSVLogger.on_epoch_end", frozenset({"905c9f84bdb3"}), on_chief_only
+    f"{_CALLBACKS}:CSVLogger.on_epoch_end",
+    frozenset({"905c9f84bdb3"}),
+    on_chief_only,
+    Need.CSV_LOGGER,
 )
 CSV_END = Patch(
-    f"{_CALLBACKS}.csv_logger:CSVLogger.on_train_end", frozenset({"82d285a37d22"}), on_chief_only
+    f"{_CALLBACKS}:CSVLogger.on_train_end",
+    frozenset({"82d285a37d22"}),
+    on_chief_only,
+    Need.CSV_LOGGER,
 )
 BACKUP_END = Patch(
-    f"{_CALLBACKS}.backup_and_restore:BackupAndRestore.on_train_end",
+    f"{_CALLBACKS}:BackupAndRestore.on_train_end",
     frozenset({"eba739bc50fd"}),
     on_chief_only,
+    Need.BACKUP,
 )
 
 PATCHES = tuple(value for value in list(globals().values()) if isinstance(value, Patch))

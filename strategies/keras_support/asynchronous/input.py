@@ -23,6 +23,7 @@ from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 from strategies.keras_support.asynchronous.executions import coordinator_of
 from strategies.keras_support.input.pipeline_adapter import GlobalBatchesAdapter
+from strategies.keras_support.patching.needs import Need, require
 
 EPOCHS_APART = 2**20
 """Workers start to read a pipeline in epochs that are this far apart."""
@@ -35,6 +36,8 @@ class FunctionAdapter(DataAdapter):
     """A function that makes the dataset of one worker, as one of Keras's data adapters."""
 
     def __init__(self, function: DatasetFunction, class_weight: dict[int, float] | None) -> None:
+        if class_weight is not None:
+            require(Need.CLASS_WEIGHT)
         self._function = function
         self._class_weight = class_weight
 

@@ -23,16 +23,21 @@ from tensorflow.python.autograph.impl import api
 from strategies.keras_support.context.step_context import current_step
 
 
+def is_traced_in_place(function: Any, *_: Any, **__: Any) -> bool:
+    """Tells whether a call of a `tf.function` is inside of the step of one of several replicas."""
+    step = current_step()
+    if step is None or function._jit_compile or not step.is_in_main_graph():
+        return False
+    replica = tf.distribute.get_replica_context()
+    return replica is not None and replica.num_replicas_in_sync > 1
+
+
 def traced_in_place(call: Any) -> Any:
     """Wraps `tf.function`'s call."""
 
     @functools.wraps(call)
     def called(self: Any, *args: Any, **kwargs: Any) -> Any:
-        step = current_step()
-        if step is None or self._jit_compile or not step.is_in_main_graph():
-            return call(self, *args, **kwargs)
-        replica = tf.distribute.get_replica_context()
-        if replica is None or replica.num_replicas_in_sync == 1:
+        if not is_traced_in_place(self):
             return call(self, *args, **kwargs)
         if not self._autograph or tf.executing_eagerly():
             return self._python_function(*args, **kwargs)

@@ -91,16 +91,17 @@ def current_fit(strategy: Any) -> RunningFit:
     return running
 
 
-def initial_epoch_of(
-    fit: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]
-) -> int:
-    """Returns the epoch that a call of `fit` begins with, from 0.
+def argument_of(
+    call: Callable[..., Any], name: str, arguments: tuple[Any, ...], named: dict[str, Any]
+) -> Any:
+    """Returns the value of an argument in a call of a model's method, given or by default.
 
     Args:
-        fit: The method.
-        arguments: What it was called with, without the model.
+        call: The method, `fit` for example.
+        name: The argument.
+        arguments: What the method was called with, without the model.
         named: And by name.
     """
-    place = list(inspect.signature(fit).parameters).index("initial_epoch") - 1
-    given = arguments[place] if place < len(arguments) else named.get("initial_epoch", 0)
-    return int(given)  # NumPy's is no JSON
+    parameters = inspect.signature(call).parameters
+    place = list(parameters).index(name) - 1
+    return arguments[place] if place < len(arguments) else named.get(name, parameters[name].default)

@@ -9,6 +9,7 @@ from keras.src.trainers.data_adapters import tf_dataset_adapter
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 from strategies.global_batches import EvenReplicaBatch, GlobalBatches, ReplicaBatch
+from strategies.keras_support.patching.needs import Need, require
 from strategies.keras_support.patching.ownership import described
 
 _ORDERING = ("seed", "shuffle", "global_batch_size", "drop_remainder", "shuffle_window")
@@ -47,6 +48,8 @@ class GlobalBatchesAdapter(DataAdapter):
     """Lets Keras's epoch iterator count the steps of `GlobalBatches`."""
 
     def __init__(self, batches: GlobalBatches, class_weight: dict[int, float] | None) -> None:
+        if class_weight is not None:
+            require(Need.CLASS_WEIGHT)
         self.batches = batches
         self.class_weight = class_weight
 

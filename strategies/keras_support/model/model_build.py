@@ -15,7 +15,6 @@ import functools
 from typing import Any
 
 import keras
-from keras.src.backend.tensorflow import trainer as keras_trainer
 
 from strategies.batch_parts import without_wrapper_specs, without_wrappers
 from strategies.keras_support.model.checks import refuse_impossible
@@ -58,5 +57,4 @@ def has_no_call(model: Any) -> bool:
 
 def has_own_step(model: Any) -> bool:
     """Tells whether `model` has a custom step, which may call the model in any way."""
-    keras_own = keras_trainer.TensorFlowTrainer
-    return any(getattr(type(model), name) is not getattr(keras_own, name) for name in _STEPS)
+    return any(getattr(type(model), name) is not getattr(keras.Model, name) for name in _STEPS)

@@ -7,8 +7,9 @@ from typing import Any
 
 import keras
 
+from strategies.keras_support.patching.needs import Need
 from strategies.keras_support.patching.private_keras import KERAS_SYMBOLS
-from strategies.keras_support.patching.private_symbol import Need, require_recognised
+from strategies.keras_support.patching.private_symbol import require_recognised
 
 
 def all_layers(model: Any) -> list[Any]:
@@ -64,7 +65,7 @@ def compile_arguments(model: Any) -> dict[str, Any]:
     Raises:
         RuntimeError: If this Keras keeps what a copy is made of in another way.
     """
-    require_recognised(KERAS_SYMBOLS, {Need.COPIES})
+    require_recognised(KERAS_SYMBOLS, Need.COPIES)
     arguments = dict(model._compile_config.config)
     is_float16 = model.dtype_policy.name == "mixed_float16"
     is_scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)

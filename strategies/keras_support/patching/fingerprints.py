@@ -13,22 +13,36 @@ import textwrap
 from collections.abc import Iterator
 
 
-def fingerprint(symbol: object) -> str:
-    """Returns twelve hexadecimal digits of the SHA-256 of a function's or class's syntax tree.
+def fingerprint(*symbols: object) -> str:
+    """Returns twelve hexadecimal digits of the SHA-256 of syntax trees.
 
     Args:
-        symbol: A Python function, class or property whose source is at hand.
+        *symbols: Python functions, classes or properties whose sources are at hand.
 
     Raises:
-        OSError: If Python cannot find the source of `symbol`.
+        OSError: If Python cannot find the source of one.
 
     Example:
         >>> fingerprint(fingerprint) == fingerprint(fingerprint)
         True
     """
+    return tree_fingerprint(ast.Module([part for each in symbols for part in _tree(each).body], []))
+
+
+def calls_overridden(method: object, name: str) -> bool:
+    """Tells whether a method calls the one that it overrides, by `super().name(...)`."""
+    return any(
+        isinstance(node, ast.Attribute)
+        and node.attr == name
+        and isinstance(node.value, ast.Call)
+        and getattr(node.value.func, "id", "") == "super"
+        for node in ast.walk(_tree(method))
+    )
+
+
+def _tree(symbol: object) -> ast.Module:
     function = symbol.fget if isinstance(symbol, property) else symbol
-    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))  # type: ignore[arg-type]
-    return tree_fingerprint(tree)
+    return ast.parse(textwrap.dedent(inspect.getsource(function)))  # type: ignore[arg-type]
 
 
 def tree_fingerprint(tree: ast.Module) -> str:

@@ -6,15 +6,18 @@ Outside of our strategies the replacement calls the original, so other models ar
 from __future__ import annotations
 
 import contextlib
-import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import keras
-import tensorflow as tf
-
-from strategies.keras_support.patching.fingerprints import fingerprint
+from strategies.keras_support.patching.fingerprints import calls_overridden, fingerprint
+from strategies.keras_support.patching.needs import Need, refusal, refused
+from strategies.keras_support.patching.upstream import (
+    defining_owner,
+    lineage,
+    named_owner,
+    rebind,
+)
 
 
 @dataclass(frozen=True)
@@ -22,58 +25,99 @@ class Patch:
     """A symbol of Keras or TensorFlow that this package replaces.
 
     Attributes:
-        target: The symbol, as `"package.module:Class.attribute"` or `"package.module:name"`.
+        target: The symbol, as `"package.module:Class.attribute"` or `"package.module:name"`. A class
+            is named by its public name; it may inherit the attribute. See `upstream`.
         accepted: Fingerprints of the sources that the replacement was written against.
         replacement: Takes the original, returns what replaces it.
+        need: What is refused if the symbol changed.
+        is_used: Receives the arguments of a call of the symbol, and tells whether that call needs
+            the replacement. None if each does. Only asked while `need` is refused.
     """
 
     target: str
     accepted: frozenset[str]
     replacement: Callable[[Any], Any]
+    need: Need = Need.TRAINING
+    is_used: Callable[..., bool] | None = None
 
     def original(self) -> Any:
-        """Returns the upstream symbol, also while the patch is installed."""
-        owner, name = self._owner()
-        current = vars(owner)[name]
-        return getattr(current, "__tfscale_original__", current)
+        """Returns the upstream symbol, also while the patch is installed.
+
+        Raises:
+            LookupError: If the installed release does not define it.
+        """
+        owner, name = defining_owner(self.target)
+        return _unpatched(vars(owner)[name])
+
+    def fingerprint(self) -> str:
+        """Returns the fingerprint of the upstream source.
+
+        A method that calls the one it overrides is fingerprinted together with it.
+
+        Raises:
+            LookupError: If the installed release does not define it.
+            OSError: If its source is not at hand.
+        """
+        owner, name = defining_owner(self.target)
+        definitions = []
+        for each in lineage(owner):
+            if name in vars(each):
+                definitions.append(_unpatched(vars(each)[name]))
+                if not calls_overridden(definitions[-1], name):
+                    break
+        return fingerprint(*definitions)
+
+    def exists(self) -> bool:
+        """Tells whether the installed release defines the symbol."""
+        try:
+            self.original()
+        except LookupError:
+            return False
+        return True
 
     def is_installed(self) -> bool:
         """Tells whether Keras currently calls the replacement."""
-        owner, name = self._owner()
-        return hasattr(vars(owner)[name], "__tfscale_original__")
+        owner, name = defining_owner(self.target)
+        current = vars(owner)[name]
+        return hasattr(current, "__tfscale_original__") and not hasattr(current, _REFUSES)
 
     def is_recognised(self) -> bool:
         """Tells whether the upstream source is one the replacement was written against."""
-        return fingerprint(self.original()) in self.accepted
+        try:
+            return self.fingerprint() in self.accepted
+        except (LookupError, OSError, SyntaxError, TypeError):
+            return False  # The symbol is gone, or was replaced by something without source code.
 
     def install(self) -> None:
         """Puts the replacement in place; a second call does nothing.
 
         Raises:
-            RuntimeError: If the upstream source changed.
+            RuntimeError: If the upstream source changed, or is gone.
         """
-        if self.is_installed():
-            return
-        original = self.original()
         if not self.is_recognised():
-            raise RuntimeError(
-                f"`{self.target}` of {self._library()} is not the code that tfscale's "
-                f"fix was written against. Received: fingerprint={fingerprint(original)!r}, "
-                f"known: {sorted(self.accepted)}. Install a Keras release that this tfscale "
-                "supports (`pip install --upgrade tfscale` pins one), or build the strategy with "
-                "tf.distribute and train without the fixes."
-            )
-        replacement = self.replacement(original)
-        replacement.__tfscale_original__ = original
-        owner, name = self._owner()
-        setattr(owner, name, replacement)
+            raise RuntimeError(refusal(self.need, [self.target]))
+        if not self.is_installed():
+            original = self.original()
+            _bind(*defining_owner(self.target), original, self.replacement(original))
+
+    def refuse(self) -> None:
+        """Lets calls of the symbol raise where they need the replacement; see `needs.refused`.
+
+        A symbol that is gone is left alone, because nothing calls it. A method that its class
+        inherits is replaced in that class only: what else inherits it has other needs.
+        """
+        with contextlib.suppress(LookupError):
+            original = self.original()
+            refusing = refused(self.need, original, self.is_used)
+            setattr(refusing, _REFUSES, True)
+            _bind(*named_owner(self.target), original, refusing)
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
         """Puts the replacement in place for as long as what is inside runs.
 
         Raises:
-            RuntimeError: If the upstream source changed.
+            RuntimeError: If the upstream source changed, or is gone.
         """
         is_first = not self.is_installed()
         self.install()
@@ -81,18 +125,17 @@ class Patch:
             yield
         finally:
             if is_first:
-                owner, name = self._owner()
-                setattr(owner, name, self.original())
+                owner, name = defining_owner(self.target)
+                rebind(owner, name, self.original())
 
-    def _library(self) -> str:
-        if self.target.startswith("tensorflow."):
-            return f"TensorFlow {tf.__version__}"
-        return f"Keras {keras.__version__}"
 
-    def _owner(self) -> tuple[Any, str]:
-        module_name, _, path = self.target.partition(":")
-        owner: Any = importlib.import_module(module_name)
-        *outer, name = path.split(".")
-        for part in outer:
-            owner = getattr(owner, part)
-        return owner, name
+_REFUSES = "__tfscale_refuses__"
+
+
+def _unpatched(value: Any) -> Any:
+    return getattr(value, "__tfscale_original__", value)
+
+
+def _bind(owner: Any, name: str, original: Any, replacement: Any) -> None:
+    replacement.__tfscale_original__ = original
+    rebind(owner, name, replacement)

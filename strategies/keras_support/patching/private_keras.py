@@ -1,21 +1,21 @@
 """Private symbols of Keras that are called, not replaced; see `private_symbol`.
 
-Accepted are the sources of Keras 3.14 and 3.15. One fingerprint is that of both.
+Accepted are the sources of Keras 3.14, 3.15 and 3.16. One fingerprint is that of all of them.
 """
 
 from __future__ import annotations
 
-from strategies.keras_support.patching.private_symbol import Need, used
+from strategies.keras_support.patching.needs import Need
+from strategies.keras_support.patching.private_symbol import used
 
-_VARIABLE = "keras.src.backend.common.variables:Variable"
-_LAYER = "keras.src.layers.layer:Layer"
-_LOSS = "keras.src.losses.loss:Loss"
-_TRAINER = "keras.src.trainers.trainer:Trainer"
-_TF_TRAINER = "keras.src.backend.tensorflow.trainer:TensorFlowTrainer"
+_VARIABLE = "keras:Variable"
+_LAYER = "keras:Layer"
+_LOSS = "keras:Loss"
+_MODEL = "keras:Model"
 _EPOCH_ITERATOR = "keras.src.trainers.epoch_iterator:EpochIterator"
 _ARRAY_DATA_ADAPTER = "keras.src.trainers.data_adapters.array_data_adapter:ArrayDataAdapter"
-_BASE_OPTIMIZER = "keras.src.optimizers.base_optimizer:BaseOptimizer"
-_BATCH_NORMALIZATION = "keras.src.layers.normalization.batch_normalization:BatchNormalization"
+_OPTIMIZER = "keras:Optimizer"
+_BATCH_NORMALIZATION = "keras.layers:BatchNormalization"
 _GENERATOR_DATA_ADAPTER = (
     "keras.src.trainers.data_adapters.generator_data_adapter:GeneratorDataAdapter"
 )
@@ -30,7 +30,7 @@ KERAS_SYMBOLS = (
         "keras_support",
         "TensorFlow's variable behind one of Keras's: whose copies, and their values",
         {
-            f"{_VARIABLE}._value": "cf5eabac8ed1",
+            f"{_VARIABLE}._value": "3e017ca2e5ef b82331caec83",
         },
     ),
     *used(
@@ -46,7 +46,7 @@ KERAS_SYMBOLS = (
         "keras_support.asynchronous keras_support.state",
         "converts an assigned value as Keras does",
         {
-            "keras.src.backend.tensorflow.core:Variable._convert_to_tensor": "147bc8e16306",
+            f"{_VARIABLE}._convert_to_tensor": "147bc8e16306",
         },
     ),
     *used(
@@ -58,7 +58,7 @@ KERAS_SYMBOLS = (
         },
     ),
     *used(
-        Need.WORKERS,
+        Need.SAVING_IN_SCOPE,
         "keras_support.workers",
         "the attributes of an optimizer that Keras does not save",
         {
@@ -127,7 +127,7 @@ KERAS_SYMBOLS = (
         "keras_support.model",
         "whether a layer was made with a dtype",
         {
-            "keras.src.ops.operation:Operation._auto_config": "78d336317a83",
+            "keras:Operation._auto_config": "78d336317a83",
         },
     ),
     *used(
@@ -144,7 +144,7 @@ KERAS_SYMBOLS = (
         "keras_support.model",
         "what compile was called with",
         {
-            f"{_TRAINER}._compile_config": "04a331357ece",
+            f"{_MODEL}._compile_config": "04a331357ece",
         },
     ),
     *used(
@@ -156,7 +156,7 @@ KERAS_SYMBOLS = (
         },
     ),
     *used(
-        Need.TRAINING,
+        Need.SYNCHRONIZED_BATCH_NORM,
         "keras_support.state",
         "the axes that moments are taken over",
         {
@@ -168,7 +168,7 @@ KERAS_SYMBOLS = (
         "keras_support.metrics keras_support.step",
         "Keras's metric of the loss",
         {
-            f"{_TRAINER}._loss_tracker": "29de7f9a3be6",
+            f"{_MODEL}._loss_tracker": "29de7f9a3be6",
         },
     ),
     *used(
@@ -176,7 +176,7 @@ KERAS_SYMBOLS = (
         "keras_support.model",
         "makes variables from specifications",
         {
-            f"{_TRAINER}._symbolic_build": "f018063d58d8",
+            f"{_MODEL}._symbolic_build": "f018063d58d8 1e2d4065a024",
         },
     ),
     *used(
@@ -184,7 +184,7 @@ KERAS_SYMBOLS = (
         "keras_support.input",
         "the epoch in which a resumed fit begins",
         {
-            f"{_TRAINER}._initial_epoch": "57a86206662e",
+            f"{_MODEL}._initial_epoch": "57a86206662e",
         },
     ),
     *used(
@@ -192,7 +192,7 @@ KERAS_SYMBOLS = (
         "keras_support.model",
         "the strategy that a model was made under",
         {
-            f"{_TF_TRAINER}._distribute_strategy": "f5b00b0c39ff",
+            f"{_MODEL}._distribute_strategy": "f5b00b0c39ff",
         },
     ),
     *used(
@@ -200,12 +200,12 @@ KERAS_SYMBOLS = (
         "keras_support.model keras_support.step",
         "whether a step is Keras's own",
         {
-            f"{_TF_TRAINER}.train_step": "b2e9113b7055",
-            f"{_TF_TRAINER}.test_step": "5dfd0ff0405c",
+            f"{_MODEL}.train_step": "b2e9113b7055",
+            f"{_MODEL}.test_step": "5dfd0ff0405c",
         },
     ),
     *used(
-        Need.TRAINING,
+        Need.PREDICT,
         "keras_support.step",
         "joins predictions",
         {
@@ -239,7 +239,7 @@ KERAS_SYMBOLS = (
         "keras_support.asynchronous keras_support.input",
         "base class of data adapters",
         {
-            "keras.src.trainers.data_adapters.data_adapter:DataAdapter": "1304cb6873d2",
+            "keras.src.trainers.data_adapters.data_adapter:DataAdapter": "1304cb6873d2 9f794f76c9b8",
         },
     ),
     *used(
@@ -268,11 +268,11 @@ KERAS_SYMBOLS = (
         },
     ),
     *used(
-        Need.TRAINING,
+        Need.CLASS_WEIGHT,
         "keras_support.asynchronous keras_support.input",
         "class weights as weights of rows",
         {
-            f"{_TF_DATASET_ADAPTER}:make_class_weight_map_fn": "0804d86fa9fd",
+            f"{_TF_DATASET_ADAPTER}:make_class_weight_map_fn": "0804d86fa9fd 8a69b212f5fa",
         },
     ),
     *used(
@@ -280,16 +280,16 @@ KERAS_SYMBOLS = (
         "keras_support.gradients keras_support.model",
         "the variables that an optimizer updates",
         {
-            f"{_BASE_OPTIMIZER}._trainable_variables": "6076d8d857b0",
+            f"{_OPTIMIZER}._trainable_variables": "6076d8d857b0",
         },
     ),
     *used(
-        Need.TRAINING,
+        Need.LOCAL_UPDATES,
         "keras_support.local_sgd",
         "what local updates do not average",
         {
-            f"{_BASE_OPTIMIZER}._iterations": "9c90b09bd505",
-            f"{_BASE_OPTIMIZER}._learning_rate": "fe5cd7cef6b2",
+            f"{_OPTIMIZER}._iterations": "9c90b09bd505",
+            f"{_OPTIMIZER}._learning_rate": "fe5cd7cef6b2",
         },
     ),
     *used(
@@ -297,15 +297,15 @@ KERAS_SYMBOLS = (
         "keras_support.callback_order",
         "disables asynchronous calls of callbacks",
         {
-            "keras.src.callbacks.callback_list:CallbackList._async_train": "2d91a390ea67",
+            "keras.callbacks:CallbackList._async_train": "2d91a390ea67",
         },
     ),
     *used(
-        Need.WORKERS,
+        Need.TENSORBOARD,
         "keras_support.workers",
         "tells TensorBoard its model before the folder is chosen",
         {
-            "keras.src.callbacks.callback:Callback._model": "ac124d79c31c",
+            "keras.callbacks:Callback._model": "ac124d79c31c",
         },
     ),
 )

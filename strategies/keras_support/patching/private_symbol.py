@@ -6,7 +6,7 @@ fingerprints like a patch. They are taken from the source file, because some sym
 at run time: an attribute that a class sets on its instances (`self._value = ...`).
 
     tables      private_keras.KERAS_SYMBOLS, private_tensorflow.TENSORFLOW_SYMBOLS
-    refused     by require_recognised, where what is about to be done needs a symbol that changed
+    refused     what needs a symbol that changed: see `needs`
     listed      by tfscale doctor and tfscale doctor --json
 """
 
@@ -14,30 +14,17 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import enum
 import functools
 import gc
 import importlib.util
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import keras
-import tensorflow as tf
+from types import FunctionType, ModuleType
 
 from strategies.keras_support.patching.fingerprints import tree_fingerprint
-
-
-class Need(enum.Enum):
-    """What needs a symbol, and so is refused if the symbol changed."""
-
-    TRAINING = "all strategies"
-    WORKERS = "several workers"
-    PARAMETER_SERVERS = "parameter servers"
-    COPIES = "copies of a model"
-    """Copies of models are refused (tfscale.prepare, resharding); strategies are not."""
-    REPORTS = "reports"
-    """Used by tools that train nothing: `tfscale doctor` names the change; no refusal."""
+from strategies.keras_support.patching.needs import Need, refusal
+from strategies.keras_support.patching.upstream import lineage, named_owner
 
 
 @dataclass(frozen=True)
@@ -46,7 +33,8 @@ class PrivateSymbol:
 
     Attributes:
         target: The symbol, as `"package.module:name"` or `"package.module:Class.attribute"`, where
-            `Class` is the one that defines it: in its body, or by `self.attribute = ...`.
+            `Class`, or a class that it inherits from, defines it: in its body, or by
+            `self.attribute = ...`.
         accepted: Fingerprints of the sources it was used with.
         need: What depends on it.
         used_in: Modules and packages of this repository that use it.
@@ -65,8 +53,11 @@ class PrivateSymbol:
         Raises:
             LookupError: If the installed release does not define it.
         """
-        module, _, path = self.target.partition(":")
-        return symbol_fingerprint(_tree(module), path)
+        owner, name = named_owner(self.target)
+        for each in lineage(owner):
+            with contextlib.suppress(LookupError):
+                return symbol_fingerprint(*_source(each, name))
+        raise LookupError(self.target)
 
     def is_recognised(self) -> bool:
         """Tells whether the installed source is one that the symbol was used with."""
@@ -99,28 +90,23 @@ def used(
     )
 
 
-def require_recognised(symbols: Collection[PrivateSymbol], needs: Collection[Need]) -> None:
-    """Checks the symbols that are about to be used.
+def changed_symbols(symbols: Collection[PrivateSymbol]) -> list[PrivateSymbol]:
+    """Returns those that the installed releases have changed or removed."""
+    with _no_garbage_collection():
+        changed = [symbol for symbol in symbols if not _is_recognised_once(symbol)]
+        _tree.cache_clear()
+    return changed
 
-    Args:
-        symbols: All that are known.
-        needs: What is about to be used.
+
+def require_recognised(symbols: Collection[PrivateSymbol], need: Need) -> None:
+    """Checks the private symbols of a need that may be used before a strategy is built.
 
     Raises:
         RuntimeError: If one changed or is gone.
     """
-    with _no_garbage_collection():
-        needed = [symbol for symbol in symbols if symbol.need in needs]
-        changed = [symbol for symbol in needed if not _is_recognised_once(symbol)]
-        _tree.cache_clear()
+    changed = changed_symbols([symbol for symbol in symbols if symbol.need is need])
     if changed:
-        raise RuntimeError(
-            "The private symbols of Keras and TensorFlow that tfscale uses must be those it was "
-            f"written with. Received: Keras {keras.__version__} and TensorFlow {tf.__version__}, "
-            f"in which {', '.join(symbol.target for symbol in changed)} changed. Install releases "
-            "that this tfscale supports (`pip install --upgrade tfscale` pins them), or build the "
-            "strategy with tf.distribute and train without the fixes."
-        )
+        raise RuntimeError(refusal(need, [symbol.target for symbol in changed]))
 
 
 def symbol_fingerprint(module: ast.Module, path: str) -> str:
@@ -157,6 +143,17 @@ def symbol_fingerprint(module: ast.Module, path: str) -> str:
     if not defining:
         raise LookupError(path)
     return tree_fingerprint(ast.Module(defining, []))
+
+
+def _source(owner: type | ModuleType, name: str) -> tuple[ast.Module, str]:
+    """Returns the parsed module of an owner, and the path of a symbol in it."""
+    if not isinstance(owner, type):
+        return _tree(owner.__name__), name
+    # A class that is exported under another module's name is where its methods are.
+    functions = [each for each in vars(owner).values() if isinstance(each, FunctionType)]
+    own = [each for each in functions if each.__qualname__.startswith(f"{owner.__qualname__}.")]
+    module = own[0].__module__ if own else owner.__module__
+    return _tree(module), f"{owner.__qualname__}.{name}"
 
 
 @functools.cache

@@ -5,7 +5,8 @@ Accepted are the sources of TensorFlow 2.20 and 2.21. One fingerprint is that of
 
 from __future__ import annotations
 
-from strategies.keras_support.patching.private_symbol import Need, used
+from strategies.keras_support.patching.needs import Need
+from strategies.keras_support.patching.private_symbol import used
 
 _STRATEGY_EXTENDED_V2 = "tensorflow.python.distribute.distribute_lib:StrategyExtendedV2"
 _MIRRORED_EXTENDED = "tensorflow.python.distribute.mirrored_strategy:MirroredExtended"
@@ -249,7 +250,7 @@ TENSORFLOW_SYMBOLS = (
         },
     ),
     *used(
-        Need.TRAINING,
+        Need.INNER_FUNCTIONS,
         "keras_support.context",
         "traces a tf.function inside of a step in place",
         {

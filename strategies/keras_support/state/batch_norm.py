@@ -36,6 +36,11 @@ def moving_statistics(model: Any) -> list[Any]:
     ]
 
 
+def is_synchronized(layer: Any, *_: Any) -> bool:
+    """Tells whether a BatchNormalization normalises with the global batch."""
+    return bool(layer.synchronized)
+
+
 def moments_over_replicas(moments: Any) -> Any:
     """Replaces `BatchNormalization._moments`: merges the replicas' where synchronized."""
 
@@ -43,7 +48,7 @@ def moments_over_replicas(moments: Any) -> Any:
     def over_replicas(self: Any, inputs: Any, mask: Any) -> Any:
         step, replica = current_step(), tf.distribute.get_replica_context()
         if (
-            not self.synchronized
+            not is_synchronized(self)
             or step is None
             or replica is None
             or replica.num_replicas_in_sync == 1

@@ -11,6 +11,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import keras
 import tensorflow as tf
 from keras.src.backend.tensorflow import trainer as keras_trainer
 
@@ -157,7 +158,7 @@ def step_function(
 
 def _is_standard(step: Callable[[Any], Logs]) -> bool:
     """Tells whether `step` is Keras's own, which reports the model's metrics and nothing else."""
-    own = (keras_trainer.TensorFlowTrainer.train_step, keras_trainer.TensorFlowTrainer.test_step)
+    own = (keras.Model.train_step, keras.Model.test_step)
     return getattr(step, "__func__", None) in own
 
 

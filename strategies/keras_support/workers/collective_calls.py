@@ -28,8 +28,9 @@ import tensorflow as tf
 
 from strategies.cluster.exit_reason import note_error
 from strategies.coordination.rendezvous import exchange, report_failure
-from strategies.keras_support.input.current_fit import initial_epoch_of, running_fit
+from strategies.keras_support.input.current_fit import argument_of, running_fit
 from strategies.keras_support.model.outside_scope import check_model_outside
+from strategies.keras_support.patching.needs import Need, require
 from strategies.keras_support.patching.ownership import is_asynchronous, is_multi_worker, is_owned
 from strategies.keras_support.patching.step_clock import mark_phases
 from strategies.keras_support.workers.call_agreement import call_arguments, refuse_other_arguments
@@ -66,7 +67,11 @@ def called_together(call: Any) -> Any:
             check_model_outside(self, call, args, kwargs)
         noted: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
         if is_owned(strategy) and call.__name__ == "fit":
-            noted = running_fit(strategy, initial_epoch_of(call, args, kwargs))
+            validates = argument_of(call, "validation_data", args, kwargs) is not None
+            if validates or argument_of(call, "validation_split", args, kwargs):
+                require(Need.EVALUATE)  # not at the end of the first epoch
+            first_epoch = int(argument_of(call, "initial_epoch", args, kwargs))  # JSON has no NumPy
+            noted = running_fit(strategy, first_epoch)
         if not _trains_together(strategy):
             with contextlib.ExitStack() as around:
                 around.enter_context(noted)
