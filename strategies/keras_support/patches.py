@@ -65,7 +65,9 @@ _CALLBACKS = "keras.callbacks"
 
 # The model is made and compiled.
 CREATE = Patch(
-    f"{_VARIABLE}._initialize", frozenset({"ad6609daaed5", "fe08f46f7d43"}), made_for_all_replicas
+    f"{_VARIABLE}._initialize",
+    frozenset({"ad6609daaed5", "fe08f46f7d43"}),  # 3.14 and 3.15, 3.16
+    made_for_all_replicas,
 )
 CREATE_LATER = Patch(
     f"{_VARIABLE}._deferred_initialize", frozenset({"2e3551d7ca72"}), made_for_all_replicas
@@ -197,7 +199,7 @@ ADDITIONAL_LOSS = Patch(
 # Gradients, reduce and apply.
 GRADIENT = Patch(
     "tensorflow.python.eager.backprop:GradientTape.gradient",
-    frozenset({"420c92b89919", "582cef584f9d"}),
+    frozenset({"420c92b89919", "582cef584f9d"}),  # TensorFlow 2.20 and 2.21, 2.22
     reduced_gradient,
 )
 APPLY = Patch(

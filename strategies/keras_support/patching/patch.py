@@ -25,8 +25,8 @@ class Patch:
     """A symbol of Keras or TensorFlow that this package replaces.
 
     Attributes:
-        target: The symbol, as `"package.module:Class.attribute"` or `"package.module:name"`. A class
-            is named by its public name; it may inherit the attribute. See `upstream`.
+        target: The symbol, as `"package.module:Class.attribute"` or `"package.module:name"`. A
+            class is named by its public name; it may inherit the attribute. See `upstream`.
         accepted: Fingerprints of the sources that the replacement was written against.
         replacement: Takes the original, returns what replaces it.
         need: What is refused if the symbol changed.

@@ -19,6 +19,7 @@ _BATCH_NORMALIZATION = "keras.layers:BatchNormalization"
 _GENERATOR_DATA_ADAPTER = (
     "keras.src.trainers.data_adapters.generator_data_adapter:GeneratorDataAdapter"
 )
+_DATA_ADAPTER = "keras.src.trainers.data_adapters.data_adapter:DataAdapter"
 _TFDATASET_ADAPTER = "keras.src.trainers.data_adapters.tf_dataset_adapter:TFDatasetAdapter"
 _GLOBAL_STATE = "keras.src.backend.common.global_state"
 _TENSORFLOW_TRAINER = "keras.src.backend.tensorflow.trainer"
@@ -239,7 +240,7 @@ KERAS_SYMBOLS = (
         "keras_support.asynchronous keras_support.input",
         "base class of data adapters",
         {
-            "keras.src.trainers.data_adapters.data_adapter:DataAdapter": "1304cb6873d2 9f794f76c9b8",
+            _DATA_ADAPTER: "1304cb6873d2 9f794f76c9b8",
         },
     ),
     *used(
