@@ -69,7 +69,11 @@ if TYPE_CHECKING:
     from strategies.keras_support.gradients.gradient_watch import VERDICTS, GradientWatch, Trouble
     from strategies.keras_support.gradients.tape_gradients import local_gradients
     from strategies.keras_support.input.resume import FitInput, end_resumption
-    from strategies.keras_support.installation import support, support_shared_parts
+    from strategies.keras_support.installation import (
+        changes_by_need,
+        support,
+        support_shared_parts,
+    )
     from strategies.keras_support.local_sgd import LocalTraining, trains_on_one_replica
     from strategies.keras_support.metrics.metric_combination import combined_by
     from strategies.keras_support.model.model_parts import (
@@ -233,7 +237,11 @@ _NAMES = {
     ),
     "strategies.half_precision_outputs": ("outputs_in_half_precision", "warn_of_half_precision"),
     # The patches of Keras, the private symbols in use, and a step traced without training.
-    "strategies.keras_support.installation": ("support", "support_shared_parts"),
+    "strategies.keras_support.installation": (
+        "changes_by_need",
+        "support",
+        "support_shared_parts",
+    ),
     "strategies.keras_support.patches": ("PATCHES",),
     "strategies.keras_support.patching.patch": ("Patch",),
     "strategies.keras_support.patching.private_keras": ("KERAS_SYMBOLS",),

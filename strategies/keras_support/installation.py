@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import functools
 
 import keras
 import tensorflow as tf
@@ -44,16 +45,10 @@ def support(strategy: tf.distribute.Strategy) -> tf.distribute.Strategy:
             f": KERAS_BACKEND={keras.backend.backend()!r}. Set the environment variable "
             "KERAS_BACKEND=tensorflow (or edit ~/.keras/keras.json) before Keras is imported."
         )
-    changes = changes_by_need()
+    changes = _install()
     for need in _needs(strategy):
         if need in changes:
             raise RuntimeError(refusal(need, changes[need]))
-    note_changes(changes)
-    for patch in PATCHES:
-        if patch.need not in changes:
-            patch.install()
-        elif not patch.need.is_of_strategy:
-            patch.refuse()
     adopt(strategy)
     refuse_keras_2(strategy)
     if is_asynchronous(strategy):
@@ -68,6 +63,21 @@ def support(strategy: tf.distribute.Strategy) -> tf.distribute.Strategy:
         atexit.register(tell_of_end, strategy)
         give_wait_notices(strategy)
     return strategy
+
+
+@functools.cache
+def _install() -> dict[Need, list[str]]:
+    """Installs the patches; returns what the installed releases have changed."""
+    changes = changes_by_need()
+    note_changes(changes)
+    if Need.TRAINING in changes:
+        return changes
+    for patch in PATCHES:
+        if patch.need not in changes:
+            patch.install_recognised()
+        elif not patch.need.is_of_strategy:
+            patch.refuse()
+    return changes
 
 
 def changes_by_need() -> dict[Need, list[str]]:

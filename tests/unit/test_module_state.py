@@ -191,16 +191,28 @@ STATE = (
         "never: one for the process",
     ),
     State(
+        f"{KERAS_SUPPORT}.installation:_install",
+        "what the installed releases changed, when the patches are installed",
+        "`support`",
+        "never: patches stay for the process",
+    ),
+    State(
+        f"{KERAS_SUPPORT}.patching.needs:_CHANGES",
+        "by feature that is refused, the symbols that changed",
+        "`note_changes`, called by `support`",
+        "never: an installed source does not change",
+    ),
+    State(
         f"{KERAS_SUPPORT}.patching.private_symbol:_is_recognised_once",
         "by private symbol, whether the installed source is known",
-        "`require_recognised`",
+        "`changed_symbols`",
         "never: an installed source does not change",
     ),
     State(
         f"{KERAS_SUPPORT}.patching.private_symbol:_tree",
         "by module of Keras or TensorFlow, its parsed source",
         "`PrivateSymbol.fingerprint`",
-        "`require_recognised`, when it has compared",
+        "`changed_symbols`, when it has compared",
     ),
     State(
         "tfscale.preflight.operations:_register_kernels",

@@ -9,19 +9,22 @@ import platform
 from importlib import metadata
 from typing import Any
 
+from packaging.requirements import Requirement
+
 from strategies import require_importable_wheels
 from tfscale.cli.arguments import add_json_flag
 from tfscale.files.secret_masking import masked_text
 
 SUMMARY = "check versions, devices and the cluster, and list the defects that are fixed"
 
-_DISTRIBUTIONS = ("tfscale", "keras", "numpy", "absl-py", "tensorflow-datasets")
+_DISTRIBUTIONS = ("tfscale", "numpy", "absl-py", "tensorflow-datasets")
+_KERAS = ("keras", "keras-nightly")
 _TENSORFLOWS = ("tensorflow", "tensorflow-cpu", "tensorflow-tpu", "tensorflow-macos")
 _DESCRIPTION = """\
 Reports versions, devices, the cluster that the environment describes, and every defect of Keras
 under tf.distribute that tfscale fixes. A fix is "ready" if the installed Keras is one that it was
-written for. Otherwise it is "refused": tfscale then builds no strategy, so that no model is trained
-incorrectly. This command trains nothing and changes nothing.
+written for. Otherwise it is "refused", with the features that need it, so that no model is trained
+incorrectly; the other features work. This command trains nothing and changes nothing.
 
 Rows are named S (silently wrong), H (hangs) and C (crashes). --json adds to each row the replaced
 Keras symbols, the command that tests the fix, public reports, and when the fix can be removed. It
@@ -58,36 +61,55 @@ def examine() -> dict[str, Any]:
     """Returns the report as JSON values.
 
     Example:
-        >>> sorted(examine())
-        ['cluster', 'devices', 'fixes', 'private_symbols', 'problems', 'versions']
+        >>> list(examine())[:5]
+        ['versions', 'devices', 'cluster', 'tested', 'features']
     """
     problems: list[str] = []
     versions, devices, cluster = _versions(problems), _devices(problems), _cluster(problems)
-    fixes = _fixes(problems)
+    has_keras = _has_keras(problems)
     return {
         "versions": versions,
         "devices": devices,
         "cluster": cluster,
-        "fixes": fixes,
-        "private_symbols": _private_symbols(problems) if fixes else [],
+        "tested": _tested(versions),
+        "features": _features(problems) if has_keras else [],
+        "fixes": _fixes() if has_keras else [],
+        "private_symbols": _private_symbols() if has_keras else [],
         "problems": [masked_text(problem) for problem in problems],
     }
 
 
 def _versions(problems: list[str]) -> dict[str, str]:
     versions = {"python": platform.python_version()}
-    for name in (*_DISTRIBUTIONS, *_TENSORFLOWS):
+    for name in (*_DISTRIBUTIONS, *_KERAS, *_TENSORFLOWS):
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    found = [name for name in _TENSORFLOWS if name in versions]
-    if len(found) > 1:
-        problems.append(
-            f"{' and '.join(found)} install into the same folder and overwrite each other. "
-            "Uninstall both, then install one."
-        )
+    for alternatives in (_TENSORFLOWS, _KERAS):
+        found = [name for name in alternatives if name in versions]
+        if len(found) > 1:
+            problems.append(
+                f"{' and '.join(found)} install into the same folder and overwrite each other. "
+                "Uninstall both, then install one."
+            )
     return versions
+
+
+def _tested(versions: dict[str, str]) -> dict[str, Any]:
+    """Returns the releases of Keras that tfscale was tested with, and whether this is one.
+
+    Of a tfscale that runs from its source without being installed this is not known.
+    """
+    installed = next((versions[name] for name in _KERAS if name in versions), None)
+    if installed is None or "tfscale" not in versions:
+        return {}
+    required = [Requirement(text) for text in metadata.requires("tfscale") or ()]
+    tested = next(each.specifier for each in required if each.name == "keras")
+    return {
+        "keras": ", ".join(sorted(map(str, tested), reverse=True)),
+        "is_tested": tested.contains(installed, prereleases=True),
+    }
 
 
 def _devices(problems: list[str]) -> dict[str, int]:
@@ -128,25 +150,60 @@ def _cluster(problems: list[str]) -> dict[str, Any] | None:
     }
 
 
-def _fixes(problems: list[str]) -> list[dict[str, Any]]:
+def _has_keras(problems: list[str]) -> bool:
+    """Tells whether the installed Keras can train under tf.distribute."""
     if any(problem.startswith("TensorFlow ") for problem in problems):
-        return []
+        return False
     try:
         import keras
     except ImportError as error:
         problems.append(f"Keras cannot be imported: {error}. {_backend_cure()}")
-        return []
+        return False
     if keras.config.backend() != "tensorflow":
         problems.append(f"Keras uses the backend {keras.config.backend()}. {_backend_cure()}")
-        return []
+        return False
     try:
-        from strategies.extension import FIXES, PATCHES
+        import strategies.extension as extension
+
+        extension.PATCHES  # noqa: B018  (imports it)
     except (ImportError, AttributeError) as error:
-        problems.append(f"This Keras lacks symbols that the fixes replace: {error}. {_KERAS_CURE}")
-        return []
-    changed = {patch.target for patch in PATCHES if not _is_recognised(patch)}
-    if changed:
-        problems.append(f"Keras changed {', '.join(sorted(changed))}. {_KERAS_CURE}")
+        problems.append(f"This Keras lacks a module or class that tfscale uses: {error}. {_CURE}")
+        return False
+    return True
+
+
+def _features(problems: list[str]) -> list[dict[str, Any]]:
+    """Returns what needs which symbols, and whether it works with the installed releases."""
+    import keras
+    import tensorflow as tf
+
+    from strategies.extension import Need, changes_by_need
+    from tfscale.preflight.private_symbols import PREFLIGHT_SYMBOLS
+
+    changes = {need: list(targets) for need, targets in changes_by_need().items()}
+    for symbol in PREFLIGHT_SYMBOLS:
+        if not symbol.is_recognised():
+            changes.setdefault(symbol.need, []).append(symbol.target)
+    for need, targets in changes.items():
+        works = "may fail or be incomplete" if need is Need.REPORTS else "refused"
+        problems.append(
+            f"{need.value}: {works} with Keras {keras.__version__} and TensorFlow "
+            f"{tf.__version__}, in which {', '.join(targets)} changed. {_CURE}"
+        )
+    return [
+        {
+            "feature": need.value,
+            "state": "refused" if need in changes and need is not Need.REPORTS else "works",
+            "changed": changes.get(need, []),
+        }
+        for need in Need
+    ]
+
+
+def _fixes() -> list[dict[str, Any]]:
+    from strategies.extension import FIXES, PATCHES
+
+    changed = {patch.target for patch in PATCHES if not patch.is_recognised()}
     return [
         {
             "row": fix.row,
@@ -161,43 +218,26 @@ def _fixes(problems: list[str]) -> list[dict[str, Any]]:
     ]
 
 
-def _private_symbols(problems: list[str]) -> list[dict[str, Any]]:
-    from strategies.extension import KERAS_SYMBOLS, TENSORFLOW_SYMBOLS, Need
+def _private_symbols() -> list[dict[str, Any]]:
+    from strategies.extension import KERAS_SYMBOLS, TENSORFLOW_SYMBOLS
     from tfscale.preflight.private_symbols import PREFLIGHT_SYMBOLS
 
-    symbols = (*KERAS_SYMBOLS, *TENSORFLOW_SYMBOLS, *PREFLIGHT_SYMBOLS)
-    changed = {symbol for symbol in symbols if not symbol.is_recognised()}
-    for need in Need:
-        targets = ", ".join(sorted(each.target for each in changed if each.need is need))
-        if targets:
-            refused = "" if need is Need.REPORTS else ", which are refused"
-            problems.append(
-                f"{targets} changed, used by {need.value}{refused}. Install releases of Keras and "
-                "TensorFlow that tfscale supports: pip install --upgrade tfscale."
-            )
     return [
         {
             "symbol": symbol.target,
-            "state": "changed" if symbol in changed else "recognised",
+            "state": "recognised" if symbol.is_recognised() else "changed",
             "needed_by": symbol.need.value,
             "used_in": list(symbol.used_in),
             "purpose": symbol.purpose,
         }
-        for symbol in symbols
+        for symbol in (*KERAS_SYMBOLS, *TENSORFLOW_SYMBOLS, *PREFLIGHT_SYMBOLS)
     ]
 
 
-_KERAS_CURE = "Install a Keras release that tfscale supports: pip install --upgrade tfscale."
+_CURE = "Install releases that tfscale supports: pip install --upgrade tfscale."
 
 
 def _backend_cure() -> str:
     setting = os.environ.get("KERAS_BACKEND")
     where = f"KERAS_BACKEND={setting}" if setting else "~/.keras/keras.json"
     return f"Training under a strategy needs the backend tensorflow; {where} sets another one."
-
-
-def _is_recognised(patch: Any) -> bool:
-    try:
-        return bool(patch.is_recognised())
-    except (AttributeError, ImportError, KeyError, OSError, TypeError):
-        return False  # The symbol is gone, or was replaced by something without source code.

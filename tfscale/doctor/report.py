@@ -25,6 +25,9 @@ def as_text(report: dict[str, Any], *, width: int | None = None) -> str:
         ("devices", _table(_devices(report["devices"]), columns)),
         ("cluster", _table(_cluster(report["cluster"]), columns)),
     ]
+    if report["features"]:
+        rows = _features(report["features"], report["tested"])
+        paragraphs.append(("features with these releases", _table(rows, columns)))
     if report["fixes"]:
         rows = ((r["row"], r["state"], r["defect"]) for r in report["fixes"])
         fixes = [*_table(rows, columns), *_paragraph(_MORE, columns)]
@@ -55,6 +58,16 @@ def _cluster(cluster: dict[str, Any] | None) -> Iterator[tuple[str, ...]]:
     yield "this task", cluster["task"]
     for job, addresses in cluster["jobs"].items():
         yield job, ", ".join(addresses)
+
+
+def _features(features: list[dict[str, Any]], tested: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    if tested:
+        known = "this one too" if tested["is_tested"] else "this one is not"
+        yield "tested with Keras", f"{tested['keras']}; {known}"
+    refused = [each for each in features if each["state"] == "refused"]
+    for each in refused:
+        yield each["feature"], f"refused: {', '.join(each['changed'])} changed"
+    yield "works", f"{len(features) - len(refused)} of {len(features)} features"
 
 
 def _private_symbols(symbols: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:

@@ -12,8 +12,8 @@ _AHEAD_OF_TIME = ("tfscale.preflight.ahead_of_time",)
 _OPERATIONS = ("tfscale.preflight.operations",)
 
 LAYER_CREATION = PrivateSymbol(
-    "keras.src.layers.layer:Layer.__new__",
-    ("f2d87b33a7c5",),
+    "keras:Layer.__new__",
+    ("133ebf47f53d", "985703d528d9"),  # 3.14 and 3.15, 3.16
     Need.REPORTS,
     ("tfscale.preflight.findings",),
     "replaced while a model is built, to record where its layers are created",

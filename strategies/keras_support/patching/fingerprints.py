@@ -26,28 +26,39 @@ def fingerprint(*symbols: object) -> str:
         >>> fingerprint(fingerprint) == fingerprint(fingerprint)
         True
     """
-    return tree_fingerprint(ast.Module([part for each in symbols for part in _tree(each).body], []))
+    return tree_fingerprint(*(source_tree(each) for each in symbols))
 
 
-def calls_overridden(method: object, name: str) -> bool:
-    """Tells whether a method calls the one that it overrides, by `super().name(...)`."""
+def source_tree(symbol: object) -> ast.Module:
+    """Returns the syntax tree of a Python function, class or property.
+
+    Raises:
+        OSError: If Python cannot find its source.
+    """
+    function = symbol.fget if isinstance(symbol, property) else symbol
+    return ast.parse(textwrap.dedent(inspect.getsource(function)))  # type: ignore[arg-type]
+
+
+def calls_overridden(definition: ast.AST, name: str) -> bool:
+    """Tells whether a method calls the one that it overrides, by `super().name(...)`.
+
+    Args:
+        definition: The method.
+        name: Its name.
+    """
     return any(
         isinstance(node, ast.Attribute)
         and node.attr == name
         and isinstance(node.value, ast.Call)
         and getattr(node.value.func, "id", "") == "super"
-        for node in ast.walk(_tree(method))
+        for node in ast.walk(definition)
     )
 
 
-def _tree(symbol: object) -> ast.Module:
-    function = symbol.fget if isinstance(symbol, property) else symbol
-    return ast.parse(textwrap.dedent(inspect.getsource(function)))  # type: ignore[arg-type]
-
-
-def tree_fingerprint(tree: ast.Module) -> str:
+def tree_fingerprint(*trees: ast.Module) -> str:
     """Returns the fingerprint of statements that were parsed already; see `fingerprint`."""
-    digest = hashlib.sha256("\n".join(_lines(tree)).encode())
+    whole = ast.Module([statement for tree in trees for statement in tree.body], [])
+    digest = hashlib.sha256("\n".join(_lines(whole)).encode())
     return digest.hexdigest()[:12]
 
 

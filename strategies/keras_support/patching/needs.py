@@ -117,7 +117,7 @@ def refusal(need: Need, targets: Sequence[str]) -> str:
         else "leave it out: `tfscale doctor` lists what works"
     )
     return (
-        f"For {need.value} tfscale needs symbols of Keras and TensorFlow as it was written with. "
+        f"Keras and TensorFlow must be releases that tfscale supports for {need.value}. "
         f"Received: Keras {keras.__version__} and TensorFlow {tf.__version__}, in which "
         f"{', '.join(targets)} changed. Install releases that this tfscale supports (`pip install "
         f"--upgrade tfscale` pins them), or {otherwise}."

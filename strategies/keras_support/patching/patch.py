@@ -10,7 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from strategies.keras_support.patching.fingerprints import calls_overridden, fingerprint
+from strategies.keras_support.patching.fingerprints import (
+    calls_overridden,
+    source_tree,
+    tree_fingerprint,
+)
 from strategies.keras_support.patching.needs import Need, refusal, refused
 from strategies.keras_support.patching.upstream import (
     defining_owner,
@@ -59,13 +63,13 @@ class Patch:
             OSError: If its source is not at hand.
         """
         owner, name = defining_owner(self.target)
-        definitions = []
+        trees = []
         for each in lineage(owner):
             if name in vars(each):
-                definitions.append(_unpatched(vars(each)[name]))
-                if not calls_overridden(definitions[-1], name):
+                trees.append(source_tree(_unpatched(vars(each)[name])))
+                if not calls_overridden(trees[-1], name):
                     break
-        return fingerprint(*definitions)
+        return tree_fingerprint(*trees)
 
     def exists(self) -> bool:
         """Tells whether the installed release defines the symbol."""
@@ -94,8 +98,14 @@ class Patch:
         Raises:
             RuntimeError: If the upstream source changed, or is gone.
         """
+        if self.is_installed():
+            return
         if not self.is_recognised():
             raise RuntimeError(refusal(self.need, [self.target]))
+        self.install_recognised()
+
+    def install_recognised(self) -> None:
+        """Puts the replacement in place of a symbol that was found to be recognised."""
         if not self.is_installed():
             original = self.original()
             _bind(*defining_owner(self.target), original, self.replacement(original))

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType, ModuleType
 
-from strategies.keras_support.patching.fingerprints import tree_fingerprint
+from strategies.keras_support.patching.fingerprints import calls_overridden, tree_fingerprint
 from strategies.keras_support.patching.needs import Need, refusal
 from strategies.keras_support.patching.upstream import lineage, named_owner
 
@@ -50,14 +50,21 @@ class PrivateSymbol:
     def fingerprint(self) -> str:
         """Returns the fingerprint of the installed source.
 
+        A method that calls the one it overrides is fingerprinted together with it.
+
         Raises:
             LookupError: If the installed release does not define it.
         """
         owner, name = named_owner(self.target)
+        trees: list[ast.Module] = []
         for each in lineage(owner):
             with contextlib.suppress(LookupError):
-                return symbol_fingerprint(*_source(each, name))
-        raise LookupError(self.target)
+                trees.append(definition_of(*_source(each, name)))
+                if not calls_overridden(trees[-1], name):
+                    break
+        if not trees:
+            raise LookupError(self.target)
+        return tree_fingerprint(*trees)
 
     def is_recognised(self) -> bool:
         """Tells whether the installed source is one that the symbol was used with."""
@@ -109,8 +116,8 @@ def require_recognised(symbols: Collection[PrivateSymbol], need: Need) -> None:
         raise RuntimeError(refusal(need, [symbol.target for symbol in changed]))
 
 
-def symbol_fingerprint(module: ast.Module, path: str) -> str:
-    """Returns the fingerprint of a symbol in the source of its module.
+def definition_of(module: ast.Module, path: str) -> ast.Module:
+    """Returns the statements that define a symbol in the source of its module.
 
     Of a function, a class or a property it is the whole definition; of an attribute, every
     statement of the class or of its methods that sets it.
@@ -123,9 +130,8 @@ def symbol_fingerprint(module: ast.Module, path: str) -> str:
         LookupError: If there is no such symbol.
 
     Example:
-        >>> first = symbol_fingerprint(ast.parse("def f(x): return x"), "f")
-        >>> first == symbol_fingerprint(ast.parse("def f(x): return -x"), "f")
-        False
+        >>> ast.unparse(definition_of(ast.parse("x = 1; y = 2"), "y"))
+        'y = 2'
     """
     *outer, name = path.split(".")
     body = module.body
@@ -142,7 +148,7 @@ def symbol_fingerprint(module: ast.Module, path: str) -> str:
         defining = list(_assignments(owner.body, name))
     if not defining:
         raise LookupError(path)
-    return tree_fingerprint(ast.Module(defining, []))
+    return ast.Module(defining, [])
 
 
 def _source(owner: type | ModuleType, name: str) -> tuple[ast.Module, str]:

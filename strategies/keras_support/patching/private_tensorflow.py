@@ -245,7 +245,7 @@ TENSORFLOW_SYMBOLS = (
         "global_batches",
         "base class of a dataset with a named element",
         {
-            "tensorflow.python.data.ops.dataset_ops:UnaryDataset.__init__": "8d437e5a25d2",
+            "tensorflow.python.data.ops.dataset_ops:UnaryDataset.__init__": "4caaf94b6b23",
             f"{_DATASET_V2}._variant_tensor": "5153589bfe04",
         },
     ),

@@ -64,8 +64,11 @@ def defining_owner(target: str) -> tuple[Owner, str]:
 
 
 def lineage(owner: Owner) -> tuple[Owner, ...]:
-    """Returns a class and those it inherits from, in the order of lookup; or a module itself."""
-    return owner.__mro__ if isinstance(owner, type) else (owner,)
+    """Returns a class and those it inherits from, in the order of lookup; or a module itself.
+
+    Without `object`, which has no source.
+    """
+    return owner.__mro__[:-1] if isinstance(owner, type) else (owner,)
 
 
 def rebind(owner: Owner, name: str, value: object) -> None:

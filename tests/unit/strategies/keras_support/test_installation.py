@@ -108,7 +108,7 @@ else:
 @pytest.mark.parametrize(
     ("symbol", "is_refused"),
     [
-        pytest.param("keras.src.layers.layer:Layer._losses", True, id="of all strategies"),
+        pytest.param("keras:Layer._losses", True, id="of all strategies"),
         pytest.param("CallbackList._async_train", False, id="of several workers"),
     ],
 )

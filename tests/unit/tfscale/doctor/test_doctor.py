@@ -3,17 +3,20 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import keras
 import pytest
 
 import tfscale
 
 ROOT = Path(tfscale.__file__).parents[1]
+KERAS = "keras-nightly" if "dev" in keras.__version__ else "keras"
 BROKEN_CLUSTER = '{"cluster": {"worker": ["a:1", "b:1"]}}'
 
 
@@ -49,24 +52,26 @@ os.environ["TF_CONFIG"] = %r
 look("--json")
 del os.environ["TF_CONFIG"]
 
-from keras.src.backend.tensorflow import trainer
-original = trainer.TensorFlowTrainer.make_train_function
+import keras
+owner = next(each for each in keras.Model.__mro__ if "make_train_function" in vars(each))
+original = owner.make_train_function
 def make_train_function(self, force=False):
     return original(self, force=not force)
-trainer.TensorFlowTrainer.make_train_function = make_train_function
+owner.make_train_function = make_train_function
 look("--json")
 look()
-del trainer.TensorFlowTrainer.make_train_function
+del owner.make_train_function
 look("--json")
-trainer.TensorFlowTrainer.make_train_function = original
-trainer.TensorFlowTrainer.make_predict_function = lambda self, force=False: None
+owner.make_train_function = original
+owner.make_predict_function = lambda self, force=False: None
 look("--json")
+look()
 """ % (BROKEN_CLUSTER,)  # noqa: UP031  (the code holds braces)
 
 
 CHANGED_PRIVATE_SYMBOL = """
 import dataclasses, json
-from strategies.keras_support.patching import private_keras
+from strategies.keras_support import installation
 from tfscale.doctor.examination import examine
 from tfscale.preflight import private_symbols
 
@@ -74,7 +79,7 @@ def with_changed(symbols, name):
     return [dataclasses.replace(each, accepted=()) if each.target.endswith(name) else each
             for each in symbols]
 
-private_keras.KERAS_SYMBOLS = with_changed(private_keras.KERAS_SYMBOLS, "._async_train")
+installation.KERAS_SYMBOLS = with_changed(installation.KERAS_SYMBOLS, "._async_train")
 private_symbols.PREFLIGHT_SYMBOLS = with_changed(
     private_symbols.PREFLIGHT_SYMBOLS, ":get_registered_kernels_for_op")
 print(json.dumps(examine()))
@@ -94,6 +99,7 @@ def looks() -> dict[str, tuple[int, str]]:
         "changed text",
         "gone",
         "predict",
+        "predict text",
     )
     found = [json.loads(line) for line in done.stdout.splitlines()]
     return {name: (status, text) for name, (status, text) in zip(names, found, strict=True)}
@@ -120,12 +126,16 @@ def test_json_holds_the_versions_and_devices_of_this_machine(
         "versions",
         "devices",
         "cluster",
+        "tested",
+        "features",
         "fixes",
         "private_symbols",
         "problems",
     ]
     assert found["versions"]["python"] == platform.python_version()
-    assert found["versions"]["keras"] == metadata.version("keras")
+    assert found["versions"][KERAS] == metadata.version(KERAS)
+    assert found["tested"]["is_tested"]
+    assert {each["state"] for each in found["features"]} == {"works"}
     assert found["devices"]["CPU"] == 1
     assert found["cluster"] is None
 
@@ -139,15 +149,14 @@ def test_json_tells_of_each_fix_what_it_stands_in_for_and_when_it_may_go(
         assert fix["state"] == "ready"
         assert fix["defect"]
         assert fix["remove_when"]
-    trainer = "keras.src.backend.tensorflow.trainer:TensorFlowTrainer.make_train_function"
-    assert trainer in fixes["C1"]["patches"]
+    assert "keras:Model.make_train_function" in fixes["C1"]["patches"]
     assert "https://github.com/keras-team/keras/issues/20585" in fixes["C1"]["threads"]
 
 
 def test_json_lists_the_private_symbols_in_use(looks: dict[str, tuple[int, str]]) -> None:
     symbols = {each["symbol"]: each for each in report(looks["json"])["private_symbols"]}
-    assert symbols["keras.src.layers.layer:Layer._flatten_layers"] == {
-        "symbol": "keras.src.layers.layer:Layer._flatten_layers",
+    assert symbols["keras:Layer._flatten_layers"] == {
+        "symbol": "keras:Layer._flatten_layers",
         "state": "recognised",
         "needed_by": "all strategies",
         "used_in": [
@@ -163,11 +172,14 @@ def test_json_lists_the_private_symbols_in_use(looks: dict[str, tuple[int, str]]
 def test_a_changed_private_symbol_is_a_problem_of_what_uses_it() -> None:
     done = child("-c", CHANGED_PRIVATE_SYMBOL)
     assert done.returncode == 0, done.stderr
-    first, second = json.loads(done.stdout)["problems"]
-    symbol = "keras.src.callbacks.callback_list:CallbackList._async_train"
-    assert first.startswith(f"{symbol} changed, used by several workers, which are refused. ")
-    symbol = "tensorflow.python.framework.kernels:get_registered_kernels_for_op"
-    assert second.startswith(f"{symbol} changed, used by reports. Install")
+    found = json.loads(done.stdout)
+    first, second = found["problems"]
+    assert re.match(r"several workers: refused with Keras \S+ and TensorFlow \S+, in which ", first)
+    assert "keras.callbacks:CallbackList._async_train changed. Install" in first
+    assert second.startswith("reports: may fail or be incomplete with Keras ")
+    assert "tensorflow.python.framework.kernels:get_registered_kernels_for_op changed" in second
+    states = {each["feature"]: each["state"] for each in found["features"]}
+    assert [name for name, state in states.items() if state == "refused"] == ["several workers"]
 
 
 def test_the_text_names_every_row(looks: dict[str, tuple[int, str]]) -> None:
@@ -196,7 +208,7 @@ def test_a_broken_cluster_is_a_problem(looks: dict[str, tuple[int, str]]) -> Non
 def test_a_changed_symbol_refuses_the_fixes_that_stand_in_for_it_and_no_others(
     looks: dict[str, tuple[int, str]], name: str
 ) -> None:
-    symbol = "keras.src.backend.tensorflow.trainer:TensorFlowTrainer.make_train_function"
+    symbol = "keras:Model.make_train_function"
     found = report(looks[name])
     assert looks[name][0] == 1
     assert len(found["problems"]) == 1
@@ -212,13 +224,20 @@ def test_the_text_shows_what_is_refused(looks: dict[str, tuple[int, str]]) -> No
     assert status == 1
     assert "\n  C1   refused  fit and evaluate" in text
     assert "\n  S1   ready    " in text
-    assert "\nproblems\n  - Keras changed" in text
+    assert "\nproblems\n  - all strategies: refused with Keras" in text
 
 
 def test_a_changed_symbol_of_no_fix_is_a_problem_too(looks: dict[str, tuple[int, str]]) -> None:
-    # `predict` has no defect of its own, but no strategy is built where its patch does not fit.
-    assert looks["predict"][0] == 1
-    assert "make_predict_function" in report(looks["predict"])["problems"][0]
+    # `predict` has no defect of its own, but its patch is needed.
+    status, text = looks["predict text"]
+    assert (looks["predict"][0], status) == (1, 1)
+    found = report(looks["predict"])
+    assert "make_predict_function" in found["problems"][0]
+    refused = [each["feature"] for each in found["features"] if each["state"] == "refused"]
+    assert refused == ["predict"]
+    assert {fix["state"] for fix in found["fixes"]} == {"ready"}
+    assert re.search(r"\n  predict +refused: keras:Model\.make_predict_function changed\n", text)
+    assert re.search(rf"\n  works +{len(found['features']) - 1} of {len(found['features'])} ", text)
 
 
 @pytest.mark.parametrize("backend", ["numpy", "jax", "nosuch"])

@@ -14,6 +14,12 @@ REPORT: dict[str, Any] = {
         "task": "worker 1",
         "jobs": {"chief": ["a:1"], "worker": ["first.example:1", "second.example:2"]},
     },
+    "tested": {"keras": ">=3.14, <3.17", "is_tested": False},
+    "features": [
+        {"feature": "all strategies", "state": "works", "changed": []},
+        {"feature": "predict", "state": "refused", "changed": ["keras:Model.predict"]},
+        {"feature": "reports", "state": "works", "changed": ["keras:Layer.__new__"]},
+    ],
     "fixes": [
         {"row": "C1", "state": "ready", "defect": "fit crashes"},
         {"row": "S20", "state": "refused", "defect": "masked losses divide by their own part"},
@@ -41,6 +47,14 @@ cluster
   chief      a:1
   worker     first.example:1,
              second.example:2
+
+features with these releases
+  tested with Keras  >=3.14, <3.17; this
+                     one is not
+  predict            refused:
+                     keras:Model.predict
+                     changed
+  works              2 of 3 features
 
 fixes of Keras under tf.distribute
   C1   ready    fit crashes
@@ -81,7 +95,8 @@ def test_a_wide_terminal_does_not_make_long_lines(monkeypatch: pytest.MonkeyPatc
 
 def test_what_is_not_there_is_said() -> None:
     empty = {"versions": {"python": "3.11.7"}, "devices": {}, "cluster": None}
-    text = as_text({**empty, "fixes": [], "private_symbols": [], "problems": []}, width=80)
+    absent: dict[str, Any] = {"tested": {}, "features": [], "fixes": [], "private_symbols": []}
+    text = as_text({**empty, **absent, "problems": []}, width=80)
     assert text.splitlines()[3:] == [
         "devices",
         "  none",

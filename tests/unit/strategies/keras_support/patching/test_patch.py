@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import itertools
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from strategies.keras_support.patching.fingerprints import fingerprint
+from strategies.keras_support.patching.needs import Need
 from strategies.keras_support.patching.patch import Patch
 
 SOURCE = """
@@ -28,7 +28,19 @@ def total(rows):
 class Row:
     def __new__(cls):
         return super().__new__(cls)
+
+class Base:
+    def step(self, rows):
+        return rows + 1
+
+class Derived(Base):
+    pass
+
+class Extended(Base):
+    def step(self, rows):
+        return super().step(rows) * 3
 """
+UNKNOWN = frozenset({"0123456789ab"})
 _NUMBERS = itertools.count()
 
 
@@ -89,18 +101,17 @@ def test_any_of_several_known_sources_is_accepted(upstream: Any) -> None:
     assert upstream.total(1) == -10
 
 
-def test_an_unknown_source_is_refused_by_name_with_both_fingerprints(upstream: Any) -> None:
-    target, found = f"{upstream.__name__}:Trainer.step", fingerprint(upstream.Trainer.step)
-    patch = Patch(target, frozenset({"0123456789ab"}), negated)
-    message = f"`{target}`.*Received: fingerprint='{found}', known: ['0123456789ab']"
-    message = re.escape(message).replace(re.escape(".*"), ".*")
+def test_an_unknown_source_is_refused_by_name_and_by_what_needs_it(upstream: Any) -> None:
+    target = f"{upstream.__name__}:Trainer.step"
+    patch = Patch(target, UNKNOWN, negated, Need.PREDICT)
+    message = rf"supports for predict\. Received: Keras .* in which {target} changed\. Install"
     with pytest.raises(RuntimeError, match=message):
         patch.install()
 
 
 def test_a_refused_symbol_is_not_changed(upstream: Any) -> None:
     original = upstream.Trainer.step
-    patch = Patch(f"{upstream.__name__}:Trainer.step", frozenset({"0123456789ab"}), negated)
+    patch = Patch(f"{upstream.__name__}:Trainer.step", UNKNOWN, negated)
     with pytest.raises(RuntimeError):
         patch.install()
     assert upstream.Trainer.step is original
@@ -137,3 +148,58 @@ def test_a_static_method_is_replaced_and_put_back(upstream: Any) -> None:
         assert vars(upstream.Row)["__new__"] is not before
         assert isinstance(upstream.Row(), upstream.Row)
     assert vars(upstream.Row)["__new__"] is before
+
+
+def test_an_inherited_method_is_replaced_where_it_is_defined(upstream: Any) -> None:
+    original = upstream.Base.step
+    patch = patch_at(original, f"{upstream.__name__}:Derived.step")
+    assert patch.original() is original
+    with patch.installed():
+        assert (upstream.Base().step(1), upstream.Derived().step(1)) == (-2, -2)
+        assert "step" not in vars(upstream.Derived)
+    assert upstream.Base.step is original
+
+
+def test_a_fingerprint_includes_the_method_that_is_overridden_and_called(upstream: Any) -> None:
+    patch = Patch(f"{upstream.__name__}:Extended.step", UNKNOWN, negated)
+    before = patch.fingerprint()
+    assert before == fingerprint(upstream.Extended.step, upstream.Base.step)
+    assert before != fingerprint(upstream.Extended.step)
+
+
+def test_a_function_is_replaced_also_where_a_module_imported_it_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = f"package_of_patches_{next(_NUMBERS)}"
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "loss.py").write_text("def total(rows):\n    return rows * 10\n")
+    user = "from .loss import total\n\ndef twice(rows):\n    return 2 * total(rows)\n"
+    (tmp_path / package / "losses.py").write_text(user)
+    (tmp_path / "bystander.py").write_text(f"from {package}.loss import total\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    loss, losses, bystander = (
+        importlib.import_module(name)
+        for name in (f"{package}.loss", f"{package}.losses", "bystander")
+    )
+    with patch_at(loss.total, f"{package}.loss:total").installed():
+        assert losses.twice(1) == -20
+        assert bystander.total(1) == 10  # of another package
+    assert losses.twice(1) == 20
+
+
+def test_a_refused_method_calls_the_original_outside_of_our_strategies(upstream: Any) -> None:
+    patch = Patch(f"{upstream.__name__}:Derived.step", UNKNOWN, negated, Need.PREDICT)
+    patch.refuse()
+    assert upstream.Derived().step(1) == 2
+    assert not patch.is_installed()
+    assert "step" in vars(upstream.Derived)
+    assert upstream.Base().step(1) == 2
+
+
+def test_a_symbol_that_is_gone_is_not_recognised_and_its_refusal_does_nothing(
+    upstream: Any,
+) -> None:
+    patch = Patch(f"{upstream.__name__}:Trainer.gone", UNKNOWN, negated, Need.PREDICT)
+    assert (patch.exists(), patch.is_recognised()) == (False, False)
+    patch.refuse()
+    assert not hasattr(upstream.Trainer, "gone")
