@@ -6,8 +6,11 @@ import dataclasses
 from collections.abc import Callable, Collection
 from typing import Any
 
-from strategies.keras_support import installation, patches
+from strategies.keras_support import installation
+from strategies.keras_support.patches import PATCHES
 from strategies.keras_support.patching.needs import Need
+from strategies.keras_support.patching.private_keras import KERAS_SYMBOLS
+from strategies.keras_support.patching.private_tensorflow import TENSORFLOW_SYMBOLS
 
 UNKNOWN = frozenset({"0" * 12})
 
@@ -24,8 +27,9 @@ def change(needs: Collection[Need]) -> None:
 
 def symbols(need: Need) -> list[str]:
     """Returns the symbols of a need, in the order in which a refusal names them."""
-    rows = (*patches.PATCHES, *installation.KERAS_SYMBOLS, *installation.TENSORFLOW_SYMBOLS)
-    return [each.target for each in rows if each.need is need]
+    replaced = [patch.target for patch in PATCHES if patch.need is need]
+    private = (*KERAS_SYMBOLS, *TENSORFLOW_SYMBOLS)
+    return [*replaced, *(symbol.target for symbol in private if symbol.need is need)]
 
 
 def refusal_of(use: Callable[[], Any]) -> str | None:

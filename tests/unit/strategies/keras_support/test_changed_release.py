@@ -16,11 +16,13 @@ from strategies.keras_support import installation
 from strategies.keras_support.patches import PATCHES
 from strategies.keras_support.patching.needs import Need
 from strategies.keras_support.patching.patch import Patch
+from strategies.keras_support.patching.private_keras import KERAS_SYMBOLS
 from strategies.keras_support.patching.private_symbol import PrivateSymbol
+from strategies.keras_support.patching.private_tensorflow import TENSORFLOW_SYMBOLS
 from tests.changed_release import UNKNOWN, symbols
 from tests.programs import completed
 
-SYMBOLS = (*installation.KERAS_SYMBOLS, *installation.TENSORFLOW_SYMBOLS)
+SYMBOLS = (*KERAS_SYMBOLS, *TENSORFLOW_SYMBOLS)
 DEADLINE_SECONDS = 300
 PROGRAM = "tests.unit.strategies.keras_support.features_of_release"
 
@@ -85,7 +87,7 @@ def test_what_is_not_refused_trains_to_the_numbers_of_a_known_release(
 
 def test_every_feature_is_tried() -> None:
     tried = set(REFUSED.values()) | WITH_WORKERS
-    needs = {each.need for each in (*PATCHES, *SYMBOLS)}
+    needs = {patch.need for patch in PATCHES} | {symbol.need for symbol in SYMBOLS}
     assert {need for need in needs if not need.is_of_strategy} - tried == UNTRIED
 
 

@@ -19,6 +19,7 @@ import keras
 
 from strategies.keras_support.patches import MOMENTS
 from strategies.keras_support.patching.patch import Patch
+from strategies.keras_support.patching.upstream import defining_owner
 from tfscale.verify.messages import Request
 from tfscale.verify.report import as_json
 from tfscale.verify.verification import Verification, compare
@@ -55,7 +56,7 @@ class RemoteWorker:
 @contextlib.contextmanager
 def without(patches: tuple[Patch, ...]) -> Iterator[None]:
     """Puts Keras's own code back where the patches are."""
-    places = [(patch, *patch._owner()) for patch in patches]
+    places = [(patch, *defining_owner(patch.target)) for patch in patches]
     installed = [vars(owner)[name] for _, owner, name in places]
     for patch, owner, name in places:
         setattr(owner, name, patch.original())
