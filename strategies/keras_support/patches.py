@@ -1,9 +1,10 @@
 """Every symbol of Keras and TensorFlow that is replaced, in the order in which a `fit` calls them.
 
 Each row says what is replaced, the fingerprints of the sources that the replacement was written
-against, what replaces it, and what is refused if the symbol changed (all strategies, unless
-something else is named). A replacement first asks whether it is for a strategy of this
-package, and otherwise calls the original. Most rows serve a defect: see `defects.table`.
+against (with `()` that of a signature, if the replacement depends on nothing else), what replaces
+it, and what is refused if the symbol changed: all strategies, unless something else is named. A
+replacement first asks whether it is for a strategy of this package, and otherwise calls the
+original. Most rows serve a defect: see `defects.table`.
 """
 
 from __future__ import annotations
@@ -74,13 +75,13 @@ CREATE_LATER = Patch(
 )
 GRAPH_RESET = Patch(
     "tensorflow.python.framework.ops:_DefaultGraphStack.reset",
-    frozenset({"82a55486280e"}),
+    frozenset({"82a55486280e", "()341fb08deeb2"}),
     reset_outside_only,
     Need.CLEAR_SESSION,
 )
 COMPILE = Patch(
     f"{_MODEL}.compile",
-    frozenset({"0a547c739004", "446eafca8852"}),  # 3.14, 3.15
+    frozenset({"0a547c739004", "446eafca8852", "()1e4e40d5fdfe"}),  # 3.14, 3.15
     compiled_in_scope,
 )
 
@@ -92,7 +93,7 @@ PREDICT_CALL = Patch(
 )
 PRINT = Patch(
     "keras.src.utils.io_utils:print_msg",
-    frozenset({"a3d4e29f401f"}),
+    frozenset({"a3d4e29f401f", "()c16e0f10df39"}),
     printed_on_chief,
     Need.WORKERS,
 )
@@ -110,7 +111,7 @@ BUILD = Patch(f"{_MODEL}._maybe_symbolic_build", frozenset({"c84d306abf31"}), bu
 # The list of callbacks is made.
 CALLBACKS = Patch(
     f"{_CALLBACKS}:CallbackList.set_model",
-    frozenset({"7cca38ff0da7"}),
+    frozenset({"7cca38ff0da7", "()ecf2be7b7492"}),
     ordered_when_made,
 )
 TENSORBOARD = Patch(
@@ -121,16 +122,20 @@ TENSORBOARD = Patch(
 )
 
 # The function that Keras's loop calls once an execution.
-TRAIN = Patch(f"{_MODEL}.make_train_function", frozenset({"e37a0521985e"}), made_train_function)
+TRAIN = Patch(
+    f"{_MODEL}.make_train_function",
+    frozenset({"e37a0521985e", "()84e22d426264"}),
+    made_train_function,
+)
 TEST = Patch(
     f"{_MODEL}.make_test_function",
-    frozenset({"e2dacd0f1f49"}),
+    frozenset({"e2dacd0f1f49", "()0c7718aba2c0"}),
     made_test_function,
     Need.EVALUATE,
 )
 PREDICT = Patch(
     f"{_MODEL}.make_predict_function",
-    frozenset({"a54b452442b3", "de91436c933c"}),  # 3.14 and 3.15, 3.16
+    frozenset({"a54b452442b3", "de91436c933c", "()7cd435953d69"}),  # 3.14 and 3.15, 3.16
     made_predict_function,
     Need.PREDICT,
 )
@@ -138,18 +143,18 @@ PREDICT = Patch(
 # Training begins.
 TRAIN_BEGIN = Patch(
     f"{_CALLBACKS}:CallbackList.on_train_begin",
-    frozenset({"083f9e444cab"}),
+    frozenset({"083f9e444cab", "()8171f66befd3"}),
     ordered_and_shown,
 )
 BACKUP_BEGIN = Patch(
     f"{_CALLBACKS}:BackupAndRestore.on_train_begin",
-    frozenset({"d2119f5653c3"}),
+    frozenset({"d2119f5653c3", "()8171f66befd3"}),
     whole_epochs_only,
     Need.BACKUP,
 )
 CSV_BEGIN = Patch(
     f"{_CALLBACKS}:CSVLogger.on_train_begin",
-    frozenset({"f8ec3ef7740f"}),
+    frozenset({"f8ec3ef7740f", "()8171f66befd3"}),
     on_chief_only,
     Need.CSV_LOGGER,
 )
@@ -260,13 +265,13 @@ FLOAT = Patch(f"{_VARIABLE}.__float__", frozenset({"c22738de193a"}), converted_b
 INT = Patch(f"{_VARIABLE}.__int__", frozenset({"fda0e0c633f4"}), converted_by(int))
 CHECKPOINT = Patch(
     f"{_CALLBACKS}:ModelCheckpoint._save_model",
-    frozenset({"1db2a5a958d6"}),
+    frozenset({"1db2a5a958d6", "()60d92e6686a5"}),
     on_idle_chief_only,
     Need.MODEL_CHECKPOINT,
 )
 BACKUP_SAVE = Patch(
     f"{_CALLBACKS}:BackupAndRestore._save_model",
-    frozenset({"8877dd811391"}),
+    frozenset({"8877dd811391", "()8ee83f688fd2"}),
     on_idle_chief_only,
     Need.BACKUP,
 )
@@ -278,19 +283,19 @@ SAVED_ATTRIBUTES = Patch(
 )
 CSV_EPOCH = Patch(
     f"{_CALLBACKS}:CSVLogger.on_epoch_end",
-    frozenset({"905c9f84bdb3"}),
+    frozenset({"905c9f84bdb3", "()d9eba4c32ca8"}),
     on_chief_only,
     Need.CSV_LOGGER,
 )
 CSV_END = Patch(
     f"{_CALLBACKS}:CSVLogger.on_train_end",
-    frozenset({"82d285a37d22"}),
+    frozenset({"82d285a37d22", "()bd2502016ed4"}),
     on_chief_only,
     Need.CSV_LOGGER,
 )
 BACKUP_END = Patch(
     f"{_CALLBACKS}:BackupAndRestore.on_train_end",
-    frozenset({"eba739bc50fd"}),
+    frozenset({"eba739bc50fd", "()bd2502016ed4"}),
     on_chief_only,
     Need.BACKUP,
 )

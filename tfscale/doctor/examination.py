@@ -225,7 +225,7 @@ def _private_symbols() -> list[dict[str, Any]]:
     return [
         {
             "symbol": symbol.target,
-            "state": "recognised" if symbol.is_recognised() else "changed",
+            "state": symbol.recognition().value,
             "needed_by": symbol.need.value,
             "used_in": list(symbol.used_in),
             "purpose": symbol.purpose,

@@ -5,13 +5,16 @@ Outside of our strategies the replacement calls the original, so other models ar
 
 from __future__ import annotations
 
+import ast
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from strategies.keras_support.patching.fingerprints import (
+    Recognition,
     calls_overridden,
+    recognition,
     source_tree,
     tree_fingerprint,
 )
@@ -31,7 +34,8 @@ class Patch:
     Attributes:
         target: The symbol, as `"package.module:Class.attribute"` or `"package.module:name"`. A
             class is named by its public name; it may inherit the attribute. See `upstream`.
-        accepted: Fingerprints of the sources that the replacement was written against.
+        accepted: Fingerprints of the sources that the replacement was written against, and of a
+            signature if it depends on nothing else.
         replacement: Takes the original, returns what replaces it.
         need: What is refused if the symbol changed.
         is_used: Receives the arguments of a call of the symbol, and tells whether that call needs
@@ -62,6 +66,9 @@ class Patch:
             LookupError: If the installed release does not define it.
             OSError: If its source is not at hand.
         """
+        return tree_fingerprint(*self._trees())
+
+    def _trees(self) -> list[ast.Module]:
         owner, name = defining_owner(self.target)
         trees = []
         for each in lineage(owner):
@@ -69,7 +76,7 @@ class Patch:
                 trees.append(source_tree(_unpatched(vars(each)[name])))
                 if not calls_overridden(trees[-1], name):
                     break
-        return tree_fingerprint(*trees)
+        return trees
 
     def exists(self) -> bool:
         """Tells whether the installed release defines the symbol."""
@@ -85,12 +92,17 @@ class Patch:
         current = vars(owner)[name]
         return hasattr(current, "__tfscale_original__") and not hasattr(current, _REFUSES)
 
-    def is_recognised(self) -> bool:
-        """Tells whether the upstream source is one the replacement was written against."""
+    def recognition(self) -> Recognition:
+        """Compares the upstream source with what the replacement was written against."""
         try:
-            return self.fingerprint() in self.accepted
+            return recognition(self._trees(), self.accepted)
         except (LookupError, OSError, SyntaxError, TypeError):
-            return False  # The symbol is gone, or was replaced by something without source code.
+            # The symbol is gone, or was replaced by something without source code.
+            return Recognition.NONE
+
+    def is_recognised(self) -> bool:
+        """Tells whether the replacement may be installed."""
+        return self.recognition() is not Recognition.NONE
 
     def install(self) -> None:
         """Puts the replacement in place; a second call does nothing.

@@ -23,7 +23,7 @@ _DATA_ADAPTER = "keras.src.trainers.data_adapters.data_adapter:DataAdapter"
 _TFDATASET_ADAPTER = "keras.src.trainers.data_adapters.tf_dataset_adapter:TFDatasetAdapter"
 _GLOBAL_STATE = "keras.src.backend.common.global_state"
 _TENSORFLOW_TRAINER = "keras.src.backend.tensorflow.trainer"
-_TF_DATASET_ADAPTER = "keras.src.trainers.data_adapters.tf_dataset_adapter"
+_CLASS_WEIGHT = "keras.src.trainers.data_adapters.tf_dataset_adapter:make_class_weight_map_fn"
 
 KERAS_SYMBOLS = (
     *used(
@@ -177,7 +177,7 @@ KERAS_SYMBOLS = (
         "keras_support.model",
         "makes variables from specifications",
         {
-            f"{_MODEL}._symbolic_build": "f018063d58d8 1e2d4065a024",
+            f"{_MODEL}._symbolic_build": "f018063d58d8 1e2d4065a024 ()c101999c7088",
         },
     ),
     *used(
@@ -240,7 +240,8 @@ KERAS_SYMBOLS = (
         "keras_support.asynchronous keras_support.input",
         "base class of data adapters",
         {
-            _DATA_ADAPTER: "1304cb6873d2 9f794f76c9b8",
+            f"{_DATA_ADAPTER}.on_epoch_begin": "c66b7db88115",
+            f"{_DATA_ADAPTER}.on_epoch_end": "d22e275e17ae",
         },
     ),
     *used(
@@ -273,7 +274,7 @@ KERAS_SYMBOLS = (
         "keras_support.asynchronous keras_support.input",
         "class weights as weights of rows",
         {
-            f"{_TF_DATASET_ADAPTER}:make_class_weight_map_fn": "0804d86fa9fd 8a69b212f5fa",
+            _CLASS_WEIGHT: "0804d86fa9fd 8a69b212f5fa ()81ed767b37f2",
         },
     ),
     *used(

@@ -22,7 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType, ModuleType
 
-from strategies.keras_support.patching.fingerprints import calls_overridden, tree_fingerprint
+from strategies.keras_support.patching.fingerprints import (
+    Recognition,
+    calls_overridden,
+    recognition,
+    tree_fingerprint,
+)
 from strategies.keras_support.patching.needs import Need, refusal
 from strategies.keras_support.patching.upstream import lineage, named_owner
 
@@ -35,7 +40,8 @@ class PrivateSymbol:
         target: The symbol, as `"package.module:name"` or `"package.module:Class.attribute"`, where
             `Class`, or a class that it inherits from, defines it: in its body, or by
             `self.attribute = ...`.
-        accepted: Fingerprints of the sources it was used with.
+        accepted: Fingerprints of the sources it was used with, and of its signature if nothing
+            else matters to its use.
         need: What depends on it.
         used_in: Modules and packages of this repository that use it.
         purpose: What for.
@@ -55,6 +61,20 @@ class PrivateSymbol:
         Raises:
             LookupError: If the installed release does not define it.
         """
+        return tree_fingerprint(*self._trees())
+
+    def recognition(self) -> Recognition:
+        """Compares the installed source with those that the symbol was used with."""
+        try:
+            return recognition(self._trees(), self.accepted)
+        except (LookupError, OSError, SyntaxError, TypeError):
+            return Recognition.NONE
+
+    def is_recognised(self) -> bool:
+        """Tells whether the symbol may be used."""
+        return self.recognition() is not Recognition.NONE
+
+    def _trees(self) -> list[ast.Module]:
         owner, name = named_owner(self.target)
         trees: list[ast.Module] = []
         for each in lineage(owner):
@@ -64,14 +84,7 @@ class PrivateSymbol:
                     break
         if not trees:
             raise LookupError(self.target)
-        return tree_fingerprint(*trees)
-
-    def is_recognised(self) -> bool:
-        """Tells whether the installed source is one that the symbol was used with."""
-        try:
-            return self.fingerprint() in self.accepted
-        except (LookupError, OSError, SyntaxError):
-            return False
+        return trees
 
 
 def used(

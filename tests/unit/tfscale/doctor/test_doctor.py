@@ -55,8 +55,8 @@ del os.environ["TF_CONFIG"]
 import keras
 owner = next(each for each in keras.Model.__mro__ if "make_train_function" in vars(each))
 original = owner.make_train_function
-def make_train_function(self, force=False):
-    return original(self, force=not force)
+def make_train_function(self, force=False, again=False):
+    return original(self, force=force or again)
 owner.make_train_function = make_train_function
 look("--json")
 look()

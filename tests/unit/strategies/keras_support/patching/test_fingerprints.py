@@ -13,7 +13,13 @@ from types import ModuleType
 
 import pytest
 
-from strategies.keras_support.patching.fingerprints import fingerprint
+from strategies.keras_support.patching.fingerprints import (
+    Recognition,
+    fingerprint,
+    recognition,
+    signature_fingerprint,
+    source_tree,
+)
 
 Load = Callable[[str], ModuleType]
 
@@ -146,3 +152,35 @@ def test_a_string_that_is_a_value_is_not_a_docstring(load: Load) -> None:
 def test_a_symbol_without_source_is_refused() -> None:
     with pytest.raises((OSError, TypeError)):
         fingerprint(len)
+
+
+def recognised(before: ModuleType, after: ModuleType) -> Recognition:
+    """How a changed `weigh` is recognised if the source and the signature of one are accepted."""
+    known = source_tree(before.weigh)
+    accepted = {fingerprint(before.weigh), signature_fingerprint(known)}
+    return recognition([source_tree(after.weigh)], accepted)
+
+
+def test_a_signature_is_accepted_where_the_body_changed(load: Load) -> None:
+    changed = FUNCTION.replace("loss * examples", "loss / examples")
+    assert recognised(load(FUNCTION), load(FUNCTION)) is Recognition.SOURCE
+    assert recognised(load(FUNCTION), load(changed)) is Recognition.SIGNATURE
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param("def weigh(", "@staticmethod\ndef weigh(", id="a decorator"),
+        pytest.param("examples=1", "examples=2", id="a default"),
+        pytest.param("examples=1", "rows=1, examples=1", id="an argument"),
+        pytest.param("*, scale", "scale", id="an argument by position"),
+    ],
+)
+def test_another_signature_is_not_recognised(load: Load, old: str, new: str) -> None:
+    assert recognised(load(FUNCTION), load(FUNCTION.replace(old, new))) is Recognition.NONE
+
+
+def test_a_body_is_not_recognised_if_only_sources_are_accepted(load: Load) -> None:
+    accepted = {fingerprint(load(FUNCTION).weigh)}
+    changed = load(FUNCTION.replace("loss * examples", "loss / examples")).weigh
+    assert recognition([source_tree(changed)], accepted) is Recognition.NONE
