@@ -10,6 +10,11 @@ PYTEST_FLAGS ?= -q -n 2 --dist loadfile
 # <TensorFlow minor>-<Keras minor>; `make matrix MATRIX=2.20-3.14` runs one, `make -k matrix` runs
 # all even if one fails.
 MATRIX ?= 2.20-3.14 2.20-3.15 2.21-3.14 2.21-3.15
+# What is not released yet, which `make matrix` leaves out: make matrix-nightly, matrix-rc.
+#     nightly   the newest keras-nightly and the newest released TensorFlow
+#     rc        the newest TensorFlow, release candidates too, and a Keras that tfscale allows
+UNRELEASED = nightly rc
+LANES = $(sort $(MATRIX) $(UNRELEASED))
 
 # make parity SEED=7 CASES=100 STOCK=1, or DISABLE=<row of a defect>, or DISABLE=all. WORKERS is the
 # size of the cluster, 0 for none; JOBS the child processes at a time; KINDS the models to draw from:
@@ -76,6 +81,9 @@ shard_memory = shard_memory --rows=3276800 --width=64
 PACKAGES = strategies tfscale recipes
 METADATA = setup.cfg pyproject.toml
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
+PIP_NO_KERAS = -m pip uninstall --quiet --quiet --yes keras keras-nightly
+PRINT_VERSIONS = import os; os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'; import keras, tensorflow; \
+    print(f'$@: Keras {keras.__version__}, TensorFlow {tensorflow.__version__}', flush=True)
 
 # Each interpreter is tried first: pyenv puts shims on PATH for versions that are not selected, and
 # Debian ships python3 without the module that makes environments.
@@ -104,7 +112,7 @@ endef
 # Several editable installs of one checkout write the same tfscale.egg-info.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help train seeds quick test thorough lint matrix parity defects faults soak bench asynchronous preflight browser-test docs docs-test clean same-python $(MATRIX:%=matrix-%)
+.PHONY: help train seeds quick test thorough lint matrix parity defects faults soak bench asynchronous preflight browser-test docs docs-test clean same-python keras-history newest $(LANES:%=matrix-%)
 
 help:
 	@echo "make train   trains the image recipe on the bundled digits, on 2 replicas"
@@ -114,6 +122,8 @@ help:
 	@echo "make thorough runs the long tests, which 'make test' leaves out"
 	@echo "make lint    ruff check, ruff format --check, mypy --strict"
 	@echo "make matrix  runs the tests under each TensorFlow-Keras pair of: $(MATRIX)"
+	@echo "make matrix-nightly, matrix-rc  run them under unreleased versions of Keras, of TensorFlow"
+	@echo "make keras-history  counts in which Keras releases each symbol in use changed (25 MB)"
 	@echo "make parity  compares a random sweep of trainings with stock Keras on one device"
 	@echo "make defects runs every known defect on stock Keras and on tfscale; writes docs/concepts/defects.md"
 	@echo "make faults  kills, stops, disconnects and starves real jobs; writes docs/concepts/faults.md"
@@ -161,9 +171,14 @@ lint: .venv/.installed-test
 matrix: $(MATRIX:%=matrix-%)
 	@echo "matrix: passed with $(MATRIX)"
 
-$(MATRIX:%=matrix-%): matrix-%: .venv-matrix/%/.installed
+$(LANES:%=matrix-%): matrix-%: .venv-matrix/%/.installed
+	@.venv-matrix/$*/bin/python -c "$(PRINT_VERSIONS)"
 	@echo "$@: python -m pytest $(PYTEST_FLAGS)"
 	@.venv-matrix/$*/bin/python -m pytest $(PYTEST_FLAGS)
+
+keras-history: .venv/.installed-test
+	@echo "keras-history: python -m tests.upstream_history"
+	@.venv/bin/python -m tests.upstream_history
 
 parity: .venv/.installed-test
 	@echo "parity: python -m $(PARITY)"
@@ -262,4 +277,21 @@ same-python:
 	    > .venv-matrix/$*/constraints.txt; \
 	.venv-matrix/$*/bin/python $(PIP_INSTALL) --constraint .venv-matrix/$*/constraints.txt \
 	    --editable ".[cpu,recipes,test]"
+	@touch "$@"
+
+# Installed again for each run, because the newest is another one each day. keras-nightly, which
+# TensorFlow's release candidates require, fills the same `keras/` folder as keras, which tfscale
+# requires: so both go before one of them is installed.
+$(UNRELEASED:%=.venv-matrix/%/.installed): .venv-matrix/%/.installed: .venv-matrix/%/.made newest
+	@echo ".venv-matrix/$*: installing tfscale, then the newest versions"
+	@set -e; python=.venv-matrix/$*/bin/python; \
+	$$python $(PIP_NO_KERAS); $$python $(PIP_INSTALL) --upgrade --editable ".[cpu,recipes,test]"; \
+	tensorflow="$$($$python -m pip list --format=freeze | grep -oE '^tensorflow([_-]cpu)?==' | tr -d =)"; \
+	if [ "$*" = rc ]; then \
+	    $$python $(PIP_INSTALL) --upgrade "$$tensorflow>=2.dev0"; \
+	    $$python $(PIP_NO_KERAS); $$python $(PIP_INSTALL) --editable .; \
+	else \
+	    $$python $(PIP_INSTALL) --upgrade "$$tensorflow"; \
+	    $$python $(PIP_NO_KERAS); $$python $(PIP_INSTALL) --no-deps --pre keras-nightly; \
+	fi
 	@touch "$@"

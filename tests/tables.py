@@ -7,7 +7,7 @@ import platform
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-_NAMES = ("tensorflow-cpu", "tensorflow", "keras")
+_NAMES = ("tensorflow-cpu", "tensorflow", "keras", "keras-nightly")
 
 
 def around(text: str, begin: str, end: str) -> tuple[str, str, str]:
