@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-_TF = "keras.src.backend.tensorflow"
-
-# By module or class, as a target names it: its other places, in releases before and after.
+# By module, class or symbol, as a target names it: its other places, in releases before and after.
 OTHER_PLACES = {
-    f"{_TF}.core": (f"{_TF}.ops.core",),
-    f"{_TF}.trainer:TensorFlowTrainer": (f"{_TF}.trainer:Trainer",),
-    "keras:Variable": (f"{_TF}.core:Variable", f"{_TF}.ops.core:Variable"),
-    "keras.src.backend.common.variables:Variable": (
-        "keras.src.backend.common.variables:KerasVariable",
-    ),
-    "keras.src.trainers.trainer:Trainer": ("keras.src.trainers.trainer:BaseTrainer",),
+    # In 3.0 to 3.6 its base class is chosen in a way that sources do not show.
+    "keras:Variable": ("keras.src.backend.tensorflow.core:Variable",),
 }
 
 
@@ -25,8 +18,8 @@ def places_of(target: str) -> Iterator[str]:
         target: "package.module:Class.attribute" or "package.module:name".
 
     Example:
-        >>> list(places_of("keras.src.trainers.trainer:Trainer.compile"))[1]
-        'keras.src.trainers.trainer:BaseTrainer.compile'
+        >>> list(places_of("keras:Variable.assign"))[1]
+        'keras.src.backend.tensorflow.core:Variable.assign'
     """
     yield target
     for known, others in OTHER_PLACES.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import site
+import importlib.util
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
@@ -13,6 +13,7 @@ from strategies.keras_support.patches import PATCHES
 from strategies.keras_support.patching.private_keras import KERAS_SYMBOLS
 from strategies.keras_support.patching.private_tensorflow import TENSORFLOW_SYMBOLS
 from tests.upstream_history.changes import History, comparison, history
+from tests.upstream_history.places import OTHER_PLACES
 from tests.upstream_history.release import Release
 from tests.upstream_history.table import table, updated
 from tests.upstream_history.wheels import KERAS, wheels
@@ -39,7 +40,6 @@ def fits(*sources: str) -> History:
         pytest.param(FIT + "\n\ndef other():\n    pass\n", (), (), id="a change elsewhere"),
         pytest.param(FIT.replace("return x", '"""Fits."""\n        return x'), (), (), id="docs"),
         pytest.param(FIT.replace("return x", "return  x  # done"), (), (), id="layout"),
-        pytest.param(FIT.replace("TensorFlowTrainer", "Trainer"), (), (), id="another class name"),
         pytest.param(FIT.replace("return x", "return -x"), ("3.1",), (), id="the body"),
         pytest.param(FIT.replace("self, x", "self, x=0"), ("3.1",), ("3.1",), id="an argument"),
         pytest.param(FIT.replace("    def", "    @f\n    def"), ("3.1",), ("3.1",), id="decorator"),
@@ -174,23 +174,37 @@ def test_a_public_module_is_found_where_3_2_to_3_9_have_it() -> None:
     assert release.fingerprint("keras.callbacks:CSVLogger.on_epoch_end")
 
 
-def test_a_module_that_moved_is_found() -> None:
+@pytest.mark.parametrize(
+    ("place", "other"),
+    [
+        ("keras.src.core", "keras.src.ops.core"),
+        ("keras.src.core:Variable", "keras.src.ops.core:Variable"),
+        ("keras.src.core:Variable._value", "keras.src.ops.core:Variable._value"),
+    ],
+)
+def test_what_moved_is_found_at_its_other_place(
+    monkeypatch: pytest.MonkeyPatch, place: str, other: str
+) -> None:
     source = "class Variable:\n    def _initialize(self, value):\n        self._value = value\n"
     versions = releases(
-        {"keras/src/backend/tensorflow/core.py": source},
-        {"keras/src/backend/tensorflow/ops/core.py": source},
-        {"keras/src/backend/tensorflow/ops/core.py": source.replace("= value", "= [value]")},
+        {"keras/src/core.py": source},
+        {"keras/src/ops/core.py": source},
+        {"keras/src/ops/core.py": source.replace("= value", "= [value]")},
     )
-    for attribute in ("_initialize", "_value"):
-        found = history(f"keras.src.backend.tensorflow.core:Variable.{attribute}", versions)
-        assert (found.changed, found.missing) == (("3.2",), ())
+    target = "keras.src.core:Variable._value"
+    assert history(target, versions).missing == ("3.1", "3.2")
+    monkeypatch.setitem(OTHER_PLACES, place, (other,))
+    found = history(target, versions)
+    assert (found.changed, found.missing) == (("3.2",), ())
 
 
 def installed(file: str) -> bytes:
     """Reads a file of the installed Keras or TensorFlow."""
-    (folder, *_) = site.getsitepackages()
+    package = importlib.util.find_spec(file.partition("/")[0].removesuffix(".py"))
+    assert package is not None
+    assert package.origin is not None
     try:
-        return (Path(folder) / file).read_bytes()
+        return (Path(package.origin).parents[1] / file).read_bytes()
     except FileNotFoundError:
         raise KeyError(file) from None
 
