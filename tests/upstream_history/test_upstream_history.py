@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
@@ -12,10 +13,11 @@ import pytest
 from strategies.keras_support.patches import PATCHES
 from strategies.keras_support.patching.private_keras import KERAS_SYMBOLS
 from strategies.keras_support.patching.private_tensorflow import TENSORFLOW_SYMBOLS
+from tests.programs import ROOT
 from tests.upstream_history.changes import History, comparison, history
 from tests.upstream_history.places import OTHER_PLACES
 from tests.upstream_history.release import Release
-from tests.upstream_history.table import table, updated
+from tests.upstream_history.table import short, table, updated
 from tests.upstream_history.wheels import KERAS, wheels
 
 TRAINER = "keras/src/backend/tensorflow/trainer.py"
@@ -253,6 +255,16 @@ def test_the_table_lists_what_changed_most_first() -> None:
         "",
         "No changes: `A.never`.",
     ]
+
+
+def test_the_page_has_every_symbol_in_use() -> None:
+    """After a change of the tables: make keras-history, or --library tensorflow."""
+    page = (ROOT / "docs" / "concepts" / "keras_versions.md").read_text("utf-8")
+    tables = re.findall(r"-history: begin(.*?)-history: end", page, re.DOTALL)
+    listed = set(re.findall(r"`([\w.]+)`", "".join(tables)))
+    used = [symbol.target for symbol in (*KERAS_SYMBOLS, *TENSORFLOW_SYMBOLS)]
+    replaced = [patch.target for patch in PATCHES]
+    assert listed == {short(target) for target in used + replaced}
 
 
 def test_only_the_table_between_its_markers_is_replaced() -> None:
