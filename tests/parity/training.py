@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import types
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from tests.parity.feeds import feed, reference_feed, rows_feed, validation_feed
 from tests.parity.kinds import kind_of
 from tests.parity.microbatches import microbatch_step
 from tests.parity.zoo import build_model
+from tests.stock_keras import batches_counted_once
 
 Findings = dict[str, np.ndarray]
 """All results of a run, by name: `weights/3`, `history/loss`, `predict/0`, ..."""
@@ -40,6 +42,12 @@ class Run:
 
 
 def train(configuration: Configuration, run: Run) -> Findings:
+    """Fits, evaluates and predicts; see `_train`."""
+    with batches_counted_once() if run.strategy is None else contextlib.nullcontext():
+        return _train(configuration, run)
+
+
+def _train(configuration: Configuration, run: Run) -> Findings:
     """Fits, evaluates and predicts.
 
     The reference, whose `run` has no strategy, takes one step per execution, on data of known

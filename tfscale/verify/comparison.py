@@ -5,7 +5,9 @@
 The floor of a quantity is its difference between two trainings on one device, the second with
 permuted rows inside each batch: the same sums with other rounding. The floor varies between models
 by many orders of magnitude, so a fixed tolerance does not work. Because the control may be exact by
-chance, a floor is at least a few roundings of the precision.
+chance, a floor is at least a few roundings of the precision. Weights that a model in half precision
+keeps in float32 have changed by updates that were rounded in half precision, so their floor is at
+least such a rounding of their whole change.
 """
 
 from __future__ import annotations
@@ -25,8 +27,10 @@ LEAST_FLOOR = {
     "float16": 4e-4,  # 2**-11 a rounding
     "bfloat16": 3e-3,  # 2**-8
 }
-KEPT_IN_FLOAT32 = ("weights", "statistics", "slots", "file")
-"""Quantities that a model in half precision keeps in float32: its variables."""
+KEPT_IN_FLOAT32 = ("weights", "statistics", "file")
+"""Quantities that a model in half precision keeps in float32."""
+UPDATED = ("weights", "file")
+"""Those that updates in half precision change."""
 SMALL = 1e-6
 """Scale of noise: errors of smaller entries are relative to it."""
 
@@ -79,6 +83,7 @@ def compare_quantities(
     found: Mapping[str, np.ndarray],
     missing: Mapping[str, str],
     precision: str,
+    movement: float = 0.0,
 ) -> list[Quantity]:
     """Compares all quantities.
 
@@ -88,6 +93,7 @@ def compare_quantities(
         found: Arrays of the strategy.
         missing: Groups that one device could not produce, and why.
         precision: The precision that the model computes in, a key of `LEAST_FLOOR`.
+        movement: How far training has changed the weights, relative to them; at least 0.
 
     Example:
         >>> one, two = np.array([1.0, 2.0]), np.array([1.0, 2.1])
@@ -102,9 +108,8 @@ def compare_quantities(
             continue
         names = {name for name in (*expected, *found) if group_of(name) == group}
         if names:
-            quantities.append(
-                _compare_group(group, sorted(names), expected, control, found, precision)
-            )
+            least = _least(group, precision, movement)
+            quantities.append(_compare_group(group, sorted(names), expected, control, found, least))
     return quantities
 
 
@@ -114,20 +119,26 @@ def _compare_group(
     expected: Mapping[str, np.ndarray],
     control: Mapping[str, np.ndarray],
     found: Mapping[str, np.ndarray],
-    precision: str,
+    least_floor: float,
 ) -> Quantity:
     distances = {name: _between(expected, found, name) for name in names}
     worst = max(distances, key=lambda name: distances[name])
     if group in EXACT:
         verdict = "equal" if distances[worst] == 0.0 else "mismatch"
         return Quantity(group, verdict, distances[worst], 0.0, worst)
-    kept = "float32" if group in KEPT_IN_FLOAT32 and precision != "float64" else precision
     controls = [_between(expected, control, name) for name in names if name in control]
-    floor = max([LEAST_FLOOR[kept], *controls])
+    floor = max([least_floor, *controls])
     verdict = "equal" if distances[worst] <= TIMES_FLOOR * floor else "mismatch"
     if verdict == "equal" and floor > TOO_COARSE:
         verdict = "inconclusive"
     return Quantity(group, verdict, distances[worst], floor, worst)
+
+
+def _least(group: str, precision: str, movement: float) -> float:
+    if precision == "float64" or group not in KEPT_IN_FLOAT32:
+        return LEAST_FLOOR[precision]
+    updates = LEAST_FLOOR[precision] * movement if group in UPDATED else 0.0
+    return max(LEAST_FLOOR["float32"], updates)
 
 
 def group_of(name: str) -> str:

@@ -173,7 +173,12 @@ def compare(
         except Failed as failure:
             result.notes.append(f"the strategy's file does not load in stock Keras: {failure.text}")
     result.quantities = compare_quantities(
-        reference.arrays, reference.control, arrays, missing, reference.precision
+        reference.arrays,
+        reference.control,
+        arrays,
+        missing,
+        reference.precision,
+        _movement(reference),
     )
     verdicts = {quantity.verdict for quantity in result.quantities}
     result.verdict = next((v for v in ("mismatch", "inconclusive") if v in verdicts), "equal")
@@ -189,6 +194,13 @@ def compare(
         result.causes += _measured_causes(result, plain, reference, arrays)
     elif result.verdict == "equal":
         result.causes = []  # for instance a layer that is frozen
+
+
+def _movement(reference: Reference) -> float:
+    """Returns how far training on one device has changed the weights, relative to them."""
+    trained = [a for name, a in reference.arrays.items() if group_of(name) == "weights"]
+    pairs = zip(trained, reference.initial, strict=True)
+    return max((difference(end, begin) for end, begin in pairs), default=0.0)
 
 
 def _measured_causes(

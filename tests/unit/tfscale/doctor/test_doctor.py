@@ -10,13 +10,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import keras
 import pytest
 
 import tfscale
+from tests.stock_keras import DISTRIBUTION
 
 ROOT = Path(tfscale.__file__).parents[1]
-KERAS = "keras-nightly" if "dev" in keras.__version__ else "keras"
 BROKEN_CLUSTER = '{"cluster": {"worker": ["a:1", "b:1"]}}'
 
 
@@ -133,7 +132,7 @@ def test_json_holds_the_versions_and_devices_of_this_machine(
         "problems",
     ]
     assert found["versions"]["python"] == platform.python_version()
-    assert found["versions"][KERAS] == metadata.version(KERAS)
+    assert found["versions"][DISTRIBUTION] == metadata.version(DISTRIBUTION)
     assert found["tested"]["is_tested"]
     assert {each["state"] for each in found["features"]} == {"works"}
     assert found["devices"]["CPU"] == 1

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.programs import ROOT, completed, own_environment
+from tests.stock_keras import DISTRIBUTION
 from tests.unit.tfscale.report import report_runs
 from tfscale.__main__ import main
 from tfscale.report.directory import read_directory
@@ -244,4 +245,4 @@ def test_the_environment_is_described_and_a_page_needs_no_tensorflow(tmp_path: P
     assert found["devices"] == "1 CPU"
     assert found["precision"] == "float32"
     assert found["python"] == sys.version.split()[0]
-    assert {"keras", "processor cores", "system"} <= set(found)
+    assert {DISTRIBUTION, "processor cores", "system"} <= set(found)

@@ -68,6 +68,24 @@ def test_float64_has_a_smaller_floor() -> None:
     assert verdict(0.0, 1e-8, "float64") == "mismatch"
 
 
+@pytest.mark.parametrize(
+    ("precision", "movement", "found", "expected"),
+    [
+        pytest.param("float16", 0.1, 3e-4, "equal", id="ten roundings of the change"),
+        pytest.param("float16", 0.1, 1e-3, "mismatch", id="more than ten"),
+        pytest.param("float16", 0.0, 1e-5, "mismatch", id="weights that did not change"),
+        pytest.param("float32", 0.1, 1e-5, "mismatch", id="updates in float32"),
+    ],
+)
+def test_weights_change_by_updates_that_were_rounded_in_half_precision(
+    precision: str, movement: float, found: float, expected: str
+) -> None:
+    weights = {"weights/0 d/kernel": ONE}
+    changed = {"weights/0 d/kernel": ONE * (1 + found)}
+    (quantity,) = compare_quantities(weights, weights, changed, {}, precision, movement)
+    assert quantity.verdict == expected
+
+
 def test_a_step_too_many_is_never_rounding() -> None:
     steps = {"iterations/0": np.array(20)}
     (quantity,) = compare_quantities(steps, steps, {"iterations/0": np.array(21)}, {}, "float16")
