@@ -135,6 +135,21 @@ def seeds(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
     return found
 
 
+def drawn_around(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
+    """Two numbers of the user's eager random operation, with and without a seed between them."""
+    found: Found = {}
+    for name in ("between", "without"):
+        tf.random.set_seed(40 + index)
+        numbers = [float(tf.random.uniform([], seed=3))]
+        if name == "between":
+            with agreed_seed(strategy):
+                pass
+        numbers.append(float(tf.random.uniform([], seed=3)))
+        found[name] = numbers
+    tf.random.set_seed(None)
+    return found
+
+
 def outputs(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
     """Predicts in dtypes that TensorFlow's collectives cannot gather."""
     found: Found = {}
@@ -155,5 +170,6 @@ CASES = (
     metric_parts,
     shuffles,
     seeds,
+    drawn_around,
     outputs,
 )

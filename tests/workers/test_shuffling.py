@@ -35,6 +35,12 @@ def test_an_agreed_seed_is_the_same_on_all_workers_and_is_removed_afterwards(bot
     assert second["different, left"] == 21
 
 
+def test_an_agreed_seed_does_not_restart_the_users_random_operations(both: Cases) -> None:
+    for worker in both("drawn_around"):
+        assert worker["between"] == worker["without"]
+        assert worker["without"][0] != worker["without"][1]
+
+
 @pytest.mark.parametrize("kind", ["same seed", "global seed", "seeded inside", "no shuffle"])
 def test_a_dataset_that_every_worker_shuffles_alike_is_accepted(both: Cases, kind: str) -> None:
     assert [worker[kind] for worker in both("shuffles")] == ["accepted"] * 2

@@ -219,8 +219,9 @@ TENSORFLOW_SYMBOLS = (
     *used(
         Need.WORKERS,
         "coordination",
-        "puts back what operations without a seed draw from",
+        "the global seed, and what operations without a seed draw from",
         {
+            f"{_CONTEXT}._seed": "21515dec53b7",
             f"{_CONTEXT}._rng": "1e60649e9b8c",
         },
     ),
