@@ -279,7 +279,7 @@ same-python:
 	    --editable ".[cpu,recipes,test]"
 	@touch "$@"
 
-# Installed again for each run, because the newest is another one each day. keras-nightly, which
+# Installed again for each run, because the newest version changes daily. keras-nightly, which
 # TensorFlow's release candidates require, fills the same `keras/` folder as keras, which tfscale
 # requires: so both go before one of them is installed.
 $(UNRELEASED:%=.venv-matrix/%/.installed): .venv-matrix/%/.installed: .venv-matrix/%/.made newest

@@ -60,7 +60,35 @@ def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     require_importable_wheels()  # the import below loads TensorFlow
-    return getattr(importlib.import_module(_LAZY[name]), name)
+    try:
+        module = importlib.import_module(_LAZY[name])
+    except (ImportError, AttributeError) as error:
+        missing = _missing_symbol(error)
+        if not missing:
+            raise
+        raise RuntimeError(
+            "Keras and TensorFlow must be releases that tfscale supports. Received: releases "
+            f"without {missing}. Install releases that this tfscale supports (`pip install "
+            "--upgrade tfscale` pins them), or build the strategy with tf.distribute and train without the "
+            "fixes."
+        ) from error
+    return getattr(module, name)
+
+
+def _missing_symbol(error: ImportError | AttributeError) -> str:
+    """Returns what the installed Keras or TensorFlow lacks; "" if it is something else.
+
+    A library that is not installed is something else: that error says what to install.
+    """
+    if isinstance(error, ImportError):
+        module = error.name or ""
+        symbol = getattr(error, "name_from", None)  # Python 3.12
+    else:
+        module, symbol = getattr(error.obj, "__name__", ""), error.name
+    package, _, inner = module.partition(".")
+    if package not in ("keras", "tensorflow") or not (inner or symbol):
+        return ""
+    return f"{module}.{symbol}" if symbol else module
 
 
 def __dir__() -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Union
 
 import tensorflow as tf
+from tensorflow.python.framework.none_tensor import NoneTensorSpec  # public since 2.21
 
 _ROLES = ("x", "y", "sample_weight")
 
@@ -63,7 +64,7 @@ def without_wrapper_specs(spec: Any) -> Any:
     """Returns the structure of `tf.TypeSpec` of a batch as a model gets it, with None for None."""
 
     def unwrapped(part: Any) -> Any:
-        if part is None or isinstance(part, (tf.OptionalSpec, tf.NoneTensorSpec)):
+        if part is None or isinstance(part, (tf.OptionalSpec, NoneTensorSpec)):
             return None
         return part.value if isinstance(part, Shared.Spec) else part
 

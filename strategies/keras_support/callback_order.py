@@ -67,7 +67,7 @@ def with_needed(callbacks: list[Any], strategy: Any) -> list[Any]:
 
 
 def require_callbacks(callbacks: list[Any], strategy: Any) -> None:
-    """Checks, before a call begins, that the installed Keras is one whose callbacks are patched.
+    """Refuses callbacks whose patched symbols changed, before a call begins.
 
     Raises:
         RuntimeError: If a callback needs a symbol that changed.

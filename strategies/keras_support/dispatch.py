@@ -53,6 +53,8 @@ def _made_for_strategy(
 ) -> Callable[[Any], Any]:
     """Returns the replacement of a `make_..._function`, which stores the function in `attribute`.
 
+    It does what Keras's `_make_function` does, in another way.
+
     Models under other strategies go to Keras's own, after `check_others`.
     """
 

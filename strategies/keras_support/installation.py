@@ -83,8 +83,8 @@ def _install() -> dict[Need, list[str]]:
 def changes_by_need() -> dict[Need, list[str]]:
     """Returns the symbols that the installed releases changed or removed, by what is refused.
 
-    A replaced symbol that is gone cannot refuse its calls. If nothing else checks for its feature,
-    all strategies are refused.
+    A replaced symbol that is gone, or is no function any more, cannot refuse its calls. If nothing
+    else checks for its feature, all strategies are refused.
     """
     changes: dict[Need, list[str]] = {}
     for patch in PATCHES:
@@ -97,7 +97,7 @@ def changes_by_need() -> dict[Need, list[str]]:
 
 
 def _is_refusable(need: Need) -> bool:
-    return need.is_checked or any(patch.need is need and patch.exists() for patch in PATCHES)
+    return need.is_checked or any(patch.need is need and patch.can_refuse() for patch in PATCHES)
 
 
 def _needs(strategy: tf.distribute.Strategy) -> tuple[Need, ...]:

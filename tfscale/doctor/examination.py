@@ -102,13 +102,13 @@ def _tested(versions: dict[str, str]) -> dict[str, Any]:
     Of a tfscale that runs from its source without being installed this is not known.
     """
     installed = next((versions[name] for name in _KERAS if name in versions), None)
-    if installed is None or "tfscale" not in versions:
+    texts = metadata.requires("tfscale") or () if "tfscale" in versions else ()
+    specifiers = [each.specifier for each in map(Requirement, texts) if each.name == "keras"]
+    if installed is None or not specifiers:
         return {}
-    required = [Requirement(text) for text in metadata.requires("tfscale") or ()]
-    tested = next(each.specifier for each in required if each.name == "keras")
     return {
-        "keras": ", ".join(sorted(map(str, tested), reverse=True)),
-        "is_tested": tested.contains(installed, prereleases=True),
+        "keras": ", ".join(sorted(map(str, specifiers[0]), reverse=True)),
+        "is_tested": specifiers[0].contains(installed, prereleases=True),
     }
 
 
@@ -166,7 +166,7 @@ def _has_keras(problems: list[str]) -> bool:
         import strategies.extension as extension
 
         extension.PATCHES  # noqa: B018  (imports it)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # a base class that became a function, and so on
         problems.append(f"This Keras lacks a module or class that tfscale uses: {error}. {_CURE}")
         return False
     return True

@@ -62,8 +62,8 @@ def _cluster(cluster: dict[str, Any] | None) -> Iterator[tuple[str, ...]]:
 
 def _features(features: list[dict[str, Any]], tested: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     if tested:
-        known = "this one too" if tested["is_tested"] else "this one is not"
-        yield "tested with Keras", f"{tested['keras']}; {known}"
+        known = "in this range" if tested["is_tested"] else "not in this range"
+        yield "tested with Keras", f"{tested['keras']}; the installed one is {known}"
     refused = [each for each in features if each["state"] == "refused"]
     for each in refused:
         yield each["feature"], f"refused: {', '.join(each['changed'])} changed"

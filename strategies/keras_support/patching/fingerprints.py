@@ -1,12 +1,13 @@
 """Fingerprints of upstream source: a patch replaces only the code that it was written for.
 
-Version numbers do not tell: a patch release may change the function that is replaced, and most
+A version number is not enough: a patch release may change the function that is replaced, and most
 releases do not. So the syntax tree is compared, without docstrings, comments and layout.
 
-Some replacements depend on the arguments of a function only: they call the original or do not call
-it, or they never call it. For these the fingerprint of the signature is accepted too; it is written
-with `()` before its digits. A changed body then refuses nothing, but `make matrix-nightly` fails
-until a maintainer has read it and added its fingerprint.
+Some replacements depend on the arguments of a function only: they call the original unchanged, or
+skip it. For these the fingerprint of the signature is accepted too; it is written with `()` before
+its digits. A changed body is then accepted, but `make matrix-nightly` fails until a maintainer has
+read it and added its fingerprint. A method that the named class inherits is not accepted by its
+signature: it may be the method of an unrelated base class.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def fingerprint(*symbols: object) -> str:
     """Returns twelve hexadecimal digits of the SHA-256 of syntax trees.
 
     Args:
-        *symbols: Python functions, classes or properties whose sources are at hand.
+        *symbols: Python functions, classes or properties whose sources can be found.
 
     Raises:
         OSError: If Python cannot find the source of one.
@@ -70,9 +71,9 @@ def tree_fingerprint(*trees: ast.Module) -> str:
 
 def signature_fingerprint(tree: ast.Module) -> str:
     """Returns the fingerprint of a function's name, arguments and decorators, as `"()..."`."""
-    (function,) = tree.body
-    if not isinstance(function, ast.FunctionDef):
-        raise TypeError(f"only functions have signatures, not {ast.unparse(function)[:80]}")
+    function = tree.body[0]
+    if len(tree.body) != 1 or not isinstance(function, ast.FunctionDef):
+        raise TypeError(f"only a single function has a signature, not {ast.unparse(tree)[:80]}")
     bare = ast.FunctionDef(
         function.name, function.args, [ast.Pass()], function.decorator_list, None, None
     )
@@ -87,17 +88,23 @@ class Recognition(enum.Enum):
     NONE = "changed"
 
 
-def recognition(trees: Sequence[ast.Module], accepted: Collection[str]) -> Recognition:
+def recognition(
+    trees: Sequence[ast.Module], accepted: Collection[str], *, is_inherited: bool = False
+) -> Recognition:
     """Compares a symbol with what is accepted.
 
     Args:
         trees: Its definition, and those that it overrides and calls.
         accepted: Fingerprints of sources, and of signatures.
+        is_inherited: Whether the class that is named inherits the symbol.
+
+    Raises:
+        TypeError: If a signature is accepted, and the symbol is not a single function.
     """
     if tree_fingerprint(*trees) in accepted:
         return Recognition.SOURCE
     signatures = {each for each in accepted if each.startswith("()")}
-    if signatures and signature_fingerprint(trees[0]) in signatures:
+    if signatures and not is_inherited and signature_fingerprint(trees[0]) in signatures:
         return Recognition.SIGNATURE
     return Recognition.NONE
 

@@ -1,7 +1,7 @@
 """What needs which symbols of Keras and TensorFlow, and so is refused if one of them changed.
 
-A release that changes one symbol should refuse what needs that symbol, and nothing else. Each patch
-and each private symbol has a `Need`:
+If a release changes a symbol, only the features that need it should be refused. Each patch and each
+private symbol has a `Need`:
 
     of a strategy    refused when a strategy is built: `TRAINING`, `WORKERS`, `PARAMETER_SERVERS`
     of a feature     refused when it is used: `PREDICT`, `CSV_LOGGER`, ...
@@ -138,8 +138,8 @@ def refused(need: Need, original: Any, is_used: Callable[..., bool] | None = Non
 
     @functools.wraps(original)
     def refusing(*arguments: Any, **options: Any) -> Any:
-        if is_used is None or is_used(*arguments, **options):
-            for strategy in _strategies_of(arguments):
+        for strategy in _strategies_of(arguments):
+            if is_used is None or is_used(*arguments, **options):
                 require(need, strategy)
         return original(*arguments, **options)
 

@@ -9,6 +9,7 @@ import ast
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 from strategies.keras_support.patching.fingerprints import (
@@ -64,7 +65,7 @@ class Patch:
 
         Raises:
             LookupError: If the installed release does not define it.
-            OSError: If its source is not at hand.
+            OSError: If its source cannot be found.
         """
         return tree_fingerprint(*self._trees())
 
@@ -78,13 +79,12 @@ class Patch:
                     break
         return trees
 
-    def exists(self) -> bool:
-        """Tells whether the installed release defines the symbol."""
+    def can_refuse(self) -> bool:
+        """Tells whether the installed release defines the symbol, as a function or method."""
         try:
-            self.original()
+            return isinstance(self.original(), FunctionType)
         except LookupError:
             return False
-        return True
 
     def is_installed(self) -> bool:
         """Tells whether Keras currently calls the replacement."""
@@ -95,7 +95,8 @@ class Patch:
     def recognition(self) -> Recognition:
         """Compares the upstream source with what the replacement was written against."""
         try:
-            return recognition(self._trees(), self.accepted)
+            is_inherited = defining_owner(self.target) != named_owner(self.target)
+            return recognition(self._trees(), self.accepted, is_inherited=is_inherited)
         except (LookupError, OSError, SyntaxError, TypeError):
             # The symbol is gone, or was replaced by something without source code.
             return Recognition.NONE
@@ -123,12 +124,12 @@ class Patch:
             _bind(*defining_owner(self.target), original, self.replacement(original))
 
     def refuse(self) -> None:
-        """Lets calls of the symbol raise where they need the replacement; see `needs.refused`.
+        """Makes calls of the symbol raise where they need the replacement; see `needs.refused`.
 
-        A symbol that is gone is left alone, because nothing calls it. A method that its class
-        inherits is replaced in that class only: what else inherits it has other needs.
+        Does nothing if `can_refuse` is false. A method that its class inherits is replaced in that
+        class only: what else inherits it has other needs.
         """
-        with contextlib.suppress(LookupError):
+        if self.can_refuse():
             original = self.original()
             refusing = refused(self.need, original, self.is_used)
             setattr(refusing, _REFUSES, True)

@@ -1,6 +1,6 @@
 """Private symbols of Keras that are called, not replaced; see `private_symbol`.
 
-Accepted are the sources of Keras 3.14, 3.15 and 3.16. One fingerprint is that of all of them.
+The sources of Keras 3.14, 3.15 and 3.16 are accepted. One fingerprint is that of all of them.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ KERAS_SYMBOLS = (
         "keras_support.model",
         "makes variables from specifications",
         {
-            f"{_MODEL}._symbolic_build": "f018063d58d8 1e2d4065a024 ()c101999c7088",
+            f"{_MODEL}._symbolic_build": "f018063d58d8 1e2d4065a024",
         },
     ),
     *used(
@@ -194,6 +194,14 @@ KERAS_SYMBOLS = (
         "the strategy that a model was made under",
         {
             f"{_MODEL}._distribute_strategy": "f5b00b0c39ff",
+        },
+    ),
+    *used(
+        Need.TRAINING,
+        "keras_support.dispatch",
+        "what the replaced make_train_function and make_test_function call",
+        {
+            f"{_MODEL}._make_function": "172beed1e50b a878e07c64ae",
         },
     ),
     *used(

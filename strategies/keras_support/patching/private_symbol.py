@@ -29,7 +29,7 @@ from strategies.keras_support.patching.fingerprints import (
     tree_fingerprint,
 )
 from strategies.keras_support.patching.needs import Need, refusal
-from strategies.keras_support.patching.upstream import lineage, named_owner
+from strategies.keras_support.patching.upstream import lineage, module_of, named_owner
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,9 @@ class PrivateSymbol:
     def recognition(self) -> Recognition:
         """Compares the installed source with those that the symbol was used with."""
         try:
-            return recognition(self._trees(), self.accepted)
+            owner, name = named_owner(self.target)
+            is_inherited = name not in vars(owner)
+            return recognition(self._trees(), self.accepted, is_inherited=is_inherited)
         except (LookupError, OSError, SyntaxError, TypeError):
             return Recognition.NONE
 
@@ -169,10 +171,15 @@ def _source(owner: type | ModuleType, name: str) -> tuple[ast.Module, str]:
     if not isinstance(owner, type):
         return _tree(owner.__name__), name
     # A class that is exported under another module's name is where its methods are.
-    functions = [each for each in vars(owner).values() if isinstance(each, FunctionType)]
-    own = [each for each in functions if each.__qualname__.startswith(f"{owner.__qualname__}.")]
-    module = own[0].__module__ if own else owner.__module__
-    return _tree(module), f"{owner.__qualname__}.{name}"
+    prefix = f"{owner.__qualname__}."
+    modules = [
+        module_of(value)
+        for value in vars(owner).values()
+        if isinstance(value, FunctionType) and value.__qualname__.startswith(prefix)
+    ]
+    package = owner.__module__.partition(".")[0] + "."
+    own = [module for module in modules if module.startswith(package)]
+    return _tree(own[0] if own else owner.__module__), f"{prefix}{name}"
 
 
 @functools.cache

@@ -1,6 +1,6 @@
 """Private symbols of TensorFlow that are called, not replaced; see `private_symbol`.
 
-Accepted are the sources of TensorFlow 2.20 and 2.21. One fingerprint is that of both.
+The sources of TensorFlow 2.20, 2.21 and 2.22 are accepted. One fingerprint is that of all of them.
 """
 
 from __future__ import annotations
@@ -295,6 +295,14 @@ TENSORFLOW_SYMBOLS = (
         "leaves ragged and sparse parts as they are",
         {
             "tensorflow.python.framework.composite_tensor:CompositeTensor": "7c483620c3d2",
+        },
+    ),
+    *used(
+        Need.TRAINING,
+        "batch_parts",
+        "recognises None in a batch",
+        {
+            "tensorflow.python.framework.none_tensor:NoneTensorSpec": "491f42a279c1 187dee4c7c0c",
         },
     ),
     *used(

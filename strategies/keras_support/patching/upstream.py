@@ -45,6 +45,9 @@ def named_owner(target: str) -> tuple[Owner, str]:
 def defining_owner(target: str) -> tuple[Owner, str]:
     """Returns the module or class that defines a symbol, which may be inherited, and its name.
 
+    Another library may have wrapped an inherited method in the class that is named, and may remove
+    its wrapper again. So a definition by the package itself is preferred.
+
     Args:
         target: As in `named_owner`.
 
@@ -57,10 +60,24 @@ def defining_owner(target: str) -> tuple[Owner, str]:
         ('OrderedDict', 'fromkeys')
     """
     owner, name = named_owner(target)
-    for each in lineage(owner):
-        if name in vars(each):
-            return each, name
-    raise LookupError(f"{target} is not in this release")
+    package = target.partition(":")[0].partition(".")[0]
+    owners = [each for each in lineage(owner) if name in vars(each)]
+    own = [each for each in owners if module_of(vars(each)[name]).partition(".")[0] == package]
+    if not owners:
+        raise LookupError(f"{target} is not in this release")
+    return (own or owners)[0], name
+
+
+def module_of(value: Any) -> str:
+    """Returns the module whose code defines a function, method or class.
+
+    Not `__module__`, which a wrapper copies from what it wraps. Of a symbol that this package has
+    replaced it is the module of the original.
+    """
+    value = getattr(value, "__tfscale_original__", value)
+    value = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
+    known = getattr(value, "__globals__", {}).get("__name__")
+    return str(known or getattr(value, "__module__", ""))
 
 
 def lineage(owner: Owner) -> tuple[Owner, ...]:

@@ -36,7 +36,7 @@ def moving_statistics(model: Any) -> list[Any]:
     ]
 
 
-def is_synchronized(layer: Any, *_: Any) -> bool:
+def is_synchronized(layer: Any, *_: Any, **__: Any) -> bool:
     """Tells whether a BatchNormalization normalises with the global batch."""
     return bool(layer.synchronized)
 

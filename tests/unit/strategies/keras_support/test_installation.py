@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,34 @@ def test_a_changed_private_symbol_refuses_the_strategies_that_need_it(
         assert f"in which {symbol} changed. Install releases" in result.stdout
     else:
         assert result.stdout.splitlines()[-1] == "built"
+
+
+GONE_SYMBOL = """
+import importlib, sys
+module, name = sys.argv[1].split(":")
+del importlib.import_module(module).__dict__[name]
+import strategies
+try:
+    strategies.one_device_strategy()
+except RuntimeError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    "symbol",
+    [
+        "keras.src.backend.common.stateless_scope:in_stateless_scope",
+        "keras.src.trainers.epoch_iterator:EpochIterator",
+        "tensorflow.python.framework.none_tensor:NoneTensorSpec",
+    ],
+)
+def test_a_release_without_a_private_symbol_is_refused_by_its_name(symbol: str) -> None:
+    result = completed("-c", GONE_SYMBOL, symbol, timeout=DEADLINE_SECONDS)
+    assert result.returncode == 0, result.stderr
+    module, name = symbol.split(":")
+    # Before Python 3.12 an ImportError does not say the name.
+    expected = f"Received: releases without {module}"
+    if sys.version_info >= (3, 12):
+        expected += f".{name}"
+    assert f"{expected}. Install releases" in result.stdout

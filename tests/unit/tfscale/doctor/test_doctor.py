@@ -14,6 +14,7 @@ import pytest
 
 import tfscale
 from tests.stock_keras import DISTRIBUTION
+from tfscale.doctor import examination
 
 ROOT = Path(tfscale.__file__).parents[1]
 BROKEN_CLUSTER = '{"cluster": {"worker": ["a:1", "b:1"]}}'
@@ -275,3 +276,10 @@ def test_help_teaches() -> None:
     assert done.returncode == 0
     for words in ("usage: tfscale doctor", "--json", "ready", "refused", "examples:", "status:"):
         assert words in done.stdout
+
+
+def test_releases_are_not_called_tested_if_tfscale_says_nothing_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(metadata, "requires", lambda _: None)
+    assert examination.examine()["tested"] == {}

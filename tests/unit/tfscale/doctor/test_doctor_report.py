@@ -49,8 +49,9 @@ cluster
              second.example:2
 
 features with these releases
-  tested with Keras  >=3.14, <3.17; this
-                     one is not
+  tested with Keras  >=3.14, <3.17; the
+                     installed one is not
+                     in this range
   predict            refused:
                      keras:Model.predict
                      changed

@@ -5,6 +5,7 @@ The symbols here are in modules written for the test; Keras's symbols are tested
 
 from __future__ import annotations
 
+import functools
 import importlib
 import itertools
 from collections.abc import Callable
@@ -13,7 +14,11 @@ from typing import Any
 
 import pytest
 
-from strategies.keras_support.patching.fingerprints import fingerprint
+from strategies.keras_support.patching.fingerprints import (
+    fingerprint,
+    signature_fingerprint,
+    source_tree,
+)
 from strategies.keras_support.patching.needs import Need
 from strategies.keras_support.patching.patch import Patch
 
@@ -196,10 +201,62 @@ def test_a_refused_method_calls_the_original_outside_of_our_strategies(upstream:
     assert upstream.Base().step(1) == 2
 
 
+def plain(original: Callable[..., int]) -> Callable[..., int]:
+    """A wrapper of another library, which nothing shows to be one."""
+
+    def wrapper(*arguments: Any) -> int:
+        return original(*arguments) + 100
+
+    return wrapper
+
+
+@pytest.mark.parametrize("is_wrapped", [False, True])
+def test_an_inherited_method_that_another_library_wrapped_is_replaced_below_the_wrapper(
+    upstream: Any, is_wrapped: bool
+) -> None:
+    original = upstream.Base.step
+    wrapper = plain(original)
+    upstream.Derived.step = functools.wraps(original)(wrapper) if is_wrapped else wrapper
+    patch = patch_at(original, f"{upstream.__name__}:Derived.step")
+    assert patch.is_recognised()
+    with patch.installed():
+        assert vars(upstream.Derived)["step"] is not original
+        assert upstream.Base().step(1) == -2
+        del upstream.Derived.step  # the other library is switched off
+        assert upstream.Derived().step(1) == -2
+
+
+def test_an_own_method_that_another_library_wrapped_is_replaced_around_the_wrapper(
+    upstream: Any,
+) -> None:
+    original = upstream.Trainer.step
+    upstream.Trainer.step = functools.wraps(original)(plain(original))
+    with patch_at(original, f"{upstream.__name__}:Trainer.step").installed():
+        assert upstream.Trainer().step(1) == -102
+
+
+def test_a_signature_does_not_accept_the_method_of_a_base_class(upstream: Any) -> None:
+    signature = signature_fingerprint(source_tree(upstream.Base.step))
+    own = Patch(f"{upstream.__name__}:Base.step", frozenset({signature}), negated)
+    inherited = Patch(f"{upstream.__name__}:Derived.step", frozenset({signature}), negated)
+    assert (own.is_recognised(), inherited.is_recognised()) == (True, False)
+
+
+@pytest.mark.parametrize("kind", [functools.partialmethod, property])
+def test_what_is_no_function_is_left_as_it_is_where_it_would_be_refused(
+    upstream: Any, kind: Callable[[Any], Any]
+) -> None:
+    upstream.Trainer.step = changed = kind(upstream.Trainer.step)
+    patch = Patch(f"{upstream.__name__}:Trainer.step", UNKNOWN, negated, Need.PREDICT)
+    assert not patch.can_refuse()
+    patch.refuse()
+    assert vars(upstream.Trainer)["step"] is changed
+
+
 def test_a_symbol_that_is_gone_is_not_recognised_and_its_refusal_does_nothing(
     upstream: Any,
 ) -> None:
     patch = Patch(f"{upstream.__name__}:Trainer.gone", UNKNOWN, negated, Need.PREDICT)
-    assert (patch.exists(), patch.is_recognised()) == (False, False)
+    assert (patch.can_refuse(), patch.is_recognised()) == (False, False)
     patch.refuse()
     assert not hasattr(upstream.Trainer, "gone")
