@@ -69,8 +69,8 @@ def __getattr__(name: str) -> Any:
         raise RuntimeError(
             "Keras and TensorFlow must be releases that tfscale supports. Received: releases "
             f"without {missing}. Install releases that this tfscale supports (`pip install "
-            "--upgrade tfscale` pins them), or build the strategy with tf.distribute and train without the "
-            "fixes."
+            "--upgrade tfscale` pins them), or build the strategy with tf.distribute and train "
+            "without the fixes."
         ) from error
     return getattr(module, name)
 
