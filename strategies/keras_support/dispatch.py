@@ -21,6 +21,7 @@ from strategies.keras_support.input.current_fit import fit_awaits_input
 from strategies.keras_support.input.epoch_iterator import ReplicaEpochIterator
 from strategies.keras_support.model.checks import refuse_owned_parts
 from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
+from strategies.keras_support.patching.patch import require_not_undone
 from strategies.keras_support.state.batch_norm import moving_statistics
 from strategies.keras_support.step.replica_step import none_written
 from strategies.keras_support.step.step_functions import Logs, predict_function, step_function
@@ -66,6 +67,7 @@ def _made_for_strategy(
                     check_others(self)
                 return make_function(self, force=force)
             if getattr(self, attribute) is None or force:
+                require_not_undone()
                 setattr(self, attribute, build(self))
             return getattr(self, attribute)
 

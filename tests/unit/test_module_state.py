@@ -10,12 +10,11 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.unit.source_trees import source_trees
 
 
 class State(NamedTuple):
@@ -197,6 +196,12 @@ STATE = (
         "never: patches stay for the process",
     ),
     State(
+        f"{KERAS_SUPPORT}.patching.patch:INSTALLED",
+        "the installed patches, with what they replaced",
+        "`Patch.install`",
+        "never: patches stay for the process",
+    ),
+    State(
         f"{KERAS_SUPPORT}.patching.needs:_CHANGES",
         "by feature that is refused, the symbols that changed",
         "`note_changes`, called by `support`",
@@ -357,15 +362,9 @@ def _changed_in_functions(top: ast.stmt) -> Iterator[str]:
             yield changed.id
 
 
-def sources() -> Iterator[tuple[str, ast.Module]]:
-    for floor in ("strategies", "tfscale"):
-        for path in sorted((ROOT / floor).rglob("*.py")):
-            name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-            yield name, ast.parse(path.read_text("utf-8"))
-
-
 def test_the_table_lists_all_state_of_modules_and_nothing_else() -> None:
-    found = {f"{module}:{name}" for module, tree in sources() for name in module_state(tree)}
+    trees = source_trees("strategies", "tfscale").items()
+    found = {f"{module}:{name}" for module, tree in trees for name in module_state(tree)}
     listed = {state.name for state in STATE}
     assert (found - listed, listed - found) == (set(), set())  # not listed, gone
 

@@ -20,25 +20,16 @@ from strategies.keras_support.patching.private_symbol import (
 )
 from strategies.keras_support.patching.private_tensorflow import TENSORFLOW_SYMBOLS
 from tests.unit.private_uses import Use, own_names, private_uses
+from tests.unit.source_trees import source_trees
 from tfscale.preflight.private_symbols import PREFLIGHT_SYMBOLS
 
-ROOT = Path(__file__).resolve().parents[2]
 SYMBOLS = (*KERAS_SYMBOLS, *TENSORFLOW_SYMBOLS, *PREFLIGHT_SYMBOLS)
 Trees = dict[str, ast.Module]
 
 
-def sources() -> Trees:
-    found = {}
-    for floor in ("strategies", "tfscale", "recipes"):
-        for path in sorted((ROOT / floor).rglob("*.py")):
-            name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-            found[name] = ast.parse(path.read_text("utf-8"))
-    return found
-
-
 @pytest.fixture(scope="module")
 def trees() -> Trees:
-    return sources()
+    return source_trees("strategies", "tfscale", "recipes")
 
 
 @pytest.fixture(scope="module")

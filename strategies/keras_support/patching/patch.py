@@ -122,6 +122,7 @@ class Patch:
         if not self.is_installed():
             original = self.original()
             _bind(*defining_owner(self.target), original, self.replacement(original))
+            INSTALLED[self] = original
 
     def refuse(self) -> None:
         """Makes calls of the symbol raise where they need the replacement; see `needs.refused`.
@@ -149,7 +150,33 @@ class Patch:
         finally:
             if is_first:
                 owner, name = defining_owner(self.target)
-                rebind(owner, name, self.original())
+                rebind(owner, name, INSTALLED.pop(self))
+
+
+INSTALLED: dict[Patch, Any] = {}
+"""The installed patches, with what they replaced."""
+
+
+def require_not_undone() -> None:
+    """Checks that no other library has put back what a patch replaced.
+
+    One that wraps Keras's methods may save them before the first strategy is built, and restore
+    them later. Models would then train without the fix.
+
+    Raises:
+        RuntimeError: If one has.
+    """
+    undone = []
+    for patch, original in INSTALLED.items():
+        owner, name = defining_owner(patch.target)
+        if vars(owner)[name] is original:
+            undone.append(patch.target)
+    if undone:
+        raise RuntimeError(
+            f"{', '.join(undone)} must stay as tfscale has patched it. Received: Keras's own "
+            "again, probably restored by a library that wraps Keras. Let it wrap and restore "
+            "before the first strategy is built, or not at all."
+        )
 
 
 _REFUSES = "__tfscale_refuses__"

@@ -153,3 +153,25 @@ def test_a_release_without_a_private_symbol_is_refused_by_its_name(symbol: str) 
     if sys.version_info >= (3, 12):
         expected += f".{name}"
     assert f"{expected}. Install releases" in result.stdout
+
+
+RESTORED = """
+import keras, numpy as np
+original = keras.optimizers.Optimizer.apply
+import strategies
+with strategies.mirrored_strategy(2).scope():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+owner = next(each for each in keras.optimizers.Optimizer.__mro__ if "apply" in vars(each))
+owner.apply = original
+try:
+    model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0)
+except RuntimeError as error:
+    print(error)
+"""
+
+
+def test_a_patch_that_another_library_has_undone_is_named_before_a_step_is_built() -> None:
+    result = completed("-c", RESTORED, timeout=DEADLINE_SECONDS)
+    assert result.returncode == 0, result.stderr
+    assert "keras:Optimizer.apply must stay as tfscale has patched it. Received: " in result.stdout

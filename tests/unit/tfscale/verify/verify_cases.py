@@ -18,7 +18,7 @@ from typing import Any
 import keras
 
 from strategies.keras_support.patches import MOMENTS
-from strategies.keras_support.patching.patch import Patch
+from strategies.keras_support.patching.patch import INSTALLED, Patch
 from strategies.keras_support.patching.upstream import defining_owner
 from tfscale.verify.messages import Request
 from tfscale.verify.report import as_json
@@ -57,6 +57,7 @@ class RemoteWorker:
 def without(patches: tuple[Patch, ...]) -> Iterator[None]:
     """Puts Keras's own code back where the patches are."""
     places = [(patch, *defining_owner(patch.target)) for patch in patches]
+    originals = {patch: INSTALLED.pop(patch) for patch in patches}
     installed = [vars(owner)[name] for _, owner, name in places]
     for patch, owner, name in places:
         setattr(owner, name, patch.original())
@@ -65,6 +66,7 @@ def without(patches: tuple[Patch, ...]) -> Iterator[None]:
     finally:
         for (_, owner, name), replacement in zip(places, installed, strict=True):
             setattr(owner, name, replacement)
+        INSTALLED.update(originals)
 
 
 def verified(case: str, folder: Path) -> dict[str, Any]:
