@@ -67,13 +67,14 @@ def examine() -> dict[str, Any]:
     problems: list[str] = []
     versions, devices, cluster = _versions(problems), _devices(problems), _cluster(problems)
     has_keras = _has_keras(problems)
+    features = _features(problems) if has_keras else []
     return {
         "versions": versions,
         "devices": devices,
         "cluster": cluster,
         "tested": _tested(versions),
-        "features": _features(problems) if has_keras else [],
-        "fixes": _fixes() if has_keras else [],
+        "features": features,
+        "fixes": _fixes(features) if has_keras else [],
         "private_symbols": _private_symbols() if has_keras else [],
         "problems": [masked_text(problem) for problem in problems],
     }
@@ -200,10 +201,10 @@ def _features(problems: list[str]) -> list[dict[str, Any]]:
     ]
 
 
-def _fixes() -> list[dict[str, Any]]:
-    from strategies.extension import FIXES, PATCHES
+def _fixes(features: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    from strategies.extension import FIXES
 
-    changed = {patch.target for patch in PATCHES if not patch.is_recognised()}
+    changed = {target for feature in features for target in feature["changed"]}
     return [
         {
             "row": fix.row,

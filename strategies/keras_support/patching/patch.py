@@ -12,13 +12,7 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
-from strategies.keras_support.patching.fingerprints import (
-    Recognition,
-    calls_overridden,
-    recognition,
-    source_tree,
-    tree_fingerprint,
-)
+from strategies.keras_support.patching.fingerprints import calls_overridden, source_tree
 from strategies.keras_support.patching.needs import Need, refusal, refused
 from strategies.keras_support.patching.upstream import (
     defining_owner,
@@ -26,10 +20,11 @@ from strategies.keras_support.patching.upstream import (
     named_owner,
     rebind,
 )
+from strategies.keras_support.patching.upstream_symbol import UpstreamSymbol
 
 
 @dataclass(frozen=True)
-class Patch:
+class Patch(UpstreamSymbol):
     """A symbol of Keras or TensorFlow that this package replaces.
 
     Attributes:
@@ -58,18 +53,8 @@ class Patch:
         owner, name = defining_owner(self.target)
         return _unpatched(vars(owner)[name])
 
-    def fingerprint(self) -> str:
-        """Returns the fingerprint of the upstream source.
-
-        A method that calls the one it overrides is fingerprinted together with it.
-
-        Raises:
-            LookupError: If the installed release does not define it.
-            OSError: If its source cannot be found.
-        """
-        return tree_fingerprint(*self._trees())
-
-    def _trees(self) -> list[ast.Module]:
+    def definitions(self) -> list[ast.Module]:
+        """Returns what is defined at run time, without patches: see `UpstreamSymbol`."""
         owner, name = defining_owner(self.target)
         trees = []
         for each in lineage(owner):
@@ -78,6 +63,10 @@ class Patch:
                 if not calls_overridden(trees[-1], name):
                     break
         return trees
+
+    def is_inherited(self) -> bool:
+        """Tells whether the class that is named inherits it: see `UpstreamSymbol`."""
+        return defining_owner(self.target) != named_owner(self.target)
 
     def can_refuse(self) -> bool:
         """Tells whether the installed release defines the symbol, as a function or method."""
@@ -91,19 +80,6 @@ class Patch:
         owner, name = defining_owner(self.target)
         current = vars(owner)[name]
         return hasattr(current, "__tfscale_original__") and not hasattr(current, _REFUSES)
-
-    def recognition(self) -> Recognition:
-        """Compares the upstream source with what the replacement was written against."""
-        try:
-            is_inherited = defining_owner(self.target) != named_owner(self.target)
-            return recognition(self._trees(), self.accepted, is_inherited=is_inherited)
-        except (LookupError, OSError, SyntaxError, TypeError):
-            # The symbol is gone, or was replaced by something without source code.
-            return Recognition.NONE
-
-    def is_recognised(self) -> bool:
-        """Tells whether the replacement may be installed."""
-        return self.recognition() is not Recognition.NONE
 
     def install(self) -> None:
         """Puts the replacement in place; a second call does nothing.

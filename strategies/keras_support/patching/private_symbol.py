@@ -22,18 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType, ModuleType
 
-from strategies.keras_support.patching.fingerprints import (
-    Recognition,
-    calls_overridden,
-    recognition,
-    tree_fingerprint,
-)
+from strategies.keras_support.patching.fingerprints import calls_overridden
 from strategies.keras_support.patching.needs import Need, refusal
 from strategies.keras_support.patching.upstream import lineage, module_of, named_owner
+from strategies.keras_support.patching.upstream_symbol import UpstreamSymbol
 
 
 @dataclass(frozen=True)
-class PrivateSymbol:
+class PrivateSymbol(UpstreamSymbol):
     """A private symbol of Keras or TensorFlow that is used and not replaced.
 
     Attributes:
@@ -53,30 +49,13 @@ class PrivateSymbol:
     used_in: tuple[str, ...]
     purpose: str
 
-    def fingerprint(self) -> str:
-        """Returns the fingerprint of the installed source.
+    def is_inherited(self) -> bool:
+        """Tells whether the class that is named inherits it: see `UpstreamSymbol`."""
+        owner, name = named_owner(self.target)
+        return name not in vars(owner)
 
-        A method that calls the one it overrides is fingerprinted together with it.
-
-        Raises:
-            LookupError: If the installed release does not define it.
-        """
-        return tree_fingerprint(*self._trees())
-
-    def recognition(self) -> Recognition:
-        """Compares the installed source with those that the symbol was used with."""
-        try:
-            owner, name = named_owner(self.target)
-            is_inherited = name not in vars(owner)
-            return recognition(self._trees(), self.accepted, is_inherited=is_inherited)
-        except (LookupError, OSError, SyntaxError, TypeError):
-            return Recognition.NONE
-
-    def is_recognised(self) -> bool:
-        """Tells whether the symbol may be used."""
-        return self.recognition() is not Recognition.NONE
-
-    def _trees(self) -> list[ast.Module]:
+    def definitions(self) -> list[ast.Module]:
+        """Returns what the source files define: see `UpstreamSymbol`."""
         owner, name = named_owner(self.target)
         trees: list[ast.Module] = []
         for each in lineage(owner):
