@@ -93,7 +93,6 @@ if TYPE_CHECKING:
         is_per_replica,
         replica_values,
     )
-    from strategies.keras_support.patches import PATCHES
     from strategies.keras_support.patching.needs import Need
     from strategies.keras_support.patching.ownership import (
         is_asynchronous,
@@ -242,7 +241,6 @@ _NAMES = {
         "support",
         "support_shared_parts",
     ),
-    "strategies.keras_support.patches": ("PATCHES",),
     "strategies.keras_support.patching.patch": ("Patch",),
     "strategies.keras_support.patching.private_keras": ("KERAS_SYMBOLS",),
     "strategies.keras_support.patching.needs": ("Need",),

@@ -164,9 +164,7 @@ def _has_keras(problems: list[str]) -> bool:
         problems.append(f"Keras uses the backend {keras.config.backend()}. {_backend_cure()}")
         return False
     try:
-        import strategies.extension as extension
-
-        extension.PATCHES  # noqa: B018  (imports it)
+        from strategies.extension import changes_by_need  # noqa: F401  (imports the patches)
     except Exception as error:  # a base class that became a function, and so on
         problems.append(f"This Keras lacks a module or class that tfscale uses: {error}. {_CURE}")
         return False
