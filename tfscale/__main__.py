@@ -6,7 +6,8 @@
 Exit status: 0 for success, 1 if the check or the run failed, 2 for wrong usage, which is reported
 in one line on standard error. A command is a module with `SUMMARY`, `add_arguments(parser)` and
 `run(arguments) -> int`. A command that runs a program after `--` sets `TAKES_COMMAND = True` and
-finds the program in `arguments.command`. Modules import TensorFlow, Keras and NumPy only inside
+finds the program in `arguments.command`. A command whose first word may be left out has a function
+`expanded(arguments)` that puts it in. Modules import TensorFlow, Keras and NumPy only inside
 `run`, so that `tfscale --help` is fast.
 """
 
@@ -129,6 +130,8 @@ def _run(own: list[str]) -> int:
     names = [own[0]] if own and own[0] in COMMANDS else list(COMMANDS)
     modules = {name: importlib.import_module(COMMANDS[name]) for name in names}
     parsers = {name: _add_command(commands, name, modules[name]) for name in names}
+    if len(names) == 1 and hasattr(modules[names[0]], "expanded"):
+        own = [own[0], *modules[names[0]].expanded(own[1:])]
 
     arguments, unknown = parser.parse_known_args(own)
     if arguments.name is None:

@@ -1,6 +1,6 @@
-"""Program: a child process that runs the turns of a peer, of two workers, or with op determinism.
+"""Program: a child process that runs the turns of a peer, or with op determinism.
 
-python -m tests.benchmarks.child ADDRESS VARIANT NUM_WORKERS RACE
+python -m tests.benchmarks.child ADDRESS VARIANT NUM_WORKERS THREADS RACE
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import Any
 
 import tensorflow as tf
 
-import strategies
 from tests.defects import patched_stock
 from tfscale.bench.child import WAYS as OWN_WAYS
 from tfscale.bench.child import Way, main
@@ -31,11 +30,6 @@ def patched_workers() -> tf.distribute.Strategy:
     """TensorFlow's strategy; without the two patches `fit` crashes."""
     patched_stock.patch()
     return tf.distribute.MultiWorkerMirroredStrategy()
-
-
-def workers() -> tf.distribute.Strategy:
-    """The strategy of `strategies`."""
-    return strategies.multi_worker_mirrored_strategy(bring_up_seconds=120)
 
 
 def own_shares(strategy: tf.distribute.Strategy, dataset: tf.data.Dataset) -> Any:
@@ -64,7 +58,6 @@ def to_the_bit(way: Way) -> Way:
 WAYS: dict[str, Way] = {
     "stock_mirrored": functools.partial(fit_in_turns, stock_mirrored),
     "patched_workers": functools.partial(fit_in_turns, patched_workers, distributed=own_shares),
-    "workers": functools.partial(fit_in_turns, workers),
 }
 WAYS |= {f"{name}_bits": to_the_bit(way) for name, way in {**OWN_WAYS, **WAYS}.items()}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 
-from tests.benchmarks.peers import PROGRAM, WORKERS
+from tests.benchmarks.peers import PROGRAM
 from tests.benchmarks.race import raced
 from tfscale.bench.variant import VARIANTS, Variant
 
@@ -18,7 +18,7 @@ OURS = ("one_device", "mirrored", "workers")
 def variants() -> tuple[Variant, ...]:
     """Returns the variants of tfscale, each followed by itself with op determinism."""
     result: list[Variant] = []
-    for variant in (*VARIANTS, WORKERS):
+    for variant in VARIANTS:
         if variant.name in OURS:
             plain = dataclasses.replace(variant, peer=None, goal=None)
             bits = dataclasses.replace(

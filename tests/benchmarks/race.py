@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from tfscale.bench.command import add_race_arguments, run_and_print
+from tfscale.bench.output import add_output_arguments, measured_and_printed
+from tfscale.bench.step import add_race_arguments, run
 from tfscale.bench.variant import Variant
 
 
@@ -19,4 +20,5 @@ def raced(command: str, variants: Sequence[Variant]) -> int:
     parser = argparse.ArgumentParser(prog=command, allow_abbrev=False)
     parser.set_defaults(target=None)
     add_race_arguments(parser, variants)
-    return run_and_print(command, parser.parse_args())
+    add_output_arguments(parser)
+    return measured_and_printed(command, run, parser.parse_args())

@@ -1,6 +1,9 @@
 """The program of a child process: runs one variant's turns.
 
-python -m tfscale.bench.child ADDRESS VARIANT NUM_WORKERS RACE
+python -m tfscale.bench.child ADDRESS VARIANT NUM_WORKERS THREADS RACE
+
+ADDRESS is the race's socket, NUM_WORKERS is 0 without a cluster, THREADS are those of this process,
+and RACE is `Race.to_json()`.
 """
 
 from __future__ import annotations
@@ -26,6 +29,10 @@ WAYS: Mapping[str, Way] = {
     "one_device": functools.partial(fit_in_turns, lambda: strategies.one_device_strategy()),
     "mirrored": functools.partial(fit_in_turns, lambda: strategies.mirrored_strategy(2)),
     "loop": loop_in_turns,
+    "two_processes": functools.partial(fit_in_turns, lambda: strategies.one_device_strategy()),
+    "workers": functools.partial(
+        fit_in_turns, lambda: strategies.multi_worker_mirrored_strategy(bring_up_seconds=120)
+    ),
 }
 
 
@@ -39,12 +46,11 @@ def main(ways: Mapping[str, Way], arguments: list[str]) -> int:
     Returns:
         The exit status.
     """
-    address, variant, num_workers, text = arguments
+    address, variant, num_workers, threads, text = arguments
     race = Race.from_json(text)
-    threads = race.threads_of(int(num_workers))
     # Must be set before TensorFlow starts: threads within an operation, and parallel operations.
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    tf.config.threading.set_intra_op_parallelism_threads(int(threads))
+    tf.config.threading.set_inter_op_parallelism_threads(int(threads))
     with Turns(address, race.patience_seconds) as turns:
         try:
             ways[variant](race, turns, int(num_workers))

@@ -10,7 +10,9 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +38,25 @@ class Failed(Exception):
         self.is_wrong_usage = is_wrong_usage
 
 
+class Missing(Failed):
+    """Raised when something that a variant needs is not installed; the race goes on without it."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a turn took.
+
+    Attributes:
+        seconds: Wall time of the slowest process.
+        processor_seconds: User and system time of all processes together.
+    """
+
+    seconds: float
+    processor_seconds: float
+
+
 class Contestant:
-    """A variant's single process, or its workers under `tfscale launch`.
+    """A variant's process, its independent processes, or its workers under `tfscale launch`.
 
     Args:
         variant: The variant.
@@ -54,7 +73,7 @@ class Contestant:
         self.peak_bytes = 0
         self._name = variant.name
         self._seconds = race.timeout_seconds
-        self._count = max(1, variant.num_workers)
+        self._count = variant.processes
         self._lines: list[tuple[socket.socket, Any]] = []
         self._log = folder / f"{variant.name}.log"
         address = folder / variant.name
@@ -62,20 +81,25 @@ class Contestant:
         self._listener.bind(str(address))
         self._listener.listen(self._count)
         self._ready = Deadline(self._seconds)
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                _command(variant, race, address),
-                env=_environment(os.environ),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        with self._log.open("ab") as log:
+            # A launcher starts its workers itself.
+            self._processes = [
+                subprocess.Popen(
+                    _command(variant, race, address),
+                    env=_environment(os.environ),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+                for _ in range(1 if variant.num_workers else variant.num_processes)
+            ]
 
     def wait_until_ready(self) -> None:
         """Waits until every process has taken its first steps.
 
         Raises:
+            Missing: If a process says that it needs something that is not installed.
             Failed: If a process ends, or the deadline passes.
         """
         self._listener.settimeout(_POLL_SECONDS)
@@ -83,7 +107,7 @@ class Contestant:
             with contextlib.suppress(TimeoutError):
                 line, _ = self._listener.accept()
                 self._lines.append((line, line.makefile("r", encoding="utf-8")))
-            if len(self._lines) < self._count and self._process.poll() is not None:
+            if len(self._lines) < self._count and self._has_lost_one():
                 raise Failed(self._sentence(self._end_of_process()))
             if self._ready.is_over():
                 raise Failed(self._sentence(f"not ready after {self._seconds:g} s"))
@@ -91,8 +115,8 @@ class Contestant:
             line.settimeout(max(_POLL_SECONDS, self._ready.left()))
             self.first_loss = float(self._receive(messages)["loss"])
 
-    def take_turn(self) -> float:
-        """Runs one turn in all processes and returns the seconds of the slowest.
+    def take_turn(self) -> Turn:
+        """Runs one turn in all processes and returns the time that it took.
 
         Raises:
             Failed: If a process fails, or takes longer than the deadline.
@@ -103,7 +127,10 @@ class Contestant:
                 line.sendall(b"go\n")
         answers = [self._receive(messages) for _, messages in self._lines]
         self.peak_bytes = max(answer["peak_bytes"] for answer in answers)
-        return float(max(answer["seconds"] for answer in answers))
+        return Turn(
+            max(float(answer["seconds"]) for answer in answers),
+            sum(float(answer["processor_seconds"]) for answer in answers),
+        )
 
     def end(self) -> None:
         """Ends the processes, with SIGKILL if needed."""
@@ -112,12 +139,14 @@ class Contestant:
             line.close()
         self._listener.close()
         # On SIGTERM a launcher ends its workers within one second.
-        for number, seconds in ((signal.SIGTERM, _END_SECONDS), (signal.SIGKILL, _END_SECONDS)):
-            if self._process.poll() is None:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            running = [process for process in self._processes if process.poll() is None]
+            for process in running:
                 with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self._process.pid, number)
+                    os.killpg(process.pid, number)
+            for process in running:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(seconds)
+                    process.wait(_END_SECONDS)
 
     def _receive(self, messages: Any) -> dict[str, Any]:
         try:
@@ -127,16 +156,23 @@ class Contestant:
         except ConnectionResetError:
             text = ""
         if not text:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_END_SECONDS)
+            end = Deadline(_END_SECONDS)
+            while not self._has_lost_one() and not end.is_over():
+                time.sleep(_POLL_SECONDS)
             raise Failed(self._sentence(self._end_of_process()))
         message: dict[str, Any] = json.loads(text)
+        if message["kind"] == "missing":
+            raise Missing(message["text"])
         if message["kind"] in ("wrong", "failed"):
             raise Failed(f"{self._name}: {message['text']}", message["kind"] == "wrong")
         return message
 
+    def _has_lost_one(self) -> bool:
+        return any(process.poll() is not None for process in self._processes)
+
     def _end_of_process(self) -> str:
-        status = self._process.returncode
+        codes = [process.returncode for process in self._processes]
+        status = next((code for code in codes if code is not None), None)
         if status is not None and status < 0:
             return f"the process was killed by signal {-status}"
         return f"the process ended with status {status}"
@@ -149,7 +185,8 @@ class Contestant:
 
 def _command(variant: Variant, race: Race, address: Path) -> list[str]:
     child = [sys.executable, "-m", variant.program]
-    child += [str(address), variant.name, str(variant.num_workers), race.to_json()]
+    threads = race.threads_of(variant.processes)
+    child += [str(address), variant.name, str(variant.num_workers), str(threads), race.to_json()]
     if not variant.num_workers:
         return child
     launch = ["-m", "tfscale", "launch", f"--num_workers={variant.num_workers}"]

@@ -29,21 +29,21 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Returns the median and the range of positive numbers.
+    """Returns the median and the range of numbers.
 
     Args:
-        values: Times or ratios, at least one. Positive and finite.
+        values: Times, ratios or other figures, at least one. Finite.
 
     Raises:
-        ValueError: If `values` is empty, or a value is not positive and finite.
+        ValueError: If `values` is empty, or a value is not finite.
 
     Example:
         >>> spread([3.0, 1.0, 8.0])
         Spread(median=3.0, low=1.0, high=8.0)
     """
-    if not values or not all(value > 0 and math.isfinite(value) for value in values):
+    if not values or not all(map(math.isfinite, values)):
         raise ValueError(
-            "`values` must be positive, finite numbers, at least one. Received: "
+            "`values` must be finite numbers, at least one. Received: "
             f"values={list(values)!r}. Use more steps per turn, or more rounds."
         )
     return Spread(statistics.median(values), min(values), max(values))

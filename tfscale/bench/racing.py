@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from tfscale.bench.contestant import Contestant
+from tfscale.bench.contestant import Contestant, Missing, Turn
+from tfscale.bench.outcome import Row
 from tfscale.bench.variant import Race, Variant
 
 
@@ -18,23 +18,19 @@ class Result:
     Attributes:
         race: What was trained, and how long.
         variants: The variants, in order.
-        step_seconds: By variant, seconds per step in each round but the first.
+        turns: By variant, the turns of each round but the first; none of a missing variant.
         first_loss: By variant, the loss of the warm-up. Variants that train equally agree up to
             rounding. The loop reports the loss of its last step, `fit` the mean over all steps.
         peak_bytes: By variant, the largest resident memory of one of its processes.
-        load_before: Load average over a minute, before the first process was started.
-        load_after: The same after the last turn.
-        cpus: Logical CPUs of the host.
+        missing: By variant that was not raced, why.
     """
 
     race: Race
     variants: tuple[Variant, ...]
-    step_seconds: dict[str, tuple[float, ...]]
+    turns: dict[str, tuple[Turn, ...]]
     first_loss: dict[str, float]
     peak_bytes: dict[str, int]
-    load_before: float
-    load_after: float
-    cpus: int
+    missing: dict[str, str] = field(default_factory=dict)
 
 
 def run_race(
@@ -51,21 +47,30 @@ def run_race(
     Raises:
         Failed: If a variant cannot be timed. The others are ended too.
     """
-    load_before = os.getloadavg()[0]
-    seconds: dict[str, list[float]] = {variant.name: [] for variant in variants}
+    turns: dict[str, list[Turn]] = {}
     contestants: dict[str, Contestant] = {}
+    missing: dict[str, str] = {}
     try:
         for variant in variants:
             contestants[variant.name] = Contestant(variant, race, folder)
-        for name, contestant in contestants.items():
-            contestant.wait_until_ready()
-            say(f"{name}: ready")
+        for name, contestant in tuple(contestants.items()):
+            try:
+                contestant.wait_until_ready()
+            except Missing as error:
+                missing[name] = str(error)
+                say(f"{name}: skipped: {error}")
+                contestants.pop(name).end()
+            else:
+                say(f"{name}: ready")
+        turns = {name: [] for name in contestants}
         for number in range(race.rounds):
             for name, contestant in contestants.items():
-                seconds[name].append(contestant.take_turn() / race.steps)
-            times = ", ".join(f"{name} {1e3 * taken[-1]:.3g}" for name, taken in seconds.items())
+                turns[name].append(contestant.take_turn())
+            times = ", ".join(
+                f"{name} {1e3 * taken[-1].seconds / race.steps:.3g}"
+                for name, taken in turns.items()
+            )
             say(f"round {number + 1} of {race.rounds}, ms a step: {times}")
-        load_after = os.getloadavg()[0]
     finally:
         for contestant in contestants.values():
             contestant.end()
@@ -73,10 +78,46 @@ def run_race(
         race=race,
         variants=tuple(variants),
         # Caches, frequencies and allocators settle in the first round.
-        step_seconds={name: tuple(taken[1:]) for name, taken in seconds.items()},
+        turns={name: tuple(taken[1:]) for name, taken in turns.items()},
         first_loss={name: contestant.first_loss for name, contestant in contestants.items()},
         peak_bytes={name: contestant.peak_bytes for name, contestant in contestants.items()},
-        load_before=load_before,
-        load_after=load_after,
-        cpus=os.cpu_count() or 1,
+        missing=missing,
+    )
+
+
+def rows_of(
+    result: Result, *, unit: str = "ms a step", scale: float | None = None
+) -> tuple[Row, ...]:
+    """Returns the rows of a race, one a variant.
+
+    Args:
+        result: The result of the race.
+        unit: The unit of the times.
+        scale: What the seconds of a turn are multiplied by. None means milliseconds a step.
+    """
+    if scale is None:
+        scale = 1e3 / result.race.steps
+    return tuple(_row(result, variant, unit, scale) for variant in result.variants)
+
+
+def _row(result: Result, variant: Variant, unit: str, scale: float) -> Row:
+    name, turns = variant.name, result.turns.get(variant.name, ())
+    threads = result.race.threads_of(variant.processes)
+    facts: dict[str, float | str] = {
+        "threads": f"{variant.processes} x {threads}" if variant.processes > 1 else str(threads)
+    }
+    if turns:
+        facts["peak RSS MiB"] = round(result.peak_bytes[name] / 2**20)
+        facts["first loss"] = result.first_loss[name]
+    return Row(
+        name=name,
+        text=variant.text,
+        unit=unit,
+        rounds=tuple(scale * turn.seconds for turn in turns),
+        processor=tuple(scale * turn.processor_seconds for turn in turns),
+        peer=variant.peer,
+        goal=variant.goal,
+        limit=variant.limit,
+        facts=facts,
+        skipped=result.missing.get(name, ""),
     )

@@ -1,102 +1,106 @@
-"""The result of a race as a table for a terminal, and as JSON values."""
+"""An outcome as a table for a terminal."""
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
+import itertools
+from collections.abc import Sequence
 
-from tfscale.bench.figures import Spread, paired_ratios, spread
-from tfscale.bench.models import MODELS
-from tfscale.bench.racing import Result
-from tfscale.bench.variant import Variant
+from tfscale.bench.figures import Spread, spread
+from tfscale.bench.outcome import Outcome, Row
 
-_HEADINGS = ("variant", "", "threads", "ms a step", "[min-max]", "ratio", "goal", "peak RSS MiB")
-_NUMERIC = (2, 3, 7)
+_LEFT = ("", "ratio", "goal")
+"""Headings of the columns that are texts."""
 
 
-def ratio_to_peer(result: Result, variant: Variant) -> Spread | None:
-    """Returns the ratios of the variant's rounds to its peer's; None where the peer was not run."""
-    if variant.peer is None or variant.peer not in result.step_seconds:
-        return None
-    seconds = result.step_seconds
-    return spread(paired_ratios(seconds[variant.name], seconds[variant.peer]))
+def as_text(outcome: Outcome) -> str:
+    """Returns what was measured, how busy the machine was, the table, and the notes below it."""
+    parts = ["\n".join([outcome.text, circumstances(outcome)])]
+    for group, rows in itertools.groupby(outcome.rows, lambda row: (row.group, row.unit)):
+        heading = f"{group[0]}\n" if group[0] else ""
+        parts.append(heading + _aligned(cells(outcome, tuple(rows))))
+    if outcome.notes:
+        parts.append("\n".join(outcome.notes))
+    return "\n\n".join(parts)
 
 
-def as_text(result: Result) -> str:
-    """Returns the table, under a line that says what was raced and how busy the machine was."""
-    rows = [_HEADINGS, *(_row(result, variant) for variant in result.variants)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADINGS))]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if i in _NUMERIC else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
+def cells(outcome: Outcome, rows: Sequence[Row]) -> list[list[str]]:
+    """Returns headings and cells of the rows of one unit, without columns that are empty.
+
+    Args:
+        outcome: What the rows belong to.
+        rows: At least one.
+    """
+    facts = {name: value for row in rows for name, value in row.facts.items()}
+    before = [name for name, value in facts.items() if isinstance(value, str)]
+    behind = [name for name in facts if name not in before]
+    statistics = [rows[0].unit, "[min-max]", "processor", "ratio", "goal", "efficiency"]
+    table = [
+        ["name", "", *before, *statistics, *behind],
+        *(
+            [
+                *(row.name, row.text, *(_fact(row, name) for name in before)),
+                *(*_values(outcome, row), *(_fact(row, name) for name in behind)),
+            ]
+            for row in rows
+        ),
     ]
-    return "\n".join([*_circumstances(result), "", *lines])
+    kept = [any(column) for column in zip(*table[1:], strict=True)]
+    return [[cell for cell, keep in zip(line, kept, strict=True) if keep] for line in table]
 
 
-def as_json(result: Result) -> dict[str, Any]:
-    """Returns the result as JSON values: milliseconds, ratios, bytes."""
-    return {
-        **dataclasses.asdict(result.race),
-        "cpus": result.cpus,
-        "load_average": [result.load_before, result.load_after],
-        "variants": [_json_of(result, variant) for variant in result.variants],
-    }
-
-
-def _json_of(result: Result, variant: Variant) -> dict[str, Any]:
-    milliseconds = [1e3 * seconds for seconds in result.step_seconds[variant.name]]
-    ratio = ratio_to_peer(result, variant)
-    return {
-        "name": variant.name,
-        "text": variant.text,
-        "num_workers": variant.num_workers,
-        "threads": result.race.threads_of(variant.num_workers),
-        "step_ms": dataclasses.asdict(spread(milliseconds)),
-        "rounds_ms": milliseconds,
-        "first_loss": result.first_loss[variant.name],
-        "peer": variant.peer,
-        "ratio": ratio and dataclasses.asdict(ratio),
-        "goal": variant.goal,
-        "peak_bytes": result.peak_bytes[variant.name],
-    }
-
-
-def _row(result: Result, variant: Variant) -> tuple[str, ...]:
-    time = spread([1e3 * seconds for seconds in result.step_seconds[variant.name]])
-    ratio = ratio_to_peer(result, variant)
-    threads = str(result.race.threads_of(variant.num_workers))
+def circumstances(outcome: Outcome) -> str:
+    """Returns a sentence about the machine and the load on it."""
+    machine = outcome.machine
     return (
-        variant.name,
-        variant.text,
-        f"{variant.num_workers} x {threads}" if variant.num_workers else threads,
-        f"{time.median:#.3g}",
-        f"[{time.low:#.3g}-{time.high:#.3g}]",
-        f"{ratio.median:.2f}x {variant.peer} [{ratio.low:.2f}-{ratio.high:.2f}]" if ratio else "",
-        _goal(variant, ratio),
-        f"{result.peak_bytes[variant.name] / 2**20:.0f}",
+        f"{machine.kind}, load average {machine.load_before:.2f} before, "
+        f"{machine.load_after:.2f} after; goals are informational"
     )
 
 
-def _goal(variant: Variant, ratio: Spread | None) -> str:
-    if variant.goal is None or ratio is None:
-        return ""
-    return f"<= {variant.goal:g}x {'met' if ratio.median <= variant.goal else 'missed'}"
+def number(value: float) -> str:
+    """Returns a number with three significant digits, and whole numbers in full.
+
+    Example:
+        >>> number(12.345), number(0.00123), number(1234.5), number(579)
+        ('12.3', '0.00123', '1234', '579')
+    """
+    if value == int(value) or abs(value) >= 1000:
+        return f"{value:.0f}"
+    return f"{value:#.3g}"
 
 
-def _circumstances(result: Result) -> list[str]:
-    race = result.race
-    subject = race.target or f"{race.model} ({MODELS[race.model].text})"
-    rows = f"batch {MODELS[race.model].batch_size}, " if race.model else ""
-    workers = any(variant.num_workers for variant in result.variants)
-    together = race.steps_per_execution or "as compiled"
-    counted = race.rounds - 1
+def _values(outcome: Outcome, row: Row) -> list[str]:
+    if not row.rounds:
+        return [f"skipped: {row.skipped}", "", "", "", "", ""]
+    value, ratio, efficiency = spread(row.rounds), outcome.ratio(row), outcome.efficiency(row)
     return [
-        f"{subject}: {rows}{race.steps} steps a turn, steps_per_execution {together}, median of "
-        f"{counted} round{'s' if counted > 1 else ''} ({race.rounds} run, the first dropped)",
-        f"{result.cpus} CPUs, load average {result.load_before:.2f} before, "
-        f"{result.load_after:.2f} after; goals are informational"
-        + (", and a cluster's batch is one device's batch times the workers" if workers else ""),
+        f"{value.median:#.3g}",
+        f"[{value.low:#.3g}-{value.high:#.3g}]",
+        f"{spread(row.processor).median:#.3g}" if row.processor else "",
+        f"{ratio.median:.2f}x {row.peer} [{ratio.low:.2f}-{ratio.high:.2f}]" if ratio else "",
+        _goal(row, ratio),
+        f"{efficiency.median:.2f} of {row.limit}" if efficiency else "",
     ]
+
+
+def _goal(row: Row, ratio: Spread | None) -> str:
+    if row.goal is None or ratio is None:
+        return ""
+    return f"<= {row.goal:g}x {'met' if ratio.median <= row.goal else 'missed'}"
+
+
+def _fact(row: Row, name: str) -> str:
+    value = row.facts.get(name, "")
+    return value if isinstance(value, str) else number(value)
+
+
+def _aligned(table: list[list[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    left = [heading in ("name", *_LEFT) for heading in table[0]]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if is_left else cell.rjust(width)
+            for cell, width, is_left in zip(line, widths, left, strict=True)
+        ).rstrip()
+        for line in table
+    )

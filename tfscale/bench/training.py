@@ -19,7 +19,7 @@ import tensorflow as tf
 from tfscale.bench.models import BATCHES, MODELS
 from tfscale.bench.turns import Turns
 from tfscale.bench.variant import Race
-from tfscale.verify.batches import Batch, as_dataset, num_rows, take_batches
+from tfscale.verify.batches import Batch, as_dataset, num_rows, take_batches, with_rows
 from tfscale.verify.user_model import UserModel, WrongUsage
 
 NewStrategy = Callable[[], tf.distribute.Strategy | None]
@@ -109,7 +109,10 @@ def compiled_model(race: Race, num_workers: int) -> tuple[Any, tf.data.Dataset]:
     if race.target:
         model, data = UserModel(race.target).build()
         batches = take_batches(data, BATCHES, race.batch_size)
-        batches = [batch for batch in batches if num_rows(batch) == num_rows(batches[0])]
+        rows = num_rows(batches[0])
+        batches = [batch for batch in batches if num_rows(batch) == rows]
+        if num_workers > 1:  # every worker trains on the rows of one device
+            batches = [with_rows(batch, [*range(rows)] * num_workers) for batch in batches]
     else:
         named = MODELS[race.model]
         batch_size = named.batch_size * max(1, num_workers)

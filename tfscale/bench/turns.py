@@ -1,4 +1,4 @@
-"""A child's end of the connection to the race: it sends "ready", receives "go", sends seconds.
+"""A child's end of the connection to the race: it sends "ready", receives "go", sends times.
 
 The connection is a socket in the race's folder, because a worker of `tfscale launch` has no
 standard input, and TensorFlow's messages would mix with the answers. Messages are lines of JSON.
@@ -30,6 +30,7 @@ class Turns:
         self._socket.connect(address)
         self._lines = self._socket.makefile("r", encoding="utf-8")
         self._started = 0.0
+        self._spent = 0.0
 
     def ready(self, loss: float) -> None:
         """Reports that the warm-up is done, and its loss, for comparison between variants."""
@@ -44,15 +45,23 @@ class Turns:
         """
         if not self._lines.readline():
             raise SystemExit(0)
+        self._spent = processor_seconds()
         self._started = time.perf_counter()
 
     def finish(self) -> None:
-        """Reports how long the turn took, and the peak resident memory of this process."""
+        """Reports wall and processor time of the turn, and this process's peak resident memory."""
         seconds = time.perf_counter() - self._started
-        self._say(kind="took", seconds=seconds, peak_bytes=peak_bytes())
+        spent = processor_seconds() - self._spent
+        self._say(kind="took", seconds=seconds, processor_seconds=spent, peak_bytes=peak_bytes())
 
     def fail(self, kind: str, text: str) -> None:
-        """Reports why there are no turns: "wrong" for wrong usage, "failed" for other causes."""
+        """Reports why there are no turns.
+
+        Args:
+            kind: "wrong" for wrong usage, "missing" if something is not installed, so that the race
+                goes on without this variant, "failed" for other causes.
+            text: The cause, in a sentence.
+        """
         self._say(kind=kind, text=text)
 
     def _say(self, **message: Any) -> None:
@@ -69,6 +78,17 @@ class Turns:
     ) -> None:
         self._lines.close()
         self._socket.close()
+
+
+def processor_seconds() -> float:
+    """Returns the processor time that this process has used: user and system, all threads.
+
+    Example:
+        >>> processor_seconds() > 0
+        True
+    """
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
 
 
 def peak_bytes() -> int:

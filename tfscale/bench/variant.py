@@ -18,8 +18,10 @@ class Variant:
         text: A short description.
         peer: Name of the variant that its time is divided by, or None.
         goal: Largest ratio to the peer that meets the goal, or None.
-        num_workers: Processes of its cluster, started by `tfscale launch`; 0 for a single process.
-        program: Module of the child process. It takes an address, a name and a race.
+        num_workers: Processes of its cluster, started by `tfscale launch`; 0 without a cluster.
+        num_processes: Processes that train independently of each other, if there is no cluster.
+        limit: Name of the variant that is the limit of this one, or None. See `outcome.Row`.
+        program: Module of the child process. `child.py` says what its command line is.
     """
 
     name: str
@@ -28,13 +30,28 @@ class Variant:
     goal: float | None = None
     num_workers: int = 0
     program: str = PROGRAM
+    num_processes: int = 1
+    limit: str | None = None
+
+    @property
+    def processes(self) -> int:
+        """How many processes take a turn together."""
+        return self.num_workers or self.num_processes
 
 
 VARIANTS = (
-    Variant("stock", "fit, no strategy"),
-    Variant("one_device", "fit, one_device_strategy", peer="stock", goal=1.02),
-    Variant("mirrored", "fit, mirrored_strategy(2)", peer="stock"),
+    Variant("stock", "fit, no strategy", limit="loop"),
+    Variant("one_device", "fit, one_device_strategy", peer="stock", goal=1.02, limit="loop"),
+    Variant("mirrored", "fit, mirrored_strategy(2)", peer="stock", limit="loop"),
     Variant("loop", "bare loop inside a graph: the limit", peer="stock"),
+    Variant("two_processes", "fit, two processes, no communication", num_processes=2),
+    Variant(
+        "workers",
+        "fit, multi_worker_mirrored_strategy, 2 workers",
+        peer="two_processes",
+        num_workers=2,
+        limit="two_processes",
+    ),
 )
 
 
@@ -49,7 +66,7 @@ class Race:
         steps: Optimizer steps of a turn. A positive multiple of `steps_per_execution`.
         steps_per_execution: Steps Keras takes in one call, or None for the model's own setting.
         batch_size: Rows of a batch if a target's data are arrays. Positive.
-        threads: Threads of a single process, divided among the workers of a cluster. Positive.
+        threads: Threads of a single process, divided among several. Positive.
         timeout_seconds: Deadline of start-up and of each turn. Positive.
         patience_seconds: How long a child waits for its turn. Positive.
     """
@@ -64,9 +81,9 @@ class Race:
     timeout_seconds: float
     patience_seconds: float
 
-    def threads_of(self, num_workers: int) -> int:
-        """Returns the threads of each of `num_workers` processes of a variant, at least 1."""
-        return max(1, self.threads // max(1, num_workers))
+    def threads_of(self, processes: int) -> int:
+        """Returns the threads of each of `processes` processes of a variant, at least 1."""
+        return max(1, self.threads // max(1, processes))
 
     def to_json(self) -> str:
         """Returns what `from_json` reads."""

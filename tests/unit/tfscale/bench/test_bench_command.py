@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import subprocess
+from importlib import metadata
 
 import pytest
 
 from tests.programs import completed
 from tfscale.__main__ import main
+from tfscale.bench.command import KINDS, expanded
 
 MODELS = "tests.unit.tfscale.bench.bench_models"
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = ("-m", "tfscale", "bench", "--rounds=2", "--steps=4")
-    return completed(*command, *arguments, timeout=300)
+    command = ("-m", "tfscale", "bench", *arguments, "--rounds=2", "--steps=4")
+    return completed(*command, timeout=300)
 
 
 def test_a_short_race_has_positive_figures_of_the_same_training() -> None:
@@ -23,29 +25,74 @@ def test_a_short_race_has_positive_figures_of_the_same_training() -> None:
     done = bench("--variants=stock,one_device,mirrored", *flags)
     assert done.returncode == 0, done.stderr[-4000:]
     result = json.loads(done.stdout)
-    by_name = {variant["name"]: variant for variant in result["variants"]}
+    by_name = {row["name"]: row for row in result["rows"]}
     assert list(by_name) == ["stock", "one_device", "mirrored"]
-    for variant in by_name.values():
-        assert variant["step_ms"]["median"] > 0
-        assert len(variant["rounds_ms"]) == 1
-        assert variant["peak_bytes"] > 50 * 2**20  # TensorFlow alone
-        assert variant["threads"] == 1
+    for row in by_name.values():
+        assert row["value"]["median"] > 0
+        assert row["processor_value"]["median"] > 0
+        assert len(row["rounds"]) == 1
+        assert row["facts"]["peak RSS MiB"] > 50  # TensorFlow's own
+        assert row["facts"]["threads"] == "1"
+    assert result["machine"]["versions"]["keras"] == metadata.version("keras")
     assert by_name["mirrored"]["ratio"]["median"] > 0
     # Stock Keras on one device is the oracle of what the others should have trained.
     for name in ("one_device", "mirrored"):
-        expected = pytest.approx(by_name["stock"]["first_loss"], rel=1e-5)
-        assert by_name[name]["first_loss"] == expected
+        expected = pytest.approx(by_name["stock"]["facts"]["first loss"], rel=1e-5)
+        assert by_name[name]["facts"]["first loss"] == expected
     assert "round 2 of 2, ms a step: stock " in done.stderr
 
 
 def test_the_users_model_is_timed_too() -> None:
     done = bench(f"{MODELS}:linear", "--variants=stock,loop")
     assert done.returncode == 0, done.stderr[-4000:]
-    circumstances, _, _, headings, stock, loop = done.stdout.splitlines()
-    assert circumstances.startswith(f"{MODELS}:linear: 4 steps a turn, steps_per_execution as ")
-    assert headings.split()[:2] == ["variant", "threads"]
+    text, _, _, headings, stock, loop = done.stdout.splitlines()
+    assert text.startswith(f"{MODELS}:linear: 4 steps a turn, steps_per_execution as ")
+    assert headings.split()[:2] == ["name", "threads"]
     assert stock.startswith("stock ")
     assert "x stock [" in loop
+
+
+def test_workers_train_on_the_rows_of_one_device_each() -> None:
+    flags = ("--variants=one_device,two_processes,workers", "--json", "--threads=2")
+    done = bench("step", f"{MODELS}:linear", *flags)
+    assert done.returncode == 0, done.stderr[-4000:]
+    one, two, workers = json.loads(done.stdout)["rows"]
+    assert [row["facts"]["threads"] for row in (one, two, workers)] == ["2", "2 x 1", "2 x 1"]
+    assert workers["efficiency"]["median"] == pytest.approx(
+        two["value"]["median"] / workers["value"]["median"]
+    )
+    for row in (two, workers):  # The same rows on both workers give the gradients of one device.
+        assert row["facts"]["first loss"] == pytest.approx(one["facts"]["first loss"], rel=1e-5)
+
+
+def test_the_help_of_a_kind_lists_its_variants() -> None:
+    shown = "".join(
+        completed("-m", "tfscale", "bench", "step", "--help", timeout=60).stdout.split()
+    )
+    assert "namesofstock,one_device,mirrored,loop,two_processes,workers(default" in shown
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_help_of_every_kind_teaches_and_imports_nothing_heavy(kind: str) -> None:
+    code = (
+        "import sys\n"
+        "from tfscale.__main__ import main\n"
+        "try: main(['bench', sys.argv[1], '--help'])\n"
+        "except SystemExit: pass\n"
+        "print('heavy:', sorted({'tensorflow', 'keras', 'numpy', 'jinja2'} & set(sys.modules)))"
+    )
+    shown = completed("-c", code, kind, timeout=60).stdout
+    assert shown.startswith(f"usage: tfscale bench {kind} ")
+    assert "examples:\n" in shown
+    assert "exit status: 0 " in shown
+    assert shown.endswith("heavy: []\n")
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["mine:build"], ["--model=mlp", "--json"], ["step", "mine:build"]]
+)
+def test_a_command_line_without_a_kind_means_step(arguments: list[str]) -> None:
+    assert expanded(arguments) == ["step", *(word for word in arguments if word != "step")]
 
 
 def test_a_training_that_diverges_is_not_timed() -> None:
@@ -66,9 +113,9 @@ def test_a_function_that_is_missing_is_wrong_usage() -> None:
     [
         (["mine"], "must be MODULE:FUNCTION. Received: 'mine'. Example: mine:build"),
         (["--model=large"], "invalid choice: 'large'"),
-        (["--variants=stock,ours"], "different names of stock, one_device, mirrored, loop"),
+        (["--variants=stock,ours"], "different names of stock, one_device, mirrored, loop, two"),
         (["--variants=stock,stock"], "must be different names of stock"),
-        (["--rounds=1"], "must be an integer, at least 2. Received: '1'"),
+        (["step", "--rounds=1"], "must be an integer, at least 2. Received: '1'"),
         (["--steps=0"], "must be a positive integer. Received: '0'"),
         (["--timeout_seconds=nan"], "must be a positive, finite number of seconds"),
         (["mine:build", "--model=mlp"], "`--model` must be omitted if MODULE:FUNCTION"),

@@ -22,9 +22,9 @@ def test_a_disturbance_of_a_whole_round_leaves_the_ratio() -> None:
     assert paired_ratios([1.5 * d for d in disturbed], [2.0 * d for d in disturbed]) == [0.75] * 3
 
 
-@pytest.mark.parametrize("values", [[], [0.0], [1.0, math.nan], [math.inf]])
-def test_values_that_are_not_positive_and_finite_raise(values: list[float]) -> None:
-    with pytest.raises(ValueError, match=r"`values` must be positive, finite numbers"):
+@pytest.mark.parametrize("values", [[], [1.0, math.nan], [math.inf]])
+def test_values_that_are_not_finite_raise(values: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"`values` must be finite numbers"):
         spread(values)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import tfscale
 from tfscale.bench.contestant import Failed
-from tfscale.bench.racing import Result, run_race
+from tfscale.bench.racing import Result, rows_of, run_race
 from tfscale.bench.variant import Race, Variant
 
 ROOT = Path(tfscale.__file__).parents[1]
@@ -27,29 +27,53 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield Path(name)
 
 
-def raced(*names: str, folder: Path, timeout_seconds: float = 60.0, num_workers: int = 0) -> Result:
+def raced(
+    *names: str,
+    folder: Path,
+    timeout_seconds: float = 60.0,
+    num_workers: int = 0,
+    num_processes: int = 1,
+) -> Result:
     race = Race("", str(folder / "turns"), 3, 10, None, 32, 2, timeout_seconds, 120.0)
-    variants = [Variant(n, "a child", program=PROGRAM, num_workers=num_workers) for n in names]
+    variants = [
+        Variant(
+            name, "a child", program=PROGRAM, num_workers=num_workers, num_processes=num_processes
+        )
+        for name in names
+    ]
     return run_race(race, variants, folder, lambda line: None)
 
 
 def test_variants_take_turns_and_the_first_round_is_dropped(folder: Path) -> None:
     result = raced("a", "b", "c", folder=folder)
     assert (folder / "turns").read_text("utf-8").split() == ["a", "b", "c"] * 3
-    assert {name: len(seconds) for name, seconds in result.step_seconds.items()} == {
-        "a": 2,
-        "b": 2,
-        "c": 2,
-    }
-    assert all(s > 0 for seconds in result.step_seconds.values() for s in seconds)
+    assert {name: len(turns) for name, turns in result.turns.items()} == {"a": 2, "b": 2, "c": 2}
+    assert all(turn.seconds > 0 for turns in result.turns.values() for turn in turns)
     assert min(result.peak_bytes.values()) > 1_000_000
     assert result.first_loss == {"a": 0.5, "b": 0.5, "c": 0.5}
 
 
-def test_the_workers_of_a_cluster_run_their_turns_together(folder: Path) -> None:
-    result = raced("pair", "single", folder=folder, num_workers=2)
-    assert (folder / "turns").read_text("utf-8").split() == ["pair", "pair", "single", "single"] * 3
-    assert len(result.step_seconds["pair"]) == 2
+@pytest.mark.parametrize("kind", ["num_workers", "num_processes"])
+def test_processes_of_a_variant_run_their_turns_together(folder: Path, kind: str) -> None:
+    result = raced("pair", "other", folder=folder, **{kind: 2})
+    assert (folder / "turns").read_text("utf-8").split() == ["pair", "pair", "other", "other"] * 3
+    assert len(result.turns["pair"]) == 2
+
+
+def test_processor_time_is_the_sum_of_the_processes_and_waiting_uses_none(folder: Path) -> None:
+    # A turn of "busy" computes for 0.2 s, a turn of "waits" sleeps for 0.2 s.
+    result = raced("busy", "waits", folder=folder, num_processes=2)
+    for busy, waits in zip(result.turns["busy"], result.turns["waits"], strict=True):
+        assert busy.processor_seconds == pytest.approx(0.4, rel=0.2)
+        assert waits.seconds >= 0.2
+        assert waits.processor_seconds < 0.1
+
+
+def test_a_variant_that_misses_a_library_is_skipped_and_the_others_are_raced(folder: Path) -> None:
+    result = raced("a", "missing", folder=folder)
+    first, second = rows_of(result)
+    assert (len(first.rounds), first.skipped) == (2, "")
+    assert (second.rounds, second.skipped) == ((), "no such library")
 
 
 @pytest.mark.parametrize(

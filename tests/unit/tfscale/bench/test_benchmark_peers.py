@@ -17,7 +17,7 @@ def test_the_goals_are_those_that_were_promised() -> None:
     assert goals == {
         "one_device": ("stock", 1.02),
         "mirrored": ("stock_mirrored", 0.8),
-        "workers": ("patched_workers", 0.7),
+        "workers": ("patched_workers", 0.55),
     }
 
 

@@ -84,8 +84,6 @@ def test_wrong_usage_is_one_line_and_status_2(arguments: list[str], message: str
     [
         (["launch", "--num_workers=0", "--", "ls"], "Received: '0'. Example: 1."),
         (["launch", "--max_restarts=-1", "--", "ls"], "Received: '-1'. Example: 0."),
-        (["bench", "--rounds=0"], "Received: '0'. Example: 2."),
-        (["bench", "--variants=ours"], "Received: 'ours'."),
         (["preflight", "mine", "--target=h100"], "v5e:2x2, v4:2x2x1, v5litepod-4."),
     ],
 )
@@ -93,11 +91,6 @@ def test_an_error_and_the_pointer_to_the_help_are_two_sentences(
     arguments: list[str], end: str
 ) -> None:
     assert tfscale(*arguments).stderr.endswith(f"{end} See `tfscale {arguments[0]} --help`.\n")
-
-
-def test_the_help_of_bench_lists_the_variants() -> None:
-    shown = "".join(tfscale("bench", "--help").stdout.split())
-    assert "namesofstock,one_device,mirrored,loop(default:allofthem)" in shown
 
 
 @pytest.mark.parametrize("width", ["40", "60", "80", "100", "120"])

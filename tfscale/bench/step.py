@@ -1,0 +1,207 @@
+"""`tfscale bench step`: times a step of `fit`, under strategies, and as a bare loop."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from strategies.extension import integers
+from tfscale.bench.machine import Machine
+from tfscale.bench.models import MODELS
+from tfscale.bench.outcome import Outcome
+from tfscale.bench.variant import VARIANTS, Race, Variant
+from tfscale.cli.arguments import count, function_name, number_type, seconds
+
+SUMMARY = "time a training step on one device, on replicas, on workers and as a bare loop"
+TARGET_STEPS = 50
+"""Default steps of a turn for the user's model."""
+
+_DESCRIPTION = """\
+Times training steps of several variants in one run: wall time, and the processor time of all
+processes of a variant together. Peak RSS is that of one process.
+
+FUNCTION takes no arguments and returns (model, data): a compiled model, and arrays (x, y), a
+batched tf.data.Dataset or a keras.utils.PyDataset. The first batches are kept in memory and reused,
+so reading data is not timed. The model is used as you compiled it. Note that Keras enables XLA for
+one device and disables it for several replicas unless you pass jit_compile.
+"""
+_EPILOG = """\
+examples:
+  tfscale bench step --model=mlp                       all variants, on a built-in model
+  tfscale bench step --model=tiny_mlp --steps_per_execution=20 --variants=stock,one_device,loop
+  tfscale bench step mine:build --steps=100 --json     build() in mine.py; JSON for a program
+
+exit status: 0 timed (goals are informational), 1 a variant failed, 2 wrong usage.
+"""
+
+
+_SEVERAL = (
+    "Several processes divide the threads. The batch of a cluster is the batch of one device times "
+    "its workers. Efficiency is the time of the limit divided by the time of the row."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `tfscale bench step`."""
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
+    parser.add_argument(
+        "target",
+        nargs="?",
+        metavar="MODULE:FUNCTION",
+        type=function_name,
+        help="your model: build() in mine.py is mine:build; the current directory is importable",
+    )
+    add_race_arguments(parser, VARIANTS)
+
+
+def add_race_arguments(parser: argparse.ArgumentParser, variants: Sequence[Variant]) -> None:
+    """Adds the flags that all races have in common.
+
+    Args:
+        parser: The parser to add them to.
+        variants: The variants to choose from.
+    """
+    names = [variant.name for variant in variants]
+
+    def chosen(text: str) -> tuple[Variant, ...]:
+        wanted = text.split(",")
+        if set(wanted) - set(names) or len(set(wanted)) < len(wanted):
+            raise argparse.ArgumentTypeError(
+                f"must be different names of {', '.join(names)}, separated by commas. "
+                f"Received: {text!r}"
+            )
+        return tuple(variants[names.index(name)] for name in wanted)
+
+    default = f"default: {', '.join(f'{name} {model.steps}' for name, model in MODELS.items())}"
+    parser.add_argument("--model", choices=tuple(MODELS), help="a built-in model (default: mlp)")
+    parser.add_argument(
+        "--variants",
+        type=chosen,
+        default=tuple(variants),
+        metavar="NAMES",
+        help=f"variants to time, in order, separated by commas: names of {','.join(names)} "
+        "(default: all of them)",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=number_type(integers(at_least=2)),
+        default=7,
+        metavar="N",
+        help="turns of each variant; the first is not counted (default: 7)",
+    )
+    parser.add_argument(
+        "--steps",
+        type=count,
+        metavar="N",
+        help=f"optimizer steps in a turn ({default}; your model {TARGET_STEPS})",
+    )
+    parser.add_argument(
+        "--steps_per_execution",
+        type=count,
+        metavar="N",
+        help="steps that fit takes in one call (default: 1; your model: as compiled)",
+    )
+    parser.add_argument(
+        "--batch_size",
+        type=count,
+        metavar="N",
+        help="rows of a batch if your data are arrays (default: 32)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=count,
+        metavar="N",
+        help="threads of a variant; several processes divide them (default: all CPUs)",
+    )
+    parser.add_argument(
+        "--timeout_seconds",
+        type=seconds,
+        default=300.0,
+        metavar="S",
+        help="seconds allowed for start-up and for each turn (default: 300)",
+    )
+
+
+def run(arguments: argparse.Namespace, say: Callable[[str], None]) -> Outcome:
+    """Runs the race that the flags describe.
+
+    Args:
+        arguments: Parsed flags of `add_arguments`.
+        say: Called with each line of progress.
+
+    Raises:
+        ValueError: If flags contradict each other.
+        Failed: If a variant cannot be timed.
+    """
+    # Here: the help does not need it.
+    from tfscale.bench.racing import rows_of, run_race
+
+    race = race_of(arguments)
+    machine = Machine.of_this_host()
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        result = run_race(race, arguments.variants, Path(folder), say)
+    has_several = any(variant.processes > 1 for variant in arguments.variants)
+    return Outcome(
+        kind="step",
+        subject=race.target or race.model,
+        text=_text(race),
+        settings=dataclasses.asdict(race),
+        machine=machine.at_end(),
+        rows=rows_of(result),
+        notes=(_SEVERAL,) if has_several else (),
+    )
+
+
+def _text(race: Race) -> str:
+    subject = race.target or f"{race.model} ({MODELS[race.model].text})"
+    rows = f"batch {MODELS[race.model].batch_size}, " if race.model else ""
+    counted = race.rounds - 1
+    return (
+        f"{subject}: {rows}{race.steps} steps a turn, steps_per_execution "
+        f"{race.steps_per_execution or 'as compiled'}, median of {counted} "
+        f"round{'s' if counted > 1 else ''} ({race.rounds} run, the first dropped)"
+    )
+
+
+def race_of(arguments: argparse.Namespace) -> Race:
+    """Returns the race that the flags describe.
+
+    Raises:
+        ValueError: If flags contradict each other.
+    """
+    target = arguments.target or ""
+    if target and arguments.model:
+        raise ValueError(
+            "`--model` must be omitted if MODULE:FUNCTION is given. Received: both "
+            f"{arguments.model} and {target}. Choose one."
+        )
+    if not target and arguments.batch_size is not None:
+        raise ValueError(
+            "`--batch_size` must be used with MODULE:FUNCTION. Received: "
+            f"--batch_size={arguments.batch_size}. Built-in models have fixed batch sizes."
+        )
+    model = "" if target else arguments.model or "mlp"
+    together = arguments.steps_per_execution or (1 if model else None)
+    steps = arguments.steps or (MODELS[model].steps if model else TARGET_STEPS)
+    if together and steps % together:
+        raise ValueError(
+            f"`--steps` must be a multiple of --steps_per_execution={together}. Received: "
+            f"--steps={steps}. Give both."
+        )
+    timeout = arguments.timeout_seconds
+    return Race(
+        model=model,
+        target=target,
+        rounds=arguments.rounds,
+        steps=steps,
+        steps_per_execution=together,
+        batch_size=arguments.batch_size or 32,
+        threads=arguments.threads or os.cpu_count() or 1,
+        timeout_seconds=timeout,
+        patience_seconds=timeout * (len(arguments.variants) + 1),
+    )
