@@ -2,7 +2,8 @@
 
 A kind of benchmark is a module with `SUMMARY`, `add_arguments(parser)` and
 `run(arguments, say) -> Outcome`. `run` raises ValueError for wrong usage and `Failed` if a
-measurement fails. What is printed, and the flags for it, are in `output`.
+measurement fails. A module whose subject depends on flags has `subject(arguments)` too. What is
+printed, and the flags for it, are in `output`.
 """
 
 from __future__ import annotations
@@ -67,4 +68,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the chosen benchmark and prints its outcome. Returns the exit status."""
     module = importlib.import_module(KINDS[arguments.kind])
-    return measured_and_printed("tfscale bench", module.run, arguments)
+    return measured_and_printed(
+        "tfscale bench",
+        module.run,
+        arguments,
+        kind=arguments.kind,
+        subject=getattr(module, "subject", None),
+    )

@@ -17,8 +17,6 @@ from tfscale.bench.machine import Machine
 FORMAT = 1
 """Version of the JSON format."""
 
-_FILE = "`FILE` must be JSON that `tfscale bench --json` has printed. Received: {}. Write it again."
-
 
 @dataclass(frozen=True)
 class Row:
@@ -116,7 +114,7 @@ class Outcome:
         """
         if not isinstance(values, dict) or values.get("format") != FORMAT:
             found = values.get("format") if isinstance(values, dict) else type(values).__name__
-            raise ValueError(_FILE.format(f"format {found!r} and not {FORMAT}"))
+            raise ValueError(f"`format` must be {FORMAT}. Received: {found!r}.")
         try:
             rows = tuple(
                 Row(
@@ -139,7 +137,7 @@ class Outcome:
                 law=values["law"],
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(_FILE.format(f"a file without {error}")) from error
+            raise ValueError(f"`values` must have the fields of an outcome: {error}.") from error
 
 
 _FIELDS = [each.name for each in dataclasses.fields(Row)]

@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from strategies.extension import integers
 from tfscale.bench.machine import Machine
@@ -127,6 +128,11 @@ def add_race_arguments(parser: argparse.ArgumentParser, variants: Sequence[Varia
     )
 
 
+def subject(arguments: argparse.Namespace) -> str:
+    """Returns what the flags say is trained."""
+    return arguments.target or arguments.model or "mlp"
+
+
 def run(arguments: argparse.Namespace, say: Callable[[str], None]) -> Outcome:
     """Runs the race that the flags describe.
 
@@ -148,13 +154,20 @@ def run(arguments: argparse.Namespace, say: Callable[[str], None]) -> Outcome:
     has_several = any(variant.processes > 1 for variant in arguments.variants)
     return Outcome(
         kind="step",
-        subject=race.target or race.model,
+        subject=subject(arguments),
         text=_text(race),
-        settings=dataclasses.asdict(race),
+        settings=settings_of(race),
         machine=machine.at_end(),
         rows=rows_of(result),
         notes=(_SEVERAL,) if has_several else (),
     )
+
+
+def settings_of(race: Race) -> dict[str, Any]:
+    """Returns the settings of a race that have an influence on its times."""
+    deadlines = ("timeout_seconds", "patience_seconds")
+    fields = dataclasses.asdict(race).items()
+    return {name: value for name, value in fields if name not in deadlines}
 
 
 def _text(race: Race) -> str:
@@ -185,7 +198,7 @@ def race_of(arguments: argparse.Namespace) -> Race:
             "`--batch_size` must be used with MODULE:FUNCTION. Received: "
             f"--batch_size={arguments.batch_size}. Built-in models have fixed batch sizes."
         )
-    model = "" if target else arguments.model or "mlp"
+    model = "" if target else subject(arguments)
     together = arguments.steps_per_execution or (1 if model else None)
     steps = arguments.steps or (MODELS[model].steps if model else TARGET_STEPS)
     if together and steps % together:

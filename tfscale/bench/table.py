@@ -8,19 +8,24 @@ from collections.abc import Sequence
 from tfscale.bench.figures import Spread, spread
 from tfscale.bench.outcome import Outcome, Row
 
-_LEFT = ("", "ratio", "goal")
+TEXTS = ("name", "", "ratio", "goal", "efficiency", "unit")
 """Headings of the columns that are texts."""
 
 
 def as_text(outcome: Outcome) -> str:
     """Returns what was measured, how busy the machine was, the table, and the notes below it."""
     parts = ["\n".join([outcome.text, circumstances(outcome)])]
-    for group, rows in itertools.groupby(outcome.rows, lambda row: (row.group, row.unit)):
+    for group, rows in itertools.groupby(outcome.rows, group_of):
         heading = f"{group[0]}\n" if group[0] else ""
-        parts.append(heading + _aligned(cells(outcome, tuple(rows))))
-    if outcome.notes:
-        parts.append("\n".join(outcome.notes))
+        parts.append(heading + aligned(cells(outcome, tuple(rows))))
+    if lines := notes(outcome):
+        parts.append("\n".join(lines))
     return "\n\n".join(parts)
+
+
+def group_of(row: Row) -> tuple[str, str]:
+    """Returns what the rows of one table have in common: the group and the unit."""
+    return row.group, row.unit
 
 
 def cells(outcome: Outcome, rows: Sequence[Row]) -> list[list[str]]:
@@ -48,6 +53,12 @@ def cells(outcome: Outcome, rows: Sequence[Row]) -> list[list[str]]:
     return [[cell for cell, keep in zip(line, kept, strict=True) if keep] for line in table]
 
 
+def notes(outcome: Outcome) -> list[str]:
+    """Returns the sentences below the table: why rows were skipped, and the outcome's notes."""
+    skipped = [f"{row.name}: skipped: {row.skipped}" for row in outcome.rows if not row.rounds]
+    return [*skipped, *outcome.notes]
+
+
 def circumstances(outcome: Outcome) -> str:
     """Returns a sentence about the machine and the load on it."""
     machine = outcome.machine
@@ -58,25 +69,43 @@ def circumstances(outcome: Outcome) -> str:
 
 
 def number(value: float) -> str:
-    """Returns a number with three significant digits, and whole numbers in full.
+    """Returns a measured number with three significant digits, a counted one in full.
 
     Example:
         >>> number(12.345), number(0.00123), number(1234.5), number(579)
-        ('12.3', '0.00123', '1234', '579')
+        ('12.3', '0.00123', '1,234', '579')
     """
-    if value == int(value) or abs(value) >= 1000:
-        return f"{value:.0f}"
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{value:,.0f}"
     return f"{value:#.3g}"
+
+
+def span(value: Spread) -> str:
+    """Returns the range of the rounds."""
+    return f"[{number(value.low)}-{number(value.high)}]"
+
+
+def aligned(table: Sequence[Sequence[str]]) -> str:
+    """Returns the lines of a table whose first line are headings; numbers are aligned right."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    left = [heading in TEXTS for heading in table[0]]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if is_left else cell.rjust(width)
+            for cell, width, is_left in zip(line, widths, left, strict=True)
+        ).rstrip()
+        for line in table
+    )
 
 
 def _values(outcome: Outcome, row: Row) -> list[str]:
     if not row.rounds:
-        return [f"skipped: {row.skipped}", "", "", "", "", ""]
+        return ["skipped", "", "", "", "", ""]
     value, ratio, efficiency = spread(row.rounds), outcome.ratio(row), outcome.efficiency(row)
     return [
-        f"{value.median:#.3g}",
-        f"[{value.low:#.3g}-{value.high:#.3g}]",
-        f"{spread(row.processor).median:#.3g}" if row.processor else "",
+        number(value.median),
+        span(value),
+        number(spread(row.processor).median) if row.processor else "",
         f"{ratio.median:.2f}x {row.peer} [{ratio.low:.2f}-{ratio.high:.2f}]" if ratio else "",
         _goal(row, ratio),
         f"{efficiency.median:.2f} of {row.limit}" if efficiency else "",
@@ -92,15 +121,3 @@ def _goal(row: Row, ratio: Spread | None) -> str:
 def _fact(row: Row, name: str) -> str:
     value = row.facts.get(name, "")
     return value if isinstance(value, str) else number(value)
-
-
-def _aligned(table: list[list[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    left = [heading in ("name", *_LEFT) for heading in table[0]]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if is_left else cell.rjust(width)
-            for cell, width, is_left in zip(line, widths, left, strict=True)
-        ).rstrip()
-        for line in table
-    )

@@ -12,6 +12,7 @@ import resource
 import socket
 import sys
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -49,10 +50,16 @@ class Turns:
         self._started = time.perf_counter()
 
     def finish(self) -> None:
-        """Reports wall and processor time of the turn, and this process's peak resident memory."""
+        """Reports wall and processor time of the turn, and this process's resident memory."""
         seconds = time.perf_counter() - self._started
         spent = processor_seconds() - self._spent
-        self._say(kind="took", seconds=seconds, processor_seconds=spent, peak_bytes=peak_bytes())
+        self._say(
+            kind="took",
+            seconds=seconds,
+            processor_seconds=spent,
+            peak_bytes=peak_bytes(),
+            resident_bytes=resident_bytes(),
+        )
 
     def fail(self, kind: str, text: str) -> None:
         """Reports why there are no turns.
@@ -89,6 +96,15 @@ def processor_seconds() -> float:
     """
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
+
+
+def resident_bytes() -> int:
+    """Returns the resident memory of this process in bytes, or the peak where there is no /proc."""
+    try:
+        pages = Path("/proc/self/statm").read_text("ascii").split()[1]
+    except OSError:
+        return peak_bytes()
+    return int(pages) * resource.getpagesize()
 
 
 def peak_bytes() -> int:

@@ -18,9 +18,9 @@ from tfscale.report.thinning import bin_width, thinned
 from tfscale.report.ticks import LARGEST, Axis, count_axis, value_axis
 
 MOST_BINS = 400  # About one per pixel on a phone, one per two pixels on a desktop.
+SIZE = 1000  # Of the SVG's own coordinates, in both directions.
 NUM_COLOURS, NUM_DASHES = 8, 4  # As in `templates/style.css`: 32 series differ.
 
-_SIZE = 1000  # Of the SVG's own coordinates, in both directions.
 _MOST_DOTS = 40
 _MOST_HOVERS = 200
 _MOST_GAPS_NAMED = 4
@@ -29,7 +29,7 @@ Point = tuple[int, float]
 
 
 @dataclass(frozen=True)
-class _Line:
+class Line:
     """A series as it is drawn.
 
     Attributes:
@@ -78,7 +78,7 @@ def line_chart(curve: Curve, *, identifier: str) -> Markup:
         "chart.html",
         curve=curve,
         identifier=identifier,
-        size=_SIZE,
+        size=SIZE,
         title=f"{curve.title} ({unit})" if unit else curve.title,
         lines=[
             _line(name, series, x_axis, y_axis, number)
@@ -86,7 +86,7 @@ def line_chart(curve: Curve, *, identifier: str) -> Markup:
         ],
         x_axis=x_axis,
         y_axis=y_axis,
-        grid=_grid(x_axis, y_axis),
+        grid=grid(x_axis, y_axis),
         gaps=list(_gap_bands(curve, points, x_axis)),
         hovers=list(_hovers(curve, points, x_axis)),
         description=_description(curve, points),
@@ -104,7 +104,7 @@ def _is_drawable(value: float) -> bool:
     return math.isfinite(value) and abs(value) < LARGEST
 
 
-def _line(name: str, points: Sequence[Point], x_axis: Axis, y_axis: Axis, number: int) -> _Line:
+def _line(name: str, points: Sequence[Point], x_axis: Axis, y_axis: Axis, number: int) -> Line:
     values = [y if _is_drawable(y) else math.nan for _, y in points]
     path, dots, before = [], [], None
     kept = thinned(values, most_bins=MOST_BINS)
@@ -112,8 +112,8 @@ def _line(name: str, points: Sequence[Point], x_axis: Axis, y_axis: Axis, number
         if math.isnan(value):
             before = None
             continue
-        x = f"{_SIZE * x_axis.place(points[index][0]):.1f}"
-        here = f"{x} {_SIZE * (1 - y_axis.place(value)):.1f}"
+        x = f"{SIZE * x_axis.place(points[index][0]):.1f}"
+        here = f"{x} {SIZE * (1 - y_axis.place(value)):.1f}"
         path.append(f"{'M' if before is None else 'L'}{here}")
         is_single = before is None and (
             position + 1 == len(kept) or math.isnan(kept[position + 1][1])
@@ -122,7 +122,7 @@ def _line(name: str, points: Sequence[Point], x_axis: Axis, y_axis: Axis, number
             # A line of no length with round ends: a dot that stays round when the SVG is stretched.
             dots.append(f"M{here}h0")
         before = here
-    return _Line(
+    return Line(
         name=numbers.name(name),
         last=numbers.number(points[-1][1]) if points else "no value",
         style=f"line c{number % NUM_COLOURS} d{(number + number // NUM_COLOURS) % NUM_DASHES}",
@@ -131,9 +131,10 @@ def _line(name: str, points: Sequence[Point], x_axis: Axis, y_axis: Axis, number
     )
 
 
-def _grid(x_axis: Axis, y_axis: Axis) -> str:
-    across = (f"M0 {_SIZE * (1 - y_axis.place(t)):.1f}h{_SIZE}" for t in y_axis.ticks)
-    up = (f"M{_SIZE * x_axis.place(t):.1f} 0v{_SIZE}" for t in x_axis.ticks)
+def grid(x_axis: Axis, y_axis: Axis) -> str:
+    """Returns data of a path with a line at each tick of both axes."""
+    across = (f"M0 {SIZE * (1 - y_axis.place(t)):.1f}h{SIZE}" for t in y_axis.ticks)
+    up = (f"M{SIZE * x_axis.place(t):.1f} 0v{SIZE}" for t in x_axis.ticks)
     return "".join([*across, *up])
 
 
@@ -152,8 +153,8 @@ def _hovers(
 
 
 def _band(start: float, end: float, x_axis: Axis) -> _Band:
-    left = _SIZE * max(0.0, x_axis.place(start))
-    width = _SIZE * min(1.0, x_axis.place(end)) - left
+    left = SIZE * max(0.0, x_axis.place(start))
+    width = SIZE * min(1.0, x_axis.place(end)) - left
     return _Band(f"{left:.1f}", f"{width:.1f}")
 
 

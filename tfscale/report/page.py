@@ -40,6 +40,7 @@ def render(run: RunRecord) -> str:
     curves = [*_history_curves(run), *run.curves]
     return fill(
         "page.html",
+        title=run.title,
         run=run,
         facts=list(_facts(run)),
         results=_results(run),

@@ -13,6 +13,7 @@ import pytest
 import tfscale
 from tfscale.bench.contestant import Failed
 from tfscale.bench.racing import Result, rows_of, run_race
+from tfscale.bench.turns import peak_bytes, resident_bytes
 from tfscale.bench.variant import Race, Variant
 
 ROOT = Path(tfscale.__file__).parents[1]
@@ -105,3 +106,7 @@ def test_a_race_does_not_wait_beyond_the_deadline(name: str, sentence: str, fold
     process = int((folder / "turns").read_text("utf-8"))
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
+
+
+def test_memory_of_this_process_is_between_nothing_and_its_peak() -> None:
+    assert 1_000_000 < resident_bytes() < 1.1 * peak_bytes()  # The kernel counts in batches.

@@ -1,0 +1,107 @@
+"""Points and curves over a logarithmic or linear x, such as measurements and a fitted law.
+
+This file computes what is drawn; `templates/chart.html` writes the markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from tfscale.report import numbers
+from tfscale.report.chart import NUM_COLOURS, NUM_DASHES, SIZE, Line, grid
+from tfscale.report.markup import fill
+from tfscale.report.record import Scale
+from tfscale.report.ticks import value_axis
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points of one name, and the curve that describes them.
+
+    Attributes:
+        name: In the legend.
+        points: Measured x and y. Finite.
+        curve: Points of the curve in ascending x; empty to draw none.
+    """
+
+    name: str
+    points: Sequence[Point]
+    curve: Sequence[Point] = ()
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A chart of points.
+
+    Attributes:
+        title: What y is.
+        x_name: What x is.
+        unit: Unit of y.
+        scale: Of both axes: "linear", "log" or "auto".
+    """
+
+    title: str
+    x_name: str
+    unit: str
+    scale: Scale = "auto"
+
+
+def scatter_chart(plot: Plot, series: Sequence[Series], *, identifier: str) -> Markup:
+    """Draws points, each series with its curve.
+
+    Args:
+        plot: Title and axes.
+        series: At least one with a point.
+        identifier: Start of the ids in the HTML, unique on the page.
+
+    Returns:
+        A `<figure>`.
+    """
+    drawn = [point for each in series for point in (*each.points, *each.curve)]
+    x_axis = value_axis([x for x, _ in drawn], plot.scale)
+    y_axis = value_axis([y for _, y in drawn], plot.scale)
+
+    def place(point: Point) -> str:
+        x, y = point
+        return f"{SIZE * x_axis.place(x):.1f} {SIZE * (1 - y_axis.place(y)):.1f}"
+
+    def line(number: int, each: Series) -> Line:
+        return Line(
+            name=each.name,
+            last=numbers.number(each.points[-1][1]) if each.points else "no value",
+            style=f"line c{number % NUM_COLOURS} d{(number + number // NUM_COLOURS) % NUM_DASHES}",
+            path="".join(f"{'L' if i else 'M'}{place(p)}" for i, p in enumerate(each.curve)),
+            # A line of no length with round ends: a dot that stays round when stretched.
+            dots="".join(f"M{place(point)}h0" for point in each.points),
+        )
+
+    unit = ", ".join(part for part in (plot.unit, "log scale" if y_axis.is_log else "") if part)
+    return fill(
+        "chart.html",
+        curve=plot,
+        identifier=identifier,
+        size=SIZE,
+        title=f"{plot.title} ({unit})" if unit else plot.title,
+        lines=[line(number, each) for number, each in enumerate(series)],
+        x_axis=x_axis,
+        y_axis=y_axis,
+        grid=grid(x_axis, y_axis),
+        gaps=[],
+        hovers=[],
+        description=" ".join(_description(plot, each) for each in series),
+        remarks=["Dots are measured; lines are the fitted law."] if _has_curve(series) else [],
+    )
+
+
+def _has_curve(series: Sequence[Series]) -> bool:
+    return any(each.curve for each in series)
+
+
+def _description(plot: Plot, series: Series) -> str:
+    points = (f"{numbers.number(y)} at {plot.x_name} {numbers.number(x)}" for x, y in series.points)
+    return f"{series.name}: {', '.join(points)}."
