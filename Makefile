@@ -41,8 +41,10 @@ EVERY ?= 60
 FAULTS = tests.faults --jobs=$(JOBS) $(if $(ONLY),--only="$(ONLY)")
 SOAK = tests.faults.soak --minutes=$(MINUTES) --every=$(EVERY) --seed=$(SEED)
 
-# make bench MODELS="tiny_mlp mlp" ROUNDS=7, on a machine that does nothing else.
+# make bench MODELS="tiny_mlp mlp" KINDS=scaling ROUNDS=7, on a machine that does nothing else.
 MODELS ?= tiny_mlp mlp
+# Besides step, of the kinds of `tfscale bench`.
+KINDS ?= scaling
 ROUNDS ?= 7
 
 # What a change usually breaks, in about a minute of two cores. Modules that start few processes or
@@ -128,7 +130,7 @@ help:
 	@echo "make defects runs every known defect on stock Keras and on tfscale; writes docs/concepts/defects.md"
 	@echo "make faults  kills, stops, disconnects and starves real jobs; writes docs/concepts/faults.md"
 	@echo "make soak    half an hour of faults; results must match an undisturbed run"
-	@echo "make bench   times a step of fit: stock Keras, replicas and two workers"
+	@echo "make bench   times a step of fit beside stock Keras; writes tests/benchmarks/history/"
 	@echo "make asynchronous  counts steps of asynchronous jobs, kills tasks, compares losses; hours"
 	@echo "make preflight  compiles steps for TPUs without a TPU (225 MB of wheels, minutes)"
 	@echo "make browser-test  tests report and site in a real Chromium (64 MB, needs npm and node)"
@@ -197,9 +199,10 @@ soak: .venv/.installed-test
 	@TF_CPP_MIN_LOG_LEVEL=3 .venv/bin/python -m $(SOAK)
 
 bench: .venv/.installed-test
-	@for model in $(MODELS); do \
-	    echo "bench: python -m tests.benchmarks --model=$$model --rounds=$(ROUNDS)"; \
-	    .venv/bin/python -m tests.benchmarks --model=$$model --rounds=$(ROUNDS) || exit $$?; \
+	@set -e; for run in $(MODELS:%=step,--model=%) $(KINDS); do \
+	    command="-m tests.benchmarks $$(echo $$run | tr , ' ') --rounds=$(ROUNDS) --keep"; \
+	    echo "bench: python $$command"; \
+	    .venv/bin/python $$command; \
 	done
 
 asynchronous: .venv/.installed-test

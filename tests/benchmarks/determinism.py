@@ -5,11 +5,13 @@ python -m tests.benchmarks.determinism --model=mlp --rounds=7
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import sys
 
 from tests.benchmarks.peers import PROGRAM
-from tests.benchmarks.race import raced
+from tfscale.bench.output import add_output_arguments, measured_and_printed
+from tfscale.bench.step import add_race_arguments, run
 from tfscale.bench.variant import VARIANTS, Variant
 
 OURS = ("one_device", "mirrored", "workers")
@@ -32,5 +34,15 @@ def variants() -> tuple[Variant, ...]:
     return tuple(result)
 
 
+def main() -> int:
+    """Races what the flags say. Returns the exit status."""
+    program = "python -m tests.benchmarks.determinism"
+    parser = argparse.ArgumentParser(prog=program, allow_abbrev=False)
+    parser.set_defaults(target=None)
+    add_race_arguments(parser, variants())
+    add_output_arguments(parser)
+    return measured_and_printed(program, run, parser.parse_args())
+
+
 if __name__ == "__main__":
-    sys.exit(raced("python -m tests.benchmarks.determinism", variants()))
+    sys.exit(main())

@@ -16,6 +16,7 @@ from tfscale.bench.output import add_output_arguments, measured_and_printed
 SUMMARY = "time a training step on one device, on replicas and as a bare loop, side by side"
 KINDS = {
     "step": "tfscale.bench.step",
+    "scaling": "tfscale.bench.scaling",
 }
 DEFAULT_KIND = "step"
 

@@ -8,6 +8,9 @@ slower, so that the benchmark would compare compilers and not strategies.
 
 from __future__ import annotations
 
+import functools
+import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -116,3 +119,53 @@ MODELS = {
     "cnn": NamedModel("CNN 32x32x3", 64, 40, _cnn, lambda n: _drawn((32, 32, 3), n, 10)),
     "transformer": NamedModel("transformer d=128, sequence 128", 16, 15, _transformer, _sentences),
 }
+
+SIZED_BATCH = 48
+"""Rows of a global batch of an MLP of a given size; 2, 3, 4 and 8 replicas divide it."""
+_SIZED = re.compile(r"mlp_(\d+)")
+
+
+def model_named(name: str) -> NamedModel:
+    """Returns a built-in model.
+
+    Args:
+        name: A name of `MODELS`, or `mlp_N` for an MLP of about N parameters.
+
+    Example:
+        >>> model_named("mlp_1000000").text
+        'MLP 64-963-963-10'
+    """
+    match = _SIZED.fullmatch(name)
+    if match is None:
+        return MODELS[name]
+    width = width_of(int(match[1]))
+    return NamedModel(
+        text=f"MLP 64-{width}-{width}-10",
+        batch_size=SIZED_BATCH,
+        steps=50,
+        compiled=functools.partial(_sized_mlp, width),
+        examples=lambda count: _drawn((64,), count, 10),
+    )
+
+
+def width_of(parameters: int) -> int:
+    """Returns the width w of the MLP 64-w-w-10 that has about this many parameters.
+
+    It has 65 w + w (w + 1) + 10 (w + 1) = w^2 + 76 w + 10 parameters.
+
+    Args:
+        parameters: At least 100.
+
+    Example:
+        >>> width_of(1_000_000)
+        963
+    """
+    return max(1, round(math.sqrt(38**2 + parameters - 10) - 38))
+
+
+def _sized_mlp(width: int) -> Any:
+    from keras import Input, layers
+
+    hidden = [layers.Dense(width, "relu"), layers.Dense(width, "relu")]
+    parts = [Input((64,)), *hidden, layers.Dense(10, "softmax")]
+    return _compile(parts, "sparse_categorical_crossentropy")

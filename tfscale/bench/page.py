@@ -11,6 +11,7 @@ from markupsafe import Markup
 from tfscale.bench import against, table
 from tfscale.bench.against import Comparison
 from tfscale.bench.figures import spread
+from tfscale.bench.law_charts import law_charts
 from tfscale.bench.outcome import Outcome, Row
 from tfscale.report.bars import Bar, bar_chart
 from tfscale.report.chart import line_chart
@@ -38,6 +39,8 @@ def render(outcome: Outcome, comparison: Comparison | None = None) -> str:
         text=outcome.text,
         circumstances=table.circumstances(outcome),
         tiles=list(_tiles(outcome)),
+        laws=list(law_charts(outcome)),
+        formulas=[f"{name} time: {law['formula']}" for name, law in (outcome.law or {}).items()],
         charts=list(_bars(outcome, groups)),
         rounds=list(_rounds(groups)),
         texts=table.TEXTS,

@@ -89,13 +89,6 @@ def add_race_arguments(parser: argparse.ArgumentParser, variants: Sequence[Varia
         "(default: all of them)",
     )
     parser.add_argument(
-        "--rounds",
-        type=number_type(integers(at_least=2)),
-        default=7,
-        metavar="N",
-        help="turns of each variant; the first is not counted (default: 7)",
-    )
-    parser.add_argument(
         "--steps",
         type=count,
         metavar="N",
@@ -112,6 +105,23 @@ def add_race_arguments(parser: argparse.ArgumentParser, variants: Sequence[Varia
         type=count,
         metavar="N",
         help="rows of a batch if your data are arrays (default: 32)",
+    )
+    add_turn_arguments(parser)
+
+
+def add_turn_arguments(parser: argparse.ArgumentParser, *, rounds: int = 7) -> None:
+    """Adds the flags of the turns of any race.
+
+    Args:
+        parser: The parser to add them to.
+        rounds: The default number of rounds.
+    """
+    parser.add_argument(
+        "--rounds",
+        type=number_type(integers(at_least=2)),
+        default=rounds,
+        metavar="N",
+        help=f"turns of each variant; the first is not counted (default: {rounds})",
     )
     parser.add_argument(
         "--threads",

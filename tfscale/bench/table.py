@@ -77,7 +77,7 @@ def number(value: float) -> str:
     """
     if isinstance(value, int) or abs(value) >= 1000:
         return f"{value:,.0f}"
-    return f"{value:#.3g}"
+    return f"{value:#.3g}".removesuffix(".")
 
 
 def span(value: Spread) -> str:

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfscale.bench.models import BATCHES, MODELS
+from tfscale.bench.models import BATCHES, model_named
 from tfscale.bench.turns import Turns
 from tfscale.bench.variant import Race
 from tfscale.verify.batches import Batch, as_dataset, num_rows, take_batches, with_rows
@@ -114,7 +114,7 @@ def compiled_model(race: Race, num_workers: int) -> tuple[Any, tf.data.Dataset]:
         if num_workers > 1:  # every worker trains on the rows of one device
             batches = [with_rows(batch, [*range(rows)] * num_workers) for batch in batches]
     else:
-        named = MODELS[race.model]
+        named = model_named(race.model)
         batch_size = named.batch_size * max(1, num_workers)
         model = named.compiled()
         batches = take_batches(named.examples(BATCHES * batch_size), BATCHES, batch_size)

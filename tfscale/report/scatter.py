@@ -42,12 +42,14 @@ class Plot:
         title: What y is.
         x_name: What x is.
         unit: Unit of y.
-        scale: Of both axes: "linear", "log" or "auto".
+        x_scale: Of the x axis: "linear", "log" or "auto", as in `ticks.value_axis`.
+        scale: Of the y axis.
     """
 
     title: str
     x_name: str
     unit: str
+    x_scale: Scale = "auto"
     scale: Scale = "auto"
 
 
@@ -63,7 +65,7 @@ def scatter_chart(plot: Plot, series: Sequence[Series], *, identifier: str) -> M
         A `<figure>`.
     """
     drawn = [point for each in series for point in (*each.points, *each.curve)]
-    x_axis = value_axis([x for x, _ in drawn], plot.scale)
+    x_axis = value_axis([x for x, _ in drawn], plot.x_scale)
     y_axis = value_axis([y for _, y in drawn], plot.scale)
 
     def place(point: Point) -> str:
