@@ -1,5 +1,5 @@
 # make train | seeds | quick | test | thorough | lint | matrix | parity | defects | faults | soak | bench |
-# asynchronous | preflight | browser-test | docs | docs-test | clean. Needs only Python 3.11-3.13 and make.
+# peers | asynchronous | preflight | browser-test | docs | docs-test | clean. Needs only Python 3.11-3.13 and make.
 # PYTHON=/path/to/python chooses the interpreter. All paths below are relative, so that a checkout
 # whose path contains a space works.
 
@@ -41,11 +41,15 @@ EVERY ?= 60
 FAULTS = tests.faults --jobs=$(JOBS) $(if $(ONLY),--only="$(ONLY)")
 SOAK = tests.faults.soak --minutes=$(MINUTES) --every=$(EVERY) --seed=$(SEED)
 
-# make bench MODELS="tiny_mlp mlp" KINDS=scaling ROUNDS=7, on a machine that does nothing else.
+# make bench MODELS="tiny_mlp mlp" BENCH_KINDS=scaling ROUNDS=7, on a machine that does nothing else.
 MODELS ?= tiny_mlp mlp
 # Besides step, of the kinds of `tfscale bench`.
-KINDS ?= scaling
+BENCH_KINDS ?= scaling all_reduce
 ROUNDS ?= 7
+# Options of pip for the peers' environment. CPU builds of PyTorch are on its own index (200 MB, not
+# 3 GB with CUDA), and pip prefers them. For CUDA: make peers PEERS_PIP=
+PEERS_PIP ?= --retries=1 --extra-index-url=https://download.pytorch.org/whl/cpu
+PEERS = tfscale/bench/peers/requirements.txt
 
 # What a change usually breaks, in about a minute of two cores. Modules that start few processes or
 # none, some examples (one of them on two workers), and one case of the parity sweep.
@@ -114,7 +118,7 @@ endef
 # Several editable installs of one checkout write the same tfscale.egg-info.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help train seeds quick test thorough lint matrix parity defects faults soak bench asynchronous preflight browser-test docs docs-test clean same-python keras-history newest $(LANES:%=matrix-%)
+.PHONY: help train seeds quick test thorough lint matrix parity defects faults soak bench peers asynchronous preflight browser-test docs docs-test clean same-python keras-history newest $(LANES:%=matrix-%)
 
 help:
 	@echo "make train   trains the image recipe on the bundled digits, on 2 replicas"
@@ -131,6 +135,7 @@ help:
 	@echo "make faults  kills, stops, disconnects and starves real jobs; writes docs/concepts/faults.md"
 	@echo "make soak    half an hour of faults; results must match an undisturbed run"
 	@echo "make bench   times a step of fit beside stock Keras; writes tests/benchmarks/history/"
+	@echo "make peers   makes .venv-peers with PyTorch and mpi4py, which 'make bench' compares with"
 	@echo "make asynchronous  counts steps of asynchronous jobs, kills tasks, compares losses; hours"
 	@echo "make preflight  compiles steps for TPUs without a TPU (225 MB of wheels, minutes)"
 	@echo "make browser-test  tests report and site in a real Chromium (64 MB, needs npm and node)"
@@ -198,12 +203,21 @@ soak: .venv/.installed-test
 	@echo "soak: python -m $(SOAK)"
 	@TF_CPP_MIN_LOG_LEVEL=3 .venv/bin/python -m $(SOAK)
 
+# Without its peers, a benchmark says which rows are missing and why.
 bench: .venv/.installed-test
-	@set -e; for run in $(MODELS:%=step,--model=%) $(KINDS); do \
+	@$(MAKE) --no-print-directory peers || echo "bench: without the peers" >&2
+	@set -e; for run in $(MODELS:%=step,--model=%) $(BENCH_KINDS); do \
 	    command="-m tests.benchmarks $$(echo $$run | tr , ' ') --rounds=$(ROUNDS) --keep"; \
 	    echo "bench: python $$command"; \
 	    .venv/bin/python $$command; \
 	done
+
+peers: .venv-peers/.installed
+
+.venv-peers/.installed: .venv-peers/.made $(PEERS)
+	@echo ".venv-peers: installing $(PEERS) (1 GB of disk)"
+	@.venv-peers/bin/python $(PIP_INSTALL) $(PEERS_PIP) --requirement $(PEERS)
+	@touch "$@"
 
 asynchronous: .venv/.installed-test
 	@$(foreach program,$(PROGRAMS), \
@@ -234,7 +248,7 @@ docs-test: .venv/.installed-test
 	@.venv/bin/python -m tests.docs
 
 clean:
-	rm -rf .venv .venv-matrix build dist site tfscale.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-matrix .venv-peers build dist site tfscale.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An environment keeps its interpreter: to ask for another one is an error.

@@ -17,6 +17,7 @@ SUMMARY = "time a training step on one device, on replicas and as a bare loop, s
 KINDS = {
     "step": "tfscale.bench.step",
     "scaling": "tfscale.bench.scaling",
+    "all_reduce": "tfscale.bench.all_reduce",
 }
 DEFAULT_KIND = "step"
 

@@ -14,10 +14,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from strategies.extension import Deadline
-from tfscale.bench.variant import Race, Variant
+from tfscale.bench.peers.environment import (
+    module_command,
+    mpi_command,
+    reason_missing,
+    torch_command,
+)
+from tfscale.bench.variant import Variant
 
 # Until a process has connected, it is polled (seconds), because one that dies early sends nothing.
 # After that, the closed connection shows that it has died.
@@ -42,6 +48,20 @@ class Missing(Failed):
     """Raised when something that a variant needs is not installed; the race goes on without it."""
 
 
+class Settings(Protocol):
+    """What the processes are given, such as a `Race`."""
+
+    @property
+    def timeout_seconds(self) -> float:
+        """Deadline of start-up and of each turn. Positive."""
+
+    def threads_of(self, processes: int) -> int:
+        """Returns the threads of each of several processes."""
+
+    def to_json(self) -> str:
+        """Returns the last argument of the processes' command line."""
+
+
 @dataclass(frozen=True)
 class Turn:
     """What a turn took.
@@ -56,11 +76,11 @@ class Turn:
 
 
 class Contestant:
-    """A variant's process, its independent processes, or its workers under `tfscale launch`.
+    """A variant's process, its independent processes, or its workers under a launcher.
 
     Args:
         variant: The variant.
-        race: What is trained, and how long.
+        settings: What its processes are given.
         folder: Folder for its socket and log. Readable by this user only.
 
     Attributes:
@@ -68,12 +88,13 @@ class Contestant:
         peak_bytes: Largest resident memory of one of its processes, after the last turn.
     """
 
-    def __init__(self, variant: Variant, race: Race, folder: Path) -> None:
+    def __init__(self, variant: Variant, settings: Settings, folder: Path) -> None:
         self.first_loss = math.nan
         self.peak_bytes = 0
         self._name = variant.name
-        self._seconds = race.timeout_seconds
+        self._seconds = settings.timeout_seconds
         self._count = variant.processes
+        self._missing = reason_missing(variant.requires) if variant.requires else ""
         self._lines: list[tuple[socket.socket, Any]] = []
         self._log = folder / f"{variant.name}.log"
         address = folder / variant.name
@@ -81,27 +102,30 @@ class Contestant:
         self._listener.bind(str(address))
         self._listener.listen(self._count)
         self._ready = Deadline(self._seconds)
+        # A launcher starts its workers itself.
+        number = 1 if variant.num_workers else variant.num_processes
         with self._log.open("ab") as log:
-            # A launcher starts its workers itself.
             self._processes = [
                 subprocess.Popen(
-                    _command(variant, race, address),
+                    _command(variant, settings, address),
                     env=_environment(os.environ),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                 )
-                for _ in range(1 if variant.num_workers else variant.num_processes)
+                for _ in range(0 if self._missing else number)
             ]
 
     def wait_until_ready(self) -> None:
         """Waits until every process has taken its first steps.
 
         Raises:
-            Missing: If a process says that it needs something that is not installed.
+            Missing: If the variant needs something that is not installed.
             Failed: If a process ends, or the deadline passes.
         """
+        if self._missing:
+            raise Missing(self._missing)
         self._listener.settimeout(_POLL_SECONDS)
         while len(self._lines) < self._count:
             with contextlib.suppress(TimeoutError):
@@ -183,14 +207,21 @@ class Contestant:
         return f"{self._name}: {what}. Last line printed: {printed[-1] if printed else 'none'}"
 
 
-def _command(variant: Variant, race: Race, address: Path) -> list[str]:
-    child = [sys.executable, "-m", variant.program]
-    threads = race.threads_of(variant.processes)
-    child += [str(address), variant.name, str(variant.num_workers), str(threads), race.to_json()]
-    if not variant.num_workers:
+def _command(variant: Variant, settings: Settings, address: Path) -> list[str]:
+    count, program = variant.num_workers, variant.program
+    threads = settings.threads_of(variant.processes)
+    arguments = [str(address), variant.name, str(count), str(threads), settings.to_json()]
+    if variant.requires and not count:
+        return module_command(program, arguments)
+    if variant.requires == "torch":
+        return torch_command(count, program, arguments)
+    if variant.requires:
+        return mpi_command(count, program, arguments)
+    child = [sys.executable, "-m", program, *arguments]
+    if not count:
         return child
-    launch = ["-m", "tfscale", "launch", f"--num_workers={variant.num_workers}"]
-    return [sys.executable, *launch, "--grace_seconds=1", "--", *child]
+    launch = ["-m", "tfscale", "launch", f"--num_workers={count}", "--grace_seconds=1"]
+    return [sys.executable, *launch, "--", *child]
 
 
 def _environment(own: Mapping[str, str]) -> dict[str, str]:

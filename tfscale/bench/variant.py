@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 
 PROGRAM = "tfscale.bench.child"
+TORCH_PROGRAM = "tfscale.bench.peers.torch_steps"
 
 
 @dataclass(frozen=True)
@@ -18,10 +19,12 @@ class Variant:
         text: A short description.
         peer: Name of the variant that its time is divided by, or None.
         goal: Largest ratio to the peer that meets the goal, or None.
-        num_workers: Processes of its cluster, started by `tfscale launch`; 0 without a cluster.
+        num_workers: Processes of its cluster, started by `tfscale launch` or by the launcher of
+            what it requires; 0 without a cluster.
         num_processes: Processes that train independently of each other, if there is no cluster.
         limit: Name of the variant that is the limit of this one, or None. See `outcome.Row`.
         program: Module of the child process. `child.py` says what its command line is.
+        requires: "torch" or "mpi4py" if its program runs in the peers' environment, "" otherwise.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Variant:
     program: str = PROGRAM
     num_processes: int = 1
     limit: str | None = None
+    requires: str = ""
 
     @property
     def processes(self) -> int:
@@ -44,11 +48,21 @@ VARIANTS = (
     Variant("one_device", "fit, one_device_strategy", peer="stock", goal=1.02, limit="loop"),
     Variant("mirrored", "fit, mirrored_strategy(2)", peer="stock", limit="loop"),
     Variant("loop", "bare loop inside a graph: the limit", peer="stock"),
+    Variant("torch", "PyTorch, eager", peer="stock", program=TORCH_PROGRAM, requires="torch"),
     Variant("two_processes", "fit, two processes, no communication", num_processes=2),
+    Variant(
+        "torch_ddp",
+        "PyTorch, DistributedDataParallel with gloo, 2 workers",
+        num_workers=2,
+        program=TORCH_PROGRAM,
+        limit="two_processes",
+        requires="torch",
+    ),
     Variant(
         "workers",
         "fit, multi_worker_mirrored_strategy, 2 workers",
-        peer="two_processes",
+        peer="torch_ddp",
+        goal=1.3,
         num_workers=2,
         limit="two_processes",
     ),

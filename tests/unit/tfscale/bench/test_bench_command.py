@@ -69,7 +69,7 @@ def test_the_help_of_a_kind_lists_its_variants() -> None:
     shown = "".join(
         completed("-m", "tfscale", "bench", "step", "--help", timeout=60).stdout.split()
     )
-    assert "namesofstock,one_device,mirrored,loop,two_processes,workers(default" in shown
+    assert "namesofstock,one_device,mirrored,loop,torch,two_processes,torch_ddp,workers" in shown
 
 
 @pytest.mark.parametrize("kind", KINDS)

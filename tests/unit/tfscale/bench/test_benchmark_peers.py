@@ -23,4 +23,4 @@ def test_the_goals_are_those_that_were_promised() -> None:
 
 def test_clusters_of_both_sides_are_equally_large() -> None:
     workers = {v.name: v.num_workers for v in benchmark_variants() if v.num_workers}
-    assert workers == {"patched_workers": 2, "workers": 2}
+    assert workers == {"torch_ddp": 2, "patched_workers": 2, "workers": 2}
