@@ -113,7 +113,7 @@ def test_a_function_that_is_missing_is_wrong_usage() -> None:
     [
         (["mine"], "must be MODULE:FUNCTION. Received: 'mine'. Example: mine:build"),
         (["--model=large"], "invalid choice: 'large'"),
-        (["--variants=stock,ours"], "different names of stock, one_device, mirrored, loop, two"),
+        (["--variants=stock,ours"], "different names of stock, one_device, mirrored, loop, torch"),
         (["--variants=stock,stock"], "must be different names of stock"),
         (["step", "--rounds=1"], "must be an integer, at least 2. Received: '1'"),
         (["--steps=0"], "must be a positive integer. Received: '0'"),
