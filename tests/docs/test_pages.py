@@ -11,6 +11,7 @@ from strategies.keras_support.patches import PATCHES
 from tests.docs.blocks import ROOT, Block, blocks_of, pages, parsed
 from tests.docs.public import documented_commands, documented_names, public_names
 from tfscale.__main__ import COMMANDS
+from tfscale.bench.command import KINDS
 
 
 def only(text: str) -> Block:
@@ -29,7 +30,8 @@ def test_the_reference_documents_every_public_name_once_and_no_other() -> None:
 
 
 def test_the_reference_shows_the_help_of_every_command() -> None:
-    assert sorted(documented_commands()) == sorted(COMMANDS)
+    commands = [*COMMANDS, *(f"bench {kind}" for kind in KINDS)]
+    assert sorted(documented_commands()) == sorted(commands)
 
 
 def test_every_example_is_shown_from_its_file() -> None:

@@ -20,24 +20,27 @@ Times = dict[Setup, float]
 
 
 def law_charts(outcome: Outcome) -> Iterator[Markup]:
-    """Yields pictures of wall time over parameters, over replicas and over workers.
+    """Yields pictures of wall and processor time over parameters, over replicas and over workers.
 
     Args:
-        outcome: Of `tfscale bench scaling`, with a law.
+        outcome: Of `tfscale bench scaling`; without a law there are no pictures.
     """
-    if outcome.law is None:
-        return
-    law = CostLaw(outcome.law["wall"]["coefficients"])
-    times = {setup_of(row): spread(row.rounds).median for row in outcome.rows if row.rounds}
-    scale: Scale
-    for name, scale, series in (
-        ("parameters", "log", _by_size(times, law)),
-        ("replicas", "linear", _by_count(times, law, "replicas")),
-        ("workers", "linear", _by_count(times, law, "workers")),
-    ):
-        if series:
-            plot = Plot(f"step time over {name}", name, "ms", x_scale=scale, scale="log")
-            yield scatter_chart(plot, series, identifier=f"law-{name}")
+    measured = [row for row in outcome.rows if row.rounds]
+    for time, values in (outcome.law or {}).items():
+        law = CostLaw(values["coefficients"])
+        rounds = [row.rounds if time == "wall" else row.processor for row in measured]
+        setups = map(setup_of, measured)
+        times = {setup: spread(each).median for setup, each in zip(setups, rounds, strict=True)}
+        scale: Scale
+        for name, scale, series in (
+            ("parameters", "log", _by_size(times, law)),
+            ("replicas", "linear", _by_count(times, law, "replicas")),
+            ("workers", "linear", _by_count(times, law, "workers")),
+        ):
+            if series:
+                title = f"{time} time of a step over {name}"
+                plot = Plot(title, name, "ms", x_scale=scale, scale="log")
+                yield scatter_chart(plot, series, identifier=f"law-{time}-{name}")
 
 
 def _by_size(times: Times, law: CostLaw) -> list[Series]:

@@ -75,10 +75,11 @@ def test_the_page_has_the_law_and_a_picture_of_each_kind_of_growth() -> None:
     page = Structure(render(outcome))
     assert page.open == []
     for name in ("parameters", "replicas", "workers"):
-        assert f"step time over {name} (ms, log scale)" in page.text
+        for time in ("wall", "processor"):
+            assert f"{time} time of a step over {name} (ms, log scale)" in page.text
     assert "t = 1 + 1e-06 P + 2 (R-1) + 3e-06 P (W-1)" in page.text
     one_device = [row for row in made_up_rows() if row.name.startswith("one device")]
-    assert "step time over replicas" not in render(outcome_of(one_device))
+    assert "of a step over replicas" not in render(outcome_of(one_device))
 
 
 def test_rows_that_do_not_determine_a_law_are_kept_without_one() -> None:
