@@ -7,7 +7,7 @@ kind of benchmark needs to return an `Outcome` and gets all four.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,8 @@ class Row:
         facts: Further columns by heading, such as `{"threads": "2 x 1", "peak RSS MiB": 579}`.
         group: Heading of the rows that belong together, such as "25 MB"; "" for one table.
         skipped: Why it was not measured, or "".
+        other_goals: Names of further rows that it is compared with, and the largest ratio to each
+            that meets the goal.
     """
 
     name: str
@@ -50,6 +52,13 @@ class Row:
     facts: Mapping[str, float | str] = field(default_factory=dict)
     group: str = ""
     skipped: str = ""
+    other_goals: Mapping[str, float] = field(default_factory=dict)
+
+    def goals(self) -> Iterator[tuple[str, float]]:
+        """Yields each peer that has a goal, and the largest ratio that meets it."""
+        if self.peer is not None and self.goal is not None:
+            yield self.peer, self.goal
+        yield from self.other_goals.items()
 
 
 @dataclass(frozen=True)
@@ -80,15 +89,19 @@ class Outcome:
         """Returns the measured row of a name; None where there is none."""
         return next((row for row in self.rows if row.name == name and row.rounds), None)
 
-    def ratio(self, row: Row) -> Spread | None:
-        """Returns the round-by-round ratio of a row to its peer, or None without one.
+    def ratio(self, row: Row, peer: str | None = None) -> Spread | None:
+        """Returns the round-by-round ratio of a row to a peer, or None where that has no values.
+
+        Args:
+            row: The row.
+            peer: Name of the other row; None means `row.peer`.
 
         Example:
             >>> rows = Row("a", "", "ms", (2.0,)), Row("b", "", "ms", (3.0,), peer="a")
             >>> Outcome("step", "mlp", "", {}, Machine.of_this_host(), rows).ratio(rows[1]).median
             1.5
         """
-        return _divided(row, self.row(row.peer))
+        return _divided(row, self.row(peer or row.peer))
 
     def efficiency(self, row: Row) -> Spread | None:
         """Returns the round-by-round ratio of the limit to a row, or None without a limit."""
@@ -102,6 +115,9 @@ class Outcome:
             shown["value"] = _values(spread(row.rounds) if row.rounds else None)
             shown["processor_value"] = _values(spread(row.processor) if row.processor else None)
             shown["ratio"] = _values(self.ratio(row))
+            shown["other_ratios"] = {
+                peer: _values(self.ratio(row, peer)) for peer in row.other_goals
+            }
             shown["efficiency"] = _values(self.efficiency(row))
         return {"format": FORMAT, **values}
 
@@ -118,7 +134,7 @@ class Outcome:
         try:
             rows = tuple(
                 Row(
-                    **{name: row[name] for name in _FIELDS}
+                    **{name: row[name] for name in _FIELDS if name in row}
                     | {
                         "rounds": tuple(map(float, row["rounds"])),
                         "processor": tuple(map(float, row["processor"])),

@@ -69,10 +69,11 @@ def _setting(value: Any) -> Any:
 
 def _tiles(outcome: Outcome) -> Iterator[tuple[str, str, str]]:
     for row in outcome.rows:
-        ratio = outcome.ratio(row)
-        if ratio is not None and row.goal is not None:
-            met = "met" if ratio.median <= row.goal else "missed"
-            yield f"{row.name} / {row.peer}", f"{ratio.median:.2f}x", f"goal {row.goal:g}x {met}"
+        for peer, goal in row.goals():
+            ratio = outcome.ratio(row, peer)
+            if ratio is not None:
+                text = f"goal {table.verdict(goal, ratio)}"
+                yield f"{row.name} / {peer}", f"{ratio.median:.2f}x", text
 
 
 def _bars(outcome: Outcome, groups: list[tuple[Row, ...]]) -> Iterator[Markup]:

@@ -120,4 +120,5 @@ def _row(result: Result, variant: Variant, unit: str, scale: float) -> Row:
         limit=variant.limit,
         facts=facts,
         skipped=result.missing.get(name, ""),
+        other_goals=variant.other_goals,
     )

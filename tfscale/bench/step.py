@@ -154,20 +154,22 @@ def run(arguments: argparse.Namespace, say: Callable[[str], None]) -> Outcome:
         ValueError: If flags contradict each other.
         Failed: If a variant cannot be timed.
     """
-    # Here: the help does not need it.
+    # Here: the help does not need these.
+    from tfscale.bench.peers.environment import peer_versions
     from tfscale.bench.racing import rows_of, run_race
 
     race = race_of(arguments)
     machine = Machine.of_this_host()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         result = run_race(race, arguments.variants, Path(folder), say)
+    needs_peers = any(variant.requires for variant in arguments.variants)
     has_several = any(variant.processes > 1 for variant in arguments.variants)
     return Outcome(
         kind="step",
         subject=subject(arguments),
         text=_text(race),
         settings=settings_of(race),
-        machine=machine.at_end(),
+        machine=machine.at_end(peer_versions() if needs_peers else None),
         rows=rows_of(result),
         notes=(_SEVERAL,) if has_several else (),
     )

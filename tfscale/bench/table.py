@@ -54,9 +54,15 @@ def cells(outcome: Outcome, rows: Sequence[Row]) -> list[list[str]]:
 
 
 def notes(outcome: Outcome) -> list[str]:
-    """Returns the sentences below the table: why rows were skipped, and the outcome's notes."""
+    """Returns the lines below the table: rows that were skipped, further goals, and notes."""
     skipped = [f"{row.name}: skipped: {row.skipped}" for row in outcome.rows if not row.rounds]
-    return [*skipped, *outcome.notes]
+    goals = [
+        f"{row.name}: {_times(ratio, peer)}, goal {verdict(goal, ratio)}"
+        for row in outcome.rows
+        for peer, goal in row.other_goals.items()
+        if (ratio := outcome.ratio(row, peer)) is not None
+    ]
+    return [*skipped, *goals, *outcome.notes]
 
 
 def circumstances(outcome: Outcome) -> str:
@@ -85,6 +91,11 @@ def span(value: Spread) -> str:
     return f"[{number(value.low)}-{number(value.high)}]"
 
 
+def verdict(goal: float, ratio: Spread) -> str:
+    """Returns a goal and whether the median of the ratios meets it."""
+    return f"<= {goal:g}x {'met' if ratio.median <= goal else 'missed'}"
+
+
 def aligned(table: Sequence[Sequence[str]]) -> str:
     """Returns the lines of a table whose first line are headings; numbers are aligned right."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -106,16 +117,18 @@ def _values(outcome: Outcome, row: Row) -> list[str]:
         number(value.median),
         span(value),
         number(spread(row.processor).median) if row.processor else "",
-        f"{ratio.median:.2f}x {row.peer} [{ratio.low:.2f}-{ratio.high:.2f}]" if ratio else "",
+        _times(ratio, row.peer or "") if ratio else "",
         _goal(row, ratio),
         f"{efficiency.median:.2f} of {row.limit}" if efficiency else "",
     ]
 
 
+def _times(ratio: Spread, peer: str) -> str:
+    return f"{ratio.median:.2f}x {peer} [{ratio.low:.2f}-{ratio.high:.2f}]"
+
+
 def _goal(row: Row, ratio: Spread | None) -> str:
-    if row.goal is None or ratio is None:
-        return ""
-    return f"<= {row.goal:g}x {'met' if ratio.median <= row.goal else 'missed'}"
+    return "" if row.goal is None or ratio is None else verdict(row.goal, ratio)
 
 
 def _fact(row: Row, name: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 PROGRAM = "tfscale.bench.child"
 TORCH_PROGRAM = "tfscale.bench.peers.torch_steps"
@@ -25,6 +26,7 @@ class Variant:
         limit: Name of the variant that is the limit of this one, or None. See `outcome.Row`.
         program: Module of the child process. `child.py` says what its command line is.
         requires: "torch" or "mpi4py" if its program runs in the peers' environment, "" otherwise.
+        other_goals: Names of further peers, and the largest ratio to each that meets the goal.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Variant:
     num_processes: int = 1
     limit: str | None = None
     requires: str = ""
+    other_goals: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def processes(self) -> int:

@@ -17,7 +17,16 @@ ROWS = (
     # Of plain: 0.5, 0.75, 1.
     Row("fast", "a strategy", MS, (1.0, 3.0, 3.0), peer="plain", goal=0.8, limit="plain"),
     # Of fast: 1, 2, 2. The limit divided by it: 2, 2/3, 1/2.
-    Row("pair", "workers", MS, (1.0, 6.0, 6.0), peer="fast", goal=1.5, limit="plain"),
+    Row(
+        "pair",
+        "workers",
+        MS,
+        (1.0, 6.0, 6.0),
+        peer="fast",
+        goal=1.5,
+        limit="plain",
+        other_goals={"plain": 2.0, "absent": 1.0},  # Of plain: 0.5, 1.5, 2.
+    ),
     Row("lonely", "its peer was not run", MS, (1.0, 1.0, 1.0), peer="absent", goal=1.0),
     Row("absent", "a library", MS, (), skipped="no torch", peer="plain", goal=1.0),
 )
@@ -41,13 +50,18 @@ def test_a_goal_can_be_missed() -> None:
     assert cells("pair")[2:] == ["6.00", "[1.00-6.00]", ratio, goal, efficiency]
 
 
+def test_a_further_goal_has_its_own_line_unless_the_peer_is_missing() -> None:
+    lines = [line for line in as_text(OUTCOME).splitlines() if line.startswith("pair: ")]
+    assert lines == ["pair: 1.50x plain [0.50-2.00], goal <= 2x met"]
+
+
 def test_without_the_peer_there_is_no_ratio_and_no_goal() -> None:
     assert cells("lonely")[-1] == "[1.00-1.00]"
 
 
 def test_a_row_that_was_skipped_says_why() -> None:
     assert cells("absent") == ["absent", "a library", "skipped"]
-    assert "\nabsent: skipped: no torch\nA note." in as_text(OUTCOME)
+    assert "\n\nabsent: skipped: no torch\npair: " in as_text(OUTCOME)
 
 
 def test_machine_and_load_are_above_the_table_and_notes_below() -> None:
@@ -75,6 +89,8 @@ def test_json_has_the_fields_and_the_statistics_of_each_row() -> None:
     assert plain["processor_value"]["median"] == 4.0
     assert fast["ratio"] == pytest.approx({"median": 0.75, "low": 0.5, "high": 1.0})
     assert pair["efficiency"]["median"] == pytest.approx(2 / 3)
+    assert pair["other_ratios"]["plain"]["median"] == 1.5
+    assert pair["other_ratios"]["absent"] is None
     assert (lonely["ratio"], lonely["goal"]) == (None, 1.0)
     assert (absent["value"], absent["skipped"]) == (None, "no torch")
     assert values["machine"]["versions"] == {"keras": "3.15.1"}
@@ -82,6 +98,13 @@ def test_json_has_the_fields_and_the_statistics_of_each_row() -> None:
 
 def test_an_outcome_survives_json() -> None:
     assert Outcome.from_json(json.loads(json.dumps(OUTCOME.to_json()))) == OUTCOME
+
+
+def test_fields_that_a_file_of_an_earlier_version_lacks_have_their_defaults() -> None:
+    values = OUTCOME.to_json()
+    for row in values["rows"]:
+        del row["other_goals"]
+    assert Outcome.from_json(values).rows[2].other_goals == {}
 
 
 @pytest.mark.parametrize("values", [[], {}, {"format": 2}, {"format": 1, "kind": "step"}])

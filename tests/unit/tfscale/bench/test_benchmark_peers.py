@@ -10,6 +10,8 @@ def test_every_variant_is_raced_behind_its_peer() -> None:
     assert len(set(names)) == len(names)
     for i, variant in enumerate(benchmark_variants()):
         assert variant.peer is None or variant.peer in names[:i]
+        assert variant.limit is None or variant.limit in names
+        assert set(variant.other_goals) <= set(names[:i])
 
 
 def test_the_goals_are_those_that_were_promised() -> None:
@@ -19,6 +21,8 @@ def test_the_goals_are_those_that_were_promised() -> None:
         "mirrored": ("stock_mirrored", 0.8),
         "workers": ("patched_workers", 0.55),
     }
+    others = {v.name: v.other_goals for v in benchmark_variants() if v.other_goals}
+    assert others == {"mirrored": {"one_device": 1.3}, "workers": {"torch_ddp": 1.3}}
 
 
 def test_clusters_of_both_sides_are_equally_large() -> None:
