@@ -13,7 +13,7 @@ import importlib
 
 from tfscale.bench.output import add_output_arguments, measured_and_printed
 
-SUMMARY = "time a training step on one device, on replicas and as a bare loop, side by side"
+SUMMARY = "time training side by side with its peers and its limit"
 KINDS = {
     "step": "tfscale.bench.step",
     "scaling": "tfscale.bench.scaling",
@@ -25,12 +25,16 @@ _DESCRIPTION = """\
 Measures variants side by side in one run. Each variant has warmed-up processes, and the variants
 take turns, so that load on the machine slows all of them equally. Medians and ratios exclude the
 first round. Ratios are computed per round. Run nothing else at the same time; the load average
-before and after is printed above the table.
+before and after is printed above the table. Every kind can print JSON (--json), write a page with
+pictures (--html) and compare with an earlier run (--against).
 """
 _EPILOG = """\
 examples:
   tfscale bench                                        time a step of the built-in model mlp
   tfscale bench mine:build --steps=100                 of your model; step is the default kind
+  tfscale bench step --json > before.json              keep a run, and compare the next one with it
+  tfscale bench step --against=before.json
+  tfscale bench scaling --html=scaling.html            a page with the cost law and its pictures
   tfscale bench step --help                            show the flags of a kind
 
 exit status: 0 measured (goals are informational), 1 a measurement failed, 2 wrong usage.
@@ -44,9 +48,11 @@ def expanded(arguments: list[str]) -> list[str]:
         >>> expanded(["mine:build", "--json"])
         ['step', 'mine:build', '--json']
     """
-    if arguments and arguments[0] in (*KINDS, "-h", "--help"):
-        return arguments
-    return [DEFAULT_KIND, *arguments]
+    first = arguments[0] if arguments else ""
+    is_of_default = not first or ":" in first or first.startswith("-")
+    if is_of_default and first not in ("-h", "--help"):
+        return [DEFAULT_KIND, *arguments]
+    return arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

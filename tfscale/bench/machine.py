@@ -62,11 +62,11 @@ class Machine:
         """Returns the same host after the last round.
 
         Args:
-            versions: More versions, such as that of a peer's library.
+            versions: More versions, such as that of a peer's library. Those of this Python remain.
         """
         return dataclasses.replace(
             self,
-            versions={**self.versions, **(versions or {})},
+            versions={**(versions or {}), **self.versions},
             load_after=os.getloadavg()[0],
         )
 

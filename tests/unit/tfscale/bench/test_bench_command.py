@@ -111,7 +111,8 @@ def test_a_function_that_is_missing_is_wrong_usage() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["mine"], "must be MODULE:FUNCTION. Received: 'mine'. Example: mine:build"),
+        (["mine"], "argument KIND: invalid choice: 'mine' (choose from"),
+        (["step", "mine"], "must be MODULE:FUNCTION. Received: 'mine'. Example: mine:build"),
         (["--model=large"], "invalid choice: 'large'"),
         (["--variants=stock,ours"], "different names of stock, one_device, mirrored, loop, torch"),
         (["--variants=stock,stock"], "must be different names of stock"),
