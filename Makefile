@@ -44,7 +44,7 @@ SOAK = tests.faults.soak --minutes=$(MINUTES) --every=$(EVERY) --seed=$(SEED)
 # make bench MODELS="tiny_mlp mlp" BENCH_KINDS=scaling ROUNDS=7, on a machine that does nothing else.
 MODELS ?= tiny_mlp mlp
 # Besides step, of the kinds of `tfscale bench`.
-BENCH_KINDS ?= scaling all_reduce
+BENCH_KINDS ?= scaling all_reduce startup memory
 ROUNDS ?= 7
 # Options of pip for the peers' environment. CPU builds of PyTorch are on its own index (200 MB, not
 # 3 GB with CUDA), and pip prefers them. For CUDA: make peers PEERS_PIP=

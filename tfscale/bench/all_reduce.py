@@ -9,14 +9,14 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from strategies.extension import integers
 from tfscale.bench.collectives.reduction import Reduction, calls_of, size_name, size_of
 from tfscale.bench.contestant import Contestant, Missing, Turn
+from tfscale.bench.flags import add_turn_arguments, add_variants_argument
 from tfscale.bench.machine import Machine
 from tfscale.bench.outcome import Outcome, Row
 from tfscale.bench.peers.environment import peer_versions
 from tfscale.bench.variant import Variant
-from tfscale.cli.arguments import count, number_type, seconds
+from tfscale.cli.arguments import count
 
 SUMMARY = "time an all-reduce of several sizes on two workers, engine by engine"
 
@@ -78,16 +78,6 @@ def add_engine_arguments(parser: argparse.ArgumentParser, engines: Sequence[Vari
         parser: The parser to add them to.
         engines: The engines to choose from.
     """
-    names = [engine.name for engine in engines]
-
-    def chosen(text: str) -> tuple[Variant, ...]:
-        wanted = text.split(",")
-        if set(wanted) - set(names) or len(set(wanted)) < len(wanted):
-            raise argparse.ArgumentTypeError(
-                f"must be different names of {', '.join(names)}, separated by commas. "
-                f"Received: {text!r}"
-            )
-        return tuple(engines[names.index(name)] for name in wanted)
 
     def sizes(text: str) -> tuple[int, ...]:
         try:
@@ -95,14 +85,7 @@ def add_engine_arguments(parser: argparse.ArgumentParser, engines: Sequence[Vari
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from error
 
-    parser.add_argument(
-        "--engines",
-        type=chosen,
-        default=tuple(engines),
-        metavar="NAMES",
-        help=f"engines to time, in order, separated by commas: names of {','.join(names)} "
-        "(default: all of them)",
-    )
+    add_variants_argument(parser, engines, "--engines")
     parser.add_argument(
         "--sizes",
         type=sizes,
@@ -113,26 +96,7 @@ def add_engine_arguments(parser: argparse.ArgumentParser, engines: Sequence[Vari
     parser.add_argument(
         "--num_workers", type=count, default=2, metavar="N", help="workers (default: 2)"
     )
-    parser.add_argument(
-        "--rounds",
-        type=number_type(integers(at_least=2)),
-        default=7,
-        metavar="N",
-        help="turns of each engine and size; the first is not counted (default: 7)",
-    )
-    parser.add_argument(
-        "--threads",
-        type=count,
-        metavar="N",
-        help="threads that the workers divide (default: all CPUs)",
-    )
-    parser.add_argument(
-        "--timeout_seconds",
-        type=seconds,
-        default=300.0,
-        metavar="S",
-        help="seconds allowed for start-up and for each turn (default: 300)",
-    )
+    add_turn_arguments(parser)
 
 
 def subject(arguments: argparse.Namespace) -> str:

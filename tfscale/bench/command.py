@@ -18,6 +18,8 @@ KINDS = {
     "step": "tfscale.bench.step",
     "scaling": "tfscale.bench.scaling",
     "all_reduce": "tfscale.bench.all_reduce",
+    "startup": "tfscale.bench.startup",
+    "memory": "tfscale.bench.memory",
 }
 DEFAULT_KIND = "step"
 

@@ -75,6 +75,21 @@ class Turn:
     processor_seconds: float
 
 
+@dataclass(frozen=True)
+class Memory:
+    """Memory of one process.
+
+    Attributes:
+        peak_bytes: Largest resident memory so far.
+        resident_bytes: Resident memory at the end of the turn.
+        device_bytes: Largest memory in use on its GPUs so far; 0 if it does not say.
+    """
+
+    peak_bytes: int
+    resident_bytes: int
+    device_bytes: int
+
+
 class Contestant:
     """A variant's process, its independent processes, or its workers under a launcher.
 
@@ -86,11 +101,13 @@ class Contestant:
     Attributes:
         first_loss: The loss of the warm-up turn; NaN before.
         peak_bytes: Largest resident memory of one of its processes, after the last turn.
+        memory: Memory of each process after the last turn.
     """
 
     def __init__(self, variant: Variant, settings: Settings, folder: Path) -> None:
         self.first_loss = math.nan
         self.peak_bytes = 0
+        self.memory: list[Memory] = []
         self._name = variant.name
         self._seconds = settings.timeout_seconds
         self._count = variant.processes
@@ -107,8 +124,8 @@ class Contestant:
         with self._log.open("ab") as log:
             self._processes = [
                 subprocess.Popen(
-                    _command(variant, settings, address),
-                    env=_environment(os.environ),
+                    command_of(variant, settings, address),
+                    env=environment_of(os.environ),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -150,7 +167,11 @@ class Contestant:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # reported below
                 line.sendall(b"go\n")
         answers = [self._receive(messages) for _, messages in self._lines]
-        self.peak_bytes = max(answer["peak_bytes"] for answer in answers)
+        self.memory = [
+            Memory(answer["peak_bytes"], answer["resident_bytes"], answer["device_bytes"])
+            for answer in answers
+        ]
+        self.peak_bytes = max(memory.peak_bytes for memory in self.memory)
         return Turn(
             max(float(answer["seconds"]) for answer in answers),
             sum(float(answer["processor_seconds"]) for answer in answers),
@@ -207,7 +228,14 @@ class Contestant:
         return f"{self._name}: {what}. Last line printed: {printed[-1] if printed else 'none'}"
 
 
-def _command(variant: Variant, settings: Settings, address: Path) -> list[str]:
+def command_of(variant: Variant, settings: Settings, address: Path) -> list[str]:
+    """Returns the command that starts a process of a variant, or the launcher of its workers.
+
+    Args:
+        variant: The variant.
+        settings: What its processes are given.
+        address: Where they report to: a socket, or a folder.
+    """
     count, program = variant.num_workers, variant.program
     threads = settings.threads_of(variant.processes)
     arguments = [str(address), variant.name, str(count), str(threads), settings.to_json()]
@@ -224,7 +252,12 @@ def _command(variant: Variant, settings: Settings, address: Path) -> list[str]:
     return [sys.executable, *launch, "--", *child]
 
 
-def _environment(own: Mapping[str, str]) -> dict[str, str]:
+def environment_of(own: Mapping[str, str]) -> dict[str, str]:
+    """Returns the environment of the processes of all variants.
+
+    Args:
+        own: The environment of this process.
+    """
     return {
         "TF_CPP_MIN_LOG_LEVEL": "3",
         **{name: value for name, value in own.items() if name != "TF_CONFIG"},

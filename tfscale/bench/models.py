@@ -29,6 +29,7 @@ class NamedModel:
         steps: Steps of a turn, enough to be timed.
         compiled: Builds the compiled model.
         examples: Returns the given number of rows `(x, y)`, the same at every call.
+        parameters: Number of trainable parameters, all float32.
     """
 
     text: str
@@ -36,6 +37,7 @@ class NamedModel:
     steps: int
     compiled: Callable[[], Any]
     examples: Callable[[int], tuple[Any, Any]]
+    parameters: int
 
 
 def _compile(parts: list[Any], loss: str) -> Any:
@@ -114,15 +116,20 @@ def _sentences(count: int) -> tuple[Any, Any]:
 
 
 MODELS = {
-    "tiny_mlp": NamedModel("MLP 8-8-4", 8, 500, _tiny_mlp, _numbers),
-    "mlp": NamedModel("MLP 784-512-512-10", 128, 100, _mlp, lambda n: _drawn((784,), n, 10)),
-    "cnn": NamedModel("CNN 32x32x3", 64, 40, _cnn, lambda n: _drawn((32, 32, 3), n, 10)),
-    "transformer": NamedModel("transformer d=128, sequence 128", 16, 15, _transformer, _sentences),
+    "tiny_mlp": NamedModel("MLP 8-8-4", 8, 500, _tiny_mlp, _numbers, 108),
+    "mlp": NamedModel(
+        "MLP 784-512-512-10", 128, 100, _mlp, lambda n: _drawn((784,), n, 10), 669_706
+    ),
+    "cnn": NamedModel("CNN 32x32x3", 64, 40, _cnn, lambda n: _drawn((32, 32, 3), n, 10), 42_442),
+    "transformer": NamedModel(
+        "transformer d=128, sequence 128", 16, 15, _transformer, _sentences, 525_834
+    ),
 }
 
 SIZED_BATCH = 48
 """Rows of a global batch of an MLP of a given size; 2, 3, 4 and 8 replicas divide it."""
-_SIZED = re.compile(r"mlp_(\d+)")
+SIZED = re.compile(r"mlp_(\d+)")
+"""Names of MLPs of a given size."""
 
 
 def model_named(name: str) -> NamedModel:
@@ -135,7 +142,7 @@ def model_named(name: str) -> NamedModel:
         >>> model_named("mlp_1000000").text
         'MLP 64-963-963-10'
     """
-    match = _SIZED.fullmatch(name)
+    match = SIZED.fullmatch(name)
     if match is None:
         return MODELS[name]
     width = width_of(int(match[1]))
@@ -145,6 +152,7 @@ def model_named(name: str) -> NamedModel:
         steps=50,
         compiled=functools.partial(_sized_mlp, width),
         examples=lambda count: _drawn((64,), count, 10),
+        parameters=width**2 + 76 * width + 10,
     )
 
 

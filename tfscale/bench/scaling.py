@@ -13,10 +13,10 @@ from typing import Any
 from strategies.extension import integers
 from tfscale.bench.cost_law import CostLaw, Setup, fitted, residuals
 from tfscale.bench.figures import spread
+from tfscale.bench.flags import add_turn_arguments
 from tfscale.bench.machine import Machine
 from tfscale.bench.models import SIZED_BATCH, model_named
 from tfscale.bench.outcome import Outcome, Row
-from tfscale.bench.step import add_turn_arguments
 from tfscale.bench.variant import Race, Variant
 from tfscale.cli.arguments import count, number_type
 

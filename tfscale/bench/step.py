@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from strategies.extension import integers
+from tfscale.bench.flags import add_turn_arguments, add_variants_argument
 from tfscale.bench.machine import Machine
 from tfscale.bench.models import MODELS
 from tfscale.bench.outcome import Outcome
 from tfscale.bench.variant import VARIANTS, Race, Variant
-from tfscale.cli.arguments import count, function_name, number_type, seconds
+from tfscale.cli.arguments import count, function_name
 
 SUMMARY = "time a training step on one device, on replicas, on workers and as a bare loop"
 TARGET_STEPS = 50
@@ -67,27 +67,9 @@ def add_race_arguments(parser: argparse.ArgumentParser, variants: Sequence[Varia
         parser: The parser to add them to.
         variants: The variants to choose from.
     """
-    names = [variant.name for variant in variants]
-
-    def chosen(text: str) -> tuple[Variant, ...]:
-        wanted = text.split(",")
-        if set(wanted) - set(names) or len(set(wanted)) < len(wanted):
-            raise argparse.ArgumentTypeError(
-                f"must be different names of {', '.join(names)}, separated by commas. "
-                f"Received: {text!r}"
-            )
-        return tuple(variants[names.index(name)] for name in wanted)
-
     default = f"default: {', '.join(f'{name} {model.steps}' for name, model in MODELS.items())}"
     parser.add_argument("--model", choices=tuple(MODELS), help="a built-in model (default: mlp)")
-    parser.add_argument(
-        "--variants",
-        type=chosen,
-        default=tuple(variants),
-        metavar="NAMES",
-        help=f"variants to time, in order, separated by commas: names of {','.join(names)} "
-        "(default: all of them)",
-    )
+    add_variants_argument(parser, variants)
     parser.add_argument(
         "--steps",
         type=count,
@@ -107,35 +89,6 @@ def add_race_arguments(parser: argparse.ArgumentParser, variants: Sequence[Varia
         help="rows of a batch if your data are arrays (default: 32)",
     )
     add_turn_arguments(parser)
-
-
-def add_turn_arguments(parser: argparse.ArgumentParser, *, rounds: int = 7) -> None:
-    """Adds the flags of the turns of any race.
-
-    Args:
-        parser: The parser to add them to.
-        rounds: The default number of rounds.
-    """
-    parser.add_argument(
-        "--rounds",
-        type=number_type(integers(at_least=2)),
-        default=rounds,
-        metavar="N",
-        help=f"turns of each variant; the first is not counted (default: {rounds})",
-    )
-    parser.add_argument(
-        "--threads",
-        type=count,
-        metavar="N",
-        help="threads of a variant; several processes divide them (default: all CPUs)",
-    )
-    parser.add_argument(
-        "--timeout_seconds",
-        type=seconds,
-        default=300.0,
-        metavar="S",
-        help="seconds allowed for start-up and for each turn (default: 300)",
-    )
 
 
 def subject(arguments: argparse.Namespace) -> str:

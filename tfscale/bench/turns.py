@@ -12,6 +12,7 @@ import resource
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,6 +24,9 @@ class Turns:
     Args:
         address: Path of the socket that the race listens on.
         patience_seconds: How long to wait for a turn, while other variants start up or run.
+
+    Attributes:
+        device_bytes: Returns the peak memory that this process has used on its GPUs.
     """
 
     def __init__(self, address: str, patience_seconds: float) -> None:
@@ -30,6 +34,7 @@ class Turns:
         self._socket.settimeout(patience_seconds)
         self._socket.connect(address)
         self._lines = self._socket.makefile("r", encoding="utf-8")
+        self.device_bytes: Callable[[], int] = lambda: 0
         self._started = 0.0
         self._spent = 0.0
 
@@ -50,7 +55,7 @@ class Turns:
         self._started = time.perf_counter()
 
     def finish(self) -> None:
-        """Reports wall and processor time of the turn, and this process's resident memory."""
+        """Reports wall and processor time of the turn, and the memory of this process."""
         seconds = time.perf_counter() - self._started
         spent = processor_seconds() - self._spent
         self._say(
@@ -59,6 +64,7 @@ class Turns:
             processor_seconds=spent,
             peak_bytes=peak_bytes(),
             resident_bytes=resident_bytes(),
+            device_bytes=self.device_bytes(),
         )
 
     def fail(self, kind: str, text: str) -> None:

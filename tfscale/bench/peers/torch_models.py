@@ -6,11 +6,14 @@ final softmax too, so both compute the same.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
+
+from tfscale.bench.models import SIZED, width_of
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,21 @@ def adam(module: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.Adam(module.parameters(), lr=1e-3, eps=1e-7)
 
 
+_entropy = nn.functional.cross_entropy
 TORCH_MODELS = {
     "tiny_mlp": TorchModel(_tiny_mlp, nn.functional.mse_loss),
-    "mlp": TorchModel(_mlp, nn.functional.cross_entropy),
-    "transformer": TorchModel(_Transformer, nn.functional.cross_entropy),
+    "mlp": TorchModel(_mlp, _entropy),
+    "transformer": TorchModel(_Transformer, _entropy),
 }
+
+
+def torch_model_named(name: str) -> TorchModel | None:
+    """Returns a model of `tfscale.bench.models.model_named` in PyTorch, or None without one."""
+    if match := SIZED.fullmatch(name):
+        return TorchModel(functools.partial(_sized_mlp, width_of(int(match[1]))), _entropy)
+    return TORCH_MODELS.get(name)
+
+
+def _sized_mlp(width: int) -> nn.Module:
+    hidden = [nn.Linear(64, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
+    return nn.Sequential(*hidden, nn.Linear(width, 10))

@@ -8,39 +8,49 @@ The workers are started by `torch.distributed.run`, which is what the command `t
 from __future__ import annotations
 
 import math
+import os
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import distributed, nn
 
-from tfscale.bench.models import BATCHES, MODELS
-from tfscale.bench.peers.torch_models import TORCH_MODELS, adam
+from tfscale.bench.models import BATCHES, model_named
+from tfscale.bench.peers.torch_models import TorchModel, adam, torch_model_named
 from tfscale.bench.turns import Turns
 from tfscale.bench.variant import Race
 
 SEED = 0
+IMPORTED = "torch_imported"
+"""The variant that trains nothing: its memory is that of the library."""
 
 
 class Training:
-    """A model, its optimizer and its batches in memory.
+    """A model, its optimizer and its batches in memory, on the GPU of this process if it has one.
 
     Args:
-        name: A name of `TORCH_MODELS`.
+        name: A name of `models.model_named`.
+        model: Its version in PyTorch.
         num_workers: Workers of the group, which is initialized; 0 for a single process.
     """
 
-    def __init__(self, name: str, num_workers: int) -> None:
+    def __init__(self, name: str, model: TorchModel, num_workers: int) -> None:
         torch.manual_seed(SEED)
-        self._model = TORCH_MODELS[name].module()
+        self._device = own_device()
+        self._model = model.module().to(self._device)
         if num_workers:
             self._model = nn.parallel.DistributedDataParallel(self._model)
-        self._loss = TORCH_MODELS[name].loss
+        self._loss = model.loss
         self._optimizer = adam(self._model)
-        self._batches = _own_batches(name, num_workers)
+        self._batches = [
+            (torch.tensor(x, device=self._device), torch.tensor(y, device=self._device))
+            for x, y in _own_batches(name, num_workers)
+        ]
 
     def take(self, steps: int) -> float:
         """Takes steps and returns their mean loss, which waits until they have finished."""
-        total = torch.zeros(())
+        total = torch.zeros((), device=self._device)
         for i in range(steps):
             x, y = self._batches[i % len(self._batches)]
             self._optimizer.zero_grad()
@@ -51,37 +61,63 @@ class Training:
         return float(total) / steps
 
 
-def _own_batches(name: str, num_workers: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Returns the rows of this worker of each global batch, as `fit` distributes them."""
-    rows = MODELS[name].batch_size
+def own_device() -> torch.device:
+    """Returns the GPU of this process, or the CPU on a host without one."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def join_group() -> None:
+    """Waits for the other workers: by NCCL if each has a GPU, otherwise by gloo."""
+    device = own_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+def _own_batches(name: str, num_workers: int) -> Iterator[tuple[Any, Any]]:
+    """Yields the rows of this worker of each global batch, as `fit` distributes them."""
+    rows = model_named(name).batch_size
     count = max(1, num_workers)
     rank = distributed.get_rank() if num_workers else 0
-    x, y = MODELS[name].examples(BATCHES * rows * count)
+    x, y = model_named(name).examples(BATCHES * rows * count)
     if y.dtype == "int32":
         y = y.astype("int64")  # PyTorch's classes are 64-bit
-    starts = [(batch * count + rank) * rows for batch in range(BATCHES)]
-    return [
-        (torch.tensor(x[start : start + rows]), torch.tensor(y[start : start + rows]))
-        for start in starts
-    ]
+    for batch in range(BATCHES):
+        start = (batch * count + rank) * rows
+        yield x[start : start + rows], y[start : start + rows]
 
 
 def main(arguments: list[str]) -> int:
     """Runs the turns of one process. Returns the exit status."""
-    address, _, workers, threads, text = arguments
+    address, variant, workers, threads, text = arguments
     race, num_workers = Race.from_json(text), int(workers)
     torch.set_num_threads(int(threads))
+    # As in TensorFlow's threads: after some turns the models fit their 8 batches, and the gradients
+    # are so small that arithmetic on denormals takes most of the time.
+    torch.set_flush_denormal(True)
     with Turns(address, race.patience_seconds) as turns:
-        if race.model not in TORCH_MODELS:
+        model = torch_model_named(race.model)
+        if model is None:
             turns.fail("missing", f"{race.target or race.model} has no version in PyTorch")
             return 0
+        if torch.cuda.is_available():
+            if num_workers > torch.cuda.device_count():
+                turns.fail("missing", f"{num_workers} workers need a GPU each")
+                return 0
+            turns.device_bytes = torch.cuda.max_memory_allocated
         if num_workers:
-            distributed.init_process_group("gloo")
-        training = Training(race.model, num_workers)
-        turns.ready(_finite(training.take(race.steps)))
+            join_group()
+        take = (
+            (lambda _: 0.0)
+            if variant == IMPORTED
+            else Training(race.model, model, num_workers).take
+        )
+        turns.ready(_finite(take(race.steps)))
         for _ in range(race.rounds):
             turns.start()
-            _finite(training.take(race.steps))
+            _finite(take(race.steps))
             turns.finish()
         if num_workers:
             distributed.destroy_process_group()
