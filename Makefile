@@ -1,5 +1,5 @@
 # make train | seeds | quick | test | thorough | lint | matrix | parity | defects | faults | soak | bench |
-# peers | asynchronous | preflight | browser-test | docs | docs-test | clean. Needs only Python 3.11-3.13 and make.
+# bench-gpu | peers | asynchronous | preflight | browser-test | docs | docs-test | clean. Needs only Python 3.11-3.13 and make.
 # PYTHON=/path/to/python chooses the interpreter. All paths below are relative, so that a checkout
 # whose path contains a space works.
 
@@ -118,7 +118,7 @@ endef
 # Several editable installs of one checkout write the same tfscale.egg-info.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help train seeds quick test thorough lint matrix parity defects faults soak bench peers asynchronous preflight browser-test docs docs-test clean same-python keras-history newest $(LANES:%=matrix-%)
+.PHONY: help train seeds quick test thorough lint matrix parity defects faults soak bench bench-gpu peers asynchronous preflight browser-test docs docs-test clean same-python gpu-driver keras-history newest $(LANES:%=matrix-%)
 
 help:
 	@echo "make train   trains the image recipe on the bundled digits, on 2 replicas"
@@ -135,6 +135,7 @@ help:
 	@echo "make faults  kills, stops, disconnects and starves real jobs; writes docs/concepts/faults.md"
 	@echo "make soak    half an hour of faults; results must match an undisturbed run"
 	@echo "make bench   times a step of fit beside stock Keras; writes tests/benchmarks/history/"
+	@echo "make bench-gpu  the same on the GPUs of this machine, in ten minutes; writes runs/bench-gpu/"
 	@echo "make peers   makes .venv-peers with PyTorch and mpi4py, which 'make bench' compares with"
 	@echo "make asynchronous  counts steps of asynchronous jobs, kills tasks, compares losses; hours"
 	@echo "make preflight  compiles steps for TPUs without a TPU (225 MB of wheels, minutes)"
@@ -212,6 +213,22 @@ bench: .venv/.installed-test
 	    .venv/bin/python $$command; \
 	done
 
+# Not run on a GPU yet. The peers are compared if .venv-peers has a PyTorch with CUDA.
+bench-gpu: gpu-driver .venv-gpu/.installed
+	@echo "bench-gpu: python -m tests.benchmarks.gpu"
+	@TF_CPP_MIN_LOG_LEVEL=3 .venv-gpu/bin/python -m tests.benchmarks.gpu
+
+# Before 3 GB are installed.
+gpu-driver:
+	@nvidia-smi --list-gpus >/dev/null 2>&1 || { \
+	    echo "\`make bench-gpu\` must run on a machine with an NVIDIA GPU." \
+	        "Received: no GPU from nvidia-smi. Run 'make bench' for CPUs." >&2; exit 2; }
+
+.venv-gpu/.installed: .venv-gpu/.made $(METADATA)
+	@echo ".venv-gpu: installing tfscale[gpu,recipes,test] (5 GB of disk)"
+	@.venv-gpu/bin/python $(PIP_INSTALL) --editable ".[gpu,recipes,test]"
+	@touch "$@"
+
 peers: .venv-peers/.installed
 
 .venv-peers/.installed: .venv-peers/.made $(PEERS)
@@ -248,7 +265,7 @@ docs-test: .venv/.installed-test
 	@.venv/bin/python -m tests.docs
 
 clean:
-	rm -rf .venv .venv-matrix .venv-peers build dist site tfscale.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-gpu .venv-matrix .venv-peers build dist site tfscale.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An environment keeps its interpreter: to ask for another one is an error.

@@ -39,12 +39,13 @@ _LIMITS = "tfscale.bench.collectives.physical_limits"
 _PEERS = "tfscale.bench.peers"
 
 ENGINES = (
-    Variant("tensorflow", "stock strategy, gRPC ring", program=_OURS, limit="tcp"),
-    Variant("ring", "ours, gRPC ring", peer="tensorflow", program=_OURS, limit="tcp"),
+    Variant("tensorflow", "stock strategy, gRPC ring", None, None, 2, _OURS, limit="tcp"),
+    Variant("ring", "ours, gRPC ring", "tensorflow", None, 2, _OURS, limit="tcp"),
     Variant(
         "gloo",
         "torch.distributed",
         peer="tensorflow",
+        num_workers=2,
         program=f"{_PEERS}.torch_all_reduce",
         limit="tcp",
         requires="torch",
@@ -53,12 +54,13 @@ ENGINES = (
         "mpi4py",
         "Allreduce in place",
         peer="tensorflow",
+        num_workers=2,
         program=f"{_PEERS}.mpi_all_reduce",
         limit="memcpy",
         requires="mpi4py",
     ),
-    Variant("tcp", "limit: loopback, both directions", program=_LIMITS),
-    Variant("memcpy", "limit: a copy in every process", program=_LIMITS),
+    Variant("tcp", "limit: loopback, both directions", num_workers=2, program=_LIMITS),
+    Variant("memcpy", "limit: a copy in every process", num_workers=2, program=_LIMITS),
 )
 GOALS: Mapping[tuple[str, int], float] = {}
 """By engine and size, the largest ratio to TensorFlow's own."""
@@ -122,7 +124,12 @@ def run(arguments: argparse.Namespace, say: Callable[[str], None]) -> Outcome:
         timeout_seconds=timeout,
         patience_seconds=timeout * (len(arguments.engines) + 1),
     )
-    engines = [dataclasses.replace(e, num_workers=arguments.num_workers) for e in arguments.engines]
+    engines = [
+        dataclasses.replace(engine, num_workers=arguments.num_workers)
+        if engine.num_workers
+        else engine
+        for engine in arguments.engines
+    ]
     machine = Machine.of_this_host()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         turns, missing = timed(reduction, engines, Path(folder), say)

@@ -144,14 +144,18 @@ class Contestant:
         if self._missing:
             raise Missing(self._missing)
         self._listener.settimeout(_POLL_SECONDS)
-        while len(self._lines) < self._count:
+        while len(self._lines) < self._count and not self._ready.is_over():
             with contextlib.suppress(TimeoutError):
                 line, _ = self._listener.accept()
                 self._lines.append((line, line.makefile("r", encoding="utf-8")))
-            if len(self._lines) < self._count and self._has_lost_one():
+                continue
+            if self._has_lost_one():
+                for line, messages in self._lines:  # one of them may have said why
+                    line.settimeout(_POLL_SECONDS)
+                    self._receive(messages)
                 raise Failed(self._sentence(self._end_of_process()))
-            if self._ready.is_over():
-                raise Failed(self._sentence(f"not ready after {self._seconds:g} s"))
+        if len(self._lines) < self._count:
+            raise Failed(self._sentence(f"not ready after {self._seconds:g} s"))
         for line, messages in self._lines:
             line.settimeout(max(_POLL_SECONDS, self._ready.left()))
             self.first_loss = float(self._receive(messages)["loss"])

@@ -71,7 +71,7 @@ def new_reduce(strategy: tf.distribute.Strategy, size: int) -> Reduce:
 
 
 def main(engines: Mapping[str, Callable[[], tf.distribute.Strategy]]) -> int:
-    """Runs the turns of one rank. Returns the exit status.
+    """Runs the turns of one rank, or of all replicas of one process. Returns the exit status.
 
     Args:
         engines: By name, what builds the strategy.

@@ -1,13 +1,12 @@
 """Program: a rank of torch.distributed.
 
-python -m tfscale.bench.peers.torch_all_reduce ADDRESS BACKEND NUM_RANKS THREADS REDUCTION
+python -m tfscale.bench.peers.torch_all_reduce ADDRESS ENGINE NUM_RANKS THREADS REDUCTION
 
-BACKEND is "gloo" or "nccl". Started by `torch.distributed.run`.
+ENGINE is "gloo" or "torch_nccl". Started by `torch.distributed.run`.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 
 import torch
@@ -20,6 +19,7 @@ from tfscale.bench.collectives.reduction import (
     check_sum,
     reduce_in_turns,
 )
+from tfscale.bench.peers.torch_steps import own_device, reason_without_cuda
 
 
 def new_reduce(device: torch.device, size: int) -> Reduce:
@@ -42,11 +42,16 @@ def main() -> int:
     rank = Rank.from_command_line()
     with rank.turns as turns:
         torch.set_num_threads(rank.threads)
-        device = torch.device("cpu")
-        if rank.engine == "nccl":
-            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        if rank.engine == "torch_nccl":
+            if reason := reason_without_cuda(rank.num_ranks):
+                turns.fail("missing", reason)
+                return 0
+            device = own_device()
             torch.cuda.set_device(device)
-        distributed.init_process_group(rank.engine)
+            distributed.init_process_group("nccl")
+        else:
+            device = torch.device("cpu")
+            distributed.init_process_group("gloo")
         reduce_in_turns(rank.reduction, turns, lambda size: new_reduce(device, size))
         distributed.destroy_process_group()
     return 0

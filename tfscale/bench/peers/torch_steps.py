@@ -24,6 +24,8 @@ from tfscale.bench.variant import Race
 SEED = 0
 IMPORTED = "torch_imported"
 """The variant that trains nothing: its memory is that of the library."""
+ON_GPU = ("torch_cuda", "torch_cuda_ddp")
+"""Variants that are compared with GPUs, and so are missing without one."""
 
 
 class Training:
@@ -68,6 +70,19 @@ def own_device() -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
+def reason_without_cuda(num_workers: int) -> str:
+    """Returns why workers cannot have a GPU each; "" if they can.
+
+    Args:
+        num_workers: Workers; 0 for a single process.
+    """
+    if not torch.cuda.is_available():
+        return f"PyTorch {torch.__version__} finds no GPU; for CUDA: make peers PEERS_PIP="
+    if num_workers > torch.cuda.device_count():
+        return f"{num_workers} workers need a GPU each"
+    return ""
+
+
 def join_group() -> None:
     """Waits for the other workers: by NCCL if each has a GPU, otherwise by gloo."""
     device = own_device()
@@ -102,10 +117,10 @@ def main(arguments: list[str]) -> int:
         if model is None:
             turns.fail("missing", f"{race.target or race.model} has no version in PyTorch")
             return 0
+        if variant in ON_GPU and (reason := reason_without_cuda(num_workers)):
+            turns.fail("missing", reason)
+            return 0
         if torch.cuda.is_available():
-            if num_workers > torch.cuda.device_count():
-                turns.fail("missing", f"{num_workers} workers need a GPU each")
-                return 0
             turns.device_bytes = torch.cuda.max_memory_allocated
         if num_workers:
             join_group()
