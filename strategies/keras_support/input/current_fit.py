@@ -60,8 +60,8 @@ def fit_awaits_input(strategy: Any) -> bool:
 
     False in `evaluate` and `predict`, and in a `fit` for its validation data.
     """
-    running = _RUNNING.get()
-    return running is not None and running.strategy is strategy and running.iterator is None
+    running = running_fit_of(strategy)
+    return running is not None and running.iterator is None
 
 
 def note_input(strategy: Any, iterator: Any) -> None:
@@ -76,14 +76,20 @@ def note_input(strategy: Any, iterator: Any) -> None:
         running.iterator = iterator
 
 
+def running_fit_of(strategy: Any) -> RunningFit | None:
+    """Returns the `fit` that is running under a strategy, or None."""
+    running = _RUNNING.get()
+    return running if running is not None and running.strategy is strategy else None
+
+
 def current_fit(strategy: Any) -> RunningFit:
     """Returns the `fit` that is running under a strategy, with its iterator.
 
     Raises:
         RuntimeError: If there is none.
     """
-    running = _RUNNING.get()
-    if running is None or running.strategy is not strategy or running.iterator is None:
+    running = running_fit_of(strategy)
+    if running is None or running.iterator is None:
         raise RuntimeError(
             "`fit` must be running under the strategy. Received: no running `fit`. Resume in a "
             "callback."

@@ -39,6 +39,7 @@ from strategies.global_batches import (
 )
 from strategies.keras_support.input.current_fit import note_input
 from strategies.keras_support.input.end_of_input import EndTogether, refuse_unequal_ends
+from strategies.keras_support.input.execution_size import ExecutionSize
 from strategies.keras_support.input.input_agreement import FirstBatch
 from strategies.keras_support.input.pipeline_adapter import GlobalBatchesAdapter, adapted
 from strategies.keras_support.input.replica_stream import (
@@ -51,13 +52,18 @@ from strategies.keras_support.patching.ownership import is_multi_worker
 
 
 class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
-    """Keras's epoch iterator over the replica batches of a strategy's replicas."""
+    """Keras's epoch iterator over the replica batches of a strategy's replicas.
+
+    Attributes:
+        execution_size: Chooses the steps of each execution; None for `steps_per_execution`.
+    """
 
     def __init__(self, distribute_strategy: tf.distribute.Strategy, x: Any, **arguments: Any):
         note_input(distribute_strategy, self)
         if isinstance(x, GlobalBatches):
             x = adapted(x, distribute_strategy, arguments)
         EpochIterator.__init__(self, x=x, **arguments)
+        self.execution_size: ExecutionSize | None = None
         self._distribute_strategy = distribute_strategy
         self._goes_on = False
         self._first_step = 0
@@ -225,7 +231,9 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
             self._begin_stream()
         step, self._first_step = self._first_step, 0
         while step < total:
-            count = min(self.steps_per_execution, total - step)
+            chosen = self.execution_size
+            size = self.steps_per_execution if chosen is None else chosen.steps
+            count = min(size, total - step)
             if self.steps_per_epoch and self._num_batches:
                 count = min(count, self._num_batches - self._steps_seen)
                 if count == 0:
@@ -242,6 +250,7 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
                 count,
                 step == 0 or is_end,
                 is_end,
+                chosen,
             )
             yield step, step + count - 1, execution
             step += count

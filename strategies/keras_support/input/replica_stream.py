@@ -20,6 +20,7 @@ from strategies.batch_parts import equal_rows, refuse_empty, refuse_unequal_rows
 from strategies.coordination.rendezvous import worker_index
 from strategies.devices import all_on
 from strategies.global_batches import GlobalBatch, cut_for_replicas
+from strategies.keras_support.input.execution_size import ExecutionSize
 from strategies.keras_support.patching.ownership import is_asynchronous, is_multi_worker
 from strategies.keras_support.patching.step_clock import StepClock
 from strategies.progress import phase
@@ -154,6 +155,7 @@ class Execution:
         count: Steps of this execution, or None for as many as there are.
         is_edge: Whether it begins or ends an epoch.
         is_end: Whether it ends one, so that the last batch may be smaller than the others.
+        size: What has chosen `count`, or None.
     """
 
     def __init__(
@@ -163,7 +165,9 @@ class Execution:
         count: int | None,
         is_edge: bool,
         is_end: bool,
+        size: ExecutionSize | None = None,
     ) -> None:
+        self.size = size
         self.strategy = strategy
         self.stream = stream
         self.count = count

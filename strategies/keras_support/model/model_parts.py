@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from strategies.keras_support.model.scope import leaves_execution_size_open
 from strategies.keras_support.patching.needs import Need
 from strategies.keras_support.patching.private_keras import KERAS_SYMBOLS
 from strategies.keras_support.patching.private_symbol import require_recognised
@@ -61,6 +62,7 @@ def compile_arguments(model: Any) -> dict[str, Any]:
     """Returns the arguments of `model.compile`, the same objects.
 
     Keras stores the resolved value of `jit_compile="auto"`, and does not store `auto_scale_loss`.
+    `steps_per_execution` is left out if the model's own `compile` left it out.
 
     Raises:
         RuntimeError: If this Keras keeps what a copy is made of in another way.
@@ -70,6 +72,8 @@ def compile_arguments(model: Any) -> dict[str, Any]:
     is_float16 = model.dtype_policy.name == "mixed_float16"
     is_scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     arguments["auto_scale_loss"] = is_scaled or not is_float16
+    if leaves_execution_size_open(model):
+        arguments.pop("steps_per_execution", None)
     return arguments
 
 

@@ -13,18 +13,27 @@ calls it before it builds each model.
 from __future__ import annotations
 
 import functools
+import inspect
+import weakref
 from typing import Any
 
 import tensorflow as tf
 
 from strategies.keras_support.patching.ownership import is_owned
 
+_OPEN: weakref.WeakSet[Any] = weakref.WeakSet()
+
 
 def compiled_in_scope(compile_model: Any) -> Any:
     """Replaces `Trainer.compile`: enters the scope of the model's strategy."""
+    place = list(inspect.signature(compile_model).parameters).index("steps_per_execution") - 1
 
     @functools.wraps(compile_model)
     def in_scope(self: Any, *arguments: Any, **options: Any) -> Any:
+        if "steps_per_execution" in options or len(arguments) > place:
+            _OPEN.discard(self)
+        else:
+            _OPEN.add(self)
         strategy = getattr(self, "_distribute_strategy", None)
         if strategy is None or not is_owned(strategy) or tf.distribute.has_strategy():
             return compile_model(self, *arguments, **options)
@@ -32,6 +41,11 @@ def compiled_in_scope(compile_model: Any) -> Any:
             return compile_model(self, *arguments, **options)
 
     return in_scope
+
+
+def leaves_execution_size_open(model: Any) -> bool:
+    """Tells whether `model` was compiled here, without `steps_per_execution`."""
+    return model in _OPEN
 
 
 def reset_outside_only(reset: Any) -> Any:

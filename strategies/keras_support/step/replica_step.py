@@ -150,7 +150,9 @@ def graph_function(function: Callable[..., Any], jit_compile: bool | None = None
     return tf.function(function, reduce_retracing=True, autograph=False, jit_compile=jit_compile)
 
 
-def built_first(model: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+def built_first(
+    model: Any, function: Callable[..., Any], step: Callable[..., Any] | None = None
+) -> Callable[..., Any]:
     """Wraps `function`: before its first run, variables that `model` still lacks are made.
 
     A step needs to know the model's layers before it begins. If they are made in the step, it is
@@ -159,6 +161,8 @@ def built_first(model: Any, function: Callable[..., Any]) -> Callable[..., Any]:
     Args:
         model: A Keras model under a strategy of this package.
         function: Takes a step, or several.
+        step: Takes a step with the same arguments, and is not traced itself; for a `function` that
+            calls a traced one.
     """
     run = function if model.run_eagerly else graph_function(function)
     is_first = True
@@ -168,7 +172,7 @@ def built_first(model: Any, function: Callable[..., Any]) -> Callable[..., Any]:
         if is_first and has_unbuilt_layers(model):
             # A step that runs eagerly may be one that cannot be traced.
             with contextlib.suppress(*[Exception] if model.run_eagerly else []):
-                graph_function(function).get_concrete_function(*arguments)
+                graph_function(step or function).get_concrete_function(*arguments)
         is_first = False
         return run(*arguments)
 

@@ -15,6 +15,7 @@ import keras
 import tensorflow as tf
 from keras.src.backend.tensorflow import trainer as keras_trainer
 
+from strategies.keras_support.input.execution_size import reason_in_graph
 from strategies.keras_support.input.replica_stream import (
     Execution,
     content_of,
@@ -107,21 +108,37 @@ def step_function(
         given = replica_batches_of(strategy, batch)
         return with_metrics(run(given, lambda data: on_replica(without_static_rows(data))))
 
+    def run_next(stream: Any) -> Extra:
+        return run(next_replica_batches(strategy, stream, clock))
+
+    # Traced once, however many steps an execution takes.
+    traced_next = run_next if model.run_eagerly else graph_function(run_next)
+
     def run_one(stream: Any) -> Any:
-        return with_metrics(run(next_replica_batches(strategy, stream, clock)))
+        return with_metrics(traced_next(stream))
 
     def run_many(stream: Any, count: tf.Tensor) -> Any:
-        def run_next() -> Extra:
-            return run(next_replica_batches(strategy, stream, clock))
+        return with_metrics(
+            _loop(lambda: traced_next(stream), count, yields_extra=not _is_standard(step))
+        )
 
-        return with_metrics(_loop(run_next, count, yields_extra=not _is_standard(step)))
+    def build_one(stream: Any, *_: tf.Tensor) -> Any:
+        return with_metrics(run_next(stream))
 
     read_metrics: Callable[[], Any] = functools.partial(all_results, model, results)
     run_batch = built_first(model, run_batch)
-    run_one = built_first(model, run_one)
-    run_many = built_first(model, run_many)
+    run_one = built_first(model, run_one, build_one)
+    run_many = built_first(model, run_many, build_one)
     if not model.run_eagerly:
         read_metrics = graph_function(read_metrics)
+    single_reason: str | None = None
+
+    def single_steps(stream: Any) -> str:
+        nonlocal single_reason
+        if single_reason is None:
+            single_reason = reason_in_graph(traced_next.get_concrete_function(stream).graph)
+        return single_reason
+
     executions = 0
     metrics: tuple[Logs, Extra] = ({}, {})
 
@@ -135,6 +152,10 @@ def step_function(
                 logs = run_one(iterator.stream)
         elif iterator.count == 1:
             logs = run_one(iterator.stream)
+        elif iterator.size is not None and (reason := single_steps(iterator.stream)):
+            iterator.size.keep_single(reason)
+            for _ in range(iterator.count):
+                logs = run_one(iterator.stream)
         elif iterator.is_end and strategy.num_replicas_in_sync > 1:
             # A collective keeps its shape within a call, and the rows of an embedding's gradient
             # are gathered: the last batch, which may be smaller, gets its own call.
