@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from strategies.keras_support.defects.table import FIXES
     from strategies.keras_support.gradients.gradient_watch import VERDICTS, GradientWatch, Trouble
     from strategies.keras_support.gradients.tape_gradients import local_gradients
+    from strategies.keras_support.input.execution_size import last_execution_size
     from strategies.keras_support.input.resume import FitInput, end_resumption
     from strategies.keras_support.installation import (
         changes_by_need,
@@ -202,6 +203,7 @@ _NAMES = {
         "replica_batches",
         "replica_batch_bounds",
     ),
+    "strategies.keras_support.input.execution_size": ("last_execution_size",),
     "strategies.keras_support.input.resume": ("FitInput", "end_resumption"),
     # Inside a training step.
     "strategies.keras_support.context.over_replicas": (

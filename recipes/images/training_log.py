@@ -41,6 +41,7 @@ class TrainingLog(keras.callbacks.Callback):
 
     # The only work between steps is to read a clock once: no step needs to wait for it.
     async_safe = True
+    needs_every_batch = False
 
     def __init__(
         self, schedule: Callable[[int], Any], *, clock: Callable[[], float] = time.monotonic

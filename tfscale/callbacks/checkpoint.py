@@ -148,6 +148,11 @@ class Checkpoint(keras.callbacks.Callback):
     needs_every_worker = True  # its methods exchange messages between workers
     comes_last = True  # after all other callbacks, so that it saves their results
 
+    @property
+    def needs_every_batch(self) -> bool:
+        """Whether an execution must not take several short steps."""
+        return self.every != "epoch"
+
     def __init__(
         self,
         directory: str | os.PathLike[str],

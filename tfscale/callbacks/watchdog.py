@@ -79,6 +79,7 @@ class Watchdog(keras.callbacks.Callback):
     """
 
     needs_every_worker = True  # its methods exchange messages between workers
+    needs_every_batch = False  # the graph counts batches
 
     def __init__(self, deadline_seconds: float = 300.0) -> None:
         super().__init__()

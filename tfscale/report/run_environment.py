@@ -6,6 +6,7 @@ import os
 import platform
 from typing import Any
 
+from strategies.extension import last_execution_size
 from tfscale.doctor import examination
 
 
@@ -37,6 +38,9 @@ def environment(strategy: Any) -> dict[str, str | int]:
         "system": f"{platform.system()} {platform.machine()}",
         **found["versions"],
     }
+    size = last_execution_size(strategy)
+    if size is not None:
+        described["steps per execution"] = str(size)
     if found["problems"]:
         described["problems"] = " ".join(found["problems"])
     return described

@@ -8,8 +8,8 @@ is done only if no callback would notice:
 
 * `compile` was called without `steps_per_execution`. `compile(steps_per_execution=1)` takes single
   steps.
-* No callback has a hook for batches, except Keras's progress bar, and ModelCheckpoint and
-  BackupAndRestore with `save_freq="epoch"`.
+* No callback has a hook for batches, except Keras's progress bar, ModelCheckpoint and
+  BackupAndRestore with `save_freq="epoch"`, and those with `needs_every_batch = False`.
 * The strategy trains in this process, on CPUs or GPUs; the model is not run eagerly; nobody has
   wrapped the train function.
 * The number of batches of an epoch is known. No batch is read ahead of its step.
@@ -27,6 +27,7 @@ from __future__ import annotations
 import collections
 import statistics
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -92,6 +93,9 @@ class ExecutionSize:
         self._is_settled = False
         self._has_grouped = False
 
+    def __str__(self) -> str:
+        return f"{self.steps} ({self.reason})"
+
     def timed(self, run: Callable[[Any], Any], execution: _Execution) -> Any:
         """Runs an execution and learns from its time; returns what `run` returns."""
         if self._is_settled or execution.count is None:
@@ -103,9 +107,9 @@ class ExecutionSize:
         self._took(execution.count, self._clock() - began)
         return logs
 
-    def keep_single(self, reason: str) -> None:
-        """Takes single steps from now on."""
-        self.steps, self.reason, self._is_settled = 1, reason, True
+    def keep(self, steps: int, reason: str) -> None:
+        """Takes so many steps from now on, whatever their time."""
+        self.steps, self.reason, self._is_settled = steps, reason, True
 
     def _took(self, count: int, seconds: float) -> None:
         self._left -= count
@@ -123,10 +127,10 @@ class ExecutionSize:
         usual = statistics.median(self._step_seconds)
         if not self._has_grouped:
             if usual > LONGEST_STEP_SECONDS:
-                self.keep_single(f"a step takes {1e3 * usual:.1f} ms")
+                self.keep(1, f"a step takes {1e3 * usual:.1f} ms")
                 return
             if self._left * SAVED_SECONDS < self._first_seconds:
-                self.keep_single(f"only {self._left} steps are left")
+                self.keep(1, f"only {self._left} steps are left")
                 return
         self.steps = max(1, round(EXECUTION_SECONDS / usual))
         self.reason = f"a step takes {1e3 * usual:.2g} ms"
@@ -165,8 +169,16 @@ def choose_execution_size(
         is_asynchronous_device=not all_on("CPU", model.distribute_strategy),
     )
     if reason is not None:
-        size.keep_single(reason)
-    running.iterator.execution_size = size
+        size.keep(model.steps_per_execution, reason)
+    running.iterator.execution_size = _LAST[model.distribute_strategy] = size
+
+
+_LAST: weakref.WeakKeyDictionary[Any, ExecutionSize] = weakref.WeakKeyDictionary()
+
+
+def last_execution_size(strategy: Any) -> ExecutionSize | None:
+    """Returns what chooses the executions of the newest `fit` under a strategy, or None."""
+    return _LAST.get(strategy)
 
 
 def reason_in_graph(graph: Any) -> str:
@@ -188,7 +200,7 @@ def reason_in_graph(graph: Any) -> str:
 def _reason_for_single_steps(model: Any, callbacks: Sequence[Any]) -> str | None:
     strategy = model.distribute_strategy
     if not leaves_execution_size_open(model) or model.steps_per_execution != 1:
-        return f"compile(steps_per_execution={model.steps_per_execution})"
+        return "as compiled"
     if model.run_eagerly:
         return "the model is run eagerly"
     if is_asynchronous(strategy) or is_multi_worker(strategy):
@@ -201,6 +213,8 @@ def _reason_for_single_steps(model: Any, callbacks: Sequence[Any]) -> str | None
 
 def _watches_batches(callback: Any) -> bool:
     if type(callback) is keras.callbacks.ProgbarLogger:
+        return False
+    if not getattr(callback, "needs_every_batch", True):
         return False
     if type(callback) in _CALLED_BY_EPOCH and callback.save_freq == "epoch":
         return False

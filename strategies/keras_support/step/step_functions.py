@@ -112,7 +112,7 @@ def step_function(
         return run(next_replica_batches(strategy, stream, clock))
 
     # Traced once, however many steps an execution takes.
-    traced_next = run_next if model.run_eagerly else graph_function(run_next)
+    traced_next: Any = run_next if model.run_eagerly else graph_function(run_next)
 
     def run_one(stream: Any) -> Any:
         return with_metrics(traced_next(stream))
@@ -153,7 +153,7 @@ def step_function(
         elif iterator.count == 1:
             logs = run_one(iterator.stream)
         elif iterator.size is not None and (reason := single_steps(iterator.stream)):
-            iterator.size.keep_single(reason)
+            iterator.size.keep(1, reason)
             for _ in range(iterator.count):
                 logs = run_one(iterator.stream)
         elif iterator.is_end and strategy.num_replicas_in_sync > 1:
