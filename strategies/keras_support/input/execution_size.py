@@ -168,9 +168,11 @@ def choose_execution_size(
         (steps or 0) * epochs,
         is_asynchronous_device=not all_on("CPU", model.distribute_strategy),
     )
-    if reason is not None:
+    _LAST[model.distribute_strategy] = size
+    if reason is None:
+        running.iterator.execution_size = size
+    else:
         size.keep(model.steps_per_execution, reason)
-    running.iterator.execution_size = _LAST[model.distribute_strategy] = size
 
 
 _LAST: weakref.WeakKeyDictionary[Any, ExecutionSize] = weakref.WeakKeyDictionary()

@@ -13,6 +13,7 @@ If the user distributed the data there is no such row; then it is a row of zeros
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -164,7 +165,7 @@ def built_first(
         step: Takes a step with the same arguments, and is not traced itself; for a `function` that
             calls a traced one.
     """
-    run = function if model.run_eagerly else graph_function(function)
+    run = function if model.run_eagerly else _bound_once(graph_function(function))
     is_first = True
 
     def run_built(*arguments: Any) -> Any:
@@ -177,6 +178,36 @@ def built_first(
         return run(*arguments)
 
     return run_built
+
+
+def _bound_once(function: Any) -> Callable[..., Any]:
+    """Returns `function`, which binds its arguments once for each stream that it reads.
+
+    To find the graph for its arguments, a `tf.function` compares the types of all variables in it
+    at each call: 0.05 ms of 0.14 ms with 13 variables, 0.15 of 0.40 ms with 300 (TensorFlow 2.21).
+
+    Args:
+        function: A `tf.function` of a stream, and tensors of one type.
+    """
+    calls = 0
+    known: Callable[[], Any] = object  # a weak reference, since a stream holds batches
+    concrete: Any = None
+
+    def bound(stream: Any, *counts: tf.Tensor) -> Any:
+        nonlocal calls, known, concrete
+        is_plain = isinstance(stream, tf.data.Iterator)
+        if not is_plain or tf.config.functions_run_eagerly():
+            return function(stream, *counts)
+        if known() is not stream:
+            calls, known, concrete = 0, weakref.ref(stream), None
+        calls += 1
+        if calls == 1:
+            return function(stream, *counts)
+        if concrete is None:
+            concrete = function.get_concrete_function(stream, *counts)
+        return concrete(stream, *counts)
+
+    return bound
 
 
 def may_be_empty(batch: Any) -> bool:
