@@ -68,7 +68,6 @@ if TYPE_CHECKING:
     from strategies.keras_support.defects.table import FIXES
     from strategies.keras_support.gradients.gradient_watch import VERDICTS, GradientWatch, Trouble
     from strategies.keras_support.gradients.tape_gradients import local_gradients
-    from strategies.keras_support.input.execution_size import last_execution_size
     from strategies.keras_support.input.resume import FitInput, end_resumption
     from strategies.keras_support.installation import (
         changes_by_need,
@@ -110,6 +109,7 @@ if TYPE_CHECKING:
         traced_forward_pass,
         traced_train_step,
     )
+    from strategies.keras_support.step.train_function import last_execution_size
     from strategies.keras_support.workers.state_agreement import broadcast_state
     from strategies.liveness.blocking_workers import stalled_workers
     from strategies.liveness.heartbeat import Heartbeat, LocalHeartbeat, ObservedWorker
@@ -203,7 +203,6 @@ _NAMES = {
         "replica_batches",
         "replica_batch_bounds",
     ),
-    "strategies.keras_support.input.execution_size": ("last_execution_size",),
     "strategies.keras_support.input.resume": ("FitInput", "end_resumption"),
     # Inside a training step.
     "strategies.keras_support.context.over_replicas": (
@@ -254,6 +253,7 @@ _NAMES = {
         "traced_forward_pass",
         "traced_train_step",
     ),
+    "strategies.keras_support.step.train_function": ("last_execution_size",),
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -27,10 +27,9 @@ from typing import Any, Protocol, runtime_checkable
 import keras
 
 from strategies.keras_support.asynchronous.reports import StalenessReport
-from strategies.keras_support.dispatch import TrainFunction
-from strategies.keras_support.input.execution_size import choose_execution_size
 from strategies.keras_support.patching.needs import Need, require
 from strategies.keras_support.patching.ownership import is_asynchronous, is_multi_worker, is_owned
+from strategies.keras_support.step.train_function import choose_execution_size
 from strategies.keras_support.workers.collective_calls import StopTogether
 
 
@@ -119,9 +118,7 @@ def ordered_and_shown(on_train_begin: Any) -> Any:
     def begin(self: Any, logs: Any = None) -> None:
         if is_owned(getattr(self.model, "distribute_strategy", None)):
             self.callbacks = in_order(self.callbacks)
-            is_own = isinstance(self.model.train_function, TrainFunction)
-            params = self.params or {}
-            choose_execution_size(self.model, params, self.callbacks, is_own_function=is_own)
+            choose_execution_size(self.model, self.params or {}, self.callbacks)
         for callback in list(self.callbacks):
             if isinstance(callback, SeesCallbacks):
                 callback.see_callbacks(self.callbacks)

@@ -19,14 +19,13 @@ from strategies.keras_support.asynchronous.epoch import AsynchronousEpochIterato
 from strategies.keras_support.asynchronous.train_function import asynchronous_train_function
 from strategies.keras_support.input.current_fit import fit_awaits_input
 from strategies.keras_support.input.epoch_iterator import ReplicaEpochIterator
-from strategies.keras_support.input.execution_size import ExecutionSize
 from strategies.keras_support.model.checks import refuse_owned_parts
 from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
 from strategies.keras_support.patching.patch import require_not_undone
 from strategies.keras_support.state.batch_norm import moving_statistics
 from strategies.keras_support.step.replica_step import none_written
 from strategies.keras_support.step.step_functions import Logs, predict_function, step_function
-from strategies.progress import phase
+from strategies.keras_support.step.train_function import TrainFunction
 
 
 def epoch_iterator_of_strategy(tf_epoch_iterator: Any) -> Any:
@@ -88,22 +87,6 @@ def _train_function(model: Any) -> Callable[[Any], Logs]:
         function = make_synchronous()
 
     return TrainFunction(function)
-
-
-class TrainFunction:
-    """The train function of this package: takes an execution, returns logs."""
-
-    def __init__(self, function: Callable[[Any], Logs]) -> None:
-        self._function = function
-
-    def __call__(self, execution: Any) -> Logs:
-        """Takes the steps of an execution."""
-        size: ExecutionSize | None = getattr(execution, "size", None)
-        with phase("step"):
-            if size is None:
-                return self._function(execution)
-            logs: Logs = size.timed(self._function, execution)
-            return logs
 
 
 def _test_function(model: Any) -> Callable[[Any], Logs]:

@@ -3,20 +3,8 @@
 Between two executions Keras's loop and its callbacks cost 0.2 to 0.4 ms, whatever the model. If the
 steps of a `fit` are short, several of them are executed in one call of the train function: as
 `compile(steps_per_execution=)` does, but with the number measured. The numbers of a training do not
-change, because the same traced step runs the same times. What changes is when Python runs, so this
-is done only if no callback would notice:
-
-* `compile` was called without `steps_per_execution`. `compile(steps_per_execution=1)` takes single
-  steps.
-* No callback has a hook for batches, except Keras's progress bar, ModelCheckpoint and
-  BackupAndRestore with `save_freq="epoch"`, and those with `needs_every_batch = False`.
-* The strategy trains in this process, on CPUs or GPUs; the model is not run eagerly; nobody has
-  wrapped the train function.
-* The number of batches of an epoch is known. No batch is read ahead of its step.
-* A step takes at most 5 ms, so that Keras's cost matters, and enough steps are left to earn back
-  what the first execution of several steps costs.
-* The step has no random operation that keeps its state outside of variables, such as
-  `tf.random.normal`, because its numbers would begin again; and gathers nothing of varying size.
+change, because the same traced step runs the same times. What changes is when Python runs: for when
+this is done, see `step.train_function`.
 
 An execution takes about 20 ms. So a request to stop, Ctrl-C or a signal waits so much longer, and
 the progress bar, which is drawn every 50 ms, looks the same.
@@ -27,17 +15,10 @@ from __future__ import annotations
 import collections
 import statistics
 import time
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
-import keras
 import tensorflow as tf
-
-from strategies.devices import all_on
-from strategies.keras_support.input.current_fit import running_fit_of
-from strategies.keras_support.model.scope import leaves_execution_size_open
-from strategies.keras_support.patching.ownership import is_asynchronous, is_multi_worker
 
 EXECUTION_SECONDS = 0.02
 """How long an execution of several steps takes."""
@@ -50,9 +31,6 @@ SAVED_SECONDS = 0.0003
 
 _SINGLE_STEPS = 4
 _REMEMBERED = 8
-
-_HOOKS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
-_CALLED_BY_EPOCH = (keras.callbacks.ModelCheckpoint, keras.callbacks.BackupAndRestore)
 
 
 class _Execution(Protocol):
@@ -143,46 +121,6 @@ def _await(logs: Any) -> None:
             return
 
 
-def choose_execution_size(
-    model: Any, params: dict[str, Any], callbacks: Sequence[Any], *, is_own_function: bool
-) -> None:
-    """Lets the `fit` that is beginning choose its executions, if it may.
-
-    Args:
-        model: A compiled model under a strategy of this package.
-        params: Of its callbacks.
-        callbacks: All callbacks of the `fit`.
-        is_own_function: Whether Keras's loop calls the train function of this package.
-    """
-    running = running_fit_of(model.distribute_strategy)
-    if running is None or running.iterator is None:
-        return
-    steps = running.iterator.steps_in_epoch()
-    reason = _reason_for_single_steps(model, callbacks)
-    if reason is None and not is_own_function:
-        reason = "the train function is not tfscale's"
-    if reason is None and steps is None:
-        reason = "the number of batches is not known"
-    epochs = int(params.get("epochs") or 1) - (model._initial_epoch or running.initial_epoch)
-    size = ExecutionSize(
-        (steps or 0) * epochs,
-        is_asynchronous_device=not all_on("CPU", model.distribute_strategy),
-    )
-    _LAST[model.distribute_strategy] = size
-    if reason is None:
-        running.iterator.execution_size = size
-    else:
-        size.keep(model.steps_per_execution, reason)
-
-
-_LAST: weakref.WeakKeyDictionary[Any, ExecutionSize] = weakref.WeakKeyDictionary()
-
-
-def last_execution_size(strategy: Any) -> ExecutionSize | None:
-    """Returns what chooses the executions of the newest `fit` under a strategy, or None."""
-    return _LAST.get(strategy)
-
-
 def reason_in_graph(graph: Any) -> str:
     """Returns why steps of this graph cannot be executed together, or an empty string.
 
@@ -197,31 +135,3 @@ def reason_in_graph(graph: Any) -> str:
         if node.op.startswith("CollectiveGather"):
             return "gradients of varying size are gathered"
     return ""
-
-
-def _reason_for_single_steps(model: Any, callbacks: Sequence[Any]) -> str | None:
-    strategy = model.distribute_strategy
-    if not leaves_execution_size_open(model) or model.steps_per_execution != 1:
-        return "as compiled"
-    if model.run_eagerly:
-        return "the model is run eagerly"
-    if is_asynchronous(strategy) or is_multi_worker(strategy):
-        return "there are several workers"
-    if not (all_on("CPU", strategy) or all_on("GPU", strategy)):
-        return "the devices are neither CPUs nor GPUs"
-    watching = [type(each).__name__ for each in callbacks if _watches_batches(each)]
-    return f"{', '.join(watching)} is called after each batch" if watching else None
-
-
-def _watches_batches(callback: Any) -> bool:
-    if type(callback) is keras.callbacks.ProgbarLogger:
-        return False
-    if not getattr(callback, "needs_every_batch", True):
-        return False
-    if type(callback) in _CALLED_BY_EPOCH and callback.save_freq == "epoch":
-        return False
-    base = keras.callbacks.Callback
-    return any(
-        getattr(getattr(callback, hook), "__func__", None) is not getattr(base, hook)
-        for hook in _HOOKS
-    )

@@ -12,9 +12,9 @@ import tensorflow as tf
 import strategies
 import tfscale
 from strategies.extension import last_execution_size
-from strategies.keras_support import dispatch
 from strategies.keras_support.input import execution_size
 from strategies.keras_support.input.execution_size import ExecutionSize
+from strategies.keras_support.step.train_function import TrainFunction
 
 pytestmark = pytest.mark.own_process
 
@@ -45,13 +45,13 @@ def short_fits_are_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
 def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The steps of each execution."""
     seen: list[int] = []
-    call = dispatch.TrainFunction.__call__
+    call = TrainFunction.__call__
 
     def counted(self: Any, execution: Any) -> Any:
         seen.append(execution.count)
         return call(self, execution)
 
-    monkeypatch.setattr(dispatch.TrainFunction, "__call__", counted)
+    monkeypatch.setattr(TrainFunction, "__call__", counted)
     return seen
 
 
@@ -88,7 +88,7 @@ def sized(seconds: list[float], num_steps: int = 1000) -> ExecutionSize:
     size = ExecutionSize(num_steps, clock=lambda: now[0])
 
     class Steps:
-        count = 1
+        count: int | None = 1
 
     for each in seconds:
         execution = Steps()
@@ -318,6 +318,6 @@ def test_a_report_names_the_size_of_the_executions(one_device: tf.distribute.Str
     from tfscale.report.run_environment import environment
 
     compiled(one_device).fit(X, Y, **OPTIONS)
-    steps, _, reason = environment(one_device)["steps per execution"].partition(" ")
+    steps, _, reason = str(environment(one_device)["steps per execution"]).partition(" ")
     assert int(steps) > 4
     assert reason.startswith("(a step takes ")
