@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -20,8 +21,15 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     return completed(*command, timeout=300)
 
 
-def test_a_short_race_has_positive_figures_of_the_same_training() -> None:
-    flags = ("--model=tiny_mlp", "--steps_per_execution=2", "--threads=1", "--json")
+def test_a_short_race_has_positive_figures_of_the_same_training(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    flags = (
+        f"--html={page}",
+        "--model=tiny_mlp",
+        "--steps_per_execution=2",
+        "--threads=1",
+        "--json",
+    )
     done = bench("--variants=stock,one_device,mirrored", *flags)
     assert done.returncode == 0, done.stderr[-4000:]
     result = json.loads(done.stdout)
@@ -40,6 +48,7 @@ def test_a_short_race_has_positive_figures_of_the_same_training() -> None:
         expected = pytest.approx(by_name["stock"]["facts"]["first loss"], rel=1e-5)
         assert by_name[name]["facts"]["first loss"] == expected
     assert "round 2 of 2, ms a step: stock " in done.stderr
+    assert page.read_text("utf-8").startswith("<!doctype html>")
 
 
 def test_the_users_model_is_timed_too() -> None:
@@ -93,6 +102,16 @@ def test_the_help_of_every_kind_teaches_and_imports_nothing_heavy(kind: str) -> 
 )
 def test_a_command_line_without_a_kind_means_step(arguments: list[str]) -> None:
     assert expanded(arguments) == ["step", *(word for word in arguments if word != "step")]
+
+
+def test_a_page_is_not_written_over_another_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "model.keras"
+    model.write_bytes(b"PK")
+    assert main(["bench", f"--html={model}"]) == 2
+    assert "must be a new file or an earlier page" in capsys.readouterr().err
+    assert model.read_bytes() == b"PK"
 
 
 def test_a_training_that_diverges_is_not_timed() -> None:
