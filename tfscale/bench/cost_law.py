@@ -142,10 +142,10 @@ def non_negative_least_squares(matrix: Any, target: Sequence[float] | Any) -> An
     x = np.zeros(matrix.shape[1])
     free = np.zeros(matrix.shape[1], bool)
     tolerance = 1e-12 * np.linalg.norm(target)
-    while True:
+    for _ in range(10 * len(x)):  # enough unless rounding makes a column come and go
         gradient = matrix.T @ (target - matrix @ x)
         if free.all() or gradient[~free].max() <= tolerance:
-            return x / scale
+            break
         free[np.argmax(np.where(free, -np.inf, gradient))] = True
         while True:
             solution = np.zeros_like(x)
@@ -153,8 +153,10 @@ def non_negative_least_squares(matrix: Any, target: Sequence[float] | Any) -> An
             if (solution[free] > 0).all():
                 break
             # Go towards the solution until the first free variable becomes 0, and fix it there.
-            falling = free & (solution <= 0)
-            x = x + (solution - x) * (x[falling] / (x - solution)[falling]).min()
-            free &= x > tolerance
+            falling = np.flatnonzero(free & (solution <= 0))
+            shares = x[falling] / np.maximum(x[falling] - solution[falling], 1e-300)
+            x = np.maximum(0.0, x + (solution - x) * shares.min())
+            free[falling[shares == shares.min()]] = False
             x[~free] = 0.0
         x = solution
+    return x / scale

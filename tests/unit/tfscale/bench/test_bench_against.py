@@ -10,7 +10,8 @@ import pytest
 
 from tests.unit.tfscale.bench.test_bench_table import MS, OUTCOME, ROWS
 from tfscale.__main__ import main
-from tfscale.bench.against import as_text, compared, read_earlier
+from tfscale.bench.against import Change, as_text, compared, read_earlier
+from tfscale.bench.figures import Spread
 from tfscale.bench.outcome import Outcome, Row
 
 PLAIN, FAST, *_ = ROWS
@@ -38,6 +39,26 @@ def test_medians_are_compared_and_overlapping_ranges_are_no_change() -> None:
     assert plain.verdict == "smaller"
     assert (fast.name, fast.ratio, fast.overlaps) == ("fast", 3.0 / 1.75, True)
     assert fast.verdict == "ranges overlap"
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "overlaps"),
+    [
+        ((5, 7), (4, 6), True),
+        ((4, 6), (5, 7), True),
+        ((4, 6), (6, 7), True),
+        ((1, 9), (4, 5), True),
+        ((4, 5), (1, 9), True),
+        ((7, 8), (4, 6), False),
+        ((1, 2), (4, 6), False),
+    ],
+)
+def test_ranges_overlap_if_they_have_a_value_in_common(
+    now: tuple[int, int], before: tuple[int, int], overlaps: bool
+) -> None:
+    change = Change("a", MS, Spread(0.0, *before), Spread(1.0, *now))
+    assert change.overlaps is overlaps
+    assert change.ratio is None  # The earlier median is 0.
 
 
 def test_the_text_has_both_values_and_what_else_changed() -> None:

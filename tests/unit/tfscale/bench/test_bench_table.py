@@ -59,6 +59,11 @@ def test_without_the_peer_there_is_no_ratio_and_no_goal() -> None:
     assert cells("lonely")[-1] == "[1.00-1.00]"
 
 
+def test_there_is_no_ratio_to_a_peer_that_is_0_in_a_round() -> None:
+    rows = (Row("none", "", "KB", (0.0, 1.0)), Row("some", "", "KB", (1.0, 1.0), peer="none"))
+    assert Outcome("memory", "", "x", {}, MACHINE, rows).ratio(rows[1]) is None
+
+
 def test_a_row_that_was_skipped_says_why() -> None:
     assert cells("absent") == ["absent", "a library", "skipped"]
     assert "\n\nabsent: skipped: no torch\npair: " in as_text(OUTCOME)
