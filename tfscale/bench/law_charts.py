@@ -72,8 +72,6 @@ def _by_count(times: Times, law: CostLaw, name: str) -> list[Series]:
         if getattr(setup, other) == 1:
             points.setdefault(setup.parameters, []).append((getattr(setup, name), time))
     largest = max((x for each in points.values() for x, _ in each), default=1)
-    if largest == 1:
-        return []
     counts = list(range(1, int(largest) + 1))
     return [
         Series(

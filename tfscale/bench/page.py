@@ -79,7 +79,7 @@ def _tiles(outcome: Outcome) -> Iterator[tuple[str, str, str]]:
 def _bars(outcome: Outcome, groups: list[tuple[Row, ...]]) -> Iterator[Markup]:
     limits = {row.limit for row in outcome.rows}
     for rows in groups:
-        measured = [row for row in rows if row.rounds and min(row.rounds) >= 0]
+        measured = [row for row in rows if row.rounds]
         if not measured:
             continue
         has_processor = any(row.processor for row in measured)

@@ -156,11 +156,7 @@ def _measured(
     from tfscale.bench.racing import rows_of, run_race
 
     parameters = int(setups[0].parameters)
-    raced, needed = [], 0
-    for setup in setups:
-        if needed + memory_of(setup) <= budget:
-            raced.append(setup)
-            needed += memory_of(setup)
+    raced = fitting(setups, budget)
     steps = max(2, min(200, round(_TURN_SECONDS / (0.002 + 1e-8 * parameters))))
     timeout = arguments.timeout_seconds
     race = Race(
@@ -210,6 +206,17 @@ def size_of(parameters: float) -> str:
     """
     mantissa, power = f"{parameters:.1e}".split("e")
     return f"{mantissa.removesuffix('.0')}e{int(power)}"
+
+
+def fitting(setups: Sequence[Setup], budget: int) -> list[Setup]:
+    """Returns the setups whose processes fit into a number of bytes together, in their order."""
+    result: list[Setup] = []
+    for setup in setups:
+        needed = memory_of(setup)
+        if needed <= budget:
+            result.append(setup)
+            budget -= needed
+    return result
 
 
 def memory_of(setup: Setup) -> int:

@@ -22,7 +22,7 @@ class Bar:
 
     Attributes:
         name: What it is the value of.
-        value: At least 0, and finite, as are the others.
+        value: Finite, as are the others. Below 0, its bar has no width.
         low: Smallest value.
         high: Largest value.
         second: Another value in the same unit, drawn thinner, or None.

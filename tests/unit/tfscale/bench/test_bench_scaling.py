@@ -18,7 +18,7 @@ from tfscale.bench.cost_law import Setup
 from tfscale.bench.models import model_named
 from tfscale.bench.outcome import Outcome, Row
 from tfscale.bench.page import render
-from tfscale.bench.scaling import memory_of, name_of, size_of, with_law
+from tfscale.bench.scaling import fitting, memory_of, name_of, size_of, with_law
 
 
 def made_up_rows() -> list[Row]:
@@ -95,6 +95,13 @@ def test_copies_need_more_memory_than_one_device() -> None:
     assert 2.5e9 < one < 4e9  # 400 MB of weights, twice that of Adam, gradients, the libraries.
     assert memory_of(Setup(1e8, replicas=8)) > 8 * 1.6e9
     assert memory_of(Setup(1e4, workers=4)) == pytest.approx(4 * memory_of(Setup(1e4)), rel=0.01)
+
+
+def test_setups_share_the_memory_and_a_large_one_leaves_room_for_smaller_ones() -> None:
+    one, large, small = Setup(1e6), Setup(1e8, replicas=8), Setup(1e6, replicas=2)
+    budget = memory_of(one) + memory_of(small)
+    assert fitting([one, large, small], budget) == [one, small]
+    assert fitting([one, large, small], budget - 1) == [one]
 
 
 def test_replicas_and_workers_are_timed_on_the_global_batch_of_one_device() -> None:
