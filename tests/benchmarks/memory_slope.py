@@ -207,7 +207,7 @@ def _train(name: str, steps: int, steps_per_execution: int) -> None:
         "stock_mirrored2": child.stock_mirrored,
         "mirrored2": functools.partial(strategies.mirrored_strategy, num_replicas=2),
         "stock_workers2": child.patched_workers,
-        "workers2": child.workers,
+        "workers2": lambda: strategies.multi_worker_mirrored_strategy(bring_up_seconds=120),
     }
     strategy = built[name]()
 
