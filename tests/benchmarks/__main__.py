@@ -1,4 +1,4 @@
-"""The benchmarks behind `make bench`: those of `tfscale bench`, a step with its stock peers.
+"""The benchmarks behind `make bench`: those of `tfscale bench`, some with stock peers.
 
 python -m tests.benchmarks step --model=mlp --keep
 python -m tests.benchmarks --model=tiny_mlp --variants=stock,one_device --rounds=9
@@ -12,11 +12,12 @@ import importlib
 import sys
 
 from tests.benchmarks import history
-from tests.benchmarks.peers import benchmark_variants
+from tests.benchmarks.peers import benchmark_variants, start_variants
 from tfscale.bench.command import DEFAULT_KIND, KINDS
 from tfscale.bench.machine import Machine
 from tfscale.bench.outcome import Outcome
 from tfscale.bench.output import Say, add_output_arguments, measured_and_printed
+from tfscale.bench.startup import add_start_arguments
 from tfscale.bench.step import add_race_arguments
 
 
@@ -33,6 +34,8 @@ def main(own: list[str]) -> int:
     if kind == "step":
         parser.set_defaults(target=None)
         add_race_arguments(parser, benchmark_variants())
+    elif kind == "startup":
+        add_start_arguments(parser, start_variants())
     else:
         module.add_arguments(parser)
     add_output_arguments(parser)

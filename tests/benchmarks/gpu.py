@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tfscale.bench import all_reduce, memory, step
@@ -33,8 +34,24 @@ SECONDS = 540.0
 _COUNT_GPUS = "import tensorflow as tf; print(len(tf.config.list_physical_devices('GPU')))"
 _START_SECONDS = 120.0
 
-Add = Callable[[argparse.ArgumentParser, Sequence[Variant]], None]
-Run = Callable[[argparse.Namespace, Say], Outcome]
+
+@dataclass(frozen=True)
+class Part:
+    """One of the benchmarks.
+
+    Attributes:
+        name: Name of its files.
+        variants: What is measured.
+        flags: Its command line.
+        add: Adds its flags to a parser, given the variants.
+        run: Runs it.
+    """
+
+    name: str
+    variants: tuple[Variant, ...]
+    flags: tuple[str, ...]
+    add: Callable[[argparse.ArgumentParser, tuple[Variant, ...]], None]
+    run: Callable[[argparse.Namespace, Say], Outcome]
 
 
 def step_variants(num_gpus: int) -> tuple[Variant, ...]:
@@ -112,53 +129,58 @@ def main() -> int:
         )
         return 2
     own.folder.mkdir(parents=True, exist_ok=True)
-    rounds = [f"--rounds={own.rounds}", f"--timeout_seconds={_START_SECONDS:g}"]
-    many = [f"--num_workers={num_gpus}"]
-    plan: list[tuple[str, Add, Run, Sequence[Variant], list[str]]] = [
-        (f"step_{model}", step.add_race_arguments, step.run, step_variants(num_gpus), flags)
+    turns = (f"--rounds={own.rounds}", f"--timeout_seconds={_START_SECONDS:g}")
+    steps = step_variants(num_gpus)
+    plan = [
+        Part(
+            f"step_{model}", steps, (f"--model={model}", *turns), step.add_race_arguments, step.run
+        )
         for model in ("mlp", "transformer")
-        for flags in [[f"--model={model}", *rounds]]
     ]
-    add, run = all_reduce.add_engine_arguments, all_reduce.run
-    plan += [("all_reduce", add, run, engines(num_gpus), [*rounds, *many])] * (num_gpus > 1)
-    add, run = memory.add_memory_arguments, memory.run
-    few = ["--models=transformer", "--rounds=2", rounds[1]]
-    plan += [("memory", add, run, memory_variants(num_gpus), few)]
+    if num_gpus > 1:
+        flags = (f"--num_workers={num_gpus}", *turns)
+        add = all_reduce.add_engine_arguments
+        plan.append(Part("all_reduce", engines(num_gpus), flags, add, all_reduce.run))
+    variants = memory_variants(num_gpus)
+    flags = ("--models=transformer", "--rounds=2", turns[1])
+    plan.append(Part("memory", variants, flags, memory.add_memory_arguments, memory.run))
     return carried_out(plan, own.folder)
 
 
-def carried_out(
-    plan: Sequence[tuple[str, Add, Run, Sequence[Variant], list[str]]], folder: Path
-) -> int:
+def carried_out(plan: Sequence[Part], folder: Path) -> int:
     """Runs benchmarks while there is time; returns the worst exit status.
 
     Args:
-        plan: Of each: name, what adds its flags, what runs it, variants, and flags.
+        plan: The benchmarks.
         folder: Where the JSON files and pages are written.
     """
     end = time.monotonic() + SECONDS
-    longest, statuses = 0.0, [0]
-    for name, add, run, variants, flags in plan:
+    longest, worst = 0.0, 0
+    for part in plan:
         started = time.monotonic()
         if started + longest > end:
-            complain(PROGRAM, f"{name}: left out, because ten minutes are over")
+            complain(PROGRAM, f"{part.name}: left out, because ten minutes are over")
             continue
-        parser = argparse.ArgumentParser(prog=f"{PROGRAM}: {name}", allow_abbrev=False)
-        parser.set_defaults(target=None)
-        add(parser, variants)
-        add_output_arguments(parser)
-        arguments = parser.parse_args([*flags, f"--html={folder / name}.html"])
-
-        def kept(
-            arguments: argparse.Namespace, say: Say, run: Run = run, name: str = name
-        ) -> Outcome:
-            outcome = run(arguments, say)
-            (folder / f"{name}.json").write_text(json.dumps(outcome.to_json()) + "\n", "utf-8")
-            return outcome
-
-        statuses.append(measured_and_printed(f"{PROGRAM}: {name}", kept, arguments))
+        worst = max(worst, _carried_out(part, folder))
         longest = max(longest, time.monotonic() - started)
-    return max(statuses)
+    return worst
+
+
+def _carried_out(part: Part, folder: Path) -> int:
+    program = f"{PROGRAM}: {part.name}"
+    parser = argparse.ArgumentParser(prog=program, allow_abbrev=False)
+    parser.set_defaults(target=None)
+    part.add(parser, part.variants)
+    add_output_arguments(parser)
+    arguments = parser.parse_args([*part.flags, f"--html={folder / part.name}.html"])
+
+    def kept(arguments: argparse.Namespace, say: Say) -> Outcome:
+        outcome = part.run(arguments, say)
+        written = json.dumps(outcome.to_json())
+        (folder / f"{part.name}.json").write_text(f"{written}\n", "utf-8")
+        return outcome
+
+    return measured_and_printed(program, kept, arguments)
 
 
 def found_gpus() -> int:

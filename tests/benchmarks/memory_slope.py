@@ -199,14 +199,14 @@ def _train(name: str, steps: int, steps_per_execution: int) -> None:
     import tensorflow as tf
 
     import strategies
-    from tests.benchmarks import child
+    from tests.benchmarks import stock
 
     built: dict[str, Callable[[], Any]] = {
         "stock_one_device": lambda: tf.distribute.get_strategy(),
         "one_device": lambda: strategies.one_device_strategy("CPU:0"),
-        "stock_mirrored2": child.stock_mirrored,
+        "stock_mirrored2": stock.stock_mirrored,
         "mirrored2": functools.partial(strategies.mirrored_strategy, num_replicas=2),
-        "stock_workers2": child.patched_workers,
+        "stock_workers2": stock.patched_workers,
         "workers2": lambda: strategies.multi_worker_mirrored_strategy(bring_up_seconds=120),
     }
     strategy = built[name]()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from tfscale.bench import startup
 from tfscale.bench.variant import VARIANTS, Variant
 
 PROGRAM = "tests.benchmarks.child"
@@ -37,4 +38,17 @@ def benchmark_variants() -> tuple[Variant, ...]:
         if variant.name == "workers":
             result.append(PATCHED_WORKERS)
         result.append(dataclasses.replace(variant, **changes.get(variant.name, {})))
+    return tuple(result)
+
+
+def start_variants() -> tuple[Variant, ...]:
+    """Returns the variants of `tfscale bench startup`, and two workers of stock Keras."""
+    patched = dataclasses.replace(
+        PATCHED_WORKERS, program="tests.benchmarks.start_child", peer="torchrun", limit=None
+    )
+    result: list[Variant] = []
+    for variant in startup.VARIANTS:
+        if variant.name == "workers":
+            result.append(patched)
+        result.append(variant)
     return tuple(result)

@@ -73,12 +73,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_engine_arguments(parser, ENGINES)
 
 
-def add_engine_arguments(parser: argparse.ArgumentParser, engines: Sequence[Variant]) -> None:
+def add_engine_arguments(parser: argparse.ArgumentParser, variants: Sequence[Variant]) -> None:
     """Adds the flags that choose engines, sizes and rounds.
 
     Args:
         parser: The parser to add them to.
-        engines: The engines to choose from.
+        variants: The engines to choose from.
     """
 
     def sizes(text: str) -> tuple[int, ...]:
@@ -87,7 +87,7 @@ def add_engine_arguments(parser: argparse.ArgumentParser, engines: Sequence[Vari
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from error
 
-    add_variants_argument(parser, engines, "--engines")
+    add_variants_argument(parser, variants, "--engines")
     parser.add_argument(
         "--sizes",
         type=sizes,

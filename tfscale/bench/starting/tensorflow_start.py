@@ -30,6 +30,7 @@ def workers() -> Any:
     return strategies.multi_worker_mirrored_strategy()
 
 
+OURS = ("one_device", "workers")
 STRATEGIES: Mapping[str, NewStrategy] = {
     "stock": lambda: None,
     "one_device": one_device,
@@ -57,7 +58,7 @@ def main(
 
     from tfscale.bench.models import MODELS
 
-    if variant != "stock":
+    if variant in OURS:
         import strategies  # noqa: F401  # Its time belongs to the imports.
     clock.end("imports")
 

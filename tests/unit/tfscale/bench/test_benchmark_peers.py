@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from tests.benchmarks.peers import benchmark_variants
+import json
+
+from tests.benchmarks.peers import benchmark_variants, start_variants
+from tests.programs import completed
 
 
 def test_every_variant_is_raced_behind_its_peer() -> None:
@@ -28,3 +31,17 @@ def test_the_goals_are_those_that_were_promised() -> None:
 def test_clusters_of_both_sides_are_equally_large() -> None:
     workers = {v.name: v.num_workers for v in benchmark_variants() if v.num_workers}
     assert workers == {"torch_ddp": 2, "patched_workers": 2, "workers": 2}
+
+
+def test_a_cold_start_has_stock_workers_beside_ours() -> None:
+    by_name = {variant.name: variant for variant in start_variants()}
+    assert by_name["patched_workers"].num_workers == by_name["workers"].num_workers == 2
+    assert by_name["patched_workers"].peer == by_name["workers"].peer == "torchrun"
+
+
+def test_two_workers_of_stock_keras_take_their_first_step() -> None:
+    flags = ("--model=tiny_mlp", "--variants=patched_workers", "--rounds=2", "--json")
+    done = completed("-m", "tests.benchmarks", "startup", *flags, timeout=300)
+    assert done.returncode == 0, done.stderr[-4000:]
+    (row,) = json.loads(done.stdout)["rows"]
+    assert row["value"]["median"] > 0
