@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from tests.benchmarks.stock import own_shares, patched_workers, stock_mirrored
 from tfscale.bench.child import WAYS as OWN_WAYS
-from tfscale.bench.child import Way, main
+from tfscale.bench.child import main
+from tfscale.bench.gpus import Way
 from tfscale.bench.training import fit_in_turns
 from tfscale.bench.turns import Turns
 from tfscale.bench.variant import Race

@@ -19,7 +19,8 @@ import strategies
 import tfscale
 from tests.benchmarks.gpu import STAND_INS
 from tfscale.bench.child import WAYS as OWN_WAYS
-from tfscale.bench.child import Way, main
+from tfscale.bench.child import main
+from tfscale.bench.gpus import Way
 from tfscale.bench.memory_child import imported, with_device_bytes
 from tfscale.bench.models import MODELS
 from tfscale.bench.training import fit_in_turns

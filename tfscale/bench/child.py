@@ -10,28 +10,33 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import tensorflow as tf
 
 import strategies
+from tfscale.bench.gpus import Way, one_gpu_each, with_gpus
 from tfscale.bench.training import fit_in_turns, loop_in_turns
 from tfscale.bench.turns import Turns
 from tfscale.bench.variant import Race
 from tfscale.verify.user_model import WrongUsage, in_one_line
 
-Way = Callable[[Race, Turns, int], None]
-"""Trains a variant, given the race, the connection to it, and the variant's number of workers."""
-
 WAYS: Mapping[str, Way] = {
     "stock": functools.partial(fit_in_turns, lambda: None),
     # The factories patch Keras, so a strategy is built only in the process that uses it.
     "one_device": functools.partial(fit_in_turns, lambda: strategies.one_device_strategy()),
-    "mirrored": functools.partial(fit_in_turns, lambda: strategies.mirrored_strategy(2)),
+    "mirrored": with_gpus(
+        functools.partial(fit_in_turns, lambda: strategies.mirrored_strategy(2)), 2
+    ),
     "loop": loop_in_turns,
-    "two_processes": functools.partial(fit_in_turns, lambda: strategies.one_device_strategy()),
-    "workers": functools.partial(
-        fit_in_turns, lambda: strategies.multi_worker_mirrored_strategy(bring_up_seconds=120)
+    "two_processes": one_gpu_each(
+        functools.partial(fit_in_turns, lambda: strategies.one_device_strategy()), 2
+    ),
+    "workers": one_gpu_each(
+        functools.partial(
+            fit_in_turns, lambda: strategies.multi_worker_mirrored_strategy(bring_up_seconds=120)
+        ),
+        2,
     ),
 }
 

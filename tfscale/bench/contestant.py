@@ -23,7 +23,7 @@ from tfscale.bench.peers.environment import (
     reason_missing,
     torch_command,
 )
-from tfscale.bench.variant import Variant
+from tfscale.bench.variant import PROCESS_VARIABLE, Variant
 
 # Until a process has connected, it is polled (seconds), because one that dies early sends nothing.
 # After that, the closed connection shows that it has died.
@@ -125,13 +125,13 @@ class Contestant:
             self._processes = [
                 subprocess.Popen(
                     command_of(variant, settings, address),
-                    env=environment_of(os.environ),
+                    env={**environment_of(os.environ), PROCESS_VARIABLE: str(index)},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                 )
-                for _ in range(0 if self._missing else number)
+                for index in range(0 if self._missing else number)
             ]
 
     def wait_until_ready(self) -> None:

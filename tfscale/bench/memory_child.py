@@ -11,7 +11,8 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from tfscale.bench.child import WAYS as STEP_WAYS
-from tfscale.bench.child import Way, main
+from tfscale.bench.child import main
+from tfscale.bench.gpus import Way
 from tfscale.bench.turns import Turns
 from tfscale.bench.variant import Race
 

@@ -33,7 +33,7 @@ the setups of one size take turns. Then the law
 
 of P parameters, R replicas and W workers is fitted to the medians, with terms that are not
 negative, and printed with its errors. Setups that need more memory than --memory_gib together are
-skipped. On a host with GPUs, --replicas and --workers must not need more GPUs than there are.
+skipped, and on a host with GPUs those that need more GPUs than there are.
 """
 _EPILOG = """\
 examples:

@@ -10,6 +10,7 @@ from typing import Any
 
 import strategies
 from tfscale.bench import child
+from tfscale.bench.gpus import one_gpu_each, with_gpus
 from tfscale.bench.training import fit_in_turns
 from tfscale.bench.turns import Turns
 from tfscale.bench.variant import Race
@@ -31,7 +32,8 @@ def main(arguments: list[str]) -> int:
         # The global batch of a cluster is that of one device, and its workers divide it.
         fit_in_turns(new_strategy, race, turns, num_workers=0)
 
-    return child.main({variant: way}, arguments)
+    limited = one_gpu_each if kind == "workers" else with_gpus
+    return child.main({variant: limited(way, int(count))}, arguments)
 
 
 if __name__ == "__main__":

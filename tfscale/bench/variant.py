@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 PROGRAM = "tfscale.bench.child"
+PROCESS_VARIABLE = "TFSCALE_BENCH_PROCESS"
+"""Environment variable with the number of an independent process of a variant, from 0."""
 TORCH_PROGRAM = "tfscale.bench.peers.torch_steps"
 
 
