@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from tfscale.bench.outcome import Outcome, Row
 PLAIN, FAST, *_ = ROWS
 
 
-def earlier(**changes: object) -> Outcome:
+def earlier(**changes: Any) -> Outcome:
     rows = (
         dataclasses.replace(PLAIN, rounds=(6.0, 8.0, 7.0)),
         dataclasses.replace(FAST, rounds=(1.0, 2.0, 6.0, 1.5)),
@@ -114,7 +115,7 @@ def test_other_files_are_refused_before_anything_is_measured(
     ],
 )
 def test_a_file_about_another_kind_or_model_is_refused_at_once(
-    changes: dict[str, str],
+    changes: dict[str, Any],
     flags: list[str],
     wanted: str,
     tmp_path: Path,

@@ -58,12 +58,13 @@ def test_each_process_sees_a_gpu_of_its_own(
 ) -> None:
     host_with(4, monkeypatch)
     recorded = Recorded()
+    limited: Any = one_gpu_each(recorded.way, 2)
     for index in ("0", "1"):
         monkeypatch.setenv(PROCESS_VARIABLE, index)
-        one_gpu_each(recorded.way, 2)(None, recorded, 0)
+        limited(None, recorded, 0)
     monkeypatch.setenv("TF_CONFIG", TF_CONFIG)  # A worker's index is that of its task.
     monkeypatch.setenv(PROCESS_VARIABLE, "0")
-    one_gpu_each(recorded.way, 2)(None, recorded, 2)
+    limited(None, recorded, 2)
     assert visible == ["GPU:0", "GPU:1", "GPU:1"]
     assert recorded.trained == 3
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.unit.tfscale.bench.test_bench_table import MACHINE, OUTCOME
 from tfscale.bench.outcome import Outcome
 
 
-def kept(folder: Path, date: str, **changes: object) -> Path:
+def kept(folder: Path, date: str, **changes: Any) -> Path:
     machine = dataclasses.replace(MACHINE, date=f"2026-11-{date}T10:00:00+00:00")
     return history.keep(dataclasses.replace(OUTCOME, machine=machine, **changes), folder)
 
