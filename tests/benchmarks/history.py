@@ -37,11 +37,16 @@ def newest(
 
 
 def keep(outcome: Outcome, folder: Path | None = None) -> Path:
-    """Writes a run and returns its file: `2026-11-29T021500_step_mlp.json`."""
-    date = outcome.machine.date.partition("+")[0].replace(":", "")
-    subject = re.sub(r"\W+", "-", outcome.subject).strip("-")
+    """Writes a run and returns its file."""
     folder = folder or FOLDER
     folder.mkdir(exist_ok=True)
-    path = folder / f"{date}_{outcome.kind}_{subject}.json"
+    path = folder / file_name(outcome)
     path.write_text(json.dumps(outcome.to_json()) + "\n", "utf-8")
     return path
+
+
+def file_name(outcome: Outcome) -> str:
+    """Returns the name of a run's file, such as `2026-11-29T021500_step_mlp.json`."""
+    date = outcome.machine.date.partition("+")[0].replace(":", "")
+    subject = re.sub(r"\W+", "-", outcome.subject).strip("-")
+    return f"{date}_{outcome.kind}_{subject}.json"

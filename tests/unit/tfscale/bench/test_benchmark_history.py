@@ -41,7 +41,7 @@ def test_the_newest_run_of_the_same_kind_subject_and_processors_is_found(tmp_pat
 def test_every_kept_run_of_this_repository_can_be_read() -> None:
     for path in history.FOLDER.glob("*.json"):
         outcome = Outcome.from_json(json.loads(path.read_text("utf-8")))
-        assert path.name.endswith(f"_{outcome.kind}_{outcome.subject}.json")
+        assert path.name == history.file_name(outcome)
         assert outcome.machine.versions["keras"]
 
 
