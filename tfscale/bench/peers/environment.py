@@ -7,7 +7,6 @@ checkout, which `make peers` makes from `requirements.txt`.
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import subprocess
@@ -93,7 +92,6 @@ def _shown(python: Path) -> str:
     return os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else str(folder)
 
 
-@functools.cache
 def _versions_in(python: Path) -> Mapping[str, str]:
     if not python.is_file():
         return {}
