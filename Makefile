@@ -249,7 +249,8 @@ preflight: .venv/.installed-test
 
 browser-test: .venv/.installed-browser
 	@.venv/bin/python -m pytest -q -p no:xdist \
-	    tests/unit/tfscale/report/test_report_browser.py tests/docs/test_site_browser.py
+	    tests/unit/tfscale/report/test_report_browser.py tests/unit/tfscale/bench/test_bench_browser.py \
+	    tests/docs/test_site_browser.py
 
 .venv/.installed-browser: .venv/.installed-docs tests/unit/tfscale/report/report_browser.py
 	@echo ".venv: installing Chromium for the tests"
