@@ -9,6 +9,7 @@ and RACE is `Race.to_json()`.
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Mapping
 
@@ -54,8 +55,10 @@ def main(ways: Mapping[str, Way], arguments: list[str]) -> int:
     address, variant, num_workers, threads, text = arguments
     race = Race.from_json(text)
     # Must be set before TensorFlow starts: threads within an operation, and parallel operations.
-    tf.config.threading.set_intra_op_parallelism_threads(int(threads))
-    tf.config.threading.set_inter_op_parallelism_threads(int(threads))
+    # All of the host's are TensorFlow's default, of which logical CPUs take their shares.
+    if int(threads) != os.cpu_count():
+        tf.config.threading.set_intra_op_parallelism_threads(int(threads))
+        tf.config.threading.set_inter_op_parallelism_threads(int(threads))
     with Turns(address, race.patience_seconds) as turns:
         try:
             ways[variant](race, turns, int(num_workers))

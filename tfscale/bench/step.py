@@ -80,7 +80,7 @@ def add_race_arguments(parser: argparse.ArgumentParser, variants: Sequence[Varia
         "--steps_per_execution",
         type=count,
         metavar="N",
-        help="steps that fit takes in one call (default: 1; your model: as compiled)",
+        help="steps that fit takes in one call (default: as compiled)",
     )
     parser.add_argument(
         "--batch_size",
@@ -164,7 +164,7 @@ def race_of(arguments: argparse.Namespace) -> Race:
             f"--batch_size={arguments.batch_size}. Built-in models have fixed batch sizes."
         )
     model = "" if target else subject(arguments)
-    together = arguments.steps_per_execution or (1 if model else None)
+    together = arguments.steps_per_execution
     steps = arguments.steps or (MODELS[model].steps if model else TARGET_STEPS)
     if together and steps % together:
         raise ValueError(

@@ -6,7 +6,6 @@ import os
 import platform
 from typing import Any
 
-from strategies.extension import last_execution_size
 from tfscale.doctor import examination
 
 
@@ -24,6 +23,8 @@ def environment(strategy: Any) -> dict[str, str | int]:
         2
     """
     import keras
+
+    from strategies.extension import last_execution_size
 
     found = examination.examine()
     resolver = strategy.cluster_resolver

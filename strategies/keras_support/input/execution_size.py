@@ -29,6 +29,7 @@ LONGEST_STEP_SECONDS = 0.005
 SAVED_SECONDS = 0.0003
 """What Keras's loop costs between two executions."""
 
+_SECOND_FUNCTION = 0.6  # what making the function of several steps costs, of the first execution
 _SINGLE_STEPS = 4
 _REMEMBERED = 8
 
@@ -107,7 +108,7 @@ class ExecutionSize:
             if usual > LONGEST_STEP_SECONDS:
                 self.keep(1, f"a step takes {1e3 * usual:.1f} ms")
                 return
-            if self._left * SAVED_SECONDS < self._first_seconds:
+            if self._left * SAVED_SECONDS < _SECOND_FUNCTION * self._first_seconds:
                 self.keep(1, f"only {self._left} steps are left")
                 return
         self.steps = max(1, round(EXECUTION_SECONDS / usual))

@@ -12,40 +12,45 @@ calls it before it builds each model.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-import weakref
 from typing import Any
 
 import tensorflow as tf
 
 from strategies.keras_support.patching.ownership import is_owned
 
-_OPEN: weakref.WeakSet[Any] = weakref.WeakSet()
+
+class _OneUnlessMeasured(int):
+    """The `steps_per_execution` of a model whose `compile` left it out: 1, for Keras."""
 
 
 def compiled_in_scope(compile_model: Any) -> Any:
-    """Replaces `Trainer.compile`: enters the scope of the model's strategy."""
+    """Replaces `Trainer.compile`: enters the scope of the model's strategy.
+
+    It notes whether the call left out `steps_per_execution`; see `step.train_function`.
+    """
     place = list(inspect.signature(compile_model).parameters).index("steps_per_execution") - 1
 
     @functools.wraps(compile_model)
     def in_scope(self: Any, *arguments: Any, **options: Any) -> Any:
-        if "steps_per_execution" in options or len(arguments) > place:
-            _OPEN.discard(self)
-        else:
-            _OPEN.add(self)
         strategy = getattr(self, "_distribute_strategy", None)
-        if strategy is None or not is_owned(strategy) or tf.distribute.has_strategy():
+        if strategy is None or not is_owned(strategy):
             return compile_model(self, *arguments, **options)
-        with strategy.scope():
-            return compile_model(self, *arguments, **options)
+        around = contextlib.nullcontext() if tf.distribute.has_strategy() else strategy.scope()
+        with around:
+            result = compile_model(self, *arguments, **options)
+        if "steps_per_execution" not in options and len(arguments) <= place:
+            self.steps_per_execution = _OneUnlessMeasured(1)
+        return result
 
     return in_scope
 
 
 def leaves_execution_size_open(model: Any) -> bool:
-    """Tells whether `model` was compiled here, without `steps_per_execution`."""
-    return model in _OPEN
+    """Tells whether `model` was compiled without `steps_per_execution`, nor was it set since."""
+    return isinstance(model.steps_per_execution, _OneUnlessMeasured)
 
 
 def reset_outside_only(reset: Any) -> Any:

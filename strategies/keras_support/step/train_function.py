@@ -4,7 +4,7 @@
 done only if no callback would notice:
 
 * `compile` was called without `steps_per_execution`. `compile(steps_per_execution=1)` takes single
-  steps.
+  steps, as does `model.steps_per_execution = 1`.
 * No callback has a hook for batches, except Keras's progress bar, ModelCheckpoint and
   BackupAndRestore with `save_freq="epoch"`, and those with `needs_every_batch = False`.
 * The strategy trains in this process, on CPUs or GPUs; the model is not run eagerly; and its train
@@ -89,7 +89,7 @@ def last_execution_size(strategy: Any) -> ExecutionSize | None:
 
 def _reason_for_single_steps(model: Any, callbacks: Sequence[Any]) -> str | None:
     strategy = model.distribute_strategy
-    if not leaves_execution_size_open(model) or model.steps_per_execution != 1:
+    if not leaves_execution_size_open(model):
         return "as compiled"
     if model.run_eagerly:
         return "the model is run eagerly"
