@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import tfscale
-from tfscale.bench.contestant import Failed
+from tfscale.bench.contestant import Contestant, Failed, Missing
 from tfscale.bench.racing import Result, rows_of, run_race
 from tfscale.bench.turns import peak_bytes, resident_bytes
 from tfscale.bench.variant import Race, Variant
@@ -75,6 +75,19 @@ def test_a_variant_that_misses_a_library_is_skipped_and_the_others_are_raced(fol
     first, second = rows_of(result)
     assert (len(first.rounds), first.skipped) == (2, "")
     assert (second.rounds, second.skipped) == ((), "no such library")
+
+
+def test_what_workers_have_said_is_read_though_they_have_ended(folder: Path) -> None:
+    race = Race("", str(folder / "turns"), 3, 10, None, 32, 2, 60.0, 120.0)
+    workers = Variant("missing", "a child", program=PROGRAM, num_workers=2)
+    contestant = Contestant(workers, race, folder)
+    try:
+        (launcher,) = contestant._processes
+        launcher.wait(timeout=60.0)
+        with pytest.raises(Missing, match="no such library"):
+            contestant.wait_until_ready()
+    finally:
+        contestant.end()
 
 
 @pytest.mark.parametrize(
