@@ -31,6 +31,7 @@ SAVED_SECONDS = 0.0003
 
 _SECOND_FUNCTION = 0.6  # what making the function of several steps costs, of the first execution
 _SINGLE_STEPS = 4
+_MOST_SINGLE_STEPS = 64  # the first ones may be slow because the machine is busy with the start
 _REMEMBERED = 8
 
 
@@ -69,6 +70,7 @@ class ExecutionSize:
         self._clock = clock
         self._first_seconds: float | None = None
         self._step_seconds: collections.deque[float] = collections.deque(maxlen=_REMEMBERED)
+        self._measured = 0
         self._is_settled = False
         self._has_grouped = False
 
@@ -101,12 +103,14 @@ class ExecutionSize:
             self._has_grouped = True
             return
         self._step_seconds.append(seconds / count)
+        self._measured += 1
         if len(self._step_seconds) < _SINGLE_STEPS:
             return
         usual = statistics.median(self._step_seconds)
         if not self._has_grouped:
             if usual > LONGEST_STEP_SECONDS:
-                self.keep(1, f"a step takes {1e3 * usual:.1f} ms")
+                self.reason = f"a step takes {1e3 * usual:.2g} ms"
+                self._is_settled = self._measured >= _MOST_SINGLE_STEPS
                 return
             if self._left * SAVED_SECONDS < _SECOND_FUNCTION * self._first_seconds:
                 self.keep(1, f"only {self._left} steps are left")

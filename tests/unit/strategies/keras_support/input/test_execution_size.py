@@ -113,7 +113,13 @@ class TestSize:
 
     def test_long_steps_are_executed_one_by_one(self) -> None:
         size = sized([0.5, *[6e-3] * 9], 10_000)
-        assert str(size) == "1 (a step takes 6.0 ms)"
+        assert str(size) == "1 (a step takes 6 ms)"
+
+    def test_a_slow_start_is_measured_again(self) -> None:
+        assert sized([0.5, *[6e-3] * 10, *[1e-3] * 9], 10_000).steps == 20
+
+    def test_after_many_long_steps_none_is_measured(self) -> None:
+        assert sized([0.5, *[6e-3] * 64, *[1e-3] * 9], 10_000).steps == 1
 
     def test_the_first_step_which_is_traced_is_not_measured(self) -> None:
         assert sized([0.5, 1e-3, 1e-3, 1e-3], 10_000).steps == 1
