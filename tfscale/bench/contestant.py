@@ -29,7 +29,7 @@ from tfscale.bench.variant import PROCESS_VARIABLE, Variant
 # After that, the closed connection shows that it has died.
 _POLL_SECONDS = 0.2
 _END_SECONDS = 15.0
-_NOISE = ("InitializeLog()", "oneDNN", "tfscale: ")
+_NOISE = ("InitializeLog()", "oneDNN", "tfscale: ", "=====", "-----", "*****")
 
 
 class Failed(Exception):
@@ -227,9 +227,20 @@ class Contestant:
         return f"the process ended with status {status}"
 
     def _sentence(self, what: str) -> str:
-        lines = self._log.read_text("utf-8", errors="replace").splitlines()
-        printed = [line for line in lines if line.strip() and not any(n in line for n in _NOISE)]
-        return f"{self._name}: {what}. Last line printed: {printed[-1] if printed else 'none'}"
+        printed = self._log.read_text("utf-8", errors="replace")
+        return f"{self._name}: {what}. Last line printed: {last_line(printed)}"
+
+
+def last_line(printed: str) -> str:
+    r"""Returns the last line of an output that says something, or "none".
+
+    Example:
+        >>> last_line("out of memory\n=======\n")
+        'out of memory'
+    """
+    lines = [line for line in printed.splitlines() if line.strip()]
+    said = [line for line in lines if not any(noise in line for noise in _NOISE)]
+    return said[-1] if said else "none"
 
 
 def command_of(variant: Variant, settings: Settings, address: Path) -> list[str]:

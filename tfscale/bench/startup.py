@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfscale.bench.contestant import Failed, command_of, environment_of
+from tfscale.bench.contestant import Failed, command_of, environment_of, last_line
 from tfscale.bench.flags import add_turn_arguments, add_variants_argument
 from tfscale.bench.machine import Machine
 from tfscale.bench.models import MODELS
@@ -183,10 +183,9 @@ def started(variant: Variant, start: Start) -> Taken:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         if process.returncode:
-            last = printed.decode(errors="replace").strip().splitlines()[-1:]
             raise Failed(
                 f"{variant.name}: the process ended with status {process.returncode}. "
-                f"Last line printed: {last[0] if last else 'none'}"
+                f"Last line printed: {last_line(printed.decode(errors='replace'))}"
             )
         spent = _processor_seconds_of_children() - before
         try:
