@@ -8,6 +8,7 @@ from strategies.announcement import announce
 from strategies.cluster.cluster import Cluster, require_cluster
 from strategies.cluster.environments import cluster_from_environment
 from strategies.cluster.startup_deadline import cluster_deadline, start_seconds
+from strategies.collectives.engine import choose_engine
 from strategies.coordination.collective_keys import own_collective_keys, reuse_keys
 from strategies.coordination.heartbeats import configure_heartbeats
 from strategies.devices import check_all_reduce, gpu_devices
@@ -29,7 +30,10 @@ def multi_worker_mirrored_strategy(
     Args:
         cluster: The cluster, with this task. None reads it from the environment: TF_CONFIG, Slurm,
             MPI or Kubernetes.
-        all_reduce: How gradients are reduced: "ring" (gRPC), "nccl" (GPUs only) or "auto".
+        all_reduce: How gradients are reduced: "ring" (TensorFlow's, over gRPC), "nccl" (GPUs only),
+            "mpi" (CPUs only, for workers that `tfscale launch`, mpiexec or mpirun started, with
+            mpi4py installed) or "auto": NCCL between GPUs, and between CPUs MPI if every worker
+            has it and it is faster, else the ring.
         bring_up_seconds: How long to wait for the other workers, before this process ends with a
             message that names the missing ones. Positive. None takes the value of `tfscale launch
             --start_seconds`, or 300.
@@ -59,9 +63,11 @@ def multi_worker_mirrored_strategy(
             "`parameter_server_strategy`."
         )
     gpus = gpu_devices()
-    check_all_reduce(all_reduce, ("auto", "ring", "nccl"), gpus or ["CPU:0"])
+    check_all_reduce(all_reduce, ("auto", "ring", "nccl", "mpi"), gpus or ["CPU:0"])
     options = tf.distribute.experimental.CommunicationOptions(
-        implementation=tf.distribute.experimental.CommunicationImplementation[all_reduce.upper()]
+        implementation=tf.distribute.experimental.CommunicationImplementation[
+            "RING" if all_reduce == "mpi" else all_reduce.upper()
+        ]
     )
     spec = tf.train.ClusterSpec({job: list(hosts) for job, hosts in cluster.jobs.items()})
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
@@ -81,5 +87,6 @@ def multi_worker_mirrored_strategy(
         own_collective_keys(tf.distribute.MultiWorkerMirroredStrategy),
     ):
         strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
-    reuse_keys(strategy)
+        reuse_keys(strategy)
+        choose_engine(strategy, all_reduce)
     return support(strategy)

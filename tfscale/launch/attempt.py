@@ -27,6 +27,7 @@ from tfscale.launch.outcome import Outcome
 from tfscale.launch.output import OutputRelay, SharedOutput
 from tfscale.launch.ports import ReservedPort, reserve_port
 from tfscale.launch.restarts import RestartPolicy
+from tfscale.launch.process_management import ProcessManagementServer
 from tfscale.launch.supervision import SupervisedWorker, Supervision, task_name
 from tfscale.launch.worker_process import WorkerProcess
 
@@ -91,8 +92,13 @@ def run_attempt(job: Job, restart: int, ports_of_job: contextlib.ExitStack) -> O
         Cluster({"worker": addresses}, "worker", index)
         for index in range(first, first + len(ports))
     ]
-    workers = [_started(job, cluster, cluster.task_index, restart) for cluster in clusters]
-    return Supervision(workers, job.events, job.grace_seconds, job.guard).run()
+    with contextlib.ExitStack() as stack:
+        mpi = None
+        if job.hosts is None and len(clusters) > 1:
+            name = f"tfscale_{job.name}_{restart}"
+            mpi = stack.enter_context(ProcessManagementServer(name, len(clusters)))
+        workers = [_started(job, cluster, cluster.task_index, restart, mpi) for cluster in clusters]
+        return Supervision(workers, job.events, job.grace_seconds, job.guard).run()
 
 
 def _run_with_chief(job: Job, restart: int, addresses: list[str]) -> Outcome:
@@ -139,7 +145,13 @@ def _reserved_ports(
     return ports
 
 
-def _started(job: Job, cluster: Cluster, process_index: int, restart: int) -> SupervisedWorker:
+def _started(
+    job: Job,
+    cluster: Cluster,
+    process_index: int,
+    restart: int,
+    mpi: ProcessManagementServer | None = None,
+) -> SupervisedWorker:
     task = f"{cluster.task_type}-{cluster.task_index}"
     with contextlib.ExitStack() as stack:
         log: BinaryIO | None = None
@@ -153,6 +165,8 @@ def _started(job: Job, cluster: Cluster, process_index: int, restart: int) -> Su
             exit_reason_file = job.exit_reason_dir / f"{task}.attempt-{restart}.json"
             exit_reason_file.unlink(missing_ok=True)  # left by an earlier process of this task
             environment = _environment(job, cluster, restart, exit_reason_file)
+            if mpi is not None:
+                environment = mpi.environment(environment, cluster.task_index)
             process = WorkerProcess(process_index, job.command, environment, write_end, job.events)
         except BaseException:
             os.close(read_end)

@@ -1,0 +1,1 @@
+"""Engines that reduce between workers, other than TensorFlow's: today MPI."""

@@ -1,0 +1,120 @@
+"""Chooses what runs the collectives between workers: TensorFlow's engines, or MPI.
+
+"auto" uses MPI only if the launcher of every worker offers it, and only if an all-reduce of 1 MiB
+is then faster. It is asked for and measured by all workers together, and the chief says what was
+chosen.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.distribute import cross_device_ops
+
+from strategies.announcement import announce
+from strategies.cluster.chief import is_chief
+from strategies.collectives.mpi_launcher import MpiLauncher
+from strategies.collectives.mpi_library import started_world, why_not_available
+from strategies.collectives.ordered_collectives import OrderedCollectives
+from strategies.coordination.rendezvous import exchange, refuse_failed_peers, worker_index
+from strategies.devices import all_on
+
+_MEASURED_BYTES = 2**20
+_MEASURED_CALLS = 5
+_YES = "available"
+
+
+def choose_engine(strategy: tf.distribute.Strategy, all_reduce: str) -> None:
+    """Makes a strategy use MPI if that was asked for, or is there and faster.
+
+    Args:
+        strategy: A new strategy of several workers, with TensorFlow's own engine.
+        all_reduce: "mpi", "auto", or the name of an engine of TensorFlow. The same on all workers.
+
+    Raises:
+        ValueError: If "mpi" was asked for and a worker cannot use it, or workers ask for different
+            engines.
+        RuntimeError: If MPI does not start.
+    """
+    if strategy.num_replicas_in_sync == 1:
+        return
+    reason = why_not_available(os.environ) or _why_not_for(strategy)
+    answers = exchange(strategy, "all_reduce", f"{all_reduce}\n{reason or _YES}")
+    asked, reasons = zip(*(answer.split("\n", 1) for answer in answers), strict=True)
+    if len(set(asked)) > 1:
+        parts = ", ".join(f"worker {i}: {name!r}" for i, name in enumerate(asked))
+        raise ValueError(
+            f"`all_reduce` must be the same on all workers. Received: {parts}. Pass the same value."
+        )
+    missing = {i: text for i, text in enumerate(reasons) if text != _YES}
+    if all_reduce == "mpi" and missing:
+        index, text = next(iter(missing.items()))
+        raise ValueError(
+            "`all_reduce` must not be 'mpi' where MPI is not available. Received: "
+            f"all_reduce='mpi', but on worker {index} {text}. Use 'auto'."
+        )
+    if all_reduce not in ("mpi", "auto") or missing:
+        return
+    own = worker_index(strategy)
+    world = started_world(len(answers), own)
+    collectives = OrderedCollectives(world, lambda: refuse_failed_peers(strategy))
+    if all_reduce == "auto" and not _is_faster(strategy, collectives):
+        return
+    _use(strategy, collectives)
+
+
+def _why_not_for(strategy: tf.distribute.Strategy) -> str:
+    if all_on("CPU", strategy):
+        return ""
+    return "the replicas are not on CPUs, and MPI reduces in the memory of the host"
+
+
+def _is_faster(strategy: tf.distribute.Strategy, collectives: OrderedCollectives) -> bool:
+    """Measures both engines on all workers together; returns the chief's verdict."""
+    own = tf.ones([_MEASURED_BYTES // 4])
+    launcher = next(iter(_operations(strategy)))._launchers[0]
+
+    def by_mpi() -> Any:
+        ticket = collectives.count
+        collectives.start("all-reduce", own.numpy(), ticket)
+        return collectives.wait(ticket)
+
+    ring, mpi = _milliseconds(lambda: launcher.all_reduce(own)), _milliseconds(by_mpi)
+    verdict = exchange(strategy, "the engine of all_reduce", f"{mpi < ring}")[0] == "True"
+    if is_chief(strategy):
+        announce(
+            f"all_reduce='auto' uses {'MPI' if verdict else 'the ring of TensorFlow'}: 1 MiB took "
+            f"{mpi:.2f} ms by MPI and {ring:.2f} ms by the ring."
+        )
+    return verdict
+
+
+def _milliseconds(call: Callable[[], Any]) -> float:
+    seconds = []
+    for _ in range(_MEASURED_CALLS):
+        begin = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - begin)
+    return 1e3 * statistics.median(seconds)
+
+
+def _use(strategy: tf.distribute.Strategy, collectives: OrderedCollectives) -> None:
+    with tf.device("CPU:0"):
+        next_ticket = tf.Variable(collectives.count, dtype=tf.int64, trainable=False)
+    for operations in _operations(strategy):
+        operations._launchers = [
+            MpiLauncher(launcher, collectives, next_ticket) for launcher in operations._launchers
+        ]
+
+
+def _operations(strategy: tf.distribute.Strategy) -> list[Any]:
+    found = [
+        getattr(strategy.extended, name, None)
+        for name in ("_collective_ops", "_cross_device_ops", "_host_cross_device_ops")
+    ]
+    return [one for one in found if isinstance(one, cross_device_ops.CollectiveAllReduce)]

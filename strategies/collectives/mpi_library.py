@@ -1,0 +1,121 @@
+"""Starts and ends the MPI library of this process.
+
+mpi4py is imported and MPI initialised only here, and only if the launcher of this process offers
+MPI. MPICH keeps its shared memory in a file of /dev/shm. It is unlinked as soon as every worker has
+mapped it, so that a job that is killed leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import importlib.util
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from strategies.cluster.environments import JOB_VARIABLE
+from strategies.deadline import Deadline
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+INSTALL = "pip install 'tfscale[mpi]'"
+_STARTED_BY = ("PMI_PORT", "PMI_FD", "PMI_RANK", "OMPI_COMM_WORLD_RANK")
+"""Variables of process managers that MPI libraries ask for their rank."""
+_END_SECONDS = 300.0
+_NOTICE_SECONDS = 10.0
+_POLL_SECONDS = 0.01
+
+
+def why_not_available(environ: Mapping[str, str]) -> str:
+    """Returns why this process cannot use MPI, or "" if it can, without importing MPI.
+
+    Args:
+        environ: The environment of this process.
+    """
+    if importlib.util.find_spec("mpi4py") is None:
+        return f"mpi4py is not installed ({INSTALL})"
+    if not any(name in environ for name in _STARTED_BY):
+        return "no launcher of MPI started this process (use tfscale launch, mpiexec or mpirun)"
+    return ""
+
+
+def started_world(size: int, rank: int) -> MPI.Intracomm:
+    """Initialises MPI if needed; returns a communicator of all workers, in their order.
+
+    All workers must call this at about the same time: it waits for all of them.
+
+    Args:
+        size: The number of workers.
+        rank: The index of this worker.
+
+    Raises:
+        RuntimeError: If MPI's processes are not the workers, or it does not support threads.
+    """
+    import mpi4py
+
+    mpi4py.rc.initialize = mpi4py.rc.finalize = False
+    from mpi4py import MPI
+
+    if not MPI.Is_initialized():
+        MPI.Init_thread(MPI.THREAD_MULTIPLE)
+        atexit.register(_end)
+    world = MPI.COMM_WORLD
+    if world.size != size:
+        library = MPI.Get_library_version().splitlines()[0].strip("\0 ")
+        raise RuntimeError(
+            f"MPI must have one process for each worker. Received: {world.size} of {library} for "
+            f"{size} workers. `tfscale launch` starts MPICH (pip install mpich), and Open MPI needs"
+            " its own mpirun."
+        )
+    if MPI.Query_thread() < MPI.THREAD_MULTIPLE:
+        raise RuntimeError(
+            "MPI must be initialised with MPI_THREAD_MULTIPLE. Received: level "
+            f"{MPI.Query_thread()}. Remove the program's own MPI_Init, or build the strategy first."
+        )
+    workers = world.Split(0, rank)
+    workers.Set_errhandler(MPI.ERRORS_RETURN)
+    _unlink_shared_memory(workers)
+    return workers
+
+
+def _unlink_shared_memory(workers: MPI.Intracomm) -> None:
+    workers.Barrier()  # all have mapped it
+    with contextlib.suppress(OSError), open("/proc/self/maps", encoding="utf-8") as maps:
+        for path in {line.split()[-1] for line in maps if "/dev/shm/mpich_shm_" in line}:
+            with contextlib.suppress(OSError):  # one worker is the first
+                os.unlink(path)
+
+
+def _end() -> None:
+    """Leaves MPI at the normal end of a program.
+
+    `tfscale launch` needs no MPI_Finalize. mpiexec ends a job in which a process exits without it,
+    which is right after an exception. Otherwise workers wait for each other, because MPI_Finalize
+    would, with a busy processor.
+    """
+    from mpi4py import MPI
+
+    is_failure = getattr(sys, "last_value", None) is not None
+    if JOB_VARIABLE in os.environ or is_failure or MPI.Is_finalized():
+        return
+    deadline, notice = Deadline(_END_SECONDS), Deadline(_NOTICE_SECONDS)
+    request: Any = MPI.COMM_WORLD.Ibarrier()
+    while not request.Test():
+        if deadline.is_over():
+            print(
+                f"tfscale: a worker did not end within {_END_SECONDS:g} s of this one, which ends "
+                "without MPI_Finalize.",
+                file=sys.stderr,
+                flush=True,
+            )
+            return
+        if notice.is_over():
+            notice = deadline
+            line = "tfscale: this worker has ended its program and waits in MPI for the others."
+            print(line, file=sys.stderr, flush=True)
+        time.sleep(_POLL_SECONDS)
+    MPI.Finalize()
