@@ -7,8 +7,8 @@ chosen.
 
 from __future__ import annotations
 
+import math
 import os
-import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,9 +19,10 @@ from tensorflow.python.distribute import cross_device_ops
 from strategies.announcement import announce
 from strategies.cluster.chief import is_chief
 from strategies.collectives.mpi_launcher import MpiLauncher
-from strategies.collectives.mpi_library import started_world, why_not_available
+from strategies.collectives.mpi_library import leave_at_end, started_world, why_not_available
 from strategies.collectives.ordered_collectives import OrderedCollectives
-from strategies.coordination.rendezvous import exchange, refuse_failed_peers, worker_index
+from strategies.coordination.peer_failures import PeerFailures
+from strategies.coordination.rendezvous import exchange, worker_index
 from strategies.devices import all_on
 
 _MEASURED_BYTES = 2**20
@@ -62,7 +63,8 @@ def choose_engine(strategy: tf.distribute.Strategy, all_reduce: str) -> None:
         return
     own = worker_index(strategy)
     world = started_world(len(answers), own)
-    collectives = OrderedCollectives(world, lambda: refuse_failed_peers(strategy))
+    collectives = OrderedCollectives(world, PeerFailures(strategy).check)
+    leave_at_end(lambda: bool(collectives.failure))
     if all_reduce == "auto" and not _is_faster(strategy, collectives):
         return
     _use(strategy, collectives)
@@ -95,12 +97,13 @@ def _is_faster(strategy: tf.distribute.Strategy, collectives: OrderedCollectives
 
 
 def _milliseconds(call: Callable[[], Any]) -> float:
-    seconds = []
+    """Returns the shortest of a few calls, which other programs disturb least."""
+    shortest = math.inf
     for _ in range(_MEASURED_CALLS):
         begin = time.perf_counter()
         call()
-        seconds.append(time.perf_counter() - begin)
-    return 1e3 * statistics.median(seconds)
+        shortest = min(shortest, time.perf_counter() - begin)
+    return 1e3 * shortest
 
 
 def _use(strategy: tf.distribute.Strategy, collectives: OrderedCollectives) -> None:

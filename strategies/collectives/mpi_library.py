@@ -13,7 +13,8 @@ import importlib.util
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from strategies.cluster.environments import JOB_VARIABLE
@@ -43,7 +44,7 @@ def why_not_available(environ: Mapping[str, str]) -> str:
     return ""
 
 
-def started_world(size: int, rank: int) -> MPI.Intracomm:
+def started_world(size: int, rank: int) -> MPI.Comm:
     """Initialises MPI if needed; returns a communicator of all workers, in their order.
 
     All workers must call this at about the same time: it waits for all of them.
@@ -60,9 +61,10 @@ def started_world(size: int, rank: int) -> MPI.Intracomm:
     mpi4py.rc.initialize = mpi4py.rc.finalize = False
     from mpi4py import MPI
 
-    if not MPI.Is_initialized():
+    if MPI.Is_initialized():
+        _FINALIZED_BY_OTHERS.append(True)
+    else:
         MPI.Init_thread(MPI.THREAD_MULTIPLE)
-        atexit.register(_end)
     world = MPI.COMM_WORLD
     if world.size != size:
         library = MPI.Get_library_version().splitlines()[0].strip("\0 ")
@@ -82,24 +84,42 @@ def started_world(size: int, rank: int) -> MPI.Intracomm:
     return workers
 
 
-def _unlink_shared_memory(workers: MPI.Intracomm) -> None:
+def _unlink_shared_memory(workers: MPI.Comm) -> None:
     workers.Barrier()  # all have mapped it
-    with contextlib.suppress(OSError), open("/proc/self/maps", encoding="utf-8") as maps:
-        for path in {line.split()[-1] for line in maps if "/dev/shm/mpich_shm_" in line}:
-            with contextlib.suppress(OSError):  # one worker is the first
-                os.unlink(path)
+    with contextlib.suppress(OSError):  # such as without /proc
+        for line in Path("/proc/self/maps").read_text("utf-8").splitlines():
+            _, found, name = line.partition("/dev/shm/mpich_shm_")
+            if found:
+                Path(found + name).unlink(missing_ok=True)  # one worker is the first
 
 
-def _end() -> None:
-    """Leaves MPI at the normal end of a program.
+def leave_at_end(has_failed: Callable[[], bool]) -> None:
+    """Leaves MPI at the end of the program, in order if it can.
 
-    `tfscale launch` needs no MPI_Finalize. mpiexec ends a job in which a process exits without it,
-    which is right after an exception. Otherwise workers wait for each other, because MPI_Finalize
-    would, with a busy processor.
+    A program that imported mpi4py itself leaves with MPI_Finalize, which waits for all workers, so
+    after a failure this process ends before it. Otherwise `tfscale launch` needs no MPI_Finalize.
+    mpiexec ends a job in which a process exits without it, which is right after an exception; at a
+    normal end workers wait for each other here, because MPI_Finalize would, with a busy processor.
+
+    Args:
+        has_failed: Tells whether a collective has failed.
     """
+    atexit.register(_leave, has_failed)
+
+
+_FINALIZED_BY_OTHERS: list[bool] = []
+
+
+def _leave(has_failed: Callable[[], bool]) -> None:
     from mpi4py import MPI
 
-    is_failure = getattr(sys, "last_value", None) is not None
+    if _FINALIZED_BY_OTHERS:
+        if has_failed():
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(1)
+        return
+    is_failure = has_failed() or getattr(sys, "last_value", None) is not None
     if JOB_VARIABLE in os.environ or is_failure or MPI.Is_finalized():
         return
     deadline, notice = Deadline(_END_SECONDS), Deadline(_NOTICE_SECONDS)

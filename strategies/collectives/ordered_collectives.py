@@ -17,6 +17,7 @@ from __future__ import annotations
 import collections
 import math
 import os
+import re
 import sys
 import threading
 import time
@@ -40,12 +41,16 @@ DEADLINE_SECONDS = 1800.0
 A worker that has died or was stopped is noticed much earlier, by `check_peers`."""
 
 _BUSY_SECONDS = 0.002
+_OTHERS_RAN_SECONDS = 2e-4
+"""If yielding the processor takes this long, another process ran on it."""
 _SHORTEST_SLEEP, _LONGEST_SLEEP = 5e-5, 1e-3
 _CHECK_SECONDS = 1.0
 _ALIGNMENT = 64
 """TensorFlow uses an array without a copy if it begins at a multiple of this many bytes."""
 _MOST_BUFFERS = 4
 _DESCRIPTION_BYTES = 96
+_GRAPH_NODE = re.compile(r"\{\{.*?\}\} ?")
+"""What TensorFlow puts before the reason of an error."""
 
 
 @dataclass
@@ -101,17 +106,19 @@ class OrderedCollectives:
 
     Attributes:
         count: Collectives started so far; the ticket of the next one.
+        failure: What ended the collectives of this worker, or "".
     """
 
     def __init__(
         self,
-        workers: MPI.Intracomm,
+        workers: MPI.Comm,
         check_peers: Callable[[], None],
         deadline_seconds: float = DEADLINE_SECONDS,
     ) -> None:
         from mpi4py import MPI
 
         self.count = 0
+        self.failure = ""
         self._mpi_error = MPI.Exception
         self._size = workers.size
         self._payloads, self._descriptions = workers.Dup(), workers.Dup()
@@ -121,7 +128,6 @@ class OrderedCollectives:
         self._to_start: collections.deque[_Started] = collections.deque()
         self._memories: dict[int, list[_Memory]] = {}
         self._lock = threading.Lock()
-        self._failure = ""
 
     def start(self, kind: Kind, own: Array, ticket: int) -> int:
         """Starts a collective; returns the ticket of the one after it.
@@ -159,12 +165,14 @@ class OrderedCollectives:
             TimeoutError: After the deadline.
         """
         one = self._started[ticket]
-        begin = time.perf_counter()
-        sleep, busy_until = _SHORTEST_SLEEP, begin + _BUSY_SECONDS
+        sleep, busy_until = _SHORTEST_SLEEP, time.perf_counter() + _BUSY_SECONDS
         deadline, check = Deadline(self._deadline_seconds), Deadline(_CHECK_SECONDS)
         while not self._is_complete(one):
-            if time.perf_counter() < busy_until:
-                os.sched_yield()  # to another worker of this processor, if there is one
+            before = time.perf_counter()
+            if before < busy_until:
+                os.sched_yield()
+                if time.perf_counter() - before > _OTHERS_RAN_SECONDS:
+                    busy_until = 0.0  # a busy process would take the processor from its peers
                 continue
             if check.is_over():
                 check = Deadline(_CHECK_SECONDS)
@@ -233,8 +241,9 @@ class OrderedCollectives:
         try:
             self._check_peers()
         except Exception as error:
+            text = _GRAPH_NODE.sub("", str(error))
             with self._lock:
-                raise self._failed(f"{one.description} was ended: {error}") from error
+                raise self._failed(f"{one.description} was ended: {text}") from None
 
     def _result(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Returns an array for a result, in memory that an earlier one has left if possible.
@@ -252,11 +261,11 @@ class OrderedCollectives:
         return memory.array(shape, dtype)
 
     def _refuse_after_failure(self) -> None:
-        if self._failure:
-            raise RuntimeError(f"MPI cannot continue after an earlier failure: {self._failure}")
+        if self.failure:
+            raise RuntimeError(f"MPI cannot continue after an earlier failure: {self.failure}")
 
     def _failed(self, text: str, kind: type[Exception] = RuntimeError) -> Exception:
-        self._failure = text
+        self.failure = text
         return kind(text)
 
 

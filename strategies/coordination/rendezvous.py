@@ -158,25 +158,6 @@ def report_failure(strategy: tf.distribute.Strategy, error: BaseException) -> No
         context.context().report_error_to_cluster(tf.errors.ABORTED, text)
 
 
-def refuse_failed_peers(strategy: tf.distribute.Strategy) -> None:
-    """Raises if another worker has reported a failure or its end, or TensorFlow has lost one.
-
-    For waits outside of this module and of TensorFlow, which would otherwise not notice.
-
-    Args:
-        strategy: A strategy of several workers.
-
-    Raises:
-        RuntimeError: If a worker has reported that it failed, or that its program is over.
-        tf.errors.OpError: If the coordination service knows that a worker is gone, or is gone
-            itself.
-    """
-    own = (strategy.cluster_resolver.task_type, strategy.cluster_resolver.task_id)
-    for worker in workers_of(strategy):
-        if worker != own and (failure := _value(_failure_key(worker), 0.0)) is not None:
-            raise _blaming(worker, RuntimeError(f"{failure} (/job:{worker[0]}/task:{worker[1]})"))
-
-
 def tell_of_end(strategy: tf.distribute.Strategy) -> None:
     """Reports that this worker's program is over, to workers that wait for it; called at exit.
 

@@ -26,8 +26,8 @@ from tfscale.launch.orphan_guard import OrphanGuard
 from tfscale.launch.outcome import Outcome
 from tfscale.launch.output import OutputRelay, SharedOutput
 from tfscale.launch.ports import ReservedPort, reserve_port
-from tfscale.launch.restarts import RestartPolicy
 from tfscale.launch.process_management import ProcessManagementServer
+from tfscale.launch.restarts import RestartPolicy
 from tfscale.launch.supervision import SupervisedWorker, Supervision, task_name
 from tfscale.launch.worker_process import WorkerProcess
 
