@@ -14,13 +14,13 @@ from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.distribute import cross_device_ops
 
 from strategies.announcement import announce
 from strategies.cluster.chief import is_chief
 from strategies.collectives.mpi_launcher import MpiLauncher
 from strategies.collectives.mpi_library import leave_at_end, started_world, why_not_available
 from strategies.collectives.ordered_collectives import OrderedCollectives
+from strategies.coordination.launchers import first_launcher, replace_launchers
 from strategies.coordination.peer_failures import PeerFailures
 from strategies.coordination.rendezvous import exchange, worker_index
 from strategies.devices import all_on
@@ -62,9 +62,9 @@ def choose_engine(strategy: tf.distribute.Strategy, all_reduce: str) -> None:
     if all_reduce not in ("mpi", "auto") or missing:
         return
     own = worker_index(strategy)
-    world = started_world(len(answers), own)
+    world, initialised = started_world(len(answers), own)
     collectives = OrderedCollectives(world, PeerFailures(strategy).check)
-    leave_at_end(lambda: bool(collectives.failure))
+    leave_at_end(lambda: bool(collectives.failure), initialised)
     if all_reduce == "auto" and not _is_faster(strategy, collectives):
         return
     _use(strategy, collectives)
@@ -79,7 +79,7 @@ def _why_not_for(strategy: tf.distribute.Strategy) -> str:
 def _is_faster(strategy: tf.distribute.Strategy, collectives: OrderedCollectives) -> bool:
     """Measures both engines on all workers together; returns the chief's verdict."""
     own = tf.ones([_MEASURED_BYTES // 4])
-    launcher = next(iter(_operations(strategy)))._launchers[0]
+    launcher = first_launcher(strategy)
 
     def by_mpi() -> Any:
         ticket = collectives.count
@@ -109,15 +109,4 @@ def _milliseconds(call: Callable[[], Any]) -> float:
 def _use(strategy: tf.distribute.Strategy, collectives: OrderedCollectives) -> None:
     with tf.device("CPU:0"):
         next_ticket = tf.Variable(collectives.count, dtype=tf.int64, trainable=False)
-    for operations in _operations(strategy):
-        operations._launchers = [
-            MpiLauncher(launcher, collectives, next_ticket) for launcher in operations._launchers
-        ]
-
-
-def _operations(strategy: tf.distribute.Strategy) -> list[Any]:
-    found = [
-        getattr(strategy.extended, name, None)
-        for name in ("_collective_ops", "_cross_device_ops", "_host_cross_device_ops")
-    ]
-    return [one for one in found if isinstance(one, cross_device_ops.CollectiveAllReduce)]
+    replace_launchers(strategy, lambda one: MpiLauncher(one, collectives, next_ticket))

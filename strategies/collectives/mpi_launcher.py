@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.distribute import cross_device_utils
 
 from strategies.collectives.ordered_collectives import Kind, OrderedCollectives
+from strategies.coordination.launchers import ReplacedLauncher
 
 _HALF = (tf.float16, tf.bfloat16)
 
 
-class MpiLauncher(cross_device_utils.CollectiveReplicaLauncher):
+class MpiLauncher(ReplacedLauncher):
     """Runs the collectives of this worker's replica with MPI.
 
     Args:
@@ -33,13 +33,7 @@ class MpiLauncher(cross_device_utils.CollectiveReplicaLauncher):
     def __init__(
         self, launcher: Any, collectives: OrderedCollectives, next_ticket: tf.Variable
     ) -> None:
-        super().__init__(
-            launcher._group_key,
-            launcher._group_size,
-            launcher._collective_keys,
-            launcher._device,
-            launcher._options,
-        )
+        super().__init__(launcher)
         self._collectives = collectives
         self._next_ticket = next_ticket
 
@@ -73,7 +67,7 @@ class MpiLauncher(cross_device_utils.CollectiveReplicaLauncher):
         shape = tensor.shape
         if kind == "all-gather":
             first = shape[0] if shape.rank else None
-            first = None if first is None else first * self._group_size
+            first = None if first is None else first * self._collectives.num_workers
             shape = tf.TensorShape([first, *shape[1:]]) if shape.rank else tf.TensorShape(None)
         result.set_shape(shape)
         return result

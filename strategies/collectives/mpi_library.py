@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import importlib.util
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -44,14 +45,17 @@ def why_not_available(environ: Mapping[str, str]) -> str:
     return ""
 
 
-def started_world(size: int, rank: int) -> MPI.Comm:
-    """Initialises MPI if needed; returns a communicator of all workers, in their order.
+def started_world(size: int, rank: int) -> tuple[MPI.Comm, bool]:
+    """Initialises MPI if needed.
 
     All workers must call this at about the same time: it waits for all of them.
 
     Args:
         size: The number of workers.
         rank: The index of this worker.
+
+    Returns:
+        A communicator of all workers, in their order, and whether MPI was initialised here.
 
     Raises:
         RuntimeError: If MPI's processes are not the workers, or it does not support threads.
@@ -61,9 +65,8 @@ def started_world(size: int, rank: int) -> MPI.Comm:
     mpi4py.rc.initialize = mpi4py.rc.finalize = False
     from mpi4py import MPI
 
-    if MPI.Is_initialized():
-        _FINALIZED_BY_OTHERS.append(True)
-    else:
+    initialises = not MPI.Is_initialized()
+    if initialises:
         MPI.Init_thread(MPI.THREAD_MULTIPLE)
     world = MPI.COMM_WORLD
     if world.size != size:
@@ -81,7 +84,7 @@ def started_world(size: int, rank: int) -> MPI.Comm:
     workers = world.Split(0, rank)
     workers.Set_errhandler(MPI.ERRORS_RETURN)
     _unlink_shared_memory(workers)
-    return workers
+    return workers, initialises
 
 
 def _unlink_shared_memory(workers: MPI.Comm) -> None:
@@ -93,7 +96,7 @@ def _unlink_shared_memory(workers: MPI.Comm) -> None:
                 Path(found + name).unlink(missing_ok=True)  # one worker is the first
 
 
-def leave_at_end(has_failed: Callable[[], bool]) -> None:
+def leave_at_end(has_failed: Callable[[], bool], initialised: bool) -> None:
     """Leaves MPI at the end of the program, in order if it can.
 
     A program that imported mpi4py itself leaves with MPI_Finalize, which waits for all workers, so
@@ -103,21 +106,19 @@ def leave_at_end(has_failed: Callable[[], bool]) -> None:
 
     Args:
         has_failed: Tells whether a collective has failed.
+        initialised: Whether `started_world` initialised MPI, and not the program.
     """
-    atexit.register(_leave, has_failed)
+    atexit.register(_leave, has_failed, initialised)
 
 
-_FINALIZED_BY_OTHERS: list[bool] = []
-
-
-def _leave(has_failed: Callable[[], bool]) -> None:
+def _leave(has_failed: Callable[[], bool], initialised: bool) -> None:
     from mpi4py import MPI
 
-    if _FINALIZED_BY_OTHERS:
+    if not initialised:
         if has_failed():
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(1)
+            os.kill(os.getpid(), signal.SIGKILL)  # MPI_Abort would run MPI_Finalize too
         return
     is_failure = has_failed() or getattr(sys, "last_value", None) is not None
     if JOB_VARIABLE in os.environ or is_failure or MPI.Is_finalized():

@@ -105,6 +105,7 @@ class OrderedCollectives:
         deadline_seconds: How long to wait for the others in one collective. Positive.
 
     Attributes:
+        num_workers: How many workers there are.
         count: Collectives started so far; the ticket of the next one.
         failure: What ended the collectives of this worker, or "".
     """
@@ -120,7 +121,7 @@ class OrderedCollectives:
         self.count = 0
         self.failure = ""
         self._mpi_error = MPI.Exception
-        self._size = workers.size
+        self.num_workers = workers.size
         self._payloads, self._descriptions = workers.Dup(), workers.Dup()
         self._check_peers = check_peers
         self._deadline_seconds = deadline_seconds
@@ -195,10 +196,10 @@ class OrderedCollectives:
         text = np.zeros(_DESCRIPTION_BYTES, np.uint8)
         encoded = description.encode()[:_DESCRIPTION_BYTES]
         text[: len(encoded)] = np.frombuffer(encoded, np.uint8)
-        descriptions = np.empty((self._size, _DESCRIPTION_BYTES), np.uint8)
+        descriptions = np.empty((self.num_workers, _DESCRIPTION_BYTES), np.uint8)
         shape = own.shape
         if kind == "all-gather":
-            shape = (self._size * shape[0], *shape[1:])
+            shape = (self.num_workers * shape[0], *shape[1:])
         return _Started(
             description,
             own.reshape(-1),

@@ -31,7 +31,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.distribute import cross_device_ops, cross_device_utils
+
+from strategies.coordination.launchers import ReplacedLauncher, replace_launchers
 
 _FIXED = 2**29  # keys of collectives of one shape; TensorFlow counts its own up from 100
 _BY_ROWS = 2**30  # from here on, `_MOST_ROWS` keys for each collective whose rows vary
@@ -92,7 +93,7 @@ class _Launched(threading.local):
     others: Sequence[int | None] = ()
 
 
-class ReusedKeyLauncher(cross_device_utils.CollectiveReplicaLauncher):
+class ReusedKeyLauncher(ReplacedLauncher):
     """TensorFlow's launcher of one replica's collectives, with keys that are used again.
 
     Args:
@@ -100,13 +101,7 @@ class ReusedKeyLauncher(cross_device_utils.CollectiveReplicaLauncher):
     """
 
     def __init__(self, launcher: Any) -> None:
-        super().__init__(
-            launcher._group_key,
-            launcher._group_size,
-            launcher._collective_keys,
-            launcher._device,
-            launcher._options,
-        )
+        super().__init__(launcher)
         self._taken: dict[_Collective, tf.Tensor] = {}
         self._counts: Any = weakref.WeakKeyDictionary()
         self._launched = _Launched()
@@ -197,14 +192,10 @@ def reuse_keys(strategy: tf.distribute.Strategy) -> None:
     Args:
         strategy: A new `MirroredStrategy` or `MultiWorkerMirroredStrategy`.
     """
-    extended = strategy.extended
-    for name in ("_collective_ops", "_cross_device_ops", "_host_cross_device_ops"):
-        operations = getattr(extended, name, None)
-        if isinstance(operations, cross_device_ops.CollectiveAllReduce):
-            operations._launchers = [
-                launcher if isinstance(launcher, ReusedKeyLauncher) else ReusedKeyLauncher(launcher)
-                for launcher in operations._launchers
-            ]
+    replace_launchers(
+        strategy,
+        lambda one: one if isinstance(one, ReusedKeyLauncher) else ReusedKeyLauncher(one),
+    )
 
 
 def _function_graph() -> Any:

@@ -193,6 +193,8 @@ CASES: tuple[Callable[[tf.distribute.Strategy, int], Found], ...] = (
 
 def main() -> None:
     folder, case = Path(sys.argv[1]), sys.argv[2]
+    if "IMPORT_MPI" in os.environ:
+        from mpi4py import MPI  # initialises MPI, and leaves it with MPI_Finalize at exit
     engine = os.environ.get("ENGINE", "mpi")
     strategy = strategies.multi_worker_mirrored_strategy(all_reduce=engine)
     index = strategy.cluster_resolver.task_id
@@ -205,7 +207,7 @@ def main() -> None:
         for function in CASES[: 2 if strategy.num_replicas_in_sync > 2 else None]:
             print(f"{function.__name__}()", flush=True)
             found[function.__name__] = function(strategy, index)
-        from mpi4py import MPI  # not above: that would initialise MPI before the strategy does
+        from mpi4py import MPI
 
         found["world"] = MPI.COMM_WORLD.size
         maps = Path("/proc/self/maps").read_text("utf-8").splitlines()

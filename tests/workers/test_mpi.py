@@ -128,6 +128,12 @@ def test_a_worker_that_ends_ends_the_others_too(
     assert text in run(command, *statuses, HOW_IT_ENDS=how)
 
 
+def test_a_program_that_imported_mpi4py_itself_does_not_hang_at_exit(tmp_path: Path) -> None:
+    command = [sys.executable, *launch("mpi", str(tmp_path), "ended")]
+    printed = run(command, 1, 137, HOW_IT_ENDS="stop 1", IMPORT_MPI="1")
+    assert "worker 1 failed first: worker 0 ended because of it" in printed
+
+
 def test_mpiexec_starts_workers_and_passes_on_the_status_42(tmp_path: Path) -> None:
     program = [sys.executable, "-m", "tests.workers.mpi", str(tmp_path), "sums"]
     run([str(MPIEXEC), "-n", "2", *program], 42, END_WITH="42")

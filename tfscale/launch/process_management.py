@@ -156,8 +156,8 @@ class ProcessManagementServer:
                         self._say(one, "barrier_out rc=0")
             case "finalize":
                 self._say(client, "finalize_ack rc=0")
-            case "abort":  # the process ends by itself, and its status is what counts
-                pass
+            case "abort":
+                self._say(client, "abort_ack rc=0")
             case other:
                 self._say(client, f"{other}_result rc=-1 msg=not_supported")
 

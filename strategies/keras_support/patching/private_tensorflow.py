@@ -190,6 +190,14 @@ TENSORFLOW_SYMBOLS = (
     *used(
         Need.WORKERS,
         "coordination",
+        "asks whether TensorFlow has ended the collectives of this process",
+        {
+            "tensorflow.python.ops.collective_ops:all_reduce_v2": "8363b70db520",
+        },
+    ),
+    *used(
+        Need.WORKERS,
+        "coordination",
         "the limit of heartbeats",
         {
             "tensorflow.python.distribute.multi_worker_util:coordination_leader": "6445f914a836",

@@ -31,7 +31,9 @@ def _no_cluster_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("all_reduce", ["hierarchical_copy", "RING", ""])
 def test_an_unknown_all_reduce_is_refused_with_the_known_ones(all_reduce: str) -> None:
-    message = f"`all_reduce` must be one of auto, ring, nccl. Received: all_reduce='{all_reduce}'"
+    message = (
+        f"`all_reduce` must be one of auto, ring, nccl, mpi. Received: all_reduce='{all_reduce}'"
+    )
     with pytest.raises(ValueError, match=message):
         strategies.multi_worker_mirrored_strategy(PAIR, all_reduce=all_reduce)
 
