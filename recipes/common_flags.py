@@ -82,7 +82,7 @@ def _define_where() -> None:
         "all_reduce",
         None,
         "How gradients are reduced. mirrored: auto, nccl, hierarchical_copy, "
-        "reduction_to_one_device. multi_worker_mirrored: auto, ring, nccl. Default: auto.",
+        "reduction_to_one_device. multi_worker_mirrored: auto, ring, nccl, mpi. Default: auto.",
     )
     flags.DEFINE_string(
         "tpu",

@@ -28,6 +28,7 @@ from strategies.devices import all_on
 _MEASURED_BYTES = 2**20
 _MEASURED_CALLS = 5
 _YES = "available"
+_RING = "TensorFlow's ring"
 
 
 def choose_engine(strategy: tf.distribute.Strategy, all_reduce: str) -> None:
@@ -59,7 +60,12 @@ def choose_engine(strategy: tf.distribute.Strategy, all_reduce: str) -> None:
             "`all_reduce` must not be 'mpi' where MPI is not available. Received: "
             f"all_reduce='mpi', but on worker {index} {text}. Use 'auto'."
         )
-    if all_reduce not in ("mpi", "auto") or missing:
+    if all_reduce not in ("mpi", "auto"):
+        return
+    if missing:
+        if is_chief(strategy) and all_on("CPU", strategy):
+            index, text = next(iter(missing.items()))
+            announce(f"all_reduce='auto' uses {_RING}: on worker {index} {text}.")
         return
     own = worker_index(strategy)
     world, initialised = started_world(len(answers), own)
@@ -90,7 +96,7 @@ def _is_faster(strategy: tf.distribute.Strategy, collectives: OrderedCollectives
     verdict = exchange(strategy, "the engine of all_reduce", f"{mpi < ring}")[0] == "True"
     if is_chief(strategy):
         announce(
-            f"all_reduce='auto' uses {'MPI' if verdict else 'the ring of TensorFlow'}: 1 MiB took "
+            f"all_reduce='auto' uses {'MPI' if verdict else _RING}: 1 MiB took "
             f"{mpi:.2f} ms by MPI and {ring:.2f} ms by the ring."
         )
     return verdict
