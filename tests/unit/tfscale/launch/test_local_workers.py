@@ -153,7 +153,7 @@ def test_a_worker_gets_the_users_environment_and_its_task(
     monkeypatch.setenv("OF_THE_USER", "kept")
     monkeypatch.setenv("TF_CONFIG", "of an outer job")
     _, output = run(python("import json, os; print(json.dumps(dict(os.environ)))"), 2)
-    configs, jobs = [], set()
+    configs, jobs, servers = [], set(), set()
     for worker in range(2):
         environment = json.loads(lines_of(worker, output)[0])
         config = json.loads(environment.pop("TF_CONFIG"))
@@ -162,6 +162,8 @@ def test_a_worker_gets_the_users_environment_and_its_task(
         assert environment.pop("PYTHONUNBUFFERED") == "1"
         assert environment.pop("TFSCALE_RESTART") == "0"
         jobs.add(environment.pop("TFSCALE_JOB_ID"))
+        assert environment.pop("PMI_ID") == str(worker)  # MPI's rank
+        servers.add(environment.pop("PMI_PORT"))
         assert (
             Path(environment.pop("TFSCALE_EXIT_REASON")).name == f"worker-{worker}.attempt-0.json"
         )
@@ -174,7 +176,7 @@ def test_a_worker_gets_the_users_environment_and_its_task(
         )
         outer = {k: v for k, v in os.environ.items() if k not in ours}
         assert environment == outer
-    assert len(jobs) == 1
+    assert len(jobs) == len(servers) == 1
     assert configs[0] == configs[1]
     assert list(configs[0]) == ["worker"]
     assert len(set(configs[0]["worker"])) == 2
