@@ -8,6 +8,7 @@ replica context, under `strategy.run`.
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Callable, Mapping
 
@@ -30,6 +31,9 @@ STRATEGIES: Mapping[str, Callable[[], tf.distribute.Strategy]] = {
     "tensorflow": lambda: tf.distribute.MultiWorkerMirroredStrategy(),
     "ring": lambda: strategies.multi_worker_mirrored_strategy(
         all_reduce="ring", bring_up_seconds=_START_SECONDS
+    ),
+    "mpi": lambda: strategies.multi_worker_mirrored_strategy(
+        all_reduce="mpi", bring_up_seconds=_START_SECONDS
     ),
 }
 
@@ -78,6 +82,9 @@ def main(engines: Mapping[str, Callable[[], tf.distribute.Strategy]]) -> int:
     """
     rank = Rank.from_command_line()
     with rank.turns as turns:
+        if rank.engine == "mpi" and importlib.util.find_spec("mpi4py") is None:
+            turns.fail("missing", "mpi4py is not installed; `pip install tfscale[mpi]`")
+            return 0
         tf.config.threading.set_intra_op_parallelism_threads(rank.threads)
         tf.config.threading.set_inter_op_parallelism_threads(rank.threads)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import pytest
 
@@ -50,6 +51,13 @@ def test_a_peer_adds_up(engine: str, package: str) -> None:
     assert row["value"]["median"] > 0  # type: ignore[index]
 
 
+@pytest.mark.skipif(find_spec("mpi4py") is None, reason="mpi4py is not installed here")
+def test_our_engine_of_mpi_adds_up_beside_the_ring() -> None:
+    ring, mpi = rows("--sizes=25MB", "--engines=ring,mpi")
+    assert (mpi["peer"], mpi["limit"], mpi["goal"]) == ("tensorflow, 25 MB", "memcpy, 25 MB", 0.4)
+    assert mpi["value"]["median"] < ring["value"]["median"]  # type: ignore[index]
+
+
 def test_three_workers_pass_the_bytes_around_a_ring() -> None:
     (row,) = rows("--sizes=1MB", "--engines=tcp", "--num_workers=3")
     assert row["value"]["median"] > 0  # type: ignore[index]
@@ -60,7 +68,7 @@ def test_three_workers_pass_the_bytes_around_a_ring() -> None:
     [
         (["--sizes=4"], "must be a whole number of KB or MB. Received: '4'. Example: 25MB"),
         (["--sizes=4KB,0MB"], "must be a whole number of KB or MB. Received: '0MB'."),
-        (["--engines=ring,horovod"], "must be different names of tensorflow, ring, gloo, mpi4py"),
+        (["--engines=ring,horovod"], "must be different names of tensorflow, ring, mpi, gloo"),
         (["--num_workers=0"], "must be a positive integer. Received: '0'"),
     ],
 )
