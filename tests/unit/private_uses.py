@@ -19,7 +19,7 @@ from dataclasses import dataclass
 PRIVATE_MODULES = ("keras.src", "tensorflow.python", "tensorflow.core", "tensorflow.compiler")
 LOOKED_UP_BY_NAME = ("getattr", "hasattr", "setattr", "delattr")
 # Documented, of Python: frames, and named tuples.
-OF_PYTHON = {"_getframe", "_current_frames", "_replace", "_fields", "_asdict"}
+OF_PYTHON = {"_exit", "_getframe", "_current_frames", "_replace", "_fields", "_asdict"}
 # Of JAX, whose release `tfscale preflight --aot` chooses itself.
 OF_JAX = {"_xla"}
 

@@ -182,7 +182,7 @@ KERAS_SYMBOLS = (
     ),
     *used(
         Need.TRAINING,
-        "keras_support.input",
+        "keras_support.input keras_support.step",
         "the epoch in which a resumed fit begins",
         {
             f"{_MODEL}._initial_epoch": "57a86206662e",
