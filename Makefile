@@ -296,7 +296,7 @@ same-python:
 
 .venv/.installed-test: .venv/.made $(METADATA) | same-python
 	@echo ".venv: installing tfscale[cpu,recipes,test] (2 GB of disk the first time)"
-	@.venv/bin/python $(PIP_INSTALL) --editable ".[cpu,mpi,recipes,test]"
+	@.venv/bin/python $(PIP_INSTALL) --editable ".[cpu,recipes,test]"
 	@touch .venv/.installed-recipes "$@"
 
 .venv/.installed-docs: .venv/.installed-test
@@ -311,7 +311,7 @@ same-python:
 	printf '%s\n' "tensorflow-cpu==$$tensorflow.*" "tensorflow==$$tensorflow.*" "keras==$$keras.*" \
 	    > .venv-matrix/$*/constraints.txt; \
 	.venv-matrix/$*/bin/python $(PIP_INSTALL) --constraint .venv-matrix/$*/constraints.txt \
-	    --editable ".[cpu,mpi,recipes,test]"
+	    --editable ".[cpu,recipes,test]"
 	@touch "$@"
 
 # Installed again for each run, because the newest version changes daily. keras-nightly, which
@@ -320,7 +320,7 @@ same-python:
 $(UNRELEASED:%=.venv-matrix/%/.installed): .venv-matrix/%/.installed: .venv-matrix/%/.made newest
 	@echo ".venv-matrix/$*: installing tfscale, then the newest versions"
 	@set -e; python=.venv-matrix/$*/bin/python; \
-	$$python $(PIP_NO_KERAS); $$python $(PIP_INSTALL) --upgrade --editable ".[cpu,mpi,recipes,test]"; \
+	$$python $(PIP_NO_KERAS); $$python $(PIP_INSTALL) --upgrade --editable ".[cpu,recipes,test]"; \
 	tensorflow="$$($$python -m pip list --format=freeze | grep -oE '^tensorflow([_-]cpu)?==' | tr -d =)"; \
 	if [ "$*" = rc ]; then \
 	    $$python $(PIP_INSTALL) --upgrade "$$tensorflow>=2.dev0"; \
