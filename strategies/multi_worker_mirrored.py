@@ -7,7 +7,11 @@ import tensorflow as tf
 from strategies.announcement import announce
 from strategies.cluster.cluster import Cluster, require_cluster
 from strategies.cluster.environments import cluster_from_environment
-from strategies.cluster.startup_deadline import cluster_deadline, start_seconds
+from strategies.cluster.startup_deadline import (
+    await_first_worker,
+    cluster_deadline,
+    start_seconds,
+)
 from strategies.collectives.engine import choose_engine
 from strategies.coordination.collective_keys import own_collective_keys, reuse_keys
 from strategies.coordination.heartbeats import configure_heartbeats
@@ -86,6 +90,7 @@ def multi_worker_mirrored_strategy(
         cluster_deadline(cluster, bring_up_seconds),
         own_collective_keys(tf.distribute.MultiWorkerMirroredStrategy),
     ):
+        await_first_worker(cluster)
         strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
         reuse_keys(strategy)
         choose_engine(strategy, all_reduce)

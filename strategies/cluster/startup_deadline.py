@@ -11,14 +11,17 @@ import contextlib
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from strategies.arguments import number
 from strategies.cluster.cluster import Cluster
 from strategies.cluster.environments import start_seconds_from_environment
+from strategies.cluster.server_probe import answers
 from strategies.number_rules import POSITIVE
 
+_POLL_SECONDS = 0.01
 _WATCH = Path(__file__).with_name("startup_watch.py")
 
 
@@ -71,6 +74,23 @@ def startup_deadline(
     finally:
         # The end of its input ends the watch, also if this process is killed.
         watch.communicate()
+
+
+def await_first_worker(cluster: Cluster) -> None:
+    """Waits until the server of the first worker, to which all others connect, answers.
+
+    A client of gRPC whose first attempt is refused makes the next one a second later, and this
+    process often starts a few milliseconds before the first worker. Waits without a limit: call it
+    inside `cluster_deadline`.
+
+    Args:
+        cluster: The cluster that starts.
+    """
+    job = "chief" if "chief" in cluster.jobs else "worker"
+    if (cluster.task_type, cluster.task_index) == (job, 0):
+        return
+    while not answers(cluster.jobs[job][0]):
+        time.sleep(_POLL_SECONDS)
 
 
 def cluster_deadline(
