@@ -14,6 +14,7 @@ from tfscale.bench.peers.environment import reason_missing
 COMMAND = ("-m", "tfscale", "bench", "memory", "--json", "--rounds=2", "--threads=2")
 
 
+@pytest.mark.thorough
 def test_a_model_adds_what_it_needs_to_the_memory_of_the_libraries() -> None:
     flags = ("--models=mlp_3000000", "--variants=imported,one_device")
     done = completed(*COMMAND, *flags, timeout=300)

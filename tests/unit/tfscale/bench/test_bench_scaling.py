@@ -104,6 +104,7 @@ def test_setups_share_the_memory_and_a_large_one_leaves_room_for_smaller_ones() 
     assert fitting([one, large, small], budget - 1) == [one]
 
 
+@pytest.mark.thorough
 def test_replicas_and_workers_are_timed_on_the_global_batch_of_one_device() -> None:
     flags = ("--parameters=1000", "--replicas=2", "--workers=2", "--rounds=2", "--memory_gib=8")
     done = completed("-m", "tfscale", "bench", "scaling", *flags, "--json", timeout=300)

@@ -18,6 +18,7 @@ from tfscale.bench.variant import Variant
 COMMAND = ("-m", "tfscale", "bench", "startup", "--json", "--rounds=2", "--model=tiny_mlp")
 
 
+@pytest.mark.thorough
 def test_phases_of_one_process_and_of_two_workers_add_up_to_the_start() -> None:
     before = time.monotonic()
     done = completed(*COMMAND, "--variants=one_device,workers", "--threads=2", timeout=300)

@@ -14,7 +14,7 @@ import tensorflow as tf
 import strategies
 import tfscale
 from strategies.keras_support import support
-from strategies.keras_support.step import replica_step
+from strategies.keras_support.step import replica_step, step_functions
 from strategies.keras_support.step.tracing import traced_train_step
 from strategies.tpu.cpu_stand_in import TpuStandIn
 from tests.unit.tfscale.preflight import preflight_models
@@ -191,7 +191,8 @@ def test_the_examined_step_is_the_step_that_fit_runs(monkeypatch: pytest.MonkeyP
         traced.append(original(function, *arguments, **keywords))
         return traced[-1]
 
-    monkeypatch.setattr(replica_step, "graph_function", noted)
+    for module in (replica_step, step_functions):
+        monkeypatch.setattr(module, "graph_function", noted)
     strategy = strategies.one_device_strategy("CPU:0")
     with strategy.scope():
         model, (x, y) = preflight_models.clean()
