@@ -27,6 +27,7 @@ def rows(*flags: str) -> Sequence[dict[str, object]]:
     return found
 
 
+@pytest.mark.thorough
 def test_engines_of_tensorflow_and_the_limits_have_a_row_for_each_size() -> None:
     found = rows("--sizes=4KB,1MB", "--engines=tensorflow,ring,tcp,memcpy")
     assert [(row["group"], row["name"], row["peer"], row["limit"]) for row in found[:4]] == [

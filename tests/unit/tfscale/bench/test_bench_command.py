@@ -61,6 +61,7 @@ def test_the_users_model_is_timed_too() -> None:
     assert "x stock [" in loop
 
 
+@pytest.mark.thorough
 def test_workers_train_on_the_rows_of_one_device_each() -> None:
     flags = ("--variants=one_device,two_processes,workers", "--json", "--threads=2")
     done = bench("step", f"{MODELS}:linear", *flags)

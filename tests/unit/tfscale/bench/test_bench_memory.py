@@ -28,6 +28,7 @@ def test_a_model_adds_what_it_needs_to_the_memory_of_the_libraries() -> None:
     assert trained["facts"]["steady"] <= trained["facts"]["all"] + 1
 
 
+@pytest.mark.thorough
 def test_memory_of_workers_is_that_of_the_largest_and_of_all() -> None:
     done = completed(*COMMAND, "--models=tiny_mlp", "--variants=workers", timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]

@@ -39,6 +39,7 @@ def test_a_cold_start_has_stock_workers_beside_ours() -> None:
     assert by_name["patched_workers"].peer == by_name["workers"].peer == "torchrun"
 
 
+@pytest.mark.thorough
 def test_two_workers_of_stock_keras_take_their_first_step() -> None:
     flags = ("--model=tiny_mlp", "--variants=patched_workers", "--rounds=2", "--json")
     done = completed("-m", "tests.benchmarks", "startup", *flags, timeout=300)
