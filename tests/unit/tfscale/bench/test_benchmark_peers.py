@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.benchmarks.peers import benchmark_variants, start_variants
 from tests.programs import completed
 
