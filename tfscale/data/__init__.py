@@ -6,11 +6,17 @@ model.fit(train, epochs=10)
 
 from strategies.extension import replica_batch_bounds, replica_batches
 from tfscale.data import tfds
+from tfscale.data.order import BlockShuffle
 from tfscale.data.pipeline import Pipeline, input_pipeline
 from tfscale.data.shared import shared
+from tfscale.data.sources import RandomAccessSource, Reader, ReadSource
 
 __all__ = [
+    "BlockShuffle",
     "Pipeline",
+    "RandomAccessSource",
+    "ReadSource",
+    "Reader",
     "input_pipeline",
     "replica_batch_bounds",
     "replica_batches",

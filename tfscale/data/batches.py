@@ -20,8 +20,8 @@ from strategies.extension import (
     replica_batch_bounds,
     static_rows,
 )
-from tfscale.data.order import epoch_key, example_indices
-from tfscale.data.sources import ArraySource, StreamSource
+from tfscale.data.order import Order, epoch_key
+from tfscale.data.sources import Division, RandomAccessSource, StreamSource
 
 # Looking up the order of several steps at once halves the cost.
 _STEPS_PER_LOOKUP = 16
@@ -37,28 +37,33 @@ class Cut:
     """How an epoch is divided into global batches and replica batches, and where to begin.
 
     Attributes:
-        steps: Global batches per epoch. Positive.
-        size: Examples of a full global batch. A multiple of `num_replicas`.
-        seed: Seed of the epochs' orders, or None for the order of the source.
+        division: Positions of each global batch.
+        order: The order of the examples.
         first_epoch: Epoch to begin in. Not negative.
-        first_step: Global batch of that epoch to begin with, in `[0, steps)`.
+        first_step: Global batch of that epoch to begin with, in `[0, division.steps)`.
         first_replica: Index of this worker's first replica among all.
         local_replicas: Replicas of this worker. Positive.
         num_replicas: Replicas of all workers.
     """
 
-    steps: int
-    size: int
-    seed: int | None
+    division: Division
+    order: Order
     first_epoch: int
     first_step: int
     first_replica: int
     local_replicas: int
     num_replicas: int
 
+    @property
+    def is_static(self) -> bool:
+        """Whether all replica batches have the same number of rows."""
+        return self.division.is_even and self.division.batch_size % self.num_replicas == 0
 
-def array_batches(source: ArraySource, cut: Cut, prepare: Prepare) -> tf.data.Dataset:
-    """Yields replica batches of arrays. Each epoch is a permutation of all examples.
+
+def random_access_batches(
+    source: RandomAccessSource, cut: Cut, prepare: Prepare
+) -> tf.data.Dataset:
+    """Yields replica batches of a source with random access. A worker reads only its own.
 
     They are `EvenReplicaBatch` if all have the same size, else `ReplicaBatch`. An empty one is
     prepared from one row, because functions do not expect an empty batch.
@@ -68,25 +73,27 @@ def array_batches(source: ArraySource, cut: Cut, prepare: Prepare) -> tf.data.Da
         cut: The division into batches.
         prepare: Applied to every replica batch.
     """
-    lookup = min(_STEPS_PER_LOOKUP, cut.steps)
-    lookups = -(-cut.steps // lookup)
-    replica_batch_size = cut.size // cut.num_replicas
-    is_static = source.num_examples >= cut.steps * cut.size
+    division = cut.division
+    lookup = min(_STEPS_PER_LOOKUP, division.steps)
+    lookups = -(-division.steps // lookup)
+    most_rows = -(-division.batch_size // cut.num_replicas)
 
     def look_up(count: tf.Tensor) -> Any:
         """Returns the examples of the next replica batches [batches, rows], and their number."""
         epoch, first = count // lookups, count % lookups * lookup
-        steps = tf.range(first, tf.minimum(first + lookup, cut.steps))[:, tf.newaxis]
+        steps = tf.range(first, tf.minimum(first + lookup, division.steps))
         replicas = tf.range(cut.first_replica, cut.first_replica + cut.local_replicas)
-        rows = tf.minimum(tf.constant(cut.size, tf.int64), source.num_examples - steps * cut.size)
+        first_positions, ends = division.bounds(steps, epoch, cut.order)
+        rows = (ends - first_positions)[:, tf.newaxis]
         start, stop = replica_batch_bounds(rows, tf.cast(replicas, tf.int64), cut.num_replicas)
-        positions = tf.reshape(steps * cut.size + start, [-1, 1]) + tf.range(
-            replica_batch_size, dtype=tf.int64
-        )
-        positions = tf.reshape(tf.minimum(positions, source.num_examples - 1), [-1])
-        indices = example_indices(positions, epoch, source.num_examples, cut.seed)
-        shape = [-1, replica_batch_size]
         num_rows = tf.reshape(stop - start, [-1])
+        # A short replica batch is filled with the batch's last row, an empty one with any.
+        last = tf.reshape(tf.repeat(ends - 1, cut.local_replicas), [-1, 1])
+        positions = tf.reshape(first_positions[:, tf.newaxis] + start, [-1, 1])
+        positions += tf.range(most_rows, dtype=tf.int64)
+        positions = tf.reshape(tf.minimum(positions, last), [-1])
+        indices = source.indices(positions, epoch, cut.order)
+        shape = [-1, most_rows]
         return (
             tf.reshape(indices, shape),
             tf.reshape(positions, shape),
@@ -102,7 +109,7 @@ def array_batches(source: ArraySource, cut: Cut, prepare: Prepare) -> tf.data.Da
         all_rows: tf.Tensor,
         epoch: tf.Tensor,
     ) -> Any:
-        if is_static:
+        if cut.is_static:
             data = prepare(source.take(indices), positions, epoch)
             if static_rows(data):
                 return EvenReplicaBatch(data)
@@ -132,30 +139,30 @@ def stream_batches(
         prepare: Applied to every replica batch.
         window: Size of the shuffle buffer in examples, if the cut has a seed. Positive.
     """
+    size, is_even = cut.division.batch_size, cut.division.is_even
 
     def epoch_of_batches(epoch: tf.Tensor) -> tf.data.Dataset:
         examples = source.dataset
-        if cut.seed is not None:
+        if cut.order.seed is not None:
             # Dataset.shuffle also uses the global seed, which may differ between workers. Inside a
             # traced function this sets only the seed of its graph; 0 is an error.
             if not tf.executing_eagerly():
                 tf.random.set_seed(1)
-            shuffle_seed = tf.cast(epoch_key(epoch, cut.seed)[0], tf.int64)
+            shuffle_seed = tf.cast(epoch_key(epoch, cut.order.seed)[0], tf.int64)
             examples = examples.shuffle(window, seed=shuffle_seed, reshuffle_each_iteration=False)
-        batches = examples.batch(cut.size, drop_remainder=is_static).enumerate()
+        batches = examples.batch(size, drop_remainder=is_even).enumerate()
         skipped = tf.where(epoch == cut.first_epoch, cut.first_step, 0)
         return batches.skip(tf.cast(skipped, tf.int64)).map(
             lambda step, batch: (batch, *numbered(step, epoch))
         )
 
     def numbered(step: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        first = step * cut.size
-        positions = tf.range(first, tf.minimum(first + cut.size, source.num_examples))
-        if is_static:
-            positions.set_shape([cut.size])
+        first = step * size
+        positions = tf.range(first, tf.minimum(first + size, source.num_examples))
+        if is_even:
+            positions.set_shape([size])
         return positions, tf.fill(tf.shape(positions), epoch)
 
-    is_static = source.num_examples >= cut.steps * cut.size
     batches = tf.data.Dataset.counter(cut.first_epoch).flat_map(epoch_of_batches)
     return counted_replica_batches(
         batches.apply(_ENDLESS),

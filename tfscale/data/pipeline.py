@@ -15,9 +15,9 @@ from typing import Any
 import tensorflow as tf
 
 from strategies.extension import function, own_rows, strategy_of, truth, whole_number
-from tfscale.data.batches import Cut, array_batches, same_rows, stream_batches
-from tfscale.data.order import example_seeds
-from tfscale.data.sources import ArraySource, Source, as_source
+from tfscale.data.batches import Cut, random_access_batches, same_rows, stream_batches
+from tfscale.data.order import BlockShuffle, Order, example_seeds
+from tfscale.data.sources import Division, EqualBatches, RandomAccessSource, Source, as_source
 
 Preprocess = Callable[[Any], Any]
 Augment = Callable[[Any, tf.Tensor], Any]
@@ -28,7 +28,7 @@ def input_pipeline(
     strategy: tf.distribute.Strategy,
     global_batch_size: int = 256,
     *,
-    shuffle: bool = True,
+    shuffle: bool | BlockShuffle = True,
     seed: int = 0,
     drop_remainder: bool = False,
     preprocess: Preprocess | None = None,
@@ -38,22 +38,25 @@ def input_pipeline(
 ) -> Pipeline:
     """Builds the input of `fit` for a strategy, with the same global batches for any strategy.
 
-    Arrays and TFDS datasets that fit in memory have random access: every epoch is a permutation of
-    all examples. Other sources are shuffled within a window. Every worker reads them completely and
-    keeps its slice. They are reproducible if the source is.
+    Arrays, and the sources that functions of `tfscale.data` return for files, have random access:
+    every epoch is a permutation of all examples, and a worker reads only its own. A
+    `tf.data.Dataset` has none: it is shuffled within a window, and every worker reads it completely
+    and keeps its slice. It is reproducible if the dataset is.
 
     An array of up to 1 GiB is copied into TensorFlow's memory. A larger one, and any `np.memmap`,
     is read in place. A list is treated as a tuple of arrays. Sparse tensors have no random access:
     pass them as a `tf.data.Dataset`.
 
     Args:
-        source: Arrays in a tuple or dict, whose first dimension is the examples; an unbatched
-            `tf.data.Dataset` with a known cardinality; or a TFDS name, "mnist" or "mnist:test".
+        source: Arrays in a tuple or dict, whose first dimension is the examples; a source of
+            `tfscale.data`; an unbatched `tf.data.Dataset` with a known cardinality; or a TFDS name,
+            "mnist" or "mnist:test".
         strategy: The strategy that trains on the data. Build it first.
-        global_batch_size: Examples of all replicas in one step. A multiple of the number of
-            replicas, at most the number of examples.
-        shuffle: Whether every epoch has a new order. `predict` returns rows in the order of the
-            data, so pass False for the order of the source.
+        global_batch_size: Examples of all replicas in one step, at most the number of examples.
+            Steps are fastest if it is a multiple of the number of replicas.
+        shuffle: Whether every epoch has a new order: True for a permutation of all examples, or a
+            `BlockShuffle` for files that are slow to read in any order. `predict` returns rows in
+            the order of the data, so pass False for the order of the source.
         seed: Seed of the orders and of augmentation. In `[0, 2**31)`.
         drop_remainder: Whether to omit the examples after an epoch's last full batch. If False,
             the last batch is smaller, and is weighted correctly.
@@ -81,18 +84,13 @@ def input_pipeline(
     cure = "Count examples."
     global_batch_size = whole_number("global_batch_size", global_batch_size, cure=cure)
     shuffle_window = whole_number("shuffle_window", shuffle_window, cure=cure)
-    shuffle = truth("shuffle", shuffle)
+    blocks = shuffle if isinstance(shuffle, BlockShuffle) else None
+    is_shuffled = blocks is not None or truth("shuffle", shuffle)
     drop_remainder = truth("drop_remainder", drop_remainder)
     for name, given in (("preprocess", preprocess), ("augment", augment)):
         if given is not None:
             function(name, given)
-    num_replicas = strategy_of("strategy", strategy).num_replicas_in_sync
-    if global_batch_size % num_replicas:
-        nearest = max(1, round(global_batch_size / num_replicas)) * num_replicas
-        raise ValueError(
-            f"`global_batch_size` must be a multiple of the {num_replicas} replicas. Received: "
-            f"global_batch_size={global_batch_size}. Use {nearest}."
-        )
+    strategy_of("strategy", strategy)
     seed = whole_number("seed", seed, at_least=0, below=2**31)
     examples = as_source(source, data_dir=data_dir)
     if global_batch_size > examples.num_examples:
@@ -100,13 +98,22 @@ def input_pipeline(
             f"`global_batch_size` must be at most {examples.num_examples}, the number of examples. "
             f"Received: global_batch_size={global_batch_size}. Use a smaller batch."
         )
+    if blocks is not None and not isinstance(examples, RandomAccessSource):
+        raise ValueError(
+            "`shuffle` must be True or False for a tf.data.Dataset, which has no random access. "
+            f"Received: shuffle={blocks!r}. Use shuffle_window."
+        )
+    order = Order(seed if is_shuffled else None, blocks)
+    if isinstance(examples, RandomAccessSource):
+        division = examples.division(global_batch_size, drop_remainder=drop_remainder)
+    else:
+        division = EqualBatches(examples.num_examples, global_batch_size, drop_remainder)
     return Pipeline(
         source=examples,
         strategy=strategy,
-        global_batch_size=global_batch_size,
-        shuffle=shuffle,
+        division=division,
+        order=order,
         seed=seed,
-        drop_remainder=drop_remainder,
         preprocess=preprocess,
         augment=augment,
         shuffle_window=shuffle_window,
@@ -120,10 +127,9 @@ class Pipeline:
     Attributes:
         source: The examples.
         strategy: The strategy that trains on the data.
-        global_batch_size: Examples of a global batch.
-        shuffle: Whether every epoch has a new order.
+        division: Which positions of an epoch each global batch has.
+        order: The order of the examples.
         seed: Seed of the orders and of augmentation. Not negative.
-        drop_remainder: Whether the examples after the last full batch of an epoch are omitted.
         preprocess: Maps a batch, such as `(images, labels)`, to the input of the model, or None.
         augment: Maps a batch and int64 [batch, 2] seeds, one per example, to a batch, or None.
         shuffle_window: Size of the shuffle buffer for sources without random access, in examples.
@@ -133,10 +139,9 @@ class Pipeline:
 
     source: Source
     strategy: tf.distribute.Strategy
-    global_batch_size: int
-    shuffle: bool
+    division: Division
+    order: Order
     seed: int
-    drop_remainder: bool
     preprocess: Preprocess | None
     augment: Augment | None
     shuffle_window: int
@@ -146,8 +151,22 @@ class Pipeline:
     @property
     def steps_per_epoch(self) -> int:
         """Number of global batches per epoch."""
-        full, rest = divmod(self.source.num_examples, self.global_batch_size)
-        return full + (1 if rest and not self.drop_remainder else 0)
+        return self.division.steps
+
+    @property
+    def global_batch_size(self) -> int:
+        """Examples of a full global batch."""
+        return self.division.batch_size
+
+    @property
+    def shuffle(self) -> bool:
+        """Whether every epoch has a new order."""
+        return self.order.seed is not None
+
+    @property
+    def drop_remainder(self) -> bool:
+        """Whether every global batch is full, because examples that remain are omitted."""
+        return self.division.is_even
 
     @property
     def element_spec(self) -> Any:
@@ -207,17 +226,16 @@ class Pipeline:
                 f"worker={worker!r}. Workers count from 0."
             )
         cut = Cut(
-            steps=self.steps_per_epoch,
-            size=self.global_batch_size,
-            seed=self.seed if self.shuffle else None,
+            division=self.division,
+            order=self.order,
             first_epoch=self.first_epoch,
             first_step=self.first_step,
             first_replica=worker * local_replicas,
             local_replicas=local_replicas,
             num_replicas=num_replicas,
         )
-        if isinstance(self.source, ArraySource):
-            replica_batches = array_batches(self.source, cut, self._prepare)
+        if isinstance(self.source, RandomAccessSource):
+            replica_batches = random_access_batches(self.source, cut, self._prepare)
         else:
             replica_batches = stream_batches(
                 self.source, cut, self._prepare, window=self.shuffle_window

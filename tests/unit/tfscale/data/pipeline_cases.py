@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 import strategies
-from tfscale.data import input_pipeline
+from tfscale.data import BlockShuffle, input_pipeline
 
 EXAMPLES = 37
 STEPS = 24  # More than three epochs of every case.
@@ -44,6 +44,9 @@ def cases(folder: Path) -> dict[str, dict[str, Any]]:
     sparse = tf.data.Dataset.from_tensor_slices(tf.sparse.from_dense(ids[:, np.newaxis] + 1))
     return {
         "arrays": {"source": ids, "global_batch_size": 6},
+        "uneven replicas": {"source": ids, "global_batch_size": 7},
+        "uneven replicas, dropped": {"source": ids, "global_batch_size": 7, "drop_remainder": True},
+        "blocks": {"source": ids, "global_batch_size": 6, "shuffle": BlockShuffle(4, 3)},
         "whole batches": {"source": ids[:36], "global_batch_size": 6},
         "dropped remainder": {"source": ids, "global_batch_size": 6, "drop_remainder": True},
         "one batch": {"source": ids[:6], "global_batch_size": 6},

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfscale.data.order import example_indices, example_seeds
+from tfscale.data.order import Order, example_seeds
 
 
 def orders(num_examples: int, epochs: int, seed: int | None = 0) -> np.ndarray:
@@ -14,7 +14,7 @@ def orders(num_examples: int, epochs: int, seed: int | None = 0) -> np.ndarray:
     @tf.function
     def each() -> tf.Tensor:
         return tf.map_fn(
-            lambda epoch: example_indices(positions, epoch, num_examples, seed),
+            lambda epoch: Order(seed).indices(positions, epoch, num_examples),
             tf.range(epochs, dtype=tf.int64),
         )
 
@@ -34,7 +34,7 @@ def test_every_epoch_holds_each_example_once(num_examples: int) -> None:
 def test_an_example_is_found_without_looking_at_the_others() -> None:
     whole = orders(1797, epochs=3)[2]
     some = tf.constant([5, 1796, 0, 5], tf.int64)
-    alone = example_indices(some, tf.constant(2, tf.int64), 1797, 0)
+    alone = Order(0).indices(some, tf.constant(2, tf.int64), 1797)
     np.testing.assert_array_equal(alone, whole[some])
 
 

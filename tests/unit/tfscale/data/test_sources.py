@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfscale.data import sources
-from tfscale.data.sources import ArraySource, StreamSource, as_source
+from tfscale.data.sources import ArraySource, StreamSource, arrays, as_source
 
 ROWS = tf.constant([4, 0, 4], tf.int64)
 Pair = collections.namedtuple("Pair", ["image", "label"])
@@ -118,7 +117,7 @@ def test_a_memmap_is_not_read_into_memory(tmp_path: Path) -> None:
 
 
 def test_an_array_over_the_limit_is_read_where_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "COPY_LIMIT_BYTES", 39)
+    monkeypatch.setattr(arrays, "COPY_LIMIT_BYTES", 39)
     source = array_source((np.arange(5), np.arange(5, dtype=np.uint8), np.array(list("abcde"))))
     assert [type(leaf) is np.ndarray for leaf in source.arrays] == [True, False, False]
     numbers, _, letters = tf.function(source.take)(ROWS)

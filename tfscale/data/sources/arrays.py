@@ -1,22 +1,21 @@
-"""Sources of an input pipeline: arrays with random access, or a stream of single examples."""
+"""Arrays, whose first dimension is the examples."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tfscale.data.tfds import image_source
+from tfscale.data.sources.random_access import RandomAccessSource
 
 # TensorFlow copies an array into its own memory, through a temporary second copy.
 COPY_LIMIT_BYTES = 2**30
 
 
 @dataclass(frozen=True, eq=False)
-class ArraySource:
+class ArraySource(RandomAccessSource):
     """Arrays whose first dimension is the examples.
 
     Attributes:
@@ -27,6 +26,14 @@ class ArraySource:
 
     arrays: Any
     num_examples: int
+
+    @property
+    def fingerprint(self) -> str:  # type: ignore[override]
+        """Types and shapes of the arrays."""
+        return ", ".join(
+            f"{np.dtype(tf.as_dtype(leaf.dtype).as_numpy_dtype)}{tuple(leaf.shape)}"
+            for leaf in tf.nest.flatten(self.arrays)
+        )
 
     def take(self, indices: tf.Tensor) -> Any:
         """Returns the examples at `indices`, int64 [n], as a structure of [n, ...] tensors."""
@@ -40,52 +47,20 @@ class ArraySource:
         return tf.nest.pack_sequence_as(self.arrays, taken)
 
 
-@dataclass(frozen=True, eq=False)
-class StreamSource:
-    """A `tf.data.Dataset` of single examples, without random access.
-
-    Attributes:
-        dataset: Single examples, in the same order in every iteration.
-        num_examples: Examples of one iteration. Positive.
-    """
-
-    dataset: tf.data.Dataset
-    num_examples: int
-
-
-Source = ArraySource | StreamSource
-
-
-def as_source(source: Any, *, data_dir: str | os.PathLike[str] | None = None) -> Source:
-    """Converts the `source` argument of `input_pipeline`.
+def array_source(source: Any) -> ArraySource:
+    """Returns arrays as a source.
 
     An array of up to `COPY_LIMIT_BYTES` is copied into TensorFlow, which is fastest. A larger one,
     and any `np.memmap` of numbers, is read in place and must not be modified.
 
     Args:
         source: Arrays in nested tuples, lists or dicts: `np.ndarray`, `tf.Tensor`,
-            `tf.RaggedTensor`, or other objects that NumPy converts to arrays. Or an unbatched
-            `tf.data.Dataset` with a known cardinality, or a TFDS name, "mnist" or "mnist:test".
-        data_dir: Folder of prepared TFDS datasets; only for a name.
+            `tf.RaggedTensor`, or other objects that NumPy converts to arrays.
 
     Raises:
-        ValueError: If the arrays differ in length or are empty, TensorFlow does not support their
-            type, the number of examples is unknown, or `data_dir` is passed without a name.
-
-    Example:
-        >>> as_source({"image": np.zeros([5, 8, 8]), "label": np.arange(5)}).num_examples
-        5
+        ValueError: If the arrays differ in length or are empty, or TensorFlow does not support
+            their type.
     """
-    if isinstance(source, str):
-        folder = None if data_dir is None else os.fspath(data_dir)
-        source = image_source(source, data_dir=folder)
-    elif data_dir is not None:
-        raise ValueError(
-            "`data_dir` must be None unless `source` is a TFDS name. Received: "
-            f"data_dir={data_dir!r} with a {type(source).__name__}. Omit it."
-        )
-    if isinstance(source, tf.data.Dataset):
-        return StreamSource(source, _known_cardinality(source))
     structure = _tuples(source)
     leaves = [_checked(leaf) for leaf in tf.nest.flatten(structure)]
     lengths = {_length(leaf) for leaf in leaves}
@@ -97,26 +72,6 @@ def as_source(source: Any, *, data_dir: str | os.PathLike[str] | None = None) ->
         )
     arrays = tf.nest.pack_sequence_as(structure, [_placed(leaf) for leaf in leaves])
     return ArraySource(arrays, lengths.pop())
-
-
-def _known_cardinality(dataset: tf.data.Dataset) -> int:
-    cardinality = int(dataset.cardinality())
-    if cardinality > 0:
-        return cardinality
-    received, cure = {
-        int(tf.data.INFINITE_CARDINALITY): (
-            "an endless one",
-            "Omit repeat(), because a pipeline repeats automatically, or use dataset.take(n)",
-        ),
-        int(tf.data.UNKNOWN_CARDINALITY): (
-            "an unknown number of examples",
-            "Count them, and use dataset.apply(tf.data.experimental.assert_cardinality(n))",
-        ),
-    }.get(cardinality, ("no example", "Check its files and filters"))
-    raise ValueError(
-        "`source` must be a tf.data.Dataset with a known, positive number of single examples. "
-        f"Received: {received}. {cure}."
-    )
 
 
 def _tuples(structure: Any) -> Any:

@@ -1,0 +1,149 @@
+"""Examples that Python or a library reads from files, a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from tfscale.data.sources.random_access import RandomAccessSource
+
+Decode = Callable[[Any], Any]
+
+
+class Reader(Protocol):
+    """Reads examples by index. Several threads call `read` at a time.
+
+    Attributes:
+        num_examples: Number of examples. Positive.
+        element_spec: Structure of `tf.TensorSpec` of one example. At most the first dimension of a
+            part may be unknown, for examples of different lengths.
+        fingerprint: See `RandomAccessSource`.
+    """
+
+    num_examples: int
+    element_spec: Any
+    fingerprint: str
+
+    def read(self, indices: np.ndarray) -> Any:
+        """Returns the examples at `indices`, int64 [n], where n may be 0.
+
+        Returns:
+            The structure of `element_spec`. A part with a known shape is an array [n, *shape]; a
+            part whose first dimension is unknown is a list of n arrays. Strings are arrays of
+            `object` with `bytes`.
+        """
+
+
+class ReadSource(RandomAccessSource):
+    """Examples of a `Reader`, which may be decoded in the graph.
+
+    Example:
+        >>> class Squares:
+        ...     num_examples, fingerprint = 5, "squares"
+        ...     element_spec = tf.TensorSpec([], tf.int64)
+        ...     def read(self, indices):
+        ...         return indices * indices
+        >>> ReadSource(Squares()).take(tf.constant([3, 2], tf.int64)).numpy()
+        array([9, 4])
+    """
+
+    def __init__(self, reader: Reader, decode: Decode | None = None) -> None:
+        """Makes a source of a reader.
+
+        Args:
+            reader: Reads the examples.
+            decode: Maps one example, as `reader.element_spec` describes it, to an example of
+                tensors with static shapes. Traced; several run at a time.
+        """
+        self.reader = reader
+        self.decode = decode
+        self.num_examples = reader.num_examples
+        self.fingerprint = reader.fingerprint
+
+    def take(self, indices: tf.Tensor) -> Any:
+        """Returns the examples at `indices`, int64 [n], as a structure of [n, ...] tensors."""
+        batch = read_in_graph(self.reader.read, self.reader.element_spec, indices)
+        if self.decode is None:
+            return batch
+        decoded = tf.map_fn(self.decode, batch, fn_output_signature=self._decoded_spec())
+        return tf.nest.map_structure(lambda part: _with_rows(part, indices.shape[0]), decoded)
+
+    def _decoded_spec(self) -> Any:
+        function = tf.function(self.decode, autograph=False)
+        traced = function.get_concrete_function(self.reader.element_spec)
+        return tf.nest.map_structure(tf.TensorSpec.from_tensor, traced.structured_outputs)
+
+
+def read_in_graph(read: Callable[[np.ndarray], Any], element_spec: Any, indices: tf.Tensor) -> Any:
+    """Calls `read` in a graph.
+
+    Args:
+        read: Like `Reader.read`.
+        element_spec: Like `Reader.element_spec`.
+        indices: int64 [n].
+
+    Returns:
+        A structure of tensors [n, ...]; a part whose first dimension is unknown is a
+        `tf.RaggedTensor`.
+
+    Raises:
+        ValueError: If `read` returns another structure or other shapes. In a graph, running it
+            raises `tf.errors.InvalidArgumentError`.
+    """
+    specs = tf.nest.flatten(element_spec)
+    dtypes = [spec.dtype for spec in specs]
+    ragged = [bool(spec.shape.rank) and spec.shape[0] is None for spec in specs]
+
+    def values(indices: np.ndarray) -> list[np.ndarray]:
+        parts = tf.nest.flatten_up_to(element_spec, read(indices), check_types=False)
+        flat = []
+        for part, spec, is_ragged in zip(parts, specs, ragged, strict=True):
+            rows = part if is_ragged else np.asarray(part)
+            if len(rows) != len(indices):
+                raise ValueError(
+                    f"A source must return {len(indices)} examples for as many indices. Received: "
+                    f"{len(rows)}. Check its reader."
+                )
+            flat.extend(_flattened(rows, spec) if is_ragged else [_as_dtype(rows, spec)])
+        return flat
+
+    out_types = []
+    for dtype, is_ragged in zip(dtypes, ragged, strict=True):
+        out_types += [dtype, tf.int64] if is_ragged else [dtype]
+    found = iter(tf.nest.flatten(tf.numpy_function(values, [indices], out_types, stateful=False)))
+    parts = []
+    for spec, is_ragged in zip(specs, ragged, strict=True):
+        part = next(found)
+        if is_ragged:
+            part.set_shape([None, *spec.shape[1:]])
+            lengths = next(found)
+            lengths.set_shape([indices.shape[0]])
+            part = tf.RaggedTensor.from_row_lengths(part, lengths, validate=False)
+        else:
+            part.set_shape([indices.shape[0], *spec.shape])
+        parts.append(part)
+    return tf.nest.pack_sequence_as(element_spec, parts)
+
+
+def _flattened(rows: Any, spec: tf.TensorSpec) -> list[np.ndarray]:
+    """Returns the values of all rows, and the lengths of the rows."""
+    arrays = [_as_dtype(np.asarray(row), spec) for row in rows]
+    lengths = np.array([len(array) for array in arrays], np.int64)
+    empty = np.zeros((0, *spec.shape[1:]), arrays[0].dtype if arrays else _numpy_dtype(spec))
+    return [np.concatenate([empty, *arrays]), lengths]
+
+
+def _as_dtype(array: np.ndarray, spec: tf.TensorSpec) -> np.ndarray:
+    return array if spec.dtype == tf.string else np.asarray(array, _numpy_dtype(spec))
+
+
+def _numpy_dtype(spec: tf.TensorSpec) -> Any:
+    return spec.dtype.as_numpy_dtype
+
+
+def _with_rows(part: tf.Tensor, rows: int | None) -> tf.Tensor:
+    part.set_shape([rows, *part.shape[1:]])
+    return part
