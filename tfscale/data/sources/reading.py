@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -72,11 +72,13 @@ class ReadSource(RandomAccessSource):
         return tf.nest.map_structure(lambda part: _with_rows(part, indices.shape[0]), decoded)
 
     def _decoded_spec(self) -> Any:
-        function = tf.function(self.decode, autograph=False)
+        function = tf.function(self.decode)
         traced = function.get_concrete_function(self.reader.element_spec)
         return tf.nest.map_structure(tf.TensorSpec.from_tensor, traced.structured_outputs)
 
 
+# AutoGraph would translate the Python that runs at every batch, and make it slower.
+@tf.autograph.experimental.do_not_convert
 def read_in_graph(read: Callable[[np.ndarray], Any], element_spec: Any, indices: tf.Tensor) -> Any:
     """Calls `read` in a graph.
 
@@ -98,7 +100,7 @@ def read_in_graph(read: Callable[[np.ndarray], Any], element_spec: Any, indices:
     ragged = [bool(spec.shape.rank) and spec.shape[0] is None for spec in specs]
 
     def values(indices: np.ndarray) -> list[np.ndarray]:
-        parts = tf.nest.flatten_up_to(element_spec, read(indices), check_types=False)
+        parts = _parts(element_spec, read(indices))
         flat = []
         for part, spec, is_ragged in zip(parts, specs, ragged, strict=True):
             rows = part if is_ragged else np.asarray(part)
@@ -126,6 +128,15 @@ def read_in_graph(read: Callable[[np.ndarray], Any], element_spec: Any, indices:
             part.set_shape([indices.shape[0], *spec.shape])
         parts.append(part)
     return tf.nest.pack_sequence_as(element_spec, parts)
+
+
+def _parts(spec: Any, value: Any) -> list[Any]:
+    """Returns the parts of `value` in the order of `tf.nest`. A part itself may be a list."""
+    if isinstance(spec, Mapping):
+        return [part for key in sorted(spec) for part in _parts(spec[key], value[key])]
+    if isinstance(spec, (tuple, list)):
+        return [part for pair in zip(spec, value, strict=True) for part in _parts(*pair)]
+    return [value]
 
 
 def _flattened(rows: Any, spec: tf.TensorSpec) -> list[np.ndarray]:
