@@ -10,13 +10,16 @@ from tfscale.data.order import BlockShuffle
 from tfscale.data.pipeline import Pipeline, input_pipeline
 from tfscale.data.shared import shared
 from tfscale.data.sources import RandomAccessSource, Reader, ReadSource
+from tfscale.data.sources.image_folder import ImageFolder, image_folder
 
 __all__ = [
     "BlockShuffle",
+    "ImageFolder",
     "Pipeline",
     "RandomAccessSource",
     "ReadSource",
     "Reader",
+    "image_folder",
     "input_pipeline",
     "replica_batch_bounds",
     "replica_batches",

@@ -125,7 +125,9 @@ def _block_permuted(
     is_before, first = positions < last_place * block, last_place * block
     is_last = tf.logical_and(~is_before, positions < first + last_size)
     shifted = tf.where(is_before, positions, positions - last_size)
-    full = _permuted(tf.where(is_last, tf.zeros_like(shifted), shifted // block), block_keys, max(num_full, 1))
+    full = _permuted(
+        tf.where(is_last, tf.zeros_like(shifted), shifted // block), block_keys, max(num_full, 1)
+    )
     of_last = num_full * block + positions - first
     return tf.where(is_last, of_last, full * block + shifted % block)
 
