@@ -49,7 +49,7 @@ def define(*, without: Sequence[str] = ()) -> None:
         number_flags.define_integer(
             "global_batch_size",
             96,
-            "Examples of one step over all replicas. Must be a multiple of the replicas.",
+            "Examples of one step over all replicas; fastest if a multiple of their number.",
         )
     with section("training"):
         _define_training()

@@ -61,14 +61,11 @@ def replica_batch(
     """
     spec, rows, rows_vary = _global_batch(data, batch_size)
     findings = [*_type_findings(spec, location), *_shape_findings(spec, location)]
-    if isinstance(data, GlobalBatches):
-        replica_rows = rows // num_replicas  # `input_pipeline` has checked that it divides
-    else:
-        replica_rows = -(-rows // num_replicas)
-        if rows % num_replicas:
-            text = f"a batch of {rows} does not divide evenly among {num_replicas} replicas"
-            cure = f"Use a batch of {replica_rows * num_replicas}, or another multiple."
-            findings.append(Finding(FAILS, "batch", text, cure, location))
+    replica_rows = -(-rows // num_replicas)
+    if rows % num_replicas:
+        text = f"a batch of {rows} does not divide evenly among {num_replicas} replicas"
+        cure = f"Use a batch of {replica_rows * num_replicas}, or another multiple."
+        findings.append(Finding(FAILS, "batch", text, cure, location))
     if rows_vary and isinstance(data, tf.data.Dataset):
         text = "its batches have no static number of rows"
         cure = f"{_STATIC}: .batch({rows}, drop_remainder=True)."
