@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from strategies.extension import (
@@ -39,6 +40,7 @@ class Cut:
     Attributes:
         division: Positions of each global batch.
         order: The order of the examples.
+        is_padded: Whether replica batches that are not full are padded, with sample weights.
         first_epoch: Epoch to begin in. Not negative.
         first_step: Global batch of that epoch to begin with, in `[0, division.steps)`.
         first_replica: Index of this worker's first replica among all.
@@ -48,6 +50,7 @@ class Cut:
 
     division: Division
     order: Order
+    is_padded: bool
     first_epoch: int
     first_step: int
     first_replica: int
@@ -109,10 +112,12 @@ def random_access_batches(
         all_rows: tf.Tensor,
         epoch: tf.Tensor,
     ) -> Any:
-        if cut.is_static:
+        if cut.is_static or cut.is_padded:
             data = prepare(source.take(indices), positions, epoch)
-            if static_rows(data):
+            if cut.is_static and static_rows(data):
                 return EvenReplicaBatch(data)
+            if not cut.is_static:
+                data = _with_padding(data, rows)
         else:
             some = tf.maximum(rows, 1)
             data = prepare(source.take(indices[:some]), positions[:some], epoch)
@@ -126,6 +131,28 @@ def random_access_batches(
     return replica_batches.map(
         replica_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
     )
+
+
+def _with_padding(data: Any, rows: tf.Tensor) -> Any:
+    """Gives the rows that count sample weights that make up for the others, which get 0."""
+    size = static_rows(data)
+    if not isinstance(data, tuple) or len(data) not in (2, 3) or size is None:
+        raise ValueError(
+            "`remainder` must be 'keep' or 'drop' unless batches are `(x, y)` or "
+            "`(x, y, sample_weight)` of dense tensors. Received: remainder='pad' and batches of "
+            f"{tf.nest.map_structure(tf.type_spec_from_value, data)}. Return such a tuple from "
+            "preprocess."
+        )
+    factor = tf.math.divide_no_nan(tf.constant(size, tf.float64), tf.cast(rows, tf.float64))
+    weights = tf.where(tf.range(size, dtype=tf.int64) < rows, factor, tf.zeros([], tf.float64))
+
+    def weighed(part: tf.Tensor) -> tf.Tensor:
+        shape = [size, *[1] * (part.shape.rank - 1)]
+        return part * tf.cast(tf.reshape(weights, shape), part.dtype)
+
+    if len(data) == 3:
+        return *data[:2], tf.nest.map_structure(weighed, data[2])
+    return *data, tf.cast(weights, keras.config.floatx())
 
 
 def stream_batches(

@@ -14,10 +14,19 @@ from typing import Any
 
 import tensorflow as tf
 
-from strategies.extension import function, own_rows, strategy_of, truth, whole_number
+from strategies.extension import function, one_of, own_rows, strategy_of, truth, whole_number
 from tfscale.data.batches import Cut, random_access_batches, same_rows, stream_batches
 from tfscale.data.order import BlockShuffle, Order, example_seeds
-from tfscale.data.sources import Division, EqualBatches, RandomAccessSource, Source, as_source
+from tfscale.data.sources import (
+    ArraySource,
+    Division,
+    EqualBatches,
+    RandomAccessSource,
+    Source,
+    as_source,
+)
+
+_REMAINDERS = ("keep", "drop", "pad")
 
 Preprocess = Callable[[Any], Any]
 Augment = Callable[[Any, tf.Tensor], Any]
@@ -31,6 +40,7 @@ def input_pipeline(
     shuffle: bool | BlockShuffle = True,
     seed: int = 0,
     drop_remainder: bool = False,
+    remainder: str = "keep",
     preprocess: Preprocess | None = None,
     augment: Augment | None = None,
     shuffle_window: int = 10_000,
@@ -58,8 +68,15 @@ def input_pipeline(
             `BlockShuffle` for files that are slow to read in any order. `predict` returns rows in
             the order of the data, so pass False for the order of the source.
         seed: Seed of the orders and of augmentation. In `[0, 2**31)`.
-        drop_remainder: Whether to omit the examples after an epoch's last full batch. If False,
-            the last batch is smaller, and is weighted correctly.
+        drop_remainder: `drop_remainder=True` is `remainder="drop"`, as in tf.data.
+        remainder: What becomes of the examples after an epoch's last full batch. "keep": the last
+            batch is smaller, and is weighted correctly. "drop": they are omitted. "pad": every
+            replica batch has the same static number of rows, P, so that nothing is compiled again
+            on a TPU. Rows that are repeated for it have the sample weight 0; the n examples of a
+            padded replica batch have P / n, so that gradients are those of the examples. Batches
+            must be `(x, y)` or `(x, y, sample_weight)`. What combines rows without sample weights
+            counts the padding: BatchNormalization, `metrics` that are not `weighted_metrics`, a
+            loss that is a sum. The loss in the logs weighs a padded batch like a full one.
         preprocess: Maps a batch, such as `(images, labels)`, to the input of the model. Each
             replica calls it on its replica batch, which has at least one row, so rows must not
             depend on each other.
@@ -86,7 +103,14 @@ def input_pipeline(
     shuffle_window = whole_number("shuffle_window", shuffle_window, cure=cure)
     blocks = shuffle if isinstance(shuffle, BlockShuffle) else None
     is_shuffled = blocks is not None or truth("shuffle", shuffle)
-    drop_remainder = truth("drop_remainder", drop_remainder)
+    one_of("remainder", remainder, _REMAINDERS)
+    if truth("drop_remainder", drop_remainder):
+        if remainder == "pad":
+            raise ValueError(
+                "`remainder` must not be 'pad' with drop_remainder=True. Received: "
+                f"remainder={remainder!r}, drop_remainder=True. Omit one of them."
+            )
+        remainder = "drop"
     for name, given in (("preprocess", preprocess), ("augment", augment)):
         if given is not None:
             function(name, given)
@@ -103,16 +127,23 @@ def input_pipeline(
             "`shuffle` must be True or False for a tf.data.Dataset, which has no random access. "
             f"Received: shuffle={blocks!r}. Use shuffle_window."
         )
+    if remainder == "pad" and not isinstance(examples, RandomAccessSource):
+        raise ValueError(
+            "`remainder` must be 'keep' or 'drop' for a tf.data.Dataset, which has no random "
+            f"access. Received: remainder={remainder!r}. Use 'drop' for static shapes."
+        )
     order = Order(seed if is_shuffled else None, blocks)
+    is_dropped = remainder == "drop"
     if isinstance(examples, RandomAccessSource):
-        division = examples.division(global_batch_size, drop_remainder=drop_remainder)
+        division = examples.division(global_batch_size, drop_remainder=is_dropped)
     else:
-        division = EqualBatches(examples.num_examples, global_batch_size, drop_remainder)
+        division = EqualBatches(examples.num_examples, global_batch_size, is_dropped)
     return Pipeline(
         source=examples,
         strategy=strategy,
         division=division,
         order=order,
+        remainder=remainder,
         seed=seed,
         preprocess=preprocess,
         augment=augment,
@@ -129,6 +160,7 @@ class Pipeline:
         strategy: The strategy that trains on the data.
         division: Which positions of an epoch each global batch has.
         order: The order of the examples.
+        remainder: "keep", "drop" or "pad"; see `input_pipeline`.
         seed: Seed of the orders and of augmentation. Not negative.
         preprocess: Maps a batch, such as `(images, labels)`, to the input of the model, or None.
         augment: Maps a batch and int64 [batch, 2] seeds, one per example, to a batch, or None.
@@ -141,6 +173,7 @@ class Pipeline:
     strategy: tf.distribute.Strategy
     division: Division
     order: Order
+    remainder: str
     seed: int
     preprocess: Preprocess | None
     augment: Augment | None
@@ -165,8 +198,26 @@ class Pipeline:
 
     @property
     def drop_remainder(self) -> bool:
-        """Whether every global batch is full, because examples that remain are omitted."""
-        return self.division.is_even
+        """Whether the examples after the last full batch of an epoch are omitted."""
+        return self.remainder == "drop"
+
+    @property
+    def description(self) -> str:
+        """Text that determines the batches; a checkpoint in mid-epoch resumes only with the same.
+
+        It does not name the strategy, because the batches do not depend on it.
+        """
+        parts = {
+            "seed": self.seed,
+            "shuffle": self.order.blocks or self.shuffle,
+            "global_batch_size": self.global_batch_size,
+            "drop_remainder": self.drop_remainder,
+            "shuffle_window": self.shuffle_window,
+        }
+        text = f"a pipeline with {', '.join(f'{name}={part}' for name, part in parts.items())}"
+        if isinstance(self.source, ArraySource) or not isinstance(self.source, RandomAccessSource):
+            return text  # as in checkpoints of earlier versions
+        return f"{text}, source={self.source.fingerprint!r}"
 
     @property
     def element_spec(self) -> Any:
@@ -228,6 +279,7 @@ class Pipeline:
         cut = Cut(
             division=self.division,
             order=self.order,
+            is_padded=self.remainder == "pad",
             first_epoch=self.first_epoch,
             first_step=self.first_step,
             first_replica=worker * local_replicas,

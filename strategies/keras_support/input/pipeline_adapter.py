@@ -91,6 +91,9 @@ class GlobalBatchesAdapter(DataAdapter):
 
     def order(self) -> str:
         """Returns what the order of the batches follows from, for messages and comparison."""
+        description = getattr(self.batches, "description", None)
+        if isinstance(description, str):
+            return description
         said = (f"{name}={getattr(self.batches, name, None)}" for name in _ORDERING)
         return f"a pipeline with {', '.join(said)}"
 

@@ -45,6 +45,14 @@ def main() -> None:
             oracle.train_on_batch(x[batch], y[batch])
         validation.append(oracle.evaluate(x, y, batch_size=10, verbose=0)[0])
 
+    padded = input_pipeline((x, y), strategy, 7, seed=3, remainder="pad")
+    held_padded = input_pipeline((x, y), strategy, 7, shuffle=False, remainder="pad")
+    kept = input_pipeline((x, y), strategy, 7, seed=3)
+    with strategy.scope():
+        on_padded, on_kept = build(), build()
+    on_padded.fit(padded, epochs=2, verbose=0)
+    on_kept.fit(kept, epochs=2, verbose=0)
+
     stream = tf.data.Dataset.from_tensor_slices((x, y))
     streamed = input_pipeline(stream, strategy, 8, shuffle=False)
     print(
@@ -61,6 +69,13 @@ def main() -> None:
                 "predict": [
                     model.predict(held, verbose=0).tolist(),
                     oracle.predict(x, verbose=0).tolist(),
+                ],
+                "weights, padded": [
+                    m.layers[0].kernel.numpy().tolist() for m in (on_padded, on_kept)
+                ],
+                "predict, padded": [
+                    on_padded.predict(held_padded, verbose=0).tolist(),
+                    on_kept.predict(x, verbose=0).tolist(),
                 ],
                 "predict stream": [
                     model.predict(streamed, verbose=0).tolist(),
