@@ -3,6 +3,7 @@
 python -m tests.benchmarks step --model=mlp --keep
 python -m tests.benchmarks --model=tiny_mlp --variants=stock,one_device --rounds=9
 python -m tests.benchmarks scaling --keep
+python -m tests.benchmarks input --keep
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from tfscale.bench.output import Say, add_output_arguments, measured_and_printed
 from tfscale.bench.startup import add_start_arguments
 from tfscale.bench.step import add_race_arguments
 
+ALL_KINDS = {**KINDS, "input": "tests.benchmarks.input.race"}
+
 
 def main(own: list[str]) -> int:
     """Runs one benchmark; returns 0 whether goals are met or not.
@@ -27,8 +30,8 @@ def main(own: list[str]) -> int:
     Args:
         own: Arguments without the program's name.
     """
-    kind, *flags = own if own and own[0] in KINDS else [DEFAULT_KIND, *own]
-    module = importlib.import_module(KINDS[kind])
+    kind, *flags = own if own and own[0] in ALL_KINDS else [DEFAULT_KIND, *own]
+    module = importlib.import_module(ALL_KINDS[kind])
     program = f"python -m tests.benchmarks {kind}"
     parser = argparse.ArgumentParser(prog=program, allow_abbrev=False)
     if kind == "step":

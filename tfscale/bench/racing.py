@@ -5,10 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
-from tfscale.bench.contestant import Contestant, Missing, Turn
+from tfscale.bench.contestant import Contestant, Missing, Settings, Turn
 from tfscale.bench.outcome import Row
-from tfscale.bench.variant import Race, Variant
+from tfscale.bench.variant import Variant
+
+
+class Rounds(Settings, Protocol):
+    """What a race needs to know, such as a `Race`."""
+
+    @property
+    def rounds(self) -> int:
+        """Turns of each variant; the first is not counted. At least 2."""
+
+    @property
+    def steps(self) -> int:
+        """Steps of a turn. Positive."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +38,7 @@ class Result:
         missing: By variant that was not raced, why.
     """
 
-    race: Race
+    race: Rounds
     variants: tuple[Variant, ...]
     turns: dict[str, tuple[Turn, ...]]
     first_loss: dict[str, float]
@@ -34,7 +47,7 @@ class Result:
 
 
 def run_race(
-    race: Race, variants: Sequence[Variant], folder: Path, say: Callable[[str], None]
+    race: Rounds, variants: Sequence[Variant], folder: Path, say: Callable[[str], None]
 ) -> Result:
     """Runs a race.
 

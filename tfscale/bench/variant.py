@@ -27,7 +27,8 @@ class Variant:
         num_processes: Processes that train independently of each other, if there is no cluster.
         limit: Name of the variant that is the limit of this one, or None. See `outcome.Row`.
         program: Module of the child process. `child.py` says what its command line is.
-        requires: "torch" or "mpi4py" if its program runs in the peers' environment, "" otherwise.
+        requires: A package, such as "torch" or "mpi4py", if its program runs in the peers'
+            environment, "" otherwise.
         other_goals: Names of further peers, and the largest ratio to each that meets the goal.
     """
 

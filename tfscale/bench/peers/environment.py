@@ -28,7 +28,7 @@ _RUN_MODULE = (
 _ASK_VERSIONS = """
 import importlib.metadata as metadata, json
 found = {}
-for name in ("torch", "mpi4py", "mpich", "numpy"):
+for name in ("torch", "mpi4py", "mpich", "numpy", "grain", "array_record", "pillow", "simplejpeg"):
     try:
         found[name] = metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -54,7 +54,7 @@ def reason_missing(package: str) -> str:
     """Returns why the programs of a package cannot run, and how to get it; "" if they can.
 
     Args:
-        package: "torch" or "mpi4py".
+        package: Its name in the package index, such as "torch".
     """
     python = peer_python()
     if package in _versions_in(python):

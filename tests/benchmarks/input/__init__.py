@@ -1,0 +1,1 @@
+"""The benchmark of reading input: JPEG files are read, decoded, augmented and batched."""

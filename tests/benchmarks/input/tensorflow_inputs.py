@@ -1,0 +1,184 @@
+"""Program: tfscale and tf.data read the images.
+
+python -m tests.benchmarks.input.tensorflow_inputs ADDRESS VARIANT NUM_WORKERS THREADS READING
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+import strategies
+import tfscale
+from tests.benchmarks.input.images import LABEL_BYTES, PAD, SIZE
+from tests.benchmarks.input.reading import Input, Inputs, Reading, program
+from tfscale.data.sources.reading import Decode, Reader, ReadSource
+
+IMAGE = tf.TensorSpec([SIZE, SIZE, 3], tf.uint8)
+FEATURES = {
+    "image": tf.io.FixedLenFeature([], tf.string),
+    "label": tf.io.FixedLenFeature([], tf.int64),
+}
+
+
+def decoded(jpeg: tf.Tensor) -> tf.Tensor:
+    """Decodes an image as the peers do; TensorFlow's default is a faster, less exact method."""
+    image = tf.io.decode_jpeg(jpeg, channels=3, dct_method="INTEGER_ACCURATE")
+    return tf.ensure_shape(image, IMAGE.shape)
+
+
+def augmented(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Flips and crops an image."""
+    image = tf.image.stateless_random_flip_left_right(image, seed)
+    image = tf.pad(image, [[PAD, PAD], [PAD, PAD], [0, 0]])
+    return tf.image.stateless_random_crop(image, IMAGE.shape, seed + 1)
+
+
+def augment(batch: Any, seeds: tf.Tensor) -> Any:
+    """Augments every image of a batch, as `input_pipeline` calls it."""
+    images, labels = batch
+    return tf.map_fn(
+        lambda pair: augmented(*pair), (images, seeds), fn_output_signature=IMAGE
+    ), labels
+
+
+class FolderReader:
+    """Reads the bytes of image files, and their classes."""
+
+    element_spec = (tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64))
+
+    def __init__(self, folder: Path) -> None:
+        paths = sorted(folder.glob("*/*.jpg"))
+        self._paths = [str(path) for path in paths]
+        self._labels = np.array([int(path.parent.name.removeprefix("class")) for path in paths])
+        self.num_examples = len(paths)
+        self.fingerprint = str(folder)
+
+    def read(self, indices: np.ndarray) -> Any:
+        """Returns bytes and classes."""
+        jpegs = np.empty(len(indices), object)
+        for place, index in enumerate(indices):
+            with open(self._paths[index], "rb", buffering=0) as file:  # noqa: PTH123
+                jpegs[place] = file.read()
+        return jpegs, self._labels[indices]
+
+
+class ArrayRecordReader:
+    """Reads the records of an ArrayRecord file."""
+
+    element_spec = tf.TensorSpec([], tf.string)
+
+    def __init__(self, path: Path) -> None:
+        from array_record.python import array_record_module
+
+        self._reader = array_record_module.ArrayRecordReader(str(path))
+        self.num_examples = self._reader.num_records()
+        self.fingerprint = str(path)
+
+    def read(self, indices: np.ndarray) -> Any:
+        """Returns the records."""
+        return np.array(self._reader.read(indices.tolist()), object)
+
+
+def of_file(example: Any) -> Any:
+    """Decodes an example of `FolderReader`."""
+    jpeg, label = example
+    return decoded(jpeg), label
+
+
+def of_array_record(record: tf.Tensor) -> Any:
+    """Decodes an example of `ArrayRecordReader`."""
+    label = tf.io.decode_raw(tf.strings.substr(record, 0, LABEL_BYTES), tf.int64)[0]
+    return decoded(tf.strings.substr(record, LABEL_BYTES, -1)), label
+
+
+def from_reader(
+    reader: Reader, reading: Reading, decode: Decode | None, *, shuffle: bool = True
+) -> Input:
+    """Returns the input of `tfscale.data.input_pipeline`."""
+    pipeline = tfscale.data.input_pipeline(
+        ReadSource(reader, decode),
+        strategies.one_device_strategy("CPU:0"),
+        reading.batch_size,
+        shuffle=shuffle,
+        drop_remainder=True,
+        augment=augment if decode else None,
+    )
+    return Input(iter(pipeline.local(0)), _decode if decode else None)
+
+
+def tfscale_folder(reading: Reading) -> Input:
+    """tfscale reads image files."""
+    return from_reader(FolderReader(reading.images.folder), reading, of_file)
+
+
+def tfscale_array_record(
+    reading: Reading, *, decode: Decode | None = of_array_record, shuffle: bool = True
+) -> Input:
+    """tfscale reads an ArrayRecord file."""
+    reader = ArrayRecordReader(reading.images.array_record)
+    return from_reader(reader, reading, decode, shuffle=shuffle)
+
+
+def tf_data_folder(reading: Reading, *, calls: int | None) -> Input:
+    """tf.data reads image files as a user writes it.
+
+    Args:
+        reading: What to read.
+        calls: Parallel calls; None for a plain `map` and no `prefetch`.
+    """
+
+    def example(path: tf.Tensor) -> Any:
+        folder = tf.strings.split(path, "/")[-2]
+        label = tf.strings.to_number(tf.strings.substr(folder, len("class"), -1), tf.int64)
+        return _randomly(decoded(tf.io.read_file(path))), label
+
+    files = tf.data.Dataset.list_files(f"{reading.images.folder}/*/*.jpg").repeat()
+    return _batched(files.map(example, num_parallel_calls=calls), reading, calls)
+
+
+def tf_data_record(reading: Reading, *, calls: int | None) -> Input:
+    """tf.data reads TFRecord files with a shuffle buffer, as a user writes it."""
+
+    def example(record: tf.Tensor) -> Any:
+        features = tf.io.parse_single_example(record, FEATURES)
+        return _randomly(decoded(features["image"])), features["label"]
+
+    paths = [str(path) for path in reading.images.record_files]
+    records = tf.data.TFRecordDataset(paths).shuffle(2048).repeat()
+    return _batched(records.map(example, num_parallel_calls=calls), reading, calls)
+
+
+def _batched(examples: tf.data.Dataset, reading: Reading, calls: int | None) -> Input:
+    batches = examples.batch(reading.batch_size)
+    return Input(iter(batches.prefetch(calls) if calls else batches), _decode)
+
+
+def _randomly(image: tf.Tensor) -> tf.Tensor:
+    image = tf.image.random_flip_left_right(image)
+    image = tf.pad(image, [[PAD, PAD], [PAD, PAD], [0, 0]])
+    return tf.image.random_crop(image, IMAGE.shape)
+
+
+def _decode(jpeg: bytes) -> np.ndarray:
+    pixels: np.ndarray = decoded(tf.constant(jpeg)).numpy()
+    return pixels
+
+
+INPUTS: Inputs = {
+    "tf_data_naive": functools.partial(tf_data_folder, calls=None),
+    "tf_data_tuned": functools.partial(tf_data_folder, calls=tf.data.AUTOTUNE),
+    "tfscale": tfscale_folder,
+    "tf_data_record_naive": functools.partial(tf_data_record, calls=None),
+    "tf_data_record_tuned": functools.partial(tf_data_record, calls=tf.data.AUTOTUNE),
+    "tfscale_array_record": tfscale_array_record,
+    "in_order": functools.partial(tfscale_array_record, decode=None, shuffle=False),
+    "at_random": functools.partial(tfscale_array_record, decode=None),
+}
+
+if __name__ == "__main__":
+    program(INPUTS)
