@@ -106,7 +106,8 @@ def pixels(index: int) -> np.ndarray:
         shade = 1 + 0.3 * np.sin(along * draw.uniform(5, 60))[..., None]
         image = np.where(inside[..., None], colour * shade, image)
     image += draw.normal(0, 4, [SIZE, SIZE, 1])
-    return np.clip(image, 0, 255).astype(np.uint8)
+    found: np.ndarray = np.clip(image, 0, 255).astype(np.uint8)
+    return found
 
 
 def label(index: int) -> int:

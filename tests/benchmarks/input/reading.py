@@ -143,8 +143,8 @@ def check(batch: Any, batch_size: int) -> None:
         ValueError: If its shapes or types are others.
     """
     images, labels = (np.asarray(part) for part in batch)
-    found = (images.shape, images.dtype, labels.shape, labels.dtype)
-    wanted = ((batch_size, SIZE, SIZE, 3), np.uint8, (batch_size,), np.int64)
+    found = (images.shape, images.dtype.name, labels.shape, labels.dtype.name)
+    wanted = ((batch_size, SIZE, SIZE, 3), "uint8", (batch_size,), "int64")
     if found != wanted:
         raise ValueError(f"A batch must be {wanted}. Received: {found}.")
 

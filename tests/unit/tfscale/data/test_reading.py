@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,11 +17,13 @@ class Words:
 
     num_examples = 5
     fingerprint = "words"
-    element_spec: ClassVar = {
-        "numbers": tf.TensorSpec([None], tf.float32),
-        "both": (tf.TensorSpec([], tf.int64), tf.TensorSpec([1], tf.int32)),
-        "text": tf.TensorSpec([], tf.string),
-    }
+
+    def __init__(self) -> None:
+        self.element_spec = {
+            "numbers": tf.TensorSpec([None], tf.float32),
+            "both": (tf.TensorSpec([], tf.int64), tf.TensorSpec([1], tf.int32)),
+            "text": tf.TensorSpec([], tf.string),
+        }
 
     def read(self, indices: np.ndarray) -> Any:
         """Returns the examples at `indices`."""
