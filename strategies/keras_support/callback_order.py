@@ -118,10 +118,11 @@ def ordered_and_shown(on_train_begin: Any) -> Any:
     def begin(self: Any, logs: Any = None) -> None:
         if is_owned(getattr(self.model, "distribute_strategy", None)):
             self.callbacks = in_order(self.callbacks)
-            choose_execution_size(self.model, self.params or {}, self.callbacks)
         for callback in list(self.callbacks):
             if isinstance(callback, SeesCallbacks):
                 callback.see_callbacks(self.callbacks)
         on_train_begin(self, logs)
+        if is_owned(getattr(self.model, "distribute_strategy", None)):  # hooks may be set by now
+            choose_execution_size(self.model, self.params or {}, self.callbacks)
 
     return begin

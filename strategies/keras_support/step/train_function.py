@@ -109,7 +109,8 @@ def _watches_batches(callback: Any) -> bool:
     if type(callback) in _CALLED_BY_EPOCH and callback.save_freq == "epoch":
         return False
     base = keras.callbacks.Callback
+    hooks = {name: getattr(callback, name, None) for name in _HOOKS}  # None: Keras takes any class
     return any(
-        getattr(getattr(callback, hook), "__func__", None) is not getattr(base, hook)
-        for hook in _HOOKS
+        hook is not None and getattr(hook, "__func__", None) is not getattr(base, name)
+        for name, hook in hooks.items()
     )

@@ -78,6 +78,28 @@ class BeginOfBatch(keras.callbacks.Callback):
         pass
 
 
+class HookSetLater(keras.callbacks.Callback):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self.batches: list[int] = []
+        self.on_train_batch_end = lambda batch, logs=None: self.batches.append(batch)
+
+
+class OfNoClassOfKeras:
+    """Keras takes any class that has the hooks that it calls."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def ignore(self, *arguments: Any, **named: Any) -> None:
+        pass
+
+    set_params = set_model = on_train_begin = on_train_end = ignore
+    on_epoch_begin = on_epoch_end = on_train_batch_begin = ignore
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self.batches.append(batch)
+
+
 class Indifferent(EachBatch):
     needs_every_batch = False
 
@@ -168,6 +190,8 @@ def test_two_replicas_take_the_same_steps_together_and_one_by_one(
     [
         EachBatch(),
         BeginOfBatch(),
+        HookSetLater(),
+        OfNoClassOfKeras(),
         keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None),
     ],
 )
