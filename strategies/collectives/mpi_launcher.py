@@ -18,8 +18,6 @@ import tensorflow as tf
 from strategies.collectives.ordered_collectives import Kind, OrderedCollectives
 from strategies.coordination.launchers import ReplacedLauncher
 
-_HALF = (tf.float16, tf.bfloat16)
-
 
 class MpiLauncher(ReplacedLauncher):
     """Runs the collectives of this worker's replica with MPI.
@@ -40,14 +38,30 @@ class MpiLauncher(ReplacedLauncher):
     def all_reduce(
         self, input_tensor: Any, control_input: Any = None, options: Any = None
     ) -> tf.Tensor:
-        """Adds up a dense tensor of one shape on all replicas."""
+        """Adds up a dense tensor of one shape on all replicas.
+
+        Raises:
+            TypeError: If it does not contain numbers.
+        """
         tensor = tf.convert_to_tensor(input_tensor)
-        if tensor.dtype in _HALF:  # MPI has no sum of these
-            return tf.cast(self._run("all-reduce", tf.cast(tensor, tf.float32)), tensor.dtype)
+        dtype = tensor.dtype
+        if not (dtype.is_floating or dtype.is_integer or dtype.is_complex):
+            raise TypeError(
+                "`all_reduce` must be given numbers, to add them up. Received: a tensor of "
+                f"{dtype.name}. Cast it, to tf.int32 for example."
+            )
+        if dtype.is_floating and dtype.size < tf.float32.size:  # MPI has no sum of these
+            return tf.cast(self._run("all-reduce", tf.cast(tensor, tf.float32)), dtype)
         return self._run("all-reduce", tensor)
 
     def _all_gather(self, input_tensor: Any, options: Any) -> tf.Tensor:
-        return self._run("all-gather", tf.convert_to_tensor(input_tensor))
+        tensor = tf.convert_to_tensor(input_tensor)
+        if tensor.dtype == tf.string:
+            raise TypeError(
+                "`gather` must be given values of a fixed size. Received: a tensor of string. "
+                "Gather their indices in a vocabulary, or tf.io.decode_raw of them."
+            )
+        return self._run("all-gather", tensor)
 
     def _run(self, kind: Kind, tensor: tf.Tensor) -> tf.Tensor:
         with tf.device("CPU:0"):

@@ -47,7 +47,7 @@ def sums(strategy: tf.distribute.Strategy, index: int) -> Found:
 
         return strategy.run(total, (x,))
 
-    wrong = []
+    wrong, refused = [], []
     for dtype in REDUCED:
         for shape in SHAPES:
             parts = [values(shape, dtype, worker) for worker in range(count)]
@@ -55,8 +55,17 @@ def sums(strategy: tf.distribute.Strategy, index: int) -> Found:
             expected = np.sum([part.astype("float64") for part in parts], axis=0)
             if not np.array_equal(total.astype("float64"), expected):
                 wrong.append([dtype, shape])
+    for value in (True, "text"):  # refused before MPI sees it, so that the collectives go on
+        try:
+            reduced(tf.constant([value]))
+        except TypeError as error:
+            refused.append(str(error))
     noise = np.random.default_rng(index).normal(size=5000).astype("float32")
-    return {"wrong": wrong, "bits": reduced(tf.constant(noise)).numpy().tobytes().hex()}
+    return {
+        "wrong": wrong,
+        "refused": refused,
+        "bits": reduced(tf.constant(noise)).numpy().tobytes().hex(),
+    }
 
 
 def rows(strategy: tf.distribute.Strategy, index: int) -> Found:
@@ -66,6 +75,10 @@ def rows(strategy: tf.distribute.Strategy, index: int) -> Found:
         own = tf.cast(tf.fill([index + 1, 2], index + 1), dtype)
         gathered = strategy.gather(own, axis=0)
         found[dtype] = tf.cast(gathered, tf.float64).numpy()[:, 0].tolist()
+    try:
+        strategy.gather(tf.constant(["text"]), axis=0)
+    except TypeError as error:
+        found["string"] = str(error)
     return found
 
 

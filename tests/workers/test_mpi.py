@@ -67,6 +67,13 @@ def test_sums_of_every_dtype_and_shape_are_those_of_numpy(
         assert found["sums"]["wrong"] == []
 
 
+def test_what_is_not_a_number_is_refused_and_the_job_goes_on(two: list[Found]) -> None:
+    for found in two:
+        refused = [*found["sums"]["refused"], found["rows"]["string"]]
+        for text, dtype in zip(refused, ("bool", "string", "string"), strict=True):
+            assert f"Received: a tensor of {dtype}." in text
+
+
 def test_every_worker_has_the_same_bits_of_a_rounded_sum(
     two: list[Found], three: list[Found]
 ) -> None:
