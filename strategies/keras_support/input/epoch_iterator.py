@@ -169,6 +169,14 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
         total: int | None = self.steps_per_epoch or self.data_adapter.num_batches
         return total
 
+    def may_end_early(self) -> bool:
+        """Tells whether the input may end within the steps of an epoch, because nothing counts it."""
+        if self.data_adapter.num_batches is not None:
+            return False
+        dataset = self.data_adapter.get_tf_dataset()
+        is_dataset = isinstance(dataset, tf.data.Dataset)
+        return not (is_dataset and dataset.cardinality() == tf.data.INFINITE_CARDINALITY)
+
     def refuse_unseekable(self) -> None:
         """Checks that the input can be read again from its beginning, in the same batches.
 

@@ -79,12 +79,12 @@ def step_function(
 
     def run(batch: Any, on_replica: Callable[[Any], Any] = on_replica) -> Extra:
         """Takes one step on all replicas; returns the logs that are not results of metrics."""
-        with contextlib.nullcontext() if _is_standard(step) else results.following():
+        with contextlib.nullcontext() if is_standard(step) else results.following():
             outputs, examples = strategy.run(on_replica, args=(batch,))
         flat = flat_logs(outputs)
         reported[:] = flat
         known = metric_paths(model)
-        if not _is_standard(step) and loss_tracker(model) is not None:
+        if not is_standard(step) and loss_tracker(model) is not None:
             known -= {("loss",)}  # perhaps the step's own, which no metric has seen
         extra = {
             path: value
@@ -119,7 +119,7 @@ def step_function(
 
     def run_many(stream: Any, count: tf.Tensor) -> Any:
         return with_metrics(
-            _loop(lambda: traced_next(stream), count, yields_extra=not _is_standard(step))
+            _loop(lambda: traced_next(stream), count, yields_extra=not is_standard(step))
         )
 
     def build_one(stream: Any, *_: tf.Tensor) -> Any:
@@ -177,7 +177,7 @@ def step_function(
     return function
 
 
-def _is_standard(step: Callable[[Any], Logs]) -> bool:
+def is_standard(step: Callable[[Any], Logs]) -> bool:
     """Tells whether `step` is Keras's own, which reports the model's metrics and nothing else."""
     own = (keras.Model.train_step, keras.Model.test_step)
     return getattr(step, "__func__", None) in own

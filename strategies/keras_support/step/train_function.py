@@ -9,7 +9,8 @@ done only if no callback would notice:
   BackupAndRestore with `save_freq="epoch"`, and those with `needs_every_batch = False`.
 * The strategy trains in this process, on CPUs or GPUs; the model is not run eagerly; and its train
   function is not wrapped.
-* The number of batches of an epoch is known. No batch is read ahead of its step.
+* The number of batches of an epoch is known. No batch is read ahead of its step. Input that may end
+  earlier needs Keras's own `train_step`: the logs of another one would be lost with the execution.
 * A step takes at most 5 ms, so that Keras's cost matters, and enough steps are left to earn back
   what the first execution of several steps costs.
 * The step has no random operation that keeps its state outside of variables, such as
@@ -29,7 +30,7 @@ from strategies.keras_support.input.current_fit import running_fit_of
 from strategies.keras_support.input.execution_size import ExecutionSize
 from strategies.keras_support.model.scope import leaves_execution_size_open
 from strategies.keras_support.patching.ownership import is_asynchronous, is_multi_worker
-from strategies.keras_support.step.step_functions import Logs
+from strategies.keras_support.step.step_functions import Logs, is_standard
 from strategies.progress import phase
 
 _HOOKS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
@@ -70,6 +71,8 @@ def choose_execution_size(model: Any, params: dict[str, Any], callbacks: Sequenc
         reason = "the train function is not tfscale's"
     if reason is None and steps is None:
         reason = "the number of batches is not known"
+    if reason is None and not is_standard(model.train_step) and running.iterator.may_end_early():
+        reason = "the input may end early, and train_step returns logs of one step"
     epochs = int(params.get("epochs") or 1) - (model._initial_epoch or running.initial_epoch)
     size = ExecutionSize(
         (steps or 0) * epochs,

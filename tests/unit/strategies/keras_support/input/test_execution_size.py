@@ -301,6 +301,30 @@ def test_a_batch_that_fails_leaves_as_many_updates_as_in_stock_keras(
     assert max(counts) > 4
 
 
+class OwnLogs(keras.Model):
+    def train_step(self, data: Any) -> dict[str, Any]:
+        return {**super().train_step(data), "x": tf.reduce_mean(data[0])}
+
+
+@pytest.mark.parametrize(("kind", "is_single"), [(OwnLogs, True), (keras.Model, False)])
+def test_input_that_ends_early_leaves_the_logs_of_its_last_batch(
+    one_device: tf.distribute.Strategy, counts: list[int], kind: Any, is_single: bool
+) -> None:
+    rows = tf.data.Dataset.from_tensor_slices((X, Y)).batch(7).filter(lambda x, y: True)
+    assert rows.cardinality() == tf.data.UNKNOWN_CARDINALITY
+    found = []
+    for strategy in (tf.distribute.get_strategy(), one_device):
+        keras.utils.set_random_seed(5)
+        with strategy.scope():
+            model = kind(x := keras.Input((3,)), keras.layers.Dense(2)(x))
+            model.compile("adam", "mse")
+        found.append(model.fit(rows, steps_per_epoch=STEPS + 9, verbose=0).history)
+        found.append(model.fit(rows.repeat(), steps_per_epoch=STEPS, verbose=0).history)
+    assert found[:2] == found[2:]
+    assert (max(counts[: STEPS + 1]) == 1) is is_single
+    assert max(counts) > 4  # of what does not end
+
+
 def test_what_changes_between_two_fits_without_compile_acts_as_in_stock_keras(
     one_device: tf.distribute.Strategy, counts: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
