@@ -170,7 +170,7 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
         return total
 
     def may_end_early(self) -> bool:
-        """Tells whether the input may end within the steps of an epoch, because nothing counts it."""
+        """Tells whether uncounted input may end within the steps of an epoch."""
         if self.data_adapter.num_batches is not None:
             return False
         dataset = self.data_adapter.get_tf_dataset()
