@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         truth,
         whole_number,
     )
-    from strategies.batch_parts import Shared, static_rows
+    from strategies.batch_parts import Shared, named_parts, static_rows
     from strategies.cluster.environments import (
         DEFAULT_START_SECONDS,
         EXIT_REASON_VARIABLE,
@@ -193,7 +193,7 @@ _NAMES = {
     "strategies.devices": ("all_on",),
     "strategies.tpu.cpu_stand_in": ("TpuStandIn",),
     # Batches, and the position of `fit` in its input.
-    "strategies.batch_parts": ("Shared", "static_rows"),
+    "strategies.batch_parts": ("Shared", "named_parts", "static_rows"),
     "strategies.global_batches": (
         "EvenReplicaBatch",
         "GlobalBatches",

@@ -6,6 +6,7 @@ model.fit(train, epochs=10)
 
 from strategies.extension import replica_batch_bounds, replica_batches
 from tfscale.data import tfds
+from tfscale.data.composition import bucketed, filtered, mixture, packed
 from tfscale.data.order import BlockShuffle
 from tfscale.data.pipeline import Pipeline, input_pipeline
 from tfscale.data.shared import shared
@@ -19,8 +20,12 @@ __all__ = [
     "RandomAccessSource",
     "ReadSource",
     "Reader",
+    "bucketed",
+    "filtered",
     "image_folder",
     "input_pipeline",
+    "mixture",
+    "packed",
     "replica_batch_bounds",
     "replica_batches",
     "shared",

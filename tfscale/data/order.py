@@ -7,6 +7,8 @@ a run resumes in mid-epoch at any step.
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +87,17 @@ class Order:
         if self.blocks is None:
             return _permuted(positions, keys, num_examples)
         return _block_permuted(positions, keys, num_examples, self.blocks)
+
+    def of_part(self, part: int) -> Order:
+        """Returns the order of a part of a source, so that equal parts have different orders.
+
+        Args:
+            part: Number of the part. Not negative.
+        """
+        if self.seed is None:
+            return self
+        digest = hashlib.sha256(f"{self.seed}, part {part}".encode()).digest()
+        return dataclasses.replace(self, seed=int.from_bytes(digest[:4], "little") % 2**31)
 
     @property
     def description(self) -> str:

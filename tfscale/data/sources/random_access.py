@@ -24,10 +24,12 @@ class RandomAccessSource(abc.ABC):
         fingerprint: Text that differs if the examples differ, as far as can be found without
             reading them all, for instance from sizes and checksums. It is part of a checkpoint's
             description of the input, and of the key of a cached filter.
+        parts: The sources that this one is made of, if it is a composition.
     """
 
     num_examples: int
     fingerprint: str
+    parts: tuple[RandomAccessSource, ...] = ()
 
     @abc.abstractmethod
     def take(self, indices: tf.Tensor) -> Any:
