@@ -152,6 +152,27 @@ class TestSize:
     def test_longer_steps_later_make_executions_smaller(self) -> None:
         assert sized([0.5, *[1e-3] * 6, *[1e-2] * 9], 10_000).steps == 2
 
+    @pytest.mark.parametrize(("awaits", "expected"), [(True, 10), (False, 2000)])
+    def test_a_call_that_returns_before_its_steps_end_is_awaited(
+        self, awaits: bool, expected: int
+    ) -> None:
+        now = [0.0]
+
+        class Late(tf.__internal__.types.Tensor):
+            def numpy(self) -> float:
+                now[0] += 2e-3
+                return 0.0
+
+        def run(execution: Any) -> dict[str, Any]:
+            now[0] += 1e-5
+            return {"loss": Late()}
+
+        size = ExecutionSize(10**6, is_asynchronous_device=awaits, clock=lambda: now[0])
+        execution = type("Single", (), {"count": 1})()
+        for _ in range(5):
+            size.timed(run, execution)
+        assert size.steps == expected
+
     @pytest.mark.parametrize(("steps", "expected"), [(1010, 20), (1000, 1)])
     def test_what_a_second_function_costs_must_be_earned_back(
         self, steps: int, expected: int
