@@ -12,6 +12,7 @@ from tfscale.data.pipeline import Pipeline, input_pipeline
 from tfscale.data.shared import shared
 from tfscale.data.sources import RandomAccessSource, Reader, ReadSource
 from tfscale.data.sources.image_folder import ImageFolder, image_folder
+from tfscale.data.sources.indexed import indexed
 
 __all__ = [
     "BlockShuffle",
@@ -23,6 +24,7 @@ __all__ = [
     "bucketed",
     "filtered",
     "image_folder",
+    "indexed",
     "input_pipeline",
     "mixture",
     "packed",

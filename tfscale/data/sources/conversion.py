@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfscale.data.sources.arrays import array_source
+from tfscale.data.sources.indexed import indexed, is_indexed
 from tfscale.data.sources.random_access import RandomAccessSource
 from tfscale.data.sources.stream import StreamSource, known_cardinality
 from tfscale.data.tfds import image_source
@@ -21,8 +22,8 @@ def as_source(source: Any, *, data_dir: str | os.PathLike[str] | None = None) ->
     Args:
         source: Arrays in nested tuples, lists or dicts: `np.ndarray`, `tf.Tensor`,
             `tf.RaggedTensor`, or other objects that NumPy converts to arrays. Or a source of this
-            package, an unbatched `tf.data.Dataset` with a known cardinality, or a TFDS name,
-            "mnist" or "mnist:test".
+            package, an unbatched `tf.data.Dataset` with a known cardinality, a dataset that
+            `indexed` reads, or a TFDS name, "mnist" or "mnist:test".
         data_dir: Folder of prepared TFDS datasets; only for a name.
 
     Raises:
@@ -45,4 +46,4 @@ def as_source(source: Any, *, data_dir: str | os.PathLike[str] | None = None) ->
         return source
     if isinstance(source, tf.data.Dataset):
         return StreamSource(source, known_cardinality(source))
-    return array_source(source)
+    return indexed(source) if is_indexed(source) else array_source(source)
