@@ -13,6 +13,7 @@ from tfscale.data.shared import shared
 from tfscale.data.sources import RandomAccessSource, Reader, ReadSource
 from tfscale.data.sources.image_folder import ImageFolder, image_folder
 from tfscale.data.sources.indexed import indexed
+from tfscale.data.sources.parquet_files import parquet
 
 __all__ = [
     "BlockShuffle",
@@ -28,6 +29,7 @@ __all__ = [
     "input_pipeline",
     "mixture",
     "packed",
+    "parquet",
     "replica_batch_bounds",
     "replica_batches",
     "shared",
