@@ -7,6 +7,7 @@ continues into the next epoch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,9 @@ from tfscale.data.sources import Division, RandomAccessSource, StreamSource
 
 # Looking up the order of several steps at once halves the cost.
 _STEPS_PER_LOOKUP = 16
+
+# Batches that are read ahead take at most this memory, but those of one step are always.
+_AHEAD_BYTES = 2**28
 
 _ENDLESS = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
 
@@ -198,6 +202,32 @@ def stream_batches(
         cut.num_replicas,
         lambda batch: prepare(*batch),
     )
+
+
+def read_ahead(element_spec: Any, most_rows: int, local_replicas: int) -> int:
+    """Returns how many replica batches to read ahead: of two steps, of one if batches are large.
+
+    Args:
+        element_spec: Structure of `tf.TypeSpec` of a replica batch.
+        most_rows: Rows of the largest replica batch.
+        local_replicas: Replicas of this worker. Positive.
+
+    Returns:
+        At least `local_replicas`.
+
+    Example:
+        >>> read_ahead(tf.TensorSpec([None, 224, 224, 3], tf.float32), 1024, local_replicas=1)
+        1
+    """
+    several = max(2 * local_replicas, 4)
+    size = 0
+    for spec in tf.nest.flatten(element_spec, expand_composites=True):
+        shape = spec.shape.as_list() if spec.shape.rank else []
+        dimensions = [*(most_rows if rows is None else rows for rows in shape[:1]), *shape[1:]]
+        if spec.dtype == tf.string or None in dimensions:
+            return several
+        size += math.prod(dimensions) * spec.dtype.size
+    return min(several, max(local_replicas, _AHEAD_BYTES // max(size, 1)))
 
 
 def same_rows(name: str, batch: Any, positions: tf.Tensor) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from strategies.extension import function, one_of, own_rows, strategy_of, truth, whole_number
-from tfscale.data.batches import Cut, random_access_batches, same_rows, stream_batches
+from tfscale.data.batches import Cut, random_access_batches, read_ahead, same_rows, stream_batches
 from tfscale.data.order import BlockShuffle, Order, example_seeds
 from tfscale.data.sources import (
     ArraySource,
@@ -292,7 +292,10 @@ class Pipeline:
             replica_batches = stream_batches(
                 self.source, cut, self._prepare, window=self.shuffle_window
             )
-        return replica_batches.prefetch(max(2 * local_replicas, 4))
+        most_rows = -(-self.global_batch_size // num_replicas)
+        return replica_batches.prefetch(
+            read_ahead(replica_batches.element_spec, most_rows, local_replicas)
+        )
 
     def _prepare(self, batch: Any, positions: tf.Tensor, epoch: tf.Tensor) -> Any:
         if self.preprocess is not None:
