@@ -13,6 +13,7 @@ from tfscale.data.sources.tables import (
     Files,
     TableReader,
     chosen_columns,
+    file_state,
     found_files,
     plain_type,
     pyarrow_library,
@@ -82,11 +83,11 @@ def parquet(
         digest.update(f"{Path(path).name} {_footer(path)}".encode())
         groups += [(number, group) for group in range(info.num_row_groups)]
     rows = [infos[file].row_group(group).num_rows for file, group in groups]
-    states = [_state(path) for path in paths]
+    states = [file_state(path) for path in paths]
 
     def decode(block: int) -> Any:
         file, group = groups[block]
-        if _state(paths[file]) != states[file]:
+        if file_state(paths[file]) != states[file]:
             raise ValueError(
                 f"`files` must not change while they are read. Received: {paths[file]}, which "
                 "changed. Build the source again."
@@ -126,8 +127,3 @@ def _footer(path: str) -> str:
         length = int.from_bytes(stream.read(4), "little")
         stream.seek(max(0, size - 8 - length))
         return f"{size} {hashlib.sha256(stream.read()).hexdigest()}"
-
-
-def _state(path: str) -> tuple[int, int]:
-    status = Path(path).stat()
-    return status.st_size, status.st_mtime_ns

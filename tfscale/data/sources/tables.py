@@ -41,6 +41,12 @@ def found_files(files: Files) -> list[str]:
     return found
 
 
+def file_state(path: str) -> tuple[int, int]:
+    """Returns what changes if a file is written again."""
+    status = Path(path).stat()
+    return status.st_size, status.st_mtime_ns
+
+
 def pyarrow_library() -> Any:
     """Returns `pyarrow`.
 
@@ -211,9 +217,9 @@ def refuse_nulls(column: Any, name: str, where: str) -> None:
 def nulls(name: str, where: str) -> ValueError:
     """Returns the error about missing values."""
     return ValueError(
-        f"`files` must have a value in every row. Received: column {name!r} of {where} with "
-        "missing values (null). Fill them when the file is written, remove the rows, or leave the column "
-        "out with columns=[...]."
+        "`files` must have a value in every row. Received: "
+        f"column {name!r} of {where} with missing values (null). Fill them when the file is "
+        "written, remove the rows, or leave the column out with columns=[...]."
     )
 
 
