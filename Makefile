@@ -43,8 +43,8 @@ SOAK = tests.faults.soak --minutes=$(MINUTES) --every=$(EVERY) --seed=$(SEED)
 
 # make bench MODELS="tiny_mlp mlp" BENCH_KINDS=scaling ROUNDS=7, on a machine that does nothing else.
 MODELS ?= tiny_mlp mlp
-# Besides step, of the kinds of `tfscale bench`.
-BENCH_KINDS ?= scaling all_reduce startup memory
+# Besides step: kinds of `tfscale bench`, and input, the benchmark of reading images.
+BENCH_KINDS ?= scaling all_reduce startup memory input
 ROUNDS ?= 7
 # Options of pip for the peers' environment. CPU builds of PyTorch are on its own index (200 MB, not
 # 3 GB with CUDA), and pip prefers them. For CUDA: make peers PEERS_PIP=
@@ -136,7 +136,7 @@ help:
 	@echo "make soak    half an hour of faults; results must match an undisturbed run"
 	@echo "make bench   times a step of fit beside stock Keras; writes tests/benchmarks/history/"
 	@echo "make bench-gpu  the same on the GPUs of this machine, in ten minutes; writes runs/bench-gpu/"
-	@echo "make peers   makes .venv-peers with PyTorch and mpi4py, which 'make bench' compares with"
+	@echo "make peers   makes .venv-peers with PyTorch, mpi4py and grain, for 'make bench'"
 	@echo "make asynchronous  counts steps of asynchronous jobs, kills tasks, compares losses; hours"
 	@echo "make preflight  compiles steps for TPUs without a TPU (225 MB of wheels, minutes)"
 	@echo "make browser-test  tests report and site in a real Chromium (64 MB, needs npm and node)"
