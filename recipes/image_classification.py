@@ -8,10 +8,11 @@ r"""Trains a small convolutional network on an image set of TensorFlow Datasets.
 
     python -m recipes.image_classification --flagfile=recipes/flags/laptop.flags
 
-The digits (1,797 images of 8x8) come with the recipe. TFDS downloads other sets, such
-as mnist and cifar10 (not yet tested: needs access to their server), or finds them
-prepared in --data_dir. Training uses the split "train" only; the split "test" is used
-once, at the end.
+The digits (1,797 images of 8x8) come with the recipe. TFDS downloads other sets,
+such as mnist and cifar10 (not yet tested: needs access to their server), or
+finds them prepared in --data_dir. A --data_dir with a folder of images for each
+class, or with such folders train and test, is a set too. Training uses the split
+"train"; the split "test" is used once, at the end.
 
 A run writes to --model_dir: model.keras (for predicting, loads in plain Keras),
 report.html (open it in a browser), run.json and summary.json (for programs) and
@@ -36,8 +37,8 @@ import strategies
 import tfscale
 from recipes import checkpoint_flag, common_flags, entry_point, flag_sections, number_flags, results
 from recipes.images import run_report
-from recipes.images import sets as image_sets
 from recipes.images.build import (
+    flagged_image_set,
     flagged_model,
     microbatches,
     model_and_data,  # noqa: F401  (what `tfscale preflight` looks at)
@@ -60,8 +61,15 @@ def define_flags() -> None:
     with flag_sections.section("this recipe"):
         flags.DEFINE_string(
             "dataset",
-            "digits",
-            "TFDS name of a set of images with class labels and the splits train and test.",
+            None,
+            "TFDS name of a set of images with class labels and the splits train and test. "
+            "Default: the images of --data_dir if it has a folder for each class, else digits.",
+        )
+        number_flags.define_integer(
+            "image_size",
+            None,
+            "Height and width that the images of a folder are resized to. Default: all have one "
+            "size.",
         )
         number_flags.define_float(
             "dropout", 0.4, "Fraction of the features dropped in training, below 1.", PART
@@ -146,11 +154,11 @@ def fit(
 def main(_: Sequence[str]) -> None:
     """Trains and evaluates according to the flags, and writes the results."""
     started = time.monotonic()
-    image_set = image_sets.find_image_set(FLAGS.dataset, data_dir=FLAGS.data_dir)
+    image_set = flagged_image_set()
     strategy = common_flags.strategy()
     is_chief = strategies.is_chief(strategy)
     tfscale.set_precision(FLAGS.precision, strategy)
-    model_dir = FLAGS.model_dir or f"runs/{image_set.builder.info.name}"
+    model_dir = FLAGS.model_dir or f"runs/{image_set.name}"
     if is_chief:
         results.make_writable(model_dir, "metrics.csv")
         if FLAGS.predictions:

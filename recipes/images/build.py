@@ -10,14 +10,21 @@ import tfscale
 from recipes import common_flags
 from recipes.images.augmentation import augmentation
 from recipes.images.model import compiled_model, smooth_labels, to_float
-from recipes.images.sets import ImageSet, find_image_set
+from recipes.images.sets import AnyImageSet, find_image_set
 from recipes.microbatches import Microbatches
 from tfscale.data import Pipeline
 
 FLAGS = flags.FLAGS
 
 
-def pipelines(image_set: ImageSet, strategy: tf.distribute.Strategy) -> tuple[Pipeline, Pipeline]:
+def flagged_image_set() -> AnyImageSet:
+    """Finds the set that the flags name."""
+    return find_image_set(FLAGS.dataset, data_dir=FLAGS.data_dir, image_size=FLAGS.image_size)
+
+
+def pipelines(
+    image_set: AnyImageSet, strategy: tf.distribute.Strategy
+) -> tuple[Pipeline, Pipeline]:
     """Builds the training input and the test input that the flags describe."""
     smoothing, classes = FLAGS.label_smoothing, image_set.num_classes
     train = tfscale.data.input_pipeline(
@@ -46,7 +53,7 @@ def microbatches(train: Pipeline) -> Pipeline | Microbatches:
     return train if FLAGS.microbatches == 1 else Microbatches(train, FLAGS.microbatches)
 
 
-def flagged_model(image_set: ImageSet, num_steps: int) -> keras.Model:
+def flagged_model(image_set: AnyImageSet, num_steps: int) -> keras.Model:
     """Builds and compiles the model that the flags describe. Call it in the strategy's scope.
 
     Args:
@@ -64,7 +71,7 @@ def flagged_model(image_set: ImageSet, num_steps: int) -> keras.Model:
 def model_and_data() -> tuple[keras.Model, Pipeline | Microbatches]:
     """Builds model and training input for `tfscale preflight`. Call it in the strategy's scope."""
     strategy = tf.distribute.get_strategy()
-    image_set = find_image_set(FLAGS.dataset, data_dir=FLAGS.data_dir)
+    image_set = flagged_image_set()
     tfscale.set_precision(FLAGS.precision, strategy)
     image_set.prepare(shows_progress=False)
     train, _ = pipelines(image_set, strategy)

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from recipes.images.sets import ImageSet
+from recipes.images.sets import AnyImageSet
 
 
 def image_model(
@@ -48,7 +48,7 @@ def image_model(
 
 
 def compiled_model(
-    image_set: ImageSet,
+    image_set: AnyImageSet,
     optimizer: keras.optimizers.Optimizer,
     *,
     dropout: float,

@@ -20,6 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfscale.data import ImageFolder
 from tfscale.files import reason, whole_files
 
 COLUMNS = ("row", "label", "prediction", "probability")
@@ -30,7 +31,7 @@ Pair = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 
 def predict_split(
     model: keras.Model,
-    source: Pair | tf.data.Dataset,
+    source: Pair | tf.data.Dataset | ImageFolder,
     *,
     num_classes: int | None,
     batch_size: int,
@@ -45,7 +46,7 @@ def predict_split(
     Args:
         model: A model that returns logits [batch, num_classes].
         source: `(images, labels)`: arrays, or a `tf.data.Dataset` of single examples whose order is
-            the same each time it is read.
+            the same each time it is read; or a folder of images.
         num_classes: Classes of the confusion matrix, which has their square as entries; labels are
             in [0, num_classes). None counts nothing.
         batch_size: Examples of all replicas in one step. Positive.
@@ -80,15 +81,24 @@ def predict_split(
     return confusion
 
 
-def _chunks(source: Pair | tf.data.Dataset, batch_size: int, chunk_bytes: int) -> Iterator[Pair]:
+def _chunks(
+    source: Pair | tf.data.Dataset | ImageFolder, batch_size: int, chunk_bytes: int
+) -> Iterator[Pair]:
     """Yields the split in chunks of whole batches; the last chunk may be shorter."""
     if isinstance(source, tf.data.Dataset):
         spec = source.element_spec[0]
         example_bytes = int(np.prod(spec.shape)) * spec.dtype.size
+    elif isinstance(source, ImageFolder):
+        example_bytes = int(np.prod(source.image_shape))
     else:
         example_bytes = max(1, source[0][:1].nbytes)
     rows = max(1, chunk_bytes // (example_bytes * batch_size)) * batch_size
-    if isinstance(source, tf.data.Dataset):
+    if isinstance(source, ImageFolder):
+        for start in range(0, source.num_examples, rows):
+            end = min(start + rows, source.num_examples)
+            images, labels = source.take(tf.range(start, end, dtype=tf.int64))
+            yield images.numpy(), labels.numpy()
+    elif isinstance(source, tf.data.Dataset):
         yield from source.batch(rows).prefetch(1).as_numpy_iterator()
     else:
         images, labels = source

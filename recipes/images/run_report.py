@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from recipes.images.sets import ImageSet
+from recipes.images.sets import AnyImageSet
 from recipes.images.training_log import TrainingLog
 from recipes.run_record import run_record
 from tfscale.report import Confusion, Curve, RunRecord, Timing
@@ -20,7 +20,7 @@ MOST_CLASSES = 100
 
 def image_record(
     strategy: tf.distribute.Strategy,
-    image_set: ImageSet,
+    image_set: AnyImageSet,
     log: TrainingLog,
     *,
     results: dict[str, float],
@@ -51,7 +51,7 @@ def image_record(
         scale="linear",
     )
     return run_record(
-        f"Images of {image_set.builder.info.name}",
+        f"Images of {image_set.name}",
         strategy,
         results=results,
         timing=timing,

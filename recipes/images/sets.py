@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 import recipes.digits.digits_dataset_builder  # noqa: F401  (registers the name "digits")
+from recipes.images.folder import FolderSet, has_images
 from tfscale.data import tfds
 
 # Only sets whose pixels do not use the full range of their type.
@@ -62,6 +63,11 @@ class ImageSet:
             )
 
     @property
+    def name(self) -> str:
+        """The name of the set."""
+        return str(self.builder.info.name)
+
+    @property
     def class_names(self) -> list[str]:
         """The names of the classes, in the order of their numbers."""
         _, label = self.builder.info.supervised_keys
@@ -76,18 +82,34 @@ class ImageSet:
         return tfds.image_source(self.builder, split)
 
 
-def find_image_set(dataset: str, *, data_dir: str | None) -> ImageSet:
-    """Finds a set by name and checks that the recipe can train on it.
+AnyImageSet = ImageSet | FolderSet
+
+
+def find_image_set(
+    dataset: str | None, *, data_dir: str | None, image_size: int | None = None
+) -> AnyImageSet:
+    """Finds a set and checks that the recipe can train on it.
 
     Args:
         dataset: A TFDS name such as "mnist", that of a builder class imported before, or that of a
-            prepared set in `data_dir`.
-        data_dir: Folder of prepared sets, local or remote. None is TFDS's own default.
+            prepared set in `data_dir`. None: the images of `data_dir`, if it has a folder for each
+            class, else "digits".
+        data_dir: Folder of prepared sets, local or remote, or of images. None is TFDS's own.
+        image_size: Height and width that the images of a folder are resized to. None does not.
 
     Raises:
         ValueError: If there is no such set, or its examples are not images of one size with a
             class label.
     """
+    if dataset is None and data_dir is not None and has_images(data_dir):
+        return FolderSet(data_dir, image_size)
+    if image_size is not None:
+        raise ValueError(
+            "`--image_size` must not be set, unless --data_dir has a folder of images for each "
+            f"class and --dataset is not set. Received: --image_size={image_size}, --data_dir="
+            f"{data_dir or 'not set'}, --dataset={dataset or 'not set'}. Omit one."
+        )
+    dataset = "digits" if dataset is None else dataset
     try:
         builder = tfds.find_builder(dataset, data_dir=data_dir)
     except (ValueError, AssertionError, tf.errors.OpError) as error:

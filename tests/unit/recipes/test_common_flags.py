@@ -9,7 +9,8 @@ from tests.unit.recipes.conftest import Run
 # purpose, and record it in the change log.
 FLAGS = {
     "this recipe": {
-        "dataset": "digits",
+        "dataset": None,
+        "image_size": None,
         "dropout": "0.4",
         "augmentation": "1.0",
         "flips": None,

@@ -227,6 +227,6 @@ def _common(one: Any, other: Any) -> Any:
 def _damaged(path: str, reason: str) -> ValueError:
     return ValueError(
         "`files` must be CSV files in UTF-8, with a header, as many fields in every row, and "
-        f"double quotes around a whole field only. Received: {path} ({reason}). Write it again, for "
-        "instance with Python's csv module."
+        f"double quotes around a whole field only. Received: {path} ({reason}). Write it again, "
+        "for instance with Python's csv module."
     )
