@@ -35,6 +35,11 @@ def test_proportions_of_decimals_and_fractions_are_exact(weights: tuple[Any, Any
     assert epoch_of(source, 0).sum() == 6666
 
 
+def test_a_decimal_is_the_number_that_was_written() -> None:
+    source = mixture([(np.zeros([9]), 0.1), (np.ones([9]), 0.3)])
+    assert "examples: 1/4 of [" in source.fingerprint
+
+
 def test_weights_without_a_short_schedule_are_rounded_to_one_part_in_65536() -> None:
     weights = [np.pi, np.e, 1e-9]
     source = mixture([(np.full([10**5], i), w) for i, w in enumerate(weights)], until=2**16)
@@ -73,9 +78,10 @@ def test_a_large_source_continues_in_the_next_epoch_until_all_of_it_was_seen() -
 
 
 def test_with_all_every_epoch_has_every_example() -> None:
-    source = mixture([(np.arange(7), 3), (np.arange(100, 123), 2)], until="all")
+    # 34 draws of the 20: one pass and a part, which must not be parts of three passes.
+    source = mixture([(np.arange(20), 3), (np.arange(100, 123), 2)], until="all")
     for epoch in range(5):
-        assert set(epoch_of(source, epoch)) == {*range(7), *range(100, 123)}
+        assert set(epoch_of(source, epoch)) == {*range(20), *range(100, 123)}
 
 
 def test_equal_sources_have_different_orders() -> None:
