@@ -36,8 +36,8 @@ def test_proportions_of_decimals_and_fractions_are_exact(weights: tuple[Any, Any
 
 
 def test_a_decimal_is_the_number_that_was_written() -> None:
-    source = mixture([(np.zeros([9]), 0.1), (np.ones([9]), 0.3)])
-    assert "examples: 1/4 of [" in source.fingerprint
+    source = mixture([(np.zeros([9]), 0.1), (np.ones([9]), 0.9)])
+    assert "examples: 1/10 of [" in source.fingerprint
 
 
 def test_weights_without_a_short_schedule_are_rounded_to_one_part_in_65536() -> None:
