@@ -16,6 +16,8 @@ import tensorflow as tf
 
 from strategies.extension import function, one_of, own_rows, strategy_of, truth, whole_number
 from tfscale.data.batches import Cut, random_access_batches, read_ahead, same_rows, stream_batches
+from tfscale.data.composition import filtered
+from tfscale.data.composition.filters import Keep
 from tfscale.data.order import BlockShuffle, Order, example_seeds
 from tfscale.data.sources import (
     ArraySource,
@@ -41,6 +43,7 @@ def input_pipeline(
     seed: int = 0,
     drop_remainder: bool = False,
     remainder: str = "keep",
+    keep: Keep | None = None,
     preprocess: Preprocess | None = None,
     augment: Augment | None = None,
     shuffle_window: int = 10_000,
@@ -77,6 +80,8 @@ def input_pipeline(
             must be `(x, y)` or `(x, y, sample_weight)`. What combines rows without sample weights
             counts the padding: BatchNormalization, `metrics` that are not `weighted_metrics`, a
             loss that is a sum. The loss in the logs weighs a padded batch like a full one.
+        keep: Maps a batch of n examples of the source to bool [n], or None for all examples. It is
+            evaluated once for each example when the pipeline is built; `filtered` can cache that.
         preprocess: Maps a batch, such as `(images, labels)`, to the input of the model. Each
             replica calls it on its replica batch, which has at least one row, so rows must not
             depend on each other.
@@ -117,6 +122,8 @@ def input_pipeline(
     strategy_of("strategy", strategy)
     seed = whole_number("seed", seed, at_least=0, below=2**31)
     examples = as_source(source, data_dir=data_dir)
+    if keep is not None:
+        examples = filtered(examples, keep)
     if global_batch_size > examples.num_examples:
         raise ValueError(
             f"`global_batch_size` must be at most {examples.num_examples}, the number of examples. "

@@ -42,7 +42,7 @@ def as_source(source: Any, *, data_dir: str | os.PathLike[str] | None = None) ->
             "`data_dir` must be None unless `source` is a TFDS name. Received: "
             f"data_dir={data_dir!r} with a {type(source).__name__}. Omit it."
         )
-    if isinstance(source, RandomAccessSource):
+    if isinstance(source, RandomAccessSource | StreamSource):
         return source
     if isinstance(source, tf.data.Dataset):
         return StreamSource(source, known_cardinality(source))

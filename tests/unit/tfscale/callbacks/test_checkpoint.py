@@ -54,10 +54,11 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Jobs:
         jobs.add(f"{data} whole", f"{data} whole", **on_two, data=data)
     for data, stop in CASES:
         jobs.add(f"{data} {stop} first", f"{data} {stop}", **on_two, data=data, stop=stop)
-    jobs.add("plain whole", "plain whole", **on_two, data="pipeline", dropout=0)
-    jobs.add("plain first", "plain 2", **on_two, data="pipeline", dropout=0, stop=8)
+    jobs.add("plain whole", "plain whole", **on_two, data="uneven pipeline", dropout=0)
+    jobs.add("plain first", "plain 2", **on_two, data="uneven pipeline", dropout=0, stop=9)
     jobs.run()
-    jobs.add("plain 3", "plain 2", kind="mirrored", replicas=3, data="pipeline", dropout=0)
+    on_three = {"kind": "mirrored", "replicas": 3}
+    jobs.add("plain 3", "plain 2", **on_three, data="uneven pipeline", dropout=0)
     for data, stop in CASES:
         jobs.add(f"{data} {stop}", f"{data} {stop}", **on_two, data=data)
     jobs.add("finished", "pipeline whole", **on_two, data="pipeline")

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 import strategies
-from tfscale.data import BlockShuffle, input_pipeline
+from tfscale.data import BlockShuffle, input_pipeline, mixture
 
 EXAMPLES = 37
 STEPS = 24  # More than three epochs of every case.
@@ -46,6 +46,8 @@ def cases(folder: Path) -> dict[str, dict[str, Any]]:
         "arrays": {"source": ids, "global_batch_size": 6},
         "uneven replicas": {"source": ids, "global_batch_size": 7},
         "uneven replicas, dropped": {"source": ids, "global_batch_size": 7, "drop_remainder": True},
+        "kept": {"source": ids, "global_batch_size": 7, "keep": lambda batch: batch % 3 > 0},
+        "mixture": {"source": mixture([(ids, 0.5), (-ids, 0.25)]), "global_batch_size": 7},
         "blocks": {"source": ids, "global_batch_size": 6, "shuffle": BlockShuffle(4, 3)},
         "whole batches": {"source": ids[:36], "global_batch_size": 6},
         "dropped remainder": {"source": ids, "global_batch_size": 6, "drop_remainder": True},

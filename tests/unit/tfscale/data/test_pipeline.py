@@ -380,6 +380,15 @@ def test_padding_needs_pairs_and_random_access() -> None:
         input_pipeline(stream, ONE, 4, shuffle=BlockShuffle(4, 2))
 
 
+def test_only_kept_examples_are_in_an_epoch() -> None:
+    pipeline = input_pipeline(np.arange(20), ONE, 4, keep=lambda batch: batch % 5 > 1)
+    batches = list(pipeline.local(0).take(pipeline.steps_per_epoch).as_numpy_iterator())
+    found = np.sort(np.concatenate(batches))
+    np.testing.assert_array_equal(found, [n for n in range(20) if n % 5 > 1])
+    with pytest.raises(ValueError, match=r"Received: a tf\.data\.Dataset\. .*Dataset\.filter"):
+        input_pipeline(tf.data.Dataset.range(9), ONE, 4, keep=lambda batch: batch > 3)
+
+
 def test_a_checkpoints_description_names_what_orders_the_batches() -> None:
     x = np.arange(10)
     texts = [
