@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from typing import cast
+
+import numpy as np
 import pytest
 
 from recipes.images.sets import find_image_set
@@ -27,7 +30,7 @@ def test_the_shape_of_a_set_is_read_from_its_description(
     assert image_set.num_classes == num_classes
     assert image_set.largest_pixel == largest_pixel
     assert tuple(map(image_set.num_examples, ("train", "test"))) == counts
-    images, labels = image_set.read("test")
+    images, labels = cast("tuple[np.ndarray, np.ndarray]", image_set.read("test"))
     assert images.shape == (counts[1], *image_shape)
     assert labels.max() == num_classes - 1
 

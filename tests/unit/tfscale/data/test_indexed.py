@@ -41,7 +41,7 @@ def expected(rows: list[int]) -> Any:
 @pytest.fixture
 def opened() -> Iterator[Callable[..., Any]]:
     """Calls `indexed`, ends the processes afterwards, and fails if one remains."""
-    sources = []
+    sources: list[Any] = []
 
     def opened(*arguments: Any, **options: Any) -> Any:
         sources.append(indexed(*arguments, **options))
@@ -168,7 +168,7 @@ def test_processes_see_no_gpu_and_import_no_tensorflow(opened: Callable[..., Any
 def test_a_dataset_that_cannot_be_pickled_is_refused() -> None:
     dataset = datasets.Rows()
     dataset.stream = open(os.devnull)  # type: ignore[attr-defined]  # noqa: SIM115, PTH123
-    with dataset.stream, pytest.raises(ValueError, match=r"picklable.*Rows \(TypeError"):  # type: ignore[attr-defined]
+    with dataset.stream, pytest.raises(ValueError, match=r"picklable.*Rows \(TypeError"):
         indexed(dataset, read_workers=1)
 
 
