@@ -168,11 +168,11 @@ def test_processes_see_no_gpu_and_import_no_tensorflow(opened: Callable[..., Any
 def test_a_dataset_that_cannot_be_pickled_is_refused() -> None:
     dataset = datasets.Rows()
     dataset.stream = open(os.devnull)  # type: ignore[attr-defined]  # noqa: SIM115, PTH123
-    with dataset.stream, pytest.raises(ValueError, match=r"picklable.*Rows \(TypeError"):
+    with dataset.stream, pytest.raises(ValueError, match=r"picklable.*Rows \(TypeError"):  # type: ignore[attr-defined]
         indexed(dataset, read_workers=1)
 
 
-class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+class Batches(keras.utils.PyDataset):
     """Batches of 4, 4 and 3 rows, or of other sizes."""
 
     def __init__(self, sizes: tuple[int, ...] = (4, 4, 3)) -> None:
