@@ -17,10 +17,12 @@ from typing import Any
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet as parquet_library
 import tensorflow as tf
 
 import strategies
-from tfscale.data import BlockShuffle, input_pipeline, mixture
+from tfscale.data import BlockShuffle, bucketed, input_pipeline, mixture, packed, parquet
 
 EXAMPLES = 37
 STEPS = 24  # More than three epochs of every case.
@@ -32,6 +34,24 @@ def noisy(batch: Any, seeds: tf.Tensor) -> Any:
     checks = [tf.debugging.assert_positive(tf.shape(seeds)[0])]
     with tf.control_dependencies(checks):
         return {"id": batch, "noise": noise, "seeds": seeds}
+
+
+class Doubled:
+    """A user's dataset."""
+
+    def __len__(self) -> int:
+        return EXAMPLES
+
+    def __getitem__(self, index: int) -> tuple[int, int]:
+        return index, 2 * index
+
+
+def table_of(folder: Path, ids: np.ndarray) -> Any:
+    """A Parquet file of several row groups."""
+    path = folder / "rows.parquet"
+    if not path.exists():
+        parquet_library.write_table(pyarrow.table({"id": ids, "half": ids / 2}), path, 5)
+    return parquet(path)
 
 
 def cases(folder: Path) -> dict[str, dict[str, Any]]:
@@ -48,6 +68,14 @@ def cases(folder: Path) -> dict[str, dict[str, Any]]:
         "uneven replicas, dropped": {"source": ids, "global_batch_size": 7, "drop_remainder": True},
         "kept": {"source": ids, "global_batch_size": 7, "keep": lambda batch: batch % 3 > 0},
         "mixture": {"source": mixture([(ids, 0.5), (-ids, 0.25)]), "global_batch_size": 7},
+        "indexed": {"source": Doubled(), "global_batch_size": 7},
+        "parquet": {"source": table_of(folder, ids), "global_batch_size": 7},
+        "buckets": {
+            "source": bucketed(ragged, boundaries=[1, 2, 3]),
+            "global_batch_size": 5,
+            "remainder": "drop",
+        },
+        "packed": {"source": packed(ragged, length=4, tokens=None), "global_batch_size": 5},
         "blocks": {"source": ids, "global_batch_size": 6, "shuffle": BlockShuffle(4, 3)},
         "whole batches": {"source": ids[:36], "global_batch_size": 6},
         "dropped remainder": {"source": ids, "global_batch_size": 6, "drop_remainder": True},

@@ -37,6 +37,15 @@ NAMES = (
     "augmented stream",
     "short stream",
     "sparse stream",
+    "uneven replicas",
+    "uneven replicas, dropped",
+    "kept",
+    "mixture",
+    "indexed",
+    "parquet",
+    "buckets",
+    "packed",
+    "blocks",
 )
 
 # TensorFlow's own strategy: for what does not depend on the replicas, in this process.
@@ -102,6 +111,10 @@ def joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
 
 def parts(case: dict[str, Any], key: str = "batches") -> list[Any]:
     return [batch["parts"] for batch in case[key]]
+
+
+def test_every_case_is_looked_at(found: dict[str, dict[str, Any]]) -> None:
+    assert set(NAMES) == set(found["1"])
 
 
 @pytest.mark.parametrize("name", NAMES)
