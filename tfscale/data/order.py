@@ -44,8 +44,8 @@ class BlockShuffle:
         BlockShuffle(block=256, window=16)
     """
 
-    block: int = 1024
-    window: int = 16
+    block: int = 256
+    window: int = 64
 
     def __post_init__(self) -> None:
         whole_number("block", self.block, cure="Count examples.")
