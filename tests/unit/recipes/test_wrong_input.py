@@ -20,10 +20,6 @@ from tests.unit.recipes.conftest import Run
         ("--dataset=stripes/unlabelled", r"class label each.* Choose an image classification set"),
         ("--dataset=stripes/any_size", r"one size.*shape \(None, None, 3\) in uint8\. Write"),
         ("--dataset=stripes/float", r"uint8 or uint16.*shape \(12, 10, 1\) in float32\. Write"),
-        (
-            "--distribution_strategy=mirrored --num_replicas=2 --global_batch_size=97",
-            r"multiple of the 2 replicas.*global_batch_size=97\. Use 96",
-        ),
         ("--global_batch_size=1438", r"at most 1437.*global_batch_size=1438\. Use a smaller batch"),
         ("--global_batch_size=0", r"--global_batch_size=0: must be a positive integer.*See --help"),
         (

@@ -87,7 +87,7 @@ def is_indexed(dataset: Any) -> bool:
     """Returns whether `indexed` reads a dataset that is neither an array nor a structure."""
     if isinstance(dataset, (str, bytes, Mapping, tuple, list, tf.Tensor, tf.data.Dataset)):
         return False
-    if hasattr(dataset, "__array__") or isinstance(dataset, tf.__internal__.CompositeTensor):
+    if hasattr(dataset, "__array__") or isinstance(dataset, tf.RaggedTensor | tf.SparseTensor):
         return False
     return hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
 
