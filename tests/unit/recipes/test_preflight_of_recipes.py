@@ -39,8 +39,8 @@ def test_a_recipe_compiles_for_four_replicas(
         (["recipes.image_classification", "--flags=96"], "`--flags` must contain only flags"),
         (["recipes.results"], "`FUNCTION` must be a function of recipes.results"),
         (
-            ["recipes.image_classification", "--flags=--global_batch_size=90", "--target=v5e:2x2"],
-            "`global_batch_size` must be a multiple of the 4 replicas",
+            ["recipes.image_classification", "--flags=--global_batch_size=1438"],
+            "`global_batch_size` must be at most 1437",
         ),
     ],
 )

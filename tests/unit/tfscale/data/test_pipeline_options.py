@@ -1,0 +1,67 @@
+"""What the arguments `remainder`, `shuffle` and `keep` of `input_pipeline` do to a pipeline."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfscale.data import BlockShuffle, input_pipeline
+
+# TensorFlow's own strategy: for what does not depend on the replicas, in this process.
+ONE = tf.distribute.OneDeviceStrategy("CPU:0")
+
+
+def test_padding_has_static_rows_and_no_weight() -> None:
+    pipeline = input_pipeline(
+        (np.arange(10.0), np.zeros(10)), ONE, 4, shuffle=False, remainder="pad"
+    )
+    batches = list(pipeline.replica_batches(0).take(3))
+    spec = pipeline.replica_batches(0).element_spec.data
+    assert [part.shape[0] for part in tf.nest.flatten(spec)] == [4, 4, 4]
+    last = batches[-1]
+    assert [part.shape[0] for part in last.data] == [4, 4, 4]
+    np.testing.assert_array_equal(last.data[2], [2, 2, 0, 0])
+    assert (int(last.examples), int(last.all_examples)) == (2, 2)
+    np.testing.assert_array_equal(batches[0].data[2], [1, 1, 1, 1])
+
+
+def test_padding_multiplies_the_sample_weights_of_the_source() -> None:
+    x = np.arange(5.0)
+    pipeline = input_pipeline((x, x, x + 1), ONE, 4, shuffle=False, remainder="pad")
+    *_, last = pipeline.replica_batches(0).take(2)
+    np.testing.assert_array_equal(last.data[2], [20, 0, 0, 0])
+
+
+def test_padding_needs_pairs_and_random_access() -> None:
+    with pytest.raises(ValueError, match="Received: remainder='pad' and batches of TensorSpec"):
+        _ = input_pipeline(np.arange(10), ONE, 4, remainder="pad").element_spec
+    stream = tf.data.Dataset.range(10)
+    with pytest.raises(ValueError, match=r"no random access\. Received: remainder='pad'"):
+        input_pipeline(stream, ONE, 4, remainder="pad")
+    with pytest.raises(ValueError, match=r"no random access\. Received: shuffle=BlockShuffle\("):
+        input_pipeline(stream, ONE, 4, shuffle=BlockShuffle(4, 2))
+
+
+def test_only_kept_examples_are_in_an_epoch() -> None:
+    pipeline = input_pipeline(np.arange(20), ONE, 4, keep=lambda batch: batch % 5 > 1)
+    batches = list(pipeline.local(0).take(pipeline.steps_per_epoch).as_numpy_iterator())
+    found = np.sort(np.concatenate(batches))
+    np.testing.assert_array_equal(found, [n for n in range(20) if n % 5 > 1])
+    with pytest.raises(ValueError, match=r"Received: a tf\.data\.Dataset\. .*Dataset\.filter"):
+        input_pipeline(tf.data.Dataset.range(9), ONE, 4, keep=lambda batch: batch > 3)
+
+
+def test_a_checkpoints_description_names_what_orders_the_batches() -> None:
+    x = np.arange(10)
+    texts = [
+        input_pipeline(x, ONE, 4).description,
+        input_pipeline(x, ONE, 5).description,
+        input_pipeline(x, ONE, 4, seed=1).description,
+        input_pipeline(x, ONE, 4, shuffle=False).description,
+        input_pipeline(x, ONE, 4, drop_remainder=True).description,
+        input_pipeline(x, ONE, 4, shuffle=BlockShuffle(4, 2)).description,
+    ]
+    assert len(set(texts)) == len(texts)
+    assert texts[0] == input_pipeline(x, ONE, 4, remainder="keep").description
+    assert texts[4] == input_pipeline(x, ONE, 4, remainder="drop").description
