@@ -38,16 +38,23 @@ class ReadingProcesses:
 
     Raises:
         ValueError: If the dataset is not picklable.
+        RuntimeError: If this process is itself one that reads.
     """
 
     def __init__(
         self, dataset: Any, arguments: tuple[Any, ...], count: int, deadline_seconds: float
     ) -> None:
+        if _READER in os.environ:  # at once: an error within tf.data may keep a process from ending
+            raise RuntimeError(
+                "A process that reads must not start others. Put the code that trains under "
+                "`if __name__ == '__main__':`, or the dataset's class into a module of its own."
+            )
         self._content = (dataset, *arguments)
         self._count, self._deadline_seconds = count, deadline_seconds
         self._starting = threading.Lock()
         self._processes: list[_Process] = []
         self._turn = 0
+        self._start_failure: str | None = None
         # TensorFlow keeps every function that it has traced, and so this object: this is for the
         # end of the interpreter.
         weakref.finalize(self, _end, self._processes)
@@ -85,17 +92,14 @@ class ReadingProcesses:
     def close(self) -> None:
         """Ends the processes. The next read starts them again."""
         with self._starting:
+            self._start_failure = None
             _end(self._processes)
 
     def _started(self) -> list[_Process]:
         with self._starting:
+            if self._start_failure is not None:  # each batch read ahead would try again, in turn
+                raise RuntimeError(self._start_failure)
             if not self._processes:
-                if _READER in os.environ:
-                    raise RuntimeError(
-                        "A process that reads must not start others. Put the code that trains "
-                        "under `if __name__ == '__main__':`, or the dataset's class into a module "
-                        "of its own."
-                    )
                 content = io.BytesIO()
                 self._pickled(content)
                 start = pickle.dumps((sys.path, _main_of(content.getvalue()), content.getvalue()))
@@ -104,7 +108,8 @@ class ReadingProcesses:
                         self._processes.append(_Process(start))
                     for process in self._processes:
                         process.answer(max(_START_SECONDS, self._deadline_seconds), None)
-                except BaseException:
+                except BaseException as error:
+                    self._start_failure = str(error)
                     _end(self._processes)
                     raise
             return list(self._processes)
