@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfscale.data.sources.random_access import RandomAccessSource
 
 Decode = Callable[[Any], Any]
+Parse = Callable[[Any], Any]
 
 
 class Reader(Protocol):
@@ -50,22 +51,28 @@ class ReadSource(RandomAccessSource):
         array([9, 4])
     """
 
-    def __init__(self, reader: Reader, decode: Decode | None = None) -> None:
+    def __init__(
+        self, reader: Reader, decode: Decode | None = None, *, parse: Parse | None = None
+    ) -> None:
         """Makes a source of a reader.
 
         Args:
             reader: Reads the examples.
-            decode: Maps one example, as `reader.element_spec` describes it, to an example of
-                tensors with static shapes. Traced; several run at a time.
+            decode: Maps one example, as `reader.element_spec` describes it or as `parse` returns
+                it, to an example of tensors with static shapes. Traced; several run at a time.
+            parse: Maps a batch of examples to a batch, before `decode`. Traced.
         """
         self.reader = reader
         self.decode = decode
+        self.parse = parse
         self.num_examples = reader.num_examples
         self.fingerprint = reader.fingerprint
 
     def take(self, indices: tf.Tensor) -> Any:
         """Returns the examples at `indices`, int64 [n], as a structure of [n, ...] tensors."""
         batch = read_in_graph(self.reader.read, self.reader.element_spec, indices)
+        if self.parse is not None:
+            batch = self.parse(batch)
         if self.decode is None:
             return batch
         decoded = tf.map_fn(self.decode, batch, fn_output_signature=self._decoded_spec())
@@ -73,8 +80,44 @@ class ReadSource(RandomAccessSource):
 
     def _decoded_spec(self) -> Any:
         function = tf.function(self.decode)
-        traced = function.get_concrete_function(self.reader.element_spec)
+        traced = function.get_concrete_function(self._parsed_spec())
         return tf.nest.map_structure(tf.TensorSpec.from_tensor, traced.structured_outputs)
+
+    def _parsed_spec(self) -> Any:
+        """Describes what `decode` takes."""
+        spec = self.reader.element_spec
+        if self.parse is None:
+            return spec
+        batch = tf.nest.map_structure(
+            lambda part: tf.TensorSpec([None, *part.shape], part.dtype), spec
+        )
+        parsed = tf.function(self.parse).get_concrete_function(batch).structured_outputs
+        return tf.nest.map_structure(_of_one_example, parsed)
+
+
+def feature_parser(features: Mapping[str, Any]) -> Parse:
+    """Returns the `parse` of a `ReadSource` whose examples are serialized `tf.train.Example`s.
+
+    Args:
+        features: Features for `tf.io.parse_example`, by name.
+
+    Raises:
+        ValueError: If there is none, or one of them makes sparse tensors.
+    """
+    known = (tf.io.FixedLenFeature, tf.io.FixedLenSequenceFeature, tf.io.RaggedFeature)
+    wrong = {name: of for name, of in features.items() if not isinstance(of, known)}
+    if wrong or not features:
+        raise ValueError(
+            "`features` must be tf.io.FixedLenFeature, FixedLenSequenceFeature or RaggedFeature, "
+            f"by name. Received: features={wrong or features!r}. Use RaggedFeature for "
+            "VarLenFeature and SparseFeature."
+        )
+
+    def parse(serialized: tf.Tensor) -> Any:
+        parsed = tf.io.parse_example(serialized, dict(features))
+        return {name: _with_rows(part, serialized.shape[0]) for name, part in parsed.items()}
+
+    return parse
 
 
 # AutoGraph would translate the Python that runs at every batch, and make it slower.
@@ -155,6 +198,17 @@ def _numpy_dtype(spec: tf.TensorSpec) -> Any:
     return spec.dtype.as_numpy_dtype
 
 
-def _with_rows(part: tf.Tensor, rows: int | None) -> tf.Tensor:
-    part.set_shape([rows, *part.shape[1:]])
+def _with_rows(part: Any, rows: int | None) -> Any:
+    if isinstance(part, tf.RaggedTensor):
+        part.row_splits.set_shape([None if rows is None else rows + 1])
+    else:
+        part.set_shape([rows, *part.shape[1:]])
     return part
+
+
+def _of_one_example(part: Any) -> Any:
+    """Returns the spec of one row of a batch."""
+    shape = part.shape[1:]
+    if isinstance(part, tf.RaggedTensor) and part.ragged_rank > 1:
+        return tf.RaggedTensorSpec(shape, part.dtype, part.ragged_rank - 1)
+    return tf.TensorSpec(shape, part.dtype)
