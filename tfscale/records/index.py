@@ -125,7 +125,7 @@ def scanned(source: str, say: Callable[[int], None] | None = None) -> RecordInde
     """
     checksum = crc32c()
     lengths, checksums = array.array("Q"), array.array("I")
-    with open(source, "rb", buffering=_PIECE) as file:
+    with Path(source).open("rb", buffering=_PIECE) as file:
         size = os.fstat(file.fileno()).st_size
         if not size:
             raise RecordFileError(f"{source} is empty. Write it again, or leave it out.")

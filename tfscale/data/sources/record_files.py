@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfscale.cli import progress
+from tfscale.cli.progress import progress
 from tfscale.data.sources.reading import Decode, ReadSource, feature_parser
 from tfscale.records.index import (
     FOOTER,
