@@ -242,4 +242,3 @@ def _not_records(source: str, header: bytes) -> RecordFileError:
     return RecordFileError(
         f"{source} is not a TFRecord file, or its first record is damaged. Check the path."
     )
-
