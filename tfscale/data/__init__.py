@@ -15,6 +15,7 @@ from tfscale.data.sources.csv_files import csv
 from tfscale.data.sources.image_folder import ImageFolder, image_folder
 from tfscale.data.sources.indexed import indexed
 from tfscale.data.sources.parquet_files import parquet
+from tfscale.data.sources.record_files import record_files
 
 __all__ = [
     "BlockShuffle",
@@ -32,6 +33,7 @@ __all__ = [
     "mixture",
     "packed",
     "parquet",
+    "record_files",
     "replica_batch_bounds",
     "replica_batches",
     "shared",
