@@ -30,11 +30,13 @@ COMMANDS = {
     "report": "tfscale.report.command",
     "verify": "tfscale.verify.command",
     "bench": "tfscale.bench.command",
+    "data": "tfscale.records.command",
 }
 
 _EPILOG = """\
 examples:
   tfscale bench --model=mlp                            time a training step of each strategy
+  tfscale data index 'train-*.tfrecord'                give TFRecord files random access
   tfscale doctor                                       check versions, devices and the cluster
   tfscale launch --num_workers=2 -- python train.py    run two workers of one job on this host
   tfscale preflight mine:build --target=v5e:2x2        find what a TPU would reject; needs no TPU

@@ -30,7 +30,7 @@ def test_the_reference_documents_every_public_name_once_and_no_other() -> None:
 
 
 def test_the_reference_shows_the_help_of_every_command() -> None:
-    commands = [*COMMANDS, *(f"bench {kind}" for kind in KINDS)]
+    commands = [*COMMANDS, *(f"bench {kind}" for kind in KINDS), "data index"]
     assert sorted(documented_commands()) == sorted(commands)
 
 

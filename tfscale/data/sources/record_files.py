@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import os
 import threading
-import time
 import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -31,16 +30,14 @@ from tfscale.records.index import (
     index_path,
     masked,
     read_index,
-    scanned,
-    write_index,
 )
+from tfscale.records.indexing import indexed_files
 from tfscale.records.paths import Files, record_paths
 
 # One read of neighbouring records is at most this long, unless one record is longer.
 _GROUP_BYTES = 8 << 20
 # Idle descriptors that are kept open. Each thread that reads has one more.
 _MAX_IDLE = 64
-_PATIENCE_SECONDS = 3.0
 
 
 def record_files(
@@ -248,26 +245,16 @@ def _exactly(descriptor: int, offset: int, size: int) -> bytes:
 
 def _indexes(paths: list[str], index_dir: str | os.PathLike[str] | None) -> list[RecordIndex]:
     """Reads the index of every file, and builds those that are missing."""
-    indexes: list[RecordIndex | None] = []
+    indexes: dict[str, RecordIndex] = {}
     for path in paths:
-        try:
-            indexes.append(read_index(index_path(path, index_dir), path))
-        except FileNotFoundError:
-            indexes.append(None)
-    missing = [number for number, index in enumerate(indexes) if index is None]
+        with contextlib.suppress(FileNotFoundError):
+            indexes[path] = read_index(index_path(path, index_dir), path)
+    missing = [path for path in paths if path not in indexes]
     if missing:
         with progress("tfscale.data") as say:
-            last = time.monotonic()
-
-            def tell(path: str, done: int, place: int) -> None:
-                nonlocal last
-                if time.monotonic() - last > _PATIENCE_SECONDS:
-                    last = time.monotonic()
-                    say(f"indexing {path}, {place + 1} of {len(missing)}: {done >> 20} MiB")
-
-            for place, number in enumerate(missing):
-                path = paths[number]
-                index = scanned(path, lambda done, path=path, place=place: tell(path, done, place))  # type: ignore[misc]
-                write_index(index_path(path, index_dir), index)
-                indexes[number] = index
-    return [index for index in indexes if index is not None]
+            for scan in indexed_files(missing, index_dir, say=say):
+                if scan.index is None:
+                    assert scan.error is not None
+                    raise scan.error
+                indexes[scan.source] = scan.index
+    return [indexes[path] for path in paths]
