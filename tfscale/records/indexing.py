@@ -130,11 +130,11 @@ def _scanned_by(
                 if isinstance(answer, int):
                     meter.read(source, answer)
                     continue
+                yield source, answer
                 del busy[connection]
                 if left:
                     busy[connection] = left.pop()
                     connection.send(busy[connection])
-                yield source, answer
     finally:
         for connection, process in processes.items():
             process.kill()

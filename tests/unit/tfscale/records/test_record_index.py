@@ -76,7 +76,7 @@ def test_every_changed_byte_of_an_index_is_found(source: Path) -> None:
         changed = bytearray(content)
         changed[place] ^= 1 << place % 8
         path.write_bytes(changed)
-        with pytest.raises(RecordFileError, match="the index of .* is damaged"):
+        with pytest.raises(RecordFileError, match=r"the index of .* is damaged"):
             read_index(path, str(source))
     for size in range(len(content)):
         path.write_bytes(content[:size])
