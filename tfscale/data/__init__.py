@@ -11,6 +11,7 @@ from tfscale.data.order import BlockShuffle
 from tfscale.data.pipeline import Pipeline, input_pipeline
 from tfscale.data.shared import shared
 from tfscale.data.sources import RandomAccessSource, Reader, ReadSource
+from tfscale.data.sources.array_record_files import array_record
 from tfscale.data.sources.csv_files import csv
 from tfscale.data.sources.image_folder import ImageFolder, image_folder
 from tfscale.data.sources.indexed import indexed
@@ -24,6 +25,7 @@ __all__ = [
     "RandomAccessSource",
     "ReadSource",
     "Reader",
+    "array_record",
     "bucketed",
     "csv",
     "filtered",

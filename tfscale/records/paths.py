@@ -48,7 +48,7 @@ def _expanded(entry: str) -> list[str]:
     if path.is_dir():
         raise ValueError(
             f"`files` must name files. Received: {entry!r}, a folder. Pass a pattern, such as "
-            f"{os.path.join(entry, '*.tfrecord')!r}."  # noqa: PTH118
+            f"{os.path.join(entry, '*')!r}."  # noqa: PTH118
         )
     if path.exists():
         return [entry]
