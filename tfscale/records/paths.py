@@ -23,8 +23,12 @@ def record_paths(files: Files) -> list[str]:
         ValueError: If there is no such file, a file occurs twice, or a path is not a local file.
 
     Example:
-        >>> record_paths([folder / "b.tfrecord", folder / "a*"])
-        ['.../b.tfrecord', '.../a-0.tfrecord', '.../a-1.tfrecord']
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("a-1", "a-0", "b"):
+        ...     written = (folder / name).write_bytes(b"")
+        >>> [Path(path).name for path in record_paths([folder / "b", folder / "a-*"])]
+        ['b', 'a-0', 'a-1']
     """
     entries = [files] if isinstance(files, (str, os.PathLike)) else list(files)
     paths = [path for entry in entries for path in _expanded(os.fspath(entry))]
