@@ -142,10 +142,12 @@ def test_neighbours_are_one_read(folder: Path, monkeypatch: pytest.MonkeyPatch) 
 def changed(damage: str, content: bytes, other: bytes) -> bytes:
     """Returns what is in a-0 after its index was built."""
     found = pieces(content)
-    edited = bytearray(content)
+    edited, of_length = bytearray(content), bytearray(content)
     edited[20] ^= 1
+    of_length[8] ^= 1
     return {
         "edited": bytes(edited),
+        "edited checksum of a length": bytes(of_length),
         "records in another order": b"".join([found[4], *found[1:4], found[0], *found[5:]]),
         "another file": other,
         "truncated": content[:-1],
@@ -157,6 +159,7 @@ def changed(damage: str, content: bytes, other: bytes) -> bytes:
     ("damage", "message"),
     [
         ("edited", r"Record 0 of .*a-0.* is damaged: its data does not match its checksum"),
+        ("edited checksum of a length", r"Record 0 of .*a-0 is not .*: its length is another one"),
         ("records in another order", r"Record 0 of .*a-0 is not the one that was indexed"),
         ("another file", r"a-0 has \d+ bytes, but had \d+ when it was indexed"),
         ("truncated", r"a-0 has \d+ bytes, but had \d+ when it was indexed"),

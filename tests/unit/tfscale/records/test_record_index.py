@@ -114,6 +114,15 @@ def test_an_index_of_a_file_of_another_size_is_refused(source: Path) -> None:
         read_index(path, str(source))
 
 
+@pytest.mark.parametrize("left", [1, 4, 11, 16, 5017])
+def test_a_truncated_file_is_named_with_its_last_record(source: Path, left: int) -> None:
+    content = source.read_bytes()
+    source.write_bytes(content[: -20 - 5016 + left])  # of the third record, and then the fourth
+    number = 2 if left < 5016 else 3
+    with pytest.raises(RecordFileError, match=f"Record {number} of .*: the file ends within it"):
+        scanned(str(source))
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
