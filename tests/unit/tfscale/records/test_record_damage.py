@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.unit.tfscale.records.record_makers import pieces, read, write
+from tests.unit.tfscale.records.record_makers import pieces, write
 from tfscale.data.sources.record_files import RecordReader
 from tfscale.records.index import RecordFileError, read_index, scanned, write_index
 
@@ -75,10 +75,11 @@ def records_of(chance: random.Random) -> list[bytes]:
 def as_tensorflow_reads(path: Path) -> list[bytes] | None:
     """Returns the records, or None if TensorFlow finds damage or does not read the whole file.
 
-    TensorFlow 2.21 takes up to 11 bytes after a record, a length that was cut, for the end.
+    TensorFlow 2.21 takes up to 11 bytes after a record, a length that was cut, for the end. The
+    iterator has the same reader as TFRecordDataset, and starts 500 times as fast.
     """
     try:
-        records = read(path)
+        records = list(tf.compat.v1.io.tf_record_iterator(str(path)))
     except tf.errors.DataLossError:
         return None
     is_whole = sum(len(record) + 16 for record in records) == path.stat().st_size
