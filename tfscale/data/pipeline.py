@@ -199,9 +199,9 @@ class Pipeline:
         return self.division.batch_size
 
     @property
-    def shuffle(self) -> bool:
-        """Whether every epoch has a new order."""
-        return self.order.seed is not None
+    def shuffle(self) -> bool | BlockShuffle:
+        """Whether every epoch has a new order, or how blocks are shuffled."""
+        return self.order.blocks or self.order.seed is not None
 
     @property
     def drop_remainder(self) -> bool:
@@ -209,22 +209,11 @@ class Pipeline:
         return self.remainder == "drop"
 
     @property
-    def description(self) -> str:
-        """Text that determines the batches; a checkpoint in mid-epoch resumes only with the same.
-
-        It does not name the strategy, because the batches do not depend on it.
-        """
-        parts = {
-            "seed": self.seed,
-            "shuffle": self.order.blocks or self.shuffle,
-            "global_batch_size": self.global_batch_size,
-            "drop_remainder": self.drop_remainder,
-            "shuffle_window": self.shuffle_window,
-        }
-        text = f"a pipeline with {', '.join(f'{name}={part}' for name, part in parts.items())}"
+    def source_fingerprint(self) -> str | None:
+        """What tells the source from another, or None for arrays and a `tf.data.Dataset`."""
         if isinstance(self.source, ArraySource) or not isinstance(self.source, RandomAccessSource):
-            return text  # as in checkpoints of earlier versions
-        return f"{text}, source={self.source.fingerprint!r}"
+            return None  # as in checkpoints of earlier versions
+        return self.source.fingerprint
 
     @property
     def element_spec(self) -> Any:

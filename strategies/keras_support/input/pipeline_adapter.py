@@ -91,10 +91,10 @@ class GlobalBatchesAdapter(DataAdapter):
 
     def order(self) -> str:
         """Returns what the order of the batches follows from, for messages and comparison."""
-        description = getattr(self.batches, "description", None)
-        if isinstance(description, str):
-            return description
-        said = (f"{name}={getattr(self.batches, name, None)}" for name in _ORDERING)
+        said = [f"{name}={getattr(self.batches, name, None)}" for name in _ORDERING]
+        fingerprint = getattr(self.batches, "source_fingerprint", None)
+        if fingerprint is not None:
+            said.append(f"source={fingerprint!r}")
         return f"a pipeline with {', '.join(said)}"
 
     @property

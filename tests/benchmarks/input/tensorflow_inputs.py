@@ -6,7 +6,6 @@ python -m tests.benchmarks.input.tensorflow_inputs ADDRESS VARIANT NUM_WORKERS T
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ import strategies
 import tfscale
 from tests.benchmarks.input.images import LABEL_BYTES, PAD, SIZE
 from tests.benchmarks.input.reading import Input, Inputs, Reading, program
-from tfscale.data.sources.reading import ReadSource
 
 IMAGE = tf.TensorSpec([SIZE, SIZE, 3], tf.uint8)
 FEATURES = {
@@ -46,25 +44,8 @@ def augment(batch: Any, seeds: tf.Tensor) -> Any:
     ), labels
 
 
-class ArrayRecordReader:
-    """Reads the records of an ArrayRecord file."""
-
-    element_spec = tf.TensorSpec([], tf.string)
-
-    def __init__(self, path: Path) -> None:
-        from array_record.python import array_record_module
-
-        self._reader = array_record_module.ArrayRecordReader(str(path))
-        self.num_examples = self._reader.num_records()
-        self.fingerprint = str(path)
-
-    def read(self, indices: np.ndarray) -> Any:
-        """Returns the records."""
-        return np.array(self._reader.read(indices.tolist()), object)
-
-
 def of_array_record(record: tf.Tensor) -> Any:
-    """Decodes an example of `ArrayRecordReader`."""
+    """Decodes a record of the ArrayRecord file."""
     label = tf.io.decode_raw(tf.strings.substr(record, 0, LABEL_BYTES), tf.int64)[0]
     return decoded(tf.strings.substr(record, LABEL_BYTES, -1)), label
 
@@ -97,14 +78,14 @@ def tfscale_folder(reading: Reading) -> Input:
 
 def tfscale_array_record(reading: Reading) -> Input:
     """tfscale reads and decodes records of an ArrayRecord file."""
-    reader = ArrayRecordReader(reading.images.array_record)
-    return of_pipeline(ReadSource(reader, of_array_record), reading, decode=_decode)
+    source = tfscale.data.array_record(reading.images.array_record, decode=of_array_record)
+    return of_pipeline(source, reading, decode=_decode)
 
 
 def array_records(reading: Reading, *, shuffle: bool) -> Input:
     """tfscale reads records of an ArrayRecord file, and does not decode them."""
-    reader = ArrayRecordReader(reading.images.array_record)
-    return of_pipeline(ReadSource(reader), reading, shuffle=shuffle, decode=None)
+    source = tfscale.data.array_record(reading.images.array_record)
+    return of_pipeline(source, reading, shuffle=shuffle, decode=None)
 
 
 def tf_data_folder(reading: Reading, *, calls: int | None) -> Input:

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from strategies.extension import whole_number
-from tfscale.data.sources.reading import Decode, ReadSource, feature_parser
+from tfscale.data.sources.reading import Decode, ReadSource, feature_parser, read_by_file
 from tfscale.data.sources.tables import file_state
 from tfscale.records.index import RecordFileError
 from tfscale.records.paths import Files, record_paths
@@ -117,15 +117,7 @@ class ArrayRecordReader:
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         """Returns the records at `indices`, int64 [n], as an array of `bytes`, `object` [n]."""
-        wanted, places = np.unique(indices, return_inverse=True)
-        if len(wanted) and (wanted[0] < 0 or wanted[-1] >= self.num_examples):
-            raise IndexError(f"Records are 0 to {self.num_examples - 1}. Received: {indices}.")
-        records = np.empty(len(wanted), object)
-        files = np.searchsorted(self._bounds, wanted, side="right") - 1
-        for file in np.unique(files):
-            first, last = np.searchsorted(files, [file, file + 1])
-            records[first:last] = self._records(file, wanted[first:last] - self._bounds[file])
-        return records[places.reshape(-1)]
+        return read_by_file(indices, self._bounds, self._records)
 
     def _records(self, file: int, rows: np.ndarray) -> list[bytes]:
         path, problem = self._paths[file], None

@@ -22,6 +22,7 @@ from tfscale.data.sources.tables import (
     found_files,
     nulls,
     pyarrow_library,
+    refuse_changed,
     table_source,
 )
 
@@ -109,11 +110,7 @@ def csv(
 
     def decode(number: int) -> Any:
         block = blocks[number]
-        if file_state(block.path) != states[block.path]:
-            raise ValueError(
-                f"`files` must not change while they are read. Received: {block.path}, which "
-                "changed. Build the source again."
-            )
+        refuse_changed(block.path, states[block.path])
         with Path(block.path).open("rb") as stream:
             stream.seek(block.start)
             return _parsed(block.path, stream.read(block.size), header, delimiter, types)

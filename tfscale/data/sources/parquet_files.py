@@ -17,6 +17,7 @@ from tfscale.data.sources.tables import (
     found_files,
     plain_type,
     pyarrow_library,
+    refuse_changed,
     table_source,
 )
 
@@ -87,11 +88,7 @@ def parquet(
 
     def decode(block: int) -> Any:
         file, group = groups[block]
-        if file_state(paths[file]) != states[file]:
-            raise ValueError(
-                f"`files` must not change while they are read. Received: {paths[file]}, which "
-                "changed. Build the source again."
-            )
+        refuse_changed(paths[file], states[file])
         table = library.ParquetFile(paths[file], metadata=infos[file]).read_row_group(
             group, columns=names
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -75,9 +76,10 @@ class ReadSource(RandomAccessSource):
             batch = self.parse(batch)
         if self.decode is None:
             return batch
-        decoded = tf.map_fn(self.decode, batch, fn_output_signature=self._decoded_spec())
+        decoded = tf.map_fn(self.decode, batch, fn_output_signature=self._decoded_spec)
         return tf.nest.map_structure(lambda part: _with_rows(part, indices.shape[0]), decoded)
 
+    @functools.cached_property
     def _decoded_spec(self) -> Any:
         function = tf.function(self.decode)
         traced = function.get_concrete_function(self._parsed_spec())
@@ -93,6 +95,33 @@ class ReadSource(RandomAccessSource):
         )
         parsed = tf.function(self.parse).get_concrete_function(batch).structured_outputs
         return tf.nest.map_structure(_of_one_example, parsed)
+
+
+def read_by_file(
+    indices: np.ndarray, bounds: np.ndarray, read: Callable[[int, np.ndarray], Any]
+) -> np.ndarray:
+    """Reads records of several files, which are numbered one file after the other.
+
+    Args:
+        indices: int64 [n].
+        bounds: int64 [files + 1], the first record of each file, and the number of all.
+        read: Returns the records of a file at ascending rows without repeats.
+
+    Returns:
+        `object` [n].
+
+    Raises:
+        IndexError: If there is no such record.
+    """
+    wanted, places = np.unique(indices, return_inverse=True)
+    if len(wanted) and (wanted[0] < 0 or wanted[-1] >= bounds[-1]):
+        raise IndexError(f"Records are 0 to {bounds[-1] - 1}. Received: {indices}.")
+    records = np.empty(len(wanted), object)
+    files = np.searchsorted(bounds, wanted, side="right") - 1
+    for file in np.unique(files):
+        first, last = np.searchsorted(files, [file, file + 1])
+        records[first:last] = read(file, wanted[first:last] - bounds[file])
+    return records[places.reshape(-1)]
 
 
 def feature_parser(features: Mapping[str, Any]) -> Parse:

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfscale.cli.progress import progress
-from tfscale.data.sources.reading import Decode, ReadSource, feature_parser
+from tfscale.data.sources.reading import Decode, ReadSource, feature_parser, read_by_file
 from tfscale.records.index import (
     FOOTER,
     HEADER,
@@ -120,19 +120,16 @@ class RecordReader:
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         """Returns the records at `indices`, int64 [n], as an array of `bytes`, `object` [n]."""
-        wanted, places = np.unique(indices, return_inverse=True)
-        if len(wanted) and (wanted[0] < 0 or wanted[-1] >= self.num_examples):
-            raise IndexError(f"Records are 0 to {self.num_examples - 1}. Received: {indices}.")
-        records = np.empty(len(wanted), object)
-        files = np.searchsorted(self._bounds, wanted, side="right") - 1
-        for file in np.unique(files):
-            first, last = np.searchsorted(files, [file, file + 1])
-            rows = wanted[first:last] - self._bounds[file]
-            with self._open(file) as descriptor:
-                for start, stop in _groups(rows, self._offsets[file]):
-                    found = self._records(file, descriptor, rows[start], rows[stop - 1] + 1)
-                    records[first + start : first + stop] = found
-        return records[places.reshape(-1)]
+        return read_by_file(indices, self._bounds, self._of_file)
+
+    def _of_file(self, file: int, rows: np.ndarray) -> np.ndarray:
+        """Reads the records of one file at ascending rows."""
+        records = np.empty(len(rows), object)
+        with self._open(file) as descriptor:
+            for start, stop in _groups(rows, self._offsets[file]):
+                found = self._records(file, descriptor, rows[start], rows[stop - 1] + 1)
+                records[start:stop] = found
+        return records
 
     def _records(self, file: int, descriptor: int, first: int, stop: int) -> np.ndarray:
         """Reads the neighbouring records [first, stop) of a file."""

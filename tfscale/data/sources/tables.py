@@ -47,6 +47,19 @@ def file_state(path: str) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
+def refuse_changed(path: str, state: tuple[int, int]) -> None:
+    """Checks that a file has the `file_state` that it had.
+
+    Raises:
+        ValueError: If it has not.
+    """
+    if file_state(path) != state:
+        raise ValueError(
+            f"`files` must not change while they are read. Received: {path}, which changed. Build "
+            "the source again."
+        )
+
+
 def pyarrow_library() -> Any:
     """Returns `pyarrow`.
 

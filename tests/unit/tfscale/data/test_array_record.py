@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.unit.tfscale.data.taking import taken
 from tfscale.data import array_record
 from tfscale.data.sources import array_record_files as module
 
@@ -38,11 +39,6 @@ def folder(tmp_path: Path) -> Path:
     for name, start, stop in (("a-0", 0, 10), ("a-1", 10, 11), ("a-2", 11, 23)):
         write(tmp_path / name, [record(number) for number in range(start, stop)])
     return tmp_path
-
-
-def taken(source: Any, rows: list[int]) -> Any:
-    dataset = tf.data.Dataset.from_tensors(tf.constant(rows, tf.int64))
-    return next(iter(dataset.map(source.take)))
 
 
 @pytest.mark.parametrize("rows", [[22, 0, 9, 10, 11, 0], [], [10], [*range(23)]])

@@ -10,16 +10,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.unit.tfscale.data.taking import taken
 from tfscale.data import csv
 from tfscale.data.sources import csv_files
 
 pytest.importorskip("pyarrow")
 TEXTS = ["plain", "two\nlines", 'a "quote"', "a,comma", "", "é", "\r\n", '"', "end\n"]
-
-
-def taken(source: Any, rows: list[int]) -> Any:
-    dataset = tf.data.Dataset.from_tensors(tf.constant(rows, tf.int64))
-    return next(iter(dataset.map(source.take)))
 
 
 def written(path: Path, count: int = 100, delimiter: str = ",") -> list[list[Any]]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.unit.tfscale.data import taking
 from tfscale.data import image_folder
 
 Image = pytest.importorskip("PIL.Image")
@@ -34,9 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def taken(source: Any, rows: list[int]) -> Any:
-    """Rows of a source, taken in a dataset as a pipeline does."""
-    dataset = tf.data.Dataset.from_tensors(tf.constant(rows, tf.int64))
-    images, labels = next(iter(dataset.map(source.take)))
+    images, labels = taking.taken(source, rows)
     return images.numpy(), labels.numpy()
 
 

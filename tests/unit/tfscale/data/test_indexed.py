@@ -13,16 +13,11 @@ import pytest
 import tensorflow as tf
 
 from tests.unit.tfscale.data import datasets
+from tests.unit.tfscale.data.taking import taken
 from tfscale.data import indexed
 from tfscale.data.sources import as_source
 
 ROWS = [4, 0, 10, 4]
-
-
-def taken(source: Any, rows: list[int]) -> Any:
-    """Rows of a source, taken in a dataset as a pipeline does."""
-    dataset = tf.data.Dataset.from_tensors(tf.constant(rows, tf.int64))
-    return next(iter(dataset.map(source.take)))
 
 
 def lists(batch: Any) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.unit.tfscale.data.taking import taken
 from tfscale.data import parquet
 from tfscale.data.sources.tables import Blocks
 
@@ -40,11 +41,6 @@ def folder(tmp_path: Path) -> Path:
     library.write_table(table(), tmp_path / "a-0.parquet", row_group_size=5)
     library.write_table(table(12, 11), tmp_path / "a-1.parquet", row_group_size=5)
     return tmp_path
-
-
-def taken(source: Any, rows: list[int]) -> Any:
-    dataset = tf.data.Dataset.from_tensors(tf.constant(rows, tf.int64))
-    return next(iter(dataset.map(source.take)))
 
 
 def listed(part: Any) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.unit.tfscale.data.taking import taken
 from tests.unit.tfscale.records.record_makers import pieces, write
 from tfscale.data import record_files
 from tfscale.data.batches import Cut, random_access_batches
@@ -39,11 +40,6 @@ def folder(tmp_path: Path) -> Path:
     for name, start, stop in (("a-0", 0, 10), ("a-1", 10, 11), ("a-2", 11, 23)):
         write(tmp_path / name, [example(number) for number in range(start, stop)])
     return tmp_path
-
-
-def taken(source: Any, rows: list[int]) -> Any:
-    dataset = tf.data.Dataset.from_tensors(tf.constant(rows, tf.int64))
-    return next(iter(dataset.map(source.take)))
 
 
 def sequential(folder: Path) -> tf.data.Dataset:
