@@ -6,6 +6,7 @@ model.fit(train, epochs=10)
 
 from strategies.extension import replica_batch_bounds, replica_batches
 from tfscale.data import tfds
+from tfscale.data.augmentation import random_flip, random_shift
 from tfscale.data.composition import bucketed, filtered, mixture, packed
 from tfscale.data.order import BlockShuffle
 from tfscale.data.pipeline import Pipeline, input_pipeline
@@ -35,6 +36,8 @@ __all__ = [
     "mixture",
     "packed",
     "parquet",
+    "random_flip",
+    "random_shift",
     "record_files",
     "replica_batch_bounds",
     "replica_batches",

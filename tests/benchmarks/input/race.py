@@ -78,6 +78,13 @@ VARIANTS = (
     Variant(
         "tf_data_record_tuned", "tf.data: the same with AUTOTUNE", program=_OURS, limit="libjpeg"
     ),
+    Variant(
+        "tfscale_record",
+        "tfscale, TFRecord with an index",
+        program=_OURS,
+        limit="libjpeg",
+        peer="tf_data_record_tuned",
+    ),
     _peer("grain_array_record", "grain, ArrayRecord, Pillow", "grain"),
     _peer("grain_array_record_libjpeg", "grain, ArrayRecord, simplejpeg", "grain"),
     Variant(
@@ -170,8 +177,7 @@ def run(arguments: argparse.Namespace, say: Callable[[str], None]) -> Outcome:
         notes=(
             "Efficiency is the time of the limit divided by the time of the row. Peak RSS is the "
             "sum over a variant's processes, which count shared pages each. Pixels is a checksum "
-            "of decoded images. tfscale's image_folder decodes with TensorFlow's default, whose "
-            "pixels differ from libjpeg's default in the last bits.",
+            "of decoded images.",
         ),
     )
 

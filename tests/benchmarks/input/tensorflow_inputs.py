@@ -6,6 +6,8 @@ python -m tests.benchmarks.input.tensorflow_inputs ADDRESS VARIANT NUM_WORKERS T
 from __future__ import annotations
 
 import functools
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,19 +31,11 @@ def decoded(jpeg: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(image, IMAGE.shape)
 
 
-def augmented(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Flips and crops an image."""
-    image = tf.image.stateless_random_flip_left_right(image, seed)
-    image = tf.pad(image, [[PAD, PAD], [PAD, PAD], [0, 0]])
-    return tf.image.stateless_random_crop(image, IMAGE.shape, seed + 1)
-
-
 def augment(batch: Any, seeds: tf.Tensor) -> Any:
-    """Augments every image of a batch, as `input_pipeline` calls it."""
+    """Flips and crops the images of a batch, as `input_pipeline` calls it."""
     images, labels = batch
-    return tf.map_fn(
-        lambda pair: augmented(*pair), (images, seeds), fn_output_signature=IMAGE
-    ), labels
+    images = tfscale.data.random_flip(images, seeds)
+    return tfscale.data.random_shift(images, seeds, max_shift=PAD), labels
 
 
 def of_array_record(record: tf.Tensor) -> Any:
@@ -73,12 +67,23 @@ def of_pipeline(source: Any, reading: Reading, *, shuffle: bool = True, decode: 
 def tfscale_folder(reading: Reading) -> Input:
     """tfscale reads image files."""
     source = tfscale.data.image_folder(reading.images.folder)
-    return of_pipeline(source, reading, decode=lambda jpeg: tf.io.decode_image(jpeg).numpy())
+    return of_pipeline(source, reading, decode=_decode_in_folder)
 
 
 def tfscale_array_record(reading: Reading) -> Input:
     """tfscale reads and decodes records of an ArrayRecord file."""
     source = tfscale.data.array_record(reading.images.array_record, decode=of_array_record)
+    return of_pipeline(source, reading, decode=_decode)
+
+
+def tfscale_record(reading: Reading) -> Input:
+    """tfscale reads TFRecord files with an index, in random order."""
+
+    def example(record: tf.Tensor) -> Any:
+        features = tf.io.parse_single_example(record, FEATURES)
+        return decoded(features["image"]), features["label"]
+
+    source = tfscale.data.record_files(reading.images.record_files, decode=example)
     return of_pipeline(source, reading, decode=_decode)
 
 
@@ -133,12 +138,22 @@ def _decode(jpeg: bytes) -> np.ndarray:
     return pixels
 
 
+def _decode_in_folder(jpeg: bytes) -> np.ndarray:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "class").mkdir()
+        Path(folder, "class", "image.jpg").write_bytes(jpeg)
+        images, _ = tfscale.data.image_folder(folder).take(tf.constant([0], tf.int64))
+    pixels: np.ndarray = images[0].numpy()
+    return pixels
+
+
 INPUTS: Inputs = {
     "tf_data_naive": functools.partial(tf_data_folder, calls=None),
     "tf_data_tuned": functools.partial(tf_data_folder, calls=tf.data.AUTOTUNE),
     "tfscale": tfscale_folder,
     "tf_data_record_naive": functools.partial(tf_data_record, calls=None),
     "tf_data_record_tuned": functools.partial(tf_data_record, calls=tf.data.AUTOTUNE),
+    "tfscale_record": tfscale_record,
     "tfscale_array_record": tfscale_array_record,
     "in_order": functools.partial(array_records, shuffle=False),
     "at_random": functools.partial(array_records, shuffle=True),

@@ -18,6 +18,7 @@ import tensorflow as tf
 from tfscale.data.sources.reading import ReadSource
 
 _ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+_NOT_BY_DECODE_JPEG = (".bmp", ".gif")
 # Images that TensorFlow cannot decode. Leaving them out would train on other data without a word.
 _OTHER_ENDINGS = (".avif", ".heic", ".heif", ".jp2", ".jxl", ".svg", ".tif", ".tiff", ".webp")
 
@@ -35,7 +36,9 @@ def image_folder(
     file name. Files are read and decoded in the graph, outside Python's lock.
 
     JPEG, PNG, BMP and the first frame of GIF are images; the ending of the name tells, in upper or
-    lower case. Hidden files, files of other kinds, and files beside the class folders are ignored.
+    lower case. A JPEG has the pixels that Pillow and `keras.utils.load_img` decode.
+    `image_dataset_from_directory` takes libjpeg's fast transform, which differs by some levels in
+    most pixels. Hidden files, files of other kinds, and files beside the class folders are ignored.
     Symbolic links are followed. Build the strategy first, because reading initialises TensorFlow.
 
     Args:
@@ -113,6 +116,8 @@ class ImageFolder(ReadSource):
         self.labels = labels
         self._folder, self._sizes = folder, sizes
         self._image_size, self._channels = image_size, channels
+        others = [path.lower().endswith(_NOT_BY_DECODE_JPEG) for path in files]
+        self._has_jpegs, self._has_others = not all(others), any(others)
         self.image_shape = (*(image_size or self._first_size()), channels)
         super().__init__(_Files(self.files, labels, self._described()), self._decode)
 
@@ -146,14 +151,29 @@ class ImageFolder(ReadSource):
 
     def _decode(self, example: Any) -> tuple[tf.Tensor, tf.Tensor]:
         path, label = example
-        image = tf.io.decode_image(
-            tf.io.read_file(path), channels=self._channels, expand_animations=False
-        )
+        image = self._pixels(tf.io.read_file(path), path)
         image.set_shape([None, None, self._channels])
         if self._image_size is not None:
             resized = tf.image.resize(image, self._image_size, antialias=True)
             image = tf.saturate_cast(tf.round(resized), tf.uint8)
         return tf.ensure_shape(image, self.image_shape), label
+
+    def _pixels(self, contents: tf.Tensor, path: tf.Tensor) -> tf.Tensor:
+        def exactly() -> tf.Tensor:  # PNG too
+            return tf.io.decode_jpeg(
+                contents, channels=self._channels, dct_method="INTEGER_ACCURATE"
+            )
+
+        def otherwise() -> tf.Tensor:
+            return tf.io.decode_image(contents, channels=self._channels, expand_animations=False)
+
+        if self._channels == 4 or not self._has_jpegs:
+            return otherwise()
+        if not self._has_others:
+            return exactly()
+        ending = tf.strings.lower(tf.strings.substr(path, -4, 4))
+        is_other = tf.reduce_any(ending == tf.constant(_NOT_BY_DECODE_JPEG))
+        return tf.cond(is_other, otherwise, exactly)
 
     def _blamed(self, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         images, labels = tf.numpy_function(

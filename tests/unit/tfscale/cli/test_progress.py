@@ -11,12 +11,12 @@ import sys
 from tests.programs import ROOT, own_environment
 
 PROGRAM = """
-import sys, time
+import sys
 from tfscale.cli.progress import progress
 with progress("tfscale verify") as say:
     say("one device: 20 steps, [bold] and /a/path/" + "x" * 120)
-    print("a line of the user's")
-    time.sleep(1.2)
+    print("a line of the user's", flush=True)
+    sys.stdin.readline()
     say("2 replicas: hf_token=s3cret")
 print("the result")
 print("rich" in sys.modules)
@@ -28,18 +28,23 @@ LINES = [
 ]
 
 
-def in_a_terminal(term: str = "xterm-256color", **environment: str) -> tuple[str, str]:
-    """Runs the program with standard error in a terminal: what it shows, and standard output."""
+def in_a_terminal(until: str, term: str = "xterm-256color", **environment: str) -> tuple[str, str]:
+    """Runs the program with standard error in a terminal, its phase until the text is shown.
+
+    Returns what the terminal showed, and standard output.
+    """
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM],
         cwd=ROOT,
         env=own_environment(TERM=term, **environment),
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=theirs,
         text=True,
     )
     os.close(theirs)
+    assert process.stdin is not None
     shown = b""
     while True:
         try:
@@ -49,9 +54,13 @@ def in_a_terminal(term: str = "xterm-256color", **environment: str) -> tuple[str
         if not chunk:
             break
         shown += chunk
+        if until in ESCAPE.sub("", shown.decode(errors="ignore")) and not process.stdin.closed:
+            process.stdin.close()
     os.close(ours)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
+    assert process.stdout is not None
+    with process.stdout:
+        output = process.stdout.read()
+    assert process.wait(60) == 0
     return shown.decode(), output
 
 
@@ -60,6 +69,7 @@ def test_without_a_terminal_the_lines_are_plain_and_rich_is_not_imported() -> No
         [sys.executable, "-c", PROGRAM],
         cwd=ROOT,
         env=own_environment(FORCE_COLOR="1", TERM="xterm"),
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=60,
@@ -69,12 +79,12 @@ def test_without_a_terminal_the_lines_are_plain_and_rich_is_not_imported() -> No
 
 
 def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines() -> None:
-    shown, _ = in_a_terminal("dumb")
+    shown, _ = in_a_terminal(LINES[0], "dumb")
     assert shown.splitlines() == LINES
 
 
 def test_in_a_terminal_a_clock_runs_below_the_lines_and_is_gone_at_the_end() -> None:
-    shown, output = in_a_terminal(COLUMNS="300")
+    shown, output = in_a_terminal("0:00:01", COLUMNS="300")
     assert "0:00:01" in shown
     left = [line for line in ESCAPE.sub("", shown.replace("\r", "\n")).splitlines() if line.strip()]
     assert [line for line in left if "0:00:0" not in line] == LINES
@@ -85,8 +95,8 @@ def test_in_a_terminal_a_clock_runs_below_the_lines_and_is_gone_at_the_end() -> 
 
 def test_no_color_leaves_colours_out() -> None:
     colour = re.compile(r"\x1b\[[0-9;]*3[0-9][0-9;]*m")
-    assert colour.search(in_a_terminal()[0])
-    assert not colour.search(in_a_terminal(NO_COLOR="1")[0])
+    assert colour.search(in_a_terminal("0:00:01")[0])
+    assert not colour.search(in_a_terminal("0:00:01", NO_COLOR="1")[0])
 
 
 def test_the_help_needs_neither_rich_nor_jinja2() -> None:
