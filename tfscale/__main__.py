@@ -30,7 +30,7 @@ COMMANDS = {
     "report": "tfscale.report.command",
     "verify": "tfscale.verify.command",
     "bench": "tfscale.bench.command",
-    "data": "tfscale.records.command",
+    "data": "tfscale.data_tools.command",
 }
 
 _EPILOG = """\

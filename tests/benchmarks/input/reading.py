@@ -22,7 +22,8 @@ from tfscale.bench.turns import Turns
 
 CHECKED = 64
 """Images whose decoded pixels are compared."""
-# More batches than any variant keeps ready.
+# At least this many batches are taken before a turn, and those of an epoch: AUTOTUNE's buffers were
+# seen to hold that many.
 _BUFFERED = 16
 # In this time the variant of the turn before has filled its buffers.
 _SETTLE_SECONDS = 0.5
@@ -110,7 +111,7 @@ def read_in_turns(inputs: Inputs, own: list[str]) -> int:
             def empty_buffers() -> None:
                 # Streams that filled their buffers between the turns would have a head start.
                 time.sleep(_SETTLE_SECONDS)
-                take(_BUFFERED)
+                take(max(_BUFFERED, reading.steps))
 
             take(reading.steps)
             if made.decode is not None:

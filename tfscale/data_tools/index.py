@@ -1,7 +1,4 @@
-"""`tfscale data`: tools for files of examples.
-
-A tool is a function below, with its flags. Nothing here imports TensorFlow.
-"""
+"""`tfscale data index`: gives TFRecord files random access. Nothing here imports TensorFlow."""
 
 from __future__ import annotations
 
@@ -14,22 +11,10 @@ from typing import Any
 from tfscale.cli.arguments import add_json_flag, count
 from tfscale.cli.errors import complain
 
-SUMMARY = "index files of records, so that training reads them in any order"
-
+SUMMARY = "write the index of TFRecord files"
 _DESCRIPTION = """\
-Prepares files of examples for tfscale.data. Runs without TensorFlow and without a GPU, for instance
-on the host that made the files.
-"""
-_EPILOG = """\
-examples:
-  tfscale data index 'train-*.tfrecord'                one scan; tfscale.data.record_files needs it
-  tfscale data index --help                            show the flags of a tool
+Runs without TensorFlow and without a GPU, for instance on the host that made the files.
 
-exit status: 0 done, 1 a file is damaged, 2 wrong usage. Each tool's help says more.
-"""
-
-_INDEX_SUMMARY = "write the index of TFRecord files"
-_INDEX_DESCRIPTION = """\
 A TFRecord file has no table of contents. This scans each file once, checks every checksum, and
 writes FILE.tfindex: length and checksum of every record, 12 bytes for each. With it,
 tfscale.data.record_files reads any record directly and refuses one that changed after the scan.
@@ -39,7 +24,7 @@ command builds them beforehand, with several processes, and again after files we
 that is damaged, compressed or no TFRecord file is reported, and the others are indexed. Ctrl-C
 keeps the indexes that are complete and leaves no part of another.
 """
-_INDEX_EPILOG = """\
+_EPILOG = """\
 examples:
   tfscale data index 'train-*.tfrecord'                quotes: the pattern is sorted by name
   tfscale data index 'train-*.tfrecord' --jobs=8       8 files at a time, on fast disks
@@ -53,40 +38,24 @@ file, 2 wrong usage or an index cannot be written.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the tools of `tfscale data`, each with its flags."""
+    """Adds the flags of the tool."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
-    tools = parser.add_subparsers(title="tools", dest="tool", metavar="TOOL", required=True)
-    index = tools.add_parser(
-        "index",
-        help=_INDEX_SUMMARY,
-        description=_INDEX_DESCRIPTION,
-        epilog=_INDEX_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    index.add_argument("files", metavar="FILES", nargs="+", help="TFRecord files, or patterns")
-    index.add_argument(
+    parser.add_argument("files", metavar="FILES", nargs="+", help="TFRecord files, or patterns")
+    parser.add_argument(
         "--index_dir",
         metavar="FOLDER",
         type=Path,
         help="folder of the indexes, created if needed (default: beside each file)",
     )
-    index.add_argument(
+    parser.add_argument(
         "--jobs", metavar="N", type=count, default=1, help="files to scan at a time (default: 1)"
     )
-    add_json_flag(index)
-    index.set_defaults(tool_run=_index)
+    add_json_flag(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the chosen tool. Returns the exit status."""
-    status: int = arguments.tool_run(arguments)
-    return status
-
-
-def _index(arguments: argparse.Namespace) -> int:
-    """Indexes the files and prints what was found."""
+    """Indexes the files and prints what was found. Returns the exit status."""
     from tfscale.cli.progress import progress
     from tfscale.records.index import crc32c
     from tfscale.records.indexing import indexed_files
