@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import select
-import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -19,10 +15,19 @@ import pytest
 
 import recipes.images.sets  # noqa: F401  (registers the name "digits")
 import tests.unit.recipes.stripes_dataset_builder  # noqa: F401  (registers the name "stripes")
-from tests.programs import ROOT, completed, own_environment
+from tests.prefork import Prefork
+from tests.programs import completed
 from tfscale.data import tfds, tfds_preparation
 
 _DEADLINE = 180.0
+# What every recipe imports.
+_IMPORTED = (
+    "recipes.common_flags",
+    "recipes.entry_point",
+    "recipes.results",
+    "recipes.images.sets",
+    "tfscale.data.pipeline",
+)
 
 
 def is_start_up(line: str) -> bool:
@@ -49,48 +54,18 @@ class Run:
 def run_recipe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Run]]:
     """Runs `python -m MODULE FLAGS...` and returns how it ended."""
     folder = tmp_path_factory.mktemp("runs")
-    prefork = subprocess.Popen(
-        [sys.executable, "-m", "tests.unit.recipes.prefork"],
-        cwd=ROOT,
-        env=own_environment(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert prefork.stdin is not None
-    assert prefork.stdout is not None
+    stdout, stderr = folder / "stdout", folder / "stderr"
+    with Prefork(*_IMPORTED) as prefork:
 
-    def answer() -> str:
-        assert prefork.stdout is not None
-        if not select.select([prefork.stdout], [], [], _DEADLINE)[0]:
-            pytest.fail(f"a recipe did not end within {_DEADLINE} s")
-        return prefork.stdout.readline().strip()
+        def run(*flags: str, module: str = "recipes.image_classification", **env: str) -> Run:
+            for path in (stdout, stderr):
+                path.write_text("")
+            status = prefork.run(
+                module, *flags, stdout=stdout, stderr=stderr, cwd=folder, seconds=_DEADLINE, **env
+            )
+            return Run(status, stdout.read_text("utf-8"), stderr.read_text("utf-8"))
 
-    def run(*flags: str, module: str = "recipes.image_classification", **env: str) -> Run:
-        assert prefork.stdin is not None
-        stdout, stderr = folder / "stdout", folder / "stderr"
-        request = {
-            "module": module,
-            "argv": flags,
-            "env": env,
-            "cwd": str(folder),
-            "stdout": str(stdout),
-            "stderr": str(stderr),
-        }
-        prefork.stdin.write(json.dumps(request) + "\n")
-        prefork.stdin.flush()
-        status = int(answer())
-        return Run(status, stdout.read_text("utf-8"), stderr.read_text("utf-8"))
-
-    try:
-        assert answer() == "ready"
         yield run
-    finally:
-        # The recipe that runs, if any, belongs to the same process group.
-        os.killpg(prefork.pid, 9)
-        prefork.communicate()
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,9 @@
     pytestmark = pytest.mark.own_process
 
 TensorFlow's logical CPUs are fixed once it has started, and fixes of Keras stay for the life of a
-process. So the tests of such a module run together in one child, which is pytest again; its reports
-come back as if they had run here. A module that never ends, or takes its process down, fails by
-name with what the child printed last.
+process. So the tests of such a module run together in one child, which is pytest again, forked from
+a process that has imported TensorFlow; its reports come back as if they had run here. A module that
+never ends, or takes its process down, fails by name with what the child printed last.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -22,10 +20,11 @@ from typing import Any
 
 import pytest
 
-from tests.programs import own_environment
+from tests.prefork import Prefork
 
 _REPORTS = "TFSCALE_TEST_REPORTS"
 _SECONDS = 600
+_PREFORK = pytest.StashKey[Prefork]()
 _CHILDREN = pytest.StashKey[dict[Path, dict[str, list[pytest.TestReport]]]]()
 
 
@@ -46,6 +45,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "own_process: the module's tests run in a child process.")
     if path := os.environ.pop(_REPORTS, None):
         config.pluginmanager.register(_ReportWriter(config, Path(path)), "own_process_reports")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _PREFORK in config.stash:
+        config.stash[_PREFORK].close()
 
 
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
@@ -94,27 +98,28 @@ def _run_once(
     config: pytest.Config, items: list[pytest.Item]
 ) -> tuple[dict[str, list[pytest.TestReport]], int, str]:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "reports"
+        path, printed = Path(folder) / "reports", Path(folder) / "printed"
         path.touch()
-        child = subprocess.Popen(
-            # `-m ""`: select there what was selected here, including `thorough` tests.
-            [
-                *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", ""),
-                *(item.nodeid for item in items),
-            ],
-            cwd=config.rootpath,
-            env=own_environment(**{_REPORTS: str(path)}),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        printed.touch()
+        if _PREFORK not in config.stash:
+            config.stash[_PREFORK] = Prefork("tensorflow", "keras")
+        # `-m ""`: select there what was selected here, including `thorough` tests.
         try:
-            output, _ = child.communicate(timeout=_SECONDS)
-            end = f"ended with status {child.returncode}"
-        except subprocess.TimeoutExpired:
-            child.kill()
-            output, _ = child.communicate()
+            status = config.stash[_PREFORK].run(
+                "pytest",
+                *("-p", "no:cacheprovider", "-m", ""),
+                *(item.nodeid for item in items),
+                stdout=printed,
+                stderr=printed,
+                cwd=config.rootpath,
+                seconds=_SECONDS,
+                **{_REPORTS: str(path)},
+            )
+            end = f"ended with status {status}"
+        except TimeoutError:
+            status = -signal.SIGKILL
             end = f"was killed after {_SECONDS} s"
+        output = printed.read_text("utf-8", errors="replace")
         lines = path.read_text("utf-8").splitlines()
     reports: dict[str, list[pytest.TestReport]] = {item.nodeid: [] for item in items}
     for line in lines:
@@ -123,7 +128,7 @@ def _run_once(
         if isinstance(report.longrepr, list):  # JSON has no tuples; a skip's place is one
             report.longrepr = tuple(report.longrepr)
         reports[report.nodeid].append(report)
-    return reports, child.returncode, f"{end}:\n{output[-4000:]}"
+    return reports, status, f"{end}:\n{output[-4000:]}"
 
 
 def _lost(item: pytest.Item, why: str) -> pytest.TestReport:

@@ -3,4 +3,5 @@
 from tests.unit.strategies.conftest import (  # noqa: F401  (hooks of pytest)
     pytest_configure,
     pytest_runtest_protocol,
+    pytest_unconfigure,
 )

@@ -1,12 +1,14 @@
-"""Runs recipes, each in a new process, without importing TensorFlow again for each.
+"""Program: runs modules, each in a new process, without importing TensorFlow again for each.
 
-Reads lines of JSON: `module`, `argv`, `env`, `cwd`, `stdout`, `stderr`; forks, runs the module in
-the child as `python -m` does, and answers with the child's wait status. TensorFlow is imported, but
-not started, so that a fork is safe and every child builds its devices.
+Its arguments are the modules to import first. It reads lines of JSON: `module`, `argv`, `env`,
+`cwd`, `stdout`, `stderr`; forks, runs the module in the child as `python -m` does, and answers with
+the child's exit status. TensorFlow is imported, but not started, so that a fork is safe and every
+child builds its devices. See `tests/prefork.py`.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import runpy
@@ -15,15 +17,10 @@ import traceback
 import warnings
 from typing import Any
 
-# Modules that every recipe imports; `runpy` imports the recipe itself.
-from recipes import common_flags, entry_point, results  # noqa: F401
-from recipes.images import sets  # noqa: F401
-from tfscale.data import pipeline  # noqa: F401
-
 
 def run_child(request: dict[str, Any]) -> int:
     for descriptor, path in ((1, request["stdout"]), (2, request["stderr"])):
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(file, descriptor)
         os.close(file)
     os.environ.update(request["env"])
@@ -43,6 +40,8 @@ def run_child(request: dict[str, Any]) -> int:
 
 
 def main() -> None:
+    for module in sys.argv[1:]:
+        importlib.import_module(module)
     # Python 3.12 warns of a fork while threads are alive, and NumPy has some.
     warnings.simplefilter("ignore", DeprecationWarning)
     print("ready", flush=True)
