@@ -136,6 +136,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, dict[str, li
     return ended.returncode, rows
 
 
+@pytest.mark.thorough
 def test_a_fixed_row_shows_what_stock_does(written: tuple[int, dict[str, list[str]]]) -> None:
     status, rows = written
     stock, ours = (float(number) for number in re.findall(r"dW (\S+)", rows["S4"][0]))
@@ -144,6 +145,7 @@ def test_a_fixed_row_shows_what_stock_does(written: tuple[int, dict[str, list[st
     assert rows["S4"][0].endswith("| fixed |")
 
 
+@pytest.mark.thorough
 def test_a_refused_row_shows_the_cure(written: tuple[int, dict[str, list[str]]]) -> None:
     for line in written[1]["C13"]:
         assert "under `with strategy.scope():`." in line

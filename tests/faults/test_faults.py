@@ -151,6 +151,7 @@ def test_a_port_and_files_that_were_left_are_found(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.thorough
 def test_a_training_killed_in_a_step_and_in_a_save_ends_with_the_same_bits(tmp_path: Path) -> None:
     killed = (Interruption(STEP, 8, 0.5), Interruption(SAVE_HALF, 12))
     found = resume.run(Chain("quick", (ONE_DEVICE,), "float32", killed), tmp_path)

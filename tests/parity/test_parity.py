@@ -20,10 +20,15 @@ from tests.parity.fixed_cases import (
 )
 from tests.parity.trial import Result, require_match, try_cases
 
-PLAYED = [scenario(name, strategy) for strategy in SCENARIOS for name in SCENARIOS[strategy]]
+
+def played(scenarios: dict[str, tuple[str, ...]]) -> list[str]:
+    return [scenario(name, strategy) for strategy, names in scenarios.items() for name in names]
+
+
+PLAYED = played(SCENARIOS)
 THOROUGH = {
     **CONFIGURATIONS_AT_LENGTH,
-    **{name: scenario(name, "mirrored2") for name in SCENARIOS_AT_LENGTH},
+    **{case: case for case in played(SCENARIOS_AT_LENGTH)},
 }
 
 

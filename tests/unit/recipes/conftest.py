@@ -15,6 +15,7 @@ import pytest
 
 import recipes.images.sets  # noqa: F401  (registers the name "digits")
 import tests.unit.recipes.stripes_dataset_builder  # noqa: F401  (registers the name "stripes")
+from tests.once import made_once
 from tests.prefork import Prefork
 from tests.programs import completed
 from tfscale.data import tfds, tfds_preparation
@@ -71,13 +72,15 @@ def run_recipe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder with the prepared digits and stripes."""
-    path = str(tmp_path_factory.mktemp("prepared"))
-    builders: list[Any] = [tfds.find_builder("digits", data_dir=path)]
+    return str(made_once(tmp_path_factory, "prepared", _prepare))
+
+
+def _prepare(folder: Path) -> None:
+    builders: list[Any] = [tfds.find_builder("digits", data_dir=str(folder))]
     for config in ("stripes", "train_only", "unlabelled", "any_size", "float"):
-        builders.append(tfds.find_builder(f"stripes/{config}", data_dir=path))
+        builders.append(tfds.find_builder(f"stripes/{config}", data_dir=str(folder)))
     for builder in builders:
         tfds_preparation.prepare(builder, is_preparer=True)
-    return path
 
 
 def launch_two_workers(flags: list[str]) -> list[str]:

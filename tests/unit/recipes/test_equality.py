@@ -33,6 +33,7 @@ PLACES = {
 EPOCHS = os.environ.get("EQUALITY_EPOCHS", "2")
 FLOAT64 = ["--precision=float64", "--global_batch_size=96", f"--train_epochs={EPOCHS}"]
 FILES = ["metrics.csv", "model.keras", "report.html", "run.json", "summary.json"]
+AT_LENGTH = pytest.mark.thorough
 FLOAT32 = ["--precision=float32", "--global_batch_size=72", "--train_epochs=1"]
 
 
@@ -66,7 +67,7 @@ def train(
 
 @pytest.mark.parametrize(
     "place",
-    ["mirrored 2", pytest.param("mirrored 3", marks=pytest.mark.thorough), "2 workers"],
+    ["mirrored 2", pytest.param("mirrored 3", marks=AT_LENGTH), "2 workers"],
 )
 def test_in_float64_the_final_weights_match_single_device_results(
     train: Callable[[str, list[str]], Path], place: str
@@ -88,7 +89,13 @@ def control(data_dir: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("place", ["mirrored 2", "mirrored 3", "2 workers"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "mirrored 2",
+        *(pytest.param(place, marks=AT_LENGTH) for place in ("mirrored 3", "2 workers")),
+    ],
+)
 def test_in_float32_20_steps_match_stock_keras_up_to_rounding(
     train: Callable[[str, list[str]], Path], control: dict[str, Any], place: str
 ) -> None:

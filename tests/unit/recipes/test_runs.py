@@ -40,6 +40,10 @@ PLACES = {
     "laptop": [f"--flagfile={FLAG_FILES / 'laptop.flags'}", "--microbatches=2", "--tensorboard"],
     "two workers": [f"--flagfile={FLAG_FILES / 'two_workers.flags'}", "--microbatches=2"],
 }
+MARKED = [
+    pytest.param(place, marks=[pytest.mark.thorough] if place == "two workers" else [])
+    for place in PLACES
+]
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +81,7 @@ def read(path: Path) -> dict[str, list[float]]:
 
 @pytest.mark.parametrize(
     "place",
-    [
-        pytest.param(place, marks=[pytest.mark.thorough] if place == "two workers" else [])
-        for place in PLACES
-        if place != "one device"
-    ],
+    MARKED[1:],
 )
 def test_microbatches_train_the_same_weights_as_whole_batches(
     model_dir: Callable[[str], Path], place: str
@@ -90,7 +90,7 @@ def test_microbatches_train_the_same_weights_as_whole_batches(
     assert distance(weights(model_dir(place)), reference) <= 1e-12
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", MARKED)
 def test_predictions_match_single_device_results_in_the_order_of_the_split(
     model_dir: Callable[[str], Path], data_dir: str, place: str
 ) -> None:
@@ -108,7 +108,7 @@ def test_predictions_match_single_device_results_in_the_order_of_the_split(
     assert right == pytest.approx(results["test_accuracy"], abs=1e-12)
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", MARKED)
 def test_the_logged_rate_is_the_closed_form(model_dir: Callable[[str], Path], place: str) -> None:
     metrics = read(model_dir(place) / "metrics.csv")
     assert metrics["step"] == [15, STEPS]
@@ -117,7 +117,7 @@ def test_the_logged_rate_is_the_closed_form(model_dir: Callable[[str], Path], pl
     assert metrics["learning_rate"] == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("place", ["laptop", "two workers"])
+@pytest.mark.parametrize("place", MARKED[2:])
 def test_the_report_contains_the_run(model_dir: Callable[[str], Path], place: str) -> None:
     folder = model_dir(place)
     run = read_directory(folder)

@@ -52,6 +52,7 @@ def test_a_peer_adds_up(engine: str, package: str) -> None:
     assert row["value"]["median"] > 0  # type: ignore[index]
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(find_spec("mpi4py") is None, reason="mpi4py is not installed here")
 def test_our_engine_of_mpi_adds_up_beside_the_ring() -> None:
     ring, mpi = rows("--sizes=25MB", "--engines=ring,mpi")

@@ -29,13 +29,16 @@ ONE = [
 # Worker 0 or 1 is told, one of them being slower. The other one is counted in at the end of that
 # execution or of the next, and then all stop one later. With local updates, at the epoch's end.
 TWO = [
-    ("slow worker 0 told", {"at": 13, "worker": 0, "seconds": [0.03, 0.0]}, range(14, 17)),
     ("fast worker 1 told", {"at": 13, "worker": 1, "seconds": [0.03, 0.0]}, range(14, 17)),
     ("end of an epoch", {"at": 10, "worker": 1}, [10]),
+]
+TWO_AT_LENGTH = [
+    ("slow worker 0 told", {"at": 13, "worker": 0, "seconds": [0.03, 0.0]}, range(14, 17)),
     ("validation", {"at": "validation 20", "worker": 1}, [20]),
     ("after the last step", {"at": "end", "worker": 1}, [30]),
     ("local updates", {"at": 13, "worker": 1, "local": True, "every": "epoch"}, [20]),
 ]
+ON_TWO = ["-m", "tfscale", "launch", "--num_workers=2", "--", sys.executable]
 
 
 class Found:
@@ -67,8 +70,12 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Found:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Found:
-    launch = ["-m", "tfscale", "launch", "--num_workers=2", "--", sys.executable]
-    return Found(tmp_path_factory.mktemp("two"), *launch, cases=TWO)
+    return Found(tmp_path_factory.mktemp("two"), *ON_TWO, cases=TWO)
+
+
+@pytest.fixture(scope="module")
+def two_at_length(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    return Found(tmp_path_factory.mktemp("two_at_length"), *ON_TWO, cases=TWO_AT_LENGTH)
 
 
 @pytest.mark.parametrize(("name", "options", "position"), ONE)
@@ -108,6 +115,18 @@ def test_sigterm_is_reported(one: Found) -> None:
 def test_all_workers_save_the_same_step_whichever_is_told(
     two: Found, name: str, options: dict[str, Any], batches: Any
 ) -> None:
+    require_one_save(two, name, options, batches)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(("name", "options", "batches"), TWO_AT_LENGTH)
+def test_all_workers_save_the_same_step_at_length(
+    two_at_length: Found, name: str, options: dict[str, Any], batches: Any
+) -> None:
+    require_one_save(two_at_length, name, options, batches)
+
+
+def require_one_save(two: Found, name: str, options: dict[str, Any], batches: Any) -> None:
     told = [two(name, worker) for worker in range(2)]
     assert [found["status"] for found in told] == [42, 42]
     assert told[0]["position"] == told[1]["position"]

@@ -22,10 +22,10 @@ WRONG = {
     "nosuch": r"must be a function of .*verify_models\. Received: 'nosuch'",
 }
 MEASURED = {
-    "contrastive": r"Contrastive\.train_step: its loss depends on pairs of rows .*\.all_gather",
     "counted": r"variable 'sequential/counted/count': is a sum over the rows .*aggregation='sum'",
 }
 MORE_MEASURED = {
+    "contrastive": r"Contrastive\.train_step: its loss depends on pairs of rows .*\.all_gather",
     "divided_by_its_count": r"DividedByItsCount\.train_step: its loss divides by a count over",
     "root_of_mean": r"RootOfMean\.train_step: its loss is not a mean over rows",
     "divided_by_replicas": r"shared_out: mentions `num_replicas_in_sync`",
@@ -33,15 +33,13 @@ MORE_MEASURED = {
 }
 CASES = (
     *MEASURED,
-    "bare_rows",
     "normalized_together",
     "normalized_together-MOMENTS",
     "raw_sum",
-    "half",
     "compiled_by_xla",
     *WRONG,
 )
-MORE_CASES = (*MORE_MEASURED, "ragged", "noisy")
+MORE_CASES = (*MORE_MEASURED, "bare_rows", "half", "ragged", "noisy")
 
 Found = dict[str, dict[str, Any]]
 
@@ -106,8 +104,9 @@ def require_named(result: dict[str, Any], pattern: str) -> None:
     assert " Cure: " in cause
 
 
-def test_bare_rows_for_a_train_step_without_call_are_equal(found: Found) -> None:
-    result = found["bare_rows"]
+@pytest.mark.thorough
+def test_bare_rows_for_a_train_step_without_call_are_equal(found_at_length: Found) -> None:
+    result = found_at_length["bare_rows"]
     assert (result["verdict"], result["precision"]) == ("equal", "float64"), result
     assert verdicts(result)["gradients"] == "equal"  # of the optimizer that the model keeps itself
 
@@ -132,8 +131,9 @@ def test_the_fix_of_one_layer_left_out_names_that_layer(found: Found) -> None:
     assert "layer 'norm'" in result["layer_hint"]
 
 
-def test_half_precision_is_compared_with_permuted_rows(found: Found) -> None:
-    result = found["half"]
+@pytest.mark.thorough
+def test_half_precision_is_compared_with_permuted_rows(found_at_length: Found) -> None:
+    result = found_at_length["half"]
     assert (result["verdict"], result["precision"]) == ("equal", "float16"), result
     assert result["notes"][0].endswith("because replicas draw independently: drop")
 
