@@ -20,7 +20,7 @@ import array
 import hashlib
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -39,7 +39,7 @@ FOOTER = struct.Struct("<I")
 _MAGIC = b"TFSINDEX"
 _START = struct.Struct("<8sIQQ")
 _PIECE = 1 << 22
-_COMPRESSED = {b"\x1f\x8b": "GZIP", b"\x78\x01": "ZLIB", b"\x78\x9c": "ZLIB", b"\x78\xda": "ZLIB"}
+COMPRESSED = {b"\x1f\x8b": "GZIP", b"\x78\x01": "ZLIB", b"\x78\x9c": "ZLIB", b"\x78\xda": "ZLIB"}
 
 
 class RecordFileError(ValueError):
@@ -123,33 +123,61 @@ def scanned(source: str, say: Callable[[int], None] | None = None) -> RecordInde
         RecordFileError: If it is not an uncompressed TFRecord file, or damaged.
         OSError: If it cannot be read.
     """
-    checksum = crc32c()
     lengths, checksums = array.array("Q"), array.array("I")
     with Path(source).open("rb", buffering=_PIECE) as file:
         size = os.fstat(file.fileno()).st_size
         if not size:
             raise RecordFileError(f"{source} is empty. Write it again, or leave it out.")
         offset = said = 0
-        while offset < size:
-            number = len(lengths)
-            length = _length(file, source, number, size - offset, checksum)
-            crc, left = 0, length
-            while left:
-                piece = file.read(min(left, _PIECE))
-                if not piece:
-                    raise damaged(source, number, "the file was cut while it was read")
-                crc = checksum.extend(crc, piece)
-                left -= len(piece)
-            stored = file.read(FOOTER.size)
-            if len(stored) < FOOTER.size or FOOTER.unpack(stored)[0] != masked(crc):
-                raise damaged(source, number, "its data does not match its checksum")
+        for length, crc, _ in each_record(file, source, size):
             lengths.append(length)
-            checksums.append(masked(crc))
+            checksums.append(crc)
             offset += OVERHEAD + length
             if say and offset - said >= _PIECE:
                 say(offset)
                 said = offset
     return RecordIndex(size, np.array(lengths, np.int64), np.array(checksums, np.uint32))
+
+
+def each_record(
+    file: BinaryIO, source: str, size: int | None = None, *, keep: bool = False
+) -> Iterator[tuple[int, int, bytes]]:
+    """Reads the records of a TFRecord file in their order and checks all checksums.
+
+    Args:
+        file: The open file, at its start. Of a compressed file, its decompressed content.
+        source: The path, for errors.
+        size: Bytes of the file; None if unknown.
+        keep: Whether to return the data. Otherwise at most 4 MiB of a record are in memory.
+
+    Yields:
+        Length, masked checksum and data of each record; the data is empty unless `keep`.
+
+    Raises:
+        RecordFileError: If it is not an uncompressed TFRecord file, or damaged.
+        OSError: If it cannot be read.
+    """
+    checksum = crc32c()
+    number = offset = 0
+    while offset != size and (header := file.read(HEADER.size)):
+        length = _length(header, source, number, None if size is None else size - offset)
+        crc, left, pieces = 0, length, []
+        while left:
+            piece = file.read(min(left, _PIECE))
+            if not piece:
+                raise damaged(source, number, "the file ends within it")
+            crc = checksum.extend(crc, piece)
+            left -= len(piece)
+            if keep:
+                pieces.append(piece)
+        stored = file.read(FOOTER.size)
+        if len(stored) < FOOTER.size or FOOTER.unpack(stored)[0] != masked(crc):
+            raise damaged(source, number, "its data does not match its checksum")
+        yield length, masked(crc), b"".join(pieces)
+        number += 1
+        offset += OVERHEAD + length
+    if size is not None and offset < size:
+        raise damaged(source, number, "the file was cut while it was read")
 
 
 def read_index(path: Path, source: str) -> RecordIndex:
@@ -208,6 +236,13 @@ def write_index(path: Path, index: RecordIndex) -> None:
         ) from error
 
 
+def is_header(content: bytes) -> bool:
+    """Returns whether these 12 bytes are the length of a record and its checksum."""
+    if len(content) != HEADER.size:
+        return False
+    return bool(HEADER.unpack(content)[1] == masked(crc32c().value(content[:8])))
+
+
 def damaged(source: str, number: int, problem: str) -> RecordFileError:
     """Returns the error of one record."""
     return RecordFileError(
@@ -215,25 +250,24 @@ def damaged(source: str, number: int, problem: str) -> RecordFileError:
     )
 
 
-def _length(file: BinaryIO, source: str, number: int, left: int, checksum: Any) -> int:
-    """Reads and checks the length of the next record."""
-    header = file.read(HEADER.size)
+def _length(header: bytes, source: str, number: int, left: int | None) -> int:
+    """Returns the length of the next record, after checking it."""
     if len(header) < HEADER.size:
         if number == 0:
             raise _not_records(source, header)
         raise damaged(source, number, "the file ends within it")
-    length, stored = HEADER.unpack(header)
-    if stored != masked(checksum.value(header[:8])):
+    if not is_header(header):
         if number == 0:
             raise _not_records(source, header)
         raise damaged(source, number, "its length does not match its checksum")
-    if length + OVERHEAD > left:
+    length: int = HEADER.unpack(header)[0]
+    if left is not None and length + OVERHEAD > left:
         raise damaged(source, number, "the file ends within it")
-    return int(length)
+    return length
 
 
 def _not_records(source: str, header: bytes) -> RecordFileError:
-    if kind := _COMPRESSED.get(header[:2]):
+    if kind := COMPRESSED.get(header[:2]):
         return RecordFileError(
             f"{source} is compressed ({kind}), so that its records have no random access. "
             "Write it without compression, or read it with tf.data.TFRecordDataset("

@@ -20,6 +20,7 @@ import tensorflow as tf
 from strategies.extension import whole_number
 from tfscale.data.sources.reading import Decode, ReadSource, feature_parser, read_by_file
 from tfscale.data.sources.tables import file_state
+from tfscale.records.content import array_record_library
 from tfscale.records.index import RecordFileError
 from tfscale.records.paths import Files, record_paths
 
@@ -76,7 +77,7 @@ def array_record(
         [b'three', b'one']
     """
     whole_number("max_group_size", max_group_size, at_least=1, cure="Count records.")
-    _library()
+    array_record_library()
     parse = None if features is None else feature_parser(features)
     reader = ArrayRecordReader(record_paths(files), max_group_size)
     return ReadSource(reader, decode, parse=parse)
@@ -147,16 +148,6 @@ class ArrayRecordReader:
         return reader
 
 
-def _library() -> Any:
-    try:
-        from array_record.python import array_record_module
-    except ImportError as error:
-        raise ImportError(
-            "ArrayRecord files are read with array_record. Install it: pip install 'tfscale[data]'."
-        ) from error
-    return array_record_module
-
-
 def _reader(path: str) -> Any:
     """Opens a file.
 
@@ -164,7 +155,7 @@ def _reader(path: str) -> Any:
         RecordFileError: If it has no records.
     """
     try:
-        reader = _library().ArrayRecordReader(
+        reader = array_record_library().ArrayRecordReader(
             path, options=_OPTIONS, file_reader_buffer_size=_BUFFER_BYTES
         )
         if reader.num_records():
