@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,13 +13,25 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from strategies.extension import EvenReplicaBatch
-from tfscale.data import BlockShuffle, RandomAccessSource, bucketed, filtered, mixture, packed
+from tests.unit.tfscale.records.record_makers import write
+from tfscale.data import (
+    BlockShuffle,
+    RandomAccessSource,
+    ReadSource,
+    bucketed,
+    filtered,
+    mixture,
+    packed,
+    record_files,
+)
 from tfscale.data.batches import Cut, random_access_batches
 from tfscale.data.order import Order
 from tfscale.data.sources import Division
 from tfscale.data.sources.arrays import array_source
 
-KINDS = ("plain", "filtered", "mixture", "packed", "bucketed", "nested")
+KINDS = ("plain", "shards", "filtered", "mixture", "packed", "bucketed", "nested")
+FOLDER = tempfile.TemporaryDirectory()
+"""Of record files, removed at the end of the process."""
 QUICK = settings(
     max_examples=30,
     deadline=None,
@@ -25,7 +39,7 @@ QUICK = settings(
     derandomize=True,
     suppress_health_check=list(HealthCheck),
 )
-FEW = settings(QUICK, max_examples=7)
+FEW = settings(QUICK, max_examples=8)
 MANY = settings(QUICK, max_examples=600)
 MANY_TOPOLOGIES = settings(QUICK, max_examples=60)
 
@@ -46,6 +60,17 @@ def sequences(lengths: np.ndarray) -> tf.RaggedTensor:
     return tf.RaggedTensor.from_row_lengths(values, tf.constant(lengths))
 
 
+def shards_of(numbers: np.ndarray, count: int) -> RandomAccessSource:
+    """Record files with these numbers, in at most `count` files of about equal length."""
+    paths = []
+    folder = Path(FOLDER.name, f"{len(numbers)}-{count}")
+    folder.mkdir(exist_ok=True)
+    for shard, part in enumerate(np.array_split(numbers, min(count, len(numbers)))):
+        paths.append(folder / f"{shard:03}")
+        write(paths[-1], [int(number).to_bytes(8, "little") for number in part])
+    return record_files(paths, decode=lambda record: tf.io.decode_raw(record, tf.int64)[0])
+
+
 @st.composite
 def cases(draw: st.DrawFn, most: int = 10**4) -> Case:
     kind = draw(st.sampled_from(KINDS))
@@ -55,7 +80,9 @@ def cases(draw: st.DrawFn, most: int = 10**4) -> Case:
     lengths = np.random.default_rng(count).integers(1, 9, count)
     times, sizes = np.ones([count], np.int64), []
     source: RandomAccessSource = array_source(x)
-    if kind == "filtered":
+    if kind == "shards":
+        source = shards_of(x, draw(st.integers(1, 100)))
+    elif kind == "filtered":
         divisor = draw(st.integers(1, 5))
         source = filtered(x, lambda batch: batch % divisor == 0)
         times = np.ones([-(-count // divisor)], np.int64)
@@ -123,6 +150,9 @@ def check_topology(
     division = case.division
     places = [divmod(epoch * division.steps + step + i, division.steps) for i in range(steps)]
     expected = [case.source.take(tf.constant(steps_of(case, e, s, s + 1)[0])) for e, s in places]
+    if isinstance(case.source, ReadSource):  # example i is number i
+        for (e, s), batch in zip(places, expected, strict=True):
+            np.testing.assert_array_equal(batch, steps_of(case, e, s, s + 1)[0])
     read: list[list[Any]] = [[] for _ in places]
     for worker in range(workers):
         cut = Cut(
