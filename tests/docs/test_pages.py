@@ -12,6 +12,7 @@ from tests.docs.blocks import ROOT, Block, blocks_of, pages, parsed
 from tests.docs.public import documented_commands, documented_names, public_names
 from tfscale.__main__ import COMMANDS
 from tfscale.bench.command import KINDS
+from tfscale.data_tools.command import TOOLS
 
 
 def only(text: str) -> Block:
@@ -30,7 +31,8 @@ def test_the_reference_documents_every_public_name_once_and_no_other() -> None:
 
 
 def test_the_reference_shows_the_help_of_every_command() -> None:
-    commands = [*COMMANDS, *(f"bench {kind}" for kind in KINDS), "data index"]
+    kinds, tools = (f"bench {kind}" for kind in KINDS), (f"data {tool}" for tool in TOOLS)
+    commands = [*COMMANDS, *kinds, *tools]
     assert sorted(documented_commands()) == sorted(commands)
 
 

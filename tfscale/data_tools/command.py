@@ -9,16 +9,18 @@ from __future__ import annotations
 import argparse
 import importlib
 
-SUMMARY = "index files of records, so that training reads them in any order"
+SUMMARY = "index, inspect and repair files of examples"
 
 TOOLS = {
     "index": "tfscale.data_tools.index",
+    "inspect": "tfscale.data_tools.inspect",
 }
 
 _DESCRIPTION = "Prepares files of examples for tfscale.data."
 _EPILOG = """\
 examples:
   tfscale data index 'train-*.tfrecord'                one scan; tfscale.data.record_files needs it
+  tfscale data inspect packed                          what a packed set contains; is it intact
   tfscale data index --help                            show the flags of a tool
 
 exit status: 0 done, 1 a file is damaged, 2 wrong usage. Each tool's help says more.

@@ -24,6 +24,7 @@ from tfscale.records.index import RecordFileError
 Say = Callable[[str], None]
 SayRead = Callable[[int], None]
 Found = TypeVar("Found")
+_Error = RecordFileError | OSError | ImportError
 
 _PATIENCE_SECONDS = 3.0
 
@@ -52,19 +53,22 @@ def each_file(
 
     Raises:
         OSError: If a process was killed.
+        ImportError: If `work` raises it.
     """
     meter = _Meter(paths, say, done)
     jobs = min(jobs, len(paths))
     found = _here(work, paths, meter) if jobs <= 1 else _by_processes(work, jobs, paths, meter)
     with contextlib.closing(found):
         for path, result in found:
+            if isinstance(result, ImportError):
+                raise result
             meter.finished(path)
             yield path, result
 
 
 def _here(
     work: Callable[[str, SayRead], Found], paths: Sequence[str], meter: _Meter
-) -> Generator[tuple[str, Found | RecordFileError | OSError], None, None]:
+) -> Generator[tuple[str, Found | _Error], None, None]:
     for path in paths:
         yield path, _result(work, path, lambda done, path=path: meter.read(path, done))  # type: ignore[misc]
 
@@ -122,14 +126,12 @@ def _answer(connection: Connection, work: Callable[[str, SayRead], Any]) -> None
             connection.send(_result(work, connection.recv(), connection.send))
 
 
-def _result(
-    work: Callable[[str, SayRead], Found], path: str, say: SayRead
-) -> Found | RecordFileError | OSError:
+def _result(work: Callable[[str, SayRead], Found], path: str, say: SayRead) -> Found | _Error:
     try:
         return work(path, say)
     except ConnectionError:  # of `say`: the parent is gone
         raise
-    except RecordFileError as error:
+    except (RecordFileError, ImportError) as error:
         return error
     except OSError as error:
         return OSError(

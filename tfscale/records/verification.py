@@ -66,10 +66,10 @@ def verified(
     # Another file is read only if it may be a shard that was renamed.
     read = [name for name in present if name in shards]
     read += [name for name in others if present[name] in sizes]
-    found: dict[str, _Read | RecordFileError | OSError] = {}
+    found: dict[str, Checked | RecordFileError | OSError] = {}
     paths = [os.path.join(folder, name) for name in read]  # noqa: PTH118
     with contextlib.closing(
-        each_file(_read, paths, jobs=jobs, say=say, done="verified")
+        each_file(checked, paths, jobs=jobs, say=say, done="verified")
     ) as results:
         for path, result in results:
             found[Path(path).name] = result
@@ -77,14 +77,29 @@ def verified(
 
 
 @dataclass(frozen=True)
-class _Read:
-    """What was read from a file, and the state of its index."""
+class Checked:
+    """What was read from a file.
+
+    Attributes:
+        content: What it contains.
+        index: State of its index: "good", also if it needs none; "no index"; "wrong index".
+    """
 
     content: Content
     index: str
 
 
-def _read(path: str, say: SayRead) -> _Read:
+def checked(path: str, say: SayRead) -> Checked:
+    """Reads a file to its end and compares it with its index.
+
+    Args:
+        path: The file.
+        say: Called now and then with the number of bytes read so far.
+
+    Raises:
+        OSError: If it or its index cannot be read.
+        ImportError: If the package for its container is not installed.
+    """
     content = examined(path, say)
     index = GOOD
     if content.index is not None:
@@ -93,7 +108,7 @@ def _read(path: str, say: SayRead) -> _Read:
             index = GOOD if same else "wrong index"
         except FileNotFoundError:
             index = "no index"
-    return _Read(dataclasses.replace(content, index=None), index)
+    return Checked(dataclasses.replace(content, index=None), index)
 
 
 def _files(folder: str | os.PathLike[str]) -> dict[str, int]:
@@ -111,10 +126,10 @@ def _belongs(name: str) -> bool:
 def _states(
     shards: dict[str, Shard],
     others: list[str],
-    found: dict[str, _Read | RecordFileError | OSError],
+    found: dict[str, Checked | RecordFileError | OSError],
 ) -> Iterator[FileState]:
     hashes = {
-        name: result.content.sha256 for name, result in found.items() if isinstance(result, _Read)
+        name: result.content.sha256 for name, result in found.items() if isinstance(result, Checked)
     }
     in_place = {name for name, shard in shards.items() if hashes.get(name) == shard.sha256}
     # The content of a shard that is not in its place, wherever it is.
@@ -126,7 +141,7 @@ def _states(
             yield _missing(name, holders.get(name))
             continue
         result = found[name]
-        if not isinstance(result, _Read):
+        if not isinstance(result, Checked):
             yield FileState(name, "unreadable", str(result))
         elif name in in_place:
             yield _in_place(shard, result)
@@ -160,7 +175,7 @@ def _missing(name: str, holder: str | None) -> FileState:
     return FileState(name, "missing", f"{name} is missing; {holder} contains it. See there.")
 
 
-def _in_place(shard: Shard, read: _Read) -> FileState:
+def _in_place(shard: Shard, read: Checked) -> FileState:
     name, content = shard.file, read.content
     if content.problem or content.records != shard.examples:
         problem = content.problem or f"it has {content.records} records, not {shard.examples}."

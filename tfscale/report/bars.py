@@ -1,4 +1,4 @@
-"""Horizontal bars with the range of each value: one SVG a bar, its labels beside it in HTML.
+"""Horizontal bars, each with a range if it has one: one SVG a bar, its labels beside it in HTML.
 
 This file computes what is drawn; `templates/bars.html` writes the markup.
 """
@@ -18,13 +18,13 @@ _SIZE = 1000  # Width of the SVG's own coordinates.
 
 @dataclass(frozen=True)
 class Bar:
-    """A value and the range around it.
+    """A value, and the range around it if it has one.
 
     Attributes:
         name: What it is the value of.
         value: Finite, as are the others. Below 0, its bar has no width.
-        low: Smallest value.
-        high: Largest value.
+        low: Smallest value, or None.
+        high: Largest value, or None.
         second: Another value in the same unit, drawn thinner, or None.
         colour: Number of the colour, 0 to 7, as in `templates/style.css`.
         remark: A text behind the value, such as a ratio.
@@ -32,8 +32,8 @@ class Bar:
 
     name: str
     value: float
-    low: float
-    high: float
+    low: float | None = None
+    high: float | None = None
     second: float | None = None
     colour: int = 0
     remark: str = ""
@@ -51,11 +51,14 @@ def bar_chart(title: str, bars: Sequence[Bar], *, unit: str, second: str = "") -
     Returns:
         A `<figure>`.
     """
-    largest = max(max(bar.high, bar.second or 0.0) for bar in bars) or 1.0
+    largest = max(max(bar.value, bar.high or 0.0, bar.second or 0.0) for bar in bars) or 1.0
+    has_ranges = any(bar.high is not None for bar in bars)
+    legend = ["Line: smallest to largest round."] if has_ranges else []
+    legend += [f"Thin bar: {second}."] if second else []
     return fill(
         "bars.html",
         title=f"{title} ({unit})",
-        legend=f"Line: smallest to largest round.{f' Thin bar: {second}.' if second else ''}",
+        legend=" ".join(legend),
         size=_SIZE,
         bars=[
             {
@@ -64,7 +67,7 @@ def bar_chart(title: str, bars: Sequence[Bar], *, unit: str, second: str = "") -
                 "remark": bar.remark,
                 "colour": f"c{bar.colour}",
                 "width": _x(bar.value, largest),
-                "range": f"M{_x(bar.low, largest)} 5H{_x(bar.high, largest)}",
+                "range": _range(bar, largest),
                 "second": None if bar.second is None else _x(bar.second, largest),
                 "description": _description(bar, unit, second),
             }
@@ -77,7 +80,14 @@ def _x(value: float, largest: float) -> str:
     return f"{_SIZE * max(0.0, value) / largest:.1f}"
 
 
+def _range(bar: Bar, largest: float) -> str | None:
+    if bar.low is None or bar.high is None:
+        return None
+    return f"M{_x(bar.low, largest)} 5H{_x(bar.high, largest)}"
+
+
 def _description(bar: Bar, unit: str, second: str) -> str:
-    low, high = numbers.number(bar.low), numbers.number(bar.high)
-    text = f"{bar.name}: {numbers.number(bar.value)} {unit}, {low} to {high}"
+    text = f"{bar.name}: {numbers.number(bar.value)} {unit}"
+    if bar.low is not None and bar.high is not None:
+        text += f", {numbers.number(bar.low)} to {numbers.number(bar.high)}"
     return text if bar.second is None else f"{text}; {second} {numbers.number(bar.second)}"
