@@ -7,7 +7,8 @@ model.fit(train, epochs=10)
 from strategies.extension import replica_batch_bounds, replica_batches
 from tfscale.data import tfds
 from tfscale.data.augmentation import random_flip, random_shift
-from tfscale.data.composition import bucketed, filtered, mixture, packed
+from tfscale.data.cache import cached
+from tfscale.data.composition import bucketed, filtered, mapped, mixture, packed
 from tfscale.data.order import BlockShuffle
 from tfscale.data.pipeline import Pipeline, input_pipeline
 from tfscale.data.shared import shared
@@ -28,11 +29,13 @@ __all__ = [
     "Reader",
     "array_record",
     "bucketed",
+    "cached",
     "csv",
     "filtered",
     "image_folder",
     "indexed",
     "input_pipeline",
+    "mapped",
     "mixture",
     "packed",
     "parquet",

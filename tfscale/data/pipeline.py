@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from strategies.extension import function, one_of, own_rows, strategy_of, truth, whole_number
 from tfscale.data.batches import Cut, random_access_batches, read_ahead, same_rows, stream_batches
+from tfscale.data.cache.cached_source import CachedSource, cached
 from tfscale.data.composition import filtered
 from tfscale.data.composition.filters import Keep
 from tfscale.data.order import BlockShuffle, Order, example_seeds
@@ -43,6 +44,7 @@ def input_pipeline(
     seed: int = 0,
     drop_remainder: bool = False,
     remainder: str = "keep",
+    cache: str | os.PathLike[str] | None = None,
     keep: Keep | None = None,
     preprocess: Preprocess | None = None,
     augment: Augment | None = None,
@@ -80,6 +82,9 @@ def input_pipeline(
             must be `(x, y)` or `(x, y, sample_weight)`. What combines rows without sample weights
             counts the padding: BatchNormalization, `metrics` that are not `weighted_metrics`, a
             loss that is a sum. The loss in the logs weighs a padded batch like a full one.
+        cache: Where the decoded examples of the source are kept, so that they are read once:
+            "memory" or a folder. It keeps them as they are before `keep`, `preprocess` and
+            `augment`; `cached` and `mapped` have the options, and keep what `preprocess` makes.
         keep: Maps a batch of n examples of the source to bool [n], or None for all examples. It is
             evaluated once for each example when the pipeline is built; `filtered` can cache that.
         preprocess: Maps a batch, such as `(images, labels)`, to the input of the model. Each
@@ -122,6 +127,13 @@ def input_pipeline(
     strategy_of("strategy", strategy)
     seed = whole_number("seed", seed, at_least=0, below=2**31)
     examples = as_source(source, data_dir=data_dir)
+    if cache is not None:
+        if not isinstance(examples, RandomAccessSource):
+            raise ValueError(
+                "`cache` must be None for a tf.data.Dataset, which has no random access. Received: "
+                f"cache={cache!r}. Use Dataset.cache."
+            )
+        examples = cached(examples, cache)
     if keep is not None:
         examples = filtered(examples, keep)
     if global_batch_size > examples.num_examples:
@@ -211,9 +223,10 @@ class Pipeline:
     @property
     def source_fingerprint(self) -> str | None:
         """What tells the source from another, or None for arrays and a `tf.data.Dataset`."""
-        if isinstance(self.source, ArraySource) or not isinstance(self.source, RandomAccessSource):
+        source = self.source.parts[0] if isinstance(self.source, CachedSource) else self.source
+        if isinstance(source, ArraySource) or not isinstance(source, RandomAccessSource):
             return None  # as in checkpoints of earlier versions
-        return self.source.fingerprint
+        return source.fingerprint
 
     @property
     def element_spec(self) -> Any:

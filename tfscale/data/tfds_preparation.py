@@ -11,19 +11,12 @@ damage. On an object store it is not atomic, so there the work lock decides, and
 from __future__ import annotations
 
 import os
-import random
-import time
 from typing import Any
 
 from absl import logging
 
-from strategies.extension import Deadline
-from tfscale.data.work_lock import WorkLock
+from tfscale.data.work_lock import WorkLock, do_once
 from tfscale.files.existence import kind_of, names_in
-
-SECONDS_BETWEEN_LOOKS = 0.5
-FIRST_NOTICE_SECONDS = 3.0
-SECONDS_BETWEEN_NOTICES = 20.0
 
 
 def prepare(
@@ -65,31 +58,14 @@ def prepare(
     path = os.fspath(builder.data_path)
     lock = WorkLock(path, silence_seconds=silence_seconds)
     config = download_config or tfds_library().download.DownloadConfig(try_download_gcs=False)
-    deadline = Deadline(deadline_seconds)
-    next_notice = FIRST_NOTICE_SECONDS
-    while True:
-        # In this order, because a remote rename is not atomic, but the lock outlives it.
-        exists = kind_of(path) is not None
-        others = lock.others()
-        if exists and not others:
-            break
-        if is_preparer and not others:
-            with lock.try_acquire() as is_acquired:
-                if is_acquired:
-                    _generate(builder, path, config)
-                    continue
-        waited = deadline.spent()
-        if deadline.is_over():
-            raise TimeoutError(_overdue(builder, path, others, waited))
-        if waited >= next_notice:
-            next_notice = waited + SECONDS_BETWEEN_NOTICES
-            whom = ", ".join(others.values()) or "another task"
-            logging.warning(
-                "Waiting %.0f s of at most %.0f s for %s, which prepares %s in %s.",
-                *(waited, deadline_seconds, whom, builder.info.full_name, path),
-            )
-        # Random, so that two tasks that tried at the same time do not collide again.
-        time.sleep(random.uniform(0.1, 1.0) * SECONDS_BETWEEN_LOOKS)
+    do_once(
+        lock,
+        is_done=lambda: kind_of(path) is not None,
+        work=lambda: _generate(builder, path, config),
+        what=f"{builder.info.full_name} in {path}",
+        deadline_seconds=deadline_seconds,
+        may_work=is_preparer,
+    )
     # A builder that was made before the files existed has no splits.
     builder.info.read_from_directory(path)
     _check_complete(builder, path)
@@ -123,20 +99,6 @@ def _generate(builder: Any, path: str, config: Any) -> None:
         if kind_of(path) is None:
             raise
         logging.warning("Another task prepared %s meanwhile: %s", path, error)
-
-
-def _overdue(builder: Any, path: str, others: dict[str, str], waited: float) -> str:
-    waiting = f"Waited {waited:.0f} s for {builder.info.full_name} in {path}"
-    if not others:
-        return (
-            f"{waiting}, and no task prepares it. Pass is_preparer=True in one task per file "
-            "system, and the same data_dir in all."
-        )
-    claim, owner = next(iter(others.items()))
-    return (
-        f"{waiting}: {owner} is preparing it and still alive (lock file {claim}). "
-        "Pass a longer deadline_seconds, or end that process."
-    )
 
 
 def _check_complete(builder: Any, path: str) -> None:

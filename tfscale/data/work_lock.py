@@ -23,18 +23,24 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
+from absl import logging
 
+from strategies.extension import Deadline
 from tfscale.files.existence import names_in
 
 # An owner must miss this many rewrites in a row before it counts as dead.
 BEATS_PER_SILENCE = 6
+SECONDS_BETWEEN_LOOKS = 0.5
+FIRST_NOTICE_SECONDS = 3.0
+SECONDS_BETWEEN_NOTICES = 20.0
 
 
 class WorkLock:
@@ -128,6 +134,72 @@ class WorkLock:
         # Not listdir, which returns no names if the storage does not respond.
         names = names_in(self._folder) or []
         return [name for name in names if name.startswith(self._name_prefix)]
+
+
+def do_once(
+    lock: WorkLock,
+    *,
+    is_done: Callable[[], bool],
+    work: Callable[[], None],
+    what: str,
+    deadline_seconds: float,
+    may_work: bool = True,
+) -> None:
+    """Does a piece of work in one of all tasks that call this; the others wait.
+
+    If the task that works dies, another one takes over.
+
+    Args:
+        lock: The lock on the result of the work.
+        is_done: Whether the result exists. It need not be complete while another task has the lock.
+        work: Does the work. Called with the lock; the work may be done already.
+        what: The work, for messages: "digits in /data/digits".
+        deadline_seconds: Longest wait for another task. The own work has no deadline.
+        may_work: Whether this task may do the work. If False it only waits.
+
+    Raises:
+        TimeoutError: If another task has not finished by the deadline.
+        OSError: If the storage cannot be queried.
+    """
+    deadline = Deadline(deadline_seconds)
+    next_notice = FIRST_NOTICE_SECONDS
+    while True:
+        # In this order, because a remote rename is not atomic, but the lock outlives it.
+        exists = is_done()
+        others = lock.others()
+        if exists and not others:
+            return
+        if may_work and not others:
+            with lock.try_acquire() as is_acquired:
+                if is_acquired:
+                    work()
+                    continue
+        waited = deadline.spent()
+        if deadline.is_over():
+            raise TimeoutError(_overdue(what, others, waited))
+        if waited >= next_notice:
+            next_notice = waited + SECONDS_BETWEEN_NOTICES
+            whom = ", ".join(others.values()) or "another task"
+            logging.warning(
+                "Waiting %.0f s of at most %.0f s for %s, which prepares %s.",
+                *(waited, deadline_seconds, whom, what),
+            )
+        # Random, so that two tasks that tried at the same time do not collide again.
+        time.sleep(random.uniform(0.1, 1.0) * SECONDS_BETWEEN_LOOKS)
+
+
+def _overdue(what: str, others: dict[str, str], waited: float) -> str:
+    waiting = f"Waited {waited:.0f} s for {what}"
+    if not others:
+        return (
+            f"{waiting}, and no task prepares it. Pass is_preparer=True in one task per file "
+            "system, and the same data_dir in all."
+        )
+    claim, owner = next(iter(others.items()))
+    return (
+        f"{waiting}: {owner} is preparing it and still alive (lock file {claim}). "
+        "Pass a longer deadline_seconds, or end that process."
+    )
 
 
 def _read(path: str) -> str | None:

@@ -70,6 +70,13 @@ def tfscale_folder(reading: Reading) -> Input:
     return of_pipeline(source, reading, decode=_decode_in_folder)
 
 
+def tfscale_cache(reading: Reading, *, in_memory: bool) -> Input:
+    """tfscale reads the decoded images of the files from its cache."""
+    source = tfscale.data.image_folder(reading.images.folder)
+    where = "memory" if in_memory else Path(reading.root) / "cache"
+    return of_pipeline(tfscale.data.cached(source, where), reading, decode=_decode_in_folder)
+
+
 def tfscale_array_record(reading: Reading) -> Input:
     """tfscale reads and decodes records of an ArrayRecord file."""
     source = tfscale.data.array_record(reading.images.array_record, decode=of_array_record)
@@ -151,6 +158,8 @@ INPUTS: Inputs = {
     "tf_data_naive": functools.partial(tf_data_folder, calls=None),
     "tf_data_tuned": functools.partial(tf_data_folder, calls=tf.data.AUTOTUNE),
     "tfscale": tfscale_folder,
+    "tfscale_cache": functools.partial(tfscale_cache, in_memory=False),
+    "tfscale_cache_memory": functools.partial(tfscale_cache, in_memory=True),
     "tf_data_record_naive": functools.partial(tf_data_record, calls=None),
     "tf_data_record_tuned": functools.partial(tf_data_record, calls=tf.data.AUTOTUNE),
     "tfscale_record": tfscale_record,

@@ -57,7 +57,7 @@ def evaluated(
     """
     if cache_dir is None or key is None:
         return _all_values(source, values_of, name, dtype)
-    parts = [name, key, *_content(source)]
+    parts = [name, key, *content_of(source)]
     full_key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     path = f"{os.fspath(cache_dir).rstrip('/')}/{name}-{full_key[:32]}.values"
     cached = _read(path, full_key, source.num_indices, dtype)
@@ -144,11 +144,11 @@ def _rule(name: str, dtype: tf.DType, received: str) -> str:
     )
 
 
-def _content(source: RandomAccessSource) -> list[str]:
+def content_of(source: RandomAccessSource) -> list[str]:
     """Returns text that differs if the examples differ; it hashes arrays."""
     if isinstance(source, ArraySource):
         return [source.fingerprint, *map(_array_digest, tf.nest.flatten(source.arrays))]
-    return [source.fingerprint, *(text for part in source.parts for text in _content(part))]
+    return [source.fingerprint, *(text for part in source.parts for text in content_of(part))]
 
 
 def _array_digest(array: Any) -> str:

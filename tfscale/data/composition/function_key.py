@@ -110,6 +110,9 @@ class _Hash:
             self._text(_library_version(value))
         elif _is_of_library(value):
             self._named(value)
+        elif isinstance(value, tuple) and hasattr(value, "_fields"):  # tf.io.FixedLenFeature
+            self._named(type(value))
+            self._all(tuple(value))
         elif isinstance(value, types.CodeType):
             self._code(value)
         elif isinstance(value, types.FunctionType):

@@ -66,6 +66,7 @@ def cases(folder: Path) -> dict[str, dict[str, Any]]:
         "arrays": {"source": ids, "global_batch_size": 6},
         "uneven replicas": {"source": ids, "global_batch_size": 7},
         "uneven replicas, dropped": {"source": ids, "global_batch_size": 7, "drop_remainder": True},
+        "cached": {"source": Doubled(), "global_batch_size": 7, "cache": folder / "cache"},
         "kept": {"source": ids, "global_batch_size": 7, "keep": lambda batch: batch % 3 > 0},
         "mixture": {"source": mixture([(ids, 0.5), (-ids, 0.25)]), "global_batch_size": 7},
         "indexed": {"source": Doubled(), "global_batch_size": 7},

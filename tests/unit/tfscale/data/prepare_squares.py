@@ -14,7 +14,8 @@ import sys
 from absl import logging as absl_logging
 
 from tests.unit.tfscale.data import squares_dataset_builder
-from tfscale.data import tfds, tfds_preparation
+from tfscale.data import tfds, work_lock
+from tfscale.data.tfds_preparation import prepare
 
 
 class _SayWaiting(logging.Handler):
@@ -24,9 +25,9 @@ class _SayWaiting(logging.Handler):
 
 
 absl_logging.get_absl_logger().addHandler(_SayWaiting(logging.WARNING))
-tfds_preparation.FIRST_NOTICE_SECONDS = 0.0
-tfds_preparation.SECONDS_BETWEEN_NOTICES = 600.0
+work_lock.FIRST_NOTICE_SECONDS = 0.0
+work_lock.SECONDS_BETWEEN_NOTICES = 600.0
 squares_dataset_builder.wait_for_line = True
 builder = tfds.find_builder("squares/fixed", data_dir=sys.argv[1])
-tfds_preparation.prepare(builder, is_preparer=True, deadline_seconds=60.0, silence_seconds=1.5)
+prepare(builder, is_preparer=True, deadline_seconds=60.0, silence_seconds=1.5)
 print(len(tfds.load_arrays(builder, "train")[1]), flush=True)

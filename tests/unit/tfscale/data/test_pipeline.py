@@ -39,6 +39,7 @@ NAMES = (
     "sparse stream",
     "uneven replicas",
     "uneven replicas, dropped",
+    "cached",
     "kept",
     "mixture",
     "indexed",

@@ -1,0 +1,103 @@
+"""How much memory and disk is free for a cache.
+
+Memory is that of the system and of every control group (a container) that the process is in; what
+the kernel uses to cache files counts as free.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# The part of what is free that a cache may take without a budget: other processes need some, too.
+SHARE = 0.9
+_IN_MEMORY = ("tmpfs", "ramfs")
+
+
+def free_memory(root: Path = Path("/")) -> int | None:
+    """Returns the bytes of memory that are free, or None if the system does not say.
+
+    Args:
+        root: Folder with `proc` and `sys`.
+    """
+    found = [_free_of_system(root), *_free_of_groups(root)]
+    known = [size for size in found if size is not None]
+    return min(known) if known else None
+
+
+def free_disk(folder: Path) -> int:
+    """Returns the bytes that are free in a folder for this user."""
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
+
+
+def is_in_memory(folder: Path, root: Path = Path("/")) -> bool:
+    """Whether the files of a folder are in memory, such as those in /dev/shm."""
+    best, kind = "", ""
+    path = os.path.realpath(folder)
+    for line in _text(root / "proc/self/mounts").splitlines():
+        _, point, found_kind, *_ = line.split(" ")
+        is_above = path == point or path.startswith(point.rstrip("/") + "/")
+        if is_above and len(point) >= len(best):
+            best, kind = point, found_kind
+    return kind in _IN_MEMORY
+
+
+def megabytes(size: float) -> str:
+    """Returns a size for people.
+
+    Example:
+        >>> megabytes(2_500_000), megabytes(300)
+        ('2.5 MB', '300 bytes')
+    """
+    if size >= 1e9:
+        return f"{size / 1e9:,.2f} GB"
+    if size >= 1e6:
+        return f"{size / 1e6:.1f} MB"
+    return f"{int(size):,} bytes"
+
+
+def _free_of_system(root: Path) -> int | None:
+    for line in _text(root / "proc/meminfo").splitlines():
+        name, _, rest = line.partition(":")
+        if name == "MemAvailable":
+            return int(rest.split()[0]) * 1024
+    return None
+
+
+def _free_of_groups(root: Path) -> list[int | None]:
+    """What the limits of the process's control groups and of those above leave."""
+    found = []
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            base, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "")
+        elif "memory" in controllers.split(","):
+            base = root / "sys/fs/cgroup/memory"
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
+        else:
+            continue
+        group = base / path.strip("/")
+        # In a container the path may be that of the host, and the mount is the group itself.
+        groups = [group, *group.parents] if group.exists() else [base]
+        found += [_free_of_group(each, *names) for each in groups if each.is_relative_to(base)]
+    return found
+
+
+def _free_of_group(group: Path, limit: str, usage: str, prefix: str) -> int | None:
+    most, used = _text(group / limit).strip(), _text(group / usage).strip()
+    if not most.isdigit() or not used.isdigit():
+        return None  # "max", or no such controller
+    reclaimable = 0
+    for line in _text(group / "memory.stat").splitlines():
+        name, _, size = line.partition(" ")
+        if name in (f"{prefix}inactive_file", f"{prefix}active_file"):
+            reclaimable += int(size)
+    return max(0, int(most) - int(used) + reclaimable)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("ascii", "replace")
+    except OSError:
+        return ""
