@@ -85,7 +85,7 @@ class Order:
             return positions
         keys = _epoch_keys(epochs, self.seed)
         if self.blocks is None:
-            return _permuted(positions, keys, num_examples)
+            return _permuted(positions, keys, (num_examples,))
         return _block_permuted(positions, keys, num_examples, self.blocks)
 
     def of_part(self, part: int) -> Order:
@@ -108,18 +108,45 @@ class Order:
         return f"{kind}, seed {self.seed}"
 
 
-def _permuted(positions: tf.Tensor, keys: tf.Tensor, num_examples: Any) -> tf.Tensor:
-    """Permutes positions with a cipher; `num_examples` may be int64 [n], for each position.
+def _permuted(
+    positions: tf.Tensor, keys: tf.Tensor, sizes: tuple[int, ...], size: tf.Tensor | None = None
+) -> tf.Tensor:
+    """Permutes positions with a cipher.
+
+    TensorFlow's op is no permutation of 4**k + 1 numbers, for k from 8: its cipher has 2k bits, one
+    too few for the largest number. (TensorFlow 2.21, `ceil(log2(max_index))` in index_shuffle.cc.)
+    Then one number more is permuted, and the position that gets it gets what it would have had.
+
+    Args:
+        positions: int64 [n].
+        keys: uint32 [3], or [n, 3] for each position.
+        sizes: The numbers of examples that occur.
+        size: int64 [n], which of them it is for each position. None if there is only one.
 
     Source: Beaulieu et al. 2013, "The SIMON and SPECK Families of Lightweight Block Ciphers",
     IACR eprint 2013/404 (the cipher of TensorFlow's op).
     """
-    return tf.raw_ops.RandomIndexShuffle(
-        index=positions,
-        seed=keys,
-        max_index=tf.convert_to_tensor(num_examples, tf.int64) - 1,
-        rounds=_ROUNDS,
-    )
+
+    def permuted(index: tf.Tensor, of: tf.Tensor) -> tf.Tensor:
+        return tf.raw_ops.RandomIndexShuffle(
+            index=index, seed=keys, max_index=of - 1, rounds=_ROUNDS
+        )
+
+    wanted = tf.constant(sizes[0], tf.int64) if size is None else size
+    short = [one for one in sizes if _is_too_large_by_one(one)]
+    if not short:
+        return permuted(positions, wanted)
+    is_short = tf.reduce_any([wanted == one for one in short], axis=0)
+    more = wanted + tf.cast(is_short, tf.int64)
+    found = permuted(positions, more)
+    extra = tf.broadcast_to(wanted, tf.shape(positions))
+    return tf.where(found == extra, permuted(tf.minimum(extra, more - 1), more), found)
+
+
+def _is_too_large_by_one(size: int) -> bool:
+    """Whether a size is 4**k + 1 with k from 8."""
+    last = size - 1
+    return last >= 2**16 and last.bit_count() == 1 and last.bit_length() % 2 == 1
 
 
 def _block_permuted(
@@ -129,7 +156,10 @@ def _block_permuted(
     # First within a window of positions; the last window may be shorter.
     number = positions // window
     size = tf.minimum(tf.constant(window, tf.int64), num_examples - number * window)
-    positions = number * window + _permuted(positions % window, _mixed(keys, number + 1), size)
+    within = _permuted(
+        positions % window, _mixed(keys, number + 1), (window, num_examples % window), size
+    )
+    positions = number * window + within
     # Then the blocks. The last block of the source may be short; it has a random place.
     num_full = -(-num_examples // block) - 1
     block_keys = _mixed(keys, tf.zeros_like(positions))
@@ -139,7 +169,7 @@ def _block_permuted(
     is_last = tf.logical_and(~is_before, positions < first + last_size)
     shifted = tf.where(is_before, positions, positions - last_size)
     full = _permuted(
-        tf.where(is_last, tf.zeros_like(shifted), shifted // block), block_keys, max(num_full, 1)
+        tf.where(is_last, tf.zeros_like(shifted), shifted // block), block_keys, (max(num_full, 1),)
     )
     of_last = num_full * block + positions - first
     return tf.where(is_last, of_last, full * block + shifted % block)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfscale.data.order import Order, example_seeds
+from tfscale.data.order import BlockShuffle, Order, example_seeds
 
 
 def orders(num_examples: int, epochs: int, seed: int | None = 0) -> np.ndarray:
@@ -29,6 +29,23 @@ def orders(num_examples: int, epochs: int, seed: int | None = 0) -> np.ndarray:
 def test_every_epoch_holds_each_example_once(num_examples: int) -> None:
     for order in orders(num_examples, epochs=5):
         np.testing.assert_array_equal(np.sort(order), np.arange(num_examples))
+
+
+@pytest.mark.parametrize(
+    ("num_examples", "blocks"),
+    [
+        (4**8 + 1, None),
+        (4**8 + 2, BlockShuffle(block=1, window=1)),  # the number of full blocks
+        (4**8 + 1, BlockShuffle(block=3, window=4**8)),  # the examples of a window
+        (2 * 4**8 + 3, BlockShuffle(block=1, window=4**8 + 2)),  # those of the last window
+    ],
+)
+def test_an_epoch_has_every_example_once_where_the_cipher_of_tensorflow_lacks_a_bit(
+    num_examples: int, blocks: BlockShuffle | None
+) -> None:
+    positions = tf.range(num_examples, dtype=tf.int64)
+    order = Order(0, blocks).indices(positions, tf.constant(1, tf.int64), num_examples)
+    np.testing.assert_array_equal(np.sort(order), np.arange(num_examples))
 
 
 def test_an_example_is_found_without_looking_at_the_others() -> None:
