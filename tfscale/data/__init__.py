@@ -10,6 +10,7 @@ from tfscale.data.augmentation import random_flip, random_shift
 from tfscale.data.cache import cached
 from tfscale.data.composition import bucketed, filtered, mapped, mixture, packed
 from tfscale.data.order import BlockShuffle
+from tfscale.data.packing import PackedSource, pack, shards
 from tfscale.data.pipeline import Pipeline, input_pipeline
 from tfscale.data.shared import shared
 from tfscale.data.sources import RandomAccessSource, Reader, ReadSource
@@ -23,6 +24,7 @@ from tfscale.data.sources.record_files import record_files
 __all__ = [
     "BlockShuffle",
     "ImageFolder",
+    "PackedSource",
     "Pipeline",
     "RandomAccessSource",
     "ReadSource",
@@ -37,6 +39,7 @@ __all__ = [
     "input_pipeline",
     "mapped",
     "mixture",
+    "pack",
     "packed",
     "parquet",
     "random_flip",
@@ -44,6 +47,7 @@ __all__ = [
     "record_files",
     "replica_batch_bounds",
     "replica_batches",
+    "shards",
     "shared",
     "tfds",
 ]

@@ -99,8 +99,8 @@ class Manifest:
         source: Description of where the examples come from, for people.
         fingerprint: Hash of the examples: `RandomAccessSource.fingerprint` of the source, or a
             description of a stream.
-        key: Hash of the source, the functions applied to it, and all settings. Two sets with the
-            same key have the same bytes. Empty if a function has no stable hash.
+        key: Hash of the source and of the functions applied to it, "-", and a hash of all settings.
+            Two sets with the same key have the same bytes. Empty if a function has no stable hash.
         shards: The files, in the order of their examples.
     """
 

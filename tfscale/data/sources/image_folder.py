@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfscale.data.sources.image_decoding import ENDINGS, ImageDecoding, endings_of
 from tfscale.data.sources.reading import ReadSource
 
-_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
-_NOT_BY_DECODE_JPEG = (".bmp", ".gif")
 # Images that TensorFlow cannot decode. Leaving them out would train on other data without a word.
 _OTHER_ENDINGS = (".avif", ".heic", ".heif", ".jp2", ".jxl", ".svg", ".tif", ".tiff", ".webp")
 
@@ -96,7 +95,9 @@ class ImageFolder(ReadSource):
         class_names: Names of the classes, in the order of their numbers.
         files: Path of every image.
         labels: int64 [num_examples], the number of every image's class.
+        sizes: Bytes of every file.
         image_shape: `(height, width, channels)` of every image.
+        decoding: How their pixels are decoded.
     """
 
     def __init__(
@@ -114,11 +115,11 @@ class ImageFolder(ReadSource):
         self.class_names = tuple(class_names)
         self.files = tuple(files)
         self.labels = labels
-        self._folder, self._sizes = folder, sizes
+        self.sizes = tuple(sizes)
+        self._folder = folder
         self._image_size, self._channels = image_size, channels
-        others = [path.lower().endswith(_NOT_BY_DECODE_JPEG) for path in files]
-        self._has_jpegs, self._has_others = not all(others), any(others)
         self.image_shape = (*(image_size or self._first_size()), channels)
+        self.decoding = ImageDecoding(self.image_shape, image_size, endings_of(files))
         super().__init__(_Files(self.files, labels, self._described()), self._decode)
 
     def subset(self, indices: np.ndarray) -> ImageFolder:
@@ -132,7 +133,7 @@ class ImageFolder(ReadSource):
             self.class_names,
             [self.files[index] for index in indices],
             self.labels[indices],
-            [self._sizes[index] for index in indices],
+            [self.sizes[index] for index in indices],
             image_size=self._image_size,
             channels=self._channels,
         )
@@ -151,29 +152,8 @@ class ImageFolder(ReadSource):
 
     def _decode(self, example: Any) -> tuple[tf.Tensor, tf.Tensor]:
         path, label = example
-        image = self._pixels(tf.io.read_file(path), path)
-        image.set_shape([None, None, self._channels])
-        if self._image_size is not None:
-            resized = tf.image.resize(image, self._image_size, antialias=True)
-            image = tf.saturate_cast(tf.round(resized), tf.uint8)
-        return tf.ensure_shape(image, self.image_shape), label
-
-    def _pixels(self, contents: tf.Tensor, path: tf.Tensor) -> tf.Tensor:
-        def exactly() -> tf.Tensor:  # PNG too
-            return tf.io.decode_jpeg(
-                contents, channels=self._channels, dct_method="INTEGER_ACCURATE"
-            )
-
-        def otherwise() -> tf.Tensor:
-            return tf.io.decode_image(contents, channels=self._channels, expand_animations=False)
-
-        if self._channels == 4 or not self._has_jpegs:
-            return otherwise()
-        if not self._has_others:
-            return exactly()
-        ending = tf.strings.lower(tf.strings.substr(path, -4, 4))
-        is_other = tf.reduce_any(ending == tf.constant(_NOT_BY_DECODE_JPEG))
-        return tf.cond(is_other, otherwise, exactly)
+        image = self.decoding.decode(tf.io.read_file(path), tf.strings.substr(path, -4, 4))
+        return image, label
 
     def _blamed(self, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         images, labels = tf.numpy_function(
@@ -184,15 +164,19 @@ class ImageFolder(ReadSource):
     @tf.autograph.experimental.do_not_convert
     def _raise_first_error(self, indices: np.ndarray) -> Any:
         # If no file fails this time, the file was completed meanwhile, or memory was short.
-        images = [self._decoded(self.files[index]) for index in indices]
+        images = [self.decoded(index) for index in indices]
         return np.stack(images), self.labels[indices]
 
-    def _decoded(self, path: str) -> np.ndarray:
-        """Returns an image, eagerly.
+    def decoded(self, index: int) -> np.ndarray:
+        """Returns one image, uint8 [H, W, channels].
+
+        Args:
+            index: In `[0, num_examples)`.
 
         Raises:
             ValueError: If it cannot be read, or has another size.
         """
+        path = self.files[index]
         try:
             with tf.device("CPU:0"):
                 image, _ = self._decode((tf.constant(os.fsencode(path)), tf.constant(0, tf.int64)))
@@ -228,7 +212,7 @@ class ImageFolder(ReadSource):
     def _described(self) -> str:
         """A hash of names and sizes, and how images are decoded."""
         digest = hashlib.sha256(repr(self.class_names).encode())
-        for path, label, size in zip(self.files, self.labels, self._sizes, strict=True):
+        for path, label, size in zip(self.files, self.labels, self.sizes, strict=True):
             name = os.path.relpath(path, self._folder)
             digest.update(os.fsencode(f"{name}\0{label}\0{size}\n"))
         return f"images {self.image_shape} {digest.hexdigest()[:16]}"
@@ -307,12 +291,12 @@ def _images(folder: Path) -> list[str]:
                     "`folder` must contain images that TensorFlow decodes: JPEG, PNG, BMP or GIF. "
                     f"Received: {entry.path}. Convert or remove it."
                 )
-            if ending in _ENDINGS:
+            if ending in ENDINGS:
                 files.append(entry.path)
     if not files:
         raise ValueError(
             "`folder` must have at least one image in every class folder. Received: "
-            f"{folder} without one. Add images ({', '.join(_ENDINGS)}), or remove the folder."
+            f"{folder} without one. Add images ({', '.join(ENDINGS)}), or remove the folder."
         )
     return sorted(files)
 

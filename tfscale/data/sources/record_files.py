@@ -83,7 +83,7 @@ def record_files(
         [b'three', b'one']
     """
     paths = record_paths(files)
-    reader = RecordReader(paths, _indexes(paths, index_dir))
+    reader = RecordReader(paths, file_indexes(paths, index_dir))
     parse = None if features is None else feature_parser(features)
     return ReadSource(reader, decode, parse=parse)
 
@@ -240,8 +240,17 @@ def _exactly(descriptor: int, offset: int, size: int) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def _indexes(paths: list[str], index_dir: str | os.PathLike[str] | None) -> list[RecordIndex]:
-    """Reads the index of every file, and builds those that are missing."""
+def file_indexes(paths: list[str], index_dir: str | os.PathLike[str] | None) -> list[RecordIndex]:
+    """Reads the index of every file, and builds those that are missing.
+
+    Args:
+        paths: The files.
+        index_dir: See `record_files`.
+
+    Raises:
+        ValueError: If a file or an index is damaged, or they do not belong together.
+        OSError: If a file cannot be read, or an index cannot be written.
+    """
     indexes: dict[str, RecordIndex] = {}
     for path in paths:
         with contextlib.suppress(FileNotFoundError):

@@ -1,0 +1,71 @@
+"""A pack that takes a second, in a process that is killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfscale.data import ReadSource, pack
+
+SECONDS = 0.8
+"""About how long a pack takes in all."""
+_EXAMPLES = 160
+_SHARDS = 8
+
+
+class SlowReader:
+    """Examples of some kB, each of which takes some milliseconds."""
+
+    num_examples = _EXAMPLES
+    fingerprint = "slow"
+    element_spec = (tf.TensorSpec([], tf.int64), tf.TensorSpec([2000], tf.uint8))
+
+    def __init__(self, pause: float) -> None:
+        self._pause = pause
+
+    def read(self, indices: np.ndarray) -> Any:
+        time.sleep(self._pause * len(indices))
+        pixels = (indices[:, np.newaxis] * np.arange(2000)) % 251
+        return indices, pixels.astype(np.uint8)
+
+
+def packed(folder: Path, kind: str, container: str, compression: str, pause: float) -> None:
+    """Packs the examples, as a source or as a dataset."""
+    source: Any = ReadSource(SlowReader(pause))
+    if kind == "dataset":
+        rows = tf.data.Dataset.range(0, _EXAMPLES, 4).map(
+            lambda row: source.take(row + tf.range(4, dtype=tf.int64))
+        )
+        source = rows.unbatch().apply(tf.data.experimental.assert_cardinality(_EXAMPLES))
+    pack(
+        source,
+        folder,
+        container=container,
+        compression=None if compression == "none" else compression,
+        num_shards=_SHARDS,
+        jobs=2,
+        description="slow examples",
+    )
+
+
+def killed(seconds: float, *arguments: Any) -> None:
+    """Starts `packed` in a process, and kills it some time after it has begun."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.unit.tfscale.data.packing.slow_pack"])
+    here, there = context.Pipe()
+    process = context.Process(target=_begin, args=(there, arguments))
+    process.start()
+    here.recv()
+    process.join(seconds)
+    process.kill()
+    process.join()
+
+
+def _begin(connection: Any, arguments: Any) -> None:
+    connection.send("began")
+    packed(*arguments)
