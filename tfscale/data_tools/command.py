@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 import importlib
 
-SUMMARY = "index, inspect and repair files of examples"
+SUMMARY = "index, inspect, repair and convert files of examples"
 
 TOOLS = {
+    "convert": "tfscale.data_tools.convert",
     "index": "tfscale.data_tools.index",
     "inspect": "tfscale.data_tools.inspect",
 }

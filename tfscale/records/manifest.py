@@ -29,7 +29,7 @@ COMPRESSIONS: dict[str, tuple[str | None, ...]] = {
     "array_record": ("zstd", None),
 }
 """The compressions of each container; the first is the default."""
-ENCODINGS = ("raw", "int64", "float", "string", "image")
+ENCODINGS = ("raw", "int64", "float", "string", "image", "record")
 
 _END_BYTES = 1 << 16
 
@@ -50,6 +50,8 @@ class Feature:
         encoding: How the values are stored, in row-major order: "raw", little-endian bytes as one
             value of a `bytes_list`; "int64", an `int64_list`; "float", a `float_list`; "string", a
             `bytes_list`; "image", the bytes of an image file as one value of a `bytes_list`.
+            "record": there is no `tf.train.Example`; the value is the bytes of the record, and the
+            only feature.
         image_size: `(height, width)` to which images are resized when they are read, or None.
         formats: The formats of the images, sorted. Empty for all but "image".
     """
@@ -270,6 +272,9 @@ def _problem(manifest: Manifest) -> str | None:
         return "its features are not those of its structure"
     if any(feature.encoding not in ENCODINGS for feature in manifest.features):
         return "it has a feature of an unknown encoding"
+    encodings = {feature.encoding for feature in manifest.features}
+    if "record" in encodings and manifest.structure != names[0]:
+        return "it has a record beside other features"
     files = [shard.file for shard in manifest.shards]
     if len(set(files)) != len(files) or not all(map(_is_plain_name, files)):
         return "its shards are not distinct names of files in its folder"

@@ -19,6 +19,8 @@ from tfscale.records.manifest import NAME, Manifest, Shard
 from tfscale.records.processes import Say, SayRead, each_file
 
 GOOD = "good"
+REMADE = ("missing", "truncated", "damaged", "duplicated", "unreadable")
+"""States of shards that are made again from the source of the set."""
 
 
 @dataclass(frozen=True)

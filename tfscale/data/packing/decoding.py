@@ -26,6 +26,8 @@ def parsed(serialized: tf.Tensor, manifest: Manifest) -> Any:
     specs: dict[str, Any] = {}
     for feature in manifest.features:
         specs |= _specs(feature)
+    if not specs:
+        return serialized
     found = tf.io.parse_example(serialized, specs)
     parts = {
         feature.name: _value(feature, found, serialized.shape[0]) for feature in manifest.features
@@ -49,7 +51,9 @@ def has_images(manifest: Manifest) -> bool:
 
 
 def _specs(feature: Feature) -> dict[str, Any]:
-    """Returns what `tf.io.parse_example` must look for."""
+    """Returns what `tf.io.parse_example` must look for. Nothing if the record is the example."""
+    if feature.encoding == "record":
+        return {}
     text = tf.io.FixedLenFeature([], tf.string)
     if feature.encoding == "image":
         return {feature.name: text, f"{feature.name}/format": text}

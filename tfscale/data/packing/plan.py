@@ -18,6 +18,7 @@ from tfscale.data.composition import filtered
 from tfscale.data.composition.evaluation import content_of
 from tfscale.data.composition.filters import Filtered, Keep
 from tfscale.data.composition.function_key import function_key
+from tfscale.data.packing.compressed_records import CompressedRecords
 from tfscale.data.packing.encoded_sources import (
     EncodedExamples,
     EncodedImages,
@@ -98,7 +99,7 @@ class Contents:
         key: Hash of the examples, or "" if a function has no stable hash.
     """
 
-    encoded: EncodedSource | EncodedStream
+    encoded: EncodedSource | EncodedStream | CompressedRecords
     class_names: tuple[str, ...] | None
     fingerprint: str
     key: str

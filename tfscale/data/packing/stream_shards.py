@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
+from tfscale.data.packing.compressed_records import CompressedRecords
 from tfscale.data.packing.encoded_stream import EncodedStream
 from tfscale.data.packing.journal import Journal
 from tfscale.data.packing.meter import Meter
@@ -16,9 +17,13 @@ from tfscale.records.manifest import Shard
 
 
 def packed_stream(
-    folder: Path, encoded: EncodedStream, layout: Layout, journal: Journal, meter: Meter
+    folder: Path,
+    encoded: EncodedStream | CompressedRecords,
+    layout: Layout,
+    journal: Journal,
+    meter: Meter,
 ) -> list[Shard]:
-    """Writes the shards of a dataset, one after the other.
+    """Writes the shards of a dataset, or of compressed files, one after the other.
 
     Args:
         folder: Folder of the set.

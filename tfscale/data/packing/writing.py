@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from strategies.extension import function, one_of, text, whole_number
 from tfscale.cli.progress import progress
 from tfscale.data.composition.filters import Keep
+from tfscale.data.packing.compressed_records import CompressedRecords
 from tfscale.data.packing.encoded_sources import EncodedSource, Preprocess
 from tfscale.data.packing.encoded_stream import EncodedStream
 from tfscale.data.packing.journal import Journal, folder_for_pack
@@ -94,7 +95,7 @@ def pack(
         >>> [(shard.file, shard.examples) for shard in manifest.shards]
         [('examples-00000.tfrecord', 2), ('examples-00001.tfrecord', 2)]
     """
-    layout = _layout(container, compression, num_shards, shard_bytes, split)
+    layout = layout_of(container, compression, num_shards, shard_bytes, split)
     jobs = _jobs() if jobs is None else whole_number("jobs", jobs, cure="Count shards.")
     for name, given in (("keep", keep), ("preprocess", preprocess)):
         if given is not None:
@@ -112,39 +113,72 @@ def pack(
             data_dir=data_dir,
         )
         key = content.key and f"{content.key}-{_layout_key(layout, content)}"
-        journal = Journal(path, key, layout.shard_format)
-        if journal.complete is not None:
-            return journal.complete
-        meter = Meter(content.encoded.num_examples, say)
-        if isinstance(content.encoded, EncodedStream):
-            found = packed_stream(path, content.encoded, layout, journal, meter)
-        else:
-            found = _packed(path, content.encoded, layout, journal, meter, jobs)
-        manifest = Manifest(
-            container=container,
-            compression=layout.shard_format.compression,
-            structure=content.encoded.structure,
-            features=content.encoded.features,
-            num_examples=sum(shard.examples for shard in found),
-            split=split,
-            class_names=content.class_names,
-            source=description or _description(source, content.fingerprint),
-            fingerprint=content.fingerprint,
-            key=key,
-            shards=tuple(found),
-        )
-        write_manifest(path, manifest)
-        journal.close()
-        return manifest
+        described = description or _description(source, content.fingerprint)
+        return write_set(path, content, key, layout, described, jobs=jobs, say=say)
 
 
-def _layout(
+def write_set(
+    folder: Path,
+    content: Contents,
+    key: str,
+    layout: Layout,
+    description: str,
+    *,
+    jobs: int,
+    say: Callable[[str], None],
+) -> Manifest:
+    """Writes a set, or the rest of it, into a folder that `folder_for_pack` keeps.
+
+    Args:
+        folder: The folder.
+        content: The examples.
+        key: See `Manifest`.
+        layout: How they are divided and written.
+        description: See `Manifest`, `source`.
+        jobs: Shards to write at a time. Positive.
+        say: Called with a line of progress every few seconds.
+
+    Returns:
+        The manifest, which is on disk.
+
+    Raises:
+        ValueError: If an example cannot be read, or the folder contains something else.
+        OSError: If a file cannot be read or written.
+    """
+    journal = Journal(folder, key, layout.shard_format)
+    if journal.complete is not None:
+        return journal.complete
+    meter = Meter(content.encoded.num_examples, say)
+    if isinstance(content.encoded, (EncodedStream, CompressedRecords)):
+        found = packed_stream(folder, content.encoded, layout, journal, meter)
+    else:
+        found = _packed(folder, content.encoded, layout, journal, meter, jobs)
+    manifest = Manifest(
+        container=layout.shard_format.container,
+        compression=layout.shard_format.compression,
+        structure=content.encoded.structure,
+        features=content.encoded.features,
+        num_examples=sum(shard.examples for shard in found),
+        split=layout.split,
+        class_names=content.class_names,
+        source=description,
+        fingerprint=content.fingerprint,
+        key=key,
+        shards=tuple(found),
+    )
+    write_manifest(folder, manifest)
+    journal.close()
+    return manifest
+
+
+def layout_of(
     container: str,
     compression: str | None,
     num_shards: int | None,
     shard_bytes: int | None,
     split: str | None,
 ) -> Layout:
+    """Returns how examples are divided and written. The arguments are those of `pack`."""
     one_of("container", container, COMPRESSIONS)
     known = COMPRESSIONS[container]
     if compression == "auto":
