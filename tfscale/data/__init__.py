@@ -18,6 +18,8 @@ from tfscale.data.sources.array_record_files import array_record
 from tfscale.data.sources.csv_files import csv
 from tfscale.data.sources.image_folder import ImageFolder, image_folder
 from tfscale.data.sources.indexed import indexed
+from tfscale.data.sources.json_files import json_lines
+from tfscale.data.sources.line_files import text_lines
 from tfscale.data.sources.parquet_files import parquet
 from tfscale.data.sources.record_files import record_files
 
@@ -37,6 +39,7 @@ __all__ = [
     "image_folder",
     "indexed",
     "input_pipeline",
+    "json_lines",
     "mapped",
     "mixture",
     "pack",
@@ -49,5 +52,6 @@ __all__ = [
     "replica_batches",
     "shards",
     "shared",
+    "text_lines",
     "tfds",
 ]

@@ -54,7 +54,8 @@ def shards(
     Example:
         >>> import numpy as np, tempfile
         >>> folder = tempfile.mkdtemp()
-        >>> manifest = pack({"x": np.arange(10), "y": np.eye(10)}, folder, num_shards=2)
+        >>> arrays = {"x": np.arange(10), "y": np.eye(10)}
+        >>> manifest = tfscale.data.pack(arrays, folder, num_shards=2)
         >>> source = shards(folder)
         >>> source.num_examples, source.take(tf.constant([7, 3], tf.int64))["x"].numpy()
         (10, array([7, 3]))
