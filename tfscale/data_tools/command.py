@@ -9,18 +9,20 @@ from __future__ import annotations
 import argparse
 import importlib
 
-SUMMARY = "index, inspect, repair and convert files of examples"
+SUMMARY = "pack, index, inspect, repair and convert files of examples"
 
 TOOLS = {
     "convert": "tfscale.data_tools.convert",
     "index": "tfscale.data_tools.index",
     "inspect": "tfscale.data_tools.inspect",
+    "pack": "tfscale.data_tools.pack",
 }
 
 _DESCRIPTION = "Prepares files of examples for tfscale.data."
 _EPILOG = """\
 examples:
   tfscale data index 'train-*.tfrecord'                one scan; tfscale.data.record_files needs it
+  tfscale data pack pets packed                        any source in a few checksummed files
   tfscale data inspect packed                          what a packed set contains; is it intact
   tfscale data index --help                            show the flags of a tool
 

@@ -111,6 +111,19 @@ def _function(module: ModuleType, name: str, function: str) -> Callable[[], Any]
     return found  # type: ignore[no-any-return]
 
 
+def imported_function(target: str) -> Callable[..., Any]:
+    """Returns the function of a name. The current directory is importable.
+
+    Args:
+        target: `"module:function"`.
+
+    Raises:
+        WrongUsage: If there is no such function, or importing its module fails.
+    """
+    name, _, function = target.partition(":")
+    return _function(_import(name), name, function)
+
+
 def in_one_line(error: BaseException) -> str:
     """Returns an error's type and text, without colours and TensorFlow's graph locations.
 

@@ -24,8 +24,9 @@ from tfscale.records.manifest import Feature, feature_names
 # Examples are read, encoded and written in pieces of about this size, by each job.
 _PIECE_BYTES = 4 << 20
 _MOST_ROWS = 1024
-# Sizes are measured for runs of examples at this many places.
-_PLACES, _RUN = 64, 16
+# Sizes are measured for runs of examples: at these places for shards of equal bytes, and at fewer
+# to choose how many examples to read at once.
+_PLACES, _FEW_PLACES, _RUN = 64, 4, 16
 
 Preprocess = Callable[[Any], Any]
 
@@ -100,12 +101,12 @@ class EncodedExamples:
         self.structure, self.features = described(tf.nest.pack_sequence_as(spec, specs))
         self._columns = Columns(self.structure, self.features)
         self._rows = 1
-        self._sizes = self._measured()
-        self._rows = rows_of(float(self._sizes[1].max()))
+        _, means = self._measured(_FEW_PLACES)
+        self._rows = rows_of(float(means.max()))
 
     def sizes(self) -> tuple[np.ndarray, np.ndarray]:
         """See `EncodedSource`: measured at some places."""
-        return self._sizes
+        return self._measured(_PLACES)
 
     def batches(self, first: int, stop: int) -> Iterator[list[bytes]]:
         """See `EncodedSource`."""
@@ -119,15 +120,15 @@ class EncodedExamples:
         except tf.errors.OpError as error:
             raise unreadable(f"Examples {first} to {stop - 1} of the source", error) from error
 
-    def _measured(self) -> tuple[np.ndarray, np.ndarray]:
-        bounds = np.unique(np.linspace(0, self.num_examples, _PLACES + 1).astype(np.int64))
+    def _measured(self, places: int) -> tuple[np.ndarray, np.ndarray]:
+        bounds = np.unique(np.linspace(0, self.num_examples, places + 1).astype(np.int64))
         (record,) = next(self.batches(0, 1))
-        run = max(1, min(_RUN, (_PIECE_BYTES >> 2) // len(record)))
-        self._rows = run
+        run = min(_RUN, rows_of(4 * len(record)))
         means = []
-        for first, stop in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-            records = next(self.batches(first, min(first + run, stop)))
-            means.append(sum(map(len, records)) / len(records))
+        for first, stop in itertools.pairwise(bounds.tolist()):
+            batches = self.batches(first, min(first + run, stop))
+            sizes = [len(record) for records in batches for record in records]
+            means.append(sum(sizes) / len(sizes))
         return bounds, np.array(means)
 
 

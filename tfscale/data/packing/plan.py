@@ -25,6 +25,7 @@ from tfscale.data.packing.encoded_sources import (
     EncodedRecords,
     EncodedSource,
     Preprocess,
+    unreadable,
 )
 from tfscale.data.packing.encoded_stream import EncodedStream
 from tfscale.data.packing.packed_source import PackedSource
@@ -121,7 +122,10 @@ def contents(
     if isinstance(found, RandomAccessSource):
         content = content_of(found)
         if keep is not None:
-            found = filtered(found, keep, version=version)
+            try:
+                found = filtered(found, keep, version=version)
+            except tf.errors.OpError as error:
+                raise unreadable("The source, to evaluate `keep`,", error) from error
         fingerprint = found.fingerprint
         encoded = _encoded(found, preprocess)
         names = names or getattr(_unfiltered(found)[0], "class_names", None)
