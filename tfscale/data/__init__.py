@@ -12,6 +12,7 @@ from tfscale.data.composition import bucketed, filtered, mapped, mixture, packed
 from tfscale.data.order import BlockShuffle
 from tfscale.data.packing import PackedSource, pack, shards
 from tfscale.data.pipeline import Pipeline, input_pipeline
+from tfscale.data.remote import local_copies
 from tfscale.data.shared import shared
 from tfscale.data.sources import RandomAccessSource, Reader, ReadSource
 from tfscale.data.sources.array_record_files import array_record
@@ -40,6 +41,7 @@ __all__ = [
     "indexed",
     "input_pipeline",
     "json_lines",
+    "local_copies",
     "mapped",
     "mixture",
     "pack",

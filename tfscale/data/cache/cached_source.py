@@ -19,11 +19,11 @@ from strategies.extension import text, whole_number
 from tfscale.data.cache.content_key import code_key, content_key
 from tfscale.data.cache.filling import fill, sampled_rows
 from tfscale.data.cache.folder import CacheFolder
-from tfscale.data.cache.room import SHARE, free_disk, free_memory, is_in_memory, megabytes
 from tfscale.data.cache.row_format import RowFormat
 from tfscale.data.cache.stored_rows import MemorySink, Sink, StoredRows
 from tfscale.data.composition.mixtures import Mixture
 from tfscale.data.composition.requirements import batch_spec, one_order, random_access
+from tfscale.data.room import SHARE, free_disk, free_memory, is_in_memory, megabytes
 from tfscale.data.sources import ArraySource, RandomAccessSource
 
 MEMORY = "memory"

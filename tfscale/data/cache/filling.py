@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from strategies.extension import announce
-from tfscale.data.cache.room import megabytes
 from tfscale.data.cache.row_format import RowFormat, Rows
 from tfscale.data.cache.stored_rows import Sink
+from tfscale.data.room import megabytes
 from tfscale.data.sources import RandomAccessSource
 
 # A batch that is read has at most this many examples and, if their size is known, bytes.

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from strategies.extension import announce
-from tfscale.data.cache.room import megabytes
 from tfscale.data.cache.stored_rows import FileSink, StoredRows, opened, writing
+from tfscale.data.room import megabytes
 from tfscale.data.work_lock import WorkLock, do_once
 from tfscale.files.output_files import reason
 

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from strategies.extension import whole_number
+from tfscale.data.remote import local_files
 from tfscale.data.sources.reading import Decode, ReadSource, feature_parser, read_by_file
 from tfscale.data.sources.tables import file_state
 from tfscale.records.content import array_record_library
@@ -51,7 +52,8 @@ def array_record(
     its name, size, first and last 64 KiB, which are part of the fingerprint.
 
     Args:
-        files: Local files: a path, a pattern such as "train-*.array_record", or a list of them.
+        files: A path, a pattern such as "train-*.array_record", or a list of them. Remote files are
+            copied first: see `local_copies`.
         features: Features for `tf.io.parse_example`, by name, which parses a batch in the graph.
             Use `tf.io.RaggedFeature` for examples of different lengths. None: an example is the
             bytes of its record, a string scalar.
@@ -79,7 +81,7 @@ def array_record(
     whole_number("max_group_size", max_group_size, at_least=1, cure="Count records.")
     array_record_library()
     parse = None if features is None else feature_parser(features)
-    reader = ArrayRecordReader(record_paths(files), max_group_size)
+    reader = ArrayRecordReader(record_paths(local_files(files)), max_group_size)
     return ReadSource(reader, decode, parse=parse)
 
 

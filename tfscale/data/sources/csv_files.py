@@ -50,7 +50,8 @@ def csv(
     Fields in double quotes may contain delimiters, newlines, and quotes written twice (RFC 4180).
 
     Args:
-        files: A file, a pattern such as "data/part-*.csv", or a list of them, in UTF-8. Local.
+        files: A file, a pattern such as "data/part-*.csv", or a list of them, in UTF-8. Remote
+            files are copied first: see `local_copies`.
         columns: Names of the columns to read. None reads all.
         target: Name of the column that the model learns.
         delimiter: The character between fields.

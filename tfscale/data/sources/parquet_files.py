@@ -40,7 +40,8 @@ def parquet(
     write smaller groups.
 
     Args:
-        files: A file, a pattern such as "data/part-*.parquet", or a list of them. Local.
+        files: A file, a pattern such as "data/part-*.parquet", or a list of them. Remote
+            files are copied first: see `local_copies`.
         columns: Names of the columns to read. None reads all.
         target: Name of the column that the model learns.
         cache_bytes: Most bytes of decoded row groups to keep, besides those in use. Not negative.

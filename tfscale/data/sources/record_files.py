@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfscale.cli.progress import progress
+from tfscale.data.remote import local_files
 from tfscale.data.sources.reading import Decode, ReadSource, feature_parser, read_by_file
 from tfscale.records.index import (
     FOOTER,
@@ -58,8 +59,9 @@ def record_files(
     An index takes 12 bytes of disk and of memory for each record.
 
     Args:
-        files: Local files: a path, a pattern such as "train-*.tfrecord", or a list of them. Not
-            compressed.
+        files: A path, a pattern such as "train-*.tfrecord", or a list of them. Not compressed.
+            Remote files, such as "gs://bucket/train-*.tfrecord", are copied first: see
+            `local_copies`.
         features: Features for `tf.io.parse_example`, by name, which parses a batch in the graph.
             Use `tf.io.RaggedFeature` for examples of different lengths. None: an example is the
             bytes of its record, a string scalar.
@@ -82,7 +84,7 @@ def record_files(
         >>> record_files(path).take(tf.constant([2, 0], tf.int64)).numpy().tolist()
         [b'three', b'one']
     """
-    paths = record_paths(files)
+    paths = record_paths(local_files(files))
     reader = RecordReader(paths, file_indexes(paths, index_dir))
     parse = None if features is None else feature_parser(features)
     return ReadSource(reader, decode, parse=parse)

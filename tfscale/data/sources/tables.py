@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfscale.data.remote import local_files
 from tfscale.data.sources.reading import ReadSource
 
 Files = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -26,6 +27,7 @@ def found_files(files: Files) -> list[str]:
     Raises:
         ValueError: If there is none, or one is missing.
     """
+    files = local_files(files)
     several = [files] if isinstance(files, (str, os.PathLike)) else list(files)
     found: list[str] = []
     for name in [os.fspath(path) for path in several]:

@@ -1,4 +1,4 @@
-"""How much memory and disk is free for a cache.
+"""How much memory and disk is free for a cache or for copies of files.
 
 Memory is that of the system and of every control group (a container) that the process is in; what
 the kernel uses to cache files counts as free.
