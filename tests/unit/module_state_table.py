@@ -281,6 +281,12 @@ STATE = (
         "made again in a forked child",
     ),
     State(
+        "tfscale.data.remote.copying:_folder",
+        "by folder, the copies of remote files that this process uses, and its lease on them",
+        "`local_copies`",
+        "never: sources read the copies until the process ends",
+    ),
+    State(
         "tfscale.checkpoints.lease:_register_once",
         "that leases are released at the end of the process",
         "its first call",

@@ -8,6 +8,7 @@ from pathlib import Path
 from tfscale.data.composition.evaluation import content_of
 from tfscale.data.composition.function_key import function_key
 from tfscale.data.composition.mapping import Mapped
+from tfscale.data.packing.packed_source import PackedSource
 from tfscale.data.sources import RandomAccessSource, ReadSource
 from tfscale.data.sources.image_folder import ImageFolder
 
@@ -15,9 +16,10 @@ from tfscale.data.sources.image_folder import ImageFolder
 def content_key(source: RandomAccessSource) -> list[str]:
     """Returns texts that differ if the examples do.
 
-    Unlike a fingerprint they depend on all values of arrays, and on when files of images changed.
+    Unlike a fingerprint they depend on all values of arrays, on when files of images changed, and
+    on the manifest of shards.
     """
-    return [*content_of(source), *_times(source)]
+    return [*content_of(source), *_beyond_fingerprints(source)]
 
 
 def code_key(source: RandomAccessSource) -> list[str] | None:
@@ -29,7 +31,7 @@ def code_key(source: RandomAccessSource) -> list[str] | None:
     keys: list[str | None] = []
     if isinstance(source, Mapped):
         keys.append(source.key)
-    elif isinstance(source, ReadSource) and not isinstance(source, ImageFolder):
+    elif isinstance(source, ReadSource) and not isinstance(source, ImageFolder | PackedSource):
         functions = [source.parse, source.decode]
         keys += [None if one is None else function_key(one) or "" for one in functions]
     found: list[str] = []
@@ -43,12 +45,18 @@ def code_key(source: RandomAccessSource) -> list[str] | None:
     return [*map(str, keys), *found]
 
 
-def _times(source: RandomAccessSource) -> list[str]:
-    """A hash of when the files of images changed: their fingerprint has names and sizes only."""
-    found = [text for part in source.parts for text in _times(part)]
+def _beyond_fingerprints(source: RandomAccessSource) -> list[str]:
+    """What may change although the fingerprints of the sources stay the same.
+
+    The fingerprint of images has their names and sizes, but not when they changed; that of shards
+    has their records, but not how the manifest says to decode them.
+    """
+    found = [text for part in source.parts for text in _beyond_fingerprints(part)]
     if isinstance(source, ImageFolder):
         digest = hashlib.sha256()
         for path in source.files:
             digest.update(f"{Path(path).stat().st_mtime_ns}\n".encode())
         found.append(digest.hexdigest())
+    elif isinstance(source, PackedSource):
+        found.append(repr(source.manifest))
     return found

@@ -129,8 +129,8 @@ def described(address: str, deadline: Deadline) -> RemoteFile:
         size = info.get("size")
         if size is None:
             raise FinalError(
-                f"{masked_text(address)} has no known size, so that nothing shows whether a copy is "
-                "whole. Download it, and pass the local path."
+                f"{masked_text(address)} has no known size, so that nothing shows whether a copy "
+                "is whole. Download it, and pass the local path."
             )
         return RemoteFile(address, int(size), f"{size} {tags}", info.get("Content-MD5"))
 
