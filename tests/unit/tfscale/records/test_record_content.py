@@ -86,6 +86,16 @@ def test_a_truncated_file_and_a_flipped_bit_are_damage(tmp_path: Path, of: str) 
             assert of == "array_record" or len(damaged) < len(whole)
 
 
+@pytest.mark.parametrize("of", ["GZIP", "ZLIB"])
+def test_a_compressed_file_without_its_last_byte_is_damaged(tmp_path: Path, of: str) -> None:
+    path = write(tmp_path / "a", of)
+    path.write_bytes(path.read_bytes()[:-1])  # all records are complete
+    assert content(path).problem == (
+        f"The compressed content of {path} is damaged: the file ends too early. Restore the file "
+        "from its origin."
+    )
+
+
 @pytest.mark.parametrize("of", FORMATS)
 def test_trailing_bytes_are_damage(tmp_path: Path, of: str) -> None:
     path = write(tmp_path / "a", of)
