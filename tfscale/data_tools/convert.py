@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from pathlib import Path
 
 from tfscale.cli.arguments import add_json_flag, count
 from tfscale.cli.errors import complain
+from tfscale.data_tools.set_flags import add_layout_flags, described, layout_arguments
 
 SUMMARY = "write records into another container or compression, or other shards"
 _PROGRAM = "tfscale data convert"
@@ -43,31 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of a packed set; or files, or patterns, of one container and compression",
     )
     parser.add_argument("folder", metavar="TO", type=Path, help="folder of the new set")
-    parser.add_argument(
-        "--container",
-        choices=("tfrecord", "array_record"),
-        default="tfrecord",
-        help="format of the shards (default: tfrecord)",
-    )
-    parser.add_argument(
-        "--compression",
-        choices=("none", "GZIP", "ZLIB", "zstd"),
-        help="GZIP or ZLIB for tfrecord, zstd for array_record (default: none for tfrecord, zstd "
-        "for array_record)",
-    )
-    sizes = parser.add_mutually_exclusive_group()
-    sizes.add_argument(
-        "--num_shards",
-        metavar="N",
-        type=count,
-        help="number of shards, of equal numbers of examples (default: as many as FROM has)",
-    )
-    sizes.add_argument(
-        "--shard_bytes",
-        metavar="BYTES",
-        type=count,
-        help="bytes of records in a shard, before compression",
-    )
+    add_layout_flags(parser, default_shards="as many shards as FROM has")
     parser.add_argument(
         "--jobs",
         metavar="N",
@@ -84,17 +60,14 @@ def run(arguments: argparse.Namespace) -> int:
     from tfscale.records.index import RecordFileError
     from tfscale.records.manifest import ManifestError
 
-    compression = {None: "auto", "none": None}.get(arguments.compression, arguments.compression)
     source = arguments.source
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # converting computes nothing
     try:
         manifest = convert(
             source[0] if len(source) == 1 else source,
             arguments.folder,
-            container=arguments.container,
-            compression=compression,
-            num_shards=arguments.num_shards,
-            shard_bytes=arguments.shard_bytes,
             jobs=arguments.jobs,
+            **layout_arguments(arguments),
         )
     except (RecordFileError, ManifestError) as error:
         complain(_PROGRAM, error)
@@ -102,19 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
     except (ValueError, OSError, ImportError) as error:
         complain(_PROGRAM, error)
         return 2
-    size = sum(shard.bytes for shard in manifest.shards)
-    found = {
-        "folder": str(arguments.folder),
-        "examples": manifest.num_examples,
-        "shards": len(manifest.shards),
-        "bytes": size,
-        "container": manifest.container,
-        "compression": manifest.compression,
-    }
-    text = (
-        f"{arguments.folder}: {manifest.num_examples:,} examples in {len(manifest.shards):,} "
-        f"shard{'' if len(manifest.shards) == 1 else 's'}, {size / 2**20:,.2f} MiB, "
-        f"{manifest.container} {manifest.compression or 'uncompressed'}"
-    )
-    print(json.dumps(found, indent=1) if arguments.json else text)
+    except KeyboardInterrupt:
+        complain(_PROGRAM, "interrupted. The same command continues.")
+        raise
+    print(described(arguments.folder, manifest, as_json=arguments.json))
     return 0

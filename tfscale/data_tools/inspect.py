@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfscale.cli.arguments import add_json_flag, count, count_or_zero
 from tfscale.cli.errors import complain
+from tfscale.data_tools.set_flags import add_source_flags, source_arguments
 
 if TYPE_CHECKING:
     from tfscale.data_tools.inspection import Inspection
@@ -34,6 +35,7 @@ examples:
   tfscale data inspect packed                          the set, and a verdict
   tfscale data inspect packed --html=packed.html       a page with pictures of the first examples
   tfscale data inspect packed --repair                 puts renamed shards back, writes lost indexes
+  tfscale data inspect packed --repair --source=pets   makes lost shards again; packed from pets
   tfscale data inspect 'train-*.tfrecord' --json       files without a manifest, as JSON
 
 exit status: 0 everything is intact, 1 something is damaged or missing, 2 wrong usage, or a file
@@ -61,6 +63,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repair", action="store_true", help="repair the set, then print what it is now"
     )
+    source = parser.add_argument_group(
+        "what the set was packed from", "for shards whose content is lost, with --repair"
+    )
+    source.add_argument(
+        "--source",
+        metavar="SOURCE",
+        help="what `tfscale data pack` took, unchanged, with the same flags; or another packed set "
+        "of the same examples",
+    )
+    add_source_flags(source)
     parser.add_argument(
         "--jobs",
         metavar="N",
@@ -109,6 +121,11 @@ def _inspection(arguments: argparse.Namespace, say: Say) -> Inspection:
     from tfscale.records.paths import record_paths
     from tfscale.records.verification import verified
 
+    if arguments.source is not None and not arguments.repair:
+        raise ValueError(
+            f"`--source` is for --repair. Received: --source={arguments.source}. Add --repair, or "
+            "omit it."
+        )
     folder, *more = arguments.dest
     if more or not Path(folder).is_dir():
         if arguments.repair:
@@ -135,7 +152,7 @@ def _repaired(
 ) -> list[FileState]:
     """Repairs what can be repaired. Returns the states afterwards."""
     from tfscale.records.placing import put_back, write_lost_indexes
-    from tfscale.records.verification import GOOD, FileState, verified
+    from tfscale.records.verification import GOOD, REMADE, FileState, verified
 
     if moved := put_back(folder, states):
         for shard in moved:
@@ -144,7 +161,31 @@ def _repaired(
     written = write_lost_indexes(folder, states)
     for shard in written:
         say(f"{shard} has its index again")
+    lost = [state.file for state in states if state.state in REMADE]
+    if lost and arguments.source is not None:
+        _remake(folder, manifest, lost, arguments, say)
+        written += lost
     return [FileState(state.file, GOOD) if state.file in written else state for state in states]
+
+
+def _remake(
+    folder: str, manifest: Manifest, lost: list[str], arguments: argparse.Namespace, say: Say
+) -> None:
+    """Makes shards again from the source that the flags name."""
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # it computes nothing
+
+    from tfscale.data.packing.converting import stored_contents
+    from tfscale.data.packing.plan import contents
+    from tfscale.data.packing.remaking import SourceChangedError, remake
+
+    if _has_manifest([arguments.source]) and not (arguments.filter or arguments.map):
+        _, content = stored_contents(arguments.source, jobs=arguments.jobs, say=say)
+    else:
+        content = contents(**source_arguments(arguments))
+    try:
+        remake(folder, manifest, lost, content, say=say)
+    except SourceChangedError as error:
+        raise SourceChangedError(f"--source={arguments.source}: {error}") from error
 
 
 def _has_manifest(dest: list[str]) -> bool:

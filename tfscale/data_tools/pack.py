@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from tfscale.cli.arguments import add_json_flag, count, function_name
+from tfscale.cli.arguments import add_json_flag, count
 from tfscale.cli.errors import complain
-from tfscale.data_tools.named_source import SYNTAX, image_size, named_source
+from tfscale.data_tools.named_source import SYNTAX
+from tfscale.data_tools.set_flags import (
+    add_layout_flags,
+    add_source_flags,
+    described,
+    layout_arguments,
+    source_arguments,
+)
+
+if TYPE_CHECKING:
+    from tfscale.records.manifest import Manifest
 
 SUMMARY = "pack any source into balanced, checksummed shards"
 _PROGRAM = "tfscale data pack"
@@ -43,61 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.add_argument("source", metavar="SOURCE", help="the examples; see above")
     parser.add_argument("folder", metavar="DEST", type=Path, help="folder of the set, created")
-    parser.add_argument(
-        "--container",
-        choices=("tfrecord", "array_record"),
-        default="tfrecord",
-        help="format of the shards (default: tfrecord)",
-    )
-    parser.add_argument(
-        "--compression",
-        choices=("none", "GZIP", "ZLIB", "zstd"),
-        help="GZIP or ZLIB for tfrecord, which then has no random access; zstd for array_record "
-        "(default: none for tfrecord, zstd for array_record)",
-    )
-    sizes = parser.add_mutually_exclusive_group()
-    sizes.add_argument(
-        "--shard_bytes",
-        metavar="BYTES",
-        type=count,
-        help="about how many bytes of records a shard has, before compression (default: 256 MiB)",
-    )
-    sizes.add_argument(
-        "--num_shards",
-        metavar="N",
-        type=count,
-        help="number of shards, of equal numbers of examples",
-    )
+    add_layout_flags(parser, default_shards="256 MiB")
     parser.add_argument("--split", metavar="NAME", help="names the files and the set: train, test")
-    parser.add_argument(
-        "--filter",
-        metavar="MODULE:FUNCTION",
-        type=function_name,
-        help="maps a batch of n examples to bool [n], which examples to pack",
-    )
-    parser.add_argument(
-        "--map",
-        metavar="MODULE:FUNCTION",
-        type=function_name,
-        help="maps a batch to what is packed, with as many rows",
-    )
-    parser.add_argument(
-        "--version",
-        metavar="TEXT",
-        help="change it with --filter and --map (default: a hash of the functions)",
-    )
-    parser.add_argument(
-        "--image_size",
-        metavar="SIZE",
-        type=image_size,
-        help="224 or 224x320 (height x width): images of a folder are resized when they are read",
-    )
-    parser.add_argument(
-        "--target", metavar="COLUMN", help="the column to learn, of Parquet or CSV files"
-    )
-    parser.add_argument(
-        "--data_dir", metavar="FOLDER", type=Path, help="folder of prepared TFDS data sets"
-    )
+    add_source_flags(parser)
     parser.add_argument(
         "--jobs",
         metavar="N",
@@ -118,46 +75,18 @@ def run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         complain(_PROGRAM, "interrupted. The same command continues.")
         raise
-    size = sum(shard.bytes for shard in manifest.shards)
-    found = {
-        "folder": str(arguments.folder),
-        "examples": manifest.num_examples,
-        "shards": len(manifest.shards),
-        "bytes": size,
-        "container": manifest.container,
-        "compression": manifest.compression,
-    }
-    shards = f"{len(manifest.shards):,} shard{'' if len(manifest.shards) == 1 else 's'}"
-    print(
-        json.dumps(found, indent=1)
-        if arguments.json
-        else f"{arguments.folder}: {manifest.num_examples:,} examples in {shards}, "
-        f"{size / 2**20:,.2f} MiB, {manifest.container} {manifest.compression or 'uncompressed'}"
-    )
+    print(described(arguments.folder, manifest, as_json=arguments.json))
     return 0
 
 
-def _packed(arguments: argparse.Namespace) -> Any:
+def _packed(arguments: argparse.Namespace) -> Manifest:
     from tfscale.data import pack
-    from tfscale.verify.user_model import WrongUsage, imported_function
 
-    try:
-        keep = arguments.filter and imported_function(arguments.filter)
-        preprocess = arguments.map and imported_function(arguments.map)
-    except WrongUsage as error:
-        raise ValueError(str(error)) from error
     return pack(
-        named_source(arguments.source, image_size=arguments.image_size, target=arguments.target),
-        arguments.folder,
-        container=arguments.container,
-        compression={None: "auto", "none": None}.get(arguments.compression, arguments.compression),
-        num_shards=arguments.num_shards,
-        shard_bytes=arguments.shard_bytes,
+        folder=arguments.folder,
         split=arguments.split,
-        keep=keep,
-        preprocess=preprocess,
-        version=arguments.version,
         jobs=arguments.jobs,
-        data_dir=arguments.data_dir,
         description=arguments.source,
+        **layout_arguments(arguments),
+        **source_arguments(arguments),
     )

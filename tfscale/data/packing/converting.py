@@ -68,7 +68,7 @@ def convert(
         ['examples-00000.array_record', 'examples-00001.array_record']
     """
     with progress("tfscale data convert") as say:
-        old, content = _contents(source, jobs, say)
+        old, content = stored_contents(source, jobs=jobs, say=say)
         if num_shards is None and shard_bytes is None:
             num_shards = len(old.shards)
         layout = layout_of(container, compression, num_shards, shard_bytes, old.split)
@@ -78,8 +78,23 @@ def convert(
             )
 
 
-def _contents(source: Files, jobs: int, say: Say) -> tuple[Manifest, Contents]:
-    """Returns the manifest of a source, and its records."""
+def stored_contents(source: Files, *, jobs: int, say: Say) -> tuple[Manifest, Contents]:
+    """Returns the manifest of a packed set or of record files, and their records.
+
+    Args:
+        source: See `convert`.
+        jobs: Processes that read files without a manifest. Positive.
+        say: Called with a line of progress every few seconds.
+
+    Returns:
+        The manifest, which is in memory only for files without one; and the records as they are.
+        Their key is that of the source that was packed.
+
+    Raises:
+        ValueError: If a file is damaged, or of another container than the others.
+        OSError: If a file cannot be read.
+        ImportError: If the package for the container is not installed.
+    """
     if isinstance(source, (str, os.PathLike)) and Path(source).is_dir():
         manifest = read_manifest(source)
         paths = [os.fspath(Path(source, shard.file)) for shard in manifest.shards]
