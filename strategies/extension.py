@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from strategies.global_batches import (
         EvenReplicaBatch,
         GlobalBatches,
+        PaddedReplicaBatch,
         ReplicaBatch,
         counted_replica_batches,
         own_rows,
@@ -197,6 +198,7 @@ _NAMES = {
     "strategies.global_batches": (
         "EvenReplicaBatch",
         "GlobalBatches",
+        "PaddedReplicaBatch",
         "ReplicaBatch",
         "counted_replica_batches",
         "own_rows",

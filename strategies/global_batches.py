@@ -88,6 +88,12 @@ class ReplicaBatch(NamedTuple):
     all_examples: tf.Tensor | None
 
 
+class PaddedReplicaBatch(ReplicaBatch):
+    """A replica batch whose rows after its examples are padding, which no loss counts."""
+
+    __slots__ = ()
+
+
 class EvenReplicaBatch(NamedTuple):
     """A replica batch with the same static, positive number of rows as those of other replicas.
 

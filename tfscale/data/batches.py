@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from strategies.extension import (
     EvenReplicaBatch,
+    PaddedReplicaBatch,
     ReplicaBatch,
     counted_replica_batches,
     replica_batch_bounds,
@@ -72,8 +73,9 @@ def random_access_batches(
 ) -> tf.data.Dataset:
     """Yields replica batches of a source with random access. A worker reads only its own.
 
-    They are `EvenReplicaBatch` if all have the same size, else `ReplicaBatch`. An empty one is
-    prepared from one row, because functions do not expect an empty batch.
+    They are `EvenReplicaBatch` if all have the same size, else `PaddedReplicaBatch` or
+    `ReplicaBatch`. An empty one is prepared from one row, because functions do not expect an empty
+    batch.
 
     Args:
         source: The examples.
@@ -116,16 +118,17 @@ def random_access_batches(
         all_rows: tf.Tensor,
         epoch: tf.Tensor,
     ) -> Any:
+        counts = tf.cast(rows, tf.int32), tf.cast(all_rows, tf.int32)
         if cut.is_static or cut.is_padded:
             data = prepare(source.take(indices), positions, epoch)
             if cut.is_static and static_rows(data):
                 return EvenReplicaBatch(data)
             if not cut.is_static:
-                data = _with_padding(data, rows)
+                return PaddedReplicaBatch(_with_padding(data, rows), *counts)
         else:
             some = tf.maximum(rows, 1)
             data = prepare(source.take(indices[:some]), positions[:some], epoch)
-        return ReplicaBatch(data, tf.cast(rows, tf.int32), tf.cast(all_rows, tf.int32))
+        return ReplicaBatch(data, *counts)
 
     counter = tf.data.Dataset.counter(cut.first_epoch * lookups + cut.first_step // lookup)
     # `unbatch` loses the information that the stream is endless. Without it, workers would check at
@@ -138,7 +141,7 @@ def random_access_batches(
 
 
 def _with_padding(data: Any, rows: tf.Tensor) -> Any:
-    """Gives the rows that count sample weights that make up for the others, which get 0."""
+    """Gives the rows after the first `rows` the sample weight 0."""
     size = static_rows(data)
     if not isinstance(data, tuple) or len(data) not in (2, 3) or size is None:
         raise ValueError(
@@ -147,16 +150,15 @@ def _with_padding(data: Any, rows: tf.Tensor) -> Any:
             f"{tf.nest.map_structure(tf.type_spec_from_value, data)}. Return such a tuple from "
             "preprocess."
         )
-    factor = tf.math.divide_no_nan(tf.constant(size, tf.float64), tf.cast(rows, tf.float64))
-    weights = tf.where(tf.range(size, dtype=tf.int64) < rows, factor, tf.zeros([], tf.float64))
+    is_example = tf.range(size, dtype=tf.int64) < rows
 
     def weighed(part: tf.Tensor) -> tf.Tensor:
         shape = [size, *[1] * (part.shape.rank - 1)]
-        return part * tf.cast(tf.reshape(weights, shape), part.dtype)
+        return tf.where(tf.reshape(is_example, shape), part, tf.zeros([], part.dtype))
 
     if len(data) == 3:
         return *data[:2], tf.nest.map_structure(weighed, data[2])
-    return *data, tf.cast(weights, keras.config.floatx())
+    return *data, tf.cast(is_example, keras.config.floatx())
 
 
 def stream_batches(

@@ -76,12 +76,12 @@ def input_pipeline(
         drop_remainder: `drop_remainder=True` is `remainder="drop"`, as in tf.data.
         remainder: What becomes of the examples after an epoch's last full batch. "keep": the last
             batch is smaller, and is weighted correctly. "drop": they are omitted. "pad": every
-            replica batch has the same static number of rows, P, so that nothing is compiled again
-            on a TPU. Rows that are repeated for it have the sample weight 0; the n examples of a
-            padded replica batch have P / n, so that gradients are those of the examples. Batches
-            must be `(x, y)` or `(x, y, sample_weight)`. What combines rows without sample weights
-            counts the padding: BatchNormalization, `metrics` that are not `weighted_metrics`, a
-            loss that is a sum. The loss in the logs weighs a padded batch like a full one.
+            replica batch has the same static number of rows, so that nothing is compiled again
+            on a TPU. Rows that are repeated for it have the sample weight 0 and are left out of
+            losses, so that gradients are those of the examples, also with a sum or a mean by
+            weights. Batches must be `(x, y)` or `(x, y, sample_weight)`. What combines rows without
+            sample weights counts the padding: BatchNormalization, `metrics` that are not
+            `weighted_metrics`, `add_loss`.
         cache: Where the decoded examples of the source are kept, so that they are read once:
             "memory" or a folder. It keeps them as they are before `keep`, `preprocess` and
             `augment`; `cached` and `mapped` have the options, and keep what `preprocess` makes.

@@ -56,6 +56,7 @@ class StepContext:
         examples: int32 scalar, the examples of this replica in this step. May be zero.
         all_examples: int32 scalar, those of the global batch, or None if the user distributed the
         data, so that only the sum over replicas is known.
+        padded_rows: int64 scalar, rows of the replica batch and of its padding, or None.
         state: What the step has assigned to variables; None where replicas have nothing to reduce.
         layers: All layers of the model, itself included.
         reduced_loss: The mean over all examples of the recorded loss, where that was reduced with
@@ -74,6 +75,7 @@ class StepContext:
 
     examples: tf.Tensor
     all_examples: tf.Tensor | None = None
+    padded_rows: tf.Tensor | None = None
     state: Any = None
     layers: tuple[Any, ...] = ()
     reduced_loss: tf.Tensor | None = None

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from strategies.keras_support.context.step_context import current_step
+from strategies.keras_support.context.step_context import StepContext, current_step
 from strategies.keras_support.metrics.logs import Path, flat_logs
 from strategies.keras_support.metrics.metric_combination import combination, is_variable
 from strategies.keras_support.metrics.step_results import StepResults
@@ -126,9 +126,19 @@ def mean_by_examples(update_state: Any) -> Any:
             sample_weight = step.fraction()
         elif replicas > 1 and step is not None and self is step.shared_loss_tracker:
             sample_weight = tf.cast(sample_weight, step.fraction().dtype) * step.fraction()
+        elif step is not None and step.padded_rows is not None and is_scalar:
+            sample_weight = _without_padding(sample_weight, step)
         return update_state(self, values, sample_weight=sample_weight)
 
     return update
+
+
+def _without_padding(weight: Any, step: StepContext) -> Any:
+    """Returns the weight of a mean, which Keras counts with the rows that are padding."""
+    if weight is None or len(getattr(weight, "shape", ())):
+        return weight
+    dtype = step.fraction().dtype
+    return tf.cast(weight, dtype) * tf.cast(step.examples, dtype) / tf.cast(step.padded_rows, dtype)
 
 
 def metric_paths(model: Any) -> set[Path]:

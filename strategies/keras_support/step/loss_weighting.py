@@ -14,6 +14,9 @@ divisor d_r does not follow n_r (S5, S20). Such a loss is multiplied, before bac
 so that weighing with n_r / n afterwards leaves S_r / d, or S_r: what one device has. The divisors
 and n are sent in one small all-reduce per loss. Losses divided by their examples need none of this.
 
+A replica batch may have padding after its examples. A mask of the examples removes it before the
+loss is reduced, so that the divisor is that of the examples.
+
 A loss that is not reduced keeps a value per row; its weight is decided where it is reduced. Keras
 sums what `add_loss` was given, so a vector over the examples is a sum there (S23).
 """
@@ -27,7 +30,11 @@ import tensorflow as tf
 from keras.src.losses import loss as keras_loss
 
 from strategies.keras_support.context.rows import is_over_rows, may_be_over_rows
-from strategies.keras_support.context.step_context import current_step, sum_over_replicas
+from strategies.keras_support.context.step_context import (
+    StepContext,
+    current_step,
+    sum_over_replicas,
+)
 
 _NOT_REDUCED = ("none", None)
 
@@ -43,15 +50,18 @@ def loss_weighted_over_replicas(reduce_weighted_values: Any) -> Any:
         reduction: Any = "sum_over_batch_size",
         dtype: Any = None,
     ) -> Any:
-        loss = reduce_weighted_values(values, sample_weight, mask, reduction, dtype)
         step, replica = current_step(), tf.distribute.get_replica_context()
+        is_masked = mask is not None
+        if step is not None and step.padded_rows is not None and reduction not in _NOT_REDUCED:
+            mask = _without_padding(tf.convert_to_tensor(values), mask, step)
+        loss = reduce_weighted_values(values, sample_weight, mask, reduction, dtype)
         if step is None or replica is None or replica.num_replicas_in_sync == 1:
             return loss
         if reduction in _NOT_REDUCED:
             return loss
         if reduction == "sum":
             return loss * tf.cast(step.scale_of_sums(), loss.dtype)
-        if mask is None and (reduction != "mean_with_sample_weight" or sample_weight is None):
+        if not is_masked and (reduction != "mean_with_sample_weight" or sample_weight is None):
             return loss
         wide = tf.float64 if loss.dtype == tf.float64 else tf.float32
         examples = tf.cast(step.examples, wide)
@@ -63,6 +73,20 @@ def loss_weighted_over_replicas(reduce_weighted_values: Any) -> Any:
         return loss * tf.cast(factor, loss.dtype)
 
     return weighted
+
+
+def _without_padding(values: tf.Tensor, mask: Any, step: StepContext) -> tf.Tensor:
+    """Returns the mask of a loss, without the rows of a replica batch that are padding."""
+    over = values if mask is None else tf.cast(mask, tf.bool)
+    size = tf.cast(step.padded_rows, tf.int32)
+    if not over.shape.rank:
+        return tf.range(size) < step.examples
+    rows = tf.shape(over)[0]  # of another number of rows, they are something else
+    is_example = tf.range(rows) < tf.where(rows == size, step.examples, rows)
+    is_example = tf.reshape(is_example, [-1, *[1] * (over.shape.rank - 1)])
+    if mask is None:
+        return tf.broadcast_to(is_example, tf.shape(values))
+    return over & is_example
 
 
 def _divisor(values: Any, sample_weight: Any, mask: Any, reduction: str) -> tf.Tensor:

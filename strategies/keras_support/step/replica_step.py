@@ -21,7 +21,7 @@ import keras
 import tensorflow as tf
 
 from strategies.batch_parts import Shared, has_examples, num_rows, static_rows, without_wrappers
-from strategies.global_batches import EvenReplicaBatch, ReplicaBatch
+from strategies.global_batches import EvenReplicaBatch, PaddedReplicaBatch, ReplicaBatch
 from strategies.keras_support.context.lineage import Lineage, Source
 from strategies.keras_support.context.step_context import StepContext, current_step, taking_step
 from strategies.keras_support.gradients.gradient_watch import watched_step
@@ -58,6 +58,7 @@ def on_replica_function(
         context = StepContext(
             replica_batch.examples,
             all_examples=replica_batch.all_examples,
+            padded_rows=num_rows(batch.data) if isinstance(batch, PaddedReplicaBatch) else None,
             state=state,
             layers=tuple(all_layers(model)),
             shared_loss_tracker=model._loss_tracker

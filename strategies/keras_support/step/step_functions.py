@@ -15,6 +15,7 @@ import keras
 import tensorflow as tf
 from keras.src.backend.tensorflow import trainer as keras_trainer
 
+from strategies.global_batches import PaddedReplicaBatch
 from strategies.keras_support.input.execution_size import reason_in_graph
 from strategies.keras_support.input.replica_stream import (
     Execution,
@@ -234,7 +235,8 @@ def predict_function(model: Any) -> Callable[[list[Any]], Any]:
 
     def on_own_rows(batch: Any) -> Any:
         outputs, examples = on_replica(batch)
-        return outputs if strategy.num_replicas_in_sync == 1 else cut_off(outputs, examples)
+        is_padded = strategy.num_replicas_in_sync > 1 or isinstance(batch, PaddedReplicaBatch)
+        return cut_off(outputs, examples) if is_padded else outputs
 
     def run_one(batch: Any) -> Any:
         outputs = strategy.run(on_own_rows, args=(replica_batches_of(strategy, batch),))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from typing import Any
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
@@ -21,6 +22,25 @@ def build() -> keras.Model:
     model = keras.Sequential([keras.Input([3]), keras.layers.Dense(1, kernel_initializer="ones")])
     model.compile(keras.optimizers.SGD(0.05, momentum=0.9), "mse", metrics=["mae"])
     return model
+
+
+def padded_and_kept(
+    strategy: tf.distribute.Strategy, arrays: tuple[np.ndarray, ...], reduction: str
+) -> list[Any]:
+    """What a model learns, and its evaluation, with padding and without."""
+    found = []
+    pipelines = [
+        input_pipeline(arrays, strategy, 7, remainder=remainder) for remainder in ("pad", "keep")
+    ]
+    for pipeline in pipelines:
+        with strategy.scope():
+            model = build()
+            loss = keras.losses.MeanSquaredError(reduction=reduction)
+            model.compile(keras.optimizers.SGD(0.01), loss, weighted_metrics=["mae"])
+        model.fit(pipeline, epochs=2, verbose=0)
+        results = [model.evaluate(data, verbose=0) for data in reversed(pipelines)]
+        found.append([*model.layers[0].kernel.numpy().ravel().tolist(), *results[0], *results[1]])
+    return found
 
 
 def main() -> None:
@@ -53,6 +73,23 @@ def main() -> None:
     on_padded.fit(padded, epochs=2, verbose=0)
     on_kept.fit(kept, epochs=2, verbose=0)
 
+    weights = rng.integers(1, 5, 23)
+    padding = {
+        f"{name}, padded": padded_and_kept(strategy, arrays, reduction)
+        for name, arrays, reduction in (
+            ("mean", (x, y), "sum_over_batch_size"),
+            ("sum", (x, y), "sum"),
+            ("mean by integer weights", (x, y, weights), "mean_with_sample_weight"),
+        )
+    }
+    one = strategies.mirrored_strategy(1)
+    with one.scope():
+        on_one = build()
+    for remainder in ("pad", "keep"):
+        held_by_one = input_pipeline((x, y), one, 7, shuffle=False, remainder=remainder)
+        rows = on_one.predict(held_by_one, verbose=0).tolist()
+        padding.setdefault("predict on one replica, padded", []).append(rows)
+
     stream = tf.data.Dataset.from_tensor_slices((x, y))
     streamed = input_pipeline(stream, strategy, 8, shuffle=False)
     print(
@@ -77,6 +114,7 @@ def main() -> None:
                     on_padded.predict(held_padded, verbose=0).tolist(),
                     on_kept.predict(x, verbose=0).tolist(),
                 ],
+                **padding,
                 "predict stream": [
                     model.predict(streamed, verbose=0).tolist(),
                     oracle.predict(x, verbose=0).tolist(),

@@ -24,16 +24,18 @@ def test_padding_has_static_rows_and_no_weight() -> None:
     assert [part.shape[0] for part in tf.nest.flatten(spec)] == [4, 4, 4]
     last = batches[-1]
     assert [part.shape[0] for part in last.data] == [4, 4, 4]
-    np.testing.assert_array_equal(last.data[2], [2, 2, 0, 0])
+    np.testing.assert_array_equal(last.data[2], [1, 1, 0, 0])
     assert (int(last.examples), int(last.all_examples)) == (2, 2)
     np.testing.assert_array_equal(batches[0].data[2], [1, 1, 1, 1])
 
 
-def test_padding_multiplies_the_sample_weights_of_the_source() -> None:
+@pytest.mark.parametrize("dtype", ["float64", "int64", "bool"])
+def test_padding_keeps_the_sample_weights_of_the_source(dtype: str) -> None:
     x = np.arange(5.0)
-    pipeline = input_pipeline((x, x, x + 1), ONE, 4, shuffle=False, remainder="pad")
+    weights = (x + 3).astype(dtype)
+    pipeline = input_pipeline((x, x, weights), ONE, 4, shuffle=False, remainder="pad")
     *_, last = pipeline.replica_batches(0).take(2)
-    np.testing.assert_array_equal(last.data[2], [20, 0, 0, 0])
+    np.testing.assert_array_equal(last.data[2], np.array([7, 0, 0, 0]).astype(dtype))
 
 
 def test_padding_needs_pairs_and_random_access() -> None:
