@@ -66,7 +66,7 @@ class Outcome:
     """The result of one benchmark.
 
     Attributes:
-        kind: The name in `tfscale bench KIND`.
+        kind: The name in `tfscale bench KIND`, or "input" of `tfscale data bench`.
         subject: What was measured, such as "mlp". Only files of one kind and subject are compared.
         text: A sentence about what was measured and how, which is the first line of the output.
         settings: What the flags say, as JSON values.
@@ -74,6 +74,7 @@ class Outcome:
         rows: In the order of the table.
         notes: Sentences below the table.
         law: A fitted cost law as JSON values, or None.
+        diagnosis: What limits an input or a training, as JSON values, or None.
     """
 
     kind: str
@@ -84,6 +85,7 @@ class Outcome:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
     law: Mapping[str, Any] | None = None
+    diagnosis: Mapping[str, Any] | None = None
 
     def row(self, name: str | None) -> Row | None:
         """Returns the measured row of a name; None where there is none."""
@@ -151,6 +153,7 @@ class Outcome:
                 rows=rows,
                 notes=tuple(values["notes"]),
                 law=values["law"],
+                diagnosis=values.get("diagnosis"),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"`values` must have the fields of an outcome: {error}.") from error

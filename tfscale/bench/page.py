@@ -35,7 +35,7 @@ def render(outcome: Outcome, comparison: Comparison | None = None) -> str:
     groups = [tuple(rows) for _, rows in itertools.groupby(outcome.rows, table.group_of)]
     return fill(
         "bench.html",
-        title=f"tfscale bench {outcome.kind}: {outcome.subject}",
+        title=f"Benchmark {outcome.kind}: {outcome.subject}",
         text=outcome.text,
         circumstances=table.circumstances(outcome),
         tiles=list(_tiles(outcome)),

@@ -211,6 +211,13 @@ class Pipeline:
         return self.division.batch_size
 
     @property
+    def local_replicas(self) -> int:
+        """Replicas of one worker, also for a strategy that lists devices of all hosts."""
+        names = self.strategy.extended.worker_devices
+        devices = [tf.DeviceSpec.from_string(name) for name in names]
+        return len(devices) // len({(spec.job, spec.replica, spec.task) for spec in devices})
+
+    @property
     def shuffle(self) -> bool | BlockShuffle:
         """Whether every epoch has a new order, or how blocks are shuffled."""
         return self.order.blocks or self.order.seed is not None
@@ -278,7 +285,7 @@ class Pipeline:
         A replica without examples gets an example of another replica, with weight 0. The elements
         are `strategies.global_batches.ReplicaBatch`, or `EvenReplicaBatch` if shapes are static.
         """
-        local_replicas = _replicas_a_worker(self.strategy)
+        local_replicas = self.local_replicas
         num_replicas = self.strategy.num_replicas_in_sync
         if not 0 <= worker < num_replicas // local_replicas:
             raise ValueError(
@@ -313,9 +320,3 @@ class Pipeline:
             seeds = example_seeds(positions, epoch, self.seed)
             batch = same_rows("augment", self.augment(batch, seeds), positions)
         return batch
-
-
-def _replicas_a_worker(strategy: tf.distribute.Strategy) -> int:
-    """Returns the replicas of one worker, also for a strategy that lists devices of all hosts."""
-    devices = [tf.DeviceSpec.from_string(name) for name in strategy.extended.worker_devices]
-    return len(devices) // len({(spec.job, spec.replica, spec.task) for spec in devices})

@@ -9,21 +9,23 @@ from __future__ import annotations
 import argparse
 import importlib
 
-SUMMARY = "pack, index, inspect, repair and convert files of examples"
+SUMMARY = "pack, index, inspect, repair and convert files of examples; measure an input"
 
 TOOLS = {
+    "bench": "tfscale.data_tools.bench",
     "convert": "tfscale.data_tools.convert",
     "index": "tfscale.data_tools.index",
     "inspect": "tfscale.data_tools.inspect",
     "pack": "tfscale.data_tools.pack",
 }
 
-_DESCRIPTION = "Prepares files of examples for tfscale.data."
+_DESCRIPTION = "Prepares files of examples for tfscale.data, and measures inputs."
 _EPILOG = """\
 examples:
   tfscale data index 'train-*.tfrecord'                one scan; tfscale.data.record_files needs it
   tfscale data pack pets packed                        any source in a few checksummed files
   tfscale data inspect packed                          what a packed set contains; is it intact
+  tfscale data bench mine:pipeline                     which stage of an input is slow
   tfscale data index --help                            show the flags of a tool
 
 exit status: 0 done, 1 a file is damaged, 2 wrong usage. Each tool's help says more.

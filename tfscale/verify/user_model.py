@@ -33,6 +33,19 @@ class UserModel:
         self._function: Callable[[], Any] = _function(self.module, name, function)
         self._models: list[Any] = []
 
+    def call(self) -> Any:
+        """Calls the function in the current scope and returns what it returns.
+
+        Raises:
+            WrongUsage: If the function raises.
+        """
+        try:
+            return self._function()
+        except Exception as error:
+            raise WrongUsage(
+                f"{self.target}() raised {_where(error)}. Call it in Python to debug it."
+            ) from error
+
     def build(self) -> tuple[Any, Any]:
         """Calls the function in the current scope and returns a new compiled model and data.
 
@@ -41,12 +54,7 @@ class UserModel:
         """
         import keras
 
-        try:
-            returned = self._function()
-        except Exception as error:
-            raise WrongUsage(
-                f"{self.target}() raised {_where(error)}. Call it in Python to debug it."
-            ) from error
+        returned = self.call()
         if not isinstance(returned, tuple) or len(returned) != 2:
             raise WrongUsage(
                 f"`{self.target}` must return `(model, data)`. Received: "

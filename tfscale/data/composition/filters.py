@@ -97,3 +97,12 @@ class Filtered(RandomAccessSource):
     def take(self, indices: tf.Tensor) -> Any:
         """Returns the examples at `indices`, int64 [n], as a structure of [n, ...] tensors."""
         return self.parts[0].take(tf.gather(self.kept, indices))
+
+    def take_encoded(self, indices: tf.Tensor) -> Any:
+        """Reads the examples at `indices`, int64 [n], without decoding them."""
+        return self.parts[0].take_encoded(tf.gather(self.kept, indices))
+
+    @property
+    def is_encoded(self) -> bool:  # type: ignore[override]
+        """Whether the source's examples are."""
+        return self.parts[0].is_encoded

@@ -70,3 +70,9 @@ class Mapped(RandomAccessSource):
     def take(self, indices: tf.Tensor) -> Any:
         """Returns the examples at `indices`, int64 [n], as `fn` returns them."""
         return same_rows("fn", self._fn(self.parts[0].take(indices)), indices)
+
+    is_encoded = True
+
+    def take_encoded(self, indices: tf.Tensor) -> Any:
+        """Reads the examples at `indices`, int64 [n], before they are decoded and changed."""
+        return self.parts[0].take_encoded(indices)

@@ -150,6 +150,11 @@ class ImageFolder(ReadSource):
         labels.set_shape([rows])
         return images, labels
 
+    def take_encoded(self, indices: tf.Tensor) -> Any:
+        """Returns the contents of the files and the labels at `indices`, int64 [n]."""
+        paths, labels = self._read(indices)
+        return tf.map_fn(tf.io.read_file, paths), labels
+
     def _decode(self, example: Any) -> tuple[tf.Tensor, tf.Tensor]:
         path, label = example
         image = self.decoding.decode(tf.io.read_file(path), tf.strings.substr(path, -4, 4))

@@ -116,6 +116,7 @@ class IndexedReader:
         arguments = (kind, batch_size)
         self._examples = Examples(dataset, *arguments, parts)
         self._examples.read(np.zeros(1, np.int64))
+        self.read_workers = read_workers
         self._processes = None
         if read_workers:
             plain = [(part.path, part.shape, part.dtype, part.is_cast) for part in parts]

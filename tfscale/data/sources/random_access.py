@@ -25,11 +25,13 @@ class RandomAccessSource(abc.ABC):
             reading them all, for instance from sizes and checksums. It is part of a checkpoint's
             description of the input, and of the key of a cached filter.
         parts: The sources that this one is made of, if it is a composition.
+        is_encoded: Whether `take_encoded` differs from `take`.
     """
 
     num_examples: int
     fingerprint: str
     parts: tuple[RandomAccessSource, ...] = ()
+    is_encoded: bool = False
 
     @abc.abstractmethod
     def take(self, indices: tf.Tensor) -> Any:
@@ -42,6 +44,17 @@ class RandomAccessSource(abc.ABC):
             A structure of `tf.Tensor` [n, ...] or `tf.RaggedTensor` of n rows. If `n` is static,
             so are the rows of the tensors.
         """
+
+    def take_encoded(self, indices: tf.Tensor) -> Any:
+        """Reads examples without decoding them, so that the two can be timed apart.
+
+        Args:
+            indices: int64 [n], each in `[0, num_indices)`.
+
+        Returns:
+            A structure of `tf.Tensor` or `tf.RaggedTensor` of n rows, such as the bytes of files.
+        """
+        return self.take(indices)
 
     @property
     def num_indices(self) -> int:

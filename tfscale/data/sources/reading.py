@@ -71,13 +71,25 @@ class ReadSource(RandomAccessSource):
 
     def take(self, indices: tf.Tensor) -> Any:
         """Returns the examples at `indices`, int64 [n], as a structure of [n, ...] tensors."""
-        batch = read_in_graph(self.reader.read, self.reader.element_spec, indices)
+        batch = self._read(indices)
         if self.parse is not None:
             batch = self.parse(batch)
         if self.decode is None:
             return batch
         decoded = tf.map_fn(self.decode, batch, fn_output_signature=self._decoded_spec)
         return tf.nest.map_structure(lambda part: _with_rows(part, indices.shape[0]), decoded)
+
+    def take_encoded(self, indices: tf.Tensor) -> Any:
+        """Returns what the reader returns, before `parse` and `decode`."""
+        return self._read(indices)
+
+    @property
+    def is_encoded(self) -> bool:  # type: ignore[override]
+        """Whether examples are parsed or decoded in the graph."""
+        return self.decode is not None or self.parse is not None
+
+    def _read(self, indices: tf.Tensor) -> Any:
+        return read_in_graph(self.reader.read, self.reader.element_spec, indices)
 
     @functools.cached_property
     def _decoded_spec(self) -> Any:

@@ -49,7 +49,7 @@ def test_the_page_has_every_row_the_goals_the_machine_and_the_notes() -> None:
     assert page.open == []
     text = " ".join(page.text.split())
     for expected in (
-        "tfscale bench step: mlp",
+        "Benchmark step: mlp",
         "fast / plain 0.75x goal <= 0.8x met",
         "pair / fast 2.00x goal <= 1.5x missed",
         "pair / plain 1.50x goal <= 2x met",
