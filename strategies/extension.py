@@ -129,7 +129,14 @@ if TYPE_CHECKING:
         floats,
         integers,
     )
-    from strategies.progress import Progress, at_end_of_fit, moved, phase, watch
+    from strategies.progress import (
+        Progress,
+        at_end_of_fit,
+        moved,
+        phase,
+        timed_progress,
+        watch,
+    )
     from strategies.tpu.cpu_stand_in import TpuStandIn
 
 _NAMES = {
@@ -178,7 +185,14 @@ _NAMES = {
     "strategies.coordination.rendezvous": ("exchange",),
     "strategies.keras_support.workers.state_agreement": ("broadcast_state",),
     # Progress of this worker and of the others.
-    "strategies.progress": ("Progress", "at_end_of_fit", "moved", "phase", "watch"),
+    "strategies.progress": (
+        "Progress",
+        "at_end_of_fit",
+        "moved",
+        "phase",
+        "timed_progress",
+        "watch",
+    ),
     "strategies.keras_support.patching.step_clock": ("attach_clock",),
     "strategies.keras_support.asynchronous.reports": ("task_probe",),
     "strategies.liveness.heartbeat": ("Heartbeat", "LocalHeartbeat", "ObservedWorker"),

@@ -108,6 +108,7 @@ class Progress:
         self._phases = ["callbacks"]
         self._since = time.monotonic()
         self._seconds = dict.fromkeys(PHASES, 0.0)
+        self._taken = dict(self._seconds)
         self._accounted = clock.read()
         self._finished: set[str] = set()
         self._batches = 0
@@ -150,12 +151,16 @@ class Progress:
         phases = self._phases
         return any(phase in _EXECUTING and phase not in self._finished for phase in phases)
 
-    def take_seconds(self) -> dict[str, float]:
-        """Returns the seconds of each phase since the last call, without those inside another."""
+    def seconds(self) -> dict[str, float]:
+        """Returns the seconds of each phase so far, without those inside another."""
         self._account("step")
         self._turn()
-        seconds, self._seconds = self._seconds, dict.fromkeys(PHASES, 0.0)
-        return seconds
+        return dict(self._seconds)
+
+    def take_seconds(self) -> dict[str, float]:
+        """Returns the seconds of each phase since the last call, without those inside another."""
+        before, self._taken = self._taken, self.seconds()
+        return {phase: self._taken[phase] - before[phase] for phase in PHASES}
 
     @contextlib.contextmanager
     def during(self, phase: str) -> Iterator[None]:
@@ -260,6 +265,19 @@ def followed_by_default() -> bool:
     """Returns whether no other watch, such as a Watchdog, follows the current call."""
     progress = _watched
     return progress is None or progress.end is _ended
+
+
+def timed_progress(clock: Clock) -> Progress:
+    """Returns what records the current `fit`, with seconds: a Watchdog's, or one with `clock`.
+
+    Args:
+        clock: The marks of the model's graphs, which measure seconds.
+    """
+    global _watched
+    if followed_by_default():
+        _watched = Progress(clock, _ended)
+    assert _watched is not None
+    return _watched
 
 
 def _ended(error: BaseException | None) -> None:

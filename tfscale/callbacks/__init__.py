@@ -4,6 +4,7 @@ model.fit(train, callbacks=[tfscale.callbacks.ReduceOnPlateau("val_loss", patien
 """
 
 from tfscale.callbacks.checkpoint import Checkpoint
+from tfscale.callbacks.input_wait import InputWait
 from tfscale.callbacks.local_updates import LocalUpdates
 from tfscale.callbacks.plateau import ReduceOnPlateau
 from tfscale.callbacks.stability import Stability, StabilityEvent
@@ -12,6 +13,7 @@ from tfscale.callbacks.watchdog import Watchdog
 
 __all__ = [
     "Checkpoint",
+    "InputWait",
     "LocalUpdates",
     "Reached",
     "ReduceOnPlateau",

@@ -1,0 +1,122 @@
+"""InputWait beside trainings whose times are known: see `input_wait_training`."""
+
+from __future__ import annotations
+
+import re
+
+import keras
+import numpy as np
+import pytest
+
+import strategies
+from tests.unit.tfscale.callbacks.input_wait_training import batches, model
+from tfscale.callbacks import InputWait, Watchdog, input_wait
+
+INPUT, STEP = 0.03, 0.01
+"""Seconds of a batch and of a step: two thirds of the time wait."""
+STEPS = 40
+
+
+@pytest.fixture(scope="module")
+def one_device() -> strategies.Strategy:
+    return strategies.one_device_strategy()
+
+
+def trained(strategy, seconds: float, computing: float, steps: int = STEPS, **compiled):
+    """Returns the callback after one epoch."""
+    callback = InputWait(verbose=2)
+    model(strategy, computing, **compiled).fit(
+        batches(seconds, steps), callbacks=[callback], verbose=0
+    )
+    return callback
+
+
+def test_input_that_takes_three_times_a_step_waits_two_thirds(
+    one_device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = trained(one_device, INPUT, STEP).waiting
+    assert found is not None
+    assert found.is_input_bound
+    assert 0.5 < found.part < 0.75
+    said = re.findall(r"tfscale: input-bound: (\d+)% of the time waits .*", capsys.readouterr().err)
+    assert said == [f"{found.part:.0%}".rstrip("%")]
+
+
+def test_input_that_a_step_hides_is_compute_bound(
+    one_device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = trained(one_device, STEP / 4, 2 * STEP).waiting
+    assert found is not None
+    assert not found.is_input_bound
+    assert "tfscale: compute-bound: " in capsys.readouterr().err
+
+
+def test_steps_of_one_execution_are_counted_one_by_one(one_device) -> None:
+    found = trained(one_device, INPUT, STEP, steps_per_execution=4).waiting
+    assert found is not None
+    assert 0.5 < found.part < 0.75
+    shown = re.search(r"of ([\d.]+) ms a step", found.text)
+    assert shown is not None
+    assert 28 < float(shown[1]) < 60
+
+
+def test_logs_have_the_part_of_each_epoch_and_the_line_comes_once(
+    one_device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    callback = InputWait(in_logs=True)
+    history = model(one_device, STEP).fit(
+        batches(INPUT, 12), epochs=3, callbacks=[callback], verbose=0
+    )
+    parts = history.history["input_wait"]
+    assert all(0.4 < part < 0.8 for part in parts), parts
+    assert capsys.readouterr().err.count("input-bound") == 1
+
+
+def test_watchdog_in_the_same_list_keeps_its_seconds(one_device) -> None:
+    callbacks = [InputWait(), Watchdog()]
+    model(one_device, STEP).fit(batches(INPUT, 12), callbacks=callbacks, verbose=0)
+    seconds = callbacks[1].seconds[0]
+    assert seconds["input"] > 8 * (INPUT - STEP)
+    assert callbacks[0].waiting is not None
+    assert callbacks[0].waiting.is_input_bound
+
+
+def test_verbose_1_is_silent_if_the_input_is_no_limit(
+    one_device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    callback = InputWait()
+    model(one_device, STEP).fit(batches(STEP / 10, STEPS), callbacks=[callback], verbose=0)
+    assert "bound" not in capsys.readouterr().err
+
+
+def test_wait_that_a_busy_device_hides_does_not_count(
+    one_device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A device on which calls return early: its awaited steps take all of the time.
+    monkeypatch.setattr(input_wait, "all_on", lambda kind, strategy: False)
+    monkeypatch.setattr(input_wait.InputWait, "_sample", lambda self: self._sampled.append(INPUT))
+    found = trained(one_device, INPUT, STEP).waiting
+    assert found is not None
+    assert not found.is_input_bound
+
+
+def test_awaited_steps_leave_out_the_wait(one_device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(input_wait, "all_on", lambda kind, strategy: False)
+    callback = trained(one_device, INPUT, STEP)
+    assert callback.waiting is not None
+    assert 0.5 < callback.waiting.part < 0.75
+    assert STEP <= min(callback._sampled) < 2 * STEP
+
+
+def test_model_that_is_not_under_a_strategy_is_refused() -> None:
+    plain = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    plain.compile("sgd", "mse")
+    rows = np.ones([4, 1])
+    with pytest.raises(ValueError, match=r"`model` must be .* to use InputWait"):
+        plain.fit(rows, rows, callbacks=[InputWait()], verbose=0)
+
+
+@pytest.mark.parametrize("arguments", [{"verbose": 3}, {"in_logs": "yes"}])
+def test_impossible_arguments_are_refused(arguments: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        InputWait(**arguments)  # type: ignore[arg-type]
