@@ -196,6 +196,7 @@ def _has_manifest(dest: list[str]) -> bool:
 
 _MOST_LISTED = 24
 _BAR = 24
+_MOST_PARTS = 12
 
 
 def _text(found: Inspection) -> str:
@@ -209,11 +210,18 @@ def _text(found: Inspection) -> str:
     if found.examples:
         lines += ["", "first examples:"]
     for number, example in enumerate(found.examples):
-        parts = "; ".join(f"{value.name}: {value.text}" for value in example)
-        lines.append(f"  {number}: {parts}")
+        parts = [f"{value.name}: {value.text}" for value in example[:_MOST_PARTS]]
+        if len(example) > _MOST_PARTS:
+            parts.append(f"… ({len(example):,} parts)")
+        lines.append(f"  {number}: {'; '.join(parts)}")
     good = sum(not row.problem for row in found.files)
     lines += ["", f"verified: {good:,} of {len(sizes):,} {_files(len(sizes))} intact"]
-    return "\n".join(lines)
+    return "\n".join(map(_printable, lines))
+
+
+def _printable(line: str) -> str:
+    """Returns a line in which names cannot move the cursor, and can be encoded."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
 
 
 def _file_lines(found: Inspection, sizes: list[int]) -> list[str]:

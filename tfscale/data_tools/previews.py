@@ -51,7 +51,7 @@ def previewed(record: bytes, manifest: Manifest | None = None) -> list[Value]:
     lists = example_values(record)
     if lists is None:
         return [_of_bytes("record", record)]
-    if manifest is None:
+    if manifest is None or any(feature.encoding == "record" for feature in manifest.features):
         return [_of_list(name, values) for name, values in sorted(lists.items())]
     label = _label_feature(manifest)
     return [_of_feature(feature, lists, manifest, label) for feature in manifest.features]
@@ -73,11 +73,14 @@ def _of_feature(
     name, values = feature.name, lists.get(feature.name, [])
     if feature.encoding in ("image", "string"):
         return _of_list(name, values)
-    if isinstance(values, list):
-        array, kind = np.frombuffer(b"".join(values), _dtype(feature.dtype)), "bytes"
-    else:
-        array, kind = values, "int64" if values.dtype.kind == "i" else "float"
-    array = array.reshape([-1 if size is None else size for size in feature.shape])
+    try:
+        if isinstance(values, list):
+            array, kind = np.frombuffer(b"".join(values), _dtype(feature.dtype)), "bytes"
+        else:
+            array, kind = values, "int64" if values.dtype.kind == "i" else "float"
+        array = array.reshape([-1 if size is None else size for size in feature.shape])
+    except ValueError:  # the record is not what the manifest says
+        return _of_list(name, values)
     names = manifest.class_names or ()
     if name == label and 0 <= int(array) < len(names):
         return Value(name, f"{int(array)} ({names[int(array)]})", kind)

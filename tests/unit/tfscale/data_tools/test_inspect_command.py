@@ -15,6 +15,7 @@ import tensorflow as tf
 from tests.programs import completed, own_environment
 from tests.unit.tfscale.records.packed_sets import example, packed_set, write_records
 from tfscale.__main__ import main
+from tfscale.data.packing.converting import convert
 
 SLOW = """
 import sys, time
@@ -153,6 +154,38 @@ def test_files_without_a_manifest_are_read_as_far_as_possible(
     states = [row["state"] for row in json.loads(output)["files"]]
     assert states == ["good", "damaged", "duplicated"]
     assert len(errors) == 2
+
+
+def test_names_and_values_of_a_record_cannot_change_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["\x1b[2J", *map(str, range(20))]
+    value = tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"\x1b]0;a\x07"]))
+    features = tf.train.Features(feature=dict.fromkeys(names, value))
+    record = tf.train.Example(features=features).SerializeToString()
+    path = tmp_path / os.fsdecode(b"\xff\x1b[1m")
+    write_records(tmp_path / "a", [record], "tfrecord", "GZIP")
+    (tmp_path / "a").rename(path)
+    status, output, errors = inspected(capsys, path)
+    assert (status, errors) == (0, [])
+    assert output.isascii() or set(output) - set(map(chr, range(128))) <= set("█…")
+    assert "\x1b" not in output
+    assert "\\udcff\\x1b[1m: 1 file" in output
+    assert "; … (21 parts)" in output
+
+
+def test_a_set_of_records_shows_what_the_records_contain(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_records(tmp_path / "a", [example(3)], "tfrecord", None)
+    write_records(tmp_path / "b", [b"some text"], "tfrecord", None)
+    for name in ("a", "b"):
+        convert(tmp_path / name, tmp_path / f"{name}-set")
+    status, output, _ = inspected(capsys, tmp_path / "a-set")
+    assert status == 0
+    assert "  record  string []  record\n" in output
+    assert "  0: image: 64 bytes; label: 1\n" in output
+    assert "  0: record: some text\n" in inspected(capsys, tmp_path / "b-set")[1]
 
 
 def test_more_files_than_fit_are_summed_up(
