@@ -1,6 +1,6 @@
 """Program: trains on a packed set and writes its weights, with its memory at each line.
 
-python -m tests.packed_training.training PACKED RUN SIDE EPOCHS
+python -m tests.packed_training.training PACKED RUN EPOCHS
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def small(batch: Any) -> Any:
     return tf.image.resize(tf.cast(images, tf.float64), [8, 8], "area") / 255.0, labels
 
 
-def main(packed: str, run: str, side: str, epochs: str) -> None:
+def main(packed: str, run: str, epochs: str) -> None:
     """Trains, or resumes the training."""
     keras.config.set_floatx("float64")
     strategy = strategies.auto_strategy()
