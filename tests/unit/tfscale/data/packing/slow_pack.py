@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfscale.data import ReadSource, pack
+from tfscale.data.packing.plan import contents
+from tfscale.data.packing.remaking import remake
+from tfscale.records.manifest import read_manifest
+from tfscale.records.placing import put_back, write_lost_indexes
+from tfscale.records.verification import REMADE, verified
 
 SECONDS = 0.8
 """About how long a pack takes in all."""
@@ -53,12 +59,23 @@ def packed(folder: Path, kind: str, container: str, compression: str, pause: flo
     )
 
 
-def killed(seconds: float, *arguments: Any) -> None:
-    """Starts `packed` in a process, and kills it some time after it has begun."""
+def repaired(folder: Path, pause: float) -> None:
+    """Repairs a set of these examples, as `tfscale data inspect --repair --source` does."""
+    manifest = read_manifest(folder)
+    states = verified(folder, manifest, jobs=1, say=print)
+    if put_back(folder, states):
+        states = verified(folder, manifest, jobs=1, say=print)
+    write_lost_indexes(folder, states)
+    lost = [state.file for state in states if state.state in REMADE]
+    remake(folder, manifest, lost, contents(ReadSource(SlowReader(pause))), say=print)
+
+
+def killed(seconds: float, *arguments: Any, work: Callable[..., None] = packed) -> None:
+    """Starts `work` in a process, and kills it some time after it has begun."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.unit.tfscale.data.packing.slow_pack"])
     here, there = context.Pipe()
-    process = context.Process(target=_begin, args=(there, arguments))
+    process = context.Process(target=_begin, args=(there, work, arguments))
     process.start()
     here.recv()
     process.join(seconds)
@@ -66,6 +83,6 @@ def killed(seconds: float, *arguments: Any) -> None:
     process.join()
 
 
-def _begin(connection: Any, arguments: Any) -> None:
+def _begin(connection: Any, work: Callable[..., None], arguments: Any) -> None:
     connection.send("began")
-    packed(*arguments)
+    work(*arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import tensorflow as tf
 
 from tests.faults.disks import fill, missing, small_disk
 from tests.unit.tfscale.data.packing import sets
+from tests.unit.tfscale.data.packing.slow_pack import killed, packed, repaired
 from tfscale.data import image_folder, pack
 from tfscale.data.packing import remaking
 from tfscale.data.packing.plan import contents
@@ -23,6 +25,15 @@ ARRAYS = {"x": np.arange(200), "y": np.random.default_rng(0).normal(size=[200, 5
 
 def stream() -> tf.data.Dataset:
     return tf.data.Dataset.from_tensor_slices(ARRAYS)
+
+
+def visible(folder: Path) -> dict[str, bytes]:
+    """The bytes of the files of a set, without what a kill may leave: a hidden part of an index."""
+    return {
+        path.name: path.read_bytes()
+        for path in sorted(folder.iterdir())
+        if not path.name.startswith(".")
+    }
 
 
 def lost(folder: Path, manifest: Any) -> list[str]:
@@ -127,6 +138,31 @@ def test_an_interrupted_repair_is_continued(
     assert len(lost(tmp_path, manifest)) == 2
     remake(tmp_path, manifest, lost(tmp_path, manifest), contents(ARRAYS), say=print)
     assert sets.contents(tmp_path) == before
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(("container", "compression"), sets.CONTAINERS)
+def test_killed_at_random_moments_a_repair_ends_with_the_original_bytes(
+    tmp_path: Path, container: str, compression: str | None
+) -> None:
+    folder = tmp_path / "set"
+    packed(folder, "source", container, compression or "none", 0.0)
+    before = sets.contents(folder)
+    shards = sorted(folder.glob("*record"))
+    generator = random.Random(f"{container} {compression}")
+    for _ in range(20):
+        lost, cut, one, two, indexed, *_ = generator.sample(shards, 8)
+        lost.unlink()
+        cut.write_bytes(before[cut.name][: generator.randrange(1, 500)])
+        one.write_bytes(before[two.name])
+        two.write_bytes(before[one.name])
+        Path(f"{indexed}.tfindex").unlink(missing_ok=True)
+        kills = 0
+        while visible(folder) != before and kills < 3:
+            killed(generator.uniform(0, 0.3), folder, 0.004, work=repaired)
+            kills += 1
+        repaired(folder, 0.0)
+        assert visible(folder) == before
 
 
 @pytest.mark.skipif(bool(missing()), reason=missing())
