@@ -13,10 +13,11 @@ import numpy as np
 import tensorflow as tf
 
 from strategies.extension import announce
+from tfscale.data.composition.requirements import batch_spec
 from tfscale.data.sources import ArraySource, RandomAccessSource
 from tfscale.files.output_files import reason, whole_files
 
-_BATCH = 256
+_BATCH, _BATCH_BYTES = 256, 1 << 24
 _SECONDS_BETWEEN_LINES = 10.0
 _SAMPLES = 1000
 _FORMAT = b"tfscale values 1\n"
@@ -89,8 +90,9 @@ def _all_values(
     source: RandomAccessSource, values_of: ValuesOf, name: str, dtype: tf.DType
 ) -> np.ndarray:
     count = source.num_indices
-    batches = tf.data.Dataset.range(0, count, _BATCH).map(
-        lambda start: tf.range(start, tf.minimum(start + _BATCH, count))
+    rows = _rows(source)
+    batches = tf.data.Dataset.range(0, count, rows).map(
+        lambda start: tf.range(start, tf.minimum(start + rows, count))
     )
     result = np.empty([count], dtype.as_numpy_dtype)
     done, last_line = 0, time.monotonic()
@@ -105,6 +107,14 @@ def _all_values(
     return result
 
 
+def _rows(source: RandomAccessSource) -> int:
+    """Returns how many examples to evaluate at once: fewer if they are large."""
+    size = 1
+    for spec in tf.nest.flatten(batch_spec(source), expand_composites=True):
+        size += (spec.shape[1:].num_elements() or 0) * spec.dtype.size
+    return max(1, min(_BATCH, _BATCH_BYTES // size))
+
+
 def _compare_samples(
     source: RandomAccessSource,
     values_of: ValuesOf,
@@ -116,7 +126,7 @@ def _compare_samples(
     random = np.random.default_rng()
     size = min(_SAMPLES, len(cached))
     indices = np.sort(random.choice(len(cached), size, replace=False))
-    batches = tf.data.Dataset.from_tensor_slices(indices).batch(_BATCH)
+    batches = tf.data.Dataset.from_tensor_slices(indices).batch(_rows(source))
     found = []
     for values, rows in _values_at(source, values_of, name, dtype, batches).as_numpy_iterator():
         _require_rows(values, rows, name, dtype)

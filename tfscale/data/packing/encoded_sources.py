@@ -22,7 +22,7 @@ from tfscale.files import reason
 from tfscale.records.manifest import Feature, feature_names
 
 # Examples are read, encoded and written in pieces of about this size, by each job.
-_PIECE_BYTES = 4 << 20
+PIECE_BYTES = 2 << 20
 _MOST_ROWS = 1024
 # Sizes are measured for runs of examples: at these places for shards of equal bytes, and at fewer
 # to choose how many examples to read at once.
@@ -38,11 +38,13 @@ class EncodedSource(Protocol):
         num_examples: Number of examples. Positive.
         structure: See `Manifest`.
         features: See `Manifest`.
+        record_bytes: About the bytes of a large record, and of what it is made of.
     """
 
     num_examples: int
     structure: Any
     features: tuple[Feature, ...]
+    record_bytes: float
 
     def sizes(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns about how large records are.
@@ -102,7 +104,8 @@ class EncodedExamples:
         self._columns = Columns(self.structure, self.features)
         self._rows = 1
         _, means = self._measured(_FEW_PLACES)
-        self._rows = rows_of(float(means.max()))
+        self.record_bytes = float(means.max())
+        self._rows = rows_of(self.record_bytes)
 
     def sizes(self) -> tuple[np.ndarray, np.ndarray]:
         """See `EncodedSource`: measured at some places."""
@@ -143,6 +146,7 @@ class EncodedImages:
         """
         self._source = source
         self.num_examples = source.num_examples
+        self.record_bytes = 4.0 * max(source.sizes)  # and its pixels
         size = source.decoding.image_size
         formats = tuple(sorted(ending.removeprefix(".") for ending in source.decoding.endings))
         self.features: tuple[Feature, ...] = (
@@ -164,7 +168,7 @@ class EncodedImages:
         start = first
         while start < stop:
             end, size = start + 1, self._source.sizes[start]
-            while end < min(stop, start + _MOST_ROWS) and size < _PIECE_BYTES:
+            while end < min(stop, start + _MOST_ROWS) and size < PIECE_BYTES:
                 size += self._source.sizes[end]
                 end += 1
             yield self._records(start, end)
@@ -221,15 +225,15 @@ class EncodedRecords:
         self._source, self._kept = source, kept
         self.num_examples = source.num_examples if kept is None else len(kept)
         self.structure, self.features = source.manifest.structure, source.manifest.features
-        self._mean = sum(s.bytes for s in source.manifest.shards) / source.num_examples
+        self.record_bytes = sum(s.bytes for s in source.manifest.shards) / source.num_examples
 
     def sizes(self) -> tuple[np.ndarray, np.ndarray]:
         """See `EncodedSource`: the mean of the shards."""
-        return np.array([0, self.num_examples]), np.array([self._mean])
+        return np.array([0, self.num_examples]), np.array([self.record_bytes])
 
     def batches(self, first: int, stop: int) -> Iterator[list[bytes]]:
         """See `EncodedSource`."""
-        rows = rows_of(self._mean)
+        rows = rows_of(self.record_bytes)
         for start in range(first, stop, rows):
             indices = np.arange(start, min(start + rows, stop))
             if self._kept is not None:
@@ -280,7 +284,7 @@ def applied(preprocess: Preprocess, batch: Any, indices: tf.Tensor) -> Any:
 
 def rows_of(record_bytes: float) -> int:
     """Returns how many examples to read at once."""
-    return int(max(1, min(_MOST_ROWS, _PIECE_BYTES // max(record_bytes, 1))))
+    return int(max(1, min(_MOST_ROWS, PIECE_BYTES // max(record_bytes, 1))))
 
 
 def unreadable(what: str, error: tf.errors.OpError) -> ValueError:

@@ -56,16 +56,16 @@ class EncodedStream:
         parts = tf.nest.flatten(self._first(batches))
         spec = batches.element_spec
         specs = [example_spec(*pair) for pair in zip(tf.nest.flatten(spec), parts, strict=True)]
+        del parts
         self.structure, self.features = described(tf.nest.pack_sequence_as(spec, specs))
         self._columns = Columns(self.structure, self.features)
-        sample = [
-            record
-            for records in self._records(self._prepared(self._dataset.take(_SAMPLES), 1), 0)
-            for record in records
-        ]
-        self._rows = rows_of(max(map(len, sample), default=1))
-        digest = hashlib.sha256(b"".join(sample)).hexdigest()[:32]
-        self.fingerprint = f"stream of {self.num_examples} examples, {digest}"
+        digest, largest = hashlib.sha256(), 1
+        for records in self._records(self._prepared(self._dataset.take(_SAMPLES), 1), 0):
+            for record in records:
+                digest.update(record)
+                largest = max(largest, len(record))
+        self._rows = rows_of(largest)
+        self.fingerprint = f"stream of {self.num_examples} examples, {digest.hexdigest()[:32]}"
 
     def batches(self, skipped: int) -> Iterator[list[bytes]]:
         """Yields records, several at a time.
@@ -97,6 +97,7 @@ class EncodedStream:
             except tf.errors.OpError as error:
                 raise unreadable(f"The dataset, from example {first} on,", error) from error
             records = self._columns.records(tf.nest.flatten(batch), first)
+            del batch  # it may be large, and the records are written before the next
             first += len(records)
             if records:
                 yield records
@@ -105,7 +106,7 @@ class EncodedStream:
         batches = dataset.ragged_batch(rows)
         if self._keep is not None or self._preprocess is not None:
             batches = batches.map(self._prepare, num_parallel_calls=2, deterministic=True)
-        return batches.prefetch(1)
+        return batches if rows == 1 else batches.prefetch(1)
 
     def _prepare(self, *parts: Any) -> Any:
         batch = parts[0] if len(parts) == 1 else parts

@@ -7,6 +7,7 @@ that library, which promises no order of the features. Here they are sorted by n
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -33,8 +34,11 @@ _RAW = (
 )
 _SMALL_INTEGERS = ("bool", "int16", "int8", "uint16", "uint32", "uint8")
 
-_Lists = Callable[[Sequence[Any]], list[bytes]]
-"""Maps the values of a feature of n examples to n messages `Feature`."""
+_Message = tuple[bytes, bytes | memoryview]
+_Lists = Callable[[Sequence[Any]], list[_Message]]
+"""Maps the values of a feature of n examples to n messages `Feature`, each as head and content."""
+
+_LARGE = 1 << 16
 
 # Field numbers and wire types of the messages Example, Features, Feature and its lists.
 _FIRST, _SECOND, _THIRD = b"\x0a", b"\x12", b"\x1a"
@@ -141,23 +145,32 @@ class Encoder:
                 n arrays. Strings are `object` with `bytes`. For an image n `bytes`, and the
                 formats, n `bytes` too, under its name and "/format".
         """
-        lists = [lists(columns[name]) for _, name, lists in self._parts]
         keys = [key for key, _, _ in self._parts]
-        return [
-            _field(
-                _FIRST,
-                b"".join(
-                    _field(_FIRST, key + _field(_SECOND, value))
-                    for key, value in zip(keys, values, strict=True)
-                ),
-            )
-            for values in zip(*lists, strict=True)
-        ]
+        values = [lists(columns[name]) for _, name, lists in self._parts]
+        return [_record(keys, row) for row in zip(*values, strict=True)]
+
+
+def _record(keys: Sequence[bytes], values: Sequence[_Message]) -> bytes:
+    """Returns the message `Example`, of which large parts are copied once."""
+    pieces: list[bytes | memoryview] = [b""]
+    size = 0
+    for key, (head, content) in zip(keys, values, strict=True):
+        middle = key + _head(_SECOND, len(head) + len(content)) + head
+        outer = _head(_FIRST, len(middle) + len(content))
+        pieces += (outer, middle, content)
+        size += len(outer) + len(middle) + len(content)
+    pieces[0] = _head(_FIRST, size)
+    return b"".join(pieces)
 
 
 def _field(tag: bytes, content: bytes) -> bytes:
     """Returns a field of variable length."""
-    return tag + _varint(len(content)) + content
+    return _head(tag, len(content)) + content
+
+
+def _head(tag: bytes, size: int) -> bytes:
+    """Returns what is before the content of a field."""
+    return tag + _varint(size)
 
 
 def _varint(number: int) -> bytes:
@@ -192,37 +205,46 @@ def _varints(numbers: np.ndarray) -> tuple[bytes, np.ndarray]:
     return b"".join(pieces), np.concatenate(sizes)
 
 
-def _int64_lists(column: Sequence[Any]) -> list[bytes]:
+def _int64_lists(column: Sequence[Any]) -> list[_Message]:
     rows = [np.asarray(value).reshape(-1) for value in column]
     packed, sizes = _varints(np.concatenate(rows) if rows else np.zeros(0, np.int64))
     ends = np.concatenate([[0], np.cumsum(sizes)])[np.cumsum([0, *map(len, rows)])].tolist()
-    return [_packed(_THIRD, packed[ends[i] : ends[i + 1]]) for i in range(len(rows))]
+    return [_packed(_THIRD, packed[start:end]) for start, end in itertools.pairwise(ends)]
 
 
-def _float_lists(column: Sequence[Any]) -> list[bytes]:
-    return [_packed(_SECOND, np.asarray(value, "<f4").tobytes()) for value in column]
+def _float_lists(column: Sequence[Any]) -> list[_Message]:
+    return [_packed(_SECOND, _little_endian(np.asarray(value, "<f4"))) for value in column]
 
 
-def _packed(tag: bytes, values: bytes) -> bytes:
-    return _field(tag, _field(_FIRST, values) if values else b"")
+def _packed(tag: bytes, values: bytes | memoryview) -> _Message:
+    inner = _head(_FIRST, len(values)) if values else b""
+    return _head(tag, len(inner) + len(values)) + inner, values
 
 
-def _bytes_lists(column: Sequence[Any]) -> list[bytes]:
+def _bytes_lists(column: Sequence[Any]) -> list[_Message]:
     texts = [np.asarray(value, object).reshape(-1) for value in column]
-    return [_field(_FIRST, b"".join(_field(_FIRST, bytes(t)) for t in part)) for part in texts]
+    joined = [b"".join(_field(_FIRST, bytes(text)) for text in part) for part in texts]
+    return [(_head(_FIRST, len(content)), content) for content in joined]
 
 
-def _raw(column: Sequence[Any]) -> list[bytes]:
+def _raw(column: Sequence[Any]) -> list[_Message]:
     """Returns lists of one text, which is the bytes of a value."""
     texts = [value if isinstance(value, bytes) else _little_endian(value) for value in column]
-    return [_field(_FIRST, _field(_FIRST, text)) for text in texts]
+    return [_packed_text(text) for text in texts]
 
 
-def _little_endian(value: Any) -> bytes:
+def _packed_text(text: bytes | memoryview) -> _Message:
+    inner = _head(_FIRST, len(text))
+    return _head(_FIRST, len(inner) + len(text)) + inner, text
+
+
+def _little_endian(value: Any) -> bytes | memoryview:
     array = np.asarray(value)
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("<"))
-    return array.tobytes()
+    if array.nbytes < _LARGE:
+        return array.tobytes()
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data  # without a copy
 
 
 _LISTS: dict[str, _Lists] = {

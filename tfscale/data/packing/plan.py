@@ -34,6 +34,8 @@ from tfscale.data.sources import RandomAccessSource, StreamSource, as_source
 from tfscale.data.sources.image_folder import ImageFolder
 
 DEFAULT_SHARD_BYTES = 256 << 20
+MOST_EXAMPLES = 1 << 20
+"""Examples of a shard that is not cut by number. The index of a shard is in memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +83,8 @@ def balanced(bounds: np.ndarray, means: np.ndarray, shard_bytes: int) -> list[in
     """
     sizes = np.concatenate([[0.0], np.cumsum(np.diff(bounds) * means)])
     count = int(bounds[-1])
-    shards = min(count, max(1, int(np.ceil(sizes[-1] / shard_bytes))))
+    shards = int(max(1, np.ceil(sizes[-1] / shard_bytes), np.ceil(count / MOST_EXAMPLES)))
+    shards = min(count, shards)
     cuts = np.rint(np.interp(sizes[-1] * np.arange(shards + 1) / shards, sizes, bounds))
     # At least one example each: cut k is between k and count - (shards - k).
     numbers = np.arange(shards + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import contextlib
 import hashlib
 import os
@@ -130,8 +131,7 @@ class _TFRecord:
         self._compressor: Any = None
         if compression is not None:
             self._compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW_BITS[compression])
-        self._lengths: list[int] = []
-        self._checksums: list[int] = []
+        self._lengths, self._checksums = array.array("q"), array.array("I")
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         try:
@@ -143,8 +143,14 @@ class _TFRecord:
         length = HEADER.pack(len(record), 0)[:8]
         of_length = masked(self._checksum.value(length))
         of_data = masked(self._checksum.value(record))
-        self._waiting += (length, FOOTER.pack(of_length), record, FOOTER.pack(of_data))
-        self._waiting_bytes += len(record)
+        pieces = (length, FOOTER.pack(of_length), record, FOOTER.pack(of_data))
+        if len(record) >= _PIECE:
+            self._flush(is_last=False)
+            for piece in pieces:
+                self._write(piece)
+        else:
+            self._waiting += pieces
+            self._waiting_bytes += len(record)
         if self._compressor is None:
             self._lengths.append(len(record))
             self._checksums.append(of_data)
@@ -164,11 +170,15 @@ class _TFRecord:
         self._file.close()
 
     def _flush(self, *, is_last: bool) -> None:
-        content = b"".join(self._waiting)
+        self._write(b"".join(self._waiting))
         self._waiting, self._waiting_bytes = [], 0
-        if self._compressor is not None:
-            content = self._compressor.compress(content)
-            content += self._compressor.flush() if is_last else b""
+        if is_last and self._compressor is not None:
+            self._write_all(self._compressor.flush())
+
+    def _write(self, content: bytes) -> None:
+        self._write_all(self._compressor.compress(content) if self._compressor else content)
+
+    def _write_all(self, content: bytes) -> None:
         left = memoryview(content)
         try:
             while left:

@@ -11,7 +11,7 @@ from tfscale.data.packing.compressed_records import CompressedRecords
 from tfscale.data.packing.encoded_stream import EncodedStream
 from tfscale.data.packing.journal import Journal
 from tfscale.data.packing.meter import Meter
-from tfscale.data.packing.plan import DEFAULT_SHARD_BYTES, Layout
+from tfscale.data.packing.plan import DEFAULT_SHARD_BYTES, MOST_EXAMPLES, Layout
 from tfscale.data.packing.shard_files import write_shard
 from tfscale.records.manifest import Shard
 
@@ -95,10 +95,10 @@ class _Limits:
         """Whether there is a shard of a number."""
         return self._shards is None or number < self._shards
 
-    def of(self, number: int) -> tuple[int | None, int | None]:
-        """Returns the most examples, or the most bytes, of a shard."""
+    def of(self, number: int) -> tuple[int, int | None]:
+        """Returns the most examples of a shard, and its bytes or None for any number."""
         if self._shards is None:
-            return None, self._bytes
+            return MOST_EXAMPLES, self._bytes
         count = self._num_examples or 0
         return count * (number + 1) // self._shards - count * number // self._shards, None
 
@@ -127,7 +127,7 @@ class _Cut(Iterator[list[bytes]]):
         self,
         start: bytes,
         records: Iterator[bytes],
-        most_examples: int | None,
+        most_examples: int,
         most_bytes: int | None,
         meter: Meter,
     ) -> None:
@@ -150,9 +150,9 @@ class _Cut(Iterator[list[bytes]]):
         return [self.last]
 
     def _is_full(self) -> bool:
-        if self._most_examples is not None:
-            return self._examples >= self._most_examples
-        return self._bytes >= (self._most_bytes or 0)
+        if self._most_bytes is not None and self._bytes >= self._most_bytes:
+            return True
+        return self._examples >= self._most_examples
 
 
 def _digest(record: bytes) -> str:

@@ -13,7 +13,7 @@ from strategies.extension import function, one_of, text, whole_number
 from tfscale.cli.progress import progress
 from tfscale.data.composition.filters import Keep
 from tfscale.data.packing.compressed_records import CompressedRecords
-from tfscale.data.packing.encoded_sources import EncodedSource, Preprocess
+from tfscale.data.packing.encoded_sources import PIECE_BYTES, EncodedSource, Preprocess
 from tfscale.data.packing.encoded_stream import EncodedStream
 from tfscale.data.packing.journal import Journal, folder_for_pack
 from tfscale.data.packing.meter import Meter
@@ -22,6 +22,8 @@ from tfscale.data.packing.shard_files import ShardFormat, write_shard
 from tfscale.data.packing.stream_shards import packed_stream
 from tfscale.records.manifest import COMPRESSIONS, Manifest, Shard, write_manifest
 
+_MEMORY_BYTES = 320 << 20
+"""What all jobs may take together."""
 _VERSION = 1
 """Part of every key: a change of the bytes needs another one."""
 
@@ -55,7 +57,8 @@ def pack(
     interruption, for any number of `jobs`. A folder that contains anything else is refused.
 
     A `tf.data.Dataset` must yield the same examples in every iteration. It is read by one thread;
-    other sources by `jobs` threads. Memory is some tens of MiB for each job, besides the source.
+    other sources by `jobs` threads. All jobs together take less than 500 MB of memory, besides
+    what TensorFlow and the source take: there are fewer of them if examples are large.
 
     Args:
         source: What `input_pipeline` takes: arrays, a source of `tfscale.data`, a TFDS name, or an
@@ -69,14 +72,14 @@ def pack(
             examples. None: see `shard_bytes`.
         shard_bytes: Bytes of records in a shard before compression. Shards of a source with random
             access have about equal sizes, by a sample of the examples; of a dataset all but the
-            last. The default is 256 MiB.
+            last. The default is 256 MiB. Such a shard has at most about a million examples.
         split: What part of the data this is, such as "train"; it names the files.
         class_names: Names of the classes, in the order of their numbers. None: those of the source.
         keep: Maps a batch of n examples to bool [n], which examples to pack. Traced.
         preprocess: Maps a batch to a batch with as many rows, such as resized images. Traced.
         version: Text that you change whenever `keep` or `preprocess` changes, or None for the hash
             of the functions. See `filtered`.
-        jobs: Shards to write at a time. None: as many as this process may use processors.
+        jobs: Most shards to write at a time. None: as many as this process may use processors.
         data_dir: Folder of prepared TFDS datasets, for a source given by name.
         description: What the manifest says about the source. None: its class and fingerprint.
 
@@ -262,7 +265,10 @@ def _packed(
         journal.add(shard, "")
         return shard
 
-    with ThreadPoolExecutor(min(jobs, len(bounds) - 1)) as pool:
+    # A job takes the memory of several pieces, or of several copies of a large record.
+    job_bytes = 8 * max(encoded.record_bytes, PIECE_BYTES)
+    jobs = min(jobs, len(bounds) - 1, max(1, int(_MEMORY_BYTES / job_bytes)))
+    with ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(one, number) for number in range(len(bounds) - 1)]
         try:
             left = set(futures)
