@@ -59,8 +59,9 @@ def _expanded(entry: str) -> list[str]:
     found = sorted(glob.glob(entry, recursive=True)) if glob.has_magic(entry) else []  # noqa: PTH207
     found = [name for name in found if not name.endswith(SUFFIX) and Path(name).is_file()]
     if not found:
+        brackets = " Brackets are part of a pattern: write '[' as '[[]'." if "[" in entry else ""
         raise ValueError(
             f"`files` must match at least one file. Received: {entry!r}, which matches none. Check "
-            f"the path; the current folder is {Path.cwd()}."
+            f"the path; the current folder is {Path.cwd()}.{brackets}"
         )
     return found

@@ -13,18 +13,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from strategies.extension import whole_number
+from tfscale.data.remote import local_files
 from tfscale.data.sources.reading import ReadSource
 from tfscale.data.sources.tables import (
-    Files,
     TableReader,
     chosen_columns,
     file_state,
-    found_files,
     nulls,
     pyarrow_library,
     refuse_changed,
     table_source,
 )
+from tfscale.records.paths import Files, record_paths
 
 _BLOCK_BYTES = 2**18
 _MOST_ROW_BYTES = 2**26
@@ -79,7 +79,7 @@ def csv(
             f"delimiter={delimiter!r}. Use ',' or '\\t'."
         )
     arrow = pyarrow_library()
-    paths = found_files(files)
+    paths = record_paths(local_files(files))
     header, _ = _header(paths[0], delimiter)
     names = chosen_columns(
         arrow.schema([(n, arrow.null()) for n in header]), columns, target, paths

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from strategies.extension import whole_number
+from strategies.extension import number, whole_number
 from tfscale.data.sources.examples import (
     Examples,
     Part,
@@ -75,11 +75,7 @@ def indexed(
         array([ 9, 16])
     """
     whole_number("read_workers", read_workers, at_least=0, cure="Use 0 to read in this process.")
-    if isinstance(deadline_seconds, bool) or not deadline_seconds > 0:
-        raise ValueError(
-            "`deadline_seconds` must be positive. Received: "
-            f"deadline_seconds={deadline_seconds!r}. Use 600."
-        )
+    number("deadline_seconds", deadline_seconds, "positive", lambda seconds: seconds > 0)
     return ReadSource(IndexedReader(dataset, read_workers, element_spec, deadline_seconds))
 
 

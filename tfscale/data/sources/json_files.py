@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfscale.data.sources.line_files import TextReader
 from tfscale.data.sources.reading import ReadSource
-from tfscale.data.sources.tables import Files
+from tfscale.records.paths import Files
 
 _EXACT = 2**53
 _TYPES = {bool: "bool", int: "int64", float: "float64", str: "string"}

@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from tfscale.data.remote import local_files
 from tfscale.data.sources.reading import ReadSource, read_by_file
-from tfscale.data.sources.tables import Files, file_state, found_files, refuse_changed
+from tfscale.data.sources.tables import file_state, refuse_changed
+from tfscale.records.paths import Files, record_paths
 
 # The place of one line in so many is kept, and so many are read for one.
 _RUN = 64
@@ -61,7 +63,7 @@ class TextReader:
             files: See `text_lines`.
             see: Called with file, number from 1, and content of every line, or None.
         """
-        self._paths = found_files(files)
+        self._paths = record_paths(local_files(files))
         self._states = [file_state(path) for path in self._paths]
         self._scans = [_scanned(path, see) for path in self._paths]
         digest = hashlib.sha256()

@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from strategies.extension import whole_number
+from tfscale.data.remote import local_files
 from tfscale.data.sources.reading import ReadSource
 from tfscale.data.sources.tables import (
-    Files,
     TableReader,
     chosen_columns,
     file_state,
-    found_files,
     plain_type,
     pyarrow_library,
     refuse_changed,
     table_source,
 )
+from tfscale.records.paths import Files, record_paths
 
 
 def parquet(
@@ -66,7 +66,7 @@ def parquet(
     pyarrow_library()
     from pyarrow import parquet as library
 
-    paths = found_files(files)
+    paths = record_paths(local_files(files))
     infos = [_opened(library, path) for path in paths]
     schema = infos[0].schema.to_arrow_schema()
     names = chosen_columns(schema, columns, target, paths)

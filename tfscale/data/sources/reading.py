@@ -146,8 +146,10 @@ def feature_parser(features: Mapping[str, Any]) -> Parse:
         ValueError: If there is none, or one of them makes sparse tensors.
     """
     known = (tf.io.FixedLenFeature, tf.io.FixedLenSequenceFeature, tf.io.RaggedFeature)
-    wrong = {name: of for name, of in features.items() if not isinstance(of, known)}
-    if wrong or not features:
+    is_named = isinstance(features, Mapping) and bool(features)
+    named = features.items() if is_named else ()
+    wrong = {name: of for name, of in named if not isinstance(of, known)}
+    if wrong or not is_named:
         raise ValueError(
             "`features` must be tf.io.FixedLenFeature, FixedLenSequenceFeature or RaggedFeature, "
             f"by name. Received: features={wrong or features!r}. Use RaggedFeature for "

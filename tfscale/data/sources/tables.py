@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import collections
-import glob
-import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,34 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfscale.data.remote import local_files
 from tfscale.data.sources.reading import ReadSource
-
-Files = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-
-
-def found_files(files: Files) -> list[str]:
-    """Returns the paths that `files` means: one path, a pattern such as "part-*", or several.
-
-    A pattern's files are in the order of their names.
-
-    Raises:
-        ValueError: If there is none, or one is missing.
-    """
-    files = local_files(files)
-    several = [files] if isinstance(files, (str, os.PathLike)) else list(files)
-    found: list[str] = []
-    for name in [os.fspath(path) for path in several]:
-        is_pattern = any(sign in name for sign in "*?[") and not Path(name).exists()
-        found += sorted(glob.glob(name)) if is_pattern else [name]  # noqa: PTH207
-    missing = [name for name in found if not Path(name).is_file()]
-    if missing or not found:
-        raise ValueError(
-            "`files` must be a file, a pattern, or a list of them, and exist. Received: "
-            f"files={files!r}, where {missing[0] if missing else 'no file'} "
-            f"{'is no file' if missing else 'matches'}. Check the path."
-        )
-    return found
 
 
 def file_state(path: str) -> tuple[int, int]:

@@ -209,6 +209,7 @@ def test_a_short_batch_in_the_middle_of_a_pydataset_is_refused() -> None:
         ({"dataset": iter([1])}, "`__len__`.*Convert a stream"),
         ({"read_workers": -1}, "`read_workers`"),
         ({"deadline_seconds": 0}, "`deadline_seconds` must be positive"),
+        ({"deadline_seconds": "a"}, "`deadline_seconds` must be positive"),
         ({"element_spec": tf.TensorSpec([3, None], tf.int32)}, "only the first dimension"),
         ({"dataset": [None]}, "example 0 with None"),
         ({"dataset": [object()]}, "example 0 with a object"),

@@ -260,6 +260,7 @@ def test_threads_read_many_files_with_few_descriptors(
     ("features", "message"),
     [
         ({}, "`features` must be"),
+        (["image"], "`features` must be"),
         ({"a": tf.io.VarLenFeature(tf.int64)}, "Use RaggedFeature for VarLenFeature"),
     ],
 )

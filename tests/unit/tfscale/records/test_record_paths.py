@@ -41,6 +41,7 @@ def test_files_are_in_the_order_of_their_names_or_of_the_list(
         ([], "`files` must name at least one file"),
         ("c", r"Received: 'c', which matches none\. .* the current folder is /"),
         ("c*", "which matches none"),
+        ("c[1]/*", r"Brackets are part of a pattern: write '\[' as '\[\[\]'"),
         (["a-*", "a-2"], r"Received: a-2 twice\. Remove"),
         (".", r"Received: '\.', a folder\. Pass a pattern"),
         ("gs://bucket/a", "must be local files"),
