@@ -81,7 +81,7 @@ def input_pipeline(
             losses, so that gradients are those of the examples, also with a sum or a mean by
             weights. Batches must be `(x, y)` or `(x, y, sample_weight)`. What combines rows without
             sample weights counts the padding: BatchNormalization, `metrics` that are not
-            `weighted_metrics`, `add_loss`.
+            `weighted_metrics`, `add_loss`. The first two give a warning.
         cache: Where the decoded examples of the source are kept, so that they are read once:
             "memory" or a folder. It keeps them as they are before `keep`, `preprocess` and
             `augment`; `cached` and `mapped` have the options, and keep what `preprocess` makes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import keras
@@ -15,6 +16,26 @@ from strategies.keras_support.patching.ownership import (
     is_on_server,
     is_owned,
 )
+
+
+def warn_of_padding(model: Any, is_training: bool) -> None:
+    """Warns, when a step is traced, of what counts the padding rows of its batch.
+
+    Args:
+        model: A compiled Keras model.
+        is_training: Whether the step trains.
+    """
+    kinds = keras.layers.BatchNormalization
+    counting = [part.name for part in all_layers(model) if is_training and isinstance(part, kinds)]
+    compiled = getattr(model, "_compile_metrics", None)
+    if compiled is not None and compiled._user_metrics:
+        counting.append("metrics")
+    if counting:
+        warnings.warn(
+            f"Padding rows count in {', '.join(counting)}, which have no sample weights. Use "
+            "weighted_metrics for metrics, and remainder='keep' or 'drop' with BatchNormalization.",
+            stacklevel=2,
+        )
 
 
 def refuse_impossible(model: Any) -> None:

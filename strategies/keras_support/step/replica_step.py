@@ -28,6 +28,7 @@ from strategies.keras_support.gradients.gradient_watch import watched_step
 from strategies.keras_support.gradients.gradients_to_apply import refuse_local_conditions
 from strategies.keras_support.gradients.step_reduce import reduce_in_step
 from strategies.keras_support.metrics.metric_combination import combination
+from strategies.keras_support.model.checks import warn_of_padding
 from strategies.keras_support.model.model_parts import all_layers, has_unbuilt_layers
 from strategies.keras_support.patching.ownership import is_multi_worker
 from strategies.keras_support.patching.step_clock import clock_of
@@ -50,10 +51,13 @@ def on_replica_function(
         statistics: Names the variables of `model` that `step` writes replica by replica.
     """
     is_replicated = model.distribute_strategy.num_replicas_in_sync > 1
+    name = getattr(step, "__name__", "")
     is_graph_ours = not model.jit_compile or model.run_eagerly  # XLA knows no clock
 
     def on_replica(batch: Any) -> Any:
         replica_batch = _as_replica_batch(batch)
+        if isinstance(batch, PaddedReplicaBatch) and name != "predict_step":
+            warn_of_padding(model, is_training=name == "train_step")
         state = step_state(model, statistics(model)) if is_replicated else None
         context = StepContext(
             replica_batch.examples,

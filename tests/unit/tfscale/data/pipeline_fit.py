@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from typing import Any
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -89,6 +90,17 @@ def main() -> None:
         held_by_one = input_pipeline((x, y), one, 7, shuffle=False, remainder=remainder)
         rows = on_one.predict(held_by_one, verbose=0).tolist()
         padding.setdefault("predict on one replica, padded", []).append(rows)
+
+    with one.scope():
+        layers = [keras.Input([3]), keras.layers.BatchNormalization(name="normal")]
+        normalized = keras.Sequential([*layers, keras.layers.Dense(1)])
+        normalized.compile("sgd", "mse")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        normalized.fit(input_pipeline((x, y), one, 7, remainder="pad"), verbose=0)
+        normalized.fit(input_pipeline((x, y), one, 7), verbose=0)
+    found = {str(one.message) for one in caught if "Padding rows" in str(one.message)}
+    padding["warned of padding"] = [["count in normal," in text for text in found], [True]]
 
     stream = tf.data.Dataset.from_tensor_slices((x, y))
     streamed = input_pipeline(stream, strategy, 8, shuffle=False)
