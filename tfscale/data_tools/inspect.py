@@ -104,8 +104,12 @@ def run(arguments: argparse.Namespace) -> int:
         if html is not None:
             write_whole(html, inspect_page.render(found))
     except ManifestError as error:
-        complain(_PROGRAM, error)
-        return 1 if _has_manifest(arguments.dest) else 2
+        if _has_manifest(arguments.dest):
+            complain(_PROGRAM, error)
+            return 1
+        pattern = os.path.join(arguments.dest[0], "*")  # noqa: PTH118
+        complain(_PROGRAM, f"{error} For record files without a manifest pass {pattern!r}.")
+        return 2
     except (ValueError, OSError, ImportError) as error:
         complain(_PROGRAM, error)
         return 2

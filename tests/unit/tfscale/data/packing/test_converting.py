@@ -95,7 +95,7 @@ def test_a_set_that_is_complete_is_not_written_again(tmp_path: Path) -> None:
         convert(tmp_path / "old", tmp_path / "new", num_shards=2)
 
 
-@pytest.mark.parametrize("compression", [None, "GZIP"])
+@pytest.mark.parametrize("compression", [None, pytest.param("GZIP", marks=pytest.mark.thorough)])
 def test_killed_at_any_moment_it_continues_to_the_same_bytes(
     tmp_path: Path, compression: str | None
 ) -> None:
