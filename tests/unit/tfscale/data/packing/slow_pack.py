@@ -1,4 +1,4 @@
-"""A pack that takes a second, in a process that is killed."""
+"""A pack that takes some seconds, in a process that is killed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from tfscale.records.manifest import read_manifest
 from tfscale.records.placing import put_back, write_lost_indexes
 from tfscale.records.verification import REMADE, verified
 
-SECONDS = 0.8
-"""About how long a pack takes in all."""
 _EXAMPLES = 160
 _SHARDS = 8
 
@@ -70,17 +68,41 @@ def repaired(folder: Path, pause: float) -> None:
     remake(folder, manifest, lost, contents(ReadSource(SlowReader(pause))), say=print)
 
 
-def killed(seconds: float, *arguments: Any, work: Callable[..., None] = packed) -> None:
-    """Starts `work` in a process, and kills it some time after it has begun."""
+def killed(
+    seconds: float,
+    folder: Path,
+    *arguments: Any,
+    work: Callable[..., None] = packed,
+    shards: int = 0,
+) -> int:
+    """Starts `work` in a process, and kills it some time after it has begun.
+
+    Args:
+        seconds: How long it may work.
+        folder: Folder of the set.
+        *arguments: The others of `work`.
+        work: What the process does.
+        shards: The time counts from when so many shards are complete.
+
+    Returns:
+        How many shards are complete in the end.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.unit.tfscale.data.packing.slow_pack"])
     here, there = context.Pipe()
-    process = context.Process(target=_begin, args=(there, work, arguments))
+    process = context.Process(target=_begin, args=(there, work, (folder, *arguments)))
     process.start()
     here.recv()
+    while process.is_alive() and len(_complete(folder)) < shards:
+        time.sleep(0.002)
     process.join(seconds)
     process.kill()
     process.join()
+    return len(_complete(folder))
+
+
+def _complete(folder: Path) -> list[Path]:
+    return list(folder.glob("examples-*record"))
 
 
 def _begin(connection: Any, work: Callable[..., None], arguments: Any) -> None:
