@@ -122,10 +122,12 @@ class RowFormat:
 
     def _split(self, rows: Rows) -> tuple[np.ndarray, list[np.ndarray]]:
         """Returns the headers uint8 [n, header_bytes], and each block of all rows, joined."""
+        count = len(rows)
         if not self.has_blocks:
-            return rows.data.reshape(len(rows), self.header_bytes), []
+            return rows.data.reshape(count, self.header_bytes), []
         begins = rows.offsets[:-1]
-        header = rows.data[begins[:, np.newaxis] + np.arange(self.header_bytes)]
+        header = _joined(rows.data, begins, begins + self.header_bytes)
+        header = header.reshape(count, self.header_bytes)
         sizes = _values(header[:, self._fixed_bytes :], _LENGTH, (self._num_blocks,))
         ends = np.cumsum(sizes, axis=1) + (begins + self.header_bytes)[:, np.newaxis]
         blocks = [

@@ -9,11 +9,12 @@ import tensorflow as tf
 
 from tfscale.data.packing.decoding import has_images, images_decoded, parsed
 from tfscale.data.packing.shard_files import ENDINGS
+from tfscale.data.remote import is_remote, local_set
 from tfscale.data.sources.array_record_files import ArrayRecordReader
 from tfscale.data.sources.reading import Reader, ReadSource
 from tfscale.data.sources.record_files import RecordReader, file_indexes
 from tfscale.records.index import RecordFileError
-from tfscale.records.manifest import Manifest, Shard, read_manifest, shard_fingerprint
+from tfscale.records.manifest import NAME, Manifest, Shard, read_manifest, shard_fingerprint
 
 # Records of a compressed set that are parsed together.
 _PARSED_ROWS = 64
@@ -36,7 +37,8 @@ def shards(
     inspect` reads them completely. Every record is compared with its checksum when it is read.
 
     Args:
-        folder: Folder of the set. Local.
+        folder: Folder of the set. The files of a remote one, such as "s3://bucket/set", are copied
+            first: see `local_copies`.
         index_dir: Folder for missing indexes of TFRecord files, if the set's folder cannot be
             written. See `record_files`.
 
@@ -60,6 +62,8 @@ def shards(
         >>> source.num_examples, source.take(tf.constant([7, 3], tf.int64))["x"].numpy()
         (10, array([7, 3]))
     """
+    if is_remote(os.fspath(folder)):
+        folder = local_set(os.fspath(folder), NAME, _shards_of)
     manifest = read_manifest(folder)
     names = _files(folder, manifest)
     paths = [os.fspath(Path(folder, shard.file)) for shard in manifest.shards]
@@ -115,6 +119,10 @@ def _stream(manifest: Manifest, paths: list[str]) -> tf.data.Dataset:
     )
     count = tf.data.experimental.assert_cardinality(manifest.num_examples)
     return examples.apply(count)
+
+
+def _shards_of(folder: str) -> list[str]:
+    return [shard.file for shard in read_manifest(folder).shards]
 
 
 def _files(folder: str | os.PathLike[str], manifest: Manifest) -> set[str]:

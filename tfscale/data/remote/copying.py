@@ -40,10 +40,9 @@ def local_copies(
 ) -> list[str]:
     """Copies remote files to a local folder, unless they are there, and returns the copies.
 
-    `record_files`, `array_record`, `parquet` and `csv` do this for addresses; call it for another
-    folder or a budget. Whole files are copied, because random access over a network is slow.
-    `gs://` is read through TensorFlow; `s3://` (with the package s3fs), `http://`, `https://`,
-    `memory://` and others through fsspec.
+    Sources of files do this for addresses; call it for another folder or a budget. Whole files are
+    copied, because random access over a network is slow. `gs://` is read through TensorFlow;
+    `s3://` (with the package s3fs), `http://`, `https://`, `memory://` and others through fsspec.
 
     A copy appears when it is complete: its size, and its MD5 if the server says it, are those of
     the file, which must not have changed meanwhile. A transfer that breaks off is tried again until
@@ -88,7 +87,7 @@ def local_copies(
         )
     if where is not None and is_remote(os.fspath(where)):
         raise ValueError(f"`where` must be a local folder. Received: where={where!r}.")
-    folder = _default_folder() if where is None else Path(where)
+    folder = default_folder() if where is None else Path(where)
     entries = [files] if isinstance(files, (str, os.PathLike)) else list(files)
     paths = [os.fspath(entry) for entry in entries]
     names = [
@@ -168,6 +167,7 @@ def _folder(folder: Path) -> CopyFolder:
     return CopyFolder(folder)
 
 
-def _default_folder() -> Path:
+def default_folder() -> Path:
+    """Returns the folder of copies if none is chosen."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "tfscale" / "remote"

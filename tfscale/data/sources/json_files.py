@@ -27,7 +27,8 @@ def json_lines(files: Files) -> ReadSource:
     have the same keys.
 
     Args:
-        files: A file, a pattern such as "part-*.jsonl", or a list of them, in UTF-8. Local.
+        files: A file, a pattern such as "part-*.jsonl", or a list of them, in UTF-8. Remote
+            files are copied first: see `local_copies`.
 
     Raises:
         ValueError: If a file is missing, or a line is no JSON, has a null, other keys or other

@@ -29,7 +29,8 @@ def text_lines(files: Files) -> ReadSource:
     memory for 64 lines. Later, each line is read with those around it.
 
     Args:
-        files: A file, a pattern such as "text-*.txt", or a list of them. Local.
+        files: A file, a pattern such as "text-*.txt", or a list of them. Remote files
+            are copied first: see `local_copies`.
 
     Raises:
         ValueError: If a file is missing, or none has a line. Reading a file that has changed raises

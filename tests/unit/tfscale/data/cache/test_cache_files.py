@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -182,3 +184,27 @@ def test_a_filling_process_is_waited_for_and_when_it_is_killed_another_takes_ove
     monkeypatch.setattr(folder, "_SILENCE_SECONDS", 0.5)
     assert content(texts(tmp_path)) == WANTED
     only_folder(tmp_path)
+
+
+@pytest.mark.thorough
+def test_a_filling_process_that_is_killed_at_any_moment_leaves_no_wrong_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder, "_SILENCE_SECONDS", 0.5)
+    command = [sys.executable, str(HERE / "filling_process.py"), str(tmp_path), str(COUNT), "-1"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    began = time.monotonic()
+    subprocess.run(command, env=environment, check=True)
+    spent = time.monotonic() - began
+    random = np.random.default_rng(0)
+    for kind in [signal.SIGKILL] * 20 + [signal.SIGINT] * 5:
+        shutil.rmtree(tmp_path)
+        tmp_path.mkdir()
+        with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+            # Importing takes the first part of the time.
+            time.sleep(spent * random.uniform(0.6, 1.1))
+            process.send_signal(kind)
+        if kind == signal.SIGINT:
+            assert not list(tmp_path.glob(".*"))
+        assert content(texts(tmp_path)) == WANTED
+        only_folder(tmp_path)

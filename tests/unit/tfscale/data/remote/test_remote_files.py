@@ -19,7 +19,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from tests.unit.tfscale.data.remote.web_server import Site, serving
 from tests.unit.tfscale.data.taking import taken
-from tfscale.data import array_record, csv, local_copies, parquet, record_files
+from tfscale.data import array_record, csv, local_copies, pack, parquet, record_files, shards
 from tfscale.data.remote import protocols
 
 CONTENT = bytes(range(256)) * 40
@@ -178,6 +178,21 @@ def test_sources_read_addresses(
     for name in ("array_record", "tfrecord"):
         read = array_record if name == "array_record" else record_files
         assert taken(read(site.url(f"t.{name}")), [3, 1]).numpy().tolist() == [b"3", b"1"]
+
+
+@pytest.mark.parametrize("container", ["tfrecord", "array_record"])
+def test_a_packed_set_is_read_from_an_address(
+    container: str, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    packed_set = tmp_path / "set"
+    pack({"x": np.arange(10)}, packed_set, container=container, num_shards=2)
+    site.files |= {f"set/{path.name}": path.read_bytes() for path in packed_set.iterdir()}
+    for _ in range(2):
+        found = shards(site.url("set"))
+        assert taken(found, [7, 3])["x"].numpy().tolist() == [7, 3]
+    assert found.fingerprint == shards(packed_set).fingerprint
+    assert max(site.requests[f"GET set/{path.name}"] for path in packed_set.iterdir()) == 1
 
 
 def test_an_unknown_scheme_and_missing_packages_are_named(
