@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     )
     from strategies.batch_parts import Shared, named_parts, static_rows
     from strategies.cluster.environments import (
+        DATA_WORKER_VARIABLE,
+        DATA_WORKERS_VARIABLE,
         DEFAULT_START_SECONDS,
         EXIT_REASON_VARIABLE,
         JOB_VARIABLE,
@@ -37,7 +39,9 @@ if TYPE_CHECKING:
         START_SECONDS_VARIABLE,
         JobStart,
         cluster_from_environment,
+        own_data_workers,
         own_job_starts,
+        start_seconds_from_environment,
     )
     from strategies.cluster.exit_reason import ExitReason, read_exit_reason, write_exit_reason
     from strategies.cluster.server_probe import TaskProbe
@@ -168,6 +172,8 @@ _NAMES = {
     "strategies.deadline": ("Deadline",),
     # The cluster, the environment it is read from, and how a worker ended.
     "strategies.cluster.environments": (
+        "DATA_WORKER_VARIABLE",
+        "DATA_WORKERS_VARIABLE",
         "DEFAULT_START_SECONDS",
         "EXIT_REASON_VARIABLE",
         "JOB_VARIABLE",
@@ -175,7 +181,9 @@ _NAMES = {
         "START_SECONDS_VARIABLE",
         "JobStart",
         "cluster_from_environment",
+        "own_data_workers",
         "own_job_starts",
+        "start_seconds_from_environment",
     ),
     "strategies.cluster.exit_reason": ("ExitReason", "read_exit_reason", "write_exit_reason"),
     "strategies.cluster.server_probe": ("TaskProbe",),

@@ -13,6 +13,7 @@ from tfscale.data.order import BlockShuffle
 from tfscale.data.packing import PackedSource, pack, shards
 from tfscale.data.pipeline import Pipeline, input_pipeline
 from tfscale.data.remote import local_copies
+from tfscale.data.service.served import served
 from tfscale.data.shared import shared
 from tfscale.data.sources import RandomAccessSource, Reader, ReadSource
 from tfscale.data.sources.array_record_files import array_record
@@ -52,6 +53,7 @@ __all__ = [
     "record_files",
     "replica_batch_bounds",
     "replica_batches",
+    "served",
     "shards",
     "shared",
     "text_lines",

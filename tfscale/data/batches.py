@@ -85,50 +85,11 @@ def random_access_batches(
     division = cut.division
     lookup = min(_STEPS_PER_LOOKUP, division.steps)
     lookups = -(-division.steps // lookup)
-    most_rows = -(-division.batch_size // cut.num_replicas)
 
     def look_up(count: tf.Tensor) -> Any:
-        """Returns the examples of the next replica batches [batches, rows], and their number."""
         epoch, first = count // lookups, count % lookups * lookup
         steps = tf.range(first, tf.minimum(first + lookup, division.steps))
-        replicas = tf.range(cut.first_replica, cut.first_replica + cut.local_replicas)
-        first_positions, ends = division.bounds(steps, epoch, cut.order)
-        rows = (ends - first_positions)[:, tf.newaxis]
-        start, stop = replica_batch_bounds(rows, tf.cast(replicas, tf.int64), cut.num_replicas)
-        num_rows = tf.reshape(stop - start, [-1])
-        # A short replica batch is filled with the batch's last row, an empty one with any.
-        last = tf.reshape(tf.repeat(ends - 1, cut.local_replicas), [-1, 1])
-        positions = tf.reshape(first_positions[:, tf.newaxis] + start, [-1, 1])
-        positions += tf.range(most_rows, dtype=tf.int64)
-        positions = tf.reshape(tf.minimum(positions, last), [-1])
-        indices = source.indices(positions, epoch, cut.order)
-        shape = [-1, most_rows]
-        return (
-            tf.reshape(indices, shape),
-            tf.reshape(positions, shape),
-            num_rows,
-            tf.repeat(tf.reshape(rows, [-1]), cut.local_replicas),
-            tf.fill(tf.shape(num_rows), epoch),
-        )
-
-    def replica_batch(
-        indices: tf.Tensor,
-        positions: tf.Tensor,
-        rows: tf.Tensor,
-        all_rows: tf.Tensor,
-        epoch: tf.Tensor,
-    ) -> Any:
-        counts = tf.cast(rows, tf.int32), tf.cast(all_rows, tf.int32)
-        if cut.is_static or cut.is_padded:
-            data = prepare(source.take(indices), positions, epoch)
-            if cut.is_static and static_rows(data):
-                return EvenReplicaBatch(data)
-            if not cut.is_static:
-                return PaddedReplicaBatch(_with_padding(data, rows), *counts)
-        else:
-            some = tf.maximum(rows, 1)
-            data = prepare(source.take(indices[:some]), positions[:some], epoch)
-        return ReplicaBatch(data, *counts)
+        return _examples_of_steps(source, cut, epoch, steps)
 
     counter = tf.data.Dataset.counter(cut.first_epoch * lookups + cut.first_step // lookup)
     # `unbatch` loses the information that the stream is endless. Without it, workers would check at
@@ -136,8 +97,79 @@ def random_access_batches(
     replica_batches = counter.map(look_up).prefetch(1).unbatch().apply(_ENDLESS)
     replica_batches = replica_batches.skip(cut.first_step % lookup * cut.local_replicas)
     return replica_batches.map(
-        replica_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        lambda *chosen: _replica_batch(source, cut, prepare, *chosen),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
     )
+
+
+def replica_batches_of_step(
+    source: RandomAccessSource, cut: Cut, prepare: Prepare, epoch: tf.Tensor, step: tf.Tensor
+) -> list[ReplicaBatch | EvenReplicaBatch]:
+    """Returns the replica batches of one step, the elements of `random_access_batches`. Traced.
+
+    Args:
+        source: The examples.
+        cut: The division into batches. Where it begins is not used.
+        prepare: Applied to every replica batch.
+        epoch: int64 scalar, not negative.
+        step: int64 scalar, in `[0, cut.division.steps)`.
+    """
+    chosen = _examples_of_steps(source, cut, epoch, step[tf.newaxis])
+    return [
+        _replica_batch(source, cut, prepare, *(part[replica] for part in chosen))
+        for replica in range(cut.local_replicas)
+    ]
+
+
+def _examples_of_steps(
+    source: RandomAccessSource, cut: Cut, epoch: tf.Tensor, steps: tf.Tensor
+) -> Any:
+    """Returns the examples of the replica batches of steps, [batches, rows], and their number."""
+    division = cut.division
+    most_rows = -(-division.batch_size // cut.num_replicas)
+    replicas = tf.range(cut.first_replica, cut.first_replica + cut.local_replicas)
+    first_positions, ends = division.bounds(steps, epoch, cut.order)
+    rows = (ends - first_positions)[:, tf.newaxis]
+    start, stop = replica_batch_bounds(rows, tf.cast(replicas, tf.int64), cut.num_replicas)
+    num_rows = tf.reshape(stop - start, [-1])
+    # A short replica batch is filled with the batch's last row, an empty one with any.
+    last = tf.reshape(tf.repeat(ends - 1, cut.local_replicas), [-1, 1])
+    positions = tf.reshape(first_positions[:, tf.newaxis] + start, [-1, 1])
+    positions += tf.range(most_rows, dtype=tf.int64)
+    positions = tf.reshape(tf.minimum(positions, last), [-1])
+    indices = source.indices(positions, epoch, cut.order)
+    shape = [-1, most_rows]
+    return (
+        tf.reshape(indices, shape),
+        tf.reshape(positions, shape),
+        num_rows,
+        tf.repeat(tf.reshape(rows, [-1]), cut.local_replicas),
+        tf.fill(tf.shape(num_rows), epoch),
+    )
+
+
+def _replica_batch(
+    source: RandomAccessSource,
+    cut: Cut,
+    prepare: Prepare,
+    indices: tf.Tensor,
+    positions: tf.Tensor,
+    rows: tf.Tensor,
+    all_rows: tf.Tensor,
+    epoch: tf.Tensor,
+) -> ReplicaBatch | EvenReplicaBatch:
+    counts = tf.cast(rows, tf.int32), tf.cast(all_rows, tf.int32)
+    if cut.is_static or cut.is_padded:
+        data = prepare(source.take(indices), positions, epoch)
+        if cut.is_static and static_rows(data):
+            return EvenReplicaBatch(data)
+        if not cut.is_static:
+            return PaddedReplicaBatch(_with_padding(data, rows), *counts)
+    else:
+        some = tf.maximum(rows, 1)
+        data = prepare(source.take(indices[:some]), positions[:some], epoch)
+    return ReplicaBatch(data, *counts)
 
 
 def _with_padding(data: Any, rows: tf.Tensor) -> Any:
@@ -221,15 +253,33 @@ def read_ahead(element_spec: Any, most_rows: int, local_replicas: int) -> int:
         >>> read_ahead(tf.TensorSpec([None, 224, 224, 3], tf.float32), 1024, local_replicas=1)
         1
     """
-    several = max(2 * local_replicas, 4)
+    most = _AHEAD_BYTES // max(_bytes_of_batch(element_spec, most_rows), 1)
+    return min(max(2 * local_replicas, 4), max(local_replicas, most))
+
+
+def steps_ahead(element_spec: Any, most_rows: int, local_replicas: int, workers: int) -> int:
+    """Returns for how many steps data workers are asked ahead: 4 each, 1 if batches are large.
+
+    Args:
+        element_spec: Structure of `tf.TypeSpec` of a replica batch.
+        most_rows: Rows of the largest replica batch.
+        local_replicas: Replicas of this worker. Positive.
+        workers: Data workers. Positive.
+    """
+    size = _bytes_of_batch(element_spec, most_rows) * local_replicas
+    return min(4 * workers, max(workers, _AHEAD_BYTES // max(size, 1)))
+
+
+def _bytes_of_batch(element_spec: Any, most_rows: int) -> int:
+    """Returns the size of a replica batch, 0 if it is not known."""
     size = 0
     for spec in tf.nest.flatten(element_spec, expand_composites=True):
         shape = spec.shape.as_list() if spec.shape.rank else []
         dimensions = [*(most_rows if rows is None else rows for rows in shape[:1]), *shape[1:]]
         if spec.dtype == tf.string or None in dimensions:
-            return several
+            return 0
         size += math.prod(dimensions) * spec.dtype.size
-    return min(several, max(local_replicas, _AHEAD_BYTES // max(size, 1)))
+    return size
 
 
 def same_rows(name: str, batch: Any, positions: tf.Tensor) -> Any:

@@ -14,8 +14,24 @@ from typing import Any
 
 import tensorflow as tf
 
-from strategies.extension import function, one_of, own_rows, strategy_of, truth, whole_number
-from tfscale.data.batches import Cut, random_access_batches, read_ahead, same_rows, stream_batches
+from strategies.extension import (
+    EvenReplicaBatch,
+    ReplicaBatch,
+    function,
+    one_of,
+    own_rows,
+    strategy_of,
+    truth,
+    whole_number,
+)
+from tfscale.data.batches import (
+    Cut,
+    random_access_batches,
+    read_ahead,
+    replica_batches_of_step,
+    same_rows,
+    stream_batches,
+)
 from tfscale.data.cache.cached_source import CachedSource, cached
 from tfscale.data.composition import filtered
 from tfscale.data.composition.filters import Keep
@@ -292,16 +308,7 @@ class Pipeline:
                 f"`worker` must be in [0, {num_replicas // local_replicas}). Received: "
                 f"worker={worker!r}. Workers count from 0."
             )
-        cut = Cut(
-            division=self.division,
-            order=self.order,
-            is_padded=self.remainder == "pad",
-            first_epoch=self.first_epoch,
-            first_step=self.first_step,
-            first_replica=worker * local_replicas,
-            local_replicas=local_replicas,
-            num_replicas=num_replicas,
-        )
+        cut = self._cut(worker * local_replicas, local_replicas, num_replicas)
         if isinstance(self.source, RandomAccessSource):
             replica_batches = random_access_batches(self.source, cut, self._prepare)
         else:
@@ -313,6 +320,18 @@ class Pipeline:
             read_ahead(replica_batches.element_spec, most_rows, local_replicas)
         )
 
+    def _cut(self, first_replica: int, local_replicas: int, num_replicas: int) -> Cut:
+        return Cut(
+            division=self.division,
+            order=self.order,
+            is_padded=self.remainder == "pad",
+            first_epoch=self.first_epoch,
+            first_step=self.first_step,
+            first_replica=first_replica,
+            local_replicas=local_replicas,
+            num_replicas=num_replicas,
+        )
+
     def _prepare(self, batch: Any, positions: tf.Tensor, epoch: tf.Tensor) -> Any:
         if self.preprocess is not None:
             batch = same_rows("preprocess", self.preprocess(batch), positions)
@@ -320,3 +339,27 @@ class Pipeline:
             seeds = example_seeds(positions, epoch, self.seed)
             batch = same_rows("augment", self.augment(batch, seeds), positions)
         return batch
+
+
+def replica_batches_at(
+    pipeline: Pipeline,
+    first_replica: int,
+    local_replicas: int,
+    num_replicas: int,
+    epoch: tf.Tensor,
+    step: tf.Tensor,
+) -> list[ReplicaBatch | EvenReplicaBatch]:
+    """Returns the replica batches of one step: the elements of `Pipeline.replica_batches`. Traced.
+
+    Args:
+        pipeline: A pipeline of a source with random access. Its strategy and where it begins are
+            not used.
+        first_replica: Index of the first replica.
+        local_replicas: Number of replicas. Positive.
+        num_replicas: Replicas of all workers.
+        epoch: int64 scalar, not negative.
+        step: int64 scalar, in `[0, pipeline.steps_per_epoch)`.
+    """
+    assert isinstance(pipeline.source, RandomAccessSource)
+    cut = pipeline._cut(first_replica, local_replicas, num_replicas)
+    return replica_batches_of_step(pipeline.source, cut, pipeline._prepare, epoch, step)

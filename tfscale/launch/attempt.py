@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import os
 from collections.abc import Mapping, Sequence
@@ -12,14 +13,18 @@ from typing import BinaryIO
 
 from strategies import Cluster
 from strategies.extension import (
+    DATA_WORKER_VARIABLE,
+    DATA_WORKERS_VARIABLE,
     DEFAULT_START_SECONDS,
     EXIT_REASON_VARIABLE,
     JOB_VARIABLE,
+    LARGEST_COUNT,
     RESTART_VARIABLE,
     START_SECONDS_VARIABLE,
 )
 from tfscale.files.output_files import open_log
 from tfscale.launch.chief_supervision import ChiefSupervision
+from tfscale.launch.data_worker_supervision import DataWorkerSupervision
 from tfscale.launch.events import Events
 from tfscale.launch.hosts import Hosts, await_names
 from tfscale.launch.orphan_guard import OrphanGuard
@@ -45,6 +50,7 @@ class Job:
     command: Sequence[str]
     num_workers: int
     num_ps: int
+    num_data_workers: int
     policy: RestartPolicy
     hosts: Hosts | None
     grace_seconds: float
@@ -57,8 +63,13 @@ class Job:
 
     @property
     def num_tasks(self) -> int:
-        """Processes on this host: the workers, and with `num_ps` also a chief and the servers."""
+        """Processes that train: the workers, and with `num_ps` also a chief and the servers."""
         return self.num_workers + (self.num_ps and 1 + self.num_ps)
+
+    @property
+    def num_ports(self) -> int:
+        """Ports on this host. A data worker has two: one to serve, one for its own cluster."""
+        return self.num_tasks + 2 * self.num_data_workers
 
 
 def run_attempt(job: Job, restart: int, ports_of_job: contextlib.ExitStack) -> Outcome:
@@ -88,17 +99,60 @@ def run_attempt(job: Job, restart: int, ports_of_job: contextlib.ExitStack) -> O
     else:
         first = job.hosts.first_worker(job.num_workers)
         addresses = job.hosts.worker_addresses(job.num_workers)
+    data_ports = addresses[job.num_workers :] if job.num_data_workers else ()
+    addresses = addresses[: len(addresses) - len(data_ports)]
+    count = job.num_workers
     clusters = [
-        Cluster({"worker": addresses}, "worker", index)
-        for index in range(first, first + len(ports))
+        Cluster({"worker": addresses}, "worker", index) for index in range(first, first + count)
     ]
     with contextlib.ExitStack() as stack:
         mpi = None
         if job.hosts is None and len(clusters) > 1:
             name = f"tfscale_{job.name}_{restart}"
             mpi = stack.enter_context(ProcessManagementServer(name, len(clusters)))
-        workers = [_started(job, cluster, cluster.task_index, restart, mpi) for cluster in clusters]
+        served = _served_by(data_ports)
+        workers = [
+            _started(job, cluster, cluster.task_index, restart, mpi, added=served)
+            for cluster in clusters
+        ]
+        if job.num_data_workers:
+            return _run_with_data_workers(job, restart, workers, data_ports)
         return Supervision(workers, job.events, job.grace_seconds, job.guard).run()
+
+
+def _run_with_data_workers(
+    job: Job, restart: int, workers: list[SupervisedWorker], ports: tuple[str, ...]
+) -> Outcome:
+    processes = itertools.count(len(workers))
+
+    def start(index: int) -> SupervisedWorker:
+        # A cluster of its own: it runs the same program, which may build a strategy of workers.
+        cluster = Cluster({"worker": (ports[job.num_data_workers + index],)}, "worker", 0)
+        added = {
+            **_served_by(ports),
+            DATA_WORKER_VARIABLE: str(index),
+            "CUDA_VISIBLE_DEVICES": "",  # the GPUs are for those that train
+        }
+        task = f"data worker {index}"
+        return _started(job, cluster, next(processes), restart, task=task, added=added)
+
+    data_workers = [start(index) for index in range(job.num_data_workers)]
+    policy = dataclasses.replace(job.policy, max_restarts=LARGEST_COUNT)
+    return DataWorkerSupervision(
+        workers,
+        data_workers,
+        job.events,
+        job.grace_seconds,
+        job.guard,
+        lambda ended: start(int(ended.task.rpartition(" ")[2])),
+        policy,
+    ).run()
+
+
+def _served_by(ports: tuple[str, ...]) -> dict[str, str]:
+    """Returns the variable for the data workers, which serve at the first half of their ports."""
+    serving = ports[: len(ports) // 2]
+    return {DATA_WORKERS_VARIABLE: ",".join(serving)} if serving else {}
 
 
 def _run_with_chief(job: Job, restart: int, addresses: list[str]) -> Outcome:
@@ -111,12 +165,17 @@ def _run_with_chief(job: Job, restart: int, addresses: list[str]) -> Outcome:
     tasks = [(name, index) for name in jobs for index in range(len(jobs[name]))]
     processes = itertools.count()
 
-    def start(task_type: str, task_index: int) -> SupervisedWorker:
-        return _started(job, Cluster(jobs, task_type, task_index), next(processes), restart)
+    def start(cluster: Cluster) -> SupervisedWorker:
+        return _started(job, cluster, next(processes), restart)
 
-    workers = [start(*task) for task in tasks]
+    workers = [start(Cluster(jobs, *task)) for task in tasks]
     return ChiefSupervision(
-        workers, job.events, job.grace_seconds, job.guard, start, job.policy
+        workers,
+        job.events,
+        job.grace_seconds,
+        job.guard,
+        lambda ended: start(ended.cluster),
+        job.policy,
     ).run()
 
 
@@ -126,7 +185,7 @@ def _reserved_ports(
     with contextlib.ExitStack() as stack:
         if job.hosts is None:
             # The ports of the previous start are still reserved, so that none is reused.
-            ports = [stack.enter_context(reserve_port()) for _ in range(job.num_tasks)]
+            ports = [stack.enter_context(reserve_port()) for _ in range(job.num_ports)]
             ports_of_job.close()
         else:
             ports_of_job.close()
@@ -151,20 +210,28 @@ def _started(
     process_index: int,
     restart: int,
     mpi: ProcessManagementServer | None = None,
+    *,
+    task: str = "",
+    added: Mapping[str, str] | None = None,
 ) -> SupervisedWorker:
-    task = f"{cluster.task_type}-{cluster.task_index}"
+    task = task or task_name(cluster)
+    name, _, index = task.rpartition(" ") if " " in task else (task, "", "0")
+    file_name = f"{name.replace(' ', '_')}-{index}"
     with contextlib.ExitStack() as stack:
         log: BinaryIO | None = None
         if job.log_dir is not None:
             job.log_dir.mkdir(parents=True, exist_ok=True)
             # Append, so that a scheduler that runs the same command again keeps earlier logs.
-            path = job.log_dir / f"{task}.attempt-{restart}.log"
+            path = job.log_dir / f"{file_name}.attempt-{restart}.log"
             log = stack.enter_context(open_log(path))
         read_end, write_end = os.pipe()
         try:
-            exit_reason_file = job.exit_reason_dir / f"{task}.attempt-{restart}.json"
+            exit_reason_file = job.exit_reason_dir / f"{file_name}.attempt-{restart}.json"
             exit_reason_file.unlink(missing_ok=True)  # left by an earlier process of this task
-            environment = _environment(job, cluster, restart, exit_reason_file)
+            environment = {
+                **_environment(job, cluster, restart, exit_reason_file),
+                **(added or {}),
+            }
             if mpi is not None:
                 environment = mpi.environment(environment, cluster.task_index)
             process = WorkerProcess(process_index, job.command, environment, write_end, job.events)
@@ -175,10 +242,8 @@ def _started(
             os.close(write_end)
         job.guard.add(process.group)
         stack.pop_all()  # The relay closes the log.
-        relay = OutputRelay(
-            process_index, task_name(cluster), read_end, job.output, job.events, log
-        )
-    return SupervisedWorker(process, relay, cluster, exit_reason_file)
+        relay = OutputRelay(process_index, task, read_end, job.output, job.events, log)
+    return SupervisedWorker(process, relay, cluster, exit_reason_file, task)
 
 
 def _environment(

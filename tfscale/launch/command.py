@@ -30,6 +30,11 @@ strategies.parameter_server_strategy. The job ends when the chief ends, with the
 worker that fails is restarted by itself (with --max_restarts, up to R times for each worker) while
 the chief continues.
 
+With --num_data_workers=N the same command also runs as N data workers, which compute the input of
+the workers: tfscale.data.served(pipeline) serves it in a data worker, and reads it from them in a
+worker. Batches are the same as without data workers. One that ends early is restarted by itself,
+also without --max_restarts, and its requests go to the others.
+
 With --hosts run one launcher on every host, with the same list and the host's own --host_index.
 Worker k of a host listens k ports above the given port. Before any worker starts, names are
 resolved and the ports of this host are checked. Each launcher restarts its own workers on the same
@@ -42,6 +47,7 @@ examples:
   tfscale launch --num_workers=2 -- python -m recipes.image_classification \\
       --dataset=digits --distribution_strategy=multi_worker_mirrored
   tfscale launch --num_workers=2 --num_ps=1 --max_restarts=3 -- python train.py
+  tfscale launch --num_workers=2 --num_data_workers=2 -- python train.py
   tfscale launch --num_workers=2 --max_restarts=3 --log_dir=logs -- python train.py
   tfscale launch --hosts=10.0.0.1:2222,10.0.0.2:2222 --host_index=0 -- python train.py
 
@@ -50,6 +56,7 @@ its output could not be written, 2 wrong usage, 128 + s after signal s; otherwis
 at fault.
 
 The workers' ports are open to the network and not authenticated while TensorFlow listens on them.
+Those of data workers are open to all users of this host, and not authenticated.
 """
 
 
@@ -72,6 +79,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="M",
         help="parameter servers to start, with a chief, for asynchronous training "
         "(default: 0, synchronous training)",
+    )
+    parser.add_argument(
+        "--num_data_workers",
+        type=count_or_zero,
+        default=0,
+        metavar="N",
+        help="processes to start that compute the input of the workers, for programs that call "
+        "tfscale.data.served; not with --hosts or --num_ps (default: 0, each worker computes its "
+        "own input)",
     )
     parser.add_argument(
         "--grace_seconds",
@@ -143,6 +159,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.command,
             num_workers,
             num_ps=arguments.num_ps,
+            num_data_workers=arguments.num_data_workers,
             hosts=hosts,
             grace_seconds=arguments.grace_seconds,
             max_restarts=arguments.max_restarts,

@@ -39,6 +39,7 @@ def launch_local_workers(
     num_workers: int,
     *,
     num_ps: int = 0,
+    num_data_workers: int = 0,
     hosts: Hosts | None = None,
     grace_seconds: float = 10.0,
     max_restarts: int | None = None,
@@ -85,6 +86,14 @@ def launch_local_workers(
     the chief or of a server is a failure of the job. Signals go to the chief, and the others end
     after it.
 
+    With `num_data_workers` more processes of the command compute the input of the workers; see
+    `tfscale.data.served`. All processes get their addresses in TFSCALE_DATA_WORKERS. A data worker
+    also has its index in TFSCALE_DATA_WORKER, no GPU, a cluster of one worker in TF_CONFIG, and the
+    prefix `[data worker i] `. One that ends early is restarted by itself while the workers
+    continue, whatever `max_restarts` is, but not after three ends in a row within `early_seconds`
+    of its start. If no data worker is left and the last one has failed, the job has failed. Data
+    workers are ended after the workers.
+
     If this process is killed, even by SIGKILL, the process groups are killed. On Linux the kernel
     does so for the workers themselves. On macOS a small guard process does it for all, with a gap
     of microseconds after a worker's start.
@@ -93,6 +102,8 @@ def launch_local_workers(
         command: Program and arguments; no shell is involved. The program must exist.
         num_workers: Workers to start; with `hosts`, on each host. Positive.
         num_ps: Parameter servers to start, with a chief. At least 0; 0 starts neither.
+        num_data_workers: Processes to start that compute the input of the workers. At least 0. Only
+            without `num_ps` and `hosts`.
         hosts: All hosts of the job and the index of this one. None for this host only.
         grace_seconds: Seconds between SIGTERM and SIGKILL. At least 0, finite.
         max_restarts: Restarts after failures. At least 0; with 0 only preempted jobs are restarted.
@@ -136,6 +147,18 @@ def launch_local_workers(
             "hosts, start each task with its own TF_CONFIG."
         )
     _refuse_too_many("num_ps", num_ps)
+    num_data_workers = whole_number(
+        "num_data_workers", num_data_workers, at_least=0, cure="Give 0 to compute input in workers."
+    )
+    if num_data_workers and (hosts or num_ps):
+        other = f"hosts={hosts!r}" if hosts else f"num_ps={num_ps!r}"
+        raise ValueError(
+            "`num_data_workers` must be 0 with `hosts` or `num_ps`. Received: "
+            f"num_data_workers={num_data_workers!r}, {other}. Data workers are started for "
+            "synchronous training on one host; on several hosts, start them yourself, see "
+            "tfscale.data.served."
+        )
+    _refuse_too_many("num_data_workers", num_data_workers)
     if hosts is not None and not isinstance(hosts, Hosts):
         raise ValueError(
             f"`hosts` must be Hosts, or None. Received: hosts={hosts!r}. Build it with "
@@ -158,6 +181,7 @@ def launch_local_workers(
             command=command,
             num_workers=num_workers,
             num_ps=num_ps,
+            num_data_workers=num_data_workers,
             policy=policy,
             hosts=hosts,
             grace_seconds=grace_seconds,

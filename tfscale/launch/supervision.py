@@ -41,12 +41,14 @@ class SupervisedWorker:
         relay: The relay of its output.
         cluster: The cluster, with this worker's task.
         exit_reason_file: The file that it writes its exit reason to.
+        task: Its name, such as "worker 0".
     """
 
     process: WorkerProcess
     relay: OutputRelay
     cluster: Cluster
     exit_reason_file: Path
+    task: str
 
 
 def task_name(cluster: Cluster) -> str:
@@ -149,7 +151,7 @@ class Supervision:
 
     def _judge(self, is_late: bool) -> None:
         """Decides which worker is at fault, once known or when time is up, and ends the others."""
-        tasks = [self._task(worker) for worker in self._workers.values()]
+        tasks = [self._task(worker) for worker in self._judged()]
         failure = at_fault(tasks, is_late or all(task.ended is not None for task in tasks))
         if failure is None:
             return
@@ -164,7 +166,7 @@ class Supervision:
         process = worker.process
         return Task(
             worker=process.index,
-            name=task_name(worker.cluster),
+            name=worker.task,
             started=process.started,
             returncode=process.returncode,
             ended=self._ends.get(process.index),
@@ -211,6 +213,10 @@ class Supervision:
             all_saved=isinstance(cause, SignalReceived)
             and {worker.process.returncode for worker in self._savers()} == {PREEMPTED_STATUS},
         )
+
+    def _judged(self) -> Iterable[SupervisedWorker]:
+        """Returns the workers of which one may be at fault."""
+        return self._workers.values()
 
     def _savers(self) -> Iterable[SupervisedWorker]:
         """Returns the workers that have something to save."""

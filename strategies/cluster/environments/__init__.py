@@ -7,6 +7,12 @@ Each engine has a module, a pure function of an environment mapping. Only `detec
 environment of the process. Needs no TensorFlow.
 """
 
+from strategies.cluster.environments.data_workers import (
+    DATA_WORKER_VARIABLE,
+    DATA_WORKERS_VARIABLE,
+    DataWorkers,
+    data_workers,
+)
 from strategies.cluster.environments.detection import (
     DEFAULT_START_SECONDS,
     EXIT_REASON_VARIABLE,
@@ -15,6 +21,7 @@ from strategies.cluster.environments.detection import (
     cluster_from_environment,
     cluster_from_tf_config,
     notice_seconds_from_environment,
+    own_data_workers,
     own_job_starts,
     own_tpu_environment,
     start_seconds_from_environment,
@@ -32,12 +39,15 @@ from strategies.cluster.environments.slurm import cluster_from_slurm
 from strategies.cluster.environments.tpu_vm import TpuEnvironment, tpu_environment
 
 __all__ = [
+    "DATA_WORKERS_VARIABLE",
+    "DATA_WORKER_VARIABLE",
     "DEFAULT_START_SECONDS",
     "EXIT_REASON_VARIABLE",
     "JOB_VARIABLE",
     "NOTICE_SECONDS_VARIABLE",
     "RESTART_VARIABLE",
     "START_SECONDS_VARIABLE",
+    "DataWorkers",
     "JobStart",
     "TpuEnvironment",
     "cluster_from_environment",
@@ -45,8 +55,10 @@ __all__ = [
     "cluster_from_mpi",
     "cluster_from_slurm",
     "cluster_from_tf_config",
+    "data_workers",
     "job_starts",
     "notice_seconds_from_environment",
+    "own_data_workers",
     "own_job_starts",
     "own_tpu_environment",
     "start_seconds_from_environment",

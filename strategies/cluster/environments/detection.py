@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 
 from strategies.cluster.cluster import Cluster
+from strategies.cluster.environments.data_workers import DataWorkers, data_workers
 from strategies.cluster.environments.jobs import JobStart, job_starts
 from strategies.cluster.environments.kubernetes import cluster_from_kubernetes
 from strategies.cluster.environments.mpi import cluster_from_mpi
@@ -108,6 +109,11 @@ def cluster_from_environment(
 def own_job_starts() -> tuple[JobStart, ...]:
     """Returns the jobs that the environment of this process names; see `job_starts`."""
     return job_starts(os.environ)
+
+
+def own_data_workers() -> DataWorkers | None:
+    """Returns the data workers that the environment of this process describes, or None."""
+    return data_workers(os.environ)
 
 
 def own_tpu_environment() -> TpuEnvironment | None:

@@ -21,6 +21,7 @@ from keras.src.trainers.data_adapters import array_data_adapter, tf_dataset_adap
 from keras.src.trainers.epoch_iterator import EpochIterator
 from tensorflow.python.eager import context
 
+from strategies.cluster.environments import own_data_workers
 from strategies.coordination.data_agreement import (
     UNSEEDED,
     agreed_seed,
@@ -59,6 +60,7 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
     """
 
     def __init__(self, distribute_strategy: tf.distribute.Strategy, x: Any, **arguments: Any):
+        _refuse_in_data_worker()
         note_input(distribute_strategy, self)
         if isinstance(x, GlobalBatches):
             x = adapted(x, distribute_strategy, arguments)
@@ -296,6 +298,17 @@ class ReplicaEpochIterator(keras_trainer.TFEpochIterator):
                         self._distribute_strategy, self._executing, self.steps_in_epoch()
                     )
                 raise
+
+
+def _refuse_in_data_worker() -> None:
+    """Raises in a data worker, which would otherwise train a second time, into the same files."""
+    workers = own_data_workers()
+    if workers is not None and workers.index is not None:
+        raise RuntimeError(
+            f"This process is data worker {workers.index}, and computes input for others. Call "
+            "tfscale.data.served(pipeline) before `fit`, `evaluate` or `predict`; in a data worker "
+            "that call serves the input and does not return."
+        )
 
 
 def _unseeded(what: str) -> ValueError:

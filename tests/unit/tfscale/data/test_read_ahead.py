@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tfscale.data import input_pipeline
-from tfscale.data.batches import read_ahead
+from tfscale.data.batches import read_ahead, steps_ahead
 
 ROW = tf.TensorSpec([None, 64, 64, 3], tf.float32)  # 48 KiB
 LARGE = tf.TensorSpec([1024, 224, 224, 3], tf.float32)  # 588 MiB
@@ -34,6 +34,13 @@ def test_batches_are_read_ahead_by_their_size(
     spec: Any, rows: int, replicas: int, ahead: int
 ) -> None:
     assert read_ahead(spec, rows, replicas) == ahead
+
+
+def test_data_workers_are_asked_four_steps_ahead_or_one_of_large_batches() -> None:
+    assert steps_ahead(ROW, 256, 1, workers=3) == 12
+    assert steps_ahead(ROW, 256, 8, workers=3) == 3  # 96 MiB a step
+    assert steps_ahead(LARGE, 1024, 1, workers=2) == 2
+    assert steps_ahead(tf.TensorSpec([None], tf.string), 256, 1, workers=1) == 4
 
 
 def test_a_pipeline_of_large_batches_reads_one_step_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
