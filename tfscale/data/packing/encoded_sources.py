@@ -103,13 +103,13 @@ class EncodedExamples:
         self.structure, self.features = described(tf.nest.pack_sequence_as(spec, specs))
         self._columns = Columns(self.structure, self.features)
         self._rows = 1
-        _, means = self._measured(_FEW_PLACES)
+        _, means = _measured(self, _FEW_PLACES)
         self.record_bytes = float(means.max())
         self._rows = rows_of(self.record_bytes)
 
     def sizes(self) -> tuple[np.ndarray, np.ndarray]:
         """See `EncodedSource`: measured at some places."""
-        return self._measured(_PLACES)
+        return _measured(self, _PLACES)
 
     def batches(self, first: int, stop: int) -> Iterator[list[bytes]]:
         """See `EncodedSource`."""
@@ -122,17 +122,6 @@ class EncodedExamples:
             return list(self._read(tf.constant(first, tf.int64), tf.constant(stop, tf.int64)))
         except tf.errors.OpError as error:
             raise unreadable(f"Examples {first} to {stop - 1} of the source", error) from error
-
-    def _measured(self, places: int) -> tuple[np.ndarray, np.ndarray]:
-        bounds = np.unique(np.linspace(0, self.num_examples, places + 1).astype(np.int64))
-        (record,) = next(self.batches(0, 1))
-        run = min(_RUN, rows_of(4 * len(record)))
-        means = []
-        for first, stop in itertools.pairwise(bounds.tolist()):
-            batches = self.batches(first, min(first + run, stop))
-            sizes = [len(record) for records in batches for record in records]
-            means.append(sum(sizes) / len(sizes))
-        return bounds, np.array(means)
 
 
 class EncodedImages:
@@ -225,11 +214,14 @@ class EncodedRecords:
         self._source, self._kept = source, kept
         self.num_examples = source.num_examples if kept is None else len(kept)
         self.structure, self.features = source.manifest.structure, source.manifest.features
-        self.record_bytes = sum(s.bytes for s in source.manifest.shards) / source.num_examples
+        # Not from the sizes of the shards, which may be compressed.
+        self.record_bytes = 1.0
+        _, means = _measured(self, _FEW_PLACES)
+        self.record_bytes = float(means.max())
 
     def sizes(self) -> tuple[np.ndarray, np.ndarray]:
-        """See `EncodedSource`: the mean of the shards."""
-        return np.array([0, self.num_examples]), np.array([self.record_bytes])
+        """See `EncodedSource`: measured at some places."""
+        return _measured(self, _PLACES)
 
     def batches(self, first: int, stop: int) -> Iterator[list[bytes]]:
         """See `EncodedSource`."""
@@ -239,6 +231,19 @@ class EncodedRecords:
             if self._kept is not None:
                 indices = self._kept[indices]
             yield self._source.reader.read(indices).tolist()
+
+
+def _measured(encoded: EncodedSource, places: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns `EncodedSource.sizes` from runs of records at some places."""
+    bounds = np.unique(np.linspace(0, encoded.num_examples, places + 1).astype(np.int64))
+    (record,) = next(encoded.batches(0, 1))
+    run = min(_RUN, rows_of(4 * len(record)))
+    means = []
+    for first, stop in itertools.pairwise(bounds.tolist()):
+        batches = encoded.batches(first, min(first + run, stop))
+        sizes = [len(record) for records in batches for record in records]
+        means.append(sum(sizes) / len(sizes))
+    return bounds, np.array(means)
 
 
 class Columns:

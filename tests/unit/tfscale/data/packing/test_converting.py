@@ -85,6 +85,13 @@ def test_shards_have_the_sizes_that_are_asked_for(tmp_path: Path, compression: s
     assert records(tmp_path / "small") == records(tmp_path / "three") == records(tmp_path / "old")
 
 
+def test_sizes_are_those_of_records_before_compression(tmp_path: Path) -> None:
+    write_records(tmp_path / "a", [bytes(2000)] * 100, "tfrecord", None)
+    convert(tmp_path / "a", tmp_path / "zipped", container="array_record")
+    new = convert(tmp_path / "zipped", tmp_path / "new", shard_bytes=20_000)
+    assert examples(new) == [10] * 10
+
+
 def test_a_set_that_is_complete_is_not_written_again(tmp_path: Path) -> None:
     packed_set(tmp_path / "old")
     new = convert(tmp_path / "old", tmp_path / "new")

@@ -148,7 +148,7 @@ def test_it_says_what_was_packed(folder: Path, capsys: pytest.CaptureFixture[str
             ["nothing", "set"],
             "`SOURCE` 'nothing' is no folder, no file of a known kind, and no MOD",
         ),
-        (["no*.jsonl", "set"], "no file matches"),
+        (["no*.jsonl", "set"], "which matches none"),
         (["packed_sources:other", "set"], "It has: arrays, is_even, swapped"),
         (["a.txt", "set", "--filter=packed_sources:no"], "`FUNCTION` must be a function"),
         (["a.txt", "set", "--image_size=3"], "`--image_size` is for a folder of images"),
