@@ -81,7 +81,12 @@ def _for_reading(traits: Traits, *, waits: bool) -> tuple[str, ...]:
             _CACHE,
         )
     if traits.python and traits.read_workers:
-        return (f"use more than read_workers={traits.read_workers}, up to the processors", _CACHE)
+        limit = (
+            "even more than processors, because they mostly wait"
+            if waits
+            else "up to the processors"
+        )
+        return (f"use more than read_workers={traits.read_workers}, {limit}", _CACHE)
     if traits.python:
         return (
             "a generator yields one example at a time: give its dataset `__len__` and "

@@ -52,7 +52,7 @@ def dataset_stages(dataset: tf.data.Dataset, elements: int = 1) -> list[Stage]:
         if step is None:
             return [graph.stage(node, end, elements, "read", "read", "what comes first"), *found]
         if step.kind:
-            name = _named(step.text, found)
+            name = _named(step.name, found)
             found.insert(0, graph.stage(node, end, elements, name, step.kind, step.text))
             end = step.before
         node, elements = step.before, elements * step.factor
@@ -83,6 +83,7 @@ class _Step:
     """A transformation: its kind, or "" if it costs nothing by itself."""
 
     kind: str
+    name: str
     text: str
     before: Any
     factor: int
@@ -107,14 +108,17 @@ class _Graph:
         if before is None:
             return None
         if node.op.startswith(_TRANSPARENT):
-            return _Step("", "", before, 1)
+            return _Step("", "", "", before, 1)
         if node.op.startswith(_MAPS):
             found = self._operations_of(node)
             kind = "decode" if decodes(found) else "preprocess"
-            return _Step(kind, f"map {self._function_name(node)}", before, 1)
+            is_parallel = node.op.startswith("Parallel")
+            text = "several calls at a time" if is_parallel else "one call at a time"
+            return _Step(kind, f"map {self._function_name(node)}", text, before, 1)
         if node.op.startswith(_BATCHES):
             size = self._constant(node.input[1])
-            return None if size is None else _Step("batch", f"batch of {size}", before, size)
+            if size is not None:
+                return _Step("batch", f"batch of {size}", "joins elements", before, size)
         return None
 
     def stage(self, node: Any, end: Any, elements: int, name: str, kind: str, text: str) -> Stage:

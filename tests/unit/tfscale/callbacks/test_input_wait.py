@@ -12,8 +12,9 @@ import strategies
 from tests.unit.tfscale.callbacks.input_wait_training import batches, model
 from tfscale.callbacks import InputWait, Watchdog, input_wait
 
-INPUT, STEP = 0.03, 0.01
-"""Seconds of a batch and of a step: two thirds of the time wait."""
+INPUT, STEP = 0.05, 0.01
+"""Seconds of a batch and of a step: four fifths of the time wait. A busy machine adds to both."""
+LEAST, MOST = 0.5, 0.9
 STEPS = 40
 
 
@@ -26,18 +27,18 @@ def trained(strategy, seconds: float, computing: float, steps: int = STEPS, **co
     """Returns the callback after one epoch."""
     callback = InputWait(verbose=2)
     model(strategy, computing, **compiled).fit(
-        batches(seconds, steps), callbacks=[callback], verbose=0
+        batches(seconds, steps), callbacks=[callback], shuffle=False, verbose=0
     )
     return callback
 
 
-def test_input_that_takes_three_times_a_step_waits_two_thirds(
+def test_input_that_takes_five_times_a_step_waits_most_of_the_time(
     one_device, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = trained(one_device, INPUT, STEP).waiting
     assert found is not None
     assert found.is_input_bound
-    assert 0.5 < found.part < 0.75
+    assert LEAST < found.part < MOST
     said = re.findall(r"tfscale: input-bound: (\d+)% of the time waits .*", capsys.readouterr().err)
     assert said == [f"{found.part:.0%}".rstrip("%")]
 
@@ -54,10 +55,10 @@ def test_input_that_a_step_hides_is_compute_bound(
 def test_steps_of_one_execution_are_counted_one_by_one(one_device) -> None:
     found = trained(one_device, INPUT, STEP, steps_per_execution=4).waiting
     assert found is not None
-    assert 0.5 < found.part < 0.75
+    assert LEAST < found.part < MOST
     shown = re.search(r"of ([\d.]+) ms a step", found.text)
     assert shown is not None
-    assert 28 < float(shown[1]) < 60
+    assert 1e3 * INPUT * 0.9 < float(shown[1]) < 2.5e3 * INPUT
 
 
 def test_logs_have_the_part_of_each_epoch_and_the_line_comes_once(
@@ -65,18 +66,19 @@ def test_logs_have_the_part_of_each_epoch_and_the_line_comes_once(
 ) -> None:
     callback = InputWait(in_logs=True)
     history = model(one_device, STEP).fit(
-        batches(INPUT, 12), epochs=3, callbacks=[callback], verbose=0
+        batches(INPUT, 12), epochs=3, callbacks=[callback], shuffle=False, verbose=0
     )
     parts = history.history["input_wait"]
-    assert all(0.4 < part < 0.8 for part in parts), parts
+    assert all(LEAST < part < MOST for part in parts), parts
     assert capsys.readouterr().err.count("input-bound") == 1
 
 
 def test_watchdog_in_the_same_list_keeps_its_seconds(one_device) -> None:
     callbacks = [InputWait(), Watchdog()]
-    model(one_device, STEP).fit(batches(INPUT, 12), callbacks=callbacks, verbose=0)
+    model(one_device, STEP).fit(batches(INPUT, 12), callbacks=callbacks, shuffle=False, verbose=0)
     seconds = callbacks[1].seconds[0]
     assert seconds["input"] > 8 * (INPUT - STEP)
+    assert seconds["step"] > 8 * STEP
     assert callbacks[0].waiting is not None
     assert callbacks[0].waiting.is_input_bound
 
@@ -85,7 +87,9 @@ def test_verbose_1_is_silent_if_the_input_is_no_limit(
     one_device, capsys: pytest.CaptureFixture[str]
 ) -> None:
     callback = InputWait()
-    model(one_device, STEP).fit(batches(STEP / 10, STEPS), callbacks=[callback], verbose=0)
+    model(one_device, STEP).fit(
+        batches(STEP / 10, STEPS), callbacks=[callback], shuffle=False, verbose=0
+    )
     assert "bound" not in capsys.readouterr().err
 
 
@@ -94,7 +98,7 @@ def test_wait_that_a_busy_device_hides_does_not_count(
 ) -> None:
     # A device on which calls return early: its awaited steps take all of the time.
     monkeypatch.setattr(input_wait, "all_on", lambda kind, strategy: False)
-    monkeypatch.setattr(input_wait.InputWait, "_sample", lambda self: self._sampled.append(INPUT))
+    monkeypatch.setattr(input_wait.InputWait, "_sample", lambda self: self._sampled.append(1.0))
     found = trained(one_device, INPUT, STEP).waiting
     assert found is not None
     assert not found.is_input_bound
@@ -104,8 +108,8 @@ def test_awaited_steps_leave_out_the_wait(one_device, monkeypatch: pytest.Monkey
     monkeypatch.setattr(input_wait, "all_on", lambda kind, strategy: False)
     callback = trained(one_device, INPUT, STEP)
     assert callback.waiting is not None
-    assert 0.5 < callback.waiting.part < 0.75
-    assert STEP <= min(callback._sampled) < 2 * STEP
+    assert LEAST < callback.waiting.part < MOST
+    assert STEP <= min(callback._sampled) < 3 * STEP
 
 
 def test_model_that_is_not_under_a_strategy_is_refused() -> None:
