@@ -10,8 +10,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tfscale.records.manifest import NAME
-
 SYNTAX = """\
 SOURCE is one of
   a folder with one subfolder of images for each class
@@ -55,6 +53,7 @@ def named_source(
         ImportError: If a package for the files is not installed.
     """
     from tfscale import data
+    from tfscale.records.manifest import NAME
     from tfscale.verify.user_model import WrongUsage, imported_function
 
     kind = "images" if Path(source).is_dir() else _ending(source)
