@@ -109,9 +109,9 @@ def served(
         ServedPipeline(
             **{field.name: getattr(part, field.name) for field in dataclasses.fields(part)},
             workers=client,
-            number=number_,
+            number=place,
         )
-        for number_, part in enumerate(everything)
+        for place, part in enumerate(everything)
     )
     return results if pipelines else results[0]
 
@@ -167,8 +167,8 @@ def _serve(
     from tfscale.data.service.batch_server import BatchServer
 
     ended = threading.Event()
-    for number_ in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number_, lambda *_: ended.set())
+    for end_signal in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(end_signal, lambda *_: ended.set())
     server = BatchServer(pipelines, descriptions, address, job)
     announce(f"data worker {index} serves {len(pipelines)} pipeline(s) at {address}.")
     ended.wait()
