@@ -20,14 +20,15 @@ from tfscale.data.service.messages import (
     SERVICE,
     Question,
     Share,
-    packed_batches,
+    serialized_parts,
+    to_answer,
 )
 from tfscale.data.sources import RandomAccessSource
 
 # An error travels in a header, which gRPC limits to 8 KiB; other letters than ASCII count thrice.
 _LONGEST_ERROR = 2000
 Batches = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-"""Maps an epoch and a step to packed replica batches."""
+"""Maps an epoch and a step to the serialized parts of replica batches."""
 _LOCAL = ("127.", "localhost:", "[::1]:")
 
 
@@ -87,14 +88,14 @@ class BatchServer:
         try:
             with self._tracing:  # one trace of a function, not one for each thread
                 batches = self._batches_of(question.share)
-            answer: bytes = batches(
+            parts = batches(
                 tf.constant(question.epoch, tf.int64), tf.constant(question.step, tf.int64)
-            ).numpy()
+            )
+            return to_answer(parts.numpy())
         except Exception as error:  # whatever the user's source raises
             text = f"{type(error).__name__}: {error}"
             context.abort(grpc.StatusCode.ABORTED, _both_ends(text))
             raise
-        return answer
 
     def _batches_of(self, share: Share) -> Batches:
         if share not in self._functions:
@@ -120,7 +121,7 @@ class BatchServer:
                     epoch,
                     step,
                 )
-                return packed_batches(found)
+                return serialized_parts(found)
 
         traced: Batches = batches.get_concrete_function()
         return traced

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 SERVICE = "tfscale.DataWorker"
@@ -73,44 +74,48 @@ class Question:
             raise ValueError(f"This is no question to a data worker: {content[:100]!r}.") from error
 
 
-def packed_batches(batches: list[Any]) -> tf.Tensor:
-    """Returns structures of tensors as one string scalar. Traced."""
-    return tf.io.serialize_tensor(
-        tf.stack(
-            [
-                tf.stack([tf.io.serialize_tensor(part) for part in _parts(batch)])
-                for batch in batches
-            ]
-        )
-    )
+def serialized_parts(batches: list[Any]) -> tf.Tensor:
+    """Returns the parts of structures of tensors, as strings [structures * parts]. Traced."""
+    return tf.stack([tf.io.serialize_tensor(part) for batch in batches for part in _parts(batch)])
 
 
-def unpacked_batches(answers: tf.data.Dataset, spec: Any, count: int) -> tf.data.Dataset:
-    """Returns the structures that `packed_batches` packed, one after the other.
+def to_answer(parts: np.ndarray) -> bytes:
+    """Returns the message for serialized parts."""
+    message: bytes = tf.train.BytesList(value=parts.tolist()).SerializeToString()
+    return message
+
+
+def parts_of_answer(answer: bytes) -> list[bytes]:
+    """Returns the serialized parts of a message."""
+    return list(tf.train.BytesList.FromString(answer).value)
+
+
+def batches_of_parts(parts: tf.data.Dataset, spec: Any, count: int) -> tf.data.Dataset:
+    """Returns the structures that `serialized_parts` serialized, one after the other.
 
     Args:
-        answers: String scalars.
+        parts: Strings [count * parts].
         spec: Structure of `tf.TypeSpec` of one structure.
-        count: Structures in each answer. Positive.
+        count: Structures in each element. Positive.
     """
     specs = _parts(spec)
 
-    def parts(answer: tf.Tensor) -> tf.Tensor:
-        shape = [len(specs)] if count == 1 else [count, len(specs)]
-        return tf.reshape(tf.io.parse_tensor(answer, tf.string), shape)
-
-    def batch(packed: tf.Tensor) -> Any:
+    def batch(serialized: tf.Tensor) -> Any:
         found = []
         for number, part in enumerate(specs):
-            tensor = tf.io.parse_tensor(packed[number], part.dtype)
+            tensor = tf.io.parse_tensor(serialized[number], part.dtype)
             tensor.set_shape(part.shape)
             found.append(tensor)
         return tf.nest.pack_sequence_as(spec, found, expand_composites=True)
 
-    packed = answers.map(parts)
     if count > 1:
-        packed = packed.unbatch()
-    return packed.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        parts = parts.map(lambda strings: tf.reshape(strings, [count, len(specs)])).unbatch()
+    return parts.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def num_parts(spec: Any) -> int:
+    """Returns the number of tensors that a structure consists of."""
+    return len(_parts(spec))
 
 
 def _parts(structure: Any) -> list[Any]:

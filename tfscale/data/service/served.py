@@ -24,7 +24,13 @@ from strategies.extension import (
 from tfscale.data.batches import steps_ahead
 from tfscale.data.pipeline import Pipeline
 from tfscale.data.service.description import Description, description
-from tfscale.data.service.messages import Question, Share, unpacked_batches
+from tfscale.data.service.messages import (
+    Question,
+    Share,
+    batches_of_parts,
+    num_parts,
+    parts_of_answer,
+)
 from tfscale.data.sources import RandomAccessSource
 
 if TYPE_CHECKING:
@@ -139,14 +145,18 @@ class ServedPipeline(Pipeline):
         most_rows = -(-self.global_batch_size // replicas)
         ahead = steps_ahead(spec, most_rows, count, num_workers)
 
-        def answers() -> Iterator[bytes]:
-            return iter(BatchStream(self.workers, self._questions(share), ahead))
+        size = count * num_parts(spec)
+        nothing_yet = [b""] * size
+
+        def answers() -> Iterator[list[bytes]]:
+            for answer in BatchStream(self.workers, self._questions(share), ahead):
+                yield parts_of_answer(answer) if answer else nothing_yet
 
         found = tf.data.Dataset.from_generator(
-            answers, output_signature=tf.TensorSpec([], tf.string)
+            answers, output_signature=tf.TensorSpec([size], tf.string)
         )
-        found = found.filter(lambda answer: tf.strings.length(answer) > 0)
-        batches = unpacked_batches(found, spec, count)
+        found = found.filter(lambda parts: tf.reduce_any(tf.strings.length(parts) > 0))
+        batches = batches_of_parts(found, spec, count)
         endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
         return batches.apply(endless).prefetch(count)
 
