@@ -267,7 +267,8 @@ def test_a_late_data_worker_is_replaced_and_used_again(
 ) -> None:
     monkeypatch.setattr(batch_stream, "_PATIENCE_SECONDS", 0.3)
     serve([pipeline()], [pipeline()], kinds=(Gated, BatchServer))
-    expected, found = (iter(one.replica_batches(0)) for one in (pipeline(), served(pipeline())))
+    own, other = pipeline(), served(pipeline(), deadline_seconds=20)
+    expected, found = iter(own.replica_batches(0)), iter(other.replica_batches(0))
     for _ in range(60):
         a, b = next(expected), next(found)
         for own_part, part in zip(tf.nest.flatten(a), tf.nest.flatten(b), strict=True):
