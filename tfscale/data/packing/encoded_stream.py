@@ -104,20 +104,23 @@ class EncodedStream:
 
     def _prepared(self, dataset: tf.data.Dataset, rows: int) -> tf.data.Dataset:
         batches = dataset.ragged_batch(rows)
-        if self._keep is not None or self._preprocess is not None:
-            batches = batches.map(self._prepare, num_parallel_calls=2, deterministic=True)
+        if self._keep is not None:
+            kept = batches.map(self._kept, num_parallel_calls=2, deterministic=True)
+            batches = kept.filter(lambda *parts: _rows(parts) > 0)
+        if self._preprocess is not None:
+            batches = batches.map(self._changed, num_parallel_calls=2, deterministic=True)
         return batches if rows == 1 else batches.prefetch(1)
 
-    def _prepare(self, *parts: Any) -> Any:
+    def _kept(self, *parts: Any) -> Any:
         batch = parts[0] if len(parts) == 1 else parts
-        if self._keep is not None:
-            kept = tf.ensure_shape(tf.convert_to_tensor(self._keep(batch), tf.bool), [None])
-            batch = tf.nest.map_structure(lambda part: tf.ragged.boolean_mask(part, kept), batch)
-        if self._preprocess is None:
-            return batch
-        first = tf.nest.flatten(batch)[0]
-        rows = first.nrows() if isinstance(first, tf.RaggedTensor) else tf.shape(first)[0]
-        return applied(self._preprocess, batch, tf.range(rows))
+        assert self._keep is not None
+        kept = tf.ensure_shape(tf.convert_to_tensor(self._keep(batch), tf.bool), [None])
+        return tf.nest.map_structure(lambda part: tf.ragged.boolean_mask(part, kept), batch)
+
+    def _changed(self, *parts: Any) -> Any:
+        assert self._preprocess is not None
+        batch = parts[0] if len(parts) == 1 else parts
+        return applied(self._preprocess, batch, tf.range(_rows(batch)))
 
     @staticmethod
     def _first(dataset: tf.data.Dataset) -> Any:
@@ -130,6 +133,11 @@ class EncodedStream:
             "`source` must have at least one example. Received: a tf.data.Dataset without one. "
             "Check its files and filters."
         )
+
+
+def _rows(batch: Any) -> tf.Tensor:
+    first = tf.nest.flatten(batch)[0]
+    return first.nrows() if isinstance(first, tf.RaggedTensor) else tf.shape(first, tf.int64)[0]
 
 
 def _with_shapes(dataset: tf.data.Dataset, example: Any) -> tf.data.Dataset:

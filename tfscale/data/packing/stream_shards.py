@@ -104,11 +104,6 @@ class _Limits:
 
     def check(self, examples: int, shards: int, *, is_at_end: bool) -> None:
         """Raises if the dataset has not yielded what it said."""
-        if not examples:
-            raise ValueError(
-                "`keep` must return True for at least one example. Received: False for all. Check "
-                "the condition."
-            )
         if self._num_examples is not None and (examples, is_at_end) != (self._num_examples, True):
             raise ValueError(
                 f"`source` must yield the {self._num_examples} examples of its cardinality. "

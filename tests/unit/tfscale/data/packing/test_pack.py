@@ -144,6 +144,8 @@ def test_filter_and_map_are_those_of_a_pipeline(tmp_path: Path, *, is_stream: bo
     x, y = SOURCE["x"][::3], SOURCE["y"][::3]
     expected = (tf.constant(y, tf.float32), tf.constant(x // 2))
     sets.assert_same(sets.all_of(shards(tmp_path)), expected)
+    with pytest.raises(ValueError, match=r"must .* at least one example"):
+        pack(stream() if is_stream else SOURCE, tmp_path / "none", keep=lambda b: b["x"] < 0)
 
 
 @pytest.mark.parametrize("image_size", [None, (5, 7)])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import run_program
+from tests.programs import completed
 
 pytestmark = [
     pytest.mark.thorough,
@@ -56,6 +56,7 @@ print(json.dumps({"megabytes": peak() - before}))
 @pytest.mark.parametrize(("count", "side"), [(8000, 224), (30, 4000)])
 def test_a_pack_takes_less_than_500_mb(kind: str, count: int, side: int, tmp_path: Path) -> None:
     arguments = (str(tmp_path), kind, str(count), str(side))
-    printed = run_program("-c", _PROGRAM, *arguments, timeout=300, CUDA_VISIBLE_DEVICES="")
-    found = json.loads(printed.splitlines()[-1])
+    done = completed("-c", _PROGRAM, *arguments, timeout=300, CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
     assert found["megabytes"] < 500
