@@ -27,8 +27,7 @@ def warn_of_padding(model: Any, is_training: bool) -> None:
     """
     kinds = keras.layers.BatchNormalization
     counting = [part.name for part in all_layers(model) if is_training and isinstance(part, kinds)]
-    compiled = getattr(model, "_compile_metrics", None)
-    if compiled is not None and compiled._user_metrics:
+    if model._compile_config is not None and model._compile_config.config.get("metrics"):
         counting.append("metrics")
     if counting:
         warnings.warn(
