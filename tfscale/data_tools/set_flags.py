@@ -60,7 +60,7 @@ def layout_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def add_source_flags(parser: argparse._ActionsContainer) -> None:
+def add_source_flags(parser: Any) -> None:
     """Adds the flags that say what is done with SOURCE: see `source_arguments`."""
     parser.add_argument(
         "--filter",

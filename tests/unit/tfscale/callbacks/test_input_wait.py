@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import keras
 import numpy as np
@@ -23,7 +24,13 @@ def one_device() -> strategies.Strategy:
     return strategies.one_device_strategy()
 
 
-def trained(strategy, seconds: float, computing: float, steps: int = STEPS, **compiled):
+def trained(
+    strategy: strategies.Strategy,
+    seconds: float,
+    computing: float,
+    steps: int = STEPS,
+    **compiled: Any,
+) -> InputWait:
     """Returns the callback after one epoch."""
     callback = InputWait(verbose=2)
     model(strategy, computing, **compiled).fit(
@@ -33,7 +40,7 @@ def trained(strategy, seconds: float, computing: float, steps: int = STEPS, **co
 
 
 def test_input_that_takes_five_times_a_step_waits_most_of_the_time(
-    one_device, capsys: pytest.CaptureFixture[str]
+    one_device: strategies.Strategy, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = trained(one_device, INPUT, STEP).waiting
     assert found is not None
@@ -44,7 +51,7 @@ def test_input_that_takes_five_times_a_step_waits_most_of_the_time(
 
 
 def test_input_that_a_step_hides_is_compute_bound(
-    one_device, capsys: pytest.CaptureFixture[str]
+    one_device: strategies.Strategy, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = trained(one_device, STEP / 4, 2 * STEP).waiting
     assert found is not None
@@ -52,7 +59,7 @@ def test_input_that_a_step_hides_is_compute_bound(
     assert "tfscale: compute-bound: " in capsys.readouterr().err
 
 
-def test_steps_of_one_execution_are_counted_one_by_one(one_device) -> None:
+def test_steps_of_one_execution_are_counted_one_by_one(one_device: strategies.Strategy) -> None:
     found = trained(one_device, INPUT, STEP, steps_per_execution=4).waiting
     assert found is not None
     assert LEAST < found.part < MOST
@@ -62,7 +69,7 @@ def test_steps_of_one_execution_are_counted_one_by_one(one_device) -> None:
 
 
 def test_logs_have_the_part_of_each_epoch_and_the_line_comes_once(
-    one_device, capsys: pytest.CaptureFixture[str]
+    one_device: strategies.Strategy, capsys: pytest.CaptureFixture[str]
 ) -> None:
     callback = InputWait(in_logs=True)
     history = model(one_device, STEP).fit(
@@ -73,18 +80,20 @@ def test_logs_have_the_part_of_each_epoch_and_the_line_comes_once(
     assert capsys.readouterr().err.count("input-bound") == 1
 
 
-def test_watchdog_in_the_same_list_keeps_its_seconds(one_device) -> None:
-    callbacks = [InputWait(), Watchdog()]
-    model(one_device, STEP).fit(batches(INPUT, 12), callbacks=callbacks, shuffle=False, verbose=0)
-    seconds = callbacks[1].seconds[0]
+def test_watchdog_in_the_same_list_keeps_its_seconds(one_device: strategies.Strategy) -> None:
+    wait, watchdog = InputWait(), Watchdog()
+    model(one_device, STEP).fit(
+        batches(INPUT, 12), callbacks=[wait, watchdog], shuffle=False, verbose=0
+    )
+    seconds = watchdog.seconds[0]
     assert seconds["input"] > 8 * (INPUT - STEP)
     assert seconds["step"] > 8 * STEP
-    assert callbacks[0].waiting is not None
-    assert callbacks[0].waiting.is_input_bound
+    assert wait.waiting is not None
+    assert wait.waiting.is_input_bound
 
 
 def test_verbose_1_is_silent_if_the_input_is_no_limit(
-    one_device, capsys: pytest.CaptureFixture[str]
+    one_device: strategies.Strategy, capsys: pytest.CaptureFixture[str]
 ) -> None:
     callback = InputWait()
     model(one_device, STEP).fit(
@@ -94,7 +103,7 @@ def test_verbose_1_is_silent_if_the_input_is_no_limit(
 
 
 def test_wait_that_a_busy_device_hides_does_not_count(
-    one_device, monkeypatch: pytest.MonkeyPatch
+    one_device: strategies.Strategy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A device on which calls return early: its awaited steps take all of the time.
     monkeypatch.setattr(input_wait, "all_on", lambda kind, strategy: False)
@@ -104,7 +113,9 @@ def test_wait_that_a_busy_device_hides_does_not_count(
     assert not found.is_input_bound
 
 
-def test_awaited_steps_leave_out_the_wait(one_device, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_awaited_steps_leave_out_the_wait(
+    one_device: strategies.Strategy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(input_wait, "all_on", lambda kind, strategy: False)
     callback = trained(one_device, INPUT, STEP)
     assert callback.waiting is not None

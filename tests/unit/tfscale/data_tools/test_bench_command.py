@@ -142,7 +142,7 @@ def test_folders_and_patterns_are_sources(program: Path) -> None:
         image = tf.io.encode_png(tf.zeros([6, 6, 3], tf.uint8)).numpy()
         (program / "photos" / name / "1.png").write_bytes(image)
     found = subject_of("photos", None, batch_size=2, image_size=(4, 4))
-    assert found.data.source.image_shape == (4, 4, 3)
+    assert found.data.source.image_shape == (4, 4, 3)  # type: ignore[union-attr]
     for shard in range(2):
         (program / f"rows-{shard}.csv").write_text("x,y\n1,2\n3,4\n", "utf-8")
     found = subject_of("rows-*.csv", None, batch_size=2, image_size=None)

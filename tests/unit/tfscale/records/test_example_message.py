@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def serialized(**lists: list[bytes] | list[int] | list[float]) -> bytes:
 
 
 def test_bytes_numbers_and_empty_lists() -> None:
-    lists = {
+    lists: dict[str, Any] = {
         "text": [b"a", b"", b"\xff" * 300],
         "whole": [0, -1, 127, 128, 2**63 - 1, -(2**63)],
         "real": [0.5, -0.0, float("inf")],
@@ -39,7 +40,10 @@ def test_bytes_numbers_and_empty_lists() -> None:
     assert (found["text"], found["empty"]) == (lists["text"], [])
     assert np.array_equal(found["whole"], np.array(lists["whole"], np.int64))
     assert np.array_equal(found["real"], np.array(lists["real"], np.float32))
-    assert (found["whole"].dtype, found["real"].dtype) == (np.int64, np.float32)
+    assert (np.asarray(found["whole"]).dtype, np.asarray(found["real"]).dtype) == (
+        np.int64,
+        np.float32,
+    )
 
 
 def test_numbers_that_are_not_packed() -> None:

@@ -83,7 +83,7 @@ PARTS: dict[str, Any] = {
 
 @pytest.mark.parametrize("part", [*PARTS, "all"])
 def test_examples_of_a_cache_have_the_bits_of_the_source(part: str, tmp_path: Path) -> None:
-    source = as_source(PARTS if part == "all" else {part: PARTS[part]})
+    source: Any = as_source(PARTS if part == "all" else {part: PARTS[part]})
     kept = cached(source, tmp_path)
     assert batch_spec(kept) == batch_spec(source)
     for rows in ([3, 1, 1, 0], [2], [], [0, 1, 2, 3]):
@@ -207,7 +207,7 @@ def test_a_mixture_keeps_its_sources_and_packed_sequences_are_kept(tmp_path: Pat
 
 
 def test_a_cache_of_a_filtered_source_has_its_examples_only(tmp_path: Path) -> None:
-    kept = cached(filtered(np.arange(100), lambda x: x % 10 == 7), tmp_path)
+    kept: Any = cached(filtered(np.arange(100), lambda x: x % 10 == 7), tmp_path)
     assert taken(kept, list(range(10))).numpy().tolist() == list(range(7, 100, 10))
     assert kept.size == 10 * (8 + 4)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ def cost(kind: str, *milliseconds: float, busy: float = 1.0, **traits: object) -
     return Cost(stage, seconds, tuple(busy * each for each in seconds), min(seconds))
 
 
-def figures(*costs: Cost, **others: object) -> Figures:
+def figures(*costs: Cost, **others: Any) -> Figures:
     total = tuple(map(sum, zip(*(each.seconds for each in costs), strict=True)))
     given = Figures(costs, total, (1e-4,) * len(total), batch_size=256, batch_bytes=2**20)
     return dataclasses.replace(given, **others)

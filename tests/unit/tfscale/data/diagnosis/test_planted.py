@@ -13,7 +13,7 @@ pytestmark = pytest.mark.thorough
 
 def found_in(data: object, model: object) -> tuple[Diagnosis, str]:
     """Returns the diagnosis, and the kind of the stage that it names."""
-    measurement = measured(data, model, rounds=4, seconds=0.1)  # type: ignore[arg-type]
+    measurement = measured(data, model, rounds=4, seconds=0.1)
     found = diagnosed(measurement.figures)
     kinds = {stage.name: stage.kind for stage in measurement.stages}
     print(found.text, found.advice, measurement.turns)

@@ -53,7 +53,7 @@ def test_stages_of_a_pipeline_are_those_of_its_source_and_functions(
     stages = {stage.name: stage for stage in pipeline_stages(pipeline)}
     assert list(stages) == ["order", "read", "decode", "preprocess", "augment"]
     indices = first(stages["order"]).numpy()
-    files = pipeline.source.files
+    files = pipeline.source.files  # type: ignore[union-attr]
     contents, _ = first(stages["read"])
     assert list(contents.numpy()) == [Path(files[i]).read_bytes() for i in indices]
     decoded = first(stages["decode"])[0].numpy()

@@ -107,11 +107,11 @@ def test_killed_at_any_moment_it_continues_to_the_same_bytes(
     tmp_path: Path, compression: str | None
 ) -> None:
     write_records(tmp_path / "a", RECORDS * 300, "tfrecord", compression)
-    command = [sys.executable, "-m", "tfscale", "data", "convert", tmp_path / "a"]
+    command = [sys.executable, "-m", "tfscale", "data", "convert", str(tmp_path / "a")]
     sizes = ["--num_shards=30", "--jobs=1"]
     whole = convert(tmp_path / "a", tmp_path / "whole", num_shards=30)
     process = subprocess.Popen(
-        [*command, tmp_path / "new", *sizes], env=own_environment(), stderr=subprocess.DEVNULL
+        [*command, str(tmp_path / "new"), *sizes], env=own_environment(), stderr=subprocess.DEVNULL
     )
     while process.poll() is None and len(list(tmp_path.glob("new/examples-*.tfrecord"))) < 7:
         time.sleep(0.002)
@@ -126,9 +126,9 @@ def test_killed_at_any_moment_it_continues_to_the_same_bytes(
 
 def test_ctrl_c_leaves_no_part_of_a_shard(tmp_path: Path) -> None:
     write_records(tmp_path / "a", RECORDS * 300, "tfrecord", None)
-    command = [sys.executable, "-m", "tfscale", "data", "convert", tmp_path / "a"]
+    command = [sys.executable, "-m", "tfscale", "data", "convert", str(tmp_path / "a")]
     process = subprocess.Popen(
-        [*command, tmp_path / "new", "--num_shards=1000", "--jobs=2"],
+        [*command, str(tmp_path / "new"), "--num_shards=1000", "--jobs=2"],
         env=own_environment(),
         stderr=subprocess.DEVNULL,
     )

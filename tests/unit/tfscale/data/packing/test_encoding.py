@@ -37,7 +37,8 @@ NUMBERS = [
 
 
 def records_of(source: Any) -> tuple[list[bytes], Manifest]:
-    encoded = EncodedExamples(as_source(source))
+    read: Any = as_source(source)
+    encoded = EncodedExamples(read)
     records = [r for batch in encoded.batches(0, encoded.num_examples) for r in batch]
     count = len(records)
     manifest = Manifest(

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -176,8 +177,8 @@ def test_sources_read_addresses(
         assert taken(found, [3, 1])["y"].numpy().tolist() == [6, 2]
         assert found.fingerprint == read(str(tmp_path / f"t.{read.__name__}")).fingerprint
     for name in ("array_record", "tfrecord"):
-        read = array_record if name == "array_record" else record_files
-        assert taken(read(site.url(f"t.{name}")), [3, 1]).numpy().tolist() == [b"3", b"1"]
+        records_of: Any = array_record if name == "array_record" else record_files
+        assert taken(records_of(site.url(f"t.{name}")), [3, 1]).numpy().tolist() == [b"3", b"1"]
 
 
 @pytest.mark.parametrize("container", ["tfrecord", "array_record"])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from strategies.extension import Deadline
 from tests.unit.tfscale.data.remote.web_server import Site, serving
 from tfscale.data import local_copies
 from tfscale.data.remote import copying, protocols
@@ -136,7 +137,7 @@ def test_a_truncated_copy_is_copied_again(site: Site, tmp_path: Path) -> None:
 
 
 def test_parts_of_a_killed_process_are_not_used_and_removed(site: Site, tmp_path: Path) -> None:
-    file = protocols.described(site.url("a"), protocols.Deadline(9))
+    file = protocols.described(site.url("a"), Deadline(9))
     partial = CopyFolder(tmp_path).new_partial(file)
     (partial / "a").write_bytes(b"a" * SIZE)
     (path,) = local_copies(site.url("a"), tmp_path)
