@@ -90,8 +90,11 @@ def test_a_truncated_or_missing_file_makes_the_cache_again(
 ) -> None:
     texts(tmp_path)
     path = only_folder(tmp_path) / name
-    for damage in (lambda: os.truncate(path, path.stat().st_size // 2), path.unlink):
-        damage()
+    for is_missing in (False, True):
+        if is_missing:
+            path.unlink()
+        else:
+            os.truncate(path, path.stat().st_size // 2)
         assert content(texts(tmp_path)) == WANTED
         assert f"{path.parent} is damaged or incomplete" in capsys.readouterr().err
 

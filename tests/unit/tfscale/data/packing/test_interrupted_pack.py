@@ -26,16 +26,18 @@ def files(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def undisturbed_after_kills(tmp_path: Path, moments: Any, *how: str) -> set[int]:
+def undisturbed_after_kills(
+    tmp_path: Path, moments: Any, kind: str, container: str, compression: str
+) -> set[int]:
     """Returns how many complete shards the kills have left."""
     left: set[int] = set()
     whole, folder = tmp_path / "whole", tmp_path / "killed"
-    packed(whole, *how, 0.0)
+    packed(whole, kind, container, compression, 0.0)
     for shards_before, seconds in moments:
-        left.add(killed(seconds, folder, *how, 0.01, shards=shards_before))
+        left.add(killed(seconds, folder, kind, container, compression, 0.01, shards=shards_before))
         if folder.exists():
             assert NAME not in files(folder) or sets.contents(folder) == sets.contents(whole)
-    packed(folder, *how, 0.0)
+    packed(folder, kind, container, compression, 0.0)
     assert sets.contents(folder) == sets.contents(whole)
     return left
 
@@ -159,7 +161,7 @@ def test_a_complete_set_is_not_written_again(tmp_path: Path) -> None:
 def test_a_folder_with_another_set_is_refused(
     tmp_path: Path, change: Any, *, is_complete: bool
 ) -> None:
-    arguments = {"source": _SOURCE, "num_shards": 2}
+    arguments: dict[str, Any] = {"source": _SOURCE, "num_shards": 2}
     if is_complete:
         pack(folder=tmp_path, **arguments)
     else:
@@ -213,7 +215,7 @@ def test_a_full_disk_is_an_error_that_names_path_and_cure(
     container: str, compression: str | None, tmp_path: Path
 ) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    how = {"container": container, "compression": compression, "num_shards": 2}
+    how: dict[str, Any] = {"container": container, "compression": compression, "num_shards": 2}
     resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))
     try:
         with pytest.raises(OSError, match=r"examples-0000\d\..*File too large.*run the same comm"):

@@ -15,7 +15,7 @@ from tests.faults.disks import fill, missing, small_disk
 from tests.unit.tfscale.data.packing import sets
 from tests.unit.tfscale.data.packing.slow_pack import killed, packed, repaired
 from tfscale.data import image_folder, pack
-from tfscale.data.packing import remaking
+from tfscale.data.packing import remaking, shard_files
 from tfscale.data.packing.plan import contents
 from tfscale.data.packing.remaking import SourceChangedError, remake
 from tfscale.records.verification import REMADE, verified
@@ -127,7 +127,7 @@ def test_an_interrupted_repair_is_continued(
             raise KeyboardInterrupt
         return write(*arguments)
 
-    write = remaking.write_shard
+    write = shard_files.write_shard
     with monkeypatch.context() as patch:
         patch.setattr(remaking, "write_shard", interrupted)
         with pytest.raises(KeyboardInterrupt):

@@ -56,8 +56,7 @@ def parts(batches: tf.data.Dataset, count: int) -> list[list[np.ndarray]]:
 def refuse_differences(own: Pipeline, found: Pipeline, steps: int) -> None:
     """Compares what worker 1 of 2 gets for its two replicas."""
     expected, actual = (
-        dataclasses.replace(one, strategy=FOUR_REPLICAS).replica_batches(1)  # type: ignore[arg-type]
-        for one in (own, found)
+        dataclasses.replace(one, strategy=FOUR_REPLICAS).replica_batches(1) for one in (own, found)
     )
     assert actual.element_spec == expected.element_spec
     assert type(actual.element_spec) is type(expected.element_spec)
@@ -161,7 +160,7 @@ def test_fit_and_its_checkpoints_see_the_same_input(serve: Serve) -> None:
         weights.append(np.concatenate([np.ravel(weight) for weight in model.get_weights()]))
         names = ("seed", "shuffle", "global_batch_size", "remainder", "source_fingerprint")
         orders.append([getattr(train, name) for name in names])
-    np.testing.assert_array_equal(*weights)
+    np.testing.assert_array_equal(weights[0], weights[1])
     assert orders[0] == orders[1]
 
 
@@ -230,7 +229,8 @@ def test_a_data_worker_that_returns_with_another_program_is_refused(serve: Serve
 
 def test_input_without_random_access_is_refused() -> None:
     stream = input_pipeline(tf.data.Dataset.range(9), strategy(), 3)
-    for wrong, name in ((stream, "StreamSource"), (X, "ndarray")):
+    inputs: list[tuple[Any, str]] = [(stream, "StreamSource"), (X, "ndarray")]
+    for wrong, name in inputs:
         with pytest.raises(ValueError, match=f"random access. Received: {name}"):
             served(wrong)
     with pytest.raises(ValueError, match="`deadline_seconds` must be positive"):
