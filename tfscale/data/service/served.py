@@ -82,7 +82,8 @@ def served(
 
     Example:
         >>> strategy = strategies.mirrored_strategy(num_replicas=2)
-        >>> train = input_pipeline((np.eye(10), np.arange(10)), strategy, global_batch_size=4)
+        >>> examples = np.eye(10), np.arange(10)
+        >>> train = tfscale.data.input_pipeline(examples, strategy, global_batch_size=4)
         >>> train = served(train)  # `train` itself, without data workers
         >>> train.steps_per_epoch
         3
