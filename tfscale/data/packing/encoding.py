@@ -213,7 +213,7 @@ def _int64_lists(column: Sequence[Any]) -> list[_Message]:
 
 
 def _float_lists(column: Sequence[Any]) -> list[_Message]:
-    return [_packed(_SECOND, _little_endian(np.asarray(value, "<f4"))) for value in column]
+    return [_packed(_SECOND, _bytes(value)) for value in column]
 
 
 def _packed(tag: bytes, values: bytes | memoryview) -> _Message:
@@ -229,7 +229,7 @@ def _bytes_lists(column: Sequence[Any]) -> list[_Message]:
 
 def _raw(column: Sequence[Any]) -> list[_Message]:
     """Returns lists of one text, which is the bytes of a value."""
-    texts = [value if isinstance(value, bytes) else _little_endian(value) for value in column]
+    texts = [value if isinstance(value, bytes) else _bytes(value) for value in column]
     return [_packed_text(text) for text in texts]
 
 
@@ -238,13 +238,10 @@ def _packed_text(text: bytes | memoryview) -> _Message:
     return _head(_FIRST, len(inner) + len(text)) + inner, text
 
 
-def _little_endian(value: Any) -> bytes | memoryview:
-    array = np.asarray(value)
-    if array.dtype.byteorder == ">":
-        array = array.astype(array.dtype.newbyteorder("<"))
-    if array.nbytes < _LARGE:
-        return array.tobytes()
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data  # without a copy
+def _bytes(value: Any) -> bytes | memoryview:
+    """Returns numbers as TensorFlow has them in memory."""
+    array = np.ascontiguousarray(value).reshape(-1)
+    return array.tobytes() if array.nbytes < _LARGE else array.view(np.uint8).data
 
 
 _LISTS: dict[str, _Lists] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import resource
 import shutil
@@ -101,12 +102,16 @@ def _fail(*_: Any) -> None:
 def test_a_journal_whose_last_line_was_cut_is_continued(tmp_path: Path, cut: int) -> None:
     pack(_SOURCE, tmp_path / "whole", num_shards=4)
     folder = tmp_path / "part"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tfscale.data.packing.writing.write_manifest", _fail)
-        with pytest.raises(RuntimeError):
-            pack(_SOURCE, folder, num_shards=4)
     journal = folder / ".packing"
-    journal.write_bytes(journal.read_bytes()[:-cut])
+    for _ in range(2):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("tfscale.data.packing.writing.write_manifest", _fail)
+            with pytest.raises(RuntimeError):
+                pack(_SOURCE, folder, num_shards=4)
+        before = journal.read_bytes()
+        journal.write_bytes(before[:-cut])
+    # The shard whose line was cut was written again, and has a line of its own.
+    assert json.loads(before.splitlines()[-1])["shard"]["examples"] == 15
     pack(_SOURCE, folder, num_shards=4)
     assert sets.contents(folder) == sets.contents(tmp_path / "whole")
 
