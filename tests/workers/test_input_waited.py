@@ -9,6 +9,7 @@ import pytest
 from tests.workers.job import run_one_device, run_workers
 
 
+@pytest.mark.thorough
 def test_worker_with_the_slow_input_is_named_on_both(tmp_path: Path) -> None:
     found = run_workers("input_waited", tmp_path, "workers")
     assert found[0] == found[1]

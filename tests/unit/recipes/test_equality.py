@@ -67,7 +67,10 @@ def train(
 
 @pytest.mark.parametrize(
     "place",
-    ["mirrored 2", pytest.param("mirrored 3", marks=AT_LENGTH), "2 workers"],
+    [
+        "mirrored 2",
+        *(pytest.param(place, marks=AT_LENGTH) for place in ("mirrored 3", "2 workers")),
+    ],
 )
 def test_in_float64_the_final_weights_match_single_device_results(
     train: Callable[[str, list[str]], Path], place: str

@@ -89,6 +89,7 @@ def fine_tuned(strategy: tf.distribute.Strategy) -> tuple[keras.Model, keras.Mod
     return model, base
 
 
+@pytest.mark.thorough
 def test_a_frozen_application_with_a_new_head_matches_one_device(
     strategy: tf.distribute.Strategy,
 ) -> None:

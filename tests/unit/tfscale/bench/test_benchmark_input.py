@@ -87,6 +87,7 @@ def busy(ready: Any) -> None:
     time.sleep(60)
 
 
+@pytest.mark.thorough
 def test_tfscale_and_tf_data_decode_the_same_pixels(images: ImageSet) -> None:
     found = rows(images, "tf_data_tuned,tfscale,tfscale_record,tfscale_array_record")
     assert found["tfscale"]["value"]["median"] > 0

@@ -37,6 +37,7 @@ def test_a_clipped_model_on_uneven_batches_is_equal() -> None:
     assert "tfscale verify: 2 replicas: 4 steps of training" in lines
 
 
+@pytest.mark.thorough
 def test_of_two_workers_the_chief_reports_and_both_fail_on_a_mismatch() -> None:
     command = [sys.executable, "-m", "tfscale", "verify", f"{MODELS}:normalized"]
     flags = ["--strategy=multi_worker_mirrored", "--steps=2", "--batch_size=16"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,30 +135,32 @@ def test_a_full_disk_is_named_and_nothing_is_left(
         subprocess.run(["umount", str(tmp_path)], check=True)
 
 
-def test_a_folder_that_cannot_be_written_is_named_but_a_cache_in_it_is_read(
-    tmp_path: Path,
-) -> None:
-    tmp_path.chmod(0o555)
-    for above in (tmp_path.parent, tmp_path.parent.parent):
-        above.chmod(0o755)
-    own = os.geteuid()
+def test_a_folder_that_cannot_be_written_is_named_but_a_cache_in_it_is_read() -> None:
+    with tempfile.TemporaryDirectory() as name:  # pytest's is root's, where nobody else reads
+        own, where = os.geteuid(), Path(name)
+        where.chmod(0o555)
+        with (
+            as_nobody(own),
+            pytest.raises(PermissionError, match=r"be written: Permission denied. N"),
+        ):
+            texts(where)
+        where.chmod(0o755)
+        texts(where)
+        where.chmod(0o555)
+        with as_nobody(own):
+            assert content(texts(where)) == WANTED
+        where.chmod(0o755)
+
+
+@contextlib.contextmanager
+def as_nobody(own: int) -> Iterator[None]:
+    """Has no rights of root, if this process has them."""
+    if own == 0:
+        os.seteuid(65534)
     try:
-        if own == 0:
-            os.seteuid(65534)
-        with pytest.raises(PermissionError, match=r"could not be written: Permission denied. Noth"):
-            texts(tmp_path)
+        yield
     finally:
         os.seteuid(own)
-        tmp_path.chmod(0o755)
-    texts(tmp_path)
-    tmp_path.chmod(0o555)
-    try:
-        if own == 0:
-            os.seteuid(65534)
-        assert content(texts(tmp_path)) == WANTED
-    finally:
-        os.seteuid(own)
-        tmp_path.chmod(0o755)
 
 
 def test_an_interrupt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
