@@ -149,7 +149,10 @@ def input_pipeline(
                 "`cache` must be None for a tf.data.Dataset, which has no random access. Received: "
                 f"cache={cache!r}. Use Dataset.cache."
             )
-        examples = cached(examples, cache)
+        try:
+            examples = cached(examples, cache)
+        except ValueError as error:
+            raise ValueError(f"`cache` of input_pipeline, see `cached`: {error}") from error
     if keep is not None:
         examples = filtered(examples, keep)
     if global_batch_size > examples.num_examples:

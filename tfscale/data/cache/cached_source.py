@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from strategies.extension import text, whole_number
+from strategies.extension import number, text, whole_number
 from tfscale.data.cache.content_key import code_key, content_key
 from tfscale.data.cache.filling import fill, sampled_rows
 from tfscale.data.cache.folder import CacheFolder
@@ -95,16 +95,14 @@ def cached(
         whole_number("budget_bytes", budget_bytes, cure="Pass bytes, such as 10 * 2**30.")
     if version is not None:
         text("version", version)
-    if not deadline_seconds >= 0:
+    rule, cure = "finite and not negative", "Pass seconds, for instance 3600."
+    number("deadline_seconds", deadline_seconds, rule, lambda s: s >= 0, cure=cure)
+    place = os.fspath(where) if isinstance(where, (str, os.PathLike)) else ""
+    is_misspelt = place.lower() == MEMORY and place != MEMORY
+    if "://" in place or not place or is_misspelt:
         raise ValueError(
-            "`deadline_seconds` must not be negative. Received: "
-            f"deadline_seconds={deadline_seconds!r}. Pass seconds, for instance 3600."
-        )
-    place = os.fspath(where)
-    if "://" in place or not place:
-        raise ValueError(
-            f'`where` must be "memory" or a local folder. Received: where={where!r}. Remote files '
-            "are slower than decoding."
+            f'`where` must be "memory" or a local folder. Received: where={where!r}. A '
+            "folder may be './cache'; remote files are slower than decoding."
         )
     examples = random_access(source)
     if isinstance(examples, Mixture):

@@ -216,12 +216,16 @@ def test_impossible_arguments_are_refused(tmp_path: Path) -> None:
     ragged = tf.ragged.constant([[1], [2, 3]])
     with pytest.raises(ValueError, match="Cache the source before it is bucketed"):
         cached(bucketed(ragged, boundaries=[2]), tmp_path)
-    with pytest.raises(ValueError, match=r'`where` must be "memory" or a local folder. Received:'):
-        cached(ragged, "gs://bucket/cache")
     with pytest.raises(ValueError, match="`budget_bytes` must be"):
         cached(ragged, tmp_path, budget_bytes=0)
-    with pytest.raises(ValueError, match="`deadline_seconds` must not be negative"):
+    with pytest.raises(ValueError, match="`deadline_seconds` must be finite and not neg"):
         cached(ragged, tmp_path, deadline_seconds=-1)
+    wrong: Any
+    for wrong in (3, True, "", "gs://bucket/cache", "Memory"):
+        with pytest.raises(ValueError, match='`where` must be "memory" or a local folder'):
+            cached(ragged, wrong)
+        with pytest.raises(ValueError, match=r"^`cache` of input_pipeline, see `cached`: `where`"):
+            input_pipeline(ragged, STRATEGY, 1, cache=wrong)
     padded = mapped(ragged, lambda rows: rows.to_tensor())
     with pytest.raises(ValueError, match="Make it ragged, or cache the source without this part"):
         cached(padded, tmp_path)
