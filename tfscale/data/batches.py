@@ -19,6 +19,7 @@ from strategies.extension import (
     EvenReplicaBatch,
     PaddedReplicaBatch,
     ReplicaBatch,
+    Shared,
     counted_replica_batches,
     replica_batch_bounds,
     static_rows,
@@ -291,8 +292,10 @@ def same_rows(name: str, batch: Any, positions: tf.Tensor) -> Any:
     """
 
     def checked(part: Any) -> Any:
-        if not isinstance(part, tf.Tensor):  # ragged, sparse, or a part for all examples
+        if part is None or isinstance(part, Shared):
             return part
+        if not tf.is_tensor(part):  # an array, a number or a text, which are tensors in a dataset
+            part = tf.convert_to_tensor(part)
         message = (
             f"`{name}` must return as many rows as it receives, in every part of the batch. "
             f"Received: a part of shape {part.shape}. Change rows, but not their number; declare a "
@@ -303,8 +306,16 @@ def same_rows(name: str, batch: Any, positions: tf.Tensor) -> Any:
             raise ValueError(message)
         if wanted is not None and rows == wanted:
             return part
-        check = tf.debugging.assert_equal(tf.shape(part)[0], tf.shape(positions)[0], message)
+        check = tf.debugging.assert_equal(_num_rows(part), tf.shape(positions)[0], message)
         with tf.control_dependencies([check]):
-            return tf.identity(part)
+            return tf.nest.map_structure(tf.identity, part, expand_composites=True)
 
     return tf.nest.map_structure(checked, batch)
+
+
+def _num_rows(part: Any) -> tf.Tensor:
+    if isinstance(part, tf.RaggedTensor):
+        return part.nrows(tf.int32)
+    if isinstance(part, tf.SparseTensor):
+        return tf.cast(part.dense_shape[0], tf.int32)
+    return tf.shape(part)[0]

@@ -10,6 +10,7 @@ from strategies.extension import integers
 from tfscale.bench.output import add_output_arguments, measured_and_printed
 from tfscale.cli.arguments import count, function_name, number_type, seconds
 from tfscale.data_tools.named_source import SYNTAX, image_size
+from tfscale.data_tools.set_flags import traced_functions
 
 if TYPE_CHECKING:
     from tfscale.bench.outcome import Outcome
@@ -96,10 +97,13 @@ def _subject(arguments: argparse.Namespace) -> str:
 
 def _outcome(arguments: argparse.Namespace, say: Callable[[str], None]) -> Outcome:
     # Here: the help needs no TensorFlow.
+    import tensorflow as tf
+
     from tfscale.bench.machine import Machine
     from tfscale.bench.turns import children, processor_seconds
     from tfscale.data.diagnosis.diagnosis import diagnosed
     from tfscale.data.diagnosis.measurement import measured
+    from tfscale.data.packing.encoded_sources import unreadable
     from tfscale.data_tools.bench_outcome import input_outcome
     from tfscale.data_tools.bench_subject import subject_of
 
@@ -114,14 +118,18 @@ def _outcome(arguments: argparse.Namespace, say: Callable[[str], None]) -> Outco
     def processor() -> float:
         return processor_seconds() + sum(child.processor_seconds for child in children())
 
-    measurement = measured(
-        subject.data,
-        subject.model,
-        rounds=arguments.rounds - 1,
-        seconds=arguments.seconds,
-        processor_seconds=processor,
-        say=say,
-    )
+    try:
+        with traced_functions(arguments.source):
+            measurement = measured(
+                subject.data,
+                subject.model,
+                rounds=arguments.rounds - 1,
+                seconds=arguments.seconds,
+                processor_seconds=processor,
+                say=say,
+            )
+    except tf.errors.OpError as error:
+        raise unreadable(f"The input of {arguments.source}", error) from error
     return input_outcome(
         _subject(arguments),
         measurement,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfscale.cli.arguments import add_json_flag, count, count_or_zero
 from tfscale.cli.errors import complain
-from tfscale.data_tools.set_flags import add_source_flags, source_arguments
+from tfscale.data_tools.set_flags import add_source_flags, source_arguments, user_functions
 
 if TYPE_CHECKING:
     from tfscale.data_tools.inspection import Inspection
@@ -185,7 +185,8 @@ def _remake(
     if _has_manifest([arguments.source]) and not (arguments.filter or arguments.map):
         _, content = stored_contents(arguments.source, jobs=arguments.jobs, say=say)
     else:
-        content = contents(**source_arguments(arguments))
+        with user_functions(arguments):
+            content = contents(**source_arguments(arguments))
     try:
         remake(folder, manifest, lost, content, say=say)
     except SourceChangedError as error:

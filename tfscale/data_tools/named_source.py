@@ -54,7 +54,7 @@ def named_source(
     """
     from tfscale import data
     from tfscale.records.manifest import NAME
-    from tfscale.verify.user_model import WrongUsage, imported_function
+    from tfscale.verify.user_model import UserModel, WrongUsage
 
     kind = "images" if Path(source).is_dir() else _ending(source)
     if kind == "images" and Path(source, NAME).exists():
@@ -81,7 +81,7 @@ def named_source(
     module, _, name = source.partition(":")
     if name.isidentifier() and _is_importable(module):
         try:
-            return imported_function(source)()
+            return UserModel(source).call()
         except WrongUsage as error:
             raise ValueError(f"`SOURCE` {source!r}: {error}") from error
     try:

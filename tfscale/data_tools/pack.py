@@ -16,6 +16,7 @@ from tfscale.data_tools.set_flags import (
     described,
     layout_arguments,
     source_arguments,
+    user_functions,
 )
 
 if TYPE_CHECKING:
@@ -82,11 +83,12 @@ def run(arguments: argparse.Namespace) -> int:
 def _packed(arguments: argparse.Namespace) -> Manifest:
     from tfscale.data import pack
 
-    return pack(
-        folder=arguments.folder,
-        split=arguments.split,
-        jobs=arguments.jobs,
-        description=arguments.source,
-        **layout_arguments(arguments),
-        **source_arguments(arguments),
-    )
+    with user_functions(arguments):
+        return pack(
+            folder=arguments.folder,
+            split=arguments.split,
+            jobs=arguments.jobs,
+            description=arguments.source,
+            **layout_arguments(arguments),
+            **source_arguments(arguments),
+        )

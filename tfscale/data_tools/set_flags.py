@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,6 +120,39 @@ def source_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
         "version": arguments.version,
         "data_dir": arguments.data_dir,
     }
+
+
+@contextlib.contextmanager
+def user_functions(arguments: argparse.Namespace) -> Iterator[None]:
+    """Raises errors of the functions of `--filter` and `--map` in one line.
+
+    Raises:
+        ValueError: If one of them, or the check of what it returns, has raised.
+    """
+    flags = {"--filter": arguments.filter, "--map": arguments.map}
+    given = [f"{flag}={name}" for flag, name in flags.items() if name]
+    with traced_functions(" ".join(given) or arguments.source):
+        yield
+
+
+@contextlib.contextmanager
+def traced_functions(name: str) -> Iterator[None]:
+    """Raises errors of traced functions of the user in one line.
+
+    Args:
+        name: What the line begins with.
+
+    Raises:
+        ValueError: If one of them, or the check of what it returns, has raised.
+    """
+    from tfscale.verify.user_model import in_one_line
+
+    try:
+        yield
+    except Exception as error:
+        if str(error).startswith("in user code:"):
+            raise ValueError(f"{name}: {in_one_line(error)}") from error
+        raise
 
 
 def described(folder: Path, manifest: Manifest, *, as_json: bool) -> str:

@@ -11,6 +11,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+# AutoGraph puts the lines that called a function, with their sources, before the error.
+_AUTOGRAPH_FRAME = re.compile(r'^ +File "(.*)", line (\d+), in .*\n.*\n', re.MULTILINE)
+
 
 class WrongUsage(Exception):
     """Raised if the user's function cannot be used. The text is one line with the cure."""
@@ -140,6 +143,10 @@ def in_one_line(error: BaseException) -> str:
         'ValueError: no such thing'
     """
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    frames = list(_AUTOGRAPH_FRAME.finditer(text)) if text.startswith("in user code:") else []
+    if frames:
+        said = " ".join(text[frames[-1].end() :].split())
+        return f"{said} ({Path(frames[-1][1]).name}:{frames[-1][2]})"
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("File ")]
     said = " ".join(" ".join(lines).split())
     # Keras adds text around the error of a layer.

@@ -71,17 +71,34 @@ def evaluated(
     return values
 
 
+def as_values(result: Any, name: str, dtype: tf.DType) -> tf.Tensor:
+    """Returns what a function of a batch has returned as a tensor of its type.
+
+    Args:
+        result: What it has returned.
+        name: The argument that is the function, for messages.
+        dtype: See `evaluated`.
+
+    Raises:
+        ValueError: If it is of another type or shape.
+    """
+    try:
+        found = tf.convert_to_tensor(result)
+    except (TypeError, ValueError) as error:  # a structure, None
+        raise ValueError(_rule(name, dtype, type(result).__name__)) from error
+    is_right = found.dtype == dtype or (dtype == tf.int64 and found.dtype.is_integer)
+    if not is_right or found.shape.rank not in (1, None):
+        raise ValueError(_rule(name, dtype, f"{found.dtype.name} of shape {found.shape}"))
+    return tf.cast(found, dtype)
+
+
 def _values_at(
     source: RandomAccessSource, values_of: ValuesOf, name: str, dtype: tf.DType, starts: Any
 ) -> tf.data.Dataset:
     """Maps a dataset of int64 [n] indices to the values of these examples."""
 
     def values(indices: tf.Tensor) -> tf.Tensor:
-        found = tf.convert_to_tensor(values_of(source.take(indices)))
-        is_right = found.dtype == dtype or (dtype == tf.int64 and found.dtype.is_integer)
-        if not is_right or found.shape.rank not in (1, None):
-            raise ValueError(_rule(name, dtype, f"{found.dtype.name} of shape {found.shape}"))
-        return tf.cast(found, dtype), tf.size(indices)
+        return as_values(values_of(source.take(indices)), name, dtype), tf.size(indices)
 
     return starts.map(values, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 

@@ -45,7 +45,11 @@ class PipelineInMemory:
 
 
 def dataset_in_memory(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Returns the first batch of a dataset, again and again."""
+    """Returns the first batch of a dataset, again and again.
+
+    Raises:
+        ValueError: If it has none.
+    """
     return _kept(dataset, 1)
 
 
@@ -85,6 +89,11 @@ def size_in_bytes(batch: Any) -> int:
 
 def _kept(dataset: tf.data.Dataset, elements: int) -> tf.data.Dataset:
     kept = [_endless(element, dataset.element_spec) for element in dataset.take(elements)]
+    if not kept:
+        raise ValueError(
+            "`SOURCE` must have at least one batch. Received: an input without one. Check its "
+            "files and filters."
+        )
     whole = kept[0]
     for each in kept[1:]:
         whole = whole.concatenate(each)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -294,7 +295,12 @@ def rows_of(record_bytes: float) -> int:
 
 def unreadable(what: str, error: tf.errors.OpError) -> ValueError:
     """Returns the error about examples that cannot be read."""
-    lines = [line for line in str(error.message).splitlines() if line.strip()]
+    said = str(error.message)
+    if own := re.search(r"assertion failed: \[(`.+?)\](?: \[|\s*$)", said, re.DOTALL):
+        return ValueError(f"{what} could not be read: {own[1]}")
+    # Where TensorFlow's nodes were defined, before what failed.
+    said = said.partition("defined at (most recent call last):")[2] or said
+    lines = [line for line in said.splitlines() if line.strip() and line[0] != " "]
     return ValueError(f"{what} could not be read: {lines[0] if lines else type(error).__name__}")
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfscale.data.batches import same_rows
+from tfscale.data.composition.evaluation import as_values
 from tfscale.data.packing.encoded_sources import (
     Columns,
     Preprocess,
@@ -114,7 +116,8 @@ class EncodedStream:
     def _kept(self, *parts: Any) -> Any:
         batch = parts[0] if len(parts) == 1 else parts
         assert self._keep is not None
-        kept = tf.ensure_shape(tf.convert_to_tensor(self._keep(batch), tf.bool), [None])
+        kept = as_values(self._keep(batch), "keep", tf.bool)
+        kept = same_rows("keep", tf.ensure_shape(kept, [None]), tf.range(_rows(batch)))
         return tf.nest.map_structure(lambda part: tf.ragged.boolean_mask(part, kept), batch)
 
     def _changed(self, *parts: Any) -> Any:

@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-from strategies.extension import function, one_of, text, whole_number
+from strategies.extension import function, one_of, sequence, text, whole_number
 from tfscale.cli.progress import progress
 from tfscale.data.composition.filters import Keep
 from tfscale.data.packing.compressed_records import CompressedRecords
@@ -20,6 +20,8 @@ from tfscale.data.packing.meter import Meter
 from tfscale.data.packing.plan import DEFAULT_SHARD_BYTES, Contents, Layout, contents, hashed
 from tfscale.data.packing.shard_files import ShardFormat, write_shard
 from tfscale.data.packing.stream_shards import packed_stream
+from tfscale.data.sources import RandomAccessSource
+from tfscale.data.sources.image_folder import ImageFolder
 from tfscale.records.manifest import COMPRESSIONS, Manifest, Shard, write_manifest
 
 _MEMORY_BYTES = 320 << 20
@@ -106,6 +108,9 @@ def pack(
     for name, words in (("version", version), ("description", description)):
         if words is not None:
             text(name, words)
+    for words in () if class_names is None else sequence("class_names", class_names):
+        text("class_names", words)
+    _refuse_inside(source, folder)
     with folder_for_pack(folder) as path, progress("tfscale data pack") as say:
         content = contents(
             source,
@@ -212,6 +217,21 @@ def _layout_key(layout: Layout, content: Contents) -> str:
     shard_format = (layout.shard_format.container, layout.shard_format.compression)
     sizes = (layout.num_shards, layout.shard_bytes, layout.split)
     return hashed([_VERSION, *shard_format, *sizes, content.class_names])
+
+
+def _refuse_inside(source: Any, folder: str | os.PathLike[str]) -> None:
+    """Refuses to pack an image folder into itself, where the set would be taken for a class."""
+    if not isinstance(source, RandomAccessSource):
+        return
+    for part in source.parts:
+        _refuse_inside(part, folder)
+    if isinstance(source, ImageFolder):
+        root = Path(source.files[0]).parents[1]
+        if Path(folder).resolve().is_relative_to(root.resolve()):
+            raise ValueError(
+                "`folder` must be outside of the image folder that is packed. Received: "
+                f"folder={os.fspath(folder)!r} in {os.fspath(root)!r}. Choose another folder."
+            )
 
 
 def _jobs() -> int:

@@ -74,3 +74,31 @@ def test_a_checkpoints_description_names_what_orders_the_batches() -> None:
     assert len(set(texts)) == len(texts)
     assert texts[0] == order(x, ONE, 4, remainder="keep")
     assert texts[4] == order(x, ONE, 4, remainder="drop")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param(np.arange(3), id="an array"),
+        pytest.param("a text", id="a text"),
+        pytest.param(tf.ragged.constant([[1], [2, 3]]), id="ragged"),
+        pytest.param(tf.sparse.from_dense([[1], [2]]), id="sparse"),
+    ],
+)
+def test_a_batch_with_another_number_of_rows_is_refused_whatever_its_type(wrong: Any) -> None:
+    def batches() -> list[Any]:
+        pipeline = input_pipeline(np.zeros(10), ONE, 5, preprocess=lambda batch: (batch, wrong))
+        return list(pipeline.replica_batches(0).take(1))
+
+    errors = ValueError, tf.errors.InvalidArgumentError
+    with pytest.raises(errors, match="`preprocess` must return as many rows"):
+        batches()
+
+
+def test_arrays_ragged_and_sparse_parts_with_as_many_rows_are_kept() -> None:
+    parts = np.arange(5), tf.ragged.constant([[1], [2, 3], [], [4], []]), tf.sparse.eye(5, 2)
+    pipeline = input_pipeline(np.zeros(10), ONE, 5, preprocess=lambda _: parts)
+    array, ragged, sparse = tf.nest.flatten(next(iter(pipeline.replica_batches(0))))[:3]
+    np.testing.assert_array_equal(array, np.arange(5))
+    assert ragged.to_list() == [[1], [2, 3], [], [4], []]
+    np.testing.assert_array_equal(tf.sparse.to_dense(sparse), np.eye(5, 2))

@@ -57,6 +57,25 @@ def not_compiled():
 
 def failing():
     raise OSError("no such disk")
+
+
+def without_batches():
+    return tf.data.Dataset.from_tensor_slices(ROWS).take(0).batch(4)
+
+
+def priced():
+    def prices(batch, seeds):
+        return batch["price"]
+
+    return data.input_pipeline(ROWS, strategies.one_device_strategy(), 16, augment=prices)
+
+
+def broken():
+    def checked(batch):
+        tf.debugging.assert_equal(batch[0], 1.0, "not one")
+        return batch
+
+    return data.input_pipeline(ROWS, strategies.one_device_strategy(), 16, preprocess=checked)
 """
 
 
@@ -109,6 +128,9 @@ def test_input_and_training_are_measured_and_shown_as_json_and_page(
         (("own_inputs:failing",), "no such disk"),
         (("own_inputs:pipeline", "--model=own_inputs:not_compiled"), "must be compiled"),
         (("own_inputs:pipeline", "--model=own_inputs:examples"), "must return a compiled"),
+        (("own_inputs:without_batches",), "`SOURCE` must have at least one batch"),
+        (("own_inputs:priced",), "own_inputs:priced: TypeError: "),
+        (("own_inputs:broken",), "not one"),
         (("no_such_dataset_at_all",), "no_such_dataset_at_all"),
     ],
 )

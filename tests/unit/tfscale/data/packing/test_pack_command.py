@@ -54,6 +54,14 @@ def slow():
     return ReadSource(Slow())
 
 
+def no_database():
+    raise RuntimeError("no database")
+
+
+def priced(batch):
+    return batch["price"]
+
+
 pause = 0.002
 """
 
@@ -154,6 +162,17 @@ def test_it_says_what_was_packed(folder: Path, capsys: pytest.CaptureFixture[str
         (["a.txt", "set", "--image_size=3"], "`--image_size` is for a folder of images"),
         (["a.txt", "set", "--num_shards=3"], "`num_shards` must be at most 2"),
         (["a.txt", "set", "--compression=zstd"], "`compression` of tfrecord must be one of"),
+        (["packed_sources:no_database", "set"], "raised RuntimeError: no database (packed_sources"),
+        (
+            ["packed_sources:arrays", "set", "--map=packed_sources:priced"],
+            "--map=packed_sources:priced: KeyError: 'price' (packed_sources.py:40)",
+        ),
+        (
+            ["packed_sources:arrays", "set", "--filter=packed_sources:swapped"],
+            "--filter=packed_sources:swapped: ValueError: `keep` must map a batch of n "
+            "examples to a bool tensor of shape [n]. Received: tuple.",
+        ),
+        (["pets", "pets/set"], "`folder` must be outside of the image folder"),
         (["a.txt", "pets"], "which contains ant. Choose another folder, or remove this one"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
