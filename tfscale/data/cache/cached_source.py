@@ -79,9 +79,9 @@ def cached(
 
     Raises:
         ValueError: If the budget or what is free does not suffice, `source` is bucketed, a function
-            has no stable hash and `version` is None, or the examples of an existing cache differ
-            from those of the source. A step that reads a damaged row raises
-            `tf.errors.InvalidArgumentError`.
+            has no stable hash and `version` is None, an example cannot be read, or the examples of
+            an existing cache differ from those of the source. A step that reads a damaged row
+            raises `tf.errors.InvalidArgumentError`.
         OSError: If the folder cannot be written or read.
         TimeoutError: If another process has not filled the cache by the deadline.
 

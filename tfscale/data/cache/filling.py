@@ -11,6 +11,7 @@ import tensorflow as tf
 from strategies.extension import announce
 from tfscale.data.cache.row_format import RowFormat, Rows
 from tfscale.data.cache.stored_rows import Sink
+from tfscale.data.packing.encoded_sources import unreadable
 from tfscale.data.room import megabytes
 from tfscale.data.sources import RandomAccessSource
 
@@ -39,7 +40,8 @@ def fill(
         check_size: Called with the bytes so far; raises if they are too many.
 
     Raises:
-        ValueError: If the source returns another number of examples than it was asked for.
+        ValueError: If an example cannot be read, or the source returns another number of examples
+            than it was asked for.
     """
     count = source.num_indices
     batch = max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(row_format.header_bytes, 1)))
@@ -84,5 +86,12 @@ def _rows_at(
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
-    for arrays in batches.prefetch(2).as_numpy_iterator():
+    found = batches.prefetch(2).as_numpy_iterator()
+    while True:
+        try:
+            arrays = next(found)
+        except StopIteration:
+            return
+        except tf.errors.OpError as error:
+            raise unreadable("The source", error) from error
         yield row_format.rows(list(arrays))

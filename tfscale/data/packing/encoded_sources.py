@@ -298,8 +298,9 @@ def unreadable(what: str, error: tf.errors.OpError) -> ValueError:
     said = str(error.message)
     if own := re.search(r"assertion failed: \[(`.+?)\](?: \[|\s*$)", said, re.DOTALL):
         return ValueError(f"{what} could not be read: {own[1]}")
-    # Where TensorFlow's nodes were defined, before what failed.
+    # Before what failed are where TensorFlow's nodes were defined, and names of datasets.
     said = said.partition("defined at (most recent call last):")[2] or said
+    said = re.sub(r"^.* transformation with iterator: (Iterator::\S+: )?", "", said)
     lines = [line for line in said.splitlines() if line.strip() and line[0] != " "]
     return ValueError(f"{what} could not be read: {lines[0] if lines else type(error).__name__}")
 

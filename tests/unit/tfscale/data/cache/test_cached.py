@@ -23,6 +23,7 @@ from tfscale.data import (
     mapped,
     mixture,
     packed,
+    text_lines,
 )
 from tfscale.data.cache import cached_source
 from tfscale.data.composition.function_key import function_key
@@ -231,6 +232,21 @@ def test_impossible_arguments_are_refused(tmp_path: Path) -> None:
         cached(padded, tmp_path)
     with pytest.raises(ValueError, match=r"`cache` must be None for a tf.data.Dataset"):
         input_pipeline(tf.data.Dataset.range(4), STRATEGY, 2, cache="memory")
+
+
+@pytest.mark.parametrize("where", ["memory", "cache"])
+def test_an_example_that_cannot_be_read_is_one_line(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "words.txt"
+    path.write_text("one\ntwo\n")
+    words = text_lines(str(path))
+    path.write_text("three\n")
+    rule = "^The source could not be read: ValueError: `files` must not change while they are read"
+    with pytest.raises(ValueError, match=rule) as caught:
+        cached(words, where)
+    assert str(caught.value).endswith("which changed. Build the source again.")
 
 
 def test_a_budget_that_does_not_suffice_is_refused_before_an_example_is_read(
