@@ -8,7 +8,12 @@ from pathlib import Path
 
 from tfscale.cli.arguments import add_json_flag, count
 from tfscale.cli.errors import complain
-from tfscale.data_tools.set_flags import add_layout_flags, described, layout_arguments
+from tfscale.data_tools.set_flags import (
+    add_layout_flags,
+    complain_of_set,
+    described,
+    layout_arguments,
+)
 
 SUMMARY = "write records into another container or compression, or other shards"
 _PROGRAM = "tfscale data convert"
@@ -69,7 +74,9 @@ def run(arguments: argparse.Namespace) -> int:
             jobs=arguments.jobs,
             **layout_arguments(arguments),
         )
-    except (RecordFileError, ManifestError) as error:
+    except ManifestError as error:
+        return complain_of_set(_PROGRAM, source[0], error)
+    except RecordFileError as error:
         complain(_PROGRAM, error)
         return 1
     except (ValueError, OSError, ImportError) as error:

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from tfscale.cli.arguments import add_json_flag, count, count_or_zero
 from tfscale.cli.errors import complain
-from tfscale.data_tools.set_flags import add_source_flags, source_arguments, user_functions
+from tfscale.data_tools.set_flags import (
+    add_source_flags,
+    complain_of_set,
+    has_manifest,
+    source_arguments,
+    user_functions,
+)
 
 if TYPE_CHECKING:
     from tfscale.data_tools.inspection import Inspection
@@ -104,12 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
         if html is not None:
             write_whole(html, inspect_page.render(found))
     except ManifestError as error:
-        if _has_manifest(arguments.dest):
-            complain(_PROGRAM, error)
-            return 1
-        pattern = os.path.join(arguments.dest[0], "*")  # noqa: PTH118
-        complain(_PROGRAM, f"{error} For record files without a manifest pass {pattern!r}.")
-        return 2
+        return complain_of_set(_PROGRAM, arguments.dest[0], error)
     except (ValueError, OSError, ImportError) as error:
         complain(_PROGRAM, error)
         return 2
@@ -182,7 +183,7 @@ def _remake(
     from tfscale.data.packing.plan import contents
     from tfscale.data.packing.remaking import SourceChangedError, remake
 
-    if _has_manifest([arguments.source]) and not (arguments.filter or arguments.map):
+    if has_manifest(arguments.source) and not (arguments.filter or arguments.map):
         _, content = stored_contents(arguments.source, jobs=arguments.jobs, say=say)
     else:
         with user_functions(arguments):
@@ -191,12 +192,6 @@ def _remake(
         remake(folder, manifest, lost, content, say=say)
     except SourceChangedError as error:
         raise SourceChangedError(f"--source={arguments.source}: {error}") from error
-
-
-def _has_manifest(dest: list[str]) -> bool:
-    from tfscale.records.manifest import NAME
-
-    return Path(dest[0], NAME).exists()
 
 
 _MOST_LISTED = 24

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfscale.cli.arguments import count, function_name
+from tfscale.cli.errors import complain
 from tfscale.data_tools.named_source import image_size, named_source
 
 if TYPE_CHECKING:
@@ -153,6 +155,32 @@ def traced_functions(name: str) -> Iterator[None]:
         if str(error).startswith("in user code:"):
             raise ValueError(f"{name}: {in_one_line(error)}") from error
         raise
+
+
+def has_manifest(folder: str) -> bool:
+    """Returns whether a folder has the manifest of a packed set, intact or not."""
+    from tfscale.records.manifest import NAME
+
+    return Path(folder, NAME).exists()
+
+
+def complain_of_set(program: str, folder: str, error: Exception) -> int:
+    """Prints an error about a manifest. Returns the exit status.
+
+    Args:
+        program: See `complain`.
+        folder: The folder that should be a packed set.
+        error: What reading its manifest raised.
+
+    Returns:
+        1 if the manifest is damaged, 2 if the folder has none.
+    """
+    if has_manifest(folder):
+        complain(program, error)
+        return 1
+    pattern = os.path.join(folder, "*")  # noqa: PTH118
+    complain(program, f"{error} For record files without a manifest pass {pattern!r}.")
+    return 2
 
 
 def described(folder: Path, manifest: Manifest, *, as_json: bool) -> str:

@@ -156,6 +156,21 @@ def test_a_damaged_record_is_not_converted(
     assert f"Record 8 of {path} is damaged" in printed.err
 
 
+def test_a_folder_that_is_no_set_is_wrong_usage_and_a_damaged_manifest_is_damage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["data", "convert", str(tmp_path / "old"), str(tmp_path / "new")]
+    (tmp_path / "old").mkdir()
+    assert main(command) == 2
+    assert f"For record files without a manifest pass '{tmp_path / 'old' / '*'}'." in (
+        capsys.readouterr().err
+    )
+    packed_set(tmp_path / "old")
+    (tmp_path / "old" / "manifest.json").write_text("{}")
+    assert main(command) == 1
+    assert "manifest.json is damaged" in capsys.readouterr().err
+
+
 def test_files_of_different_containers_are_refused(tmp_path: Path) -> None:
     write_records(tmp_path / "a", RECORDS, "tfrecord", None)
     write_records(tmp_path / "b", RECORDS, "tfrecord", "GZIP")
