@@ -1,6 +1,6 @@
 """Runs modules as `python -m` does, from a process that has imported what they need.
 
-    with Prefork("tensorflow", "keras") as prefork:
+    with contextlib.closing(Prefork("tensorflow", "keras")) as prefork:
         status = prefork.run("pytest", "tests/unit/test_mine.py", stdout=path, stderr=path)
 
 Importing TensorFlow and Keras takes some seconds of processor time, and a fork does not.
@@ -14,7 +14,6 @@ import select
 import subprocess
 import sys
 from pathlib import Path
-from types import TracebackType
 
 from tests.programs import ROOT, own_environment
 
@@ -29,17 +28,6 @@ class Prefork:
     def __init__(self, *imported: str) -> None:
         self._imported = imported
         self._server: subprocess.Popen[str] | None = None
-
-    def __enter__(self) -> Prefork:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def run(
         self,

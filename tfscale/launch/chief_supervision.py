@@ -69,13 +69,8 @@ class ChiefSupervision(RestartingSupervision):
         signal_number: int,
         grace_seconds: float,
     ) -> None:
-        is_first_signal = self._cause is None and isinstance(cause, SignalReceived)
-        if not is_first_signal or self._chief.process.returncode is not None:
-            super()._stop_all(cause, signal_number, grace_seconds)
-            return
-        self._coming_back.clear()
-        self._cause = cause
-        self._stop([self._chief], signal_number, grace_seconds)
+        self._coming_back.clear()  # the chief saves without those that have failed
+        super()._stop_all(cause, signal_number, grace_seconds)
 
     def _savers(self) -> Iterable[SupervisedWorker]:
         return [self._chief]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterable, Sequence
 
-from tfscale.launch.events import Events, OutputFailed, SignalReceived, WorkerExited
+from tfscale.launch.events import Events, WorkerExited
 from tfscale.launch.orphan_guard import OrphanGuard
-from tfscale.launch.outcome import Task, WorkerFailure
+from tfscale.launch.outcome import Task
 from tfscale.launch.restarting_supervision import RestartingSupervision
 from tfscale.launch.restarts import Restart, RestartPolicy
 from tfscale.launch.supervision import SupervisedWorker, Supervision
@@ -77,16 +77,3 @@ class DataWorkerSupervision(RestartingSupervision):
 
     def _savers(self) -> Iterable[SupervisedWorker]:
         return self._training
-
-    def _stop_all(
-        self,
-        cause: WorkerFailure | SignalReceived | OutputFailed,
-        signal_number: int,
-        grace_seconds: float,
-    ) -> None:
-        is_first_signal = self._cause is None and isinstance(cause, SignalReceived)
-        if not is_first_signal or self._has_trained():
-            super()._stop_all(cause, signal_number, grace_seconds)
-            return
-        self._cause = cause
-        self._stop(self._training, signal_number, grace_seconds)

@@ -17,6 +17,9 @@ from tfscale.launch.supervision import SupervisedWorker, Supervision
 class RestartingSupervision(Supervision):
     """Restarts single tasks; a subclass decides which.
 
+    A first signal to the launcher is passed on to those that save only, because they need the
+    others to save.
+
     Args:
         workers: All started tasks of the job.
         events: The queue that tasks, relays and signal handlers fill.
@@ -98,5 +101,11 @@ class RestartingSupervision(Supervision):
         signal_number: int,
         grace_seconds: float,
     ) -> None:
+        is_first_signal = self._cause is None and isinstance(cause, SignalReceived)
+        savers = list(self._savers())
+        if is_first_signal and any(worker.process.returncode is None for worker in savers):
+            self._cause = cause
+            self._stop(savers, signal_number, grace_seconds)
+            return
         self._coming_back.clear()
         super()._stop_all(cause, signal_number, grace_seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import zipfile
@@ -56,7 +57,7 @@ def run_recipe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..
     """Runs `python -m MODULE FLAGS...` and returns how it ended."""
     folder = tmp_path_factory.mktemp("runs")
     stdout, stderr = folder / "stdout", folder / "stderr"
-    with Prefork(*_IMPORTED) as prefork:
+    with contextlib.closing(Prefork(*_IMPORTED)) as prefork:
 
         def run(*flags: str, module: str = "recipes.image_classification", **env: str) -> Run:
             for path in (stdout, stderr):

@@ -136,7 +136,7 @@ def test_a_full_disk_is_named_and_nothing_is_left(
 
 
 def test_a_folder_that_cannot_be_written_is_named_but_a_cache_in_it_is_read() -> None:
-    with tempfile.TemporaryDirectory() as name:  # pytest's is root's, where nobody else reads
+    with tempfile.TemporaryDirectory() as name:  # other users cannot read pytest's
         own, where = os.geteuid(), Path(name)
         where.chmod(0o555)
         with (
