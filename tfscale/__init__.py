@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         ratio_over_replicas,
         sum_over_replicas,
     )
-    from tfscale import callbacks, data, launch, metrics, optimizers, parallel, schedules
+    from tfscale import callbacks, data, launch, metrics, optimizers, parallel, plan, schedules
     from tfscale.broadcasting import broadcast, broadcast_value
     from tfscale.precision import set_precision
     from tfscale.preparation import prepare
@@ -53,6 +53,7 @@ _LAZY_MODULES = {
     "metrics": "tfscale.metrics",
     "optimizers": "tfscale.optimizers",
     "parallel": "tfscale.parallel",
+    "plan": "tfscale.plan",
     "schedules": "tfscale.schedules",
 }
 
@@ -68,6 +69,7 @@ __all__ = [
     "metrics",
     "optimizers",
     "parallel",
+    "plan",
     "prepare",
     "ratio_over_replicas",
     "schedules",

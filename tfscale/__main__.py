@@ -26,6 +26,7 @@ from tfscale.cli.errors import complain, complain_of_output, finish_output, is_o
 COMMANDS = {
     "doctor": "tfscale.doctor.examination",
     "launch": "tfscale.launch.command",
+    "plan": "tfscale.plan.command",
     "preflight": "tfscale.preflight.command",
     "report": "tfscale.report.command",
     "verify": "tfscale.verify.command",
@@ -39,6 +40,7 @@ examples:
   tfscale data index 'train-*.tfrecord'                give TFRecord files random access
   tfscale doctor                                       check versions, devices and the cluster
   tfscale launch --num_workers=2 -- python train.py    run two workers of one job on this host
+  tfscale plan mine:build --replicas=8                 compute the memory of each device
   tfscale preflight mine:build --target=v5e:2x2        find what a TPU would reject; needs no TPU
   tfscale report runs/digits                           write one HTML page about a run
   tfscale verify mine:build --num_replicas=2           compare your model with one device

@@ -1,6 +1,6 @@
-"""Private symbols of Keras and TensorFlow that `tfscale preflight` uses; see `private_symbol`.
+"""Private symbols that `tfscale preflight` and `tfscale plan` use; see `private_symbol`.
 
-Preflight trains nothing, so a change refuses no strategy; `tfscale doctor` reports it.
+They train nothing, so a change refuses no strategy; `tfscale doctor` reports it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,15 @@ PREFLIGHT_SYMBOLS = (
         "tensorflow.python.framework.ops:Graph._get_function",
         ("0d1f15453392",),
         Need.REPORTS,
-        _OPERATIONS,
+        (*_OPERATIONS, "tfscale.plan.step_graph"),
         "the graph of a branch or a loop",
+    ),
+    PrivateSymbol(
+        "tensorflow.python.ops.resource_variable_ops:UninitializedVariable",
+        ("a3f668fd0c99",),
+        Need.REPORTS,
+        ("tfscale.plan.unallocated",),
+        "makes variables that have a shape and no memory",
     ),
     PrivateSymbol(
         f"{_LIB}:StrategyExtendedV1._use_merge_call",

@@ -55,25 +55,7 @@ class UserModel:
         Raises:
             WrongUsage: If the function raises, or returns anything else.
         """
-        import keras
-
-        returned = self.call()
-        if not isinstance(returned, tuple) or len(returned) != 2:
-            raise WrongUsage(
-                f"`{self.target}` must return `(model, data)`. Received: "
-                f"{described(returned)}. Return a compiled model and its data."
-            )
-        model, data = returned
-        if not isinstance(model, keras.Model):
-            raise WrongUsage(
-                f"`{self.target}` must return a keras.Model first. Received: a value of type "
-                f"{type(model).__name__}. Return `(model, data)`."
-            )
-        if not model.compiled:
-            raise WrongUsage(
-                f"`{self.target}` must return a compiled model. Received: {model.name!r}, not "
-                "compiled. Call `model.compile(...)` in the function."
-            )
+        model, data = checked_model(self.target, self.call())
         if any(model is earlier for earlier in self._models):
             raise WrongUsage(
                 f"`{self.target}` must build a new model at each call. Received: the same model "
@@ -120,6 +102,37 @@ def _function(module: ModuleType, name: str, function: str) -> Callable[[], Any]
             f"It has: {', '.join(known) or 'none'}."
         )
     return found  # type: ignore[no-any-return]
+
+
+def checked_model(name: str, returned: Any) -> tuple[Any, Any]:
+    """Returns the compiled model and the data that a user's function returned.
+
+    Args:
+        name: The function, for messages.
+        returned: What it returned.
+
+    Raises:
+        WrongUsage: If that is anything else.
+    """
+    import keras
+
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise WrongUsage(
+            f"`{name}` must return `(model, data)`. Received: {described(returned)}. Return a "
+            "compiled model and its data."
+        )
+    model, data = returned
+    if not isinstance(model, keras.Model):
+        raise WrongUsage(
+            f"`{name}` must return a keras.Model first. Received: a value of type "
+            f"{type(model).__name__}. Return `(model, data)`."
+        )
+    if not model.compiled:
+        raise WrongUsage(
+            f"`{name}` must return a compiled model. Received: {model.name!r}, not compiled. Call "
+            "`model.compile(...)` in the function."
+        )
+    return model, data
 
 
 def imported_function(target: str) -> Callable[..., Any]:

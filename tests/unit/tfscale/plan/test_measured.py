@@ -1,0 +1,50 @@
+"""The plan of a step against what TensorFlow's allocator measures, in another process."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.programs import completed
+from tests.unit.tfscale.plan import planned_models
+from tfscale.plan import memory_plan
+
+pytestmark = pytest.mark.own_process
+
+
+def planned(function: str, replicas: int) -> int:
+    """Bytes of all replicas besides their variables."""
+    build = getattr(planned_models, function)
+    rows = len(build()[1][0])
+    (only,) = memory_plan(
+        build,
+        replicas=replicas,
+        global_batch_size=rows,
+        shard=[0],
+        microbatches=[1],
+    ).configurations
+    memory = only.memory
+    return replicas * (memory.total - memory.parameters - memory.slots - memory.other)
+
+
+def check(function: str, replicas: int) -> None:
+    program = (planned_models.__name__, function, str(replicas))
+    done = completed("-m", *program, timeout=300)
+    assert done.returncode == 0, done.stderr[-4000:]
+    measured = int(done.stdout.split()[-1])
+    assert planned(function, replicas) == pytest.approx(measured, rel=0.15)
+
+
+def test_activations_of_an_mlp_are_those_of_the_allocator() -> None:
+    check("mlp", 1)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("function", ["mlp", "cnn", "transformer"])
+def test_activations_are_those_of_the_allocator(function: str, replicas: int) -> None:
+    check(function, replicas)
+
+
+@pytest.mark.thorough
+def test_gradients_and_the_packed_reduce_are_those_of_the_allocator() -> None:
+    check("wide_mlp", 2)

@@ -1,0 +1,146 @@
+"""`tfscale plan`: the memory that training a model takes on each device."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from typing import TypeVar
+
+from strategies.extension import integers
+from tfscale.cli.arguments import add_json_flag, count, function_name, number_type
+from tfscale.cli.errors import complain
+from tfscale.cli.progress import progress
+from tfscale.plan.sizes import parsed_bytes
+
+Value = TypeVar("Value")
+
+SUMMARY = "plan the memory of each device for training your model, before you have the devices"
+
+PRECISIONS = ("as_is", "float64", "float32", "mixed_bfloat16", "mixed_float16")
+_DESCRIPTION = """\
+Computes how much memory each device needs to train your model: parameters, optimizer slots,
+gradients, activations, and buffers of what travels between replicas. No device is needed, and the
+model may be larger than this host: large variables get a shape and no memory. Parameters and slots
+are exact. Activations are found by tracing a step of one replica, as TensorFlow's CPU executor
+would run it; workspaces of kernels and of the allocator come on top.
+
+Without --shard and --microbatches all combinations are computed, and the cheapest that fits is
+marked.
+
+FUNCTION takes no arguments and returns (model, data): a compiled model, and arrays (x, y), a
+batched tf.data.Dataset, a keras.utils.PyDataset or a Pipeline. Of the data only shapes and dtypes
+count.
+"""
+_EPILOG = """\
+examples:
+  tfscale plan mine:build --replicas=8 --memory_per_device=16GiB
+  tfscale plan mine:build --replicas=8 --shard=1 --microbatches=4 --global_batch_size=256 --json
+
+exit status: 0 a combination fits, 1 none fits, 2 wrong usage.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `tfscale plan`."""
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
+    parser.add_argument(
+        "target",
+        metavar="MODULE:FUNCTION",
+        type=function_name,
+        help="your model: build() in mine.py is mine:build; the current directory is importable",
+    )
+    parser.add_argument(
+        "--replicas", type=count, default=1, metavar="N", help="number of devices (default: 1)"
+    )
+    parser.add_argument(
+        "--global_batch_size",
+        type=count,
+        metavar="N",
+        help="examples of a step over all replicas (default: the batch size of your data, or 32 if "
+        "they are arrays)",
+    )
+    parser.add_argument(
+        "--memory_per_device",
+        type=_size,
+        metavar="SIZE",
+        help="memory of a device, such as 16GiB or 80GB (default: no limit)",
+    )
+    parser.add_argument(
+        "--shard",
+        type=_several(number_type(integers(0, below=4))),
+        metavar="STAGES",
+        help="what replicas divide, as numbers separated by commas: 0 nothing, 1 the optimizer's "
+        "slots, 2 and gradients, 3 and parameters (default: all of them)",
+    )
+    parser.add_argument(
+        "--precision",
+        type=_several(_precision),
+        default=("as_is",),
+        metavar="NAMES",
+        help=f"dtype policies to set before FUNCTION is called, separated by commas: "
+        f"{', '.join(PRECISIONS)} (default: as_is)",
+    )
+    parser.add_argument(
+        "--microbatches",
+        type=_several(count),
+        metavar="COUNTS",
+        help="parts of a replica batch, computed one after another, as numbers separated by commas "
+        "(default: 1, 2, 4, ... as far as they divide it)",
+    )
+    add_json_flag(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Computes and prints the plan. Returns the exit status."""
+    # Imported here, because these import TensorFlow and the help does not need it.
+    from tfscale.plan.planning import Untraceable, memory_plan
+    from tfscale.plan.report import as_json, as_text
+    from tfscale.verify.user_model import UserModel, WrongUsage
+
+    try:
+        with progress("tfscale plan") as say:
+            plan = memory_plan(
+                UserModel(arguments.target).build,
+                replicas=arguments.replicas,
+                global_batch_size=arguments.global_batch_size,
+                memory_per_device=arguments.memory_per_device,
+                shard=arguments.shard,
+                precision=arguments.precision,
+                microbatches=arguments.microbatches,
+                say=say,
+            )
+    except (WrongUsage, ValueError) as error:
+        complain("tfscale plan", error)
+        return 2
+    except Untraceable as error:
+        complain("tfscale plan", error)
+        return 1
+    if arguments.json:
+        print(json.dumps(as_json(arguments.target, plan)), flush=True)
+    else:
+        print(as_text(arguments.target, plan), flush=True)
+    return 0 if plan.cheapest is not None else 1
+
+
+def _size(text: str) -> int:
+    try:
+        return parsed_bytes(text)
+    except ValueError as error:  # argparse shows the text of its own error only
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _precision(text: str) -> str:
+    if text not in PRECISIONS:
+        raise argparse.ArgumentTypeError(
+            f"must be of {', '.join(PRECISIONS)}. Received: {text!r}. Example: mixed_bfloat16."
+        )
+    return text
+
+
+def _several(one: Callable[[str], Value]) -> Callable[[str], tuple[Value, ...]]:
+    def parse(text: str) -> tuple[Value, ...]:
+        return tuple(dict.fromkeys(one(part) for part in text.split(",")))
+
+    return parse

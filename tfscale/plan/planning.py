@@ -1,0 +1,259 @@
+"""Plans the memory of a training: every configuration asked for, and the cheapest that fits."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from strategies.extension import one_of, whole_number
+from tfscale.plan.costs import Configuration, cheapest, communicated_bytes
+from tfscale.plan.device_memory import SHARDS, device_memory
+from tfscale.plan.traced_model import (
+    PARAMETER,
+    NoGradients,
+    StepMemory,
+    TracedModel,
+    VariableMemory,
+)
+from tfscale.preflight.batches import replica_batch
+from tfscale.verify.user_model import WrongUsage, checked_model, in_one_line
+
+
+class Untraceable(Exception):
+    """Raised if a step cannot be traced. The text is one line with the cure."""
+
+
+AS_IS = "as_is"
+PRECISIONS = (AS_IS, "float64", "float32", "mixed_bfloat16", "mixed_float16")
+_LONGEST_ERROR = 300
+DEFAULT_BATCH = 32
+"""Examples of a global batch if the data are arrays and no number is given."""
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """The memory of a training, by configuration.
+
+    Attributes:
+        replicas: Devices.
+        global_batch_size: Examples of a step, over all replicas.
+        memory_per_device: Bytes, or None if no limit was given.
+        optimizer: Name of the optimizer's class.
+        variables: Every variable of model, optimizer and metrics, in the first precision.
+        configurations: All that were asked for.
+        cheapest: The one that fits and costs least; None if none fits.
+        notes: What the figures leave out, for this model.
+    """
+
+    replicas: int
+    global_batch_size: int
+    memory_per_device: int | None
+    optimizer: str
+    variables: tuple[VariableMemory, ...]
+    configurations: tuple[Configuration, ...]
+    cheapest: Configuration | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def num_parameters(self) -> int:
+        """Trainable parameters of the model."""
+        return sum(v.bytes // v.element_bytes for v in self.variables if v.role == PARAMETER)
+
+    @property
+    def missing_bytes(self) -> int:
+        """Bytes that a device lacks for the smallest configuration; 0 if one fits."""
+        if self.cheapest is not None or self.memory_per_device is None:
+            return 0
+        return min(c.memory.total for c in self.configurations) - self.memory_per_device
+
+
+def memory_plan(
+    build: Callable[[], tuple[keras.Model, Any]],
+    *,
+    replicas: int = 1,
+    global_batch_size: int | None = None,
+    memory_per_device: int | None = None,
+    shard: Iterable[int] | None = None,
+    precision: Iterable[str] = (AS_IS,),
+    microbatches: Iterable[int] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> MemoryPlan:
+    """Computes the memory of each device for training a model on many devices, without any of them.
+
+    Parameters and slots are exact: the optimizer is really built, on variables of which large ones
+    have a shape and no memory, so a model may be larger than this host. Activations are found by
+    tracing a step of one replica and following its tensors from the operation that makes them to
+    the last one that reads them. They are those of TensorFlow's CPU executor; kernels' own
+    workspaces (cuDNN's, for instance) and what the allocator loses between blocks come on top.
+
+    Args:
+        build: Returns a compiled model and its data: arrays, a batched `tf.data.Dataset`, a
+            `keras.utils.PyDataset` or a `Pipeline`. Called once for each precision.
+        replicas: Devices. Positive.
+        global_batch_size: Examples of a step, a multiple of `replicas`. None takes the batch size
+            of the data, or 32 if they are arrays.
+        memory_per_device: Bytes. None sets no limit.
+        shard: What replicas divide: 0 nothing, 1 the optimizer's slots, 2 and gradients, 3 and
+            parameters. None tries all.
+        precision: "as_is", or dtype policies that are set before `build` is called.
+        microbatches: Parts of a replica batch, computed one after another. None tries 1, 2, 4, ...
+            as far as they divide a replica batch.
+        say: Called with each line of progress.
+
+    Returns:
+        A `MemoryPlan`.
+
+    Raises:
+        ValueError: If an argument is out of range, `global_batch_size` does not divide, or the
+            step does not apply gradients with the model's optimizer.
+
+    Example:
+        >>> def build():
+        ...     model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+        ...     model.compile("adam", "mse")
+        ...     return model, (keras.ops.ones((16, 8)), keras.ops.ones((16, 4)))
+        >>> plan = memory_plan(build, replicas=2, shard=[0, 1], microbatches=[1])
+        >>> [configuration.memory.slots for configuration in plan.configurations]
+        [300, 156]
+
+    Source: Rajbhandari et al. 2020, "ZeRO", arXiv:1910.02054, section 5.
+    """
+    count = whole_number("replicas", replicas)
+    stages = _chosen("shard", SHARDS if shard is None else shard, at_least=0, below=4)
+    if count == 1:
+        stages = [0]
+    precisions = [one_of("precision", each, PRECISIONS) for each in dict.fromkeys(precision)]
+    report = say or (lambda line: None)
+    configurations: list[Configuration] = []
+    notes: dict[str, None] = {}
+    first: TracedModel | None = None
+    for policy in precisions:
+        with _dtype_policy(policy):
+            report(f"building the model in {'its' if policy == AS_IS else policy} precision")
+            try:
+                traced = TracedModel(
+                    lambda: checked_model("build", build()),
+                    lambda data: _batch(data, global_batch_size),
+                )
+            except WrongUsage as error:
+                raise ValueError(str(error)) from error
+            first = first or traced
+            rows = global_batch_size or traced.rows
+            parts = _parts(rows, count, microbatches)
+            for number in parts:
+                report(f"tracing a step of {rows // count // number} examples")
+                step = _traced(traced, rows // count // number)
+                notes |= dict.fromkeys(step.graph.notes)
+                configurations += [
+                    _configuration(traced, step, count, stage, policy, number, memory_per_device)
+                    for stage in stages
+                ]
+    assert first is not None
+    return MemoryPlan(
+        replicas=count,
+        global_batch_size=rows,
+        memory_per_device=memory_per_device,
+        optimizer=first.optimizer,
+        variables=first.variables,
+        configurations=tuple(configurations),
+        cheapest=cheapest(configurations),
+        notes=tuple(notes),
+    )
+
+
+def _traced(model: TracedModel, rows: int) -> StepMemory:
+    try:
+        return model.step(rows)
+    except NoGradients:
+        raise
+    except Exception as error:
+        raise Untraceable(
+            f"a step of {rows} examples cannot be traced: {in_one_line(error)[:_LONGEST_ERROR]} "
+            "Run one step of `fit` on this machine first."
+        ) from error
+
+
+def _configuration(
+    model: TracedModel,
+    step: StepMemory,
+    replicas: int,
+    shard: int,
+    precision: str,
+    microbatches: int,
+    limit: int | None,
+) -> Configuration:
+    memory = device_memory(model, step, replicas=replicas, shard=shard, microbatches=microbatches)
+    return Configuration(
+        shard=shard,
+        precision=precision,
+        microbatches=microbatches,
+        recompute="none",
+        memory=memory,
+        communicated_bytes=communicated_bytes(
+            sum(v.bytes for v in model.variables if v.role == PARAMETER),
+            sum(step.packed_gradients if shard == 0 else step.dense_gradients),
+            replicas=replicas,
+            shard=shard,
+            microbatches=microbatches,
+        ),
+        recomputed_flops=0,
+        fits=limit is None or memory.total <= limit,
+    )
+
+
+def _chosen(name: str, values: Iterable[int], *, at_least: int, below: int) -> list[int]:
+    checked = [whole_number(name, each, at_least=at_least, below=below) for each in values]
+    if not checked:
+        raise ValueError(f"`{name}` must name at least one. Received: none. Leave it out.")
+    return list(dict.fromkeys(checked))
+
+
+def _parts(rows: int, replicas: int, microbatches: Iterable[int] | None) -> list[int]:
+    """Returns the numbers of microbatches to plan for."""
+    if rows % replicas:
+        raise ValueError(
+            f"`global_batch_size` must be a multiple of the {replicas} replicas. Received: "
+            f"global_batch_size={rows}. Use {-(-rows // replicas) * replicas}."
+        )
+    own = rows // replicas
+    if microbatches is None:
+        return [2**power for power in range(own.bit_length()) if own % 2**power == 0]
+    parts = _chosen("microbatches", microbatches, at_least=1, below=2**31)
+    for number in parts:
+        if own % number:
+            raise ValueError(
+                f"`microbatches` must divide the {own} examples of a replica batch. Received: "
+                f"microbatches={number}. Choose another number, or another global_batch_size."
+            )
+    return parts
+
+
+def _batch(data: Any, global_batch_size: int | None) -> Any:
+    """Returns the specification of a global batch."""
+    spec = replica_batch(data, 1, global_batch_size or DEFAULT_BATCH, None).spec
+    for part in tf.nest.flatten(spec):
+        if part is not None and not isinstance(part, tf.TensorSpec):
+            raise ValueError(
+                "`data` must be dense, because the sizes of other tensors depend on their values. "
+                f"Received: a {type(part).__name__}. Convert it, or plan with padded data."
+            )
+    return spec
+
+
+@contextlib.contextmanager
+def _dtype_policy(name: str) -> Iterator[None]:
+    """Makes a dtype policy Keras's default inside."""
+    before, floatx = keras.config.dtype_policy(), keras.config.floatx()
+    try:
+        if name != AS_IS:
+            keras.config.set_floatx("float64" if name == "float64" else "float32")
+            keras.config.set_dtype_policy(name)
+        yield
+    finally:
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(before)

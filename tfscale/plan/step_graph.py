@@ -1,0 +1,299 @@
+"""A traced step as operations and tensors for `liveness`, and its floating-point operations."""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import tensorflow as tf
+
+from tfscale.plan.liveness import (
+    ACTIVATION,
+    GRADIENT,
+    MAY_REUSE,
+    NOT_COUNTED,
+    OWN,
+    SHARES,
+    WEIGHT_COPY,
+    Moment,
+    Operation,
+    Tensor,
+    as_early_as_possible,
+    moments,
+)
+
+_SHARING = """
+Identity IdentityN Reshape ExpandDims Squeeze StopGradient PreventGradient Snapshot CheckNumerics
+EnsureShape While StatelessWhile
+"""
+_REUSING = """
+Abs Add AddN AddV2 BiasAdd Cast Cos DivNoNan Elu EluGrad Erf Erfc Exp Expm1 LeakyRelu LeakyReluGrad
+Log Log1p LogSoftmax Maximum Minimum Mul MulNoNan Neg Pow RealDiv Reciprocal Relu Relu6 Relu6Grad
+ReluGrad Round Rsqrt RsqrtGrad SelectV2 Selu SeluGrad Sigmoid SigmoidGrad Sign Sin Softmax Softplus
+SoftplusGrad Softsign Sqrt SqrtGrad Square SquaredDifference Sub Tanh TanhGrad Xdivy Xlogy ZerosLike
+"""
+_CALLING = """
+Case If PartitionedCall StatefulPartitionedCall StatelessCase StatelessIf StatelessWhile While
+"""
+_MEMORY = {
+    **dict.fromkeys(_SHARING.split(), SHARES),
+    **dict.fromkeys(_REUSING.split(), MAY_REUSE),
+}
+_CALLERS = frozenset(_CALLING.split())
+_IN_MEMORY_ANYWAY = frozenset(("Const", "Placeholder", "ReadVariableOp", "VarHandleOp"))
+_LOOPS = frozenset(("While", "StatelessWhile"))
+
+
+@dataclass(frozen=True)
+class StepGraph:
+    """What a traced step needs, in the order of its execution.
+
+    Attributes:
+        backward: During forward and backward pass, to the last gradient.
+        update: After that: clipping, the optimizer, metrics.
+        overlapped: During all of it, if a variable is updated as soon as its gradient is there.
+        flops: Floating-point operations of the matrix products and convolutions of a step.
+        num_unknown: Tensors whose size is not known before the step runs, and which count as 0.
+        num_loops: Loops; what they keep from one turn to the next for the backward pass counts as 0
+            where its size is not known.
+    """
+
+    backward: tuple[Moment, ...]
+    update: tuple[Moment, ...]
+    overlapped: tuple[Moment, ...]
+    flops: int
+    num_unknown: int
+    num_loops: int
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What `liveness` could not count, in sentences."""
+        found = []
+        if self.num_unknown:
+            found.append(
+                f"{self.num_unknown} tensors of a step have sizes that depend on the data, and "
+                "count as 0."
+            )
+        if self.num_loops:
+            found.append(
+                f"a step has {self.num_loops} loops; what they keep for the backward pass counts "
+                "only where its size is known before."
+            )
+        return tuple(found)
+
+
+def step_graph(
+    graph: Any,
+    gradients: Iterable[tf.Tensor],
+    parameters: Collection[int],
+    num_backward: int,
+) -> StepGraph:
+    """Returns what a traced step needs.
+
+    Args:
+        graph: The graph of the traced step, a `FuncGraph`.
+        gradients: Its tensors that are the gradients of parameters, without repetition.
+        parameters: The `id` of the handle of each trainable variable.
+        num_backward: Operations of `graph` that were made before the first gradient was applied.
+    """
+    reader = _Reader(graph, parameters)
+    is_gradient = {tensor.ref() for tensor in gradients}
+    operations = reader.operations([*graph.outputs, *gradients], is_gradient)
+    earlier = set(graph.get_operations()[:num_backward])
+    boundary = sum(op in earlier for op in reader.sources)
+    found = moments(operations, reader.tensors)
+    return StepGraph(
+        backward=tuple(found[:boundary]),
+        update=tuple(found[boundary:]),
+        overlapped=tuple(moments(as_early_as_possible(operations, boundary), reader.tensors)),
+        flops=reader.flops,
+        num_unknown=reader.num_unknown,
+        num_loops=reader.num_loops,
+    )
+
+
+class _Reader:
+    """Translates the operations of one graph, and those of the functions that it calls."""
+
+    def __init__(self, graph: Any, parameters: Collection[int]) -> None:
+        self.graph = graph
+        self.tensors: list[Tensor] = []
+        self.numbers: dict[Any, int] = {}
+        self.flops = 0
+        self.num_unknown = 0
+        self.num_loops = 0
+        # By tensor: whether it depends on a parameter, and on anything else but constants.
+        self._lineage: dict[Any, tuple[bool, bool]] = {}
+        self._parameters = {
+            inner.ref() for outer, inner in graph.captures if id(outer) in parameters
+        }
+
+    def operations(self, targets: Iterable[Any], gradients: Collection[Any]) -> list[Operation]:
+        """Returns the operations that targets and effects depend on, in the order of tracing.
+
+        Sets `sources`, the graph's operation behind each of them.
+        """
+        self.sources: list[Any] = []
+        found: list[Operation] = []
+        for op in self._needed(targets):
+            translated = self._translated(op, gradients)
+            found += translated
+            self.sources += [op] * len(translated)
+        places = {op: place for place, op in enumerate(self.sources)}
+        waits_for = (tuple(places[other] for other in op.control_inputs) for op in self.sources)
+        return [
+            dataclasses.replace(operation, waits_for=others)
+            for operation, others in zip(found, waits_for, strict=True)
+        ]
+
+    def _needed(self, targets: Iterable[Any]) -> list[Any]:
+        left = [tensor.op for tensor in targets if isinstance(tensor, tf.Tensor)]
+        left += self.graph.control_outputs
+        found = set()
+        while left:
+            op = left.pop()
+            if op not in found:
+                found.add(op)
+                left += [tensor.op for tensor in op.inputs]
+                left += op.control_inputs
+        return _in_order([op for op in self.graph.get_operations() if op in found])
+
+    def _translated(self, op: Any, gradients: Collection[Any]) -> list[Operation]:
+        lineage = self._lineage_of(op)
+        for tensor in op.outputs:
+            self._lineage[tensor.ref()] = lineage
+            self.numbers[tensor.ref()] = len(self.tensors)
+            kind = _kind(op, tensor, lineage, gradients)
+            self.tensors.append(Tensor(self._bytes(op, tensor), kind))
+        self.flops += _flops(op)
+        self.num_loops += op.type in _LOOPS
+        memory = _MEMORY.get(op.type, OWN)
+        inputs = tuple(self.numbers[tensor.ref()] for tensor in op.inputs)
+        outputs = tuple(self.numbers[tensor.ref()] for tensor in op.outputs)
+        if op.type == "IdentityN":  # TensorFlow makes one operation of each output
+            pairs = zip(inputs, outputs, strict=True)
+            return [Operation((given,), (made,), SHARES) for given, made in pairs]
+        return [Operation(inputs, outputs, memory, scratch_bytes=self._scratch(op))]
+
+    def _lineage_of(self, op: Any) -> tuple[bool, bool]:
+        if op.type == "Const":
+            return False, False
+        if op.type == "Placeholder":
+            is_parameter = op.outputs[0].ref() in self._parameters
+            return is_parameter, not is_parameter
+        sources = [self._lineage[tensor.ref()] for tensor in op.inputs]
+        if not sources:
+            return False, True  # random numbers, for instance
+        return any(source[0] for source in sources), any(source[1] for source in sources)
+
+    def _bytes(self, op: Any, tensor: tf.Tensor) -> int:
+        if tensor.dtype in (tf.resource, tf.variant, tf.string):
+            return _list_bytes(op) if op.type in ("TensorListReserve", "EmptyTensorList") else 0
+        elements = tensor.shape.num_elements()
+        if elements is None:
+            self.num_unknown += op.type != "BroadcastGradientArgs"  # a few numbers
+            return 0
+        return int(elements * tensor.dtype.size)
+
+    def _scratch(self, op: Any) -> int:
+        """Returns what the functions need that an operation calls: branches, loops, functions."""
+        largest = 0
+        made = sum(self.tensors[self.numbers[tensor.ref()]].bytes for tensor in op.outputs)
+        for name in _called(op):
+            function = self.graph._get_function(name)
+            if function is None:
+                continue
+            body = _Reader(function.graph, ())
+            operations = body.operations(function.graph.outputs, ())
+            kept = [body.numbers[tensor.ref()] for tensor in function.graph.outputs]
+            live = moments(operations, body.tensors, kept)
+            largest = max([largest, *(moment.total for moment in live)])
+            self.flops += body.flops
+            self.num_unknown += body.num_unknown
+            self.num_loops += body.num_loops
+        return max(0, largest - made)
+
+
+def _in_order(operations: Sequence[Any]) -> list[Any]:
+    """Returns operations after those that they need; a loop may get inputs once it is made."""
+    places = {op: place for place, op in enumerate(operations)}
+    waiting = []
+    readers: defaultdict[int, list[int]] = defaultdict(list)
+    for place, op in enumerate(operations):
+        sources = {places[other] for other in (*(t.op for t in op.inputs), *op.control_inputs)}
+        waiting.append(len(sources))
+        for source in sources:
+            readers[source].append(place)
+    ready = [place for place, left in enumerate(waiting) if not left]
+    order = []
+    while ready:
+        place = heapq.heappop(ready)
+        order.append(operations[place])
+        for reader in readers[place]:
+            waiting[reader] -= 1
+            if not waiting[reader]:
+                heapq.heappush(ready, reader)
+    return order
+
+
+def _kind(
+    op: Any, tensor: tf.Tensor, lineage: tuple[bool, bool], gradients: Collection[Any]
+) -> str:
+    if tensor.ref() in gradients:
+        return GRADIENT
+    if op.type in _IN_MEMORY_ANYWAY:
+        return NOT_COUNTED
+    return WEIGHT_COPY if lineage == (True, False) else ACTIVATION
+
+
+def _called(op: Any) -> Iterator[str]:
+    if op.type not in _CALLERS:  # reading the attributes takes long
+        return
+    for value in op.node_def.attr.values():
+        if value.HasField("func"):
+            yield value.func.name
+        for function in value.list.func:
+            yield function.name
+
+
+def _list_bytes(op: Any) -> int:
+    """Returns the bytes of a list of tensors that a loop fills, or 0 if they are not known."""
+    shape, count = (tf.get_static_value(tensor) for tensor in op.inputs)
+    if shape is None or count is None or count < 0 or min(shape, default=0) < 0:
+        return 0
+    return int(prod(int(size) for size in shape) * count * op.get_attr("element_dtype").size)
+
+
+def _flops(op: Any) -> int:
+    """Returns two for each multiplication and addition of a matrix product or convolution."""
+    shapes = [tensor.shape for tensor in op.inputs]
+    if op.type in ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"):
+        first = "transpose_a" if op.type == "MatMul" else "adj_x"
+        return _product(op.outputs[0].shape, [shapes[0][-2 if op.get_attr(first) else -1]])
+    if op.type == "Einsum":
+        terms = op.get_attr("equation").decode().partition("->")[0].split(",")
+        if any("." in term for term in terms):
+            return 0
+        sizes = {
+            label: size
+            for term, shape in zip(terms, shapes, strict=True)
+            for label, size in zip(term, shape, strict=True)
+        }
+        return _product([], sizes.values()) if len(terms) == 2 else 0
+    if op.type in ("Conv2D", "Conv3D", "Conv"):
+        return _product(op.outputs[0].shape, shapes[1][:-1])
+    if op.type in ("Conv2DBackpropInput", "Conv3DBackpropInputV2"):
+        return _product(shapes[2], shapes[1][:-1])
+    if op.type in ("Conv2DBackpropFilter", "Conv3DBackpropFilterV2"):
+        return _product(shapes[2], op.outputs[0].shape[:-1])
+    return 0
+
+
+def _product(shape: Sequence[int | None], more: Iterable[int | None]) -> int:
+    sizes = [*shape, *more]
+    return 0 if any(size is None for size in sizes) else 2 * prod(int(size or 0) for size in sizes)

@@ -1,0 +1,246 @@
+"""A user's model, built without memory and traced: its variables, and what a step of it needs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from typing import Any
+
+import tensorflow as tf
+
+from strategies.extension import support, traced_train_step
+from tfscale.plan.cuts import bounds_by_path, shares
+from tfscale.plan.step_graph import StepGraph, step_graph
+from tfscale.plan.unallocated import unallocated_variables
+
+PARAMETER = "parameter"
+FIXED = "fixed parameter"
+SLOT = "slot"
+OTHER = "other"
+
+
+class NoGradients(ValueError):
+    """Raised if a step does not apply gradients with the model's optimizer."""
+
+
+@dataclass(frozen=True)
+class VariableMemory:
+    """A variable of a model, its optimizer or its metrics.
+
+    Attributes:
+        path: Its Keras path, such as `"dense/kernel"`.
+        shape: Its shape.
+        dtype: Its dtype, such as `"float32"`.
+        role: PARAMETER (trainable), FIXED, SLOT (of the optimizer) or OTHER (metrics, seeds).
+        parameter: Of a slot, the path of its parameter; "" if it belongs to none.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    role: str
+    parameter: str = ""
+
+    @property
+    def element_bytes(self) -> int:
+        """Bytes of one element."""
+        return int(tf.as_dtype(self.dtype).size)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the whole variable."""
+        size = self.element_bytes
+        for rows in self.shape:
+            size *= rows
+        return size
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """What a step of one replica needs besides the variables.
+
+    Attributes:
+        rows: Examples of the batch that it was traced for.
+        batch_bytes: Bytes of the batch.
+        graph: The step's tensors and floating-point operations.
+        gradients: Bytes of each gradient. That of an embedding may have only rows that were used.
+        dense_gradients: The same, where all rows are there.
+        packed_gradients: Bytes of each gradient in the dtype in which it travels.
+    """
+
+    rows: int
+    batch_bytes: int
+    graph: StepGraph
+    gradients: tuple[int, ...]
+    dense_gradients: tuple[int, ...]
+    packed_gradients: tuple[int, ...]
+
+
+class TracedModel:
+    """A model of the user, built with variables that have no memory.
+
+    Args:
+        build: Returns a compiled model and its data; called in the scope of a strategy.
+        batch_of: Returns the specification of a batch of the data, a structure of `tf.TypeSpec`.
+
+    Attributes:
+        optimizer: Name of the optimizer's class, without the one that scales the loss.
+        rows: Examples of a batch of the data.
+    """
+
+    def __init__(
+        self, build: Callable[[], tuple[Any, Any]], batch_of: Callable[[Any], Any]
+    ) -> None:
+        self._strategy = support(tf.distribute.OneDeviceStrategy("CPU:0"))
+        with self._inside():
+            self._model, data = build()
+            self._model.run_eagerly = self._model.jit_compile = False
+            self._batch = batch_of(data)
+        self._record: list[Any] = []
+        self._num_backward = 0
+        self._apply = self._model.optimizer.apply
+        self._model.optimizer.apply = self._recorded_apply
+        self.rows = int(tf.nest.flatten(self._batch)[0].shape[0])
+        optimizer = self._model.optimizer
+        self.optimizer = type(getattr(optimizer, "inner_optimizer", optimizer)).__name__
+
+    @cached_property
+    def variables(self) -> tuple[VariableMemory, ...]:
+        """Every variable of model, optimizer and metrics, once a step was traced."""
+        return tuple(_variables(self._model))
+
+    @cached_property
+    def layers(self) -> tuple[int, ...]:
+        """Bytes of the parameters of each layer, in their order."""
+        parameters = [v for v in self.variables if v.role == PARAMETER]
+        by_layer = groupby(parameters, key=lambda v: v.path.rpartition("/")[0])
+        return tuple(sum(v.bytes for v in own) for _, own in by_layer)
+
+    def step(self, rows: int) -> StepMemory:
+        """Traces a step of one replica.
+
+        Args:
+            rows: Examples of its batch. Positive.
+
+        Raises:
+            NoGradients: If the step does not apply gradients with the model's optimizer.
+        """
+        batch = with_rows(self._batch, rows)
+        self._record, self._num_backward = [], 0
+        with self._inside():
+            traced = traced_train_step(self._model, batch)
+        if not self._record:
+            raise NoGradients(
+                "`train_step` must apply its gradients with the optimizer of `compile`, so that "
+                f"a plan can tell gradients from activations. Received: a step of "
+                f"{type(self._model).__name__} that does not. Call self.optimizer.apply."
+            )
+        gradients = [g for g in self._record if g is not None]
+        handles = {id(v.value.handle) for v in self._model.trainable_variables}
+        parts = [part for g in gradients for part in _tensors(g)]
+        unique = list({part.ref(): part for part in parts}.values())
+        specs = [part for part in tf.nest.flatten(batch) if part is not None]
+        return StepMemory(
+            rows=rows,
+            batch_bytes=sum(_spec_bytes(part) for part in specs),
+            graph=step_graph(traced.graph, unique, handles, self._num_backward),
+            gradients=tuple(sum(map(_spec_bytes, _tensors(g))) for g in gradients),
+            dense_gradients=tuple(_dense_bytes(g) for g in gradients),
+            packed_gradients=tuple(
+                sum(_spec_bytes(part, widest=True) for part in _tensors(g)) for g in gradients
+            ),
+        )
+
+    def stored_bytes(self, replicas: int, shard: int) -> tuple[int, int]:
+        """Returns the bytes of the parameters and of the slots on the device that stores most.
+
+        Args:
+            replicas: Positive.
+            shard: 0 to 3; see `device_memory`.
+        """
+        trainable = self._model.trainable_variables
+        bounds = bounds_by_path(self._model.optimizer, trainable, replicas)
+        shapes = {v.path: v.shape for v in self.variables if v.role == PARAMETER}
+
+        def on_each(role: str, is_divided: bool) -> list[int]:
+            listed = [
+                (v.parameter if role == SLOT else v.path, v.shape, v.bytes)
+                for v in self.variables
+                if v.role == role
+            ]
+            return shares(listed, bounds if is_divided else {}, shapes, replicas)
+
+        parameters, slots = on_each(PARAMETER, shard >= 3), on_each(SLOT, shard >= 1)
+        fixed = sum(v.bytes for v in self.variables if v.role == FIXED)
+        most = max(range(replicas), key=lambda r: parameters[r] + slots[r])
+        return parameters[most] + fixed, slots[most]
+
+    def _recorded_apply(self, grads: Any, trainable_variables: Any = None) -> Any:
+        self._record += list(grads)
+        graph = tf.compat.v1.get_default_graph()
+        self._num_backward = self._num_backward or len(graph.get_operations())
+        return self._apply(grads, trainable_variables)
+
+    @contextlib.contextmanager
+    def _inside(self) -> Iterator[None]:
+        with self._strategy.scope(), unallocated_variables():
+            yield
+
+
+def _variables(model: Any) -> Iterator[VariableMemory]:
+    def described(variable: Any, role: str, parameter: str = "") -> VariableMemory:
+        shape = tuple(int(rows) for rows in variable.shape)
+        return VariableMemory(variable.path, shape, variable.dtype, role, parameter)
+
+    trainable = {id(v) for v in model.trainable_variables}
+    weights = {id(v) for v in model.weights}
+    for variable in model.variables:
+        is_weight = PARAMETER if id(variable) in trainable else FIXED
+        yield described(variable, is_weight if id(variable) in weights else OTHER)
+    by_name = {v.path.replace("/", "_"): v.path for v in model.trainable_variables}
+    for variable in model.optimizer.variables:
+        # Keras names a slot after its parameter: dense/kernel has adam/dense_kernel_velocity.
+        name = variable.path.rpartition("/")[2]
+        owners = [own for own in by_name if name.startswith(f"{own}_")]
+        owner = by_name[max(owners, key=len)] if owners else ""
+        yield described(variable, SLOT, owner)
+    for variable in model.metrics_variables:
+        yield described(variable, OTHER)
+
+
+def _tensors(gradient: Any) -> list[tf.Tensor]:
+    if isinstance(gradient, tf.IndexedSlices):
+        return [gradient.values, gradient.indices]
+    return [gradient]
+
+
+def _spec_bytes(part: Any, *, widest: bool = False) -> int:
+    """Returns the bytes of a tensor; half precision travels between replicas as float32."""
+    elements = part.shape.num_elements() if part.shape.rank is not None else None
+    is_half = widest and part.dtype in (tf.float16, tf.bfloat16)
+    return int((elements or 0) * (4 if is_half else part.dtype.size))
+
+
+def _dense_bytes(gradient: Any) -> int:
+    return int(gradient.shape.num_elements() * gradient.dtype.size)
+
+
+def with_rows(batch: Any, rows: int) -> Any:
+    """Returns the specification of a batch with another number of examples.
+
+    Args:
+        batch: Structure of `tf.TensorSpec`, with None for missing parts.
+        rows: Number of examples. Positive.
+
+    Example:
+        >>> with_rows(tf.TensorSpec([8, 3]), 2).shape
+        TensorShape([2, 3])
+    """
+
+    def change(part: Any) -> Any:
+        return part if part is None else tf.TensorSpec([rows, *part.shape[1:]], part.dtype)
+
+    return tf.nest.map_structure(change, batch)
