@@ -1,9 +1,10 @@
 # make train | seeds | quick | test | thorough | lint | matrix | parity | defects | faults | soak | bench |
-# bench-gpu | peers | asynchronous | preflight | browser-test | docs | docs-test | clean. Needs only Python 3.11-3.13 and make.
+# bench-gpu | language-model-scaling | peers | asynchronous | preflight | browser-test | docs | docs-test | clean. Needs only Python 3.11-3.13 and make.
 # PYTHON=/path/to/python chooses the interpreter. All paths below are relative, so that a checkout
 # whose path contains a space works.
 
 PYTHON ?=
+SCALING = recipes.language_model --scaling=nano,tiny,small --train_steps=100 --model_dir=runs/scaling
 TRAIN = recipes.image_classification --dataset=digits --distribution_strategy=mirrored --num_replicas=2
 # Two files at a time; the tests of a file stay together, because they use the same processes.
 PYTEST_FLAGS ?= -q -n 2 --dist loadfile
@@ -118,7 +119,7 @@ endef
 # Several editable installs of one checkout write the same tfscale.egg-info.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help train seeds quick test thorough lint matrix parity defects faults soak bench bench-gpu peers asynchronous preflight browser-test docs docs-test clean same-python gpu-driver keras-history newest $(LANES:%=matrix-%)
+.PHONY: help train seeds language-model-scaling quick test thorough lint matrix parity defects faults soak bench bench-gpu peers asynchronous preflight browser-test docs docs-test clean same-python gpu-driver keras-history newest $(LANES:%=matrix-%)
 
 help:
 	@echo "make train   trains the image recipe on the bundled digits, on 2 replicas"
@@ -136,6 +137,7 @@ help:
 	@echo "make soak    half an hour of faults; results must match an undisturbed run"
 	@echo "make bench   times a step of fit beside stock Keras; writes tests/benchmarks/history/"
 	@echo "make bench-gpu  the same on the GPUs of this machine, in ten minutes; writes runs/bench-gpu/"
+	@echo "make language-model-scaling  trains three sizes of the language model, in minutes; a table"
 	@echo "make peers   makes .venv-peers with PyTorch, mpi4py and grain, for 'make bench'"
 	@echo "make asynchronous  counts steps of asynchronous jobs, kills tasks, compares losses; hours"
 	@echo "make preflight  compiles steps for TPUs without a TPU (225 MB of wheels, minutes)"
@@ -156,6 +158,10 @@ seeds: .venv/.installed-recipes
 	done
 	@.venv/bin/python -m recipes.mean_accuracy --at_least=0.98 \
 	    $(foreach seed,0 1 2 3 4,runs/seeds/$(seed)/summary.json)
+
+language-model-scaling: .venv/.installed-recipes
+	@echo "language-model-scaling: python -m $(SCALING)"
+	@.venv/bin/python -m $(SCALING)
 
 quick: .venv/.installed-test
 	@echo "quick: python -m pytest $(PYTEST_FLAGS) [QUICK of the Makefile]"

@@ -20,7 +20,12 @@ WIDTH = 80
 
 _SECTIONS: dict[str, list[str]] = {}
 _SHOWN_ONLY: set[str] = set()
-_VALUES = {"int": "INTEGER", "float": "NUMBER", "string": "TEXT"}
+_VALUES = {
+    "int": "INTEGER",
+    "float": "NUMBER",
+    "string": "TEXT",
+    "comma separated list of strings": "TEXT,TEXT,...",
+}
 
 
 @contextlib.contextmanager

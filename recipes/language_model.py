@@ -56,6 +56,14 @@ FLAGS = flags.FLAGS
 
 # An epoch may be longer than a training; --train_steps says how long it is.
 _UNUSED = ("train_epochs", "data_dir", "microbatches")
+# Where a row of tokens is what other recipes call an example.
+_HELP = {
+    "global_batch_size": "Rows of one step over all replicas, of --context tokens each; fastest if "
+    "a multiple of their number.",
+    "train_steps": "Optimizer updates of the whole training.",
+    "model_dir": "Folder for the trained model and the summary of the run. Files of an earlier run "
+    "are replaced. Default: runs/language_model.",
+}
 _FILES = ("metrics.csv", "sample.txt")
 
 
@@ -110,7 +118,7 @@ def define_flags() -> None:
         )
         flags.DEFINE_list(
             "scaling",
-            [],
+            None,
             "Sizes to train one after the other instead, on the same tokens, for a table: "
             "nano,tiny,small.",
         )
@@ -132,6 +140,8 @@ def define_flags() -> None:
             "the model as it is.",
             NOT_NEGATIVE,
         )
+    for name, text in _HELP.items():
+        FLAGS[name].help = text
     FLAGS.set_default("global_batch_size", 16)
     FLAGS.set_default("train_steps", 600)
     FLAGS.set_default("optimizer", "adamw")
@@ -145,12 +155,7 @@ def main(_: Sequence[str]) -> None:
     started = time.monotonic()
     size = flagged_size()
     steps = steps_of_a_round(FLAGS.train_steps, FLAGS.steps_per_validation)
-    unknown = [name for name in FLAGS.scaling if name not in SIZES]
-    if unknown:
-        raise ValueError(
-            f"`--scaling` must be names of sizes: {', '.join(SIZES)}. Received: "
-            f"{', '.join(unknown)}. Leave out what is not one of them."
-        )
+    refuse_unused_flags()
     strategy = common_flags.strategy()
     is_chief = strategies.is_chief(strategy)
     policy = tfscale.set_precision(FLAGS.precision, strategy)
@@ -184,6 +189,33 @@ def main(_: Sequence[str]) -> None:
     write_run(trained, corpus, strategy, started, peak)
     if checkpoint is not None:
         checkpoint.directory.clear()  # a finished run is not resumed
+
+
+def refuse_unused_flags() -> None:
+    """Checks that no flag is set that another one makes meaningless.
+
+    Raises:
+        ValueError: If one is.
+    """
+    unknown = [name for name in FLAGS.scaling or () if name not in SIZES]
+    if unknown:
+        raise ValueError(
+            f"`--scaling` must be names of sizes: {', '.join(SIZES)}. Received: "
+            f"{', '.join(unknown)}. Leave out what is not one of them."
+        )
+    unused = []
+    if FLAGS.scaling:
+        unused += [("size", "scaling"), ("layers", "scaling"), ("width", "scaling")]
+        unused += [("heads", "scaling"), ("checkpoint_every", "scaling")]
+    if FLAGS.vocabulary == "bytes":
+        unused.append(("vocabulary_size", "vocabulary"))
+    for name, because in unused:
+        if FLAGS[name].present:
+            shown = ",".join(FLAGS.scaling) if because == "scaling" else FLAGS.vocabulary
+            raise ValueError(
+                f"`--{name}` must not be set with --{because}={shown}. Received: "
+                f"--{name}={FLAGS[name].value}. Leave one of them out."
+            )
 
 
 def write_run(

@@ -40,17 +40,18 @@ class BitsPerByte(keras.metrics.Metric):
             sample_weight: 1 for tokens that count and 0 for others, [batch, length]. None counts
                 all of them.
         """
-        # Not with keras.ops, which compute in float32 unless the model has float64.
-        nats = tf.cast(
-            keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True),
-            tf.float64,
+        nats = tf.convert_to_tensor(
+            keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
         )
-        sizes = tf.gather(tf.constant(self.bytes_of_tokens, tf.float64), tf.cast(y_true, tf.int32))
+        sizes = tf.gather(tf.constant(self.bytes_of_tokens, nats.dtype), tf.cast(y_true, tf.int32))
         if sample_weight is not None:
-            weights = tf.cast(sample_weight, tf.float64)
+            weights = tf.cast(sample_weight, nats.dtype)
             nats, sizes = nats * weights, sizes * weights
-        self.nats.assign_add(tf.reduce_sum(nats))
-        self.bytes.assign_add(tf.reduce_sum(sizes))
+        # The sums of rows are few, so float64 costs nothing, even where it is emulated. Not with
+        # keras.ops, which compute in float32 unless the model has float64.
+        for total, part in ((self.nats, nats), (self.bytes, sizes)):
+            of_rows = tf.reduce_sum(part, axis=-1)
+            total.assign_add(tf.reduce_sum(tf.cast(of_rows, tf.float64)))
 
     def result(self) -> Any:
         """Returns bits per byte, 0 before any byte."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,8 @@ def test_the_default_text_is_learned(run_recipe: Callable[..., Run], tmp_path: P
     ("flag", "words"),
     [
         ("--scaling=nano,huge", "`--scaling` must be names of sizes: nano, tiny, small, base"),
+        ("--scaling=nano", "`--layers` must not be set with --scaling=nano"),
+        ("--vocabulary_size=300", "`--vocabulary_size` must not be set with --vocabulary=bytes"),
         ("--steps_per_validation=4", "`--steps_per_validation` must divide --train_steps"),
         ("--width=18", "`--width` must be an even multiple of --heads"),
         ("--text=/nowhere/*.txt", "`--text` must be a pattern that matches files"),
@@ -140,3 +143,27 @@ def test_impossible_flags_are_refused_in_one_line(
     run = run_recipe(*where, *FLAGS, flag, f"--model_dir={tmp_path}", module=MODULE)
     assert (run.status, len(run.complaints)) == (2, 1), run.stderr
     assert words in run.complaints[0]
+
+
+def test_help_shows_the_flags_of_this_recipe_only(run_recipe: Callable[..., Run]) -> None:
+    run = run_recipe("--help", module=MODULE)
+    assert (run.status, run.stderr) == (0, "")
+    own = run.stdout.partition("this recipe:\n")[2].partition("\n\n")[0]
+    pattern = r"^  --(\w+)(?:=\S+)?(?:\s+\(default: (.*)\))?$"
+    # Scripts use these: change this table only on purpose.
+    assert dict(re.findall(pattern, own, re.MULTILINE)) == {
+        "size": "tiny",
+        "layers": "",
+        "width": "",
+        "heads": "",
+        "context": "256",
+        "text": "",
+        "held_out": "0.05",
+        "validation_bytes": "65536",
+        "steps_per_validation": "",
+        "vocabulary": "bytes",
+        "vocabulary_size": "4096",
+        "weight_decay": "0.1",
+        "scaling": "",
+    }
+    assert "--train_epochs" not in run.stdout

@@ -37,7 +37,7 @@ def test_it_is_the_total_of_all_batches_by_hand() -> None:
 
 def test_bytes_are_counted_beyond_what_float32_can() -> None:
     metric = BitsPerByte([2**24, 1])
-    metric.update_state(np.array([[0, 1]]), np.zeros((1, 2, 2), np.float32))
+    metric.update_state(np.array([[0], [1]]), np.zeros((2, 1, 2), np.float32))
     assert float(metric.bytes) == 2**24 + 1
 
 
