@@ -78,7 +78,7 @@ def define_flags() -> None:
         number_flags.define_integer(
             "heads", None, "Heads of the attention. Default: those of --size."
         )
-        number_flags.define_integer("context", 256, "Tokens that the model sees at most.")
+        number_flags.define_integer("context", 128, "Tokens that the model sees at most.")
         flags.DEFINE_string(
             "text",
             None,
@@ -143,7 +143,7 @@ def define_flags() -> None:
     for name, text in _HELP.items():
         FLAGS[name].help = text
     FLAGS.set_default("global_batch_size", 16)
-    FLAGS.set_default("train_steps", 600)
+    FLAGS.set_default("train_steps", 1200)
     FLAGS.set_default("optimizer", "adamw")
     FLAGS.set_default("warmup_steps", 30)
     FLAGS.set_default("gradient_clip_norm", 1.0)

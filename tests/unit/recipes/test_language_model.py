@@ -156,7 +156,7 @@ def test_help_shows_the_flags_of_this_recipe_only(run_recipe: Callable[..., Run]
         "layers": "",
         "width": "",
         "heads": "",
-        "context": "256",
+        "context": "128",
         "text": "",
         "held_out": "0.05",
         "validation_bytes": "65536",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from recipes.language.block import SwiGLU
-from recipes.language.model import language_model
+from recipes.language.model import compile_for_training, language_model
 from recipes.language.rotary import RotaryAngles, rotated
 from recipes.language.sizes import ModelSize
 from tests.unit.recipes.language import numpy_model
@@ -134,6 +134,18 @@ def test_parameters_are_those_counted_by_hand() -> None:
     # 8 * 64 / 3 is 170.7; the next multiple of 32 is 192.
     block = 4 * 64 * 64 + 3 * 64 * 192 + 2 * 64
     assert model.count_params() == 256 * 64 + 3 * block + 64
+
+
+def test_weights_are_decayed_but_norms_and_embeddings_are_not() -> None:
+    model = language_model(SIZE, num_tokens=NUM_TOKENS, seed=0)
+    compile_for_training(model, keras.optimizers.AdamW(0.5, weight_decay=0.5), [1] * NUM_TOKENS)
+    before = {variable.path: np.array(variable) for variable in model.weights}
+    model.optimizer.apply([np.zeros(array.shape) for array in before.values()], model.weights)
+    for variable in model.weights:
+        is_matrix = "kernel" in variable.path
+        share = 0.75 if is_matrix else 1.0
+        expected = share * before[variable.path]
+        np.testing.assert_allclose(np.asarray(variable), expected, rtol=1e-12, atol=0)
 
 
 def test_an_untrained_model_is_nearly_uniform() -> None:
