@@ -42,7 +42,6 @@ from recipes.language.build import (
     flagged_size,
     model_and_data,  # noqa: F401  (what `tfscale preflight` looks at)
 )
-from recipes.language.flops import measured_peak
 from recipes.language.rounds import steps_of_a_round
 from recipes.language.sampling import sampled_text
 from recipes.language.scaling import scaling_table, shown_share, shown_speed
@@ -128,7 +127,7 @@ def define_flags() -> None:
             "peak_flops",
             None,
             "Floating-point operations a second that all devices can do, for the utilization. "
-            "Default: measured at the start, in half a second.",
+            "Default: measured before and after the training, for half a second.",
             POSITIVE,
         )
         flags.DEFINE_string("prompt", "def ", "How the sampled text begins.")
@@ -158,7 +157,7 @@ def main(_: Sequence[str]) -> None:
     refuse_unused_flags()
     strategy = common_flags.strategy()
     is_chief = strategies.is_chief(strategy)
-    policy = tfscale.set_precision(FLAGS.precision, strategy)
+    tfscale.set_precision(FLAGS.precision, strategy)
     model_dir = flagged_model_dir()
     if is_chief:
         results.make_writable(model_dir, *_FILES)
@@ -168,10 +167,9 @@ def main(_: Sequence[str]) -> None:
             f"{corpus.train_bytes:,} bytes to train on and {corpus.validation_bytes:,} to validate "
             f"on, of {corpus.name}; vocabulary: {corpus.vocabulary.name}"
         )
-    peak = FLAGS.peak_flops or measured_peak(strategy, policy.compute_dtype)
     if FLAGS.scaling:
         outcomes = {
-            name: train(corpus, SIZES[name], strategy, steps_of_a_round=steps, peak_flops=peak)
+            name: train(corpus, SIZES[name], strategy, steps_of_a_round=steps)
             for name in FLAGS.scaling
         }
         if is_chief:
@@ -181,12 +179,10 @@ def main(_: Sequence[str]) -> None:
         model_dir, steps_per_epoch=steps, num_steps=FLAGS.train_steps
     )
     callbacks = [] if checkpoint is None else [checkpoint]
-    trained = train(
-        corpus, size, strategy, steps_of_a_round=steps, peak_flops=peak, callbacks=callbacks
-    )
+    trained = train(corpus, size, strategy, steps_of_a_round=steps, callbacks=callbacks)
     if not is_chief:
         return
-    write_run(trained, corpus, strategy, started, peak)
+    write_run(trained, corpus, strategy, started)
     if checkpoint is not None:
         checkpoint.directory.clear()  # a finished run is not resumed
 
@@ -223,7 +219,6 @@ def write_run(
     corpus: Corpus,
     strategy: tf.distribute.Strategy,
     started: float,
-    peak_flops: float,
 ) -> None:
     """Samples a text, and writes and prints the results of one training."""
     model_dir = flagged_model_dir()
@@ -241,7 +236,7 @@ def write_run(
     timing = timing_of(trained, started)
     summary = {
         **found,
-        "peak_flops": peak_flops,
+        "peak_flops": trained.peak_flops,
         "training_seconds": trained.training_seconds,
         "total_seconds": timing.total_seconds,
         "num_replicas": strategy.num_replicas_in_sync,
@@ -267,7 +262,7 @@ def write_run(
             f"{corpus.train_bytes:,} bytes and validated on {corpus.validation_bytes:,}; "
             f"vocabulary: {corpus.vocabulary.name}.",
             "flops_utilization: 6 N + 12 L H Q T operations a token (arXiv:2204.02311, appendix "
-            f"B), of {peak_flops:.3g} a second.",
+            f"B), of {trained.peak_flops:.3g} a second.",
             f"Sampled at temperature {FLAGS.temperature:g}: {text}",
         ],
     )
@@ -279,7 +274,7 @@ def write_run(
     print(f"tokens per second: {shown_speed(trained.tokens_per_second)}")
     print(
         f"model FLOPs utilization: {shown_share(trained.flops_utilization)} of "
-        f"{peak_flops / 1e9:.0f} GFLOP/s"
+        f"{trained.peak_flops / 1e9:.0f} GFLOP/s"
     )
     print(f"training time: {trained.training_seconds:.1f} s")
     print(f"model directory: {model_dir}")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 
+import keras
 import tensorflow as tf
 
 from recipes.language.sizes import ModelSize
@@ -39,14 +40,15 @@ def flops_per_token(size: ModelSize, *, num_parameters: int, context: int) -> in
     return 6 * num_parameters + 12 * size.layers * size.heads * size.head_width * context
 
 
-def measured_peak(strategy: tf.distribute.Strategy, dtype: str) -> float:
+def measured_peak(strategy: tf.distribute.Strategy) -> float:
     """Measures the operations a second that all replicas can do together: products of matrices.
+
+    In the compute type of the global policy, see `tfscale.set_precision`.
 
     Replicas on the CPUs of a host share its cores, so they have the peak of one together.
 
     Args:
         strategy: The strategy that trains.
-        dtype: The type that the model computes in.
 
     Returns:
         Operations a second of the fastest of the products within half a second.
@@ -54,7 +56,8 @@ def measured_peak(strategy: tf.distribute.Strategy, dtype: str) -> float:
     devices = [tf.DeviceSpec.from_string(name) for name in strategy.extended.worker_devices]
     local = devices[0].replace(job=None, replica=None, task=None).to_string()
     with tf.device(local):
-        matrix = tf.cast(tf.random.stateless_normal([_MATRIX, _MATRIX], [0, 0]), dtype)
+        normal = tf.random.stateless_normal([_MATRIX, _MATRIX], [0, 0])
+        matrix = tf.cast(normal, keras.config.dtype_policy().compute_dtype)
 
         @tf.function(autograph=False)
         def multiply() -> tf.Tensor:

@@ -15,7 +15,7 @@ import strategies
 from recipes import common_flags
 from recipes.images.training_log import TrainingLog
 from recipes.language.build import Corpus, flagged_model, pipelines
-from recipes.language.flops import flops_per_token
+from recipes.language.flops import flops_per_token, measured_peak
 from recipes.language.rounds import Rounds
 from recipes.language.sizes import ModelSize
 from recipes.language.throughput import Throughput
@@ -36,6 +36,7 @@ class Trained:
         training_seconds: Of `fit`, with validation and compilation.
         seconds_per_step: Without them; None after a single round.
         tokens_per_second: The same.
+        peak_flops: Operations a second that the devices can do.
         flops_utilization: Operations of the model, of all that the devices can do. The same.
     """
 
@@ -47,6 +48,7 @@ class Trained:
     training_seconds: float
     seconds_per_step: float | None
     tokens_per_second: float | None
+    peak_flops: float
     flops_utilization: float | None
 
 
@@ -56,7 +58,6 @@ def train(
     strategy: tf.distribute.Strategy,
     *,
     steps_of_a_round: int,
-    peak_flops: float,
     callbacks: Sequence[Any] = (),
 ) -> Trained:
     """Trains a model as the flags say.
@@ -66,9 +67,10 @@ def train(
         size: The size of the model.
         strategy: The strategy to train under.
         steps_of_a_round: Steps between two validations; divides those of the training.
-        peak_flops: Operations a second that the devices can do. Positive.
         callbacks: More callbacks.
     """
+    # Before and after, because another program may use the cores for a while.
+    peaks = [FLAGS.peak_flops or measured_peak(strategy)]
     train_rows, validation = pipelines(corpus, strategy)
     rounds = Rounds(train_rows, steps_of_a_round)
     log, throughput = TrainingLog(common_flags.schedule(FLAGS.train_steps)), Throughput()
@@ -84,6 +86,7 @@ def train(
         callbacks=[log, throughput, *callbacks],
     )
     training_seconds = time.monotonic() - began
+    peaks.append(FLAGS.peak_flops or measured_peak(strategy))
     tokens_of_a_step = FLAGS.global_batch_size * FLAGS.context
     seconds = throughput.seconds_per_step
     tokens_per_second = None if seconds is None else tokens_of_a_step / seconds
@@ -98,7 +101,8 @@ def train(
         training_seconds=training_seconds,
         seconds_per_step=seconds,
         tokens_per_second=tokens_per_second,
+        peak_flops=max(peaks),
         flops_utilization=None
         if tokens_per_second is None
-        else flops * tokens_per_second / peak_flops,
+        else flops * tokens_per_second / max(peaks),
     )

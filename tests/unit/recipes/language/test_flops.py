@@ -33,7 +33,7 @@ def test_palm_540b_needs_the_operations_of_its_paper() -> None:
 
 
 def test_the_peak_is_above_what_a_small_product_reaches() -> None:
-    peak = measured_peak(one_device_strategy(), "float32")
+    peak = measured_peak(one_device_strategy())
     assert 1e8 < peak < 1e16
 
 
