@@ -127,7 +127,7 @@ def define_flags() -> None:
             "peak_flops",
             None,
             "Floating-point operations a second that all devices can do, for the utilization. "
-            "Default: measured before and after the training, for half a second.",
+            "Default: measured before and after the training, for a second.",
             POSITIVE,
         )
         flags.DEFINE_string("prompt", "def ", "How the sampled text begins.")

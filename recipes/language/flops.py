@@ -20,8 +20,10 @@ import tensorflow as tf
 
 from recipes.language.sizes import ModelSize
 
-_MATRIX = 1024
-_SECONDS = 0.5
+# A product of a millisecond: longer than the call, and short enough to find the cores of a host
+# unused for once, if other programs use them too.
+_CPU_MATRIX, _OTHER_MATRIX = 512, 8192
+_SECONDS = 1.0
 
 
 def flops_per_token(size: ModelSize, *, num_parameters: int, context: int) -> int:
@@ -51,12 +53,14 @@ def measured_peak(strategy: tf.distribute.Strategy) -> float:
         strategy: The strategy that trains.
 
     Returns:
-        Operations a second of the fastest of the products within half a second.
+        Operations a second of the fastest of the products within a second.
     """
     devices = [tf.DeviceSpec.from_string(name) for name in strategy.extended.worker_devices]
     local = devices[0].replace(job=None, replica=None, task=None).to_string()
+    is_cpu = devices[0].device_type == "CPU"
+    rows = _CPU_MATRIX if is_cpu else _OTHER_MATRIX
     with tf.device(local):
-        normal = tf.random.stateless_normal([_MATRIX, _MATRIX], [0, 0])
+        normal = tf.random.stateless_normal([rows, rows], [0, 0])
         matrix = tf.cast(normal, keras.config.dtype_policy().compute_dtype)
 
         @tf.function(autograph=False)
@@ -70,6 +74,5 @@ def measured_peak(strategy: tf.distribute.Strategy) -> float:
             multiply().numpy()
             fastest = min(fastest, time.perf_counter() - began)
     num_replicas = strategy.num_replicas_in_sync
-    share_cores = devices[0].device_type == "CPU"
-    count = num_replicas // len(devices) if share_cores else num_replicas
-    return float(2 * _MATRIX**3 / fastest * count)
+    count = num_replicas // len(devices) if is_cpu else num_replicas
+    return float(2 * rows**3 / fastest * count)
