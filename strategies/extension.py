@@ -92,6 +92,11 @@ if TYPE_CHECKING:
         own_state,
     )
     from strategies.keras_support.model.outside_scope import refuse_model_outside
+    from strategies.keras_support.model.recomputed_layers import (
+        recomputation_of,
+        restore_recomputation,
+        set_recomputed,
+    )
     from strategies.keras_support.model.replica_values import (
         assign_replica_values,
         assign_value,
@@ -103,6 +108,7 @@ if TYPE_CHECKING:
         is_asynchronous,
         is_multi_worker,
         is_on_server,
+        is_owned,
     )
     from strategies.keras_support.patching.patch import Patch
     from strategies.keras_support.patching.private_keras import KERAS_SYMBOLS
@@ -212,6 +218,7 @@ _NAMES = {
         "is_asynchronous",
         "is_multi_worker",
         "is_on_server",
+        "is_owned",
     ),
     "strategies.devices": ("all_on",),
     "strategies.tpu.cpu_stand_in": ("TpuStandIn",),
@@ -251,6 +258,11 @@ _NAMES = {
         "names_dtype",
         "optimized_variables",
         "own_state",
+    ),
+    "strategies.keras_support.model.recomputed_layers": (
+        "recomputation_of",
+        "restore_recomputation",
+        "set_recomputed",
     ),
     "strategies.keras_support.model.outside_scope": ("refuse_model_outside",),
     "strategies.keras_support.model.replica_values": (

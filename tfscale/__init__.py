@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tfscale.broadcasting import broadcast, broadcast_value
     from tfscale.precision import set_precision
     from tfscale.preparation import prepare
+    from tfscale.recomputation import recompute
 
 _LAZY = {
     "all_gather": "strategies.extension",
@@ -43,6 +44,7 @@ _LAZY = {
     "mean_over_replicas": "strategies.extension",
     "prepare": "tfscale.preparation",
     "ratio_over_replicas": "strategies.extension",
+    "recompute": "tfscale.recomputation",
     "set_precision": "tfscale.precision",
     "sum_over_replicas": "strategies.extension",
 }
@@ -72,6 +74,7 @@ __all__ = [
     "plan",
     "prepare",
     "ratio_over_replicas",
+    "recompute",
     "schedules",
     "set_precision",
     "sum_over_replicas",

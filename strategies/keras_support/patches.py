@@ -26,6 +26,7 @@ from strategies.keras_support.gradients.optimizer_apply import (
     reduced_before_apply,
     reduced_only_once,
 )
+from strategies.keras_support.gradients.recomputation import recomputed
 from strategies.keras_support.gradients.tape_gradients import reduced_gradient
 from strategies.keras_support.metrics.metric_combination import combinable_assignment
 from strategies.keras_support.metrics.metric_reduction import loss_of_own_step, mean_by_examples
@@ -184,6 +185,10 @@ MOMENTS = Patch(
     moments_over_replicas,
     Need.SYNCHRONIZED_BATCH_NORM,
     is_synchronized,
+)
+
+REMAT = Patch(
+    "keras:remat", frozenset({"e672828c948d", "()da1c722bd473"}), recomputed, Need.RECOMPUTATION
 )
 
 # Loss.

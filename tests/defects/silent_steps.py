@@ -111,3 +111,28 @@ def penalty_beside_mean(run: Run) -> Findings:
         model.compile(keras.optimizers.SGD(0.01), "mse")
     history = model.fit(X, Y, batch_size=8, epochs=3, shuffle=False, verbose=0).history
     return {"loss in history": history["loss"][-1], **trained(model)}
+
+
+class Penalized(layers.Layer):
+    """Adds a penalty on what is inside of it."""
+
+    def build(self, shape: Any) -> None:
+        self.hidden = layers.Dense(4, activation="tanh")
+        self.hidden.build(shape)
+
+    def call(self, x: Any) -> Any:
+        hidden = self.hidden(x)
+        self.add_loss(0.5 * keras.ops.mean(keras.ops.square(hidden)))
+        return hidden
+
+
+@row("S34", "`RematScope` around a layer that calls `add_loss`")
+def recomputed_penalty(run: Run) -> Findings:
+    is_one_device = run.strategy.num_replicas_in_sync == 1  # Keras recomputes wrongly there too
+    with run.strategy.scope(), keras.RematScope(None if is_one_device else "full"):
+        penalized = Penalized()
+    with run.strategy.scope():
+        model = keras.Sequential([keras.Input((3,)), penalized, layers.Dense(2)])
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+    model.fit(X, Y, batch_size=8, epochs=3, shuffle=False, verbose=0)
+    return trained(model)

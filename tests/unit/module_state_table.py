@@ -97,6 +97,12 @@ STATE = (
         "at the end of the `fit`",
     ),
     State(
+        f"{KERAS_SUPPORT}.context.recomputed_pass:_PASS",
+        "the pass of a recomputed function that this thread's replica is in",
+        "`taking_pass`, around a pass",
+        "at the end of the pass",
+    ),
+    State(
         f"{KERAS_SUPPORT}.context.step_context:_CURRENT",
         "the step that this thread's replica is taking",
         "`taking_step`, around a user's step",

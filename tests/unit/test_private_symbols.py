@@ -47,8 +47,11 @@ def members(symbol: PrivateSymbol) -> set[str]:
     assert spec is not None
     assert spec.origin is not None
     tree = ast.parse(Path(spec.origin).read_text("utf-8"))
-    (owner,) = (n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == path)
-    return own_names([ast.Module([owner], [])])
+    # TensorFlow has functions with the names of classes.
+    owners: list[ast.stmt] = [
+        n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == path
+    ]
+    return own_names([ast.Module(owners, [])])
 
 
 def is_in(module: str, places: Collection[str]) -> bool:

@@ -10,7 +10,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from strategies.extension import all_layers, copy_trainable
+from strategies.extension import (
+    all_layers,
+    copy_trainable,
+    recomputation_of,
+    restore_recomputation,
+)
 
 Twins = list[tuple[Any, Any]]
 
@@ -135,4 +140,5 @@ def _twins(model: keras.Model, twin: keras.Model) -> Twins:
         )
     for layer, its_twin in zip(layers, twin_layers, strict=True):
         copy_trainable(layer, its_twin)
+        restore_recomputation(its_twin, recomputation_of(layer))
     return list(zip(variables, twin_variables, strict=True))

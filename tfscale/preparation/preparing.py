@@ -32,6 +32,7 @@ from tfscale.preparation.recompilation import (
     parts_made_again,
     refuse_own_compile,
 )
+from tfscale.recomputation import recompute as recompute_layers
 
 
 def prepare(
@@ -43,6 +44,7 @@ def prepare(
     optimizer: str | keras.optimizers.Optimizer | None = None,
     loss: Any = None,
     metrics: Any = None,
+    recompute: Any = None,
 ) -> keras.Model:
     """Returns a compiled Keras model in the strategy's scope, under the precision's dtype policy.
 
@@ -69,6 +71,8 @@ def prepare(
             Pass a rate either in the optimizer or as `learning_rate`.
         loss: A loss, as for `compile`, that replaces the model's.
         metrics: Metrics, as for `compile`, that replace the model's.
+        recompute: Layers that recompute their activations, as for `tfscale.recompute`. None leaves
+            them as they are.
 
     Returns:
         A plain, compiled `keras.Model`, ready for `fit`.
@@ -102,6 +106,8 @@ def prepare(
         check_same_on_all_workers(model, strategy)
     with _policy_restored_after_an_error():
         prepared = (_built if is_function else _copied)(model, strategy, request)
+    if recompute is not None:
+        recompute_layers(prepared, recompute)
     if is_chief(strategy):
         warn_of_half_precision(prepared)
     return prepared

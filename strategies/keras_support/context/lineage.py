@@ -102,7 +102,7 @@ class Lineage:
         Of an eager step only arithmetic is remembered: other types come without inputs.
         """
         if tf.is_symbolic_tensor(tensor):
-            return tensor.op.type, list(tensor.op.inputs)
+            return tensor.op.type, _inputs_of(tensor)
         held = self._eager.get(id(tensor))
         if held is None or held.tensor() is not tensor:
             return "", []
@@ -192,7 +192,7 @@ class Lineage:
         for name in called_bodies(operation):
             if name in self._bodies:
                 own |= Source.LOCAL_GRADIENT | Source.DATA
-        inputs = [t for t in operation.inputs if t.dtype != tf.resource]
+        inputs = [t for t in _inputs_of(tensor) if t.dtype != tf.resource]
         for control in operation.inputs:
             if control.dtype == tf.resource and called_bodies(operation):
                 own |= self._state(handle_id(control))
@@ -239,7 +239,8 @@ class Lineage:
         is_unstacked = kind == "Unpack" and self.operation(inputs[0])[0] == "Shape"
         for place, each in enumerate(outputs):
             source = Source.SHARED if is_unstacked and place else found
-            self._remember(each, source, kind, list(inputs) if kind in _REMEMBERED else [])
+            from_ = [inputs[place]] if kind == "IdentityN" else list(inputs)
+            self._remember(each, source, kind, from_ if kind in _REMEMBERED else [])
 
     def _remember(self, tensor: Any, source: Source, kind: str, inputs: list[Any]) -> None:
         try:
@@ -261,6 +262,13 @@ class _Computed:
     source: Source
     kind: str
     inputs: list[Any]
+
+
+def _inputs_of(tensor: Any) -> list[Any]:
+    """The tensors that a tensor of a graph was computed from."""
+    if tensor.op.type == "IdentityN":  # the results of a custom gradient, and its arguments
+        return [tensor.op.inputs[tensor.value_index]]
+    return list(tensor.op.inputs)
 
 
 def _tensors(structure: Any) -> list[Any]:

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from strategies.devices import all_on
 from strategies.keras_support.context.lineage import Lineage, Source
+from strategies.keras_support.context.recomputed_pass import FirstPass, drawn
 from strategies.keras_support.patching.step_clock import StepClock
 
 
@@ -71,6 +72,7 @@ class StepContext:
         results: The results of metrics that are looked for in the step's logs, or None.
         trackers: Variables of metrics that the model does not list, as they were before the step.
         inner_updates: Optimizers that applied gradients inside a condition, with its graph.
+        passes: First passes of recomputed functions; see `recomputed_pass`.
     """
 
     examples: tf.Tensor
@@ -88,6 +90,7 @@ class StepContext:
     results: Any = None
     trackers: dict[int, list[tuple[Any, tf.Tensor]]] = field(default_factory=dict)
     inner_updates: list[tuple[Any, Any]] = field(default_factory=list)
+    passes: list[FirstPass] = field(default_factory=list)
     _loss: tf.Tensor | None = None
     _fraction: tf.Tensor | None = None
     _graph: Any = field(default_factory=tf.compat.v1.get_default_graph)
@@ -174,6 +177,10 @@ def sum_over_replicas(values: Any) -> Any:
     Args:
         values: A tensor, or a structure of tensors; the same structure on all replicas.
     """
+    return drawn(lambda: _summed(values))
+
+
+def _summed(values: Any) -> Any:
     step, replica = current_step(), tf.distribute.get_replica_context()
     clock = step.clock if step is not None else None
     if clock is None:

@@ -31,6 +31,7 @@ from strategies.keras_support.patches import (
     NEXT_SEED,
     OUTPUT_LOSSES,
     REDUCE_LOSS,
+    REMAT,
     SCALE,
     TEST,
     TRAIN,
@@ -221,6 +222,13 @@ SILENT = (
         (MERGE_CALL,),
         (),
         "Keras keeps the losses of a layer apart for each replica",
+    ),
+    Fix(
+        "S34",
+        "keras.remat: another dropout mask, statistics updated twice, no gradient of add_loss",
+        (REMAT,),
+        (f"{KERAS}21207", f"{TENSORFLOW}30265"),
+        "Keras's recomputation on TensorFlow repeats what the first pass drew, read and added",
     ),
     Fix(
         "S26",

@@ -60,11 +60,15 @@ def reduced_before_apply(apply: Any) -> Any:
                 "the scope, but outside of a replica. Leave the scope first, or call it in "
                 "strategy.run."
             )
+        if trainable_variables is not None:
+            trainable_variables = list(trainable_variables)
+        step = current_step()
+        for each in step.passes if step is not None else ():
+            each.note_updated(trainable_variables or self._trainable_variables)
         if _REPLICA.reduced or replica is None or not is_owned(replica.strategy):
             return apply(self, grads, trainable_variables)
         note_apply(self, grads)
         watch = watch_of(self)
-        step = current_step()
         loss = step.recorded_loss() if watch is not None and step is not None else None
 
         def update() -> Any:
@@ -74,10 +78,8 @@ def reduced_before_apply(apply: Any) -> Any:
             return _watched(watch, grads, loss, update)
         if all_on("TPU", replica.strategy):
             grads = dense_gradients(grads)
-        if trainable_variables is not None:
-            trainable_variables = list(trainable_variables)
-            if not self.built:
-                build_for_all_replicas(self, trainable_variables)
+        if trainable_variables is not None and not self.built:
+            build_for_all_replicas(self, trainable_variables)
         own = gradients_of_local_step(self, list(grads))
         if own is not None:
             grads = own

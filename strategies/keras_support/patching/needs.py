@@ -39,6 +39,7 @@ class Need(enum.Enum):
     RANDOM_LAYERS = "random layers and SeedGenerator"
     ADDED_LOSSES = "add_loss and regularizers"
     SYNCHRONIZED_BATCH_NORM = "BatchNormalization(synchronized=True)"
+    RECOMPUTATION = "keras.remat, RematScope and recomputation"
     LOSS_SCALING = "LossScaleOptimizer"
     INNER_FUNCTIONS = "tf.function inside of a step"
     CLEAR_SESSION = "clear_session in a scope"

@@ -36,7 +36,7 @@ KERAS_SYMBOLS = (
     ),
     *used(
         Need.TRAINING,
-        "keras_support.asynchronous keras_support.state",
+        "keras_support.asynchronous keras_support.context",
         "the dtype that an assigned value is converted to",
         {
             f"{_VARIABLE}._dtype": "91d2516b6022",
@@ -44,7 +44,7 @@ KERAS_SYMBOLS = (
     ),
     *used(
         Need.TRAINING,
-        "keras_support.asynchronous keras_support.state",
+        "keras_support.asynchronous keras_support.context keras_support.state",
         "converts an assigned value as Keras does",
         {
             f"{_VARIABLE}._convert_to_tensor": "147bc8e16306",
@@ -68,6 +68,32 @@ KERAS_SYMBOLS = (
         },
     ),
     *used(
+        Need.RECOMPUTATION,
+        "keras_support.gradients",
+        "the training flag and dtype of a layer's call, for its second pass",
+        {
+            f"{_GLOBAL_STATE}:get_global_attribute": "abc29405067f",
+            f"{_GLOBAL_STATE}:set_global_attribute": "2cf4c072f3b7",
+        },
+    ),
+    *used(
+        Need.RECOMPUTATION,
+        "keras_support.gradients",
+        "the mask of a tensor that stands for another",
+        {
+            "keras.src.backend.common.masking:get_keras_mask": "960fa86967cd",
+            "keras.src.backend.common.masking:set_keras_mask": "1fe150484168",
+        },
+    ),
+    *used(
+        Need.RECOMPUTATION,
+        "keras_support.model",
+        "which layers are recomputed",
+        {
+            f"{_LAYER}._remat_mode": "40143aaad5f5",
+        },
+    ),
+    *used(
         Need.TRAINING,
         "keras_support.gradients keras_support.model keras_support.state",
         "all layers of a model, at any depth",
@@ -85,7 +111,7 @@ KERAS_SYMBOLS = (
     ),
     *used(
         Need.TRAINING,
-        "keras_support.context",
+        "keras_support.context keras_support.gradients",
         "what add_loss added, kept apart for each replica",
         {
             f"{_LAYER}._losses": "a7a353e9bc95",

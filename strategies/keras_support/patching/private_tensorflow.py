@@ -95,7 +95,7 @@ TENSORFLOW_SYMBOLS = (
     ),
     *used(
         Need.TRAINING,
-        "keras_support.metrics keras_support.state",
+        "keras_support.context keras_support.metrics",
         "this replica's copy of a variable",
         {
             f"{_DISTRIBUTED_VARIABLE}._get": "3bba417011d3",
@@ -119,7 +119,7 @@ TENSORFLOW_SYMBOLS = (
     ),
     *used(
         Need.TRAINING,
-        "keras_support.state",
+        "keras_support.context",
         "recognises a variable in the graph of a step",
         {
             f"{_BASE_RESOURCE_VARIABLE}._handle": "d879190d7071",
@@ -279,6 +279,22 @@ TENSORFLOW_SYMBOLS = (
         {
             f"{_OP_CALLBACKS}:add_op_callback": "d9f0d0409c61",
             f"{_OP_CALLBACKS}:remove_op_callback": "d1c5aa054020",
+        },
+    ),
+    *used(
+        Need.RECOMPUTATION,
+        "keras_support.gradients",
+        "whether a tape records a tensor that a recomputed function uses",
+        {
+            "tensorflow.python.eager.record:should_record_backprop": "90833153a38f",
+        },
+    ),
+    *used(
+        Need.RECOMPUTATION,
+        "keras_support.gradients",
+        "whether a step is compiled by XLA",
+        {
+            "tensorflow.python.ops.control_flow_util:GraphOrParentsInXlaContext": "46de409789a5",
         },
     ),
     *used(

@@ -24,9 +24,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from strategies.keras_support.context.lineage import OWN, Lineage, Source
+from strategies.keras_support.context.recomputed_pass import current_pass, local_handle
 from strategies.keras_support.context.step_context import current_step
 from strategies.keras_support.gradients.step_reduce import Owed, reduce_in_step
 from strategies.keras_support.metrics.metric_updates import assigned_form
@@ -72,7 +74,7 @@ class StepState:
                 self._sums[key] = _split(value, lineage)
             elif not is_known and form in ("max", "min"):
                 self._extremes[key] = form
-        handle = _local_handle(variable)
+        handle = local_handle(variable)
         if handle and self._sources.get(handle, Source.SHARED) != source:
             self._sources[handle] = source
             lineage.forget_reads()
@@ -111,7 +113,7 @@ class StepState:
     def note_reduced(self, variable: Any, value: tf.Tensor) -> None:
         """Notes that `variable` now has `value` on all replicas."""
         self.before[id(variable)] = (variable, value)
-        self._sources.pop(_local_handle(variable), None)
+        self._sources.pop(local_handle(variable), None)
 
     def drop_owed(self) -> None:
         """Forgets what has to be reduced: the copies may differ until a later step."""
@@ -163,7 +165,15 @@ def noted_assignment(assign: Any) -> Any:
 
     @functools.wraps(assign)
     def noted(self: Any, value: Any) -> Any:
+        current = current_pass()
+        if current is not None:
+            return current.assign(self, value, lambda new: assign_noted(self, new))
+        return assign_noted(self, value)
+
+    def assign_noted(self: Any, value: Any) -> Any:
         step = current_step()
+        for each in step.passes if step is not None else ():
+            each.keep(self)
         if step is None or step.state is None or not _is_replicated(self):
             return assign(self, value)
         if not step.is_updating:
@@ -184,6 +194,10 @@ def reduced_before_read(value: Any) -> Any:
     read = value.fget
 
     def reduced(self: Any) -> Any:
+        current = current_pass()
+        value = None if current is None else current.value_of(self)
+        if value is not None:
+            return keras.ops.cast(value, self.dtype)
         step = current_step()
         if step is not None and step.state is not None and step.state.owes(self):
             if not step.is_in_main_graph():
@@ -217,14 +231,6 @@ def _assigned_here(variable: Any, state: StepState) -> Iterator[None]:
         yield
     finally:
         copies._aggregation, state.is_assigning = aggregation, False
-
-
-def _local_handle(variable: Any) -> int:
-    value = variable._value
-    if isinstance(value, tf.distribute.DistributedValues):
-        value = value._get()
-    handle = getattr(value, "_handle", None)
-    return 0 if handle is None else id(handle)
 
 
 def _in_main_graph(value: Any) -> bool:

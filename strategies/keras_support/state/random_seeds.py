@@ -24,6 +24,7 @@ import tensorflow as tf
 from tensorflow.python.ops import resource_variable_ops
 
 from strategies.keras_support.context.lineage import Source
+from strategies.keras_support.context.recomputed_pass import drawn
 from strategies.keras_support.context.step_context import current_step
 from strategies.keras_support.patching.ownership import is_owned
 
@@ -36,10 +37,13 @@ def draw_by_replica(next_seed: Any) -> Any:
 
     @functools.wraps(next_seed)
     def own(self: Any, ordered: bool = True) -> Any:
+        return drawn(lambda: draw(self, ordered))
+
+    def draw(generator: Any, ordered: bool) -> Any:
         step = current_step()
         if step is not None and step.pull is not None and ordered:
-            return _draw_of_worker(self.state, step.pull.worker)
-        seed = next_seed(generator_of_data(self), ordered=ordered)
+            return _draw_of_worker(generator.state, step.pull.worker)
+        seed = next_seed(generator_of_data(generator), ordered=ordered)
         replica = tf.distribute.get_replica_context()
         if (
             step is None

@@ -24,6 +24,7 @@ import tensorflow as tf
 from tensorflow.python.distribute import distribute_lib
 
 from strategies.keras_support.context.lineage import OWN
+from strategies.keras_support.context.recomputed_pass import FirstPass, current_pass
 from strategies.keras_support.context.step_context import current_step
 from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
 from strategies.keras_support.state.random_seeds import is_in_dataset
@@ -89,6 +90,9 @@ def checked_assignment(assign: Any) -> Any:
     @functools.wraps(assign)
     def checked(self: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
         step = current_step()
+        current = current_pass()
+        if isinstance(current, FirstPass) and not current.is_assigning:
+            current.refuse_native(self.name)
         if (
             step is not None
             and step.state is not None
