@@ -25,8 +25,8 @@ model may be larger than this host: large variables get a shape and no memory. P
 are exact. Activations are found by tracing a step of one replica, as TensorFlow's CPU executor
 would run it; workspaces of kernels and of the allocator come on top.
 
-Without --shard and --microbatches all combinations are computed, and the cheapest that fits is
-marked.
+Without --shard, --microbatches and --recompute all combinations are computed, and the cheapest that
+fits is marked.
 
 FUNCTION takes no arguments and returns (model, data): a compiled model, and arrays (x, y), a
 batched tf.data.Dataset, a keras.utils.PyDataset or a Pipeline. Of the data only shapes and dtypes
@@ -87,7 +87,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_several(count),
         metavar="COUNTS",
         help="parts of a replica batch, computed one after another, as numbers separated by commas "
-        "(default: 1, 2, 4, ... as far as they divide it)",
+        "(default: 1, 2, 4, 8 and 16, as far as they divide it)",
+    )
+    parser.add_argument(
+        "--recompute",
+        type=_several(str),
+        metavar="LAYERS",
+        help="layers that compute their activations again in the backward pass, separated by "
+        "commas: as_is, those that the model was built with; blocks, the layers directly in the "
+        "model that contain layers; or a regular expression of names (default: as_is and blocks)",
     )
     add_json_flag(parser)
 
@@ -109,6 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
                 shard=arguments.shard,
                 precision=arguments.precision,
                 microbatches=arguments.microbatches,
+                recompute=arguments.recompute,
                 say=say,
             )
     except (WrongUsage, ValueError) as error:

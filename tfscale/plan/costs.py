@@ -24,7 +24,7 @@ class Configuration:
             parameters.
         precision: The dtype policy, or "as_is" for that of the model.
         microbatches: Parts of a replica batch.
-        recompute: "none", or which activations are computed again in the backward pass.
+        recompute: Which layers compute their activations again in the backward pass.
         memory: Of the device that needs most.
         communicated_bytes: Bytes that each device sends a step.
         recomputed_flops: Floating-point operations of a step that recomputing adds, a device.

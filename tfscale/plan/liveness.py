@@ -7,8 +7,9 @@ an input that nobody else needs. TensorFlow's executor does both.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+import heapq
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 ACTIVATION = "activation"
@@ -47,6 +48,7 @@ class Operation:
         memory: SHARES, MAY_REUSE or OWN.
         waits_for: Numbers of the operations that must have run before, besides those of the inputs.
         scratch_bytes: What it needs only while it runs.
+        seconds: How long it runs, roughly.
     """
 
     inputs: tuple[int, ...] = ()
@@ -54,6 +56,7 @@ class Operation:
     memory: str = OWN
     waits_for: tuple[int, ...] = ()
     scratch_bytes: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -81,14 +84,62 @@ class _Buffer:
     bytes: int
     kinds: set[str]
     reads_left: int = 0
-    first: int = 0
-    last: int | None = None
+
+    @property
+    def kind(self) -> str:
+        """The kind of what tensors of several kinds share."""
+        order = (NOT_COUNTED, GRADIENT, ACTIVATION, WEIGHT_COPY)
+        return next(kind for kind in order if kind in self.kinds)
+
+
+class _Memory:
+    """What is in memory while operations begin and end."""
+
+    def __init__(
+        self, operations: Sequence[Operation], tensors: Sequence[Tensor], kept: Iterable[int]
+    ) -> None:
+        self._tensors = tensors
+        self._reads = Counter(number for each in operations for number in each.inputs)
+        self._reads.update(kept)
+        self._held: dict[int, _Buffer] = {}
+        self._bytes = dict.fromkeys((ACTIVATION, WEIGHT_COPY, GRADIENT, NOT_COUNTED), 0)
+        self._scratch = 0
+
+    def begin(self, operation: Operation) -> Moment:
+        """Makes the outputs of an operation. Returns what is in memory while it runs."""
+        for place, number in enumerate(operation.outputs):
+            tensor = self._tensors[number]
+            buffer = _shared(operation, place, tensor, self._held)
+            if buffer is None:
+                buffer = _Buffer(tensor.bytes, {tensor.kind})
+            else:
+                self._bytes[buffer.kind] -= buffer.bytes
+                buffer.kinds.add(tensor.kind)
+            self._bytes[buffer.kind] += buffer.bytes
+            buffer.reads_left += self._reads[number]
+            self._held[number] = buffer
+        self._scratch += operation.scratch_bytes
+        sums = self._bytes
+        return Moment(sums[ACTIVATION] + self._scratch, sums[WEIGHT_COPY], sums[GRADIENT])
+
+    def end(self, operation: Operation) -> None:
+        """Frees what nothing reads any more."""
+        for number in operation.inputs:
+            buffer = self._held[number]
+            buffer.reads_left -= 1
+            if not buffer.reads_left:
+                self._bytes[buffer.kind] -= buffer.bytes
+        for number in operation.outputs:
+            buffer = self._held[number]
+            if not self._reads[number] and not buffer.reads_left:
+                self._bytes[buffer.kind] -= buffer.bytes
+        self._scratch -= operation.scratch_bytes
 
 
 def moments(
     operations: Sequence[Operation], tensors: Sequence[Tensor], kept: Iterable[int] = ()
 ) -> list[Moment]:
-    """Returns the bytes in memory during each operation.
+    """Returns the bytes in memory during each operation, if they run one after another.
 
     Args:
         operations: In the order in which they run; each after those that make its inputs.
@@ -101,28 +152,65 @@ def moments(
         >>> [moment.activations for moment in moments(chain, tensors)]
         [8, 16, 10]
     """
-    reads = Counter(number for operation in operations for number in operation.inputs)
-    reads.update(kept)
-    held: dict[int, _Buffer] = {}
-    buffers: list[_Buffer] = []
-    for time, operation in enumerate(operations):
-        for place, number in enumerate(operation.outputs):
-            buffer = _shared(operation, place, tensors[number], held)
-            if buffer is None:
-                buffer = _Buffer(tensors[number].bytes, set(), first=time)
-                buffers.append(buffer)
-            buffer.kinds.add(tensors[number].kind)
-            buffer.reads_left += reads[number]
-            held[number] = buffer
-        for number in operation.inputs:
-            buffer = held[number]
-            buffer.reads_left -= 1
-            if not buffer.reads_left:
-                buffer.last = time
-        for number in operation.outputs:
-            if not held[number].reads_left:
-                held[number].last = time
-    return _timeline(buffers, operations)
+    memory = _Memory(operations, tensors, kept)
+    found = []
+    for operation in operations:
+        found.append(memory.begin(operation))
+        memory.end(operation)
+    return found
+
+
+def moments_of_threads(
+    operations: Sequence[Operation],
+    tensors: Sequence[Tensor],
+    kept: Iterable[int] = (),
+    *,
+    threads: int,
+) -> list[Moment]:
+    """Returns the bytes in memory when each operation begins, as TensorFlow's executor runs them.
+
+    An operation is ready when its inputs are there. Those that are ready wait in a queue, from
+    which each thread takes the next one. So an update runs while other gradients are computed, and
+    with two threads two operations have inputs and outputs in memory.
+
+    Args:
+        operations: In any order.
+        tensors: The tensors that `inputs` and `outputs` number.
+        kept: Numbers of tensors that are in memory to the end.
+        threads: Positive.
+
+    Example:
+        >>> tensors = [Tensor(8), Tensor(1)]
+        >>> two = [Operation((), (0,), seconds=1.0), Operation((), (1,), seconds=1.0)]
+        >>> [moment.total for moment in moments_of_threads(two, tensors, threads=1)]
+        [8, 1]
+        >>> [moment.total for moment in moments_of_threads(two, tensors, threads=2)]
+        [8, 9]
+    """
+    makers = {number: place for place, each in enumerate(operations) for number in each.outputs}
+    waiting = []
+    readers: defaultdict[int, list[int]] = defaultdict(list)
+    for place, operation in enumerate(operations):
+        sources = [makers[number] for number in operation.inputs] + [*operation.waits_for]
+        waiting.append(len(sources))
+        for source in sources:
+            readers[source].append(place)
+    ready = deque(place for place, left in enumerate(waiting) if not left)
+    memory = _Memory(operations, tensors, kept)
+    running: list[tuple[float, int]] = []
+    now, found = 0.0, []
+    while ready or running:
+        while ready and len(running) < threads:
+            place = ready.popleft()
+            found.append(memory.begin(operations[place]))
+            heapq.heappush(running, (now + operations[place].seconds, place))
+        now, place = heapq.heappop(running)
+        memory.end(operations[place])
+        for reader in readers[place]:
+            waiting[reader] -= 1
+            if not waiting[reader]:
+                ready.append(reader)
+    return found
 
 
 def _shared(
@@ -139,62 +227,3 @@ def _shared(
             if is_last and buffer.bytes == tensor.bytes and NOT_COUNTED not in buffer.kinds:
                 return buffer
     return None
-
-
-def _timeline(buffers: Iterable[_Buffer], operations: Sequence[Operation]) -> list[Moment]:
-    changes: defaultdict[str, list[int]] = defaultdict(lambda: [0] * (len(operations) + 1))
-    for buffer in buffers:
-        end = len(operations) if buffer.last is None else buffer.last + 1
-        kind = _kind(buffer.kinds)
-        changes[kind][buffer.first] += buffer.bytes
-        changes[kind][end] -= buffer.bytes
-    sums = dict.fromkeys((ACTIVATION, WEIGHT_COPY, GRADIENT), 0)
-    found = []
-    for time, operation in enumerate(operations):
-        for kind in sums:
-            sums[kind] += changes[kind][time]
-        scratch = operation.scratch_bytes
-        found.append(Moment(sums[ACTIVATION] + scratch, sums[WEIGHT_COPY], sums[GRADIENT]))
-    return found
-
-
-def _kind(kinds: Collection[str]) -> str:
-    """Returns the kind of memory that tensors of several kinds share."""
-    order = (NOT_COUNTED, GRADIENT, ACTIVATION, WEIGHT_COPY)
-    return next(kind for kind in order if kind in kinds)
-
-
-def as_early_as_possible(operations: Sequence[Operation], num_first: int) -> list[Operation]:
-    """Returns operations in another order: those after the first ones as soon as they can run.
-
-    So a variable is updated when its gradient is there, and the gradient's memory is free again.
-
-    Args:
-        operations: In an order in which they could run.
-        num_first: How many of them keep their order.
-
-    Example:
-        >>> two = [Operation((), (0,)), Operation((), (1,)), Operation((0,), (2,))]
-        >>> [operation.outputs for operation in as_early_as_possible(two, 2)]
-        [(0,), (2,), (1,)]
-    """
-    makers = {number: place for place, each in enumerate(operations) for number in each.outputs}
-    waiting = []
-    readers: defaultdict[int, list[int]] = defaultdict(list)
-    for place, operation in enumerate(operations):
-        sources = [makers[number] for number in operation.inputs] + [*operation.waits_for]
-        waiting.append(len(sources))
-        for source in sources:
-            readers[source].append(place)
-    ready = [place for place in range(num_first, len(operations)) if not waiting[place]][::-1]
-    order = []
-    for first in range(num_first):
-        ready.append(first)
-        while ready:
-            place = ready.pop()
-            order.append(operations[place])
-            for reader in reversed(readers[place]):
-                waiting[reader] -= 1
-                if not waiting[reader] and reader >= num_first:
-                    ready.append(reader)
-    return order

@@ -10,10 +10,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from strategies.extension import one_of, whole_number
+from strategies.extension import one_of, text, whole_number
 from tfscale.plan.costs import Configuration, cheapest, communicated_bytes
 from tfscale.plan.device_memory import SHARDS, device_memory
 from tfscale.plan.traced_model import (
+    AS_IS,
+    BLOCKS,
     PARAMETER,
     NoGradients,
     StepMemory,
@@ -28,9 +30,9 @@ class Untraceable(Exception):
     """Raised if a step cannot be traced. The text is one line with the cure."""
 
 
-AS_IS = "as_is"
 PRECISIONS = (AS_IS, "float64", "float32", "mixed_bfloat16", "mixed_float16")
 _LONGEST_ERROR = 300
+_TRIED = (1, 2, 4, 8, 16)
 DEFAULT_BATCH = 32
 """Examples of a global batch if the data are arrays and no number is given."""
 
@@ -81,6 +83,7 @@ def memory_plan(
     shard: Iterable[int] | None = None,
     precision: Iterable[str] = (AS_IS,),
     microbatches: Iterable[int] | None = None,
+    recompute: Iterable[str] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> MemoryPlan:
     """Computes the memory of each device for training a model on many devices, without any of them.
@@ -101,8 +104,12 @@ def memory_plan(
         shard: What replicas divide: 0 nothing, 1 the optimizer's slots, 2 and gradients, 3 and
             parameters. None tries all.
         precision: "as_is", or dtype policies that are set before `build` is called.
-        microbatches: Parts of a replica batch, computed one after another. None tries 1, 2, 4, ...
-            as far as they divide a replica batch.
+        microbatches: Parts of a replica batch, computed one after another. None tries 1, 2, 4, 8
+            and 16, as far as they divide a replica batch.
+        recompute: Which layers compute their activations again in the backward pass: "as_is" for
+            those that the model was built with, "blocks" for the layers directly in the model that
+            contain layers, or a regular expression for `tfscale.recompute`. None tries "as_is" and,
+            if there are any, "blocks".
         say: Called with each line of progress.
 
     Returns:
@@ -135,24 +142,30 @@ def memory_plan(
     for policy in precisions:
         with _dtype_policy(policy):
             report(f"building the model in {'its' if policy == AS_IS else policy} precision")
-            try:
-                traced = TracedModel(
-                    lambda: checked_model("build", build()),
-                    lambda data: _batch(data, global_batch_size),
-                )
-            except WrongUsage as error:
-                raise ValueError(str(error)) from error
+            traced = _built(build, global_batch_size)
             first = first or traced
             rows = global_batch_size or traced.rows
             parts = _parts(rows, count, microbatches)
-            for number in parts:
-                report(f"tracing a step of {rows // count // number} examples")
-                step = _traced(traced, rows // count // number)
-                notes |= dict.fromkeys(step.graph.notes)
-                configurations += [
-                    _configuration(traced, step, count, stage, policy, number, memory_per_device)
-                    for stage in stages
-                ]
+            choices = _recomputed(traced, recompute)
+            least = 0.0  # floating-point operations of an example, if nothing is computed again
+            if choices != [AS_IS]:
+                own = rows // count // max(parts)
+                report(f"tracing a step of {own} examples, to count its operations")
+                least = _traced(traced, own).graph.flops / own
+            for choice in choices:
+                traced.recompute(choice)
+                for number in parts:
+                    own = rows // count // number
+                    again = "" if choice == AS_IS else f", recomputing {choice}"
+                    report(f"tracing a step of {own} examples{again}")
+                    step = _traced(traced, own)
+                    notes |= dict.fromkeys(step.graph.notes)
+                    more = 0 if choice == AS_IS else step.graph.flops - round(least * own)
+                    way = _Way(policy, choice, number, more * number)
+                    configurations += [
+                        _configuration(traced, step, count, stage, way, memory_per_device)
+                        for stage in stages
+                    ]
     assert first is not None
     return MemoryPlan(
         replicas=count,
@@ -178,30 +191,60 @@ def _traced(model: TracedModel, rows: int) -> StepMemory:
         ) from error
 
 
+def _built(build: Callable[[], Any], global_batch_size: int | None) -> TracedModel:
+    try:
+        return TracedModel(
+            lambda: checked_model("build", build()), lambda data: _batch(data, global_batch_size)
+        )
+    except WrongUsage as error:
+        raise ValueError(str(error)) from error
+
+
+def _recomputed(model: TracedModel, recompute: Iterable[str] | None) -> list[str]:
+    """Returns the choices of layers to recompute; the cheapest first, as the others' reference."""
+    if recompute is None:
+        return [AS_IS, BLOCKS] if model.has_blocks else [AS_IS]
+    chosen = dict.fromkeys(text("recompute", each) for each in recompute)
+    return sorted(chosen, key=lambda choice: choice != AS_IS)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How a step is computed, besides what is divided.
+
+    Attributes:
+        precision: See `Configuration`.
+        recompute: See `Configuration`.
+        microbatches: See `Configuration`.
+        recomputed_flops: See `Configuration`.
+    """
+
+    precision: str
+    recompute: str
+    microbatches: int
+    recomputed_flops: int
+
+
 def _configuration(
-    model: TracedModel,
-    step: StepMemory,
-    replicas: int,
-    shard: int,
-    precision: str,
-    microbatches: int,
-    limit: int | None,
+    model: TracedModel, step: StepMemory, replicas: int, shard: int, way: _Way, limit: int | None
 ) -> Configuration:
-    memory = device_memory(model, step, replicas=replicas, shard=shard, microbatches=microbatches)
+    memory = device_memory(
+        model, step, replicas=replicas, shard=shard, microbatches=way.microbatches
+    )
     return Configuration(
         shard=shard,
-        precision=precision,
-        microbatches=microbatches,
-        recompute="none",
+        precision=way.precision,
+        microbatches=way.microbatches,
+        recompute=way.recompute,
         memory=memory,
         communicated_bytes=communicated_bytes(
             sum(v.bytes for v in model.variables if v.role == PARAMETER),
             sum(step.packed_gradients if shard == 0 else step.dense_gradients),
             replicas=replicas,
             shard=shard,
-            microbatches=microbatches,
+            microbatches=way.microbatches,
         ),
-        recomputed_flops=0,
+        recomputed_flops=way.recomputed_flops,
         fits=limit is None or memory.total <= limit,
     )
 
@@ -222,7 +265,7 @@ def _parts(rows: int, replicas: int, microbatches: Iterable[int] | None) -> list
         )
     own = rows // replicas
     if microbatches is None:
-        return [2**power for power in range(own.bit_length()) if own % 2**power == 0]
+        return [number for number in _TRIED if own % number == 0]
     parts = _chosen("microbatches", microbatches, at_least=1, below=2**31)
     for number in parts:
         if own % number:

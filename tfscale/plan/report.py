@@ -87,6 +87,7 @@ def verdict(plan: MemoryPlan) -> str:
         of = "" if limit is None else f" of {shown_bytes(limit)}"
         parts = f"{best.microbatches} microbatch{'es' if best.microbatches > 1 else ''}"
         policy = "" if best.precision == "as_is" else f", {best.precision}"
+        policy += "" if best.recompute == "as_is" else f", recomputing {best.recompute}"
         return f"Cheapest: shard {best.shard}, {parts}{policy}: {total}{of} a device."
     smallest = min(plan.configurations, key=lambda each: each.memory.total)
     memory = smallest.memory
@@ -107,7 +108,7 @@ _CURES = {
     "parameters": "Use more replicas with --shard=3, or a smaller model.",
     "slots": "Use more replicas with --shard=1 or more, or an optimizer with fewer slots.",
     "gradients": "Use more replicas with --shard=2 or more, or a smaller model.",
-    "activations": "Use more --microbatches or a smaller --global_batch_size.",
+    "activations": "Use --recompute, more --microbatches or a smaller --global_batch_size.",
     "buffers": "Make the largest layer smaller, or divide it in two.",
 }
 

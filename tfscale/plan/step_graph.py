@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,8 +24,8 @@ from tfscale.plan.liveness import (
     Moment,
     Operation,
     Tensor,
-    as_early_as_possible,
     moments,
+    moments_of_threads,
 )
 
 _SHARING = """
@@ -45,6 +46,10 @@ _MEMORY = {
     **dict.fromkeys(_REUSING.split(), MAY_REUSE),
 }
 _CALLERS = frozenset(_CALLING.split())
+_THREADS = 2
+"""More threads update more variables at a time; a GPU computes one operation after another."""
+_START, _BYTES_A_SECOND, _FLOPS_A_SECOND = 2e-6, 6e9, 40e9
+"""Of a core. Only their ratios matter, and only for which operations overlap."""
 _IN_MEMORY_ANYWAY = frozenset(("Const", "Placeholder", "ReadVariableOp", "VarHandleOp"))
 _LOOPS = frozenset(("While", "StatelessWhile"))
 
@@ -56,7 +61,7 @@ class StepGraph:
     Attributes:
         backward: During forward and backward pass, to the last gradient.
         update: After that: clipping, the optimizer, metrics.
-        overlapped: During all of it, if a variable is updated as soon as its gradient is there.
+        overlapped: During all of it on one replica, where nothing is reduced between.
         flops: Floating-point operations of the matrix products and convolutions of a step.
         num_unknown: Tensors whose size is not known before the step runs, and which count as 0.
         num_loops: Loops; what they keep from one turn to the next for the backward pass counts as 0
@@ -105,16 +110,30 @@ def step_graph(
     is_gradient = {tensor.ref() for tensor in gradients}
     operations = reader.operations([*graph.outputs, *gradients], is_gradient)
     earlier = set(graph.get_operations()[:num_backward])
-    boundary = sum(op in earlier for op in reader.sources)
-    found = moments(operations, reader.tensors)
+    first = [place for place, op in enumerate(reader.sources) if op in earlier]
+    last = [place for place, op in enumerate(reader.sources) if op not in earlier]
+    backward = [_among(operations[place], first) for place in first]
+    read_later = {number for place in last for number in operations[place].inputs}
+    made = {number for operation in backward for number in operation.outputs}
+    update = moments([*backward, *(operations[place] for place in last)], reader.tensors)
     return StepGraph(
-        backward=tuple(found[:boundary]),
-        update=tuple(found[boundary:]),
-        overlapped=tuple(moments(as_early_as_possible(operations, boundary), reader.tensors)),
+        backward=tuple(
+            moments_of_threads(backward, reader.tensors, read_later & made, threads=_THREADS)
+        ),
+        update=tuple(update[len(backward) :]),
+        overlapped=tuple(moments_of_threads(operations, reader.tensors, threads=_THREADS)),
         flops=reader.flops,
         num_unknown=reader.num_unknown,
         num_loops=reader.num_loops,
     )
+
+
+def _among(operation: Operation, places: Sequence[int]) -> Operation:
+    """Returns an operation that waits for those of `places` only, by their new numbers."""
+    if not operation.waits_for:
+        return operation
+    numbers = (bisect_left(places, other) for other in operation.waits_for if other in places)
+    return dataclasses.replace(operation, waits_for=tuple(numbers))
 
 
 class _Reader:
@@ -170,7 +189,8 @@ class _Reader:
             self.numbers[tensor.ref()] = len(self.tensors)
             kind = _kind(op, tensor, lineage, gradients)
             self.tensors.append(Tensor(self._bytes(op, tensor), kind))
-        self.flops += _flops(op)
+        flops = _flops(op)
+        self.flops += flops
         self.num_loops += op.type in _LOOPS
         memory = _MEMORY.get(op.type, OWN)
         inputs = tuple(self.numbers[tensor.ref()] for tensor in op.inputs)
@@ -178,7 +198,10 @@ class _Reader:
         if op.type == "IdentityN":  # TensorFlow makes one operation of each output
             pairs = zip(inputs, outputs, strict=True)
             return [Operation((given,), (made,), SHARES) for given, made in pairs]
-        return [Operation(inputs, outputs, memory, scratch_bytes=self._scratch(op))]
+        touched = sum(self.tensors[number].bytes for number in (*inputs, *outputs))
+        is_free = memory == SHARES or op.type in _IN_MEMORY_ANYWAY
+        seconds = 0.0 if is_free else _START + touched / _BYTES_A_SECOND + flops / _FLOPS_A_SECOND
+        return [Operation(inputs, outputs, memory, (), self._scratch(op), seconds)]
 
     def _lineage_of(self, op: Any) -> tuple[bool, bool]:
         if op.type == "Const":

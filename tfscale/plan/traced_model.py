@@ -11,10 +11,16 @@ from typing import Any
 
 import tensorflow as tf
 
-from strategies.extension import support, traced_train_step
+from strategies.extension import direct_layers, support, traced_train_step
 from tfscale.plan.cuts import bounds_by_path, shares
 from tfscale.plan.step_graph import StepGraph, step_graph
 from tfscale.plan.unallocated import unallocated_variables
+from tfscale.recomputation import recompute
+
+AS_IS = "as_is"
+"""Recomputes the layers, or takes the precision, that the model was built with."""
+BLOCKS = "blocks"
+"""Recomputes each layer directly in the model that contains layers."""
 
 PARAMETER = "parameter"
 FIXED = "fixed parameter"
@@ -118,6 +124,34 @@ class TracedModel:
         parameters = [v for v in self.variables if v.role == PARAMETER]
         by_layer = groupby(parameters, key=lambda v: v.path.rpartition("/")[0])
         return tuple(sum(v.bytes for v in own) for _, own in by_layer)
+
+    @property
+    def has_blocks(self) -> bool:
+        """Whether layers directly in the model contain layers."""
+        return bool(self._blocks())
+
+    def recompute(self, choice: str) -> None:
+        """Chooses the layers that later steps recompute.
+
+        Args:
+            choice: AS_IS, BLOCKS, or a regular expression of their names. AS_IS cannot follow
+                another choice.
+
+        Raises:
+            ValueError: If the model has no such layers.
+        """
+        if choice == AS_IS:
+            return
+        layers = self._blocks() if choice == BLOCKS else choice
+        if not layers:
+            raise ValueError(
+                "`recompute` must name layers of the model. Received: 'blocks', but no layer "
+                "directly in the model contains layers. Pass a regular expression of names."
+            )
+        recompute(self._model, layers)
+
+    def _blocks(self) -> list[Any]:
+        return [layer for layer in direct_layers(self._model) if direct_layers(layer)]
 
     def step(self, rows: int) -> StepMemory:
         """Traces a step of one replica.

@@ -1,6 +1,6 @@
 """Small models to plan, and a program that measures what a step of one takes.
 
-    python -m tests.unit.tfscale.plan.planned_models FUNCTION REPLICAS
+    python -m tests.unit.tfscale.plan.planned_models FUNCTION REPLICAS RECOMPUTE
 
 prints the bytes of TensorFlow's CPU allocator at the peak of a fit, beyond those before it.
 """
@@ -88,9 +88,10 @@ def transformer() -> Made:
     return model, (np.ones((16, 128), "int32"), np.zeros((16, 128), "int32"))
 
 
-def measured(function: str, replicas: int) -> int:
+def measured(function: str, replicas: int, recompute: str) -> int:
     """Returns the bytes of the peak of a fit, beyond those that are there before it."""
     import strategies
+    import tfscale
 
     strategy = (
         strategies.mirrored_strategy(num_replicas=replicas)
@@ -99,6 +100,8 @@ def measured(function: str, replicas: int) -> int:
     )
     with strategy.scope():
         model, (x, y) = globals()[function]()
+    if recompute:
+        tfscale.recompute(model, recompute)
     data = tf.data.Dataset.from_tensors((x, y)).repeat(3)
     model.fit(data, verbose=0)
     before = tf.config.experimental.get_memory_info("CPU:0")["current"]
@@ -108,4 +111,4 @@ def measured(function: str, replicas: int) -> int:
 
 
 if __name__ == "__main__":
-    print(measured(sys.argv[1], int(sys.argv[2])))
+    print(measured(sys.argv[1], int(sys.argv[2]), sys.argv[3]))

@@ -14,8 +14,8 @@ from tfscale.plan.liveness import (
     Moment,
     Operation,
     Tensor,
-    as_early_as_possible,
     moments,
+    moments_of_threads,
 )
 
 
@@ -94,7 +94,9 @@ def test_kinds_are_counted_apart_and_shared_memory_of_a_gradient_is_a_gradient()
         Operation((0, 1), (2,)),
         Operation((2,), (3,), SHARES),
     ]
-    assert moments(operations, tensors)[2] == Moment(2, 1, 4)
+    found = moments(operations, tensors)
+    assert (found[1], found[2]) == (Moment(2, 1, 0), Moment(6, 1, 0))
+    assert found[3] == Moment(0, 0, 4)
 
 
 def test_scratch_is_there_only_while_its_operation_runs() -> None:
@@ -106,10 +108,39 @@ def test_scratch_is_there_only_while_its_operation_runs() -> None:
     assert totals(operations, [Tensor(8), Tensor(2)]) == [8, 110, 2]
 
 
-def test_an_update_runs_as_soon_as_its_gradient_is_there() -> None:
-    backward = [Operation((), (0,)), Operation((), (1,))]
-    clip = Operation((0, 1), (2,))
-    own_update = Operation((0,), ())
-    waiting = Operation((), (), waits_for=(3,))
-    ordered = as_early_as_possible([*backward, own_update, clip, waiting], 2)
-    assert ordered == [backward[0], own_update, backward[1], clip, waiting]
+def test_one_thread_takes_what_is_ready_in_turn() -> None:
+    tensors = [Tensor(8), Tensor(4), Tensor(2)]
+    # The two gradients are ready at once; the update of the first comes before what comes later.
+    operations = [
+        Operation((), (0,)),
+        Operation((), (1,)),
+        Operation((0,), (2,)),
+        Operation((2,), ()),
+        Operation((1,), ()),
+    ]
+    found = moments_of_threads(operations, tensors, threads=1)
+    assert [moment.total for moment in found] == [8, 12, 14, 6, 2]
+
+
+def test_two_threads_have_two_operations_in_memory() -> None:
+    tensors = [Tensor(1), Tensor(10), Tensor(20)]
+    operations = [
+        Operation((), (0,)),
+        Operation((0,), (1,), seconds=1.0),
+        Operation((0,), (2,), seconds=2.0),
+    ]
+    assert [m.total for m in moments_of_threads(operations, tensors, threads=1)] == [1, 11, 21]
+    assert [m.total for m in moments_of_threads(operations, tensors, threads=2)] == [1, 11, 31]
+
+
+def test_an_operation_waits_for_those_that_it_is_told_to() -> None:
+    tensors = [Tensor(8), Tensor(4)]
+    operations = [Operation((), (0,), waits_for=(1,)), Operation((), (1,))]
+    assert [m.total for m in moments_of_threads(operations, tensors, threads=2)] == [4, 8]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_a_chain_needs_the_same_with_any_number_of_threads(threads: int) -> None:
+    tensors = [Tensor(2**i) for i in range(6)]
+    chain = [Operation((i - 1,) if i else (), (i,), seconds=1.0) for i in range(6)]
+    assert moments_of_threads(chain, tensors, threads=threads) == moments(chain, tensors)

@@ -11,7 +11,7 @@ from tfscale.plan import memory_plan
 pytestmark = pytest.mark.own_process
 
 
-def planned(function: str, replicas: int) -> int:
+def planned(function: str, replicas: int, recompute: str) -> int:
     """Bytes of all replicas besides their variables."""
     build = getattr(planned_models, function)
     rows = len(build()[1][0])
@@ -21,17 +21,18 @@ def planned(function: str, replicas: int) -> int:
         global_batch_size=rows,
         shard=[0],
         microbatches=[1],
+        recompute=[recompute or "as_is"],
     ).configurations
     memory = only.memory
     return replicas * (memory.total - memory.parameters - memory.slots - memory.other)
 
 
-def check(function: str, replicas: int) -> None:
-    program = (planned_models.__name__, function, str(replicas))
+def check(function: str, replicas: int, recompute: str = "") -> None:
+    program = (planned_models.__name__, function, str(replicas), recompute)
     done = completed("-m", *program, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
     measured = int(done.stdout.split()[-1])
-    assert planned(function, replicas) == pytest.approx(measured, rel=0.15)
+    assert planned(function, replicas, recompute) == pytest.approx(measured, rel=0.15)
 
 
 def test_activations_of_an_mlp_are_those_of_the_allocator() -> None:
@@ -43,6 +44,11 @@ def test_activations_of_an_mlp_are_those_of_the_allocator() -> None:
 @pytest.mark.parametrize("function", ["mlp", "cnn", "transformer"])
 def test_activations_are_those_of_the_allocator(function: str, replicas: int) -> None:
     check(function, replicas)
+
+
+@pytest.mark.thorough
+def test_recomputed_activations_are_those_of_the_allocator() -> None:
+    check("transformer", 1, "block.*")
 
 
 @pytest.mark.thorough
