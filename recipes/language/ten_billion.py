@@ -26,5 +26,5 @@ def build() -> tuple[keras.Model, Any]:
     optimizer = keras.optimizers.AdamW(1e-4, weight_decay=0.1)
     compile_for_training(model, optimizer, [4] * NUM_TOKENS)
     row = np.ones((1, CONTEXT), "int32")
-    inputs = {name: row for name in ("tokens", "positions", "segment_ids")}
+    inputs = dict.fromkeys(("tokens", "positions", "segment_ids"), row)
     return model, (inputs, row, np.ones((1, CONTEXT), "float32"))
