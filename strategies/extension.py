@@ -115,12 +115,19 @@ if TYPE_CHECKING:
     from strategies.keras_support.patching.private_symbol import PrivateSymbol
     from strategies.keras_support.patching.private_tensorflow import TENSORFLOW_SYMBOLS
     from strategies.keras_support.patching.step_clock import attach_clock
+    from strategies.keras_support.step.microbatch_count import (
+        fit_in_microbatches,
+        train_in_microbatches,
+    )
     from strategies.keras_support.step.tracing import (
         TracedStep,
         traced_forward_pass,
         traced_train_step,
     )
-    from strategies.keras_support.step.train_function import last_execution_size
+    from strategies.keras_support.step.train_function import (
+        last_execution_size,
+        remake_train_function,
+    )
     from strategies.keras_support.workers.state_agreement import broadcast_state
     from strategies.liveness.blocking_workers import stalled_workers
     from strategies.liveness.heartbeat import Heartbeat, LocalHeartbeat, ObservedWorker
@@ -289,7 +296,14 @@ _NAMES = {
         "traced_forward_pass",
         "traced_train_step",
     ),
-    "strategies.keras_support.step.train_function": ("last_execution_size",),
+    "strategies.keras_support.step.train_function": (
+        "last_execution_size",
+        "remake_train_function",
+    ),
+    "strategies.keras_support.step.microbatch_count": (
+        "fit_in_microbatches",
+        "train_in_microbatches",
+    ),
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 

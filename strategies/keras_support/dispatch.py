@@ -23,9 +23,11 @@ from strategies.keras_support.model.checks import refuse_owned_parts
 from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
 from strategies.keras_support.patching.patch import require_not_undone
 from strategies.keras_support.state.batch_norm import moving_statistics
+from strategies.keras_support.step.microbatch_count import microbatches_of
+from strategies.keras_support.step.microbatches import train_step_of
 from strategies.keras_support.step.replica_step import none_written
 from strategies.keras_support.step.step_functions import Logs, predict_function, step_function
-from strategies.keras_support.step.train_function import TrainFunction
+from strategies.keras_support.step.train_function import TrainFunction, is_outdated
 
 
 def epoch_iterator_of_strategy(tf_epoch_iterator: Any) -> Any:
@@ -66,7 +68,8 @@ def _made_for_strategy(
                 if check_others is not None:
                     check_others(self)
                 return make_function(self, force=force)
-            if getattr(self, attribute) is None or force:
+            known = getattr(self, attribute)
+            if known is None or force or is_outdated(self, known):
                 require_not_undone()
                 setattr(self, attribute, build(self))
             return getattr(self, attribute)
@@ -80,13 +83,15 @@ def _train_function(model: Any) -> Callable[[Any], Logs]:
     strategy = model.distribute_strategy
     if is_chief(strategy):
         warn_of_half_precision(model)
-    make_synchronous = functools.partial(step_function, model, model.train_step, moving_statistics)
+    make_synchronous = functools.partial(
+        step_function, model, train_step_of(model), moving_statistics
+    )
     if is_asynchronous(strategy):
         function = asynchronous_train_function(model, make_synchronous)
     else:
         function = make_synchronous()
 
-    return TrainFunction(function)
+    return TrainFunction(function, microbatches_of(model))
 
 
 def _test_function(model: Any) -> Callable[[Any], Logs]:

@@ -29,6 +29,7 @@ from strategies.keras_support.model.model_parts import all_layers
 from strategies.keras_support.model.outside_scope import refuse_model_outside
 from strategies.keras_support.patching.needs import Need, require
 from strategies.keras_support.state.batch_norm import moving_statistics
+from strategies.keras_support.step.microbatch_count import microbatches_of
 
 
 def trains_on_one_replica(model: Any) -> bool:
@@ -164,6 +165,11 @@ def _slots(optimizer: Any) -> list[Any]:
 
 def _refuse_impossible(model: Any, every: int) -> None:
     require(Need.LOCAL_UPDATES)
+    if microbatches_of(model) > 1:
+        raise ValueError(
+            "`callbacks` must not combine LocalUpdates with microbatches, which is not supported. "
+            f"Received: both, {microbatches_of(model)} microbatches. Use one of the two."
+        )
     if every % model.steps_per_execution:
         raise ValueError(
             "`every` must be a multiple of the model's steps_per_execution, since replicas are "

@@ -35,6 +35,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     ),
     "clip": ("none", "clipnorm", "global_clipnorm", "clipvalue"),
     "accumulation": (1, 2, 3),
+    "microbatches": (1, 2, 4),
     "ema": ("none", "plain", "overwrite"),
     "weight_decay": (False, True),
     "schedule": ("constant", "cosine", "exponential", "piecewise"),
@@ -91,6 +92,7 @@ class Configuration:
         optimizer: Name of an optimizer.
         clip: The optimizer's clipping, or "none".
         accumulation: `gradient_accumulation_steps`; 1 for none.
+        microbatches: Of `tfscale.callbacks.Microbatches`; the reference computes whole batches.
         ema: "plain" is `use_ema`, "overwrite" adds `ema_overwrite_frequency`.
         weight_decay: Whether the optimizer decays weights.
         schedule: Learning rate schedule.
@@ -115,6 +117,7 @@ class Configuration:
     optimizer: str = "sgd"
     clip: str = "none"
     accumulation: int = 1
+    microbatches: int = 1
     ema: str = "none"
     weight_decay: bool = False
     schedule: str = "constant"

@@ -36,6 +36,16 @@ class Exclusion:
 
 CLASSIFYING = ("categorical", "sparse")
 
+_KEEPING_BY_BATCH = ("cnn_batchnorm", "own_step")
+_OF_OWN_STEPS = ("layers", "gradients", "conditions", "parts")
+
+
+def _divides_batches(configuration: Configuration) -> bool:
+    kind = kind_of(configuration.model)
+    is_of_step = configuration.model in _KEEPING_BY_BATCH or kind.concern in _OF_OWN_STEPS
+    return kind.has_compiled_loss and not is_of_step
+
+
 EXCEPTIONS = (
     Exclusion(
         "Dice is a ratio of sums over the whole batch, not a mean over rows",
@@ -147,6 +157,11 @@ IMPOSSIBLE = (
     Exclusion(
         "oneDNN's gradient of a max pooling aborts the process in bfloat16, on one device too",
         lambda c: c.model == "cnn" and c.precision == "mixed_bfloat16",
+    ),
+    Exclusion(
+        "microbatches need Keras's own train_step; what layers keep, they keep by microbatch; the "
+        "oracle of half precision has parts of its own",
+        lambda c: c.microbatches > 1 and (c.is_half or not _divides_batches(c)),
     ),
     Exclusion(
         "the microbatch oracle has no mean over zero rows",

@@ -45,6 +45,9 @@ CONFIGURATIONS: dict[str, str] = {
     "a penalty on a gradient is differentiated through the reduction over replicas": (
         "gradient_penalty optimizer=adam rows=22 batch=7 on=mirrored3"
     ),
+    "microbatches add up to the whole batch on two workers": (
+        "two_outputs microbatches=2 optimizer=adam rows=22 batch=7 on=workers2"
+    ),
     "a running mean that is used in the same step is equal on two workers": (
         "running_mean_at_once rows=22 batch=7 on=workers2"
     ),
@@ -76,6 +79,13 @@ CONFIGURATIONS_AT_LENGTH: dict[str, str] = {
     ),
     "an update inside a condition happens on all replicas or on none": (
         "own_accumulation optimizer=adam rows=22 batch=7 on=mirrored2"
+    ),
+    "microbatches of masked tokens are clipped together on two workers": (
+        "lstm microbatches=2 optimizer=adam clip=global_clipnorm accumulation=2 rows=41 batch=8 "
+        "on=workers2"
+    ),
+    "microbatches look up a table by tokens and positions": (
+        "tokens_and_positions microbatches=4 optimizer=adam rows=22 batch=7 on=mirrored2"
     ),
     "rows of a table looked up by position count once": (
         "tokens_and_positions optimizer=adam rows=22 batch=7 on=mirrored2"

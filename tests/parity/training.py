@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+import tfscale
 from tests.parity.compiling import build_losses, build_optimizer
 from tests.parity.configuration import Configuration
 from tests.parity.examples import Examples, make_examples, permuted_in_batches
@@ -79,7 +80,7 @@ def _train(configuration: Configuration, run: Run) -> Findings:
         **_training_data(configuration, run, strategy),
         **validation_feed(configuration, _examples(configuration, "validation"), run.is_ours),
         class_weight=_CLASS_WEIGHTS if configuration.weights == "class" else None,
-        callbacks=[logs],
+        callbacks=[*_microbatches(configuration, run), logs],
         verbose=0,
     )
     test = _examples(configuration, "test")
@@ -97,6 +98,12 @@ def _train(configuration: Configuration, run: Run) -> Findings:
         **{f"batch_logs/{name}": np.array(v) for name, v in logs.values.items()},
         "batch_logs_steps": np.array(logs.steps),
     }
+
+
+def _microbatches(configuration: Configuration, run: Run) -> list[keras.callbacks.Callback]:
+    if configuration.microbatches == 1 or not run.is_ours:
+        return []
+    return [tfscale.callbacks.Microbatches(configuration.microbatches)]
 
 
 def _races(configuration: Configuration, run: Run) -> bool:

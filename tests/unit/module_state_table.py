@@ -54,6 +54,12 @@ STATE = (
         "weak",
     ),
     State(
+        f"{KERAS_SUPPORT}.step.microbatch_count:_OF_EVERY_FIT",
+        "by model, the microbatches of each `fit` without a callback that says another number",
+        "`train_in_microbatches` (tfscale.prepare)",
+        "weak",
+    ),
+    State(
         f"{KERAS_SUPPORT}.gradients.gradient_watch:_WATCHES",
         "by optimizer, the watch that judges its steps",
         "`GradientWatch.attach` (Stability)",

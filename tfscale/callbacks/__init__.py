@@ -6,6 +6,7 @@ model.fit(train, callbacks=[tfscale.callbacks.ReduceOnPlateau("val_loss", patien
 from tfscale.callbacks.checkpoint import Checkpoint
 from tfscale.callbacks.input_wait import InputWait
 from tfscale.callbacks.local_updates import LocalUpdates
+from tfscale.callbacks.microbatches import Microbatches
 from tfscale.callbacks.plateau import ReduceOnPlateau
 from tfscale.callbacks.stability import Stability, StabilityEvent
 from tfscale.callbacks.stop_at import Reached, StopAt
@@ -15,6 +16,7 @@ __all__ = [
     "Checkpoint",
     "InputWait",
     "LocalUpdates",
+    "Microbatches",
     "Reached",
     "ReduceOnPlateau",
     "Stability",

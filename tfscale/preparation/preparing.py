@@ -15,7 +15,14 @@ import keras
 import tensorflow as tf
 
 from strategies import is_chief
-from strategies.extension import all_layers, announce, compile_arguments, warn_of_half_precision
+from strategies.extension import (
+    all_layers,
+    announce,
+    compile_arguments,
+    train_in_microbatches,
+    warn_of_half_precision,
+    whole_number,
+)
 from tfscale.precision import set_precision
 from tfscale.preparation.checks import (
     check_arguments,
@@ -45,6 +52,7 @@ def prepare(
     loss: Any = None,
     metrics: Any = None,
     recompute: Any = None,
+    microbatches: int = 1,
 ) -> keras.Model:
     """Returns a compiled Keras model in the strategy's scope, under the precision's dtype policy.
 
@@ -73,6 +81,8 @@ def prepare(
         metrics: Metrics, as for `compile`, that replace the model's.
         recompute: Layers that recompute their activations, as for `tfscale.recompute`. None leaves
             them as they are.
+        microbatches: Parts in which each replica computes its part of a batch, in every `fit`; see
+            `tfscale.callbacks.Microbatches`. Positive.
 
     Returns:
         A plain, compiled `keras.Model`, ready for `fit`.
@@ -91,6 +101,9 @@ def prepare(
         'CosineDecay'
     """
     check_arguments(model, strategy, learning_rate, optimizer)
+    microbatches = whole_number(
+        "microbatches", microbatches, cure="Pass 1 to compute a batch at once."
+    )
     given = {"loss": loss, "metrics": metrics}
     request = _Request(
         precision,
@@ -108,6 +121,7 @@ def prepare(
         prepared = (_built if is_function else _copied)(model, strategy, request)
     if recompute is not None:
         recompute_layers(prepared, recompute)
+    train_in_microbatches(prepared, microbatches)
     if is_chief(strategy):
         warn_of_half_precision(prepared)
     return prepared

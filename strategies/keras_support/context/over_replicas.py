@@ -231,11 +231,19 @@ def all_gather(rows: Any) -> Any:
 
 
 def step_of_several() -> StepContext | None:
-    """Returns this replica's step if there are several replicas, or None."""
-    step, replica = current_step(), tf.distribute.get_replica_context()
-    if step is None or replica is None or replica.num_replicas_in_sync == 1:
-        return None
-    return step
+    """Returns this replica's step if there are several replicas, or None.
+
+    Raises:
+        ValueError: In a microbatch.
+    """
+    step = current_step()
+    if step is not None and step.divisors is not None:
+        raise ValueError(
+            "`microbatches` must be 1 if a step uses tfscale.sum_over_replicas, "
+            "ratio_over_replicas, mean_over_replicas or all_gather, because a microbatch does not "
+            "know the others. Received: such a call in a microbatch. Train without microbatches."
+        )
+    return step if step is not None and step.is_of_several else None
 
 
 def received(upstream: tf.Tensor, examples: tf.Tensor) -> tf.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import tensorflow as tf
@@ -71,6 +71,8 @@ class StepContext:
         is_updating: Whether an optimizer is applying gradients that are the same on all replicas.
         results: The results of metrics that are looked for in the step's logs, or None.
         trackers: Variables of metrics that the model does not list, as they were before the step.
+        batch: The replica batch as the input delivered it, with wrappers of shared parts.
+        divisors: Where this is a microbatch, `LossDivisors` of the whole batch; otherwise None.
         inner_updates: Optimizers that applied gradients inside a condition, with its graph.
         passes: First passes of recomputed functions; see `recomputed_pass`.
     """
@@ -89,11 +91,33 @@ class StepContext:
     is_updating: bool = False
     results: Any = None
     trackers: dict[int, list[tuple[Any, tf.Tensor]]] = field(default_factory=dict)
+    batch: Any = None
+    divisors: Any = None
     inner_updates: list[tuple[Any, Any]] = field(default_factory=list)
     passes: list[FirstPass] = field(default_factory=list)
     _loss: tf.Tensor | None = None
     _fraction: tf.Tensor | None = None
     _graph: Any = field(default_factory=tf.compat.v1.get_default_graph)
+
+    def microbatch(self, examples: tf.Tensor, rows: tf.Tensor | int) -> StepContext:
+        """Returns the context of a part of this replica batch, which is computed by itself.
+
+        It weighs losses and metrics as if it were a replica batch: by its examples.
+
+        Args:
+            examples: int32 scalar, the examples of the part. May be zero.
+            rows: Its rows, padding included.
+        """
+        padded = None if self.padded_rows is None else tf.cast(rows, tf.int64)
+        return replace(self, examples=examples, padded_rows=padded, _loss=None, _fraction=None)
+
+    @property
+    def is_of_several(self) -> bool:
+        """Whether the global batch has more examples than those of this context."""
+        replica = tf.distribute.get_replica_context()
+        if replica is None:
+            return False
+        return replica.num_replicas_in_sync > 1 or self.divisors is not None
 
     def record_loss(self, loss: tf.Tensor) -> None:
         """Keeps the loss that this step minimizes, for a watch that judges the step by it.

@@ -150,7 +150,8 @@ class _Pack:
         else:
             parts = tf.split(total, [*sizes[:count], 1, *sizes[count:]])
             all_examples = parts.pop(count)[0]
-            parts[:count] = [part / all_examples for part in parts[:count]]
+            # No replica may have an example in one of several microbatches.
+            parts[:count] = [_per_example(part, all_examples) for part in parts[:count]]
         shaped = [
             tf.cast(tf.reshape(part, _shape(g)), g.dtype)
             for g, part in zip(given, parts, strict=True)
@@ -164,6 +165,12 @@ class _Pack:
 
 def _times(pack: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
     return pack * weight if pack.dtype.is_integer else tf.math.multiply_no_nan(pack, weight)
+
+
+def _per_example(total: tf.Tensor, examples: tf.Tensor) -> tf.Tensor:
+    if total.dtype.is_integer:
+        return total / examples
+    return tf.math.divide_no_nan(total, examples)
 
 
 def _shape(tensor: tf.Tensor) -> tf.Tensor | tf.TensorShape:

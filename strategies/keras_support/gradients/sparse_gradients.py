@@ -101,7 +101,7 @@ def received(parts: Sequence[SparsePart], reduced: Sequence[Gradient]) -> tf.Ind
         if part.kind is Rows.POSITIONS:
             rows.append(tf.IndexedSlices(found, part.slices.indices, part.slices.dense_shape))
         elif part.kind is Rows.UNIQUE:
-            rows.append(_added_up(found))
+            rows.append(added_up(found))
         else:
             rows.append(found)
     if len(rows) == 1:
@@ -113,7 +113,8 @@ def received(parts: Sequence[SparsePart], reduced: Sequence[Gradient]) -> tf.Ind
     )
 
 
-def _added_up(slices: tf.IndexedSlices) -> tf.IndexedSlices:
+def added_up(slices: tf.IndexedSlices) -> tf.IndexedSlices:
+    """Returns slices in which each index occurs once, with the sum of its rows."""
     indices, places = tf.unique(slices.indices)
     values = tf.math.unsorted_segment_sum(slices.values, places, tf.size(indices))
     return tf.IndexedSlices(values, indices, slices.dense_shape)

@@ -70,7 +70,12 @@ def reduce_in_step(
     totals = iter(reduced.sums)
     for variable, once, _ in owed.sums:
         total = tf.cast(next(totals), variable.dtype)
-        _settle(step, variable, total if once is None else once + total)
+        value = total if once is None else once + total
+        if step.divisors is not None:  # a microbatch, perhaps without an example on any replica
+            before = step.state.before[id(variable)][1]
+            is_counted = tf.not_equal(reduced.examples, 0)
+            value = tf.where(is_counted, value, before)
+        _settle(step, variable, value)
     for variable, how, _ in owed.extremes:
         combine = tf.reduce_max if how == "max" else tf.reduce_min
         _settle(step, variable, tf.cast(combine(next(totals), axis=0), variable.dtype))

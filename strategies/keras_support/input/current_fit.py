@@ -30,11 +30,14 @@ class RunningFit:
         strategy: The model's.
         initial_epoch: The argument of `fit`, from 0.
         iterator: The epoch iterator over its training data, once Keras has made it.
+        microbatches: A model and its microbatches a replica batch in this `fit`, or None; see
+            `step.microbatch_count`.
     """
 
     strategy: Any
     initial_epoch: int
     iterator: Any = None
+    microbatches: tuple[Any, int] | None = None
 
 
 _RUNNING: ContextVar[RunningFit | None] = ContextVar("tfscale_running_fit", default=None)

@@ -118,13 +118,14 @@ def mean_by_examples(update_state: Any) -> Any:
 
     @functools.wraps(update_state)
     def update(self: Any, values: Any, sample_weight: Any = None) -> Any:
-        step, replicas = current_step(), tf.distribute.get_strategy().num_replicas_in_sync
+        step = current_step()
+        is_of_several = step is not None and step.is_of_several
         if step is not None and step.results is not None:
             step.results.follow_unlisted(self)
         is_scalar = len(getattr(values, "shape", ())) == 0
-        if replicas > 1 and step is not None and sample_weight is None and is_scalar:
+        if is_of_several and sample_weight is None and is_scalar:
             sample_weight = step.fraction()
-        elif replicas > 1 and step is not None and self is step.shared_loss_tracker:
+        elif is_of_several and self is step.shared_loss_tracker:
             sample_weight = tf.cast(sample_weight, step.fraction().dtype) * step.fraction()
         elif step is not None and step.padded_rows is not None and is_scalar:
             sample_weight = _without_padding(sample_weight, step)

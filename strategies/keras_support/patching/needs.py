@@ -49,6 +49,7 @@ class Need(enum.Enum):
     CSV_LOGGER = "CSVLogger with several workers"
     TENSORBOARD = "TensorBoard with several workers"
     LOCAL_UPDATES = "LocalUpdates"
+    MICROBATCHES = "microbatches"
     COPIES = "copies of a model"
     """tfscale.prepare and resharding copy models."""
     REPORTS = "reports"
@@ -75,6 +76,7 @@ _CHECKED = {
     Need.CSV_LOGGER,
     Need.TENSORBOARD,
     Need.LOCAL_UPDATES,
+    Need.MICROBATCHES,
     Need.COPIES,
     Need.REPORTS,
 }

@@ -329,6 +329,15 @@ KERAS_SYMBOLS = (
         },
     ),
     *used(
+        Need.MICROBATCHES,
+        "keras_support.step",
+        "computes a microbatch as Keras's train_step does",
+        {
+            f"{_LAYER}._call_has_training_arg": "f58de21a46fe",
+            f"{_MODEL}._compute_loss": "3dd05bd44e41",
+        },
+    ),
+    *used(
         Need.WORKERS,
         "keras_support.callback_order",
         "disables asynchronous calls of callbacks",

@@ -56,6 +56,8 @@ def moments_over_replicas(moments: Any) -> Any:
         ):
             return moments(self, inputs, mask)
         count, mean, deviation = _local_moments(inputs, mask, self._reduction_axes)
+        if step.divisors is not None and step.divisors.is_dry:  # computes nothing
+            return mean, tf.math.divide_no_nan(deviation, count)
         # The stand-in row of a replica without examples has no weight.
         held = tf.cast(step.examples > 0, inputs.dtype)
         count, deviation = count * held, tf.math.multiply_no_nan(deviation, held)

@@ -84,6 +84,11 @@ class StepState:
         """Whether the replicas' copies of a variable differ at this point."""
         return bool(self._owed)
 
+    @property
+    def is_owing_unknown(self) -> bool:
+        """Whether copies differ of variables that are not `known`, whose next read reduces them."""
+        return any(key not in self.known for key in self._owed)
+
     def owes(self, variable: Any) -> bool:
         """Tells whether `variable` must be reduced before it is read."""
         return id(variable) in self._owed and id(variable) not in self.known
@@ -145,12 +150,12 @@ def step_state(model: Any, known: list[Any]) -> StepState:
         model: A Keras model under a strategy of this package.
         known: Variables that a step moves by each replica's own examples, such as moving averages.
     """
-    before = {id(v): (v, tf.identity(v.value)) for v in _own_variables(model)}
+    before = {id(v): (v, tf.identity(v.value)) for v in own_variables(model)}
     before |= {id(v): (v, tf.identity(v.value)) for v in known if id(v) not in before}
     return StepState(before, frozenset(id(v) for v in known))
 
 
-def _own_variables(model: Any) -> list[Any]:
+def own_variables(model: Any) -> list[Any]:
     """The variables that layers keep besides their weights; not weights that are only frozen."""
     return [
         variable

@@ -12,7 +12,8 @@ divisor d_r does not follow n_r (S5, S20). Such a loss is multiplied, before bac
     n / n_r                a sum
 
 so that weighing with n_r / n afterwards leaves S_r / d, or S_r: what one device has. The divisors
-and n are sent in one small all-reduce per loss. Losses divided by their examples need none of this.
+and n are sent in one small all-reduce per loss, or in one for all microbatches: see
+`loss_divisors`. Losses divided by their examples need none of this.
 
 A replica batch may have padding after its examples. A mask of the examples removes it before the
 loss is reduced, so that the divisor is that of the examples.
@@ -50,12 +51,12 @@ def loss_weighted_over_replicas(reduce_weighted_values: Any) -> Any:
         reduction: Any = "sum_over_batch_size",
         dtype: Any = None,
     ) -> Any:
-        step, replica = current_step(), tf.distribute.get_replica_context()
+        step = current_step()
         is_masked = mask is not None
         if step is not None and step.padded_rows is not None and reduction not in _NOT_REDUCED:
             mask = _without_padding(tf.convert_to_tensor(values), mask, step)
         loss = reduce_weighted_values(values, sample_weight, mask, reduction, dtype)
-        if step is None or replica is None or replica.num_replicas_in_sync == 1:
+        if step is None or not step.is_of_several:
             return loss
         if reduction in _NOT_REDUCED:
             return loss
@@ -67,12 +68,24 @@ def loss_weighted_over_replicas(reduce_weighted_values: Any) -> Any:
         examples = tf.cast(step.examples, wide)
         divisor = tf.cast(_divisor(values, sample_weight, mask, reduction), wide)
         divisor *= tf.cast(step.examples > 0, wide)  # the row of a replica without any is not its
-        # Counts and weights of the data: no gradient flows.
-        total = tf.stop_gradient(sum_over_replicas(tf.stack([divisor, examples])))
+        total = _of_all(divisor, examples, step)
+        if total is None:
+            return loss
         factor = tf.math.divide_no_nan(divisor * total[1], total[0] * examples)
         return loss * tf.cast(factor, loss.dtype)
 
     return weighted
+
+
+def _of_all(divisor: tf.Tensor, examples: tf.Tensor, step: StepContext) -> Any:
+    """Returns divisor and examples of the global batch; None while divisors are collected."""
+    if step.divisors is None:
+        # Counts and weights of the data: no gradient flows.
+        return tf.stop_gradient(sum_over_replicas(tf.stack([divisor, examples])))
+    total = step.divisors.total_of(divisor)
+    if total is None:
+        return None
+    return tf.cast(total, divisor.dtype), tf.cast(step.all_examples, divisor.dtype)
 
 
 def _without_padding(values: tf.Tensor, mask: Any, step: StepContext) -> tf.Tensor:
@@ -109,7 +122,7 @@ def added_rows_summed(aggregate_additional_loss: Any) -> Any:
     @functools.wraps(aggregate_additional_loss)
     def summed(self: Any, loss: Any) -> Any:
         total, step = aggregate_additional_loss(self, loss), current_step()
-        if step is None or tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        if step is None or not step.is_of_several:
             return total
         if not may_be_over_rows(loss, step.examples):
             return total

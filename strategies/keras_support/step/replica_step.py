@@ -65,6 +65,7 @@ def on_replica_function(
             padded_rows=num_rows(batch.data) if isinstance(batch, PaddedReplicaBatch) else None,
             state=state,
             layers=tuple(all_layers(model)),
+            batch=replica_batch.data,
             shared_loss_tracker=model._loss_tracker
             if _is_shared_first(replica_batch.data)
             else None,

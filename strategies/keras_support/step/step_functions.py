@@ -11,7 +11,6 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import keras
 import tensorflow as tf
 from keras.src.backend.tensorflow import trainer as keras_trainer
 
@@ -41,6 +40,7 @@ from strategies.keras_support.model.checks import refuse_impossible
 from strategies.keras_support.model.replica_values import gathered
 from strategies.keras_support.patching.ownership import is_multi_worker
 from strategies.keras_support.patching.step_clock import clock_of, mark_phases
+from strategies.keras_support.step.microbatches import is_standard
 from strategies.keras_support.step.replica_step import (
     built_first,
     cut_off,
@@ -176,12 +176,6 @@ def step_function(
         return merge(metrics, logs)
 
     return function
-
-
-def is_standard(step: Callable[[Any], Logs]) -> bool:
-    """Tells whether `step` is Keras's own, which reports the model's metrics and nothing else."""
-    own = (keras.Model.train_step, keras.Model.test_step)
-    return getattr(step, "__func__", None) in own
 
 
 def _loop(run_next: Callable[[], Extra], count: tf.Tensor, yields_extra: bool) -> Extra:

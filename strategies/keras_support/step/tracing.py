@@ -15,6 +15,7 @@ import tensorflow as tf
 from strategies.batch_parts import num_rows, static_rows
 from strategies.global_batches import EvenReplicaBatch, ReplicaBatch
 from strategies.keras_support.state.batch_norm import moving_statistics
+from strategies.keras_support.step.microbatches import train_step_of
 from strategies.keras_support.step.replica_step import (
     graph_function,
     on_replica_function,
@@ -63,7 +64,7 @@ def traced_train_step(model: Any, batch: Any, *, rows_vary: bool = False) -> Tra
         Exception: Whatever the model raises while it is traced.
     """
     build(model, batch)
-    on_replica = on_replica_function(model, model.train_step, statistics=moving_statistics)
+    on_replica = on_replica_function(model, train_step_of(model), statistics=moving_statistics)
 
     def step(data: Any) -> Any:
         if not rows_vary:

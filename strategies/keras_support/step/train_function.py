@@ -30,7 +30,9 @@ from strategies.keras_support.input.current_fit import running_fit_of
 from strategies.keras_support.input.execution_size import ExecutionSize
 from strategies.keras_support.model.scope import leaves_execution_size_open
 from strategies.keras_support.patching.ownership import is_asynchronous, is_multi_worker
-from strategies.keras_support.step.step_functions import Logs, is_standard
+from strategies.keras_support.step.microbatch_count import microbatches_of
+from strategies.keras_support.step.microbatches import is_standard
+from strategies.keras_support.step.step_functions import Logs
 from strategies.progress import phase
 
 _HOOKS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
@@ -39,10 +41,16 @@ _LAST: weakref.WeakKeyDictionary[Any, ExecutionSize] = weakref.WeakKeyDictionary
 
 
 class TrainFunction:
-    """The train function of this package: takes an execution, returns logs."""
+    """The train function of this package: takes an execution, returns logs.
 
-    def __init__(self, function: Callable[[Any], Logs]) -> None:
+    Args:
+        function: Takes the steps of an execution.
+        microbatches: Those of a replica batch in its steps.
+    """
+
+    def __init__(self, function: Callable[[Any], Logs], microbatches: int = 1) -> None:
         self._function = function
+        self._microbatches = microbatches
 
     def __call__(self, execution: Any) -> Logs:
         """Takes the steps of an execution."""
@@ -52,6 +60,22 @@ class TrainFunction:
                 return self._function(execution)
             logs: Logs = size.timed(self._function, execution)
             return logs
+
+    def fits(self, model: Any) -> bool:
+        """Tells whether it computes as many microbatches as `model` is to have now."""
+        return self._microbatches == microbatches_of(model)
+
+
+def is_outdated(model: Any, function: Any) -> bool:
+    """Tells whether a model's train function must be made again, with other microbatches."""
+    return isinstance(function, TrainFunction) and not function.fits(model)
+
+
+def remake_train_function(model: Any) -> None:
+    """Makes a model's train function again, unless it has the microbatches of the current `fit`."""
+    function = model.train_function
+    if not isinstance(function, TrainFunction) or is_outdated(model, function):
+        model.make_train_function(force=True)
 
 
 def choose_execution_size(model: Any, params: dict[str, Any], callbacks: Sequence[Any]) -> None:

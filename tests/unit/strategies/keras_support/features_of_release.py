@@ -109,6 +109,7 @@ def main(state: str) -> None:
             model(), callbacks=[callbacks.ModelCheckpoint(str(folder / "model.keras"))]
         ),
         "local updates": lambda: fit(model(), callbacks=[tfscale.callbacks.LocalUpdates(2)]),
+        "microbatches": lambda: fit(model(), callbacks=[tfscale.callbacks.Microbatches(2)]),
         "saving": lambda: model().save(folder / "saved.keras"),
     }
     refusals = {name: refusal_of(use) for name, use in uses.items()} if state == "changed" else {}

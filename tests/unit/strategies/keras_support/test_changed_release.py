@@ -39,6 +39,7 @@ REFUSED = {
     "clear_session": Need.CLEAR_SESSION,
     "backup": Need.BACKUP,
     "local updates": Need.LOCAL_UPDATES,
+    "microbatches": Need.MICROBATCHES,
 }
 """Uses on two replicas of one process, and what each needs."""
 WORKS = (

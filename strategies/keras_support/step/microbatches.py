@@ -1,0 +1,318 @@
+"""Microbatches: a replica computes its replica batch in parts, one after another, for one update.
+
+Activations are kept from a forward pass to its backward pass. With K microbatches those of one part
+are in memory at a time, about 1/K, for one more copy of the gradients, in which they are added up.
+Each part begins by a control edge when the sums of the one before it are there; otherwise
+TensorFlow's executor would begin all of them at once.
+
+A microbatch counts like the replica batch of a replica of its own: with n_i of the replica's n_r
+examples and gradient g_i, the replica's gradient is sum_i (n_i / n_r) g_i. That is weighted by
+n_r / n when the replicas are added up, so each microbatch has the weight n_i / n, as in
+
+    sum_r (n_r / n) sum_i (n_i / n_r) g_i  =  sum_i n_i g_i / n    over all microbatches
+
+and what is exact for replicas (divisors of losses, sums of `add_loss`, means of metrics; see
+`loss_weighting`) is exact for microbatches, in the same way.
+
+What a layer does in `call` it does once a microbatch: BatchNormalization normalizes with the
+statistics of one microbatch, and moves its moving statistics once for each; a counter of calls
+counts microbatches; dropout draws separately.
+
+A microbatch without examples, of a replica batch with fewer rows than parts, computes on a row of
+the replica batch, which has no effect, as in a replica without examples (see `replica_step`).
+
+Source: Huang et al. 2019, "GPipe", arXiv:1811.06965, section 2.2 (micro-batches of a mini-batch,
+whose gradients are applied together; BatchNorm by micro-batch).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from strategies.batch_parts import num_rows, static_rows, without_wrappers
+from strategies.global_batches import cut_rows
+from strategies.keras_support.context.lineage import Lineage, Source
+from strategies.keras_support.context.step_context import StepContext, current_step, taking_step
+from strategies.keras_support.gradients.gradient_sum import GradientSum
+from strategies.keras_support.gradients.step_reduce import reduce_in_step
+from strategies.keras_support.gradients.tape_gradients import local_gradients
+from strategies.keras_support.metrics.logs import flat_logs, named_in
+from strategies.keras_support.metrics.metric_combination import combination
+from strategies.keras_support.metrics.metric_reduction import metric_paths
+from strategies.keras_support.patching.needs import Need, require
+from strategies.keras_support.patching.ownership import is_asynchronous
+from strategies.keras_support.state.batch_norm import moving_statistics
+from strategies.keras_support.state.layer_state import own_variables
+from strategies.keras_support.step.loss_divisors import LossDivisors
+from strategies.keras_support.step.microbatch_count import microbatches_of
+
+Logs = dict[str, Any]
+
+
+def is_standard(step: Callable[[Any], Logs]) -> bool:
+    """Tells whether `step` is Keras's own, which reports the model's metrics and nothing else."""
+    own = (keras.Model.train_step, keras.Model.test_step)
+    return getattr(step, "__func__", None) in own or isinstance(step, MicrobatchStep)
+
+
+def train_step_of(model: Any) -> Callable[[Any], Logs]:
+    """Returns the training step of a model: its `train_step`, or one in microbatches.
+
+    Args:
+        model: A compiled Keras model under a strategy of this package.
+
+    Raises:
+        ValueError: If it is to compute microbatches and cannot.
+    """
+    count = microbatches_of(model)
+    if count == 1:
+        step: Callable[[Any], Logs] = model.train_step
+        return step
+    require(Need.MICROBATCHES)
+    if not is_standard(model.train_step):
+        raise ValueError(
+            "`microbatches` must be 1 for a model with its own `train_step`, which alone knows "
+            f"what it does with a batch. Received: microbatches={count} for {model.name!r} of "
+            f"class {type(model).__name__}. Override compute_loss instead of train_step, or add up "
+            "gradients in train_step, inside of tfscale.local_gradients()."
+        )
+    if is_asynchronous(model.distribute_strategy):
+        raise ValueError(
+            "`microbatches` must be 1 under parameter servers: a worker trains on its own batches, "
+            f"one by one. Received: microbatches={count}. Make the batches smaller."
+        )
+    return MicrobatchStep(model, count)
+
+
+@dataclass(frozen=True)
+class _Microbatch:
+    """A part of a replica batch.
+
+    Attributes:
+        start: Its first row, int64.
+        stop: The row after its last. At least one more.
+        examples: int32 scalar, its rows that count. May be zero.
+        rows: `stop - start` where that is known when the step is traced.
+    """
+
+    start: Any
+    stop: Any
+    examples: tf.Tensor
+    rows: int | None = None
+
+    @property
+    def may_be_empty(self) -> bool:
+        """Tells whether it may have no examples."""
+        return not tf.get_static_value(self.examples)
+
+    def of(self, batch: Any) -> Any:
+        """Returns its rows, as a model gets them."""
+        cut = cut_rows(batch, self.start, self.stop)
+
+        def with_rows(part: Any, whole: Any) -> Any:
+            if self.rows is not None and isinstance(part, tf.Tensor) and part is not whole:
+                part.set_shape([self.rows, *whole.shape[1:]])
+            return part
+
+        return without_wrappers(tf.nest.map_structure(with_rows, cut, batch))
+
+
+class MicrobatchStep:
+    """Stands in for Keras's `train_step`; called by a replica inside of its step.
+
+    Args:
+        model: A compiled Keras model under a strategy of this package.
+        count: Microbatches of a replica batch. At least 2. Of a batch with fewer rows, some are
+            empty.
+    """
+
+    def __init__(self, model: Any, count: int) -> None:
+        self.__name__ = "train_step"
+        self._model = model
+        self._count = count
+
+    def __call__(self, _: Any) -> Logs:
+        """Computes the replica batch of the current step, and applies its gradient."""
+        model, whole = self._model, current_step()
+        assert whole is not None
+        whole.fraction()  # finds the examples of the global batch, if only all replicas know them
+        parts = _cut(whole, self._count)
+        divisors = self._divisors(whole, parts)
+        with _followed(whole) as lineage:
+            gradients, losses, extra = GradientSum(lineage), GradientSum(lineage), []
+            logs: Logs = {}
+            for part in parts:
+                weight = _weight(part, whole)
+                with tf.control_dependencies(gradients.pending()):
+                    logs, loss, own = self._computed(part, whole, divisors)
+                    gradients.add(own, weight)
+                    losses.add([loss], weight)
+                    extra.append((logs, weight))
+            (total,) = losses.result()
+            whole.record_loss(total)
+            if model.trainable_weights:
+                applied = zip(gradients.result(), model.trainable_weights, strict=True)
+                model.optimizer.apply_gradients(applied)
+            else:
+                warnings.warn("The model does not have any trainable weights.", stacklevel=2)
+        return _merged(logs, extra, metric_paths(model))
+
+    def _computed(
+        self, part: _Microbatch, whole: StepContext, divisors: LossDivisors
+    ) -> tuple[Logs, tf.Tensor, list[Any]]:
+        """Returns a microbatch's logs, its loss and its gradients; see Keras's `train_step`."""
+        model = self._model
+        with _taken(model, part, whole, divisors):
+            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(part.of(whole.batch))
+            with tf.GradientTape() as tape:
+                predicted, loss = self._forward(x, y, sample_weight)
+                rows = tf.shape(next(i for i in keras.tree.flatten(x) if i is not None))[0]
+                model._loss_tracker.update_state(loss, sample_weight=rows)
+                scaled = loss if model.optimizer is None else model.optimizer.scale_loss(loss)
+            with local_gradients():
+                own = tape.gradient(scaled, model.trainable_weights)
+            logs = model.compute_metrics(x, y, predicted, sample_weight=sample_weight)
+        return logs, tf.reduce_sum(loss), own
+
+    def _forward(self, x: Any, y: Any, sample_weight: Any) -> tuple[Any, tf.Tensor]:
+        model = self._model
+        predicted = model(x, training=True) if model._call_has_training_arg else model(x)
+        loss = model._compute_loss(
+            x=x, y=y, y_pred=predicted, sample_weight=sample_weight, training=True
+        )
+        return predicted, loss
+
+    def _divisors(self, whole: StepContext, parts: list[_Microbatch]) -> LossDivisors:
+        """Collects the divisors of the losses of all microbatches, if any loss has one."""
+        divisors = LossDivisors()
+
+        def collect(part: _Microbatch) -> tf.Tensor:
+            context = replace(
+                whole.microbatch(part.examples, part.stop - part.start),
+                state=None,
+                clock=None if divisors.is_dry else whole.clock,
+                lineage=Lineage((), lambda _: Source.SHARED),
+                divisors=divisors,
+            )
+            regularized = [v for v in self._model.trainable_variables if v.regularizer is not None]
+            values = [(v, tf.convert_to_tensor(v.value)) for v in regularized]
+            kept = keras.StatelessScope(state_mapping=values, collect_losses=True)
+            with taking_step(context), kept:
+                divisors.begin_microbatch()
+                batch = keras.utils.unpack_x_y_sample_weight(part.of(whole.batch))
+                return self._forward(*batch)[1]
+
+        # Traced apart, because what has effects (a tf.print in a layer) would run.
+        is_known = False
+        with contextlib.suppress(*[Exception] if self._model.run_eagerly else []):
+            tf.function(lambda: collect(parts[0]), autograph=False).get_concrete_function()
+            is_known = divisors.is_empty
+        divisors.is_dry = False
+        divisors.clear()
+        for part in [] if is_known else parts:
+            collect(part)
+        divisors.add_up()
+        return divisors
+
+
+def _cut(whole: StepContext, count: int) -> list[_Microbatch]:
+    """Cuts a replica batch into parts whose sizes differ by at most one row, larger ones first."""
+    known = static_rows(whole.batch)
+    if known:
+        count = min(count, known)
+        sizes: list[Any] = [known // count + (i < known % count) for i in range(count)]
+        starts: list[Any] = [sum(sizes[:i]) for i in range(count)]
+        if tf.get_static_value(whole.examples) == known:
+            examples = [tf.constant(size, tf.int32) for size in sizes]
+        else:  # padding, or a row that does not count
+            examples = [
+                tf.clip_by_value(whole.examples - start, 0, size)
+                for start, size in zip(starts, sizes, strict=True)
+            ]
+        return [
+            _Microbatch(start, start + size, own, rows=size)
+            for start, size, own in zip(starts, sizes, examples, strict=True)
+        ]
+    rows = num_rows(whole.batch)
+    parts = []
+    for i in range(count):
+        start = i * (rows // count) + tf.minimum(tf.constant(i, tf.int64), rows % count)
+        size = rows // count + tf.cast(i < rows % count, tf.int64)
+        examples_of_part = tf.clip_by_value(tf.cast(whole.examples, tf.int64) - start, 0, size)
+        start = tf.minimum(start, rows - 1)
+        stop = tf.maximum(start + size, start + 1)
+        parts.append(_Microbatch(start, stop, tf.cast(examples_of_part, tf.int32)))
+    return parts
+
+
+def _weight(part: _Microbatch, whole: StepContext) -> Any:
+    """The microbatch's part of the replica's examples: a number if it is known."""
+    own, every = tf.get_static_value(part.examples), tf.get_static_value(whole.examples)
+    if own and every:
+        return int(own) / int(every)
+    dtype = whole.fraction().dtype
+    return tf.math.divide_no_nan(tf.cast(part.examples, dtype), tf.cast(whole.examples, dtype))
+
+
+@contextlib.contextmanager
+def _followed(whole: StepContext) -> Iterator[Lineage]:
+    """Knows what tensors depend on, also where no other replica needs it."""
+    if whole.state is not None:
+        yield whole.lineage
+        return
+    lineage = whole.lineage = Lineage((whole.batch, whole.examples), lambda _: Source.SHARED)
+    with lineage.watching():
+        yield lineage
+
+
+@contextlib.contextmanager
+def _taken(
+    model: Any, part: _Microbatch, whole: StepContext, divisors: LossDivisors
+) -> Iterator[None]:
+    """Surrounds a microbatch; leaves metrics and state as they were if it has no examples."""
+    context = whole.microbatch(part.examples, part.stop - part.start)
+    context.divisors = divisors
+    divisors.begin_microbatch()
+    kept = _written(model, whole) if part.may_be_empty else []
+    before = [tf.identity(variable.value) for variable in kept]
+    with taking_step(context):
+        yield
+        if whole.state is not None and whole.state.is_owing_unknown:
+            reduce_in_step([])  # with the weights of this microbatch
+        for variable, value in zip(kept, before, strict=True):
+            variable.assign(tf.where(part.examples > 0, variable.value, value))
+
+
+def _written(model: Any, whole: StepContext) -> list[Any]:
+    """The variables that a microbatch writes on this replica alone."""
+    if whole.state is None:
+        return [*model.metrics_variables, *own_variables(model)]
+    metrics = [
+        variable
+        for variable in model.metrics_variables
+        if isinstance(variable._value, tf.distribute.DistributedValues)
+        and combination(variable) not in ("first", "mean")  # the same on all replicas by now
+    ]
+    return [*metrics, *moving_statistics(model)]
+
+
+def _merged(logs: Logs, of_parts: list[tuple[Logs, Any]], known: Any) -> Logs:
+    """Returns the last microbatch's logs: results of metrics, and means of other values."""
+    flat = [(flat_logs(each), weight) for each, weight in of_parts]
+    merged = dict(logs)
+    for path in flat_logs(logs):
+        if named_in(path, known) is not None:
+            continue
+        terms = [tf.cast(own[path], tf.float64) * tf.cast(w, tf.float64) for own, w in flat]
+        place = merged
+        for name in path[:-1]:
+            place[name] = place = dict(place[name])
+        place[path[-1]] = tf.add_n(terms)
+    return merged
