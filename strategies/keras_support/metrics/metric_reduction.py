@@ -119,14 +119,14 @@ def mean_by_examples(update_state: Any) -> Any:
     @functools.wraps(update_state)
     def update(self: Any, values: Any, sample_weight: Any = None) -> Any:
         step = current_step()
-        is_of_several = step is not None and step.is_of_several
+        divided = step if step is not None and step.is_of_several else None
         if step is not None and step.results is not None:
             step.results.follow_unlisted(self)
         is_scalar = len(getattr(values, "shape", ())) == 0
-        if is_of_several and sample_weight is None and is_scalar:
-            sample_weight = step.fraction()
-        elif is_of_several and self is step.shared_loss_tracker:
-            sample_weight = tf.cast(sample_weight, step.fraction().dtype) * step.fraction()
+        if divided is not None and sample_weight is None and is_scalar:
+            sample_weight = divided.fraction()
+        elif divided is not None and self is divided.shared_loss_tracker:
+            sample_weight = tf.cast(sample_weight, divided.fraction().dtype) * divided.fraction()
         elif step is not None and step.padded_rows is not None and is_scalar:
             sample_weight = _without_padding(sample_weight, step)
         return update_state(self, values, sample_weight=sample_weight)
