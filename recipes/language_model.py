@@ -115,6 +115,12 @@ def define_flags() -> None:
             "learning rate.",
             NOT_NEGATIVE,
         )
+        flags.DEFINE_bool(
+            "recompute",
+            False,
+            "Keep only the inputs of each block, and compute the rest again in the backward pass: "
+            "less memory for activations, and the forward pass twice.",
+        )
         flags.DEFINE_list(
             "scaling",
             None,

@@ -12,6 +12,7 @@ import strategies
 import tfscale
 from recipes import common_flags
 from recipes.language import byte_pairs
+from recipes.language.block import DecoderBlock
 from recipes.language.model import compile_for_training, language_model
 from recipes.language.rows import packed_rows, shifted
 from recipes.language.sizes import SIZES, ModelSize
@@ -121,6 +122,8 @@ def flagged_model(corpus: Corpus, size: ModelSize) -> keras.Model:
         clip_norm=FLAGS.gradient_clip_norm,
     )
     compile_for_training(model, optimizer, [len(piece) for piece in pieces])
+    if FLAGS.recompute:
+        tfscale.recompute(model, DecoderBlock)
     return model
 
 

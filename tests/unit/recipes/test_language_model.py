@@ -81,6 +81,23 @@ def test_it_writes_a_model_a_record_and_a_text(summaries: dict[str, Any]) -> Non
 
 
 @pytest.mark.thorough
+@pytest.mark.parametrize("way", [["--recompute"]])
+def test_less_memory_gives_the_same_results(
+    run_recipe: Callable[..., Run],
+    text: str,
+    summaries: dict[str, Any],
+    way: list[str],
+    tmp_path: Path,
+) -> None:
+    flags = [*PLACES["mirrored"], *FLAGS, f"--text={text}", f"--model_dir={tmp_path}"]
+    run = run_recipe(*flags, *way, module=MODULE)
+    assert run.status == 0, run.stderr
+    history = json.loads((tmp_path / "summary.json").read_text("utf-8"))["history"]
+    for name, values in summaries["one device"]["history"].items():
+        assert history[name] == pytest.approx(values, abs=1e-9)
+
+
+@pytest.mark.thorough
 def test_an_interrupted_run_resumes(
     run_recipe: Callable[..., Run], text: str, tmp_path: Path
 ) -> None:
@@ -164,6 +181,7 @@ def test_help_shows_the_flags_of_this_recipe_only(run_recipe: Callable[..., Run]
         "vocabulary": "bytes",
         "vocabulary_size": "4096",
         "weight_decay": "0.1",
+        "recompute": "",
         "scaling": "",
     }
     assert "--train_epochs" not in run.stdout
