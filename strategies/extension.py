@@ -115,6 +115,7 @@ if TYPE_CHECKING:
     from strategies.keras_support.patching.private_symbol import PrivateSymbol
     from strategies.keras_support.patching.private_tensorflow import TENSORFLOW_SYMBOLS
     from strategies.keras_support.patching.step_clock import attach_clock
+    from strategies.keras_support.state.variables import floats_read_as
     from strategies.keras_support.step.microbatch_count import (
         fit_in_microbatches,
         train_in_microbatches,
@@ -278,6 +279,7 @@ _NAMES = {
         "is_per_replica",
         "replica_values",
     ),
+    "strategies.keras_support.state.variables": ("floats_read_as",),
     "strategies.half_precision_outputs": ("outputs_in_half_precision", "warn_of_half_precision"),
     # The patches of Keras, the private symbols in use, and a step traced without training.
     "strategies.keras_support.installation": (

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from strategies.extension import loss_in, optimized_variables
+from tfscale.optimizers.state_dtype import with_same_state_dtype
 from tfscale.preparation.model_copy import CURE, Twins, reason_of, value_of
 
 
@@ -55,7 +56,7 @@ def own_optimizer(optimizer: Any, learning_rate: Any) -> Any:
     if learning_rate is not None:
         is_constant = isinstance(learning_rate, int | float)
         changes["learning_rate"] = float(learning_rate) if is_constant else learning_rate
-    return _made_again("optimizer", optimizer, changes)
+    return with_same_state_dtype(_made_again("optimizer", optimizer, changes), optimizer)
 
 
 def continue_optimizer(source: Any, target: Any, twins: Twins) -> None:

@@ -40,6 +40,7 @@ class Need(enum.Enum):
     ADDED_LOSSES = "add_loss and regularizers"
     SYNCHRONIZED_BATCH_NORM = "BatchNormalization(synchronized=True)"
     RECOMPUTATION = "keras.remat, RematScope and recomputation"
+    STATE_DTYPE = "optimizer slots in bfloat16"
     LOSS_SCALING = "LossScaleOptimizer"
     INNER_FUNCTIONS = "tf.function inside of a step"
     CLEAR_SESSION = "clear_session in a scope"
@@ -77,6 +78,7 @@ _CHECKED = {
     Need.TENSORBOARD,
     Need.LOCAL_UPDATES,
     Need.MICROBATCHES,
+    Need.STATE_DTYPE,
     Need.COPIES,
     Need.REPORTS,
 }

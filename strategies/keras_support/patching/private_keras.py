@@ -86,6 +86,14 @@ KERAS_SYMBOLS = (
         },
     ),
     *used(
+        Need.STATE_DTYPE,
+        "keras_support.state",
+        "reads slots of an optimizer in the dtype that it computes in",
+        {
+            "keras.src.backend.common.variables:AutocastScope": "0b66ebc9ee6f",
+        },
+    ),
+    *used(
         Need.RECOMPUTATION,
         "keras_support.model",
         "which layers are recomputed",

@@ -21,11 +21,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
+from keras.src.backend.common.variables import AutocastScope
 from tensorflow.python.distribute import distribute_lib
 
 from strategies.keras_support.context.lineage import OWN
 from strategies.keras_support.context.recomputed_pass import FirstPass, current_pass
 from strategies.keras_support.context.step_context import current_step
+from strategies.keras_support.patching.needs import Need, require
 from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
 from strategies.keras_support.state.random_seeds import is_in_dataset
 
@@ -82,6 +84,12 @@ def converted_by(number: type[int] | type[float]) -> Callable[[Any], Any]:
         return converted
 
     return wrap
+
+
+def floats_read_as(dtype: str) -> Any:
+    """Returns a context in which float variables of Keras are read in another dtype."""
+    require(Need.STATE_DTYPE)
+    return AutocastScope(dtype)
 
 
 def checked_assignment(assign: Any) -> Any:
