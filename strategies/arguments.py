@@ -17,6 +17,8 @@ from typing import Any
 
 from strategies.number_rules import LARGEST_COUNT, integers
 
+SHARD_CURE = "1 shards the slots of optimizers, 2 also gradients, 3 also parameters."
+
 
 def whole_number(
     name: str,

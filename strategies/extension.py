@@ -120,6 +120,7 @@ if TYPE_CHECKING:
         fit_in_microbatches,
         train_in_microbatches,
     )
+    from strategies.keras_support.sharding.whole_values import is_sharded, whole_value
     from strategies.keras_support.step.tracing import (
         TracedStep,
         traced_forward_pass,
@@ -280,6 +281,7 @@ _NAMES = {
         "replica_values",
     ),
     "strategies.keras_support.state.variables": ("floats_read_as",),
+    "strategies.keras_support.sharding.whole_values": ("is_sharded", "whole_value"),
     "strategies.half_precision_outputs": ("outputs_in_half_precision", "warn_of_half_precision"),
     # The patches of Keras, the private symbols in use, and a step traced without training.
     "strategies.keras_support.installation": (

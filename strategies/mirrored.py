@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from strategies.announcement import announce
-from strategies.arguments import sequence, text, whole_number
+from strategies.arguments import SHARD_CURE, sequence, text, whole_number
 from strategies.coordination.collective_keys import own_collective_keys, reuse_keys
 from strategies.devices import check_all_reduce, cpu_devices, gpu_devices
 from strategies.keras_support import support
@@ -28,6 +28,7 @@ def mirrored_strategy(
     devices: Sequence[str] | None = None,
     all_reduce: str = "auto",
     logical_devices_per_gpu: int | None = None,
+    shard: int = 0,
 ) -> tf.distribute.MirroredStrategy:
     """Builds a strategy that keeps one replica of the model on each of several devices of a host.
 
@@ -42,6 +43,8 @@ def mirrored_strategy(
             "nccl", "hierarchical_copy" and "reduction_to_one_device" are TensorFlow's
             `tf.distribute.CrossDeviceOps`.
         logical_devices_per_gpu: Virtual GPUs made from each GPU, to try several replicas on one.
+        shard: What the replicas keep parts of, instead of copies (ZeRO, arXiv 1910.02054): 0
+            nothing, 1 the slots of optimizers, 2 also gradients, 3 also parameters.
 
     Returns:
         A `tf.distribute.MirroredStrategy` under which Keras trains as on one device.
@@ -61,6 +64,7 @@ def mirrored_strategy(
     ):
         if value is not None:
             whole_number(name, value, cure="Leave it out for the devices of the host.")
+    shard = whole_number("shard", shard, at_least=0, below=4, cure=SHARD_CURE)
     if devices is not None:
         devices = [text("devices", each) for each in sequence("devices", devices)]
         chosen, reason = _named(devices, num_replicas), "as named"
@@ -72,7 +76,7 @@ def mirrored_strategy(
         cross_device_ops = _CROSS_DEVICE_OPS[all_reduce]()
         strategy = tf.distribute.MirroredStrategy(chosen, cross_device_ops=cross_device_ops)
     reuse_keys(strategy)
-    return support(strategy)
+    return support(strategy, shard)
 
 
 def _named(devices: Sequence[str], num_replicas: int | None) -> list[str]:

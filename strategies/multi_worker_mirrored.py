@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from strategies.announcement import announce
+from strategies.arguments import SHARD_CURE, whole_number
 from strategies.cluster.cluster import Cluster, require_cluster
 from strategies.cluster.environments import cluster_from_environment
 from strategies.cluster.startup_deadline import (
@@ -24,6 +25,7 @@ def multi_worker_mirrored_strategy(
     *,
     all_reduce: str = "auto",
     bring_up_seconds: float | None = None,
+    shard: int = 0,
 ) -> tf.distribute.MultiWorkerMirroredStrategy:
     """Builds a strategy whose replicas use the devices of all workers of a cluster.
 
@@ -41,6 +43,8 @@ def multi_worker_mirrored_strategy(
         bring_up_seconds: How long to wait for the other workers, before this process ends with a
             message that names the missing ones. Positive. None takes the value of `tfscale launch
             --start_seconds`, or 300.
+        shard: What the replicas keep parts of, instead of copies (ZeRO, arXiv 1910.02054): 0
+            nothing, 1 the slots of optimizers, 2 also gradients, 3 also parameters.
 
     Returns:
         A `tf.distribute.MultiWorkerMirroredStrategy` under which Keras trains as on one device.
@@ -52,6 +56,7 @@ def multi_worker_mirrored_strategy(
         >>> # In each process of a cluster: tfscale launch --num_workers=2 -- python train.py
         >>> strategy = multi_worker_mirrored_strategy()  # doctest: +SKIP
     """
+    shard = whole_number("shard", shard, at_least=0, below=4, cure=SHARD_CURE)
     bring_up_seconds = start_seconds(bring_up_seconds)
     cluster = cluster_from_environment() if cluster is None else require_cluster(cluster)
     if cluster is None:
@@ -94,4 +99,4 @@ def multi_worker_mirrored_strategy(
         strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
         reuse_keys(strategy)
         choose_engine(strategy, all_reduce)
-    return support(strategy)
+    return support(strategy, shard)

@@ -44,7 +44,12 @@ def replace_launchers(strategy: tf.distribute.Strategy, new: Callable[[Any], Any
 
 def first_launcher(strategy: tf.distribute.Strategy) -> Any:
     """Returns the launcher of the first replica of this process."""
-    return next(_operations(strategy))._launchers[0]
+    return launcher_of_replica(strategy, 0)
+
+
+def launcher_of_replica(strategy: tf.distribute.Strategy, index: int) -> Any:
+    """Returns the launcher of a replica, by its index among those of this process."""
+    return next(_operations(strategy))._launchers[index]
 
 
 def _operations(strategy: tf.distribute.Strategy) -> Iterator[Any]:

@@ -8,6 +8,7 @@ from those before it:
     context        the step of one replica, and what it may ask of the others
     model          the model: its build, its parts, its scope, what is refused
     metrics        how metrics of replicas combine, and the logs
+    sharding       slots, gradients and parameters of which each replica has a part
     gradients      from the tape to updated weights: reduce, check, clip, apply
     state          variables, BatchNormalization, random draws, what layers assign
     step           the functions that train, test and predict on all replicas

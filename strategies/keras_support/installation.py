@@ -13,11 +13,12 @@ from strategies.coordination.rendezvous import tell_of_end
 from strategies.keras_support.asynchronous.reports import give_task_notices
 from strategies.keras_support.patches import EPOCH_ITERATOR, PATCHES
 from strategies.keras_support.patching.keras_2 import refuse_keras_2
-from strategies.keras_support.patching.needs import Need, note_changes, refusal
+from strategies.keras_support.patching.needs import Need, note_changes, refusal, require
 from strategies.keras_support.patching.ownership import adopt, is_asynchronous, is_multi_worker
 from strategies.keras_support.patching.private_keras import KERAS_SYMBOLS
 from strategies.keras_support.patching.private_symbol import changed_symbols
 from strategies.keras_support.patching.private_tensorflow import TENSORFLOW_SYMBOLS
+from strategies.keras_support.sharding.stages import shard_state
 from strategies.liveness.wait_notice import give_wait_notices
 
 
@@ -26,11 +27,12 @@ def support_shared_parts() -> None:
     EPOCH_ITERATOR.install()
 
 
-def support(strategy: tf.distribute.Strategy) -> tf.distribute.Strategy:
+def support(strategy: tf.distribute.Strategy, shard: int = 0) -> tf.distribute.Strategy:
     """Makes Keras train correctly under `strategy`; other strategies are not affected.
 
     Args:
         strategy: A strategy that a factory of this package just built.
+        shard: What its replicas keep parts of: see `sharding.stages`.
 
     Returns:
         `strategy` itself.
@@ -49,6 +51,9 @@ def support(strategy: tf.distribute.Strategy) -> tf.distribute.Strategy:
     for need in _needs(strategy):
         if need in changes:
             raise RuntimeError(refusal(need, changes[need]))
+    if shard:
+        require(Need.SHARDING)
+        shard_state(strategy, shard)
     adopt(strategy)
     refuse_keras_2(strategy)
     if is_asynchronous(strategy):

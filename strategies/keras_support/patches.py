@@ -34,6 +34,12 @@ from strategies.keras_support.model.model_build import built_from_spec
 from strategies.keras_support.model.scope import compiled_in_scope, reset_outside_only
 from strategies.keras_support.patching.needs import Need
 from strategies.keras_support.patching.patch import Patch
+from strategies.keras_support.sharding.optimizer_state import (
+    averages_copied_by_part,
+    built_in_parts,
+    slot_in_parts,
+)
+from strategies.keras_support.sharding.update import clipped_by_all_parts, finite_in_all_parts
 from strategies.keras_support.state.batch_norm import is_synchronized, moments_over_replicas
 from strategies.keras_support.state.layer_state import noted_assignment, reduced_before_read
 from strategies.keras_support.state.random_seeds import draw_by_replica
@@ -206,6 +212,20 @@ ADDITIONAL_LOSS = Patch(
     Need.ADDED_LOSSES,
 )
 
+# An optimizer makes its slots.
+OPTIMIZER_BUILD = Patch(
+    f"{_OPTIMIZER}.build",
+    frozenset({"f0baab556a5b"}),
+    built_in_parts,
+    Need.SHARDING,
+)
+SLOT = Patch(
+    f"{_OPTIMIZER}.add_variable_from_reference",
+    frozenset({"913b26210dcf"}),
+    slot_in_parts,
+    Need.SHARDING,
+)
+
 # Gradients, reduce and apply.
 GRADIENT = Patch(
     "tensorflow.python.eager.backprop:GradientTape.gradient",
@@ -222,6 +242,24 @@ LOSS_SCALE_APPLY = Patch(
     frozenset({"005813294335"}),
     reduced_before_apply,
     Need.LOSS_SCALING,
+)
+AVERAGES = Patch(
+    f"{_OPTIMIZER}._overwrite_model_variables_with_average_value",
+    frozenset({"27f3bf191e1e"}),
+    averages_copied_by_part,
+    Need.SHARDING,
+)
+CLIP = Patch(
+    f"{_OPTIMIZER}._clip_gradients",
+    frozenset({"4f36c46f0644"}),
+    clipped_by_all_parts,
+    Need.SHARDING,
+)
+FINITE = Patch(
+    "keras.optimizers:LossScaleOptimizer.check_finite",
+    frozenset({"224a94b58c28"}),
+    finite_in_all_parts,
+    Need.SHARDING,
 )
 REDUCE = Patch(
     f"{_OPTIMIZER}._all_reduce_sum_gradients",

@@ -48,6 +48,30 @@ STATE = (
         "weak",
     ),
     State(
+        f"{KERAS_SUPPORT}.sharding.stages:_STAGES",
+        "by strategy, what its replicas keep parts of",
+        "`support`",
+        "weak",
+    ),
+    State(
+        f"{KERAS_SUPPORT}.sharding.optimizer_state:_MAKING",
+        "by thread, the division of the slot that an optimizer is making",
+        "`Optimizer.add_variable_from_reference`",
+        "when the slot is made",
+    ),
+    State(
+        f"{KERAS_SUPPORT}.sharding.update:_UPDATING",
+        "by thread, the norms over all replicas in the update that is traced",
+        "`update_parts`",
+        "when the update is traced",
+    ),
+    State(
+        f"{KERAS_SUPPORT}.sharding.gathering:_BACKWARD",
+        "by thread, the gradient that is traced",
+        "`gathering_again`",
+        "when the gradient is traced",
+    ),
+    State(
         f"{KERAS_SUPPORT}.step.train_function:_LAST",
         "by strategy, what chose the executions of its newest `fit`, for the report",
         "`choose_execution_size`",

@@ -27,6 +27,7 @@ ROOMS = (  # Of strategies.keras_support, from the ground up: each imports from 
     "context",
     "model",
     "metrics",
+    "sharding",
     "gradients",
     "state",
     "step",

@@ -20,7 +20,9 @@ from strategies.extension import (
     assign_value,
     is_asynchronous,
     is_per_replica,
+    is_sharded,
     replica_values,
+    whole_value,
 )
 from tfscale.checkpoints.tensors import Values
 
@@ -133,11 +135,18 @@ def snapshot(model: Any, *, with_metrics: bool, memory: SnapshotMemory) -> dict[
     }
     own = [key for key, variable in variables.items() if is_per_replica(variable)]
     found = replica_values(strategy, [variables[key] for key in own])
+    sharded = {
+        key: Values(whole_value(variable))  # gathered by all workers
+        for key, variable in variables.items()
+        if is_sharded(variable)
+    }
     if not is_chief(strategy):
         return {}
     of_replicas = dict(zip(own, found, strict=True))
 
     def taken(key: str, variable: Any) -> Values:
+        if key in sharded:
+            return sharded[key]
         if key in of_replicas:
             return Values(of_replicas[key], is_per_replica=True)
         copy = strategy.experimental_local_results(variable.value)[0]

@@ -75,6 +75,7 @@ class StepContext:
         divisors: Where this is a microbatch, `LossDivisors` of the whole batch; otherwise None.
         inner_updates: Optimizers that applied gradients inside a condition, with its graph.
         passes: First passes of recomputed functions; see `recomputed_pass`.
+        gathers: The sharded parameters that were gathered, or None; see `sharding.gathering`.
     """
 
     examples: tf.Tensor
@@ -95,6 +96,7 @@ class StepContext:
     divisors: Any = None
     inner_updates: list[tuple[Any, Any]] = field(default_factory=list)
     passes: list[FirstPass] = field(default_factory=list)
+    gathers: Any = None
     _loss: tf.Tensor | None = None
     _fraction: tf.Tensor | None = None
     _graph: Any = field(default_factory=tf.compat.v1.get_default_graph)

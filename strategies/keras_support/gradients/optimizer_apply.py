@@ -34,6 +34,8 @@ from strategies.keras_support.gradients.gradient_watch import Before, GradientWa
 from strategies.keras_support.gradients.gradients_to_apply import gradients_to_apply
 from strategies.keras_support.gradients.local_steps import gradients_of_local_step
 from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
+from strategies.keras_support.sharding.scattering import ShardedGradient
+from strategies.keras_support.sharding.update import is_in_parts, update_parts
 
 
 class _Replica(threading.local):
@@ -80,6 +82,8 @@ def reduced_before_apply(apply: Any) -> Any:
             grads = dense_gradients(grads)
         if trainable_variables is not None and not self.built:
             build_for_all_replicas(self, trainable_variables)
+        if is_in_parts(self):
+            return _applied_in_parts(self, list(grads), trainable_variables, watch, apply)
         own = gradients_of_local_step(self, list(grads))
         if own is not None:
             grads = own
@@ -97,6 +101,33 @@ def reduced_before_apply(apply: Any) -> Any:
             return _watched(watch, grads, loss, update)
 
     return reduced_apply
+
+
+def _applied_in_parts(
+    optimizer: Any, gradients: list[Any], variables: Any, watch: Any, apply: Any
+) -> Any:
+    """Updates this replica's parts of the variables, and of the optimizer's slots."""
+    if watch is not None:
+        raise ValueError(
+            "`shard` must be 0 with the callback Stability, which judges whole gradients. "
+            f"Received: the optimizer {optimizer.name!r}, whose slots are sharded. Leave one of "
+            "them out."
+        )
+    step = current_step()
+    variables = list(optimizer._trainable_variables if variables is None else variables)
+    whole = [i for i, g in enumerate(gradients) if not isinstance(g, ShardedGradient)]
+    reduced, _ = gradients_to_apply(optimizer, [gradients[i] for i in whole], None)
+    for i, g in zip(whole, reduced, strict=True):
+        gradients[i] = g
+    strategy = tf.distribute.get_replica_context().strategy
+
+    def locally(counters: Sequence[Any]) -> contextlib.AbstractContextManager[None]:
+        return _replica_local(strategy, counters)
+
+    with contextlib.nullcontext() if step is None else step.updating():
+        return update_parts(
+            optimizer, gradients, variables, lambda g: apply(optimizer, g, variables), locally
+        )
 
 
 def note_apply(optimizer: Any, gradients: Sequence[Gradient | None]) -> None:

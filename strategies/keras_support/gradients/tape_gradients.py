@@ -38,6 +38,14 @@ from strategies.keras_support.gradients.local_steps import steps_locally
 from strategies.keras_support.gradients.sparse_gradients import Rows, parts_of
 from strategies.keras_support.gradients.step_reduce import reduce_in_step
 from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
+from strategies.keras_support.sharding.gathering import gathering_again
+from strategies.keras_support.sharding.scattering import ShardedGradient
+from strategies.keras_support.sharding.sources import (
+    Pieces,
+    are_reduced_as_they_come,
+    divided,
+    expanded,
+)
 
 
 class _Tracing(threading.local):
@@ -90,28 +98,40 @@ def reduced_gradient(gradient: Any) -> Any:
             _refuse_between_replicas(sources)
         if _TRACING.backward or step is None or not _is_replicated(step):
             return gradient(self, target, sources, output_gradients, unconnected_gradients)
-        shared = [_is_shared(source, step) for source in tf.nest.flatten(sources)]
+        flat_sources = tf.nest.flatten(sources)
+        shared = [_is_shared(source, step) for source in flat_sources]
         weights, factor = output_gradients, None
         if output_gradients is None and any(shared):
             weights, factor = _row_weights(target, step, all(shared))
+        if factor is not None and are_reduced_as_they_come(flat_sources):
+            weights = tf.nest.map_structure(lambda t: tf.fill(tf.shape(t), factor), target)
+            factor = None
+        asked, put_together = expanded(flat_sources)
         _TRACING.backward += 1
         try:
-            result = gradient(self, target, sources, weights, unconnected_gradients)
+            with gathering_again(step):
+                answer = gradient(self, target, asked, weights, unconnected_gradients)
         finally:
             _TRACING.backward -= 1
-        flat = tf.nest.flatten(result)
+        flat = put_together(answer)
         places = [i for i, g in enumerate(flat) if g is not None and shared[i]]
         if not places:
-            return result
+            return tf.nest.pack_sequence_as(sources, flat)
         if factor is not None:
             for i in places:
                 flat[i] = _scaled(flat[i], factor)
-        own = [flat[i] for i in places]
         if not step.is_in_main_graph() or _TRACING.local:
+            for i in places:
+                flat[i] = flat[i].whole() if isinstance(flat[i], Pieces) else flat[i]
+            own = [flat[i] for i in places if not isinstance(flat[i], ShardedGradient)]
             step.lineage.mark(_parts(own), Source.DATA | Source.LOCAL_GRADIENT)
         elif not steps_locally(step.layers):
-            for i, g in zip(places, _reduce(own, step), strict=True):
+            kept = divided([flat_sources[i] for i in places], [flat[i] for i in places])
+            whole = [i for place, i in enumerate(places) if place not in kept]
+            for i, g in zip(whole, _reduce([flat[i] for i in whole], step), strict=True):
                 flat[i] = g
+            for place, g in kept.items():
+                flat[places[place]] = g
         return tf.nest.pack_sequence_as(sources, flat)
 
     return reduced
@@ -174,7 +194,9 @@ def _may_hold_rows(target: Any, step: StepContext) -> bool:
     return may_be_over_rows(target, step.examples)
 
 
-def _scaled(gradient: Gradient, factor: Any) -> Gradient:
+def _scaled(gradient: Any, factor: Any) -> Any:
+    if isinstance(gradient, Pieces):
+        return gradient.times(factor)
     if isinstance(gradient, tf.IndexedSlices):
         values = _scaled(gradient.values, factor)
         return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
@@ -190,6 +212,8 @@ def _parts(gradients: Sequence[Gradient]) -> list[Any]:
 
 def _reduce(own: list[Gradient], step: StepContext) -> list[Gradient]:
     """Reduces gradients, and with them the other values that the step has to reduce."""
+    if not own:
+        return []
     replica = tf.distribute.get_replica_context()
     if all_on("TPU", replica.strategy):
         own = dense_gradients(own)

@@ -45,7 +45,7 @@ def replica_values(
     for dtype in sorted({values.dtype.name for values in local}):
         members = [i for i, values in enumerate(local) if values.dtype.name == dtype]
         rows = np.concatenate([local[i].reshape(len(local[i]), -1) for i in members], axis=1)
-        all_rows = _gathered_rows(strategy, rows)
+        all_rows = gathered_rows(strategy, rows)
         sizes = [local[i][0].size for i in members]
         parts = np.split(all_rows, np.cumsum(sizes)[:-1], axis=1)
         for i, part in zip(members, parts, strict=True):
@@ -83,9 +83,16 @@ def assign_replica_values(
         copy.assign(value)
 
 
-def _gathered_rows(
+def gathered_rows(
     strategy: tf.distribute.Strategy, rows: np.ndarray[Any, Any]
 ) -> np.ndarray[Any, Any]:
+    """Returns the rows of all replicas. Several workers call it together.
+
+    Args:
+        strategy: A strategy of several workers.
+        rows: One for each replica of this worker, of a shape that is the same on all workers.
+    """
+
     def own(replica: tf.distribute.ValueContext) -> tf.Tensor:
         index = replica.replica_id_in_sync_group % len(rows)
         return tf.constant(rows[index : index + 1])
@@ -106,7 +113,9 @@ _GATHERING: weakref.WeakKeyDictionary[tf.distribute.Strategy, Callable[[Any], tf
 def _gathering(strategy: tf.distribute.Strategy) -> Callable[[Any], tf.Tensor]:
     if strategy not in _GATHERING:
         found = weakref.ref(strategy)
-        function = tf.function(lambda rows: gathered(found(), rows), autograph=False)
+        function = tf.function(
+            lambda rows: gathered(found(), rows), autograph=False, reduce_retracing=True
+        )
         _GATHERING[strategy] = function
     return _GATHERING[strategy]
 

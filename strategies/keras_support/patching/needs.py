@@ -51,6 +51,7 @@ class Need(enum.Enum):
     TENSORBOARD = "TensorBoard with several workers"
     LOCAL_UPDATES = "LocalUpdates"
     MICROBATCHES = "microbatches"
+    SHARDING = "shard=1, 2 or 3"
     COPIES = "copies of a model"
     """tfscale.prepare and resharding copy models."""
     REPORTS = "reports"
@@ -79,6 +80,7 @@ _CHECKED = {
     Need.LOCAL_UPDATES,
     Need.MICROBATCHES,
     Need.STATE_DTYPE,
+    Need.SHARDING,
     Need.COPIES,
     Need.REPORTS,
 }

@@ -29,6 +29,7 @@ from strategies.keras_support.context.recomputed_pass import FirstPass, current_
 from strategies.keras_support.context.step_context import current_step
 from strategies.keras_support.patching.needs import Need, require
 from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
+from strategies.keras_support.sharding.optimizer_state import made_in_parts
 from strategies.keras_support.state.random_seeds import is_in_dataset
 
 
@@ -64,7 +65,11 @@ def made_for_all_replicas(initialize: Any) -> Any:
     @functools.wraps(initialize)
     def initialize_for_all(self: Any, *arguments: Any) -> None:
         with _for_all_replicas():
-            initialize(self, *arguments)
+            parts = made_in_parts(self, *arguments) if arguments else None
+            if parts is None:
+                initialize(self, *arguments)
+            else:
+                self._value = parts
 
     return initialize_for_all
 

@@ -23,6 +23,7 @@ from keras.src.backend.common import global_state
 from strategies.cluster.chief import is_chief
 from strategies.keras_support.asynchronous.executions import wait_until_idle
 from strategies.keras_support.patching.ownership import is_asynchronous, is_multi_worker, is_owned
+from strategies.keras_support.sharding.whole_values import all_variables, readable_on_chief
 
 
 def _is_silent(callback: Any) -> bool:
@@ -41,14 +42,15 @@ def on_chief_only(method: Any) -> Any:
 
 
 def on_idle_chief_only(save_model: Any) -> Any:
-    """Lets no worker change a variable while the chief writes the others."""
+    """Lets the chief write all variables, and no worker change one while it writes others."""
     chief_only = on_chief_only(save_model)
 
     @functools.wraps(save_model)
     def save(self: Any, *args: Any, **kwargs: Any) -> Any:
         if is_asynchronous(self.model.distribute_strategy):
             wait_until_idle(self.model.distribute_strategy)
-        return chief_only(self, *args, **kwargs)
+        with readable_on_chief(all_variables(self.model)):
+            return chief_only(self, *args, **kwargs)
 
     return save
 

@@ -19,6 +19,7 @@ from strategies.announcement import announce
 from strategies.cluster.chief import is_chief
 from strategies.coordination.rendezvous import error_on_all_workers, exchange
 from strategies.keras_support.patching.ownership import is_multi_worker, is_owned
+from strategies.keras_support.sharding.whole_values import all_variables, is_sharded
 from strategies.keras_support.workers.call_agreement import by_worker
 from strategies.keras_support.workers.state_digest import (
     Digest,
@@ -233,6 +234,12 @@ def broadcast_state(model: Any) -> None:
         )
     if not is_owned(strategy) or not is_multi_worker(strategy):
         return
+    if any(is_sharded(variable) for variable in all_variables(model)):
+        raise ValueError(
+            "`model` must not be sharded to send the chief's state, because no worker has all of "
+            f"it. Received: model={model.name!r} under a strategy with shard > 0. Load the file on "
+            "every worker."
+        )
     variables = [*shared_state(model), *slots(model)]
     shapes = [f"{variable.dtype}{list(variable.shape)}" for variable in variables]
     answers = exchange(strategy, "broadcast()", " ".join(shapes))

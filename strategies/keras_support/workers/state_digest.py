@@ -17,6 +17,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from strategies.keras_support.sharding.whole_values import is_sharded
+
 ROUNDING = 1e-3
 """Sums that differ by less, relative to the variable's size, differ only by rounding."""
 
@@ -95,8 +97,8 @@ def slots(model: Any) -> list[Any]:
 
 def _is_alike(variable: Any) -> bool:
     value = variable._value
-    if value is None:
-        return False  # not built yet
+    if value is None or is_sharded(variable):
+        return False  # not built yet, or no worker has what another one has
     on_read = tf.VariableSynchronization.ON_READ
     return bool(getattr(value, "synchronization", None) != on_read)
 

@@ -1,0 +1,300 @@
+"""Gathers sharded parameters on a replica, layer by layer.
+
+A layer that reads its kernel in a step gets the whole tensor, gathered for it. Without an order all
+gathers would run at the beginning of the step, since they depend on nothing. So the gathers of a
+layer wait until the layer two before has used its own: while one layer computes, the next one's
+parameters arrive, and there are never more than those of about two layers.
+
+The backward pass needs the parameters again. TensorFlow's gradient functions refer to the tensors
+of the forward pass, which would keep all of them until then. So while a gradient is traced,
+operations that would use such a tensor, or one that was computed only from such tensors (a cast, a
+transpose), get it from a new gather, which waits for the gradient that arrives at the layer.
+
+On replicas of one process a gather reads the other replicas' parts; its gradient is a piece for
+each part. Between workers it is a collective; its gradient is reduced at once, and what the tape
+returns is this replica's part.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import tensorflow as tf
+
+from strategies.coordination.launchers import launcher_of_replica
+from strategies.keras_support.context.lineage import Source
+from strategies.keras_support.context.step_context import StepContext, current_step
+from strategies.keras_support.patching.ownership import is_multi_worker
+from strategies.keras_support.sharding.scattering import sum_of_parts
+from strategies.keras_support.sharding.sharded_value import ShardedValue
+from strategies.keras_support.sharding.stages import own_replica
+
+
+@dataclass
+class _Group:
+    """The parameters of one layer, gathered for one use of it.
+
+    Attributes:
+        layer: What they belong to.
+        tensors: The gathered tensors, by the id of the value.
+    """
+
+    layer: Any
+    tensors: dict[int, tf.Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class Gathers:
+    """What one replica has gathered in its step.
+
+    Attributes:
+        owners: By the id of a value, the layer that it belongs to.
+        groups: In the order of the forward pass.
+        values: By the name of a gathered tensor, the value that it came from.
+        rows: By the id of a value, gradients of lookups in it that the tape has found.
+    """
+
+    owners: dict[int, int]
+    groups: list[_Group] = field(default_factory=list)
+    values: dict[str, ShardedValue] = field(default_factory=dict)
+    rows: dict[int, list[tf.IndexedSlices]] = field(default_factory=dict)
+
+    def begin(self, value: ShardedValue) -> _Group:
+        """Returns the group that a read of `value` belongs to."""
+        layer = self.owners.get(id(value), id(value))
+        if not self.groups or self.groups[-1].layer != layer:
+            self.groups.append(_Group(layer))
+        return self.groups[-1]
+
+    def users_of_last_but_one(self) -> list[Any]:
+        """The operations that use the parameters of the layer two before the present one."""
+        if len(self.groups) < 3:
+            return []
+        return [op for t in self.groups[-3].tensors.values() for op in t.consumers()]
+
+
+def gather_in_step(value: ShardedValue) -> tf.Tensor:
+    """Returns the whole of a sharded value, on a replica."""
+    step = current_step()
+    if step is None or tf.executing_eagerly() or not step.is_in_main_graph():
+        return _marked(_gathered(value), step)
+    gathers = _gathers_of(step)
+    group = gathers.begin(value)
+    if id(value) not in group.tensors:
+        with tf.control_dependencies(gathers.users_of_last_but_one()):
+            whole = _marked(_gathered(value), step)
+        group.tensors[id(value)] = whole
+        gathers.values[whole.name] = value
+    return group.tensors[id(value)]
+
+
+def _gathers_of(step: StepContext) -> Gathers:
+    if step.gathers is None:
+        step.gathers = Gathers(
+            {
+                id(variable._value): number
+                for number, layer in enumerate(step.layers)
+                for variable in getattr(layer, "_trainable_variables", ())
+            }
+        )
+    gathers: Gathers = step.gathers
+    return gathers
+
+
+def _marked(whole: tf.Tensor, step: StepContext | None) -> tf.Tensor:
+    if step is not None:
+        step.lineage.mark([whole], Source.SHARED)
+    return whole
+
+
+def _gathered(value: ShardedValue) -> tf.Tensor:
+    own, index = own_replica()
+    strategy, cut = value.distribute_strategy, value.cut
+    is_shared = is_multi_worker(strategy)
+
+    @tf.custom_gradient
+    def gathered(*parts: tf.Tensor) -> Any:
+        whole = all_parts(parts, [cut])[0] if is_shared else cut.joined(parts)
+
+        def backward(upstream: Any) -> list[Any]:
+            if isinstance(upstream, tf.IndexedSlices):
+                if _keep_sparse(value, upstream):
+                    return [None] * len(parts)
+                upstream = tf.convert_to_tensor(upstream)
+            if is_shared:
+                return sum_of_parts([upstream], [cut])
+            return [cut.take(upstream, r) for r in range(cut.num_parts)]
+
+        return whole, backward
+
+    with tf.device(strategy.extended.worker_devices[index]):
+        return gathered(
+            *[part.read_value() for part in ([value.parts[own]] if is_shared else value.parts)]
+        )
+
+
+def _keep_sparse(value: ShardedValue, gradient: tf.IndexedSlices) -> bool:
+    """Keeps the rows of a lookup, which are reduced as those of a whole table are."""
+    step = current_step()
+    if step is None or step.gathers is None or not step.is_in_main_graph():
+        return False
+    step.gathers.rows.setdefault(id(value), []).append(gradient)
+    return True
+
+
+def rows_of(value: ShardedValue) -> tf.IndexedSlices | None:
+    """Returns this replica's gradient of lookups in a parameter, and forgets it."""
+    step = current_step()
+    found = [] if step is None or step.gathers is None else step.gathers.rows.pop(id(value), [])
+    if len(found) < 2:
+        return found[0] if found else None
+    return tf.IndexedSlices(
+        tf.concat([each.values for each in found], axis=0),
+        tf.concat([each.indices for each in found], axis=0),
+        value.cut.shape,
+    )
+
+
+def all_parts(parts: Sequence[tf.Tensor], cuts: Sequence[Any]) -> list[tf.Tensor]:
+    """Returns whole tensors from the parts on all workers, by one collective a dtype.
+
+    Args:
+        parts: This replica's, of one dtype.
+        cuts: Their divisions.
+    """
+    own, index = own_replica()
+    replicas = cuts[0].num_parts
+    sizes = [sum(cut.part_size(r) for cut in cuts) for r in range(replicas)]
+    flat = tf.concat([tf.reshape(part, [-1]) for part in parts], axis=0)
+    flat = tf.pad(flat, [[0, max(sizes) - sizes[own]]])
+    strategy = tf.distribute.get_strategy()
+    gathered = launcher_of_replica(strategy, index)._all_gather(flat, None)
+    rows = tf.reshape(gathered, [replicas, max(sizes)])
+    found: list[list[tf.Tensor]] = [[] for _ in cuts]
+    for r in range(replicas):
+        pieces = tf.split(rows[r, : sizes[r]], [cut.part_size(r) for cut in cuts])
+        for i, (cut, piece) in enumerate(zip(cuts, pieces, strict=True)):
+            found[i].append(tf.reshape(piece, cut.part_shape(r)))
+    return [cut.joined(pieces) for cut, pieces in zip(cuts, found, strict=True)]
+
+
+@contextlib.contextmanager
+def gathering_again(step: StepContext) -> Iterator[None]:
+    """While a gradient is traced: its operations gather parameters again.
+
+    Args:
+        step: Of this replica, with what its forward pass has gathered.
+    """
+    graph = tf.compat.v1.get_default_graph()
+    if step.gathers is None or not step.gathers.values or tf.executing_eagerly():
+        yield
+        return
+    _watch(graph)
+    outer, _BACKWARD.again = _BACKWARD.again, _Again(step.gathers, graph)
+    try:
+        yield
+    finally:
+        _BACKWARD.again = outer
+
+
+class _Backward(threading.local):
+    """The gradient that this replica is tracing, or None."""
+
+    again: _Again | None = None
+
+
+_BACKWARD = _Backward()
+
+
+def _watch(graph: Any) -> None:
+    """Lets a graph ask, for each new operation, whether its inputs are to be gathered again.
+
+    All replicas are traced in one graph, each in its own thread.
+    """
+    create = graph._create_op_internal
+    if hasattr(create, "is_watched"):
+        return
+
+    def create_from_new_gathers(op_type: str, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        again = _BACKWARD.again
+        if again is None or again.graph is not graph:
+            return create(op_type, inputs, *args, **kwargs)
+        operation = create(op_type, again.replaced(list(inputs)), *args, **kwargs)
+        again.own.add(operation)
+        return operation
+
+    create_from_new_gathers.is_watched = True  # type: ignore[attr-defined]
+    graph._create_op_internal = create_from_new_gathers
+
+
+class _Again:
+    """Rebuilds what was computed from gathered parameters only."""
+
+    def __init__(self, gathers: Gathers, graph: Any) -> None:
+        self.own: set[Any] = set()
+        self._gathers = gathers
+        self.graph = graph
+        self._rebuilt: dict[str, tf.Tensor] = {}
+        self._is_derived: dict[str, bool] = {}
+        self._is_rebuilding = False
+
+    def replaced(self, inputs: list[Any]) -> list[Any]:
+        if self._is_rebuilding:
+            return inputs
+        places = [i for i, t in enumerate(inputs) if self._derives(t)]
+        if not places:
+            return inputs
+        arriving = [t.op for t in inputs if getattr(t, "op", None) in self.own]
+        self._is_rebuilding = True
+        try:
+            with tf.control_dependencies(arriving):
+                for i in places:
+                    inputs[i] = self._rebuild(inputs[i])
+        finally:
+            self._is_rebuilding = False
+        return inputs
+
+    def _derives(self, tensor: Any) -> bool:
+        if not tf.is_symbolic_tensor(tensor) or tensor.graph is not self.graph:
+            return False
+        name = tensor.name
+        if name not in self._is_derived:
+            self._is_derived[name] = name in self._gathers.values or (
+                tensor.op not in self.own
+                and not tensor.op.op_def.is_stateful
+                and tensor.op.type not in ("Const", "Placeholder")
+                and bool(tensor.op.inputs)
+                and self._inputs_derive(tensor.op)
+            )
+        return self._is_derived[name]
+
+    def _inputs_derive(self, operation: Any) -> bool:
+        """Tells whether an operation has gathered inputs, and otherwise only constants."""
+        derived = [self._derives(t) for t in operation.inputs]
+        return any(derived) and all(
+            is_derived or t.op.type == "Const"
+            for t, is_derived in zip(operation.inputs, derived, strict=True)
+        )
+
+    def _rebuild(self, tensor: tf.Tensor) -> tf.Tensor:
+        name = tensor.name
+        if name not in self._rebuilt:
+            if name in self._gathers.values:
+                self._rebuilt[name] = _gathered(self._gathers.values[name])
+            else:
+                operation = tensor.op
+                inputs = [self._rebuild(t) if self._derives(t) else t for t in operation.inputs]
+                copy = self.graph._create_op_internal(
+                    operation.type,
+                    inputs,
+                    [t.dtype for t in operation.outputs],
+                    attrs=dict(operation.node_def.attr),
+                    op_def=operation.op_def,
+                )
+                for old, new in zip(operation.outputs, copy.outputs, strict=True):
+                    self._rebuilt[old.name] = new
+        return self._rebuilt[name]

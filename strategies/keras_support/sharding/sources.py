@@ -1,0 +1,138 @@
+"""Gradients with respect to sharded parameters: what the tape is asked for, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from strategies.keras_support.patching.ownership import is_multi_worker
+from strategies.keras_support.sharding.cuts import Cut
+from strategies.keras_support.sharding.gathering import rows_of
+from strategies.keras_support.sharding.scattering import (
+    ShardedGradient,
+    sum_of_parts,
+    sum_of_pieces,
+)
+from strategies.keras_support.sharding.sharded_value import ShardedValue
+from strategies.keras_support.sharding.stages import own_replica, stage_of
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A replica's own gradient of a sharded parameter, in one piece for each replica."""
+
+    tensors: tuple[tf.Tensor, ...]
+    cut: Cut
+
+    def whole(self) -> tf.Tensor:
+        """Returns the gradient in one tensor."""
+        return self.cut.joined(self.tensors)
+
+    def times(self, factor: tf.Tensor) -> Pieces:
+        """Returns the gradient times a scalar."""
+        return Pieces(tuple(t * tf.cast(factor, t.dtype) for t in self.tensors), self.cut)
+
+
+def expanded(sources: Sequence[Any]) -> tuple[list[Any], Callable[[Sequence[Any]], list[Any]]]:
+    """Returns what to ask a tape for, and the function that puts its answer together.
+
+    Args:
+        sources: Of `tape.gradient`, flat; sharded parameters become their parts.
+    """
+    asked: list[Any] = []
+    counts: list[int] = []
+    for source in sources:
+        parts = _parts(source)
+        asked += [source] if parts is None else parts
+        counts.append(1 if parts is None else len(parts))
+
+    def put_together(answer: Sequence[Any]) -> list[Any]:
+        rest = iter(answer)
+        return [
+            _one(source, [next(rest) for _ in range(count)])
+            for source, count in zip(sources, counts, strict=True)
+        ]
+
+    return asked, put_together
+
+
+def are_reduced_as_they_come(sources: Sequence[Any]) -> bool:
+    """Tells whether the tape's answer for one of `sources` is already reduced over the replicas."""
+    return any(
+        is_sharded(source) and is_multi_worker(source._value.distribute_strategy)
+        for source in sources
+    )
+
+
+def is_sharded(source: Any) -> bool:
+    """Tells whether a source is a parameter in parts."""
+    return isinstance(source, keras.Variable) and isinstance(source._value, ShardedValue)
+
+
+def divided(sources: Sequence[Any], gradients: Sequence[Any]) -> dict[int, ShardedGradient]:
+    """Returns, by place, the gradients of which each replica keeps its part.
+
+    Args:
+        sources: Of the gradients.
+        gradients: This replica's own, or `Pieces`, or None. Rows of a lookup are not divided here:
+            they are reduced like those of a whole table.
+    """
+    if stage_of(tf.distribute.get_strategy()) < 2:
+        return {}
+    found: dict[int, ShardedGradient] = {}
+    pieces = [i for i, g in enumerate(gradients) if isinstance(g, Pieces)]
+    wholes = [
+        i
+        for i, (source, g) in enumerate(zip(sources, gradients, strict=True))
+        if isinstance(g, tf.Tensor) and _cut_of(source) is not None
+    ]
+    sums = sum_of_pieces([gradients[i].tensors for i in pieces])
+    for i, part in zip(pieces, sums, strict=True):
+        found[i] = ShardedGradient(part, gradients[i].cut, sources[i].path)
+    cuts = [_cut_of(sources[i]) for i in wholes]
+    sums = sum_of_parts([gradients[i] for i in wholes], cuts)
+    for i, part, cut in zip(wholes, sums, cuts, strict=True):
+        found[i] = ShardedGradient(part, cut, sources[i].path)
+    for i, gradient in enumerate(gradients):
+        if isinstance(gradient, ShardedGradient):
+            found[i] = gradient
+    return found
+
+
+def _cut_of(source: Any) -> Any:
+    return getattr(source, "part_cut", None) if isinstance(source, keras.Variable) else None
+
+
+def _parts(source: Any) -> list[Any] | None:
+    if not is_sharded(source):
+        return None
+    value = source._value
+    if is_multi_worker(value.distribute_strategy):
+        return [value.parts[own_replica()[0]]]
+    return list(value.parts)
+
+
+def _one(source: Any, answers: list[Any]) -> Any:
+    if not is_sharded(source):
+        return answers[0]
+    rows = rows_of(source._value)
+    if all(answer is None for answer in answers):
+        return rows
+    cut: Cut = source._value.cut
+    if is_multi_worker(source._value.distribute_strategy):
+        part = tf.convert_to_tensor(answers[0])
+        if rows is not None:
+            part += sum_of_parts([tf.convert_to_tensor(rows)], [cut])[0]
+        return ShardedGradient(part, cut, source.path)
+    pieces = [
+        tf.zeros(cut.part_shape(r), source._value.dtype) if answer is None else answer
+        for r, answer in enumerate(answers)
+    ]
+    if rows is not None:
+        whole = tf.convert_to_tensor(rows)
+        pieces = [piece + cut.take(whole, r) for r, piece in enumerate(pieces)]
+    return Pieces(tuple(tf.convert_to_tensor(piece) for piece in pieces), cut)

@@ -1,0 +1,34 @@
+"""Which strategies shard, and what: stages 1, 2 and 3 of ZeRO (arXiv 1910.02054, section 5)."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import tensorflow as tf
+
+_STAGES: weakref.WeakKeyDictionary[tf.distribute.Strategy, int] = weakref.WeakKeyDictionary()
+
+
+def shard_state(strategy: tf.distribute.Strategy, stage: int) -> None:
+    """Lets the replicas of a new strategy keep parts of the state.
+
+    Args:
+        strategy: A mirrored strategy, of one or several workers.
+        stage: 0 keeps everything on each replica; 1 divides the slots of optimizers; 2 also
+            gradients; 3 also parameters.
+    """
+    if stage and strategy.num_replicas_in_sync > 1:
+        _STAGES[strategy] = stage
+
+
+def stage_of(strategy: Any) -> int:
+    """Returns the stage of a strategy: 0 if its replicas keep everything."""
+    return _STAGES.get(strategy, 0)
+
+
+def own_replica() -> tuple[int, int]:
+    """Returns this replica's index over all workers, and among those of this process."""
+    replica = tf.distribute.get_replica_context()
+    index = int(tf.get_static_value(replica.replica_id_in_sync_group))
+    return index, index % len(replica.strategy.extended.worker_devices)
