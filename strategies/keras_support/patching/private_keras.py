@@ -6,6 +6,7 @@ The sources of Keras 3.14, 3.15 and 3.16 are accepted. One fingerprint is that o
 from __future__ import annotations
 
 from strategies.keras_support.patching.needs import Need
+from strategies.keras_support.patching.private_sharding import SHARDING_SYMBOLS
 from strategies.keras_support.patching.private_symbol import used
 
 _VARIABLE = "keras:Variable"
@@ -26,6 +27,7 @@ _TENSORFLOW_TRAINER = "keras.src.backend.tensorflow.trainer"
 _CLASS_WEIGHT = "keras.src.trainers.data_adapters.tf_dataset_adapter:make_class_weight_map_fn"
 
 KERAS_SYMBOLS = (
+    *SHARDING_SYMBOLS,
     *used(
         Need.TRAINING,
         "keras_support",
@@ -362,4 +364,4 @@ KERAS_SYMBOLS = (
         },
     ),
 )
-"""All private symbols of Keras in use."""
+"""All private symbols of Keras in use, and all that sharded state uses."""

@@ -6,7 +6,6 @@ The sources of TensorFlow 2.20, 2.21 and 2.22 are accepted. One fingerprint is t
 from __future__ import annotations
 
 from strategies.keras_support.patching.needs import Need
-from strategies.keras_support.patching.private_sharding import SHARDING_SYMBOLS
 from strategies.keras_support.patching.private_symbol import used
 
 _STRATEGY_EXTENDED_V2 = "tensorflow.python.distribute.distribute_lib:StrategyExtendedV2"
@@ -49,7 +48,6 @@ _CROSS_DEVICE_UTILS = "tensorflow.python.distribute.cross_device_utils"
 _COORDINATOR_CONTEXT = "tensorflow.python.distribute.coordinator.coordinator_context"
 
 TENSORFLOW_SYMBOLS = (
-    *SHARDING_SYMBOLS,
     *used(
         Need.TRAINING,
         "keras_support.state",
@@ -398,4 +396,4 @@ TENSORFLOW_SYMBOLS = (
         },
     ),
 )
-"""All private symbols of TensorFlow in use, and those of Keras that sharded state uses."""
+"""All private symbols of TensorFlow in use, but for those of sharded state."""
