@@ -115,11 +115,8 @@ if TYPE_CHECKING:
     from strategies.keras_support.patching.private_symbol import PrivateSymbol
     from strategies.keras_support.patching.private_tensorflow import TENSORFLOW_SYMBOLS
     from strategies.keras_support.patching.step_clock import attach_clock
-<<<<<<< HEAD
-    from strategies.keras_support.state.variables import floats_read_as
-=======
     from strategies.keras_support.sharding.whole_values import is_sharded, whole_value
->>>>>>> 79590206 (Sharded state: its private symbols in one table)
+    from strategies.keras_support.state.variables import floats_read_as
     from strategies.keras_support.step.microbatch_count import (
         fit_in_microbatches,
         train_in_microbatches,
