@@ -31,7 +31,7 @@ def define() -> None:
 
 
 def callback(
-    model_dir: str, *, steps_per_epoch: int, num_steps: int, microbatches: int = 1
+    model_dir: str, *, steps_per_epoch: int, num_steps: int
 ) -> tfscale.callbacks.Checkpoint | None:
     """Builds the checkpoint callback, or returns None if the flags ask for none.
 
@@ -39,7 +39,6 @@ def callback(
         model_dir: The run's folder.
         steps_per_epoch: Global batches an epoch. Positive.
         num_steps: Optimizer updates of the whole training. Positive.
-        microbatches: Parts that a global batch is computed in. Positive.
 
     Raises:
         ValueError: If a run with the other flags cannot be resumed.
@@ -47,11 +46,10 @@ def callback(
     every = FLAGS.checkpoint_every
     if every == "none":
         return None
-    if microbatches > 1 or num_steps % steps_per_epoch:
+    if num_steps % steps_per_epoch:
         raise ValueError(
-            "`--checkpoint_every` must be none with --microbatches, and if --train_steps is not a "
-            f"multiple of the {steps_per_epoch} steps of an epoch. Received: "
-            f"--checkpoint_every={every}, --microbatches={microbatches}, "
+            "`--checkpoint_every` must be none if --train_steps is not a multiple of the "
+            f"{steps_per_epoch} steps of an epoch. Received: --checkpoint_every={every}, "
             f"--train_steps={num_steps}. Leave it out."
         )
     return tfscale.callbacks.Checkpoint(

@@ -18,7 +18,6 @@ import strategies
 import tfscale
 from recipes import checkpoint_flag, flag_sections, number_flags
 from recipes.flag_sections import section
-from recipes.microbatches import PerUpdate
 from tfscale.cli import POSITIVE, integers
 from tfscale.optimizers import OPTIMIZERS
 from tfscale.precision import POLICIES
@@ -141,9 +140,9 @@ def _define_training() -> None:
     number_flags.define_integer(
         "microbatches",
         1,
-        "Parts of each global batch, computed one after the other before one update. Needs less "
-        "memory for activations and gives the update of the whole batch, except for dropout. "
-        "--global_batch_size must be a multiple of replicas times microbatches.",
+        "Parts in which each replica computes its part of a global batch, one after the other, for "
+        "one update. Needs less memory for activations and gives the update of the whole batch, "
+        "except for dropout.",
     )
     number_flags.define_integer(
         "seed", 0, "Seed of weights, order and augmentation.", integers(0, below=2**31)
@@ -210,19 +209,10 @@ def optimizer(
     Raises:
         ValueError: If flags contradict each other.
     """
-    parts = FLAGS.microbatches
-    if parts > 1 and keras.config.dtype_policy().compute_dtype == "float16":
-        # A part that overflows is skipped, and later updates would mix two global batches.
-        raise ValueError(
-            "`--microbatches` must be 1 if the model computes in float16. Received: "
-            f"--microbatches={parts}. Use --precision=mixed_bfloat16 or a smaller batch."
-        )
-    rate = schedule(num_steps)
     return tfscale.optimizers.optimizer_by_name(
         FLAGS.optimizer,
-        PerUpdate(rate, parts) if parts > 1 else rate,
+        schedule(num_steps),
         weight_decay=weight_decay,
         momentum=momentum,
         clip_norm=FLAGS.gradient_clip_norm,
-        gradient_accumulation_steps=parts if parts > 1 else None,
     )

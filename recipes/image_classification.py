@@ -40,14 +40,12 @@ from recipes.images import run_report
 from recipes.images.build import (
     flagged_image_set,
     flagged_model,
-    microbatches,
     model_and_data,  # noqa: F401  (what `tfscale preflight` looks at)
     pipelines,
 )
 from recipes.images.model import predictor
 from recipes.images.predictions import predict_split
 from recipes.images.training_log import TrainingLog, tensorboard_log
-from recipes.microbatches import Microbatches
 from recipes.number_flags import PART
 from tfscale.cli import NOT_NEGATIVE, floats
 from tfscale.data import Pipeline
@@ -125,15 +123,13 @@ def define_flags() -> None:
     entry_point.define(__doc__)
 
 
-def fit(
-    model: keras.Model, train: Pipeline | Microbatches, num_steps: int, callbacks: list[Any]
-) -> None:
+def fit(model: keras.Model, train: Pipeline, num_steps: int, callbacks: list[Any]) -> None:
     """Trains for whole epochs, and for a shorter last one if `num_steps` is not a multiple.
 
     Args:
         model: A compiled model.
         train: The training input.
-        num_steps: Steps of the model: updates, or microbatches. Positive.
+        num_steps: Optimizer updates. Positive.
         callbacks: Keras's callbacks.
     """
     verbose = 2 if strategies.is_chief(train.strategy) else 0
@@ -170,19 +166,16 @@ def main(_: Sequence[str]) -> None:
     num_steps = common_flags.train_steps(train.steps_per_epoch)
     log = TrainingLog(common_flags.schedule(num_steps))
     checkpoint = checkpoint_flag.callback(
-        model_dir,
-        steps_per_epoch=train.steps_per_epoch,
-        num_steps=num_steps,
-        microbatches=FLAGS.microbatches,
+        model_dir, steps_per_epoch=train.steps_per_epoch, num_steps=num_steps
     )
+    callbacks.append(tfscale.callbacks.Microbatches(FLAGS.microbatches))
     callbacks += [log] if checkpoint is None else [log, checkpoint]
-    batches = microbatches(train)
     # Not earlier: a task that waits for another one to prepare the set draws random numbers.
     keras.utils.set_random_seed(FLAGS.seed)
     with strategy.scope():
         model = flagged_model(image_set, num_steps)
     training_started = time.monotonic()
-    fit(model, batches, num_steps * FLAGS.microbatches, callbacks)
+    fit(model, train, num_steps, callbacks)
     training_seconds = time.monotonic() - training_started
     loss, accuracy = model.evaluate(test, verbose=0)
     classes = image_set.num_classes if image_set.num_classes <= run_report.MOST_CLASSES else None

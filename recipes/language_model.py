@@ -54,7 +54,7 @@ from tfscale.report import REPORT_FILE, Curve, Timing
 FLAGS = flags.FLAGS
 
 # An epoch may be longer than a training; --train_steps says how long it is.
-_UNUSED = ("train_epochs", "data_dir", "microbatches")
+_UNUSED = ("train_epochs", "data_dir")
 # Where a row of tokens is what other recipes call an example.
 _HELP = {
     "global_batch_size": "Rows of one step over all replicas, of --context tokens each; fastest if "

@@ -11,7 +11,6 @@ from recipes import common_flags
 from recipes.images.augmentation import augmentation
 from recipes.images.model import compiled_model, smooth_labels, to_float
 from recipes.images.sets import AnyImageSet, find_image_set
-from recipes.microbatches import Microbatches
 from tfscale.data import Pipeline
 
 FLAGS = flags.FLAGS
@@ -48,11 +47,6 @@ def pipelines(
     return train, test
 
 
-def microbatches(train: Pipeline) -> Pipeline | Microbatches:
-    """Returns the training input, split into `--microbatches` parts per batch."""
-    return train if FLAGS.microbatches == 1 else Microbatches(train, FLAGS.microbatches)
-
-
 def flagged_model(image_set: AnyImageSet, num_steps: int) -> keras.Model:
     """Builds and compiles the model that the flags describe. Call it in the strategy's scope.
 
@@ -68,7 +62,7 @@ def flagged_model(image_set: AnyImageSet, num_steps: int) -> keras.Model:
     )
 
 
-def model_and_data() -> tuple[keras.Model, Pipeline | Microbatches]:
+def model_and_data() -> tuple[keras.Model, Pipeline]:
     """Builds model and training input for `tfscale preflight`. Call it in the strategy's scope."""
     strategy = tf.distribute.get_strategy()
     image_set = flagged_image_set()
@@ -76,4 +70,10 @@ def model_and_data() -> tuple[keras.Model, Pipeline | Microbatches]:
     image_set.prepare(shows_progress=False)
     train, _ = pipelines(image_set, strategy)
     num_steps = common_flags.train_steps(train.steps_per_epoch)
-    return flagged_model(image_set, num_steps), microbatches(train)
+    model = tfscale.prepare(
+        lambda: flagged_model(image_set, num_steps),
+        strategy,
+        precision=FLAGS.precision,
+        microbatches=FLAGS.microbatches,
+    )
+    return model, train

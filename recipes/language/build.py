@@ -133,4 +133,10 @@ def model_and_data() -> tuple[keras.Model, Pipeline]:
     tfscale.set_precision(FLAGS.precision, strategy)
     corpus = flagged_corpus(strategy)
     train, _ = pipelines(corpus, strategy)
-    return flagged_model(corpus, flagged_size()), train
+    model = tfscale.prepare(
+        lambda: flagged_model(corpus, flagged_size()),
+        strategy,
+        precision=FLAGS.precision,
+        microbatches=FLAGS.microbatches,
+    )
+    return model, train

@@ -12,6 +12,7 @@ import tensorflow as tf
 from absl import flags
 
 import strategies
+import tfscale
 from recipes import common_flags
 from recipes.images.training_log import TrainingLog
 from recipes.language.build import Corpus, flagged_model, pipelines
@@ -74,6 +75,7 @@ def train(
     train_rows, validation = pipelines(corpus, strategy)
     rounds = Rounds(train_rows, steps_of_a_round)
     log, throughput = TrainingLog(common_flags.schedule(FLAGS.train_steps)), Throughput()
+    parts = tfscale.callbacks.Microbatches(FLAGS.microbatches)
     keras.utils.set_random_seed(FLAGS.seed)
     with strategy.scope():
         model = flagged_model(corpus, size)
@@ -83,7 +85,7 @@ def train(
         epochs=FLAGS.train_steps // steps_of_a_round,
         validation_data=validation,
         verbose=2 if strategies.is_chief(strategy) else 0,
-        callbacks=[log, throughput, *callbacks],
+        callbacks=[log, throughput, parts, *callbacks],
     )
     training_seconds = time.monotonic() - began
     peaks.append(FLAGS.peak_flops or measured_peak(strategy))

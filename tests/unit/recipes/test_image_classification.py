@@ -85,4 +85,4 @@ def test_a_run_that_cannot_be_resumed_is_refused_with_the_flag(
     flags = ["--dataset=stripes/stripes", f"--data_dir={data_dir}", f"--model_dir={tmp_path}"]
     run = run_recipe(*flags, "--checkpoint_every=9", "--train_steps=2", "--global_batch_size=40")
     assert run.status == 2
-    assert "`--checkpoint_every` must be none with --microbatches" in run.complaints[0]
+    assert "`--checkpoint_every` must be none if --train_steps" in run.complaints[0]

@@ -49,8 +49,7 @@ from tests.unit.recipes.conftest import Run
             "--train_steps=9 --warmup_steps=9",
             r"fewer than the 9 steps.*warmup_steps=9\. Shorten the warm-up",
         ),
-        ("--microbatches=5", r"multiple of the 5 parts: 5 microbatches on 1 .*=96\. Use 95"),
-        ("--microbatches=2 --precision=mixed_float16", r"must be 1 if .* in float16.*bfloat16"),
+        ("--microbatches=0", r"--microbatches=0: must be a positive integer.*See --help"),
         ("--predictions=/dev/null/p.csv", r"--predictions=/dev/null/p.csv \(.*\)\. Choose another"),
         (
             "--predictions=wrong",

@@ -10,7 +10,6 @@ import pytest
 
 from recipes.images.run_report import seconds_per_step
 from recipes.images.training_log import FIELDS, TrainingLog
-from recipes.microbatches import PerUpdate
 from tfscale.schedules import linear_decay
 
 FEATURES, TARGETS = np.ones((8, 2), np.float32), np.ones((8, 1), np.float32)
@@ -24,17 +23,13 @@ def ticks() -> Iterator[float]:
         second += 1
 
 
-def trained(microbatches: int) -> tuple[TrainingLog, keras.callbacks.History]:
+def trained() -> tuple[TrainingLog, keras.callbacks.History]:
     """Two epochs of 4 batches and, in a second call, half a third one."""
     schedule = linear_decay(0.5, 10)
     clock = ticks()
     log = TrainingLog(schedule, clock=lambda: next(clock))
-    optimizer = keras.optimizers.SGD(
-        PerUpdate(schedule, microbatches),
-        gradient_accumulation_steps=microbatches if microbatches > 1 else None,
-    )
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    model.compile(optimizer, "mse", metrics=["mae"])
+    model.compile(keras.optimizers.SGD(schedule), "mse", metrics=["mae"])
     history = model.fit(FEATURES, TARGETS, batch_size=2, epochs=2, verbose=0, callbacks=[log])
     model.fit(
         FEATURES[:4],
@@ -48,11 +43,9 @@ def trained(microbatches: int) -> tuple[TrainingLog, keras.callbacks.History]:
     return log, history
 
 
-@pytest.mark.parametrize(("microbatches", "steps"), [(1, [4, 8, 10]), (2, [2, 4, 5])])
-def test_each_epoch_shows_the_updates_so_far_and_the_rate_of_the_last_of_them(
-    microbatches: int, steps: list[int]
-) -> None:
-    log, history = trained(microbatches)
+def test_each_epoch_shows_the_updates_so_far_and_the_rate_of_the_last_of_them() -> None:
+    log, history = trained()
+    steps = [4, 8, 10]
     assert log.column("epoch") == [1, 2, 3]
     assert log.column("step") == steps
     # A line from 0.5 at update 0 to 0 at update 10; the n-th update is at n - 1.
@@ -63,7 +56,7 @@ def test_each_epoch_shows_the_updates_so_far_and_the_rate_of_the_last_of_them(
 
 
 def test_seconds_are_those_of_the_clock() -> None:
-    log, _ = trained(1)
+    log, _ = trained()
     # The clock is read at the start of an epoch, once after the first step, and at the end.
     assert log.column("seconds") == [2.0, 1.0, 1.0]
     assert log.first_step_ended == 1.0
@@ -72,7 +65,7 @@ def test_seconds_are_those_of_the_clock() -> None:
 
 
 def test_csv_reads_back_as_the_rows() -> None:
-    log, _ = trained(1)
+    log, _ = trained()
     lines = list(csv.DictReader(io.StringIO(log.csv())))
     assert list(lines[0])[:4] == list(FIELDS)
     assert [{name: float(text) for name, text in line.items()} for line in lines] == log.rows
