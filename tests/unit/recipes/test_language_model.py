@@ -81,7 +81,7 @@ def test_it_writes_a_model_a_record_and_a_text(summaries: dict[str, Any]) -> Non
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("way", [["--recompute"]])
+@pytest.mark.parametrize("way", [["--microbatches=2"], ["--microbatches=2", "--recompute"]])
 def test_less_memory_gives_the_same_results(
     run_recipe: Callable[..., Run],
     text: str,
