@@ -27,8 +27,8 @@ FLAGS = flags.FLAGS
 
 # Which flags each strategy's factory takes. Other flags that are set are errors, not ignored.
 _STRATEGY_FLAGS = {
-    "mirrored": ("num_replicas", "all_reduce"),
-    "multi_worker_mirrored": ("all_reduce",),
+    "mirrored": ("num_replicas", "all_reduce", "shard"),
+    "multi_worker_mirrored": ("all_reduce", "shard"),
     "tpu": ("tpu",),
 }
 
@@ -82,6 +82,14 @@ def _define_where() -> None:
         None,
         "How gradients are reduced. mirrored: auto, nccl, hierarchical_copy, "
         "reduction_to_one_device. multi_worker_mirrored: auto, ring, nccl, mpi. Default: auto.",
+    )
+    number_flags.define_integer(
+        "shard",
+        None,
+        "What each replica of mirrored or multi_worker_mirrored keeps a part of, instead of a "
+        "copy: 1 the optimizer's slots, 2 also gradients, 3 also the model's weights. More needs "
+        "less memory and more communication; the result is the same. Default: 0, nothing.",
+        integers(0, below=4),
     )
     flags.DEFINE_string(
         "tpu",
@@ -157,7 +165,7 @@ def strategy() -> tf.distribute.Strategy:
     """
     name = FLAGS.distribution_strategy
     accepted = _STRATEGY_FLAGS.get(name, ())
-    given = {flag: FLAGS[flag].value for flag in ("num_replicas", "all_reduce", "tpu")}
+    given = {flag: FLAGS[flag].value for flag in ("num_replicas", "all_reduce", "shard", "tpu")}
     for flag, value in given.items():
         if value is not None and flag not in accepted:
             takers = [taker for taker, taken in _STRATEGY_FLAGS.items() if flag in taken]

@@ -36,6 +36,8 @@ from strategies.keras_support.patching.needs import Need
 from strategies.keras_support.patching.patch import Patch
 from strategies.keras_support.sharding.optimizer_state import (
     averages_copied_by_part,
+    averages_set_by_value,
+    averages_swapped_by_value,
     built_in_parts,
     slot_in_parts,
 )
@@ -247,6 +249,18 @@ AVERAGES = Patch(
     f"{_OPTIMIZER}._overwrite_model_variables_with_average_value",
     frozenset({"27f3bf191e1e"}),
     averages_copied_by_part,
+    Need.SHARDING,
+)
+SWAP_AVERAGES = Patch(
+    f"{_CALLBACKS}:SwapEMAWeights._tf_swap_variables",
+    frozenset({"6e531508279a"}),
+    averages_swapped_by_value,
+    Need.SHARDING,
+)
+SET_AVERAGES = Patch(
+    f"{_CALLBACKS}:SwapEMAWeights._tf_finalize_ema_values",
+    frozenset({"3e5b8620c981"}),
+    averages_set_by_value,
     Need.SHARDING,
 )
 CLIP = Patch(

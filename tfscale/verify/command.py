@@ -36,6 +36,7 @@ repeatedly. Dropout and noise are set to 0, because replicas draw random numbers
 _EPILOG = """\
 examples:
   tfscale verify mine:build --num_replicas=2           build() in mine.py, on two replicas
+  tfscale verify mine:build --shard=3                  each keeps its part of the weights
   tfscale verify mine:build --steps=5 --precision=as_is --json
   tfscale launch --num_workers=2 -- tfscale verify mine:build --strategy=multi_worker_mirrored
 
@@ -64,6 +65,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=count,
         metavar="N",
         help="number of replicas (default: 2 for mirrored)",
+    )
+    parser.add_argument(
+        "--shard",
+        type=int,
+        choices=range(4),
+        default=0,
+        help="what the replicas keep parts of: 1 optimizer slots, 2 also gradients, 3 also weights "
+        "(default: 0)",
     )
     parser.add_argument(
         "--steps",
@@ -118,6 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
         target=arguments.target,
         strategy=arguments.strategy,
         num_replicas=num_replicas,
+        shard=arguments.shard,
         steps=arguments.steps,
         batch_size=arguments.batch_size,
         precision=arguments.precision,

@@ -19,6 +19,7 @@ class Request:
         target: `"module:function"`.
         strategy: A name that `strategies.strategy_by_name` takes.
         num_replicas: Replicas of a mirrored strategy, or None for the factory's default.
+        shard: What the replicas keep parts of: 0 to 3.
         steps: Steps of training. Positive.
         batch_size: Rows of a batch if the data are arrays. Positive.
         precision: "auto", "float64" or "as_is".
@@ -29,6 +30,7 @@ class Request:
     target: str
     strategy: str
     num_replicas: int | None
+    shard: int
     steps: int
     batch_size: int
     precision: str

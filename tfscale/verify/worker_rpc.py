@@ -214,6 +214,8 @@ class Worker:
         arguments: dict[str, Any] = {}
         if request.num_replicas is not None:
             arguments["num_replicas"] = request.num_replicas
+        if request.shard:
+            arguments["shard"] = request.shard
         if request.strategy == "multi_worker_mirrored":
             arguments["bring_up_seconds"] = request.timeout_seconds
         try:

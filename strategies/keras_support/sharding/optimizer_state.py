@@ -168,6 +168,43 @@ def averages_copied_by_part(overwrite: Any) -> Any:
     return copied
 
 
+def averages_swapped_by_value(swap: Any) -> Any:
+    """Wraps `SwapEMAWeights._tf_swap_variables`, for averages in parts."""
+
+    @functools.wraps(swap)
+    def swapped(self: Any, optimizer: Any) -> Any:
+        if not stage_of(optimizer._distribution_strategy):
+            return swap(self, optimizer)
+        for variable, average in _with_averages(optimizer):
+            value, mean = variable.numpy().copy(), average.numpy().copy()
+            variable.assign(mean)
+            average.assign(value)
+        return None
+
+    return swapped
+
+
+def averages_set_by_value(finalize: Any) -> Any:
+    """Wraps `SwapEMAWeights._tf_finalize_ema_values`, for averages in parts."""
+
+    @functools.wraps(finalize)
+    def finalized(self: Any, optimizer: Any) -> Any:
+        if not stage_of(optimizer._distribution_strategy):
+            return finalize(self, optimizer)
+        for variable, average in _with_averages(optimizer):
+            average.assign(variable.numpy())
+        return None
+
+    return finalized
+
+
+def _with_averages(optimizer: Any) -> list[tuple[Any, Any]]:
+    pairs = zip(
+        optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True
+    )
+    return [(variable, average) for variable, average in pairs if average is not None]
+
+
 def _refuse(optimizer: Any, variables: list[Any]) -> None:
     for variable in variables:
         if variable.overwrite_with_gradient:

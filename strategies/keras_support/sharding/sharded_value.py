@@ -171,6 +171,13 @@ class ShardedValue:
     def _restore_from_tensors(self, restored: dict[str, tf.Tensor]) -> ShardedValue:
         return self.assign(restored["VARIABLE_VALUE"])
 
+    def _export_to_saved_model_graph(self, *_: Any, **__: Any) -> Any:
+        raise ValueError(
+            f"A model with sharded parameters cannot be exported. Received: {self.name!r} in parts."
+            " Save it with model.save('model.keras'), load that file outside of "
+            "strategy.scope(), and export the loaded model."
+        )
+
     def _local_parts(self) -> list[tuple[int, Any]]:
         return [(r, part) for r, part in enumerate(self.parts) if part is not None]
 

@@ -27,6 +27,20 @@ def stage_of(strategy: Any) -> int:
     return _STAGES.get(strategy, 0)
 
 
+def refuse_compiled(model: Any) -> None:
+    """Checks that the step of a sharded model is not compiled by XLA.
+
+    Raises:
+        ValueError: If it is.
+    """
+    if stage_of(model.distribute_strategy) and model.jit_compile and not model.run_eagerly:
+        raise ValueError(
+            "`jit_compile` must be False for a model under a strategy with shard > 0, because "
+            "replicas exchange parts in the middle of a step. Received: jit_compile=True, perhaps "
+            'chosen by Keras for "auto". Call model.compile(..., jit_compile=False).'
+        )
+
+
 def own_replica() -> tuple[int, int]:
     """Returns this replica's index over all workers, and among those of this process."""
     replica = tf.distribute.get_replica_context()

@@ -40,6 +40,7 @@ from strategies.keras_support.model.checks import refuse_impossible
 from strategies.keras_support.model.replica_values import gathered
 from strategies.keras_support.patching.ownership import is_multi_worker
 from strategies.keras_support.patching.step_clock import clock_of, mark_phases
+from strategies.keras_support.sharding.stages import refuse_compiled
 from strategies.keras_support.step.microbatches import is_standard
 from strategies.keras_support.step.replica_step import (
     built_first,
@@ -71,6 +72,7 @@ def step_function(
     strategy = model.distribute_strategy
     adopt_metrics(model)
     refuse_impossible(model)
+    refuse_compiled(model)
     is_shared = is_multi_worker(strategy)
     results = StepResults(model)
     on_replica = on_replica_function(model, results.noted(step), statistics=statistics)

@@ -22,6 +22,7 @@ FLAGS = {
         "distribution_strategy": "auto",
         "num_replicas": None,
         "all_reduce": None,
+        "shard": None,
         "tpu": None,
         "precision": "auto",
     },

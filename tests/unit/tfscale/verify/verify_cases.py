@@ -71,7 +71,7 @@ def without(patches: tuple[Patch, ...]) -> Iterator[None]:
 
 def verified(case: str, folder: Path) -> dict[str, Any]:
     function, _, left_out = case.partition("-")
-    request = Request(f"{MODELS}:{function}", "mirrored", 2, 4, 16, "auto", 0, 60.0)
+    request = Request(f"{MODELS}:{function}", "mirrored", 2, 0, 4, 16, "auto", 0, 60.0)
     result = Verification(request)
     plain, spread = RemoteWorker(request), RemoteWorker(request, (MOMENTS,) if left_out else ())
     try:
