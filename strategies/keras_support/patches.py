@@ -41,6 +41,7 @@ from strategies.keras_support.sharding.optimizer_state import (
     built_in_parts,
     slot_in_parts,
 )
+from strategies.keras_support.sharding.stages import is_any_sharded
 from strategies.keras_support.sharding.update import clipped_by_all_parts, finite_in_all_parts
 from strategies.keras_support.state.batch_norm import is_synchronized, moments_over_replicas
 from strategies.keras_support.state.layer_state import noted_assignment, reduced_before_read
@@ -220,12 +221,14 @@ OPTIMIZER_BUILD = Patch(
     frozenset({"f0baab556a5b"}),
     built_in_parts,
     Need.SHARDING,
+    is_any_sharded,
 )
 SLOT = Patch(
     f"{_OPTIMIZER}.add_variable_from_reference",
     frozenset({"913b26210dcf"}),
     slot_in_parts,
     Need.SHARDING,
+    is_any_sharded,
 )
 
 # Gradients, reduce and apply.
@@ -250,30 +253,35 @@ AVERAGES = Patch(
     frozenset({"27f3bf191e1e"}),
     averages_copied_by_part,
     Need.SHARDING,
+    is_any_sharded,
 )
 SWAP_AVERAGES = Patch(
     f"{_CALLBACKS}:SwapEMAWeights._tf_swap_variables",
     frozenset({"6e531508279a"}),
     averages_swapped_by_value,
     Need.SHARDING,
+    is_any_sharded,
 )
 SET_AVERAGES = Patch(
     f"{_CALLBACKS}:SwapEMAWeights._tf_finalize_ema_values",
     frozenset({"3e5b8620c981"}),
     averages_set_by_value,
     Need.SHARDING,
+    is_any_sharded,
 )
 CLIP = Patch(
     f"{_OPTIMIZER}._clip_gradients",
     frozenset({"4f36c46f0644"}),
     clipped_by_all_parts,
     Need.SHARDING,
+    is_any_sharded,
 )
 FINITE = Patch(
     "keras.optimizers:LossScaleOptimizer.check_finite",
     frozenset({"224a94b58c28"}),
     finite_in_all_parts,
     Need.SHARDING,
+    is_any_sharded,
 )
 REDUCE = Patch(
     f"{_OPTIMIZER}._all_reduce_sum_gradients",

@@ -41,6 +41,11 @@ def refuse_compiled(model: Any) -> None:
         )
 
 
+def is_any_sharded(*_: Any, **__: Any) -> bool:
+    """Tells whether any strategy shards: without one, no call needs the patches for it."""
+    return bool(_STAGES)
+
+
 def own_replica() -> tuple[int, int]:
     """Returns this replica's index over all workers, and among those of this process."""
     replica = tf.distribute.get_replica_context()

@@ -55,11 +55,13 @@ def main(state: str) -> None:
     strategy = strategies.mirrored_strategy(2)
     x, y = data()
 
-    def model(*layers: Any, scales_loss: bool = False) -> Any:
+    def model(*layers: Any, scales_loss: bool = False, stores_slots: bool = False) -> Any:
         keras.utils.set_random_seed(1)
         with strategy.scope():
             made = keras.Sequential([*layers, keras.layers.Dense(1)])
-            plain = keras.optimizers.SGD()
+            plain = keras.optimizers.SGD(momentum=0.5 if stores_slots else 0.0)
+            if stores_slots:
+                plain = tfscale.optimizers.with_state_dtype(plain)
             made.compile(
                 keras.optimizers.LossScaleOptimizer(plain) if scales_loss else plain, "mse"
             )
@@ -77,6 +79,10 @@ def main(state: str) -> None:
     def clear() -> None:
         with strategy.scope():
             keras.backend.clear_session()
+
+    def recompute() -> None:
+        with strategy.scope():
+            keras.remat(keras.ops.tanh)
 
     def inner_function() -> Any:
         with strategy.scope():
@@ -110,6 +116,9 @@ def main(state: str) -> None:
         ),
         "local updates": lambda: fit(model(), callbacks=[tfscale.callbacks.LocalUpdates(2)]),
         "microbatches": lambda: fit(model(), callbacks=[tfscale.callbacks.Microbatches(2)]),
+        "slots in bfloat16": lambda: fit(model(stores_slots=True)),
+        "recomputation": recompute,
+        "sharded": lambda: strategies.mirrored_strategy(2, shard=1),
         "saving": lambda: model().save(folder / "saved.keras"),
     }
     refusals = {name: refusal_of(use) for name, use in uses.items()} if state == "changed" else {}

@@ -40,6 +40,9 @@ REFUSED = {
     "backup": Need.BACKUP,
     "local updates": Need.LOCAL_UPDATES,
     "microbatches": Need.MICROBATCHES,
+    "slots in bfloat16": Need.STATE_DTYPE,
+    "recomputation": Need.RECOMPUTATION,
+    "sharded": Need.SHARDING,
 }
 """Uses on two replicas of one process, and what each needs."""
 WORKS = (
