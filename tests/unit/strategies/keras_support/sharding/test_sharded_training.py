@@ -12,9 +12,9 @@ import tensorflow as tf
 
 import strategies
 from tests.unit.strategies.keras_support.beside_one_device import (
+    Found,
     X,
     Y,
-    Found,
     assert_like_one_device,
     found,
 )
@@ -64,7 +64,7 @@ def embeddings() -> tuple[Any, Any]:
 def convolutions() -> tuple[Any, Any]:
     layers = [
         keras.Input((6, 6, 2)),
-        LAYERS.Conv2D(5, 3),
+        LAYERS.Conv2D(5, 3, use_bias=False),  # its gradient would be 0, which Adam magnifies
         LAYERS.BatchNormalization(synchronized=True),
         LAYERS.ReLU(),
         LAYERS.GlobalAveragePooling2D(),
@@ -82,7 +82,7 @@ def trained(
         model.compile(optimizer(), "mse", metrics=["mae"], auto_scale_loss=False)
     history = model.fit(inputs, labels, batch_size=8, epochs=2, shuffle=False, verbose=0)
     slots = {f"slot {i}": v.numpy() for i, v in enumerate(model.optimizer.variables)}
-    evaluated = model.evaluate(inputs, Y, batch_size=8, verbose=0)
+    evaluated = model.evaluate(inputs, labels, batch_size=8, verbose=0)
     predicted = model.predict(inputs, batch_size=8, verbose=0)
     return found(model, history, evaluated=evaluated, predicted=predicted, **slots)
 
@@ -123,7 +123,13 @@ CASES: dict[str, tuple[int, Model, Optimizer]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+THOROUGH = ("Adam at 1", "clipped AdamW at 3")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, marks=pytest.mark.thorough) if c in THOROUGH else c for c in CASES],
+)
 def test_three_replicas_train_as_one_device(
     case: str, sharded: Callable[[int], tf.distribute.Strategy]
 ) -> None:
@@ -141,8 +147,8 @@ def test_a_step_in_which_one_replica_overflows_is_skipped_by_all(
     )
     weights = [value for name, value in expected.items() if name.startswith("weight")]
     assert all(np.isfinite(weight).all() for weight in weights)
-    scales = [float(v) for n, v in expected.items() if n.startswith("slot") and not np.ndim(v)]
-    assert 2.0**15 in scales, scales
+    scalars = [float(v) for n, v in expected.items() if n.startswith("slot") and not np.ndim(v)]
+    assert 4 in scalars, "the second of three steps is skipped, in both epochs"
 
 
 ALL: dict[str, Optimizer] = {
