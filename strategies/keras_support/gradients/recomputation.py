@@ -36,6 +36,7 @@ from strategies.keras_support.context.recomputed_pass import (
     taking_pass,
 )
 from strategies.keras_support.context.step_context import current_step
+from strategies.keras_support.gradients.xla_order import waiting_for
 from strategies.keras_support.model.model_parts import all_layers
 from strategies.keras_support.patching.ownership import is_owned
 
@@ -115,7 +116,7 @@ class _Call:
         gradients = [None if each is None else tf.convert_to_tensor(each) for each in upstream]
         waited = [each for each in gradients if each is not None]
         is_xla = control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
-        after = _after(waited[0]) if is_xla and waited else tf.identity
+        after = waiting_for(waited[:1]) if is_xla and waited else tf.identity
         with tf.GradientTape() as tape:
             with tf.control_dependencies([] if is_xla else waited):
                 inputs = [after(each) for each in self._given]
@@ -243,25 +244,6 @@ def _called_kinds(operation: Any) -> list[str]:
     library = operation.graph.as_graph_def().library.function
     functions = {each.signature.name: each for each in library}
     return [node.op for name in called if name in functions for node in functions[name].node_def]
-
-
-def _after(waited: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Returns what makes a tensor wait for `waited` in XLA, which knows no control edges.
-
-    XLA's CPU compiler removes optimization barriers before it merges equal computations, so that a
-    second pass would become the first. So this adds what `tf.recompute_grad` adds: a zero that
-    depends on the gradient by a condition that XLA does not simplify.
-    """
-    element = tf.reduce_max(tf.reshape(waited, [-1])[:1])
-    is_true = tf.cast(element, tf.bool)  # also of NaN
-    zero = tf.where(tf.equal(is_true, is_true), 0.0, float("nan"))
-
-    def after(tensor: tf.Tensor) -> tf.Tensor:
-        if tensor.dtype == tf.bool:
-            return tf.logical_or(tensor, tf.not_equal(zero, 0.0))
-        return tensor + tf.cast(zero, tensor.dtype)
-
-    return after
 
 
 def _passed_on(gradient: Any) -> Any:

@@ -3,7 +3,7 @@
 Activations are kept from a forward pass to its backward pass. With K microbatches those of one part
 are in memory at a time, about 1/K, for one more copy of the gradients, in which they are added up.
 Each part begins by a control edge when the sums of the one before it are there; otherwise
-TensorFlow's executor would begin all of them at once.
+TensorFlow's executor would begin all of them at once. In XLA its inputs depend on those sums.
 
 A microbatch counts like the replica batch of a replica of its own: with n_i of the replica's n_r
 examples and gradient g_i, the replica's gradient is sum_i (n_i / n_r) g_i. That is weighted by
@@ -37,12 +37,14 @@ import keras
 import tensorflow as tf
 
 from strategies.batch_parts import num_rows, static_rows, without_wrappers
+from strategies.devices import all_on
 from strategies.global_batches import cut_rows
 from strategies.keras_support.context.lineage import Lineage, Source
 from strategies.keras_support.context.step_context import StepContext, current_step, taking_step
 from strategies.keras_support.gradients.gradient_sum import GradientSum
 from strategies.keras_support.gradients.step_reduce import reduce_in_step
 from strategies.keras_support.gradients.tape_gradients import local_gradients
+from strategies.keras_support.gradients.xla_order import waiting_for
 from strategies.keras_support.metrics.logs import flat_logs, named_in
 from strategies.keras_support.metrics.metric_combination import combination
 from strategies.keras_support.metrics.metric_reduction import metric_paths
@@ -150,8 +152,10 @@ class MicrobatchStep:
             logs: Logs = {}
             for part in parts:
                 weight = _weight(part, whole)
-                with tf.control_dependencies(gradients.pending()):
-                    logs, loss, own = self._computed(part, whole, divisors)
+                waited = gradients.pending()
+                with tf.control_dependencies(waited):
+                    after = waiting_for(waited) if waited and self._is_compiled() else None
+                    logs, loss, own = self._computed(part, whole, divisors, after)
                     gradients.add(own, weight)
                     losses.add([loss], weight)
                     extra.append((logs, weight))
@@ -165,12 +169,25 @@ class MicrobatchStep:
         return _merged(logs, extra, metric_paths(model))
 
     def _computed(
-        self, part: _Microbatch, whole: StepContext, divisors: LossDivisors
+        self,
+        part: _Microbatch,
+        whole: StepContext,
+        divisors: LossDivisors,
+        after: Callable[[tf.Tensor], tf.Tensor] | None,
     ) -> tuple[Logs, tf.Tensor, list[Any]]:
-        """Returns a microbatch's logs, its loss and its gradients; see Keras's `train_step`."""
+        """Returns a microbatch's logs, its loss and its gradients; see Keras's `train_step`.
+
+        Args:
+            part: The microbatch.
+            whole: The context of the replica batch.
+            divisors: Those of the losses.
+            after: Makes an input wait for the microbatch before, or None.
+        """
         model = self._model
         with _taken(model, part, whole, divisors):
             x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(part.of(whole.batch))
+            if after is not None:
+                x = tf.nest.map_structure(lambda each: each if each is None else after(each), x)
             with tf.GradientTape() as tape:
                 predicted, loss = self._forward(x, y, sample_weight)
                 rows = tf.shape(next(i for i in keras.tree.flatten(x) if i is not None))[0]
@@ -180,6 +197,12 @@ class MicrobatchStep:
                 own = tape.gradient(scaled, model.trainable_weights)
             logs = model.compute_metrics(x, y, predicted, sample_weight=sample_weight)
         return logs, tf.reduce_sum(loss), own
+
+    def _is_compiled(self) -> bool:
+        """Tells whether XLA compiles the step."""
+        model = self._model
+        is_asked = bool(model.jit_compile) and not model.run_eagerly
+        return is_asked or all_on("TPU", model.distribute_strategy)
 
     def _forward(self, x: Any, y: Any, sample_weight: Any) -> tuple[Any, tf.Tensor]:
         model = self._model

@@ -1,6 +1,6 @@
 """Prints how far this process's memory rises in a training step, in MiB. Linux only.
 
-python -m tests.unit.strategies.keras_support.step.microbatch_memory COUNT REPLICAS
+python -m tests.unit.strategies.keras_support.step.microbatch_memory COUNT REPLICAS [xla]
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ ACTIVATIONS = ROWS * WIDTH * LAYERS * 4 / 2**20
 """What the layers compute for a batch, in MiB; weights are 4 MiB."""
 
 
-def main(count: int, replicas: int) -> None:
+def main(count: int, replicas: int, is_compiled: bool) -> None:
     """Trains on a few rows, to trace the step, and measures a step of many rows."""
     strategy = strategies.mirrored_strategy(replicas)
     with strategy.scope():
         dense = [keras.layers.Dense(WIDTH, "tanh") for _ in range(LAYERS)]
         model = keras.Sequential([keras.Input((2,)), *dense, keras.layers.Dense(1)])
-        model.compile("sgd", "mse")
+        model.compile("sgd", "mse", jit_compile=is_compiled)
 
     def fit(rows: int) -> None:
         x = np.ones((rows, 2), "float32")
@@ -50,4 +50,4 @@ def _peak() -> int:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(int(sys.argv[1]), int(sys.argv[2]), "xla" in sys.argv)

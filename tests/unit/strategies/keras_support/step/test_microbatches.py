@@ -89,6 +89,11 @@ def test_eager_steps_are_computed_in_microbatches(
     assert_like_one_device(trained, request.getfixturevalue(replicas))
 
 
+@pytest.mark.thorough
+def test_compiled_steps_are_computed_in_microbatches(one: tf.distribute.Strategy) -> None:
+    assert_like_one_device(program("a mean by weights", 2, 7, jit_compile=True), one)
+
+
 def linear(strategy: Any, *inner: Any, model: Any = keras.Sequential, **compiling: Any) -> Any:
     with strategy.scope():
         made = model([keras.Input([3]), *inner, layers.Dense(1, kernel_initializer="ones")])
@@ -306,14 +311,14 @@ def test_a_step_that_is_watched_knows_the_loss_of_the_whole_batch(
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("replicas", [1, 2])
-def test_activations_need_a_part_of_the_memory(replicas: int) -> None:
+@pytest.mark.parametrize("replicas", ["1", "2", "1 xla"])
+def test_activations_need_a_part_of_the_memory(replicas: str) -> None:
     module = "tests.unit.strategies.keras_support.step.microbatch_memory"
 
     def peak(count: int) -> int:
-        printed = run_program("-m", module, str(count), str(replicas), timeout=300)
+        printed = run_program("-m", module, str(count), *replicas.split(), timeout=300)
         return int(printed.splitlines()[0])
 
     whole, quarters = peak(1), peak(4)  # seen: 294 and 81 MiB on one replica, 290 and 82 on two
     assert whole > 250
-    assert quarters < 0.4 * whole
+    assert quarters < (0.6 if "xla" in replicas else 0.4) * whole  # 317 and 148 with XLA
