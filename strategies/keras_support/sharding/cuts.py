@@ -76,12 +76,11 @@ class Cut:
         return (*[slice(None)] * self.axis, own)
 
     def take(self, whole: Any, replica: int) -> Any:
-        """Returns a replica's part of a tensor or an array."""
-        if self.is_whole(replica):
-            return whole
+        """Returns a replica's part of a tensor, in its own memory, or of an array."""
         if not self.rows(replica):
             return tf.zeros([0], whole.dtype) if tf.is_tensor(whole) else whole.reshape(-1)[:0]
-        return whole[self.slices(replica)]
+        part = whole if self.is_whole(replica) else whole[self.slices(replica)]
+        return in_own_memory(part) if tf.is_tensor(whole) else part
 
     def take_rows(self, rows: tf.IndexedSlices, replica: int) -> Any:
         """Returns a replica's part of the gradient of a lookup, with the rows in their order."""
@@ -107,6 +106,17 @@ class Cut:
         if len(present) == 1:
             return tf.identity(present[0])
         return tf.concat(present, axis=self.axis)
+
+
+@tf.custom_gradient
+def in_own_memory(tensor: tf.Tensor) -> Any:
+    """Returns a copy, so that what the tensor is a part of can be freed.
+
+    TensorFlow gives rows of a tensor without copying them, and computes in place. So a slot that is
+    computed from rows of a gradient, or a variable that begins as rows of an initial value, would
+    keep all of that in memory as long as it lives.
+    """
+    return tf.raw_ops.DeepCopy(x=tensor), lambda upstream: upstream
 
 
 def by_rows(shape: Sequence[int], replicas: int) -> Cut:

@@ -29,9 +29,15 @@ from strategies.coordination.launchers import launcher_of_replica
 from strategies.keras_support.context.lineage import Source
 from strategies.keras_support.context.step_context import StepContext, current_step
 from strategies.keras_support.patching.ownership import is_multi_worker
+from strategies.keras_support.sharding.cuts import in_own_memory
 from strategies.keras_support.sharding.scattering import sum_of_parts
 from strategies.keras_support.sharding.sharded_value import ShardedValue
 from strategies.keras_support.sharding.stages import own_replica
+
+_ONLY_SHAPE = ("Rank", "Shape", "ShapeN", "Size")
+"""Operations that look at no value. The gradient of a convolution begins with one: it waits for
+nothing, so what it would gather again would be in memory from the beginning of the backward pass.
+"""
 
 
 @dataclass
@@ -179,7 +185,7 @@ def all_parts(parts: Sequence[tf.Tensor], cuts: Sequence[Any]) -> list[tf.Tensor
         pieces = tf.split(rows[r, : sizes[r]], [cut.part_size(r) for cut in cuts])
         for i, (cut, piece) in enumerate(zip(cuts, pieces, strict=True)):
             found[i].append(tf.reshape(piece, cut.part_shape(r)))
-    return [cut.joined(pieces) for cut, pieces in zip(cuts, found, strict=True)]
+    return [in_own_memory(cut.joined(pieces)) for cut, pieces in zip(cuts, found, strict=True)]
 
 
 @contextlib.contextmanager
@@ -223,7 +229,9 @@ def _watch(graph: Any) -> None:
         again = _BACKWARD.again
         if again is None or again.graph is not graph:
             return create(op_type, inputs, *args, **kwargs)
-        operation = create(op_type, again.replaced(list(inputs)), *args, **kwargs)
+        if op_type not in _ONLY_SHAPE:
+            inputs = again.replaced(list(inputs))
+        operation = create(op_type, inputs, *args, **kwargs)
         again.own.add(operation)
         return operation
 
