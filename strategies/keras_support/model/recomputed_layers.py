@@ -1,7 +1,8 @@
 """Which layers of a model keep only their inputs for the backward pass; see `recomputation`.
 
-Keras sets a layer's mode when the layer is made inside a `keras.RematScope`. Here it is set on
-layers that exist. It is in no config: a file does not record it.
+Keras sets a layer's mode when the layer is made inside a `keras.RematScope`, and looks at it in
+`Layer.rematerialized_call`, which calls `keras.remat`. Here it is set on layers that exist. It is
+in no config: a file does not record it.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ KERAS_SYMBOLS = (
         "keras_support.state",
         "reads slots of an optimizer in the dtype that it computes in",
         {
-            "keras.src.backend.common.variables:AutocastScope": "0b66ebc9ee6f",
+            "keras.src.backend.common.variables:AutocastScope": "0b66ebc9ee6f 7e640cc753ae",
         },
     ),
     *used(
@@ -100,7 +100,8 @@ KERAS_SYMBOLS = (
         "keras_support.model",
         "which layers are recomputed",
         {
-            f"{_LAYER}._remat_mode": "40143aaad5f5",
+            f"{_LAYER}._remat_mode": "40143aaad5f5 1cff49e76428",
+            f"{_LAYER}.rematerialized_call": "c2a09ca01da6",
         },
     ),
     *used(
