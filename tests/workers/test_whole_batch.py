@@ -24,3 +24,13 @@ def test_a_step_over_the_whole_batch_matches_one_device(
 def test_a_maximum_is_taken_over_all_examples(both: Cases) -> None:
     largest = {"trained": [np.max(-np.abs(Y))], "evaluated": np.max(-np.abs(Y[:5]))}
     assert both("own_metric") == [largest] * 2
+
+
+@pytest.mark.parametrize("model", ["transformer", "convolutions"])
+def test_recomputed_layers_match_one_device_that_keeps_them(
+    both: Cases, one_device: Found, model: str
+) -> None:
+    expected = one_device["recomputed"][model]
+    for worker in both("recomputed"):
+        for own, kept in zip(worker[model], expected, strict=True):
+            np.testing.assert_allclose(own, kept, 1e-9, 1e-12)

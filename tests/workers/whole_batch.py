@@ -9,7 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+import tfscale
 from tests.unit.strategies.keras_support.beside_one_device import X, Y
+from tests.unit.strategies.keras_support.gradients.recomputed_models import MODELS
 from tests.unit.strategies.keras_support.steps_over_replicas import STEPS, trained
 from tests.workers.job import Found
 
@@ -50,4 +52,18 @@ def own_metric(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Fo
     return {"trained": history["largest"], "evaluated": evaluated[1]}
 
 
-CASES = (own_steps, own_metric)
+def recomputed(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
+    found: Found = {}
+    for name in ("transformer", "convolutions"):
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(11)
+        with strategy.scope():
+            model, x, y = MODELS[name](0.0)
+            if strategy.num_replicas_in_sync > 1:
+                tfscale.recompute(model, r"block_\d")
+        model.fit(x, y, batch_size=5, epochs=5, shuffle=False, verbose=0)
+        found[name] = [np.ravel(weight).tolist() for weight in model.get_weights()]
+    return found
+
+
+CASES = (own_steps, own_metric, recomputed)

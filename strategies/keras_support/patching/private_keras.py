@@ -101,7 +101,7 @@ KERAS_SYMBOLS = (
         "which layers are recomputed",
         {
             f"{_LAYER}._remat_mode": "40143aaad5f5 1cff49e76428",
-            f"{_LAYER}.rematerialized_call": "c2a09ca01da6",
+            f"{_LAYER}.rematerialized_call": "973f03f115f4 c2a09ca01da6 89a3f5fb3be4",
         },
     ),
     *used(
