@@ -25,6 +25,10 @@ OWN = "own"
 """The outputs have memory of their own."""
 
 
+_LONG_SECONDS = 4e-6
+"""An operation that takes at least so long may be handed to another thread."""
+
+
 @dataclass(frozen=True)
 class Tensor:
     """An output of an operation.
@@ -169,9 +173,11 @@ def moments_of_threads(
 ) -> list[Moment]:
     """Returns the bytes in memory when each operation begins, as TensorFlow's executor runs them.
 
-    An operation is ready when its inputs are there. Those that are ready wait in a queue, from
-    which each thread takes the next one. So an update runs while other gradients are computed, and
-    with two threads two operations have inputs and outputs in memory.
+    An operation is ready when its inputs are there. A thread runs what its last operation made
+    ready: short operations at once, of the long ones the last; the others it puts on a stack of its
+    own. It takes the next one from there, and if that is empty the oldest of another thread. So a
+    variable is updated while other gradients are computed, and with two threads two operations have
+    inputs and outputs in memory.
 
     Args:
         operations: In any order.
@@ -183,9 +189,11 @@ def moments_of_threads(
         >>> tensors = [Tensor(8), Tensor(1)]
         >>> two = [Operation((), (0,), seconds=1.0), Operation((), (1,), seconds=1.0)]
         >>> [moment.total for moment in moments_of_threads(two, tensors, threads=1)]
-        [8, 1]
+        [1, 8]
         >>> [moment.total for moment in moments_of_threads(two, tensors, threads=2)]
-        [8, 9]
+        [1, 9]
+
+    Source: TensorFlow 2.21, `tensorflow/core/common_runtime/executor.cc`, `ScheduleReady`.
     """
     makers = {number: place for place, each in enumerate(operations) for number in each.outputs}
     waiting = []
@@ -195,22 +203,58 @@ def moments_of_threads(
         waiting.append(len(sources))
         for source in sources:
             readers[source].append(place)
-    ready = deque(place for place, left in enumerate(waiting) if not left)
+    queues = _Queues(threads)
+    queues.add(0, ((place, operations[place]) for place, left in enumerate(waiting) if not left))
     memory = _Memory(operations, tensors, kept)
-    running: list[tuple[float, int]] = []
+    running: list[tuple[float, int, int, int]] = []
+    idle = set(range(threads))
     now, found = 0.0, []
-    while ready or running:
-        while ready and len(running) < threads:
-            place = ready.popleft()
-            found.append(memory.begin(operations[place]))
-            heapq.heappush(running, (now + operations[place].seconds, place))
-        now, place = heapq.heappop(running)
+    while True:
+        for thread in sorted(idle):
+            taken = queues.next_of(thread)
+            if taken is not None:
+                idle.discard(thread)
+                found.append(memory.begin(operations[taken]))
+                ends = now + operations[taken].seconds
+                heapq.heappush(running, (ends, len(found), thread, taken))
+        if not running:
+            return found
+        now, _, thread, place = heapq.heappop(running)
+        idle.add(thread)
         memory.end(operations[place])
         for reader in readers[place]:
             waiting[reader] -= 1
-            if not waiting[reader]:
-                ready.append(reader)
-    return found
+        made_ready = dict.fromkeys(each for each in readers[place] if not waiting[each])
+        queues.add(thread, ((each, operations[each]) for each in made_ready))
+
+
+class _Queues:
+    """The operations that are ready, by thread."""
+
+    def __init__(self, threads: int) -> None:
+        self._at_once: list[deque[int]] = [deque() for _ in range(threads)]
+        self._stacks: list[deque[int]] = [deque() for _ in range(threads)]
+
+    def add(self, thread: int, ready: Iterable[tuple[int, Operation]]) -> None:
+        """Adds what an operation of a thread made ready."""
+        last = None
+        for place, operation in ready:
+            if operation.seconds < _LONG_SECONDS:
+                self._at_once[thread].append(place)
+            else:
+                if last is not None:
+                    self._stacks[thread].append(last)
+                last = place
+        if last is not None:
+            (self._stacks if self._at_once[thread] else self._at_once)[thread].append(last)
+
+    def next_of(self, thread: int) -> int | None:
+        """Takes the next operation of a thread, or returns None."""
+        if self._at_once[thread]:
+            return self._at_once[thread].popleft()
+        if self._stacks[thread]:
+            return self._stacks[thread].pop()
+        return next((other.popleft() for other in self._stacks if other), None)
 
 
 def _shared(

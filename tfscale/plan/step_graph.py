@@ -46,6 +46,7 @@ _MEMORY = {
     **dict.fromkeys(_REUSING.split(), MAY_REUSE),
 }
 _CALLERS = frozenset(_CALLING.split())
+_REORDERING = frozenset(("Conv2DBackpropFilter", "Conv3DBackpropFilterV2"))
 _THREADS = 2
 """More threads update more variables at a time; a GPU computes one operation after another."""
 _START, _BYTES_A_SECOND, _FLOPS_A_SECOND = 2e-6, 6e9, 40e9
@@ -224,7 +225,9 @@ class _Reader:
         return int(elements * tensor.dtype.size)
 
     def _scratch(self, op: Any) -> int:
-        """Returns what the functions need that an operation calls: branches, loops, functions."""
+        """Returns what an operation needs while it runs, or the functions that it calls."""
+        if op.type in _REORDERING:  # copies its input into oneDNN's layout
+            return max(self.tensors[self.numbers[tensor.ref()]].bytes for tensor in op.inputs)
         largest = 0
         made = sum(self.tensors[self.numbers[tensor.ref()]].bytes for tensor in op.outputs)
         for name in _called(op):

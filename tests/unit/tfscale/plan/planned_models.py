@@ -1,6 +1,6 @@
 """Small models to plan, and a program that measures what a step of one takes.
 
-    python -m tests.unit.tfscale.plan.planned_models FUNCTION REPLICAS RECOMPUTE
+    python -m tests.unit.tfscale.plan.planned_models FUNCTION REPLICAS MICROBATCHES RECOMPUTE
 
 prints the bytes of TensorFlow's CPU allocator at the peak of a fit, beyond those before it.
 """
@@ -48,7 +48,7 @@ def cnn() -> Made:
     x = layers.GlobalAveragePooling2D()(layers.MaxPooling2D()(x))
     model = keras.Model(image, layers.Dense(10)(x))
     model.compile("adam", LOSS)
-    return model, (np.ones((32, 48, 48, 3), "float32"), np.zeros(32, "int32"))
+    return model, (np.ones((64, 48, 48, 3), "float32"), np.zeros(64, "int32"))
 
 
 class Block(layers.Layer):
@@ -88,7 +88,7 @@ def transformer() -> Made:
     return model, (np.ones((16, 128), "int32"), np.zeros((16, 128), "int32"))
 
 
-def measured(function: str, replicas: int, recompute: str) -> int:
+def measured(function: str, replicas: int, microbatches: int, recompute: str) -> int:
     """Returns the bytes of the peak of a fit, beyond those that are there before it."""
     import strategies
     import tfscale
@@ -103,12 +103,13 @@ def measured(function: str, replicas: int, recompute: str) -> int:
     if recompute:
         tfscale.recompute(model, recompute)
     data = tf.data.Dataset.from_tensors((x, y)).repeat(3)
-    model.fit(data, verbose=0)
+    parts = tfscale.callbacks.Microbatches(microbatches)
+    model.fit(data, verbose=0, callbacks=[parts])
     before = tf.config.experimental.get_memory_info("CPU:0")["current"]
     tf.config.experimental.reset_memory_stats("CPU:0")
-    model.fit(data, verbose=0)
+    model.fit(data, verbose=0, callbacks=[parts])
     return int(tf.config.experimental.get_memory_info("CPU:0")["peak"] - before)
 
 
 if __name__ == "__main__":
-    print(measured(sys.argv[1], int(sys.argv[2]), sys.argv[3]))
+    print(measured(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]))

@@ -11,7 +11,7 @@ from tfscale.plan import memory_plan
 pytestmark = pytest.mark.own_process
 
 
-def planned(function: str, replicas: int, recompute: str) -> int:
+def planned(function: str, replicas: int, microbatches: int, recompute: str) -> int:
     """Bytes of all replicas besides their variables."""
     build = getattr(planned_models, function)
     rows = len(build()[1][0])
@@ -20,37 +20,44 @@ def planned(function: str, replicas: int, recompute: str) -> int:
         replicas=replicas,
         global_batch_size=rows,
         shard=[0],
-        microbatches=[1],
+        microbatches=[microbatches],
         recompute=[recompute or "as_is"],
     ).configurations
     memory = only.memory
     return replicas * (memory.total - memory.parameters - memory.slots - memory.other)
 
 
-def check(function: str, replicas: int, recompute: str = "") -> None:
-    program = (planned_models.__name__, function, str(replicas), recompute)
-    done = completed("-m", *program, timeout=300)
+def check(function: str, *, replicas: int = 1, microbatches: int = 1, recompute: str = "") -> None:
+    arguments = (function, str(replicas), str(microbatches), recompute)
+    done = completed("-m", planned_models.__name__, *arguments, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
     measured = int(done.stdout.split()[-1])
-    assert planned(function, replicas, recompute) == pytest.approx(measured, rel=0.15)
+    expected = planned(function, replicas, microbatches, recompute)
+    assert expected == pytest.approx(measured, rel=0.15)
 
 
 def test_activations_of_an_mlp_are_those_of_the_allocator() -> None:
-    check("mlp", 1)
+    check("mlp")
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("replicas", [1, 2])
 @pytest.mark.parametrize("function", ["mlp", "cnn", "transformer"])
 def test_activations_are_those_of_the_allocator(function: str, replicas: int) -> None:
-    check(function, replicas)
+    check(function, replicas=replicas)
 
 
 @pytest.mark.thorough
 def test_recomputed_activations_are_those_of_the_allocator() -> None:
-    check("transformer", 1, "block.*")
+    check("transformer", recompute="block.*")
 
 
 @pytest.mark.thorough
 def test_gradients_and_the_packed_reduce_are_those_of_the_allocator() -> None:
-    check("wide_mlp", 2)
+    check("wide_mlp", replicas=2)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("function", ["mlp", "cnn", "transformer"])
+def test_microbatches_are_those_of_the_allocator(function: str) -> None:
+    check(function, microbatches=4)
