@@ -115,6 +115,7 @@ if TYPE_CHECKING:
     from strategies.keras_support.patching.private_symbol import PrivateSymbol
     from strategies.keras_support.patching.private_tensorflow import TENSORFLOW_SYMBOLS
     from strategies.keras_support.patching.step_clock import attach_clock
+    from strategies.keras_support.sharding.cuts import cuts_for
     from strategies.keras_support.sharding.whole_values import is_sharded, whole_value
     from strategies.keras_support.state.variables import floats_read_as
     from strategies.keras_support.step.microbatch_count import (
@@ -281,6 +282,7 @@ _NAMES = {
         "replica_values",
     ),
     "strategies.keras_support.state.variables": ("floats_read_as",),
+    "strategies.keras_support.sharding.cuts": ("cuts_for",),
     "strategies.keras_support.sharding.whole_values": ("is_sharded", "whole_value"),
     "strategies.half_precision_outputs": ("outputs_in_half_precision", "warn_of_half_precision"),
     # The patches of Keras, the private symbols in use, and a step traced without training.

@@ -4,57 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from math import prod
 from typing import Any
 
-import keras
+from strategies.extension import cuts_for
 
 Bounds = tuple[int, ...]
-"""Replica r has the rows from `bounds[r]` to `bounds[r + 1]` of a variable's largest axis."""
-
-_ELEMENTWISE = (
-    keras.optimizers.SGD,
-    keras.optimizers.Adam,
-    keras.optimizers.AdamW,
-    keras.optimizers.Adamax,
-    keras.optimizers.Nadam,
-    keras.optimizers.RMSprop,
-    keras.optimizers.Adagrad,
-    keras.optimizers.Adadelta,
-    keras.optimizers.Ftrl,
-    keras.optimizers.Lion,
-)
+"""Replica r has the rows from `bounds[r]` to `bounds[r + 1]` of an axis of a variable."""
 
 
 def bounds_by_path(optimizer: Any, parameters: Sequence[Any], replicas: int) -> dict[str, Bounds]:
-    """Returns how each parameter is divided.
-
-    An optimizer that computes each element by itself lets a variable be cut anywhere: along its
-    largest axis of n rows, replica r of R has the rows from floor(r n / R) to floor((r + 1) n / R).
-    Of other optimizers, and with a constraint, a variable is whole on one replica: the largest goes
-    first, and each to the replica that has least.
+    """Returns how each parameter is divided when it is sharded.
 
     Args:
         optimizer: A Keras optimizer.
         parameters: Its variables, Keras variables.
-        replicas: R. Positive.
+        replicas: Positive.
     """
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    found: dict[str, Bounds] = {}
-    loads = [0] * replicas
-    whole = []
-    for variable in parameters:
-        rows = max(variable.shape, default=1)
-        if type(inner) in _ELEMENTWISE and variable.constraint is None:
-            found[variable.path] = tuple(r * rows // replicas for r in range(replicas + 1))
-        else:
-            whole.append(variable)
-    for variable in sorted(whole, key=lambda each: -prod(each.shape)):
-        owner = loads.index(min(loads))
-        loads[owner] += prod(variable.shape)
-        rows = max(variable.shape, default=1)
-        found[variable.path] = tuple(rows if r > owner else 0 for r in range(replicas + 1))
-    return found
+    cuts = cuts_for(optimizer, parameters, replicas)
+    return {v.path: cut.bounds for v, cut in zip(parameters, cuts, strict=True)}
 
 
 def shares(

@@ -170,6 +170,7 @@ def moments_of_threads(
     kept: Iterable[int] = (),
     *,
     threads: int,
+    breadth_first: bool = False,
 ) -> list[Moment]:
     """Returns the bytes in memory when each operation begins, as TensorFlow's executor runs them.
 
@@ -184,6 +185,8 @@ def moments_of_threads(
         tensors: The tensors that `inputs` and `outputs` number.
         kept: Numbers of tensors that are in memory to the end.
         threads: Positive.
+        breadth_first: Whether all threads take the oldest operation instead, as they nearly do
+            when they are often interrupted.
 
     Example:
         >>> tensors = [Tensor(8), Tensor(1)]
@@ -203,7 +206,7 @@ def moments_of_threads(
         waiting.append(len(sources))
         for source in sources:
             readers[source].append(place)
-    queues = _Queues(threads)
+    queues = _Queues(threads, breadth_first)
     queues.add(0, ((place, operations[place]) for place, left in enumerate(waiting) if not left))
     memory = _Memory(operations, tensors, kept)
     running: list[tuple[float, int, int, int]] = []
@@ -231,13 +234,17 @@ def moments_of_threads(
 class _Queues:
     """The operations that are ready, by thread."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, breadth_first: bool) -> None:
+        self._breadth_first = breadth_first
         self._at_once: list[deque[int]] = [deque() for _ in range(threads)]
         self._stacks: list[deque[int]] = [deque() for _ in range(threads)]
 
     def add(self, thread: int, ready: Iterable[tuple[int, Operation]]) -> None:
         """Adds what an operation of a thread made ready."""
         last = None
+        if self._breadth_first:
+            self._stacks[0].extend(place for place, _ in ready)
+            return
         for place, operation in ready:
             if operation.seconds < _LONG_SECONDS:
                 self._at_once[thread].append(place)
@@ -252,7 +259,7 @@ class _Queues:
         """Takes the next operation of a thread, or returns None."""
         if self._at_once[thread]:
             return self._at_once[thread].popleft()
-        if self._stacks[thread]:
+        if self._stacks[thread] and not self._breadth_first:
             return self._stacks[thread].pop()
         return next((other.popleft() for other in self._stacks if other), None)
 

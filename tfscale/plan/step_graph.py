@@ -46,7 +46,7 @@ _MEMORY = {
     **dict.fromkeys(_REUSING.split(), MAY_REUSE),
 }
 _CALLERS = frozenset(_CALLING.split())
-_REORDERING = frozenset(("Conv2DBackpropFilter", "Conv3DBackpropFilterV2"))
+_REORDERING = frozenset(("Conv2DBackpropFilter", "Conv2DBackpropInput", "Conv3DBackpropFilterV2"))
 _THREADS = 2
 """More threads update more variables at a time; a GPU computes one operation after another."""
 _START, _BYTES_A_SECOND, _FLOPS_A_SECOND = 2e-6, 6e9, 40e9
@@ -118,15 +118,24 @@ def step_graph(
     made = {number for operation in backward for number in operation.outputs}
     update = moments([*backward, *(operations[place] for place in last)], reader.tensors)
     return StepGraph(
-        backward=tuple(
-            moments_of_threads(backward, reader.tensors, read_later & made, threads=_THREADS)
-        ),
+        backward=_largest(backward, reader.tensors, read_later & made),
         update=tuple(update[len(backward) :]),
-        overlapped=tuple(moments_of_threads(operations, reader.tensors, threads=_THREADS)),
+        overlapped=_largest(operations, reader.tensors),
         flops=reader.flops,
         num_unknown=reader.num_unknown,
         num_loops=reader.num_loops,
     )
+
+
+def _largest(
+    operations: Sequence[Operation], tensors: Sequence[Tensor], kept: Collection[int] = ()
+) -> tuple[Moment, ...]:
+    """Returns the moments of the order that needs more: which one occurs depends on the load."""
+    orders = [
+        moments_of_threads(operations, tensors, kept, threads=_THREADS, breadth_first=breadth_first)
+        for breadth_first in (False, True)
+    ]
+    return tuple(max(orders, key=lambda order: max(moment.total for moment in order)))
 
 
 def _among(operation: Operation, places: Sequence[int]) -> Operation:

@@ -27,7 +27,7 @@ def test_other_optimizers_give_whole_variables_to_the_replica_with_least(name: s
     optimizer = getattr(keras.optimizers, name)()
     bounds = bounds_by_path(optimizer, variables((2,), (9,), (4, 2)), 2)
     # 9 to replica 0, 8 to replica 1, 2 to replica 1
-    assert list(bounds.values()) == [(0, 9, 9), (0, 0, 4), (0, 0, 2)]
+    assert list(bounds.values()) == [(0, 0, 2), (0, 9, 9), (0, 0, 4)]
 
 
 def test_a_constraint_keeps_a_variable_whole_and_a_loss_scale_changes_nothing() -> None:

@@ -133,6 +133,19 @@ def test_two_threads_have_two_operations_in_memory() -> None:
     assert max(m.total for m in moments_of_threads(operations, tensors, threads=2)) == 31
 
 
+def test_breadth_first_takes_the_oldest() -> None:
+    tensors = [Tensor(8), Tensor(4), Tensor(2)]
+    operations = [
+        Operation((), (0,), seconds=1.0),
+        Operation((), (1,), seconds=1.0),
+        Operation((0,), (2,), seconds=1.0),
+        Operation((2,), ()),
+        Operation((1,), ()),
+    ]
+    found = moments_of_threads(operations, tensors, threads=1, breadth_first=True)
+    assert [moment.total for moment in found] == [8, 12, 14, 6, 2]
+
+
 def test_an_operation_waits_for_those_that_it_is_told_to() -> None:
     tensors = [Tensor(8), Tensor(4)]
     operations = [Operation((), (0,), waits_for=(1,)), Operation((), (1,))]
