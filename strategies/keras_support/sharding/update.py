@@ -80,6 +80,13 @@ def update_parts(
         apply: Applies gradients by Keras's code.
         locally: Lets this replica update its copies of the given variables.
     """
+    unknown = [v.path for v in variables if not hasattr(v, "part_cut")]
+    if unknown:
+        raise ValueError(
+            "`trainable_variables` must be those that the optimizer was built with. Received: "
+            f"{unknown[0]!r} for {optimizer.name!r}. Build the model first, then call "
+            "optimizer.build(model.trainable_variables)."
+        )
     replica, device_index = own_replica()
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     divide_other_slots(inner)
