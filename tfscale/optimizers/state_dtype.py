@@ -36,7 +36,7 @@ def with_state_dtype(
     when gradients do. So a value x between two neighbours a < b is rounded to b with the
     probability (x - a) / (b - a), which keeps its mean. The random numbers depend on the seed, the
     slot, the position in it and the number of the update, so they are the same on every replica and
-    in a run that is resumed.
+    in a run that is resumed. Sharded slots draw for each part, and so round otherwise.
 
     The optimizer keeps its class, and a `.keras` file contains only that. Keras loads the file with
     slots in float32. To continue in bfloat16, resume from `tfscale.callbacks.Checkpoint`.
