@@ -90,6 +90,15 @@ def test_eager_steps_are_computed_in_microbatches(
 
 
 @pytest.mark.thorough
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_sharded_state_is_trained_in_microbatches(
+    three: tf.distribute.Strategy, stage: int
+) -> None:
+    trained = program("two outputs", 2, 7)
+    assert_like_one_device(trained, strategies.mirrored_strategy(2, shard=stage))
+
+
+@pytest.mark.thorough
 def test_compiled_steps_are_computed_in_microbatches(one: tf.distribute.Strategy) -> None:
     assert_like_one_device(program("a mean by weights", 2, 7, jit_compile=True), one)
 
