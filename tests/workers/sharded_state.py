@@ -1,0 +1,88 @@
+"""Program: one worker of a job that trains with shard=1, 2 and 3, and saves at each stage.
+
+    python -m tests.workers.sharded_state FOLDER all
+
+Without a cluster it trains on one device with stock Keras, for comparison.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import strategies
+from tests.workers.job import Found, leave
+
+STAGES = (1, 2, 3)
+
+
+def trained(strategy: tf.distribute.Strategy, *callbacks: Any) -> Any:
+    """Trains on batches of 7, of which two workers have 4 and 3 examples."""
+    draw = np.random.default_rng(0)
+    tokens, targets = draw.integers(0, 17, size=(22, 3)), draw.normal(size=(22, 2))
+    keras.utils.set_random_seed(1)
+    with strategy.scope():
+        layers = [
+            keras.Input((3,), dtype="int32"),
+            keras.layers.Embedding(17, 4),
+            keras.layers.Flatten(),
+            keras.layers.Dense(5, "tanh", kernel_regularizer="l2"),
+            keras.layers.Dense(2),
+        ]
+        model = keras.Sequential(layers)
+        optimizer = keras.optimizers.AdamW(0.01, global_clipnorm=0.1, use_ema=True)
+        model.compile(optimizer, "mse")
+    model.fit(
+        tokens,
+        targets,
+        batch_size=7,
+        epochs=2,
+        shuffle=False,
+        verbose=0,
+        callbacks=list(callbacks),
+    )
+    return model
+
+
+def state(model: Any) -> Found:
+    """Returns all values; reading them is a call of all workers."""
+    variables = [*model.variables, *model.optimizer.variables]
+    return {f"{i} {v.path}": np.ravel(v.numpy()).tolist() for i, v in enumerate(variables)}
+
+
+def held(model: Any) -> int:
+    """Returns the elements of the optimizer's slots in this process."""
+    values = [v._value for v in model.optimizer.variables if len(v.shape)]
+    return sum(
+        int(part.shape.num_elements())
+        for value in values
+        for part in value.parts
+        if part is not None
+    )
+
+
+def main() -> None:
+    folder, case = Path(sys.argv[1]), sys.argv[2]
+    keras.config.set_floatx("float64")
+    if "TF_CONFIG" not in os.environ:
+        leave(folder, case, 0, state(trained(tf.distribute.get_strategy())))
+        return
+    found: Found = {}
+    index = 0
+    for stage in STAGES:
+        strategy = strategies.multi_worker_mirrored_strategy(shard=stage)
+        index = strategy.cluster_resolver.task_id
+        file = folder / f"stage-{stage}.keras"
+        model = trained(strategy, keras.callbacks.ModelCheckpoint(str(file)))
+        found[str(stage)] = {"state": state(model), "held": held(model)}
+    leave(folder, case, index, found)
+
+
+if __name__ == "__main__":
+    main()
