@@ -185,7 +185,11 @@ def all_parts(parts: Sequence[tf.Tensor], cuts: Sequence[Any]) -> list[tf.Tensor
         pieces = tf.split(rows[r, : sizes[r]], [cut.part_size(r) for cut in cuts])
         for i, (cut, piece) in enumerate(zip(cuts, pieces, strict=True)):
             found[i].append(tf.reshape(piece, cut.part_shape(r)))
-    return [in_own_memory(cut.joined(pieces)) for cut, pieces in zip(cuts, found, strict=True)]
+    wholes = [cut.joined(pieces) for cut, pieces in zip(cuts, found, strict=True)]
+    return [
+        in_own_memory(whole) if any(map(cut.is_whole, range(replicas))) else whole
+        for cut, whole in zip(cuts, wholes, strict=True)
+    ]
 
 
 @contextlib.contextmanager
