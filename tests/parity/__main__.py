@@ -73,7 +73,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--strategies",
         default="mirrored1,mirrored2,mirrored3,mirrored4",
-        help="names of mirrored strategies, separated by commas",
+        help="names of mirrored strategies, separated by commas; mirrored_shard3_2 has shard=3",
     )
     parser.add_argument(
         "--workers", type=int, default=2, help="workers of the cluster; 0 for no cluster"

@@ -77,6 +77,8 @@ CHOICES: dict[str, tuple[Any, ...]] = {
         "mirrored4",
         "workers2",
         "workers3",
+        *(f"mirrored_shard{stage}_{replicas}" for stage in (1, 2, 3) for replicas in (2, 3, 4)),
+        *(f"workers_shard{stage}_2" for stage in (1, 2, 3)),
     ),
 }
 

@@ -68,12 +68,13 @@ def _strategy(name: str, is_stock: bool) -> tf.distribute.Strategy | None:
     if name == "reference":
         return None
     num_replicas = int(name[-1])
+    shard = int(name.partition("_shard")[2][:1] or 0)
     if not is_stock:
         import strategies
 
         if name.startswith("workers"):
-            return strategies.multi_worker_mirrored_strategy(bring_up_seconds=60)
-        return strategies.mirrored_strategy(num_replicas=num_replicas)
+            return strategies.multi_worker_mirrored_strategy(bring_up_seconds=60, shard=shard)
+        return strategies.mirrored_strategy(num_replicas=num_replicas, shard=shard)
     if name.startswith("workers"):
         return tf.distribute.MultiWorkerMirroredStrategy()
     cpu = tf.config.list_physical_devices("CPU")[0]

@@ -12,7 +12,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import tfscale
 from tests.parity.compiling import build_losses, build_optimizer
 from tests.parity.configuration import Configuration
 from tests.parity.examples import Examples, make_examples, permuted_in_batches
@@ -103,6 +102,8 @@ def _train(configuration: Configuration, run: Run) -> Findings:
 def _microbatches(configuration: Configuration, run: Run) -> list[keras.callbacks.Callback]:
     if configuration.microbatches == 1 or not run.is_ours:
         return []
+    import tfscale  # not in the process of the reference
+
     return [tfscale.callbacks.Microbatches(configuration.microbatches)]
 
 
