@@ -117,6 +117,8 @@ class _Call:
         waited = [each for each in gradients if each is not None]
         is_xla = control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
         after = waiting_for(waited[:1]) if is_xla and waited else tf.identity
+        graph = tf.compat.v1.get_default_graph()
+        made_before = len(graph.get_operations())
         with tf.GradientTape() as tape:
             with tf.control_dependencies([] if is_xla else waited):
                 inputs = [after(each) for each in self._given]
@@ -135,7 +137,9 @@ class _Call:
             [*differentiable, *weights],
             output_gradients=[gradient for _, gradient in used],
         )
-        of_weights = found[len(differentiable) :]
+        made = graph.get_operations()[made_before:]
+        with tf.control_dependencies([each for each in made if each.type == "ReadVariableOp"]):
+            of_weights = [_passed_on(each) for each in found[len(differentiable) :]]
         with tf.control_dependencies([each for each in of_weights if each is not None]):
             of_inputs = iter([_passed_on(each) for each in found[: len(differentiable)]])
         own = [next(of_inputs) if each.dtype.is_floating else None for each in inputs]
@@ -249,10 +253,19 @@ def _called_kinds(operation: Any) -> list[str]:
 def _passed_on(gradient: Any) -> Any:
     """Returns a gradient that waits for the current control dependencies.
 
-    Otherwise the function before could recompute while what this one recomputed is still needed.
+    * That of an input waits for those of the weights: the function before would recompute while
+      what this one recomputed is still needed.
+    * That of a weight waits until the second pass has read all weights. TensorFlow's functions let
+      an update wait for earlier reads by a control edge. Grappler drops it where another path
+      exists, also one through the IdentityN of all gradients that `all_reduce` makes, and then
+      takes that IdentityN apart (2.21): the second pass would read updated weights.
     """
-    if gradient is None or isinstance(gradient, tf.IndexedSlices):
-        return gradient
+    if gradient is None:
+        return None
+    if isinstance(gradient, tf.IndexedSlices):
+        return tf.IndexedSlices(
+            tf.identity(gradient.values), gradient.indices, gradient.dense_shape
+        )
     return tf.identity(gradient)
 
 
