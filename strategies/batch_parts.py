@@ -134,6 +134,27 @@ def static_rows(batch: Any) -> int | None:
     return sizes.pop() if len(sizes) == 1 else None
 
 
+def spec_with_rows(batch: Any, rows: int) -> Any:
+    """Returns the specification of a batch with another number of examples.
+
+    Args:
+        batch: Structure of `tf.TypeSpec`, with None for missing parts. Parts that are not dense,
+            and scalars, stay as they are.
+        rows: Number of examples. Positive.
+
+    Example:
+        >>> spec_with_rows(tf.TensorSpec([8, 3]), 2).shape
+        TensorShape([2, 3])
+    """
+
+    def change(part: Any) -> Any:
+        if isinstance(part, tf.TensorSpec) and part.shape.rank:
+            return tf.TensorSpec([rows, *part.shape[1:]], part.dtype)
+        return part
+
+    return tf.nest.map_structure(change, batch)
+
+
 def refuse_unequal_rows(spec: Any) -> None:
     """Checks the static first dimensions of a batch.
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         truth,
         whole_number,
     )
-    from strategies.batch_parts import Shared, named_parts, static_rows
+    from strategies.batch_parts import Shared, named_parts, spec_with_rows, static_rows
     from strategies.cluster.environments import (
         DATA_WORKER_VARIABLE,
         DATA_WORKERS_VARIABLE,
@@ -116,7 +116,8 @@ if TYPE_CHECKING:
     from strategies.keras_support.patching.private_tensorflow import TENSORFLOW_SYMBOLS
     from strategies.keras_support.patching.step_clock import attach_clock
     from strategies.keras_support.sharding.cuts import cuts_for
-    from strategies.keras_support.sharding.whole_values import is_sharded, whole_value
+    from strategies.keras_support.sharding.sharded_value import is_sharded
+    from strategies.keras_support.sharding.whole_values import whole_value
     from strategies.keras_support.state.variables import floats_read_as
     from strategies.keras_support.step.microbatch_count import (
         fit_in_microbatches,
@@ -124,6 +125,7 @@ if TYPE_CHECKING:
     )
     from strategies.keras_support.step.tracing import (
         TracedStep,
+        needed_operations,
         traced_forward_pass,
         traced_train_step,
     )
@@ -233,7 +235,7 @@ _NAMES = {
     "strategies.devices": ("all_on",),
     "strategies.tpu.cpu_stand_in": ("TpuStandIn",),
     # Batches, and the position of `fit` in its input.
-    "strategies.batch_parts": ("Shared", "named_parts", "static_rows"),
+    "strategies.batch_parts": ("Shared", "named_parts", "spec_with_rows", "static_rows"),
     "strategies.global_batches": (
         "EvenReplicaBatch",
         "GlobalBatches",
@@ -283,7 +285,8 @@ _NAMES = {
     ),
     "strategies.keras_support.state.variables": ("floats_read_as",),
     "strategies.keras_support.sharding.cuts": ("cuts_for",),
-    "strategies.keras_support.sharding.whole_values": ("is_sharded", "whole_value"),
+    "strategies.keras_support.sharding.sharded_value": ("is_sharded",),
+    "strategies.keras_support.sharding.whole_values": ("whole_value",),
     "strategies.half_precision_outputs": ("outputs_in_half_precision", "warn_of_half_precision"),
     # The patches of Keras, the private symbols in use, and a step traced without training.
     "strategies.keras_support.installation": (
@@ -299,6 +302,7 @@ _NAMES = {
     "strategies.keras_support.defects.table": ("FIXES",),
     "strategies.keras_support.step.tracing": (
         "TracedStep",
+        "needed_operations",
         "traced_forward_pass",
         "traced_train_step",
     ),

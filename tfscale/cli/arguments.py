@@ -21,6 +21,16 @@ def add_json_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON on standard output")
 
 
+def add_model_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds `target`, the function that builds the user's model."""
+    parser.add_argument(
+        "target",
+        metavar="MODULE:FUNCTION",
+        type=function_name,
+        help="your model: build() in mine.py is mine:build; the current directory is importable",
+    )
+
+
 def function_name(text: str) -> str:
     """Checks that `text` is MODULE:FUNCTION and returns it.
 

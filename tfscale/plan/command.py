@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from strategies.extension import integers
-from tfscale.cli.arguments import add_json_flag, count, function_name, number_type
+from tfscale.cli.arguments import add_json_flag, add_model_argument, count, number_type
 from tfscale.cli.errors import complain
 from tfscale.cli.progress import progress
 from tfscale.plan.sizes import parsed_bytes
@@ -45,12 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `tfscale plan`."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
-    parser.add_argument(
-        "target",
-        metavar="MODULE:FUNCTION",
-        type=function_name,
-        help="your model: build() in mine.py is mine:build; the current directory is importable",
-    )
+    add_model_argument(parser)
     parser.add_argument(
         "--replicas", type=count, default=1, metavar="N", help="number of devices (default: 1)"
     )

@@ -2,7 +2,7 @@
 
 A tensor is in memory from the operation that makes it to the last one that reads it. Some share
 memory: a reshaped tensor is its input under another shape, and an elementwise operation writes over
-an input that nobody else needs. TensorFlow's executor does both.
+an input that nothing else needs. TensorFlow's executor does both.
 """
 
 from __future__ import annotations

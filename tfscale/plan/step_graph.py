@@ -13,6 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from strategies.extension import needed_operations
 from tfscale.plan.liveness import (
     ACTIVATION,
     GRADIENT,
@@ -169,7 +170,7 @@ class _Reader:
         """
         self.sources: list[Any] = []
         found: list[Operation] = []
-        for op in self._needed(targets):
+        for op in _in_order(needed_operations(self.graph, targets)):
             translated = self._translated(op, gradients)
             found += translated
             self.sources += [op] * len(translated)
@@ -179,18 +180,6 @@ class _Reader:
             dataclasses.replace(operation, waits_for=others)
             for operation, others in zip(found, waits_for, strict=True)
         ]
-
-    def _needed(self, targets: Iterable[Any]) -> list[Any]:
-        left = [tensor.op for tensor in targets if isinstance(tensor, tf.Tensor)]
-        left += self.graph.control_outputs
-        found = set()
-        while left:
-            op = left.pop()
-            if op not in found:
-                found.add(op)
-                left += [tensor.op for tensor in op.inputs]
-                left += op.control_inputs
-        return _in_order([op for op in self.graph.get_operations() if op in found])
 
     def _translated(self, op: Any, gradients: Collection[Any]) -> list[Operation]:
         lineage = self._lineage_of(op)

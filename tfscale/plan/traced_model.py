@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from strategies.extension import direct_layers, support, traced_train_step
+from strategies.extension import direct_layers, spec_with_rows, support, traced_train_step
 from tfscale.plan.cuts import bounds_by_path, shares
 from tfscale.plan.step_graph import StepGraph, step_graph
 from tfscale.plan.unallocated import unallocated_variables
@@ -162,7 +162,7 @@ class TracedModel:
         Raises:
             NoGradients: If the step does not apply gradients with the model's optimizer.
         """
-        batch = with_rows(self._batch, rows)
+        batch = spec_with_rows(self._batch, rows)
         self._record, self._num_backward = [], 0
         with self._inside():
             traced = traced_train_step(self._model, batch)
@@ -260,21 +260,3 @@ def _spec_bytes(part: Any, *, widest: bool = False) -> int:
 
 def _dense_bytes(gradient: Any) -> int:
     return int(gradient.shape.num_elements() * gradient.dtype.size)
-
-
-def with_rows(batch: Any, rows: int) -> Any:
-    """Returns the specification of a batch with another number of examples.
-
-    Args:
-        batch: Structure of `tf.TensorSpec`, with None for missing parts.
-        rows: Number of examples. Positive.
-
-    Example:
-        >>> with_rows(tf.TensorSpec([8, 3]), 2).shape
-        TensorShape([2, 3])
-    """
-
-    def change(part: Any) -> Any:
-        return part if part is None else tf.TensorSpec([rows, *part.shape[1:]], part.dtype)
-
-    return tf.nest.map_structure(change, batch)

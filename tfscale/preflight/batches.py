@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from strategies.extension import GlobalBatches
+from strategies.extension import GlobalBatches, spec_with_rows
 from tfscale.preflight.findings import FAILS, WARNS, Finding, SourceLocation
 from tfscale.verify.user_model import WrongUsage
 
@@ -78,7 +78,7 @@ def replica_batch(
             "size as the number of examples."
         )
         findings.append(Finding(WARNS, "last batch", text, cure, location))
-    return ReplicaBatch(_with_rows(spec, replica_rows), replica_rows, rows, rows_vary, findings)
+    return ReplicaBatch(spec_with_rows(spec, replica_rows), replica_rows, rows, rows_vary, findings)
 
 
 def _global_batch(data: Any, batch_size: int) -> tuple[Any, int, bool]:
@@ -194,12 +194,3 @@ def _paths(path: str, part: Any) -> list[tuple[str, Any]]:
 
 def _shown(shape: tf.TensorShape) -> str:
     return "of unknown rank" if shape.rank is None else str(tuple(shape))
-
-
-def _with_rows(spec: Any, rows: int) -> Any:
-    def sized(part: Any) -> Any:
-        if isinstance(part, tf.TensorSpec) and part.shape.rank:
-            return tf.TensorSpec([rows, *part.shape[1:]], part.dtype)
-        return part
-
-    return tf.nest.map_structure(sized, spec)

@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.framework import kernels
 
+from strategies.extension import needed_operations
 from tfscale.preflight.findings import (
     FAILS,
     WARNS,
@@ -160,7 +161,7 @@ def _operations(
     graph: Any, layers: LayerLocations, called_at: SourceLocation | None, seen: set[str]
 ) -> Iterator[Located]:
     """Yields the operations of a graph, its branches, loops and functions, with locations."""
-    for operation in _needed(graph):
+    for operation in needed_operations(graph, graph.outputs):
         location = operation_location(operation, layers) or called_at
         yield operation, location
         for name in _called(operation):
@@ -169,20 +170,6 @@ def _operations(
                 function = graph._get_function(name)
                 if function is not None:
                     yield from _operations(function.graph, layers, location, seen)
-
-
-def _needed(graph: Any) -> list[Any]:
-    """Returns the operations that outputs and effects depend on, in the order of tracing."""
-    left = [output.op for output in graph.outputs if isinstance(output, tf.Tensor)]
-    left += graph.control_outputs
-    needed = set()
-    while left:
-        operation = left.pop()
-        if operation not in needed:
-            needed.add(operation)
-            left += [tensor.op for tensor in operation.inputs]
-            left += operation.control_inputs
-    return [operation for operation in graph.get_operations() if operation in needed]
 
 
 def _called(operation: Any) -> Iterator[str]:

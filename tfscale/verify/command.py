@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from strategies.extension import integers
-from tfscale.cli.arguments import add_json_flag, count, function_name, number_type, seconds
+from tfscale.cli.arguments import add_json_flag, add_model_argument, count, number_type, seconds
 from tfscale.cli.errors import complain
 from tfscale.cli.progress import progress
 
@@ -48,12 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `tfscale verify`."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
-    parser.add_argument(
-        "target",
-        metavar="MODULE:FUNCTION",
-        type=function_name,
-        help="your model: build() in mine.py is mine:build; the current directory is importable",
-    )
+    add_model_argument(parser)
     parser.add_argument(
         "--strategy",
         choices=STRATEGIES,

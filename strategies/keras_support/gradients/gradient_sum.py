@@ -13,6 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from strategies.keras_support.context.lineage import Lineage, Source
+from strategies.keras_support.context.weighted_gradients import concatenated, weighted
 from strategies.keras_support.gradients.gradient_reduce import Gradient
 from strategies.keras_support.gradients.sparse_gradients import Rows, SparsePart, added_up, parts_of
 
@@ -48,7 +49,7 @@ class GradientSum:
                 ]
                 self._sums[i] = [*(self._sums[i] or []), rows]
             elif gradient is not None:
-                own = _weighted(gradient, weight)
+                own = weighted(gradient, weight)
                 self._sums[i] = own if self._sums[i] is None else self._sums[i] + own
 
     def pending(self) -> list[tf.Tensor]:
@@ -69,22 +70,14 @@ class GradientSum:
                 results.append(None)
             elif isinstance(each, list):
                 joined = [_joined(parts, self._lineage) for parts in zip(*each, strict=True)]
-                results.append(_cast(_concatenated(joined), dtype))
+                results.append(_cast(concatenated(joined), dtype))
             else:
                 results.append(tf.cast(each, dtype))
         return results
 
 
-def _weighted(gradient: tf.Tensor, weight: Any) -> tf.Tensor:
-    if gradient.dtype in (tf.float16, tf.bfloat16):
-        gradient = tf.cast(gradient, tf.float32)
-    if isinstance(weight, float):
-        return gradient if weight == 1.0 else gradient * tf.constant(weight, gradient.dtype)
-    return tf.math.multiply_no_nan(gradient, tf.cast(weight, gradient.dtype))
-
-
 def _with_values(slices: tf.IndexedSlices, weight: Any) -> tf.IndexedSlices:
-    return tf.IndexedSlices(_weighted(slices.values, weight), slices.indices, slices.dense_shape)
+    return tf.IndexedSlices(weighted(slices.values, weight), slices.indices, slices.dense_shape)
 
 
 def _joined(parts: Sequence[SparsePart], lineage: Lineage) -> tf.IndexedSlices:
@@ -94,18 +87,8 @@ def _joined(parts: Sequence[SparsePart], lineage: Lineage) -> tf.IndexedSlices:
         values = tf.add_n([part.slices.values for part in parts])
         lineage.mark([first.indices], Source.SHARED)  # may be split off from those of a batch
         return tf.IndexedSlices(values, first.indices, first.dense_shape)
-    rows = _concatenated([part.slices for part in parts])
+    rows = concatenated([part.slices for part in parts])
     return added_up(rows) if kind is Rows.UNIQUE else rows
-
-
-def _concatenated(rows: Sequence[tf.IndexedSlices]) -> tf.IndexedSlices:
-    if len(rows) == 1:
-        return rows[0]
-    return tf.IndexedSlices(
-        tf.concat([each.values for each in rows], axis=0),
-        tf.concat([each.indices for each in rows], axis=0),
-        rows[0].dense_shape,
-    )
 
 
 def _cast(rows: tf.IndexedSlices, dtype: Any) -> tf.IndexedSlices:

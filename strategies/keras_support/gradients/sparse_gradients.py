@@ -24,6 +24,7 @@ from typing import Any
 import tensorflow as tf
 
 from strategies.keras_support.context.lineage import OWN, Lineage
+from strategies.keras_support.context.weighted_gradients import concatenated
 from strategies.keras_support.gradients.gradient_reduce import Gradient
 
 
@@ -104,13 +105,7 @@ def received(parts: Sequence[SparsePart], reduced: Sequence[Gradient]) -> tf.Ind
             rows.append(added_up(found))
         else:
             rows.append(found)
-    if len(rows) == 1:
-        return rows[0]
-    return tf.IndexedSlices(
-        tf.concat([r.values for r in rows], axis=0),
-        tf.concat([r.indices for r in rows], axis=0),
-        rows[0].dense_shape,
-    )
+    return concatenated(rows)
 
 
 def added_up(slices: tf.IndexedSlices) -> tf.IndexedSlices:

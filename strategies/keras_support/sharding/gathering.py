@@ -28,6 +28,7 @@ import tensorflow as tf
 from strategies.coordination.launchers import launcher_of_replica
 from strategies.keras_support.context.lineage import Source
 from strategies.keras_support.context.step_context import StepContext, current_step
+from strategies.keras_support.context.weighted_gradients import concatenated
 from strategies.keras_support.patching.ownership import is_multi_worker
 from strategies.keras_support.sharding.cuts import in_own_memory
 from strategies.keras_support.sharding.scattering import sum_of_parts
@@ -76,7 +77,7 @@ class Gathers:
             self.groups.append(_Group(layer))
         return self.groups[-1]
 
-    def users_of_last_but_one(self) -> list[Any]:
+    def users_of_layer_two_before(self) -> list[Any]:
         """The operations that use the parameters of the layer two before the present one."""
         if len(self.groups) < 3:
             return []
@@ -91,7 +92,7 @@ def gather_in_step(value: ShardedValue) -> tf.Tensor:
     gathers = _gathers_of(step)
     group = gathers.begin(value)
     if id(value) not in group.tensors:
-        with tf.control_dependencies(gathers.users_of_last_but_one()):
+        with tf.control_dependencies(gathers.users_of_layer_two_before()):
             whole = _marked(_gathered(value), step)
         group.tensors[id(value)] = whole
         gathers.values[whole.name] = value
@@ -156,13 +157,7 @@ def rows_of(value: ShardedValue) -> tf.IndexedSlices | None:
     """Returns this replica's gradient of lookups in a parameter, and forgets it."""
     step = current_step()
     found = [] if step is None or step.gathers is None else step.gathers.rows.pop(id(value), [])
-    if len(found) < 2:
-        return found[0] if found else None
-    return tf.IndexedSlices(
-        tf.concat([each.values for each in found], axis=0),
-        tf.concat([each.indices for each in found], axis=0),
-        value.cut.shape,
-    )
+    return concatenated(found) if found else None
 
 
 def all_parts(parts: Sequence[tf.Tensor], cuts: Sequence[Any]) -> list[tf.Tensor]:

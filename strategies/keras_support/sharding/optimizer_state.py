@@ -18,7 +18,7 @@ from keras.src.optimizers.base_optimizer import BaseOptimizer
 
 from strategies.keras_support.sharding.cuts import Cut, by_rows, cuts_for, owned
 from strategies.keras_support.sharding.gathering import gather_in_step
-from strategies.keras_support.sharding.sharded_value import ShardedValue
+from strategies.keras_support.sharding.sharded_value import ShardedValue, is_sharded
 from strategies.keras_support.sharding.stages import stage_of
 
 
@@ -43,7 +43,7 @@ def built_in_parts(build: Any) -> Any:
             cuts = cuts_for(self, variables, strategy.num_replicas_in_sync)
             for variable, cut in zip(variables, cuts, strict=True):
                 variable.part_cut = cut
-                if isinstance(variable._value, ShardedValue):
+                if is_sharded(variable):
                     variable._value.recut(cut)
         return build(self, variables)
 
@@ -117,7 +117,7 @@ def divide_other_slots(optimizer: Any) -> None:
         for slot, variable in zip(slots, variables, strict=True):
             if slot is variable or not isinstance(slot, keras.Variable):
                 continue
-            if isinstance(slot._value, ShardedValue):
+            if is_sharded(slot):
                 continue
             cut = variable.part_cut
             owner = next(r for r in range(cut.num_parts) if cut.rows(r))
@@ -151,16 +151,16 @@ def averages_copied_by_part(overwrite: Any) -> Any:
     def copied(self: Any, trainable_variables: Any) -> Any:
         variables = list(trainable_variables)
         averages = self._model_variables_moving_average
-        if not any(isinstance(v._value, ShardedValue) for v in variables):
+        if not any(map(is_sharded, variables)):
             return overwrite(self, variables)
         for variable, average in zip(variables, averages, strict=True):
             if average is None:
                 continue
-            value, mean = variable._value, average._value
-            if not isinstance(value, ShardedValue):
+            if not is_sharded(variable):
                 variable.assign(average.numpy())
                 continue
-            for part, part_of_mean in zip(value.parts, mean.parts, strict=True):
+            parts = zip(variable._value.parts, average._value.parts, strict=True)
+            for part, part_of_mean in parts:
                 if part is not None:
                     part.assign(part_of_mean)
         return None

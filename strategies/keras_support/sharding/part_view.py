@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from strategies.keras_support.sharding.cuts import Cut
-from strategies.keras_support.sharding.sharded_value import ShardedValue, computes_as_tensor
+from strategies.keras_support.sharding.sharded_value import computes_as_tensor, is_sharded
 
 
 class PartView:
@@ -37,11 +37,8 @@ class PartView:
         self.name = variable.name
         self.device = variable.device
         self._variable = variable
-        self._cut = cut
-        self._replica = replica
+        self._slices = None if cut is None or cut.is_whole(replica) else cut.slices(replica)
         self._unique_id = identity
-        whole = cut is None or cut.is_whole(replica)
-        self._is_variable = whole
         self.shape = variable.shape if cut is None else tf.TensorShape(cut.part_shape(replica))
 
     @property
@@ -51,12 +48,11 @@ class PartView:
 
     def read_value(self) -> tf.Tensor:
         """Returns the part."""
-        if self._is_variable:
-            return tf.convert_to_tensor(self._variable)
-        assert self._cut is not None
         if not self.has_rows:
             return tf.zeros(self.shape, self.dtype)
-        return self._variable[self._cut.slices(self._replica)]
+        if self._slices is None:
+            return tf.convert_to_tensor(self._variable)
+        return self._variable[self._slices]
 
     def value(self) -> tf.Tensor:
         """Returns `read_value`."""
@@ -67,11 +63,10 @@ class PartView:
         value = tf.cast(tf.convert_to_tensor(value), self.dtype)
         if not self.has_rows:
             return self
-        if self._is_variable:
+        if self._slices is None:
             self._variable.assign(value)
         else:
-            assert self._cut is not None
-            self._variable[self._cut.slices(self._replica)].assign(value)
+            self._variable[self._slices].assign(value)
         return self
 
     def assign_add(self, value: Any, *_: Any) -> PartView:
@@ -140,7 +135,7 @@ def parts_shown(variables: Iterable[Any], replica: int, device_index: int) -> It
 
 def _view(variable: Any, replica: int, device_index: int) -> PartView:
     value = variable._value
-    if isinstance(value, ShardedValue):
+    if is_sharded(variable):
         part = value.parts[replica]
         return PartView(part, None, replica, value._unique_id, value.distribute_strategy)
     strategy = value.distribute_strategy

@@ -9,13 +9,14 @@ Replica r has n_r of the n examples; a mean over examples is sum_r (n_r / n) g_r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
 
 from strategies.keras_support.context.step_context import current_step, sum_over_replicas
+from strategies.keras_support.context.weighted_gradients import weighted
 from strategies.keras_support.patching.ownership import is_multi_worker
 from strategies.keras_support.sharding.cuts import Cut
 from strategies.keras_support.sharding.stages import own_replica
@@ -67,19 +68,20 @@ def sum_of_parts(gradients: Sequence[tf.Tensor], cuts: Sequence[Cut]) -> list[tf
     if not gradients:
         return []
     own, _ = own_replica()
-    weighted = [_weighted(g) for g in gradients]
+    own_parts = [_weighted(g) for g in gradients]
     if not is_multi_worker(tf.distribute.get_strategy()):
         pieces = [
             [cut.take(g, r) for r in range(cut.num_parts)]
-            for g, cut in zip(weighted, cuts, strict=True)
+            for g, cut in zip(own_parts, cuts, strict=True)
         ]
         parts = _added_on_owners(pieces)
     else:
         parts = [None] * len(gradients)
-        for pack in _packs(weighted):
-            flat = tf.concat([tf.reshape(weighted[i], [-1]) for i in pack], axis=0)
+        last_first = reversed(range(len(own_parts)))  # they are ready first
+        for pack in packs(own_parts, last_first, _PACK_BYTES):
+            flat = tf.concat([tf.reshape(own_parts[i], [-1]) for i in pack], axis=0)
             total = sum_over_replicas(flat)
-            sums = tf.split(total, [weighted[i].shape.num_elements() for i in pack])
+            sums = tf.split(total, [own_parts[i].shape.num_elements() for i in pack])
             for i, whole in zip(pack, sums, strict=True):
                 parts[i] = cuts[i].take(tf.reshape(whole, cuts[i].shape), own)
     return [tf.cast(part, g.dtype) for part, g in zip(parts, gradients, strict=True)]
@@ -98,13 +100,9 @@ def sum_of_pieces(pieces: Sequence[Sequence[tf.Tensor]]) -> list[tf.Tensor]:
 
 
 def _weighted(gradient: tf.Tensor) -> tf.Tensor:
-    """Returns a gradient times this replica's part of the examples, wide enough to add up."""
-    if gradient.dtype in (tf.float16, tf.bfloat16):
-        gradient = tf.cast(gradient, tf.float32)
+    """Returns a gradient times this replica's part of the examples."""
     step = current_step()
-    if step is None:
-        return gradient
-    return tf.math.multiply_no_nan(gradient, tf.cast(step.fraction(), gradient.dtype))
+    return weighted(gradient, 1.0 if step is None else step.fraction())
 
 
 def _added_on_owners(pieces: Sequence[Sequence[tf.Tensor]]) -> list[Any]:
@@ -126,13 +124,19 @@ def _added_on_owners(pieces: Sequence[Sequence[tf.Tensor]]) -> list[Any]:
     return list(replica.merge_call(add, args=([list(each) for each in pieces],)))
 
 
-def _packs(gradients: Sequence[tf.Tensor]) -> Iterator[list[int]]:
-    """Yields places of gradients that travel together, the last first: they are ready first."""
+def packs(values: Sequence[Any], places: Iterable[int], largest: int) -> Iterator[list[int]]:
+    """Yields places of values that travel together: neighbours of one dtype.
+
+    Args:
+        values: Tensors or variables, of static shapes.
+        places: Of the values, in the order in which they travel.
+        largest: Bytes of a pack. A value that is larger travels by itself.
+    """
     pack: list[int] = []
     size = 0
-    for i in reversed(range(len(gradients))):
-        own = gradients[i].shape.num_elements() * gradients[i].dtype.size
-        if pack and (size + own > _PACK_BYTES or gradients[i].dtype != gradients[pack[0]].dtype):
+    for i in places:
+        own = values[i].shape.num_elements() * values[i].dtype.size
+        if pack and (size + own > largest or values[i].dtype != values[pack[0]].dtype):
             yield pack
             pack, size = [], 0
         pack.append(i)

@@ -91,7 +91,7 @@ class ShardedValue:
         return self._unique_id
 
     def recut(self, cut: Cut) -> None:
-        """Divides the variable anew; its value stays. All workers call it together."""
+        """Changes the division; the value stays. All workers call it together."""
         if cut == self.cut:
             return
         whole = self.numpy()
@@ -107,8 +107,9 @@ class ShardedValue:
         else:
             parts = self._parts_of_all_workers()
         present = [part for r, part in enumerate(parts) if self.cut.rows(r)]
-        whole = present[0] if len(present) == 1 else np.concatenate(present, axis=self.cut.axis)
-        return np.asarray(whole)
+        if len(present) == 1:
+            return present[0].copy()
+        return np.concatenate(present, axis=self.cut.axis)
 
     def read_value(self) -> tf.Tensor:
         """Returns the whole value: in a step on its replica, otherwise as `numpy` does."""
@@ -230,6 +231,15 @@ class ShardedValue:
             everyone[r, : self.cut.part_size(r)].reshape(self.cut.part_shape(r))
             for r in range(self.cut.num_parts)
         ]
+
+
+def is_sharded(variable: Any) -> bool:
+    """Tells whether each replica keeps a part of a Keras variable.
+
+    Args:
+        variable: A `keras.Variable`.
+    """
+    return isinstance(variable._value, ShardedValue)
 
 
 def _as_tensor(name: str) -> Callable[..., Any]:

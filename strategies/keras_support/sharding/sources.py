@@ -17,7 +17,7 @@ from strategies.keras_support.sharding.scattering import (
     sum_of_parts,
     sum_of_pieces,
 )
-from strategies.keras_support.sharding.sharded_value import ShardedValue
+from strategies.keras_support.sharding.sharded_value import is_sharded
 from strategies.keras_support.sharding.stages import own_replica, stage_of
 
 
@@ -63,14 +63,13 @@ def expanded(sources: Sequence[Any]) -> tuple[list[Any], Callable[[Sequence[Any]
 def are_reduced_as_they_come(sources: Sequence[Any]) -> bool:
     """Tells whether the tape's answer for one of `sources` is already reduced over the replicas."""
     return any(
-        is_sharded(source) and is_multi_worker(source._value.distribute_strategy)
+        _is_in_parts(source) and is_multi_worker(source._value.distribute_strategy)
         for source in sources
     )
 
 
-def is_sharded(source: Any) -> bool:
-    """Tells whether a source is a parameter in parts."""
-    return isinstance(source, keras.Variable) and isinstance(source._value, ShardedValue)
+def _is_in_parts(source: Any) -> bool:
+    return isinstance(source, keras.Variable) and is_sharded(source)
 
 
 def divided(sources: Sequence[Any], gradients: Sequence[Any]) -> dict[int, ShardedGradient]:
@@ -108,7 +107,7 @@ def _cut_of(source: Any) -> Any:
 
 
 def _parts(source: Any) -> list[Any] | None:
-    if not is_sharded(source):
+    if not _is_in_parts(source):
         return None
     value = source._value
     if is_multi_worker(value.distribute_strategy):
@@ -117,7 +116,7 @@ def _parts(source: Any) -> list[Any] | None:
 
 
 def _one(source: Any, answers: list[Any]) -> Any:
-    if not is_sharded(source):
+    if not _is_in_parts(source):
         return answers[0]
     rows = rows_of(source._value)
     if all(answer is None for answer in answers):

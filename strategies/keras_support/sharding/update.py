@@ -23,8 +23,8 @@ from strategies.keras_support.patching.ownership import is_multi_worker
 from strategies.keras_support.sharding.gathering import all_parts
 from strategies.keras_support.sharding.optimizer_state import divide_other_slots
 from strategies.keras_support.sharding.part_view import parts_shown
-from strategies.keras_support.sharding.scattering import ShardedGradient
-from strategies.keras_support.sharding.sharded_value import ShardedValue
+from strategies.keras_support.sharding.scattering import ShardedGradient, packs
+from strategies.keras_support.sharding.sharded_value import is_sharded
 from strategies.keras_support.sharding.stages import own_replica, stage_of
 
 _PACK_BYTES = 2**24
@@ -95,8 +95,8 @@ def update_parts(
         for g, v in zip(gradients, variables, strict=True)
     ]
     state = optimizer.variables
-    divided = [v for v in state if isinstance(v._value, ShardedValue)]
-    counters = [v for v in state if not isinstance(v._value, ShardedValue)]
+    divided = [v for v in state if is_sharded(v)]
+    counters = [v for v in state if not is_sharded(v)]
     shown = [*inner._trainable_variables, *divided]
     norms = None
     if optimizer is not inner or inner.clipnorm or inner.global_clipnorm:
@@ -114,7 +114,7 @@ def update_parts(
             result = apply(parts)
     finally:
         _UPDATING.norms = outer
-    whole = [v for v in inner._trainable_variables if not isinstance(v._value, ShardedValue)]
+    whole = [v for v in inner._trainable_variables if not is_sharded(v)]
     _make_whole(whole)
     return result
 
@@ -230,9 +230,12 @@ def _make_whole(variables: Sequence[keras.Variable]) -> None:
         replica.merge_call(_copy_parts, args=([_Whole(v) for v in variables],))
         return
     own, device_index = own_replica()
-    for pack in _packs(variables):
-        copies = [replica.strategy.experimental_local_results(v._value)[device_index] for v in pack]
-        cuts = [v.part_cut for v in pack]
+    for pack in packs([v._value for v in variables], range(len(variables)), _PACK_BYTES):
+        cuts = [variables[i].part_cut for i in pack]
+        copies = [
+            replica.strategy.experimental_local_results(variables[i]._value)[device_index]
+            for i in pack
+        ]
         parts = [
             cut.take(tf.convert_to_tensor(c), own) for c, cut in zip(copies, cuts, strict=True)
         ]
@@ -264,17 +267,3 @@ def _copy_parts(strategy: tf.distribute.Strategy, variables: Any) -> None:
                         copy.assign(part)
                     else:
                         copy[cut.slices(owner)].assign(part)
-
-
-def _packs(variables: Sequence[Any]) -> list[list[Any]]:
-    packs: list[list[Any]] = []
-    size = 0
-    for variable in variables:
-        own = int(variable._value.shape.num_elements()) * variable._value.dtype.size
-        fits = packs and size + own <= _PACK_BYTES
-        if not fits or packs[-1][0]._value.dtype != variable._value.dtype:
-            packs.append([])
-            size = 0
-        packs[-1].append(variable)
-        size += own
-    return packs

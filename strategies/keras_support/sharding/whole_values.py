@@ -14,16 +14,7 @@ import numpy as np
 
 from strategies.cluster.chief import is_chief
 from strategies.keras_support.patching.ownership import is_multi_worker
-from strategies.keras_support.sharding.sharded_value import ShardedValue
-
-
-def is_sharded(variable: Any) -> bool:
-    """Tells whether each replica keeps a part of a Keras variable.
-
-    Args:
-        variable: A `keras.Variable`.
-    """
-    return isinstance(variable._value, ShardedValue)
+from strategies.keras_support.sharding.sharded_value import is_sharded
 
 
 def all_variables(model: Any) -> list[Any]:
@@ -34,7 +25,8 @@ def all_variables(model: Any) -> list[Any]:
 
 def whole_value(variable: Any) -> np.ndarray[Any, Any]:
     """Returns the value of a sharded Keras variable. Several workers call it together."""
-    return np.array(variable._value.numpy())
+    value: np.ndarray[Any, Any] = variable._value.numpy()
+    return value
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ contains what training contains: the user's step, the reduction, the optimizer, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +85,25 @@ def traced_forward_pass(model: Any, batch: Any) -> TracedStep:
     """
     inputs = batch[0] if isinstance(batch, tuple) else batch
     return _traced(model.distribute_strategy, lambda x: model(x, training=True), inputs)
+
+
+def needed_operations(graph: Any, targets: Iterable[Any]) -> list[Any]:
+    """Returns the operations that targets and effects of a graph depend on, in their order.
+
+    Args:
+        graph: Of a traced function.
+        targets: Tensors of it; what is none is left out.
+    """
+    left = [target.op for target in targets if isinstance(target, tf.Tensor)]
+    left += graph.control_outputs
+    needed = set()
+    while left:
+        operation = left.pop()
+        if operation not in needed:
+            needed.add(operation)
+            left += [tensor.op for tensor in operation.inputs]
+            left += operation.control_inputs
+    return [operation for operation in graph.get_operations() if operation in needed]
 
 
 def build(model: Any, batch: Any) -> None:

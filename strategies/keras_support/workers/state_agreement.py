@@ -19,7 +19,8 @@ from strategies.announcement import announce
 from strategies.cluster.chief import is_chief
 from strategies.coordination.rendezvous import error_on_all_workers, exchange
 from strategies.keras_support.patching.ownership import is_multi_worker, is_owned
-from strategies.keras_support.sharding.whole_values import all_variables, is_sharded
+from strategies.keras_support.sharding.sharded_value import is_sharded
+from strategies.keras_support.sharding.whole_values import all_variables
 from strategies.keras_support.workers.call_agreement import by_worker
 from strategies.keras_support.workers.state_digest import (
     Digest,

@@ -17,7 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from strategies.keras_support.sharding.whole_values import is_sharded
+from strategies.keras_support.sharding.sharded_value import is_sharded
 
 ROUNDING = 1e-3
 """Sums that differ by less, relative to the variable's size, differ only by rounding."""

@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
-from strategies.extension import TpuStandIn, all_layers, traced_train_step
+from strategies.extension import TpuStandIn, all_layers, spec_with_rows, traced_train_step
 from tfscale.preflight.ahead_of_time.program import (
     BATCH,
     METRICS,
@@ -131,7 +131,7 @@ def traced_program(model: Any, batch: Any, rows: int, *, rows_vary: bool = False
     """
     strategy = model.distribute_strategy
     with strategy.scope(), layer_scopes(all_layers(model)) as scopes:
-        step = traced_train_step(model, with_rows(batch, rows), rows_vary=rows_vary)
+        step = traced_train_step(model, spec_with_rows(batch, rows), rows_vary=rows_vary)
     concrete = step.function.get_concrete_function(*step.specs)
     kinds = dict(_kinds(model))
     given = [Argument(BATCH)] * len(step.specs)
@@ -147,24 +147,6 @@ def traced_program(model: Any, batch: Any, rows: int, *, rows_vary: bool = False
         optimizer=model.optimizer.name,
         largest=_largest(text),
     )
-
-
-def with_rows(batch: Any, rows: int) -> Any:
-    """Returns the specification of a batch with another number of examples.
-
-    Args:
-        batch: Structure of `tf.TensorSpec`, with None for missing parts.
-        rows: Number of examples. Positive.
-
-    Example:
-        >>> with_rows(tf.TensorSpec([8, 3]), 2).shape
-        TensorShape([2, 3])
-    """
-
-    def change(part: Any) -> Any:
-        return part if part is None else tf.TensorSpec([rows, *part.shape[1:]], part.dtype)
-
-    return tf.nest.map_structure(change, batch)
 
 
 def program_maker(

@@ -36,7 +36,7 @@ def test_a_tensor_is_in_memory_until_its_last_reader_has_run() -> None:
     assert totals(operations, tensors) == [10, 15, 16, 13]
 
 
-def test_what_nobody_reads_is_freed_at_once_unless_it_is_kept() -> None:
+def test_what_nothing_reads_is_freed_at_once_unless_it_is_kept() -> None:
     operations = [Operation((), (0,)), Operation((), (1,))]
     assert totals(operations, [Tensor(4), Tensor(2)]) == [4, 2]
     assert totals(operations, [Tensor(4), Tensor(2)], kept=(0,)) == [4, 6]
@@ -108,17 +108,21 @@ def test_scratch_is_there_only_while_its_operation_runs() -> None:
     assert totals(operations, [Tensor(8), Tensor(2)]) == [8, 110, 2]
 
 
-def test_a_thread_finishes_what_it_began() -> None:
-    tensors = [Tensor(8), Tensor(4), Tensor(2)]
-    # Two gradients are ready at once. The one that is taken first is updated before the other.
-    operations = [
+TWO_GRADIENTS = (
+    # Both are ready at once. The one that is taken first may be updated before the other.
+    [
         Operation((), (0,), seconds=1.0),
         Operation((), (1,), seconds=1.0),
         Operation((0,), (2,), seconds=1.0),
         Operation((2,), ()),
         Operation((1,), ()),
-    ]
-    found = moments_of_threads(operations, tensors, threads=1)
+    ],
+    [Tensor(8), Tensor(4), Tensor(2)],
+)
+
+
+def test_a_thread_finishes_what_it_began() -> None:
+    found = moments_of_threads(*TWO_GRADIENTS, threads=1)
     assert [moment.total for moment in found] == [4, 4, 8, 10, 2]
 
 
@@ -134,15 +138,7 @@ def test_two_threads_have_two_operations_in_memory() -> None:
 
 
 def test_breadth_first_takes_the_oldest() -> None:
-    tensors = [Tensor(8), Tensor(4), Tensor(2)]
-    operations = [
-        Operation((), (0,), seconds=1.0),
-        Operation((), (1,), seconds=1.0),
-        Operation((0,), (2,), seconds=1.0),
-        Operation((2,), ()),
-        Operation((1,), ()),
-    ]
-    found = moments_of_threads(operations, tensors, threads=1, breadth_first=True)
+    found = moments_of_threads(*TWO_GRADIENTS, threads=1, breadth_first=True)
     assert [moment.total for moment in found] == [8, 12, 14, 6, 2]
 
 

@@ -6,7 +6,7 @@ strategy without recomputation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import strategies
 import tfscale
 from tests.unit.strategies.keras_support.beside_one_device import (
     Found,
@@ -23,25 +22,9 @@ from tests.unit.strategies.keras_support.beside_one_device import (
 )
 from tests.unit.strategies.keras_support.gradients.recomputed_models import MODELS
 
-pytestmark = pytest.mark.own_process
+pytestmark = [pytest.mark.own_process, pytest.mark.usefixtures("in_double_precision")]
 
 BLOCKS = r"block_\d"
-
-
-@pytest.fixture(scope="module")
-def by_replicas() -> dict[int, tf.distribute.Strategy]:
-    three = strategies.mirrored_strategy(3)
-    two = strategies.mirrored_strategy(devices=["CPU:0", "CPU:1"])
-    return {1: strategies.one_device_strategy("CPU:0"), 2: two, 3: three}
-
-
-@pytest.fixture(autouse=True)
-def in_float64() -> Iterator[None]:
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_dtype_policy("float32")
-    keras.config.set_floatx("float32")
 
 
 def trained(name: str, strategy: Any, layers: Any, rate: float = 0.0, epochs: int = 15) -> Found:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -10,27 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import strategies
 from tests.unit.strategies.keras_support.beside_one_device import X, Y
 from tfscale.optimizers import with_state_dtype
 
-pytestmark = pytest.mark.own_process
-
-
-@pytest.fixture(scope="module")
-def by_replicas() -> dict[int, tf.distribute.Strategy]:
-    three = strategies.mirrored_strategy(3)
-    two = strategies.mirrored_strategy(devices=["CPU:0", "CPU:1"])
-    return {1: strategies.one_device_strategy("CPU:0"), 2: two, 3: three}
-
-
-@pytest.fixture(autouse=True)
-def in_float64() -> Iterator[None]:
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_floatx("float32")
-    keras.config.set_dtype_policy("float32")
+pytestmark = [pytest.mark.own_process, pytest.mark.usefixtures("in_double_precision")]
 
 
 def trained(strategy: tf.distribute.Strategy, **arguments: Any) -> keras.Model:
