@@ -7,6 +7,7 @@ takes a contiguous slice of it, and replica r a contiguous slice of that.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -254,7 +255,8 @@ class Pipeline:
             return None  # as in checkpoints of earlier versions
         return source.fingerprint
 
-    @property
+    # Once: the stream is traced for it, and Python 3.11 reads it in each isinstance of a protocol.
+    @functools.cached_property
     def element_spec(self) -> Any:
         """Structure of `tf.TypeSpec` of one replica's batch."""
         return self.local(0).element_spec

@@ -87,16 +87,33 @@ def convolutions(rate: float) -> tuple[Any, Any, Any]:
     return model, IMAGES, TARGETS
 
 
+def small(rate: float) -> tuple[Any, Any, Any]:
+    """Returns a compiled model of one `Convolution` and of dense layers with a loss of their own."""
+    inputs = keras.Input([5, 5, 2])
+    x = Convolution(2, rate, name="block_0")(inputs)
+    dense = layers.Dense(3, "tanh", activity_regularizer="l2", name="block_1")
+    model = keras.Model(inputs, layers.Dense(1)(dense(layers.Flatten()(x))))
+    model.compile(keras.optimizers.SGD(0.05, momentum=0.9), "mse")
+    return model, IMAGES, TARGETS
+
+
 def masked(rate: float) -> tuple[Any, Any, Any]:
-    """Returns a compiled model whose recomputed layer gets its mask from Keras."""
+    """Returns a compiled model whose recomputed layer gets its mask from Keras.
+
+    A mean over the tokens that count uses it.
+    """
     inputs = keras.Input([5], dtype="int32")
     x = layers.Embedding(11, 4, mask_zero=True)(inputs)
-    inner = keras.Sequential(
-        [keras.Input([5, 4]), layers.Dropout(rate, seed=4), layers.GRU(3)], name="block_0"
-    )
+    parts = [layers.Dense(3, "tanh"), layers.Dropout(rate, seed=4), layers.GlobalAveragePooling1D()]
+    inner = keras.Sequential([keras.Input([5, 4]), *parts], name="block_0")
     model = keras.Model(inputs, layers.Dense(1)(inner(x)))
     model.compile(keras.optimizers.SGD(0.1), "mse")
     return model, TOKENS, TARGETS
 
 
-MODELS = {"transformer": transformer, "convolutions": convolutions, "masked": masked}
+MODELS = {
+    "transformer": transformer,
+    "convolutions": convolutions,
+    "small": small,
+    "masked": masked,
+}

@@ -25,23 +25,25 @@ def trained(strategy: tf.distribute.Strategy, **arguments: Any) -> keras.Model:
     return model
 
 
+CLIPPED, ACCUMULATED = {"global_clipnorm": 0.5}, {"gradient_accumulation_steps": 2}
+
+
 @pytest.mark.parametrize(
-    "arguments",
+    ("replicas", "arguments"),
     [
-        {"global_clipnorm": 0.5},
-        pytest.param({"gradient_accumulation_steps": 2}, marks=pytest.mark.thorough),
+        (3, CLIPPED),
+        pytest.param(2, CLIPPED, marks=pytest.mark.thorough),
+        pytest.param(2, ACCUMULATED, marks=pytest.mark.thorough),
+        pytest.param(3, ACCUMULATED, marks=pytest.mark.thorough),
     ],
 )
-def test_thirty_steps_are_the_same_on_1_2_and_3_replicas(
-    arguments: dict[str, Any], by_replicas: dict[int, tf.distribute.Strategy]
+def test_thirty_steps_are_those_of_one_device_and_copies_of_a_slot_are_equal(
+    replicas: int, arguments: dict[str, Any], by_replicas: dict[int, tf.distribute.Strategy]
 ) -> None:
-    one, two, three = (trained(by_replicas[n], **arguments) for n in (1, 2, 3))
-    for each in (two, three):
-        for own, expected in zip(each.get_weights(), one.get_weights(), strict=True):
-            np.testing.assert_allclose(own, expected, rtol=1e-9, atol=1e-12)
-
-
-def test_the_copies_of_a_slot_are_equal(by_replicas: dict[int, tf.distribute.Strategy]) -> None:
-    for slot in trained(by_replicas[3]).optimizer.variables:
+    one, ours = (trained(by_replicas[n], **arguments) for n in (1, replicas))
+    for own, expected in zip(ours.get_weights(), one.get_weights(), strict=True):
+        np.testing.assert_allclose(own, expected, rtol=1e-9, atol=1e-12)
+    for slot in ours.optimizer.variables:
         first, *others = (np.asarray(copy).tobytes() for copy in slot._value.values)
+        assert len(others) == replicas - 1
         assert all(other == first for other in others)

@@ -36,6 +36,13 @@ def attention(reduction: str) -> Any:
     return model
 
 
+def small_masked() -> Any:
+    """The smallest model whose loss divides by the valid tokens."""
+    model = keras.Sequential([layers.Embedding(9, 2, mask_zero=True), layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.05, momentum=0.5), "mse", weighted_metrics=["mae"])
+    return model
+
+
 def convolution() -> Any:
     model = keras.Sequential(
         [
@@ -112,6 +119,10 @@ def ragged_rows(size: int) -> dict[str, Any]:
 
 
 CASES: dict[str, Case] = {
+    "a small masked mean": (
+        small_masked,
+        of_arrays(TOKENS, BY_TOKEN, sample_weight=TOKEN_WEIGHTS),
+    ),
     "a masked mean": (
         lambda: attention("sum_over_batch_size"),
         of_arrays(TOKENS, BY_TOKEN, sample_weight=TOKEN_WEIGHTS),
