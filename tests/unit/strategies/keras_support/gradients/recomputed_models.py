@@ -88,7 +88,7 @@ def convolutions(rate: float) -> tuple[Any, Any, Any]:
 
 
 def small(rate: float) -> tuple[Any, Any, Any]:
-    """Returns a compiled model of one `Convolution` and of dense layers with a loss of their own."""
+    """Returns a compiled model of one `Convolution` and a dense layer with a loss of its own."""
     inputs = keras.Input([5, 5, 2])
     x = Convolution(2, rate, name="block_0")(inputs)
     dense = layers.Dense(3, "tanh", activity_regularizer="l2", name="block_1")
