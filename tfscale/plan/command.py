@@ -23,7 +23,7 @@ Computes how much memory each device needs to train your model: parameters, opti
 gradients, activations, and buffers of what travels between replicas. No device is needed, and the
 model may be larger than this host: large variables get a shape and no memory. Parameters and slots
 are exact. Activations are found by tracing a step of one replica, as TensorFlow's CPU executor
-would run it; workspaces of kernels and of the allocator come on top.
+would run it; workspaces of kernels come on top.
 
 Without --shard, --microbatches and --recompute all combinations are computed, and the cheapest that
 fits is marked.

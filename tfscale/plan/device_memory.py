@@ -42,6 +42,7 @@ class DeviceMemory:
         activations: What the step computes from the batch and keeps for the backward pass, casts of
             parameters included.
         buffers: What travels between replicas: the packed gradients, gathered parameters.
+        padding: What the allocator's blocks take beyond gradients, activations and buffers.
         peak_at: When that is: "backward", "reduce" or "update".
     """
 
@@ -52,13 +53,19 @@ class DeviceMemory:
     gradients: int
     activations: int
     buffers: int
+    padding: int
     peak_at: str
 
     @property
     def total(self) -> int:
         """The sum of all parts."""
         kept = self.parameters + self.slots + self.other + self.batch
-        return kept + self.gradients + self.activations + self.buffers
+        return kept + self.made + self.padding
+
+    @property
+    def made(self) -> int:
+        """What a step makes: gradients, activations and buffers."""
+        return self.gradients + self.activations + self.buffers
 
 
 def device_memory(
@@ -79,12 +86,14 @@ def device_memory(
     else:
         phases = _phases(model, step, replicas, shard, microbatches)
     parameters, slots = model.stored_bytes(replicas, shard)
+    most = max(phases, key=lambda phase: phase.total)
     return replace(
-        max(phases, key=lambda phase: phase.total),
+        most,
         parameters=parameters,
         slots=slots,
         other=sum(variable.bytes for variable in model.variables if variable.role == OTHER),
         batch=step.batch_bytes * microbatches,
+        padding=round(step.graph.padding * most.made),
     )
 
 
@@ -161,6 +170,7 @@ def _part(phase: str, moment: Moment, buffers: int = 0) -> DeviceMemory:
         gradients=moment.gradients,
         activations=moment.activations + moment.weight_copies,
         buffers=buffers,
+        padding=0,
         peak_at=phase,
     )
 

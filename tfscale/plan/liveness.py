@@ -12,6 +12,8 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from tfscale.plan.blocks import Blocks
+
 ACTIVATION = "activation"
 WEIGHT_COPY = "weight copy"
 GRADIENT = "gradient"
@@ -88,6 +90,7 @@ class _Buffer:
     bytes: int
     kinds: set[str]
     reads_left: int = 0
+    place: int | None = None
 
     @property
     def kind(self) -> str:
@@ -100,14 +103,20 @@ class _Memory:
     """What is in memory while operations begin and end."""
 
     def __init__(
-        self, operations: Sequence[Operation], tensors: Sequence[Tensor], kept: Iterable[int]
+        self,
+        operations: Sequence[Operation],
+        tensors: Sequence[Tensor],
+        kept: Iterable[int],
+        blocks: Blocks | None = None,
     ) -> None:
+        self._blocks = blocks
         self._tensors = tensors
         self._reads = Counter(number for each in operations for number in each.inputs)
         self._reads.update(kept)
         self._held: dict[int, _Buffer] = {}
         self._bytes = dict.fromkeys((ACTIVATION, WEIGHT_COPY, GRADIENT, NOT_COUNTED), 0)
         self._scratch = 0
+        self._scratch_places: dict[int, int] = {}
 
     def begin(self, operation: Operation) -> Moment:
         """Makes the outputs of an operation. Returns what is in memory while it runs."""
@@ -116,13 +125,19 @@ class _Memory:
             buffer = _shared(operation, place, tensor, self._held)
             if buffer is None:
                 buffer = _Buffer(tensor.bytes, {tensor.kind})
+                if self._blocks is not None and tensor.bytes and tensor.kind != NOT_COUNTED:
+                    buffer.place = self._blocks.take(tensor.bytes)
             else:
                 self._bytes[buffer.kind] -= buffer.bytes
                 buffer.kinds.add(tensor.kind)
             self._bytes[buffer.kind] += buffer.bytes
             buffer.reads_left += self._reads[number]
             self._held[number] = buffer
-        self._scratch += operation.scratch_bytes
+        if operation.scratch_bytes:
+            self._scratch += operation.scratch_bytes
+            if self._blocks is not None:
+                place = self._blocks.take(operation.scratch_bytes)
+                self._scratch_places[id(operation)] = place
         sums = self._bytes
         return Moment(sums[ACTIVATION] + self._scratch, sums[WEIGHT_COPY], sums[GRADIENT])
 
@@ -132,12 +147,20 @@ class _Memory:
             buffer = self._held[number]
             buffer.reads_left -= 1
             if not buffer.reads_left:
-                self._bytes[buffer.kind] -= buffer.bytes
+                self._free(buffer)
         for number in operation.outputs:
             buffer = self._held[number]
             if not self._reads[number] and not buffer.reads_left:
-                self._bytes[buffer.kind] -= buffer.bytes
+                self._free(buffer)
         self._scratch -= operation.scratch_bytes
+        if self._blocks is not None and id(operation) in self._scratch_places:
+            self._blocks.give_back(self._scratch_places.pop(id(operation)))
+
+    def _free(self, buffer: _Buffer) -> None:
+        self._bytes[buffer.kind] -= buffer.bytes
+        if self._blocks is not None and buffer.place is not None:
+            self._blocks.give_back(buffer.place)
+            buffer.place = None
 
 
 def moments(
@@ -170,7 +193,7 @@ def moments_of_threads(
     kept: Iterable[int] = (),
     *,
     threads: int,
-    breadth_first: bool = False,
+    blocks: Blocks | None = None,
 ) -> list[Moment]:
     """Returns the bytes in memory when each operation begins, as TensorFlow's executor runs them.
 
@@ -185,8 +208,7 @@ def moments_of_threads(
         tensors: The tensors that `inputs` and `outputs` number.
         kept: Numbers of tensors that are in memory to the end.
         threads: Positive.
-        breadth_first: Whether all threads take the oldest operation instead, as they nearly do
-            when they are often interrupted.
+        blocks: Where the tensors get their memory, to learn how much of it is lost.
 
     Example:
         >>> tensors = [Tensor(8), Tensor(1)]
@@ -206,9 +228,9 @@ def moments_of_threads(
         waiting.append(len(sources))
         for source in sources:
             readers[source].append(place)
-    queues = _Queues(threads, breadth_first)
+    queues = _Queues(threads)
     queues.add(0, ((place, operations[place]) for place, left in enumerate(waiting) if not left))
-    memory = _Memory(operations, tensors, kept)
+    memory = _Memory(operations, tensors, kept, blocks)
     running: list[tuple[float, int, int, int]] = []
     idle = set(range(threads))
     now, found = 0.0, []
@@ -234,17 +256,13 @@ def moments_of_threads(
 class _Queues:
     """The operations that are ready, by thread."""
 
-    def __init__(self, threads: int, breadth_first: bool) -> None:
-        self._breadth_first = breadth_first
+    def __init__(self, threads: int) -> None:
         self._at_once: list[deque[int]] = [deque() for _ in range(threads)]
         self._stacks: list[deque[int]] = [deque() for _ in range(threads)]
 
     def add(self, thread: int, ready: Iterable[tuple[int, Operation]]) -> None:
         """Adds what an operation of a thread made ready."""
         last = None
-        if self._breadth_first:
-            self._stacks[0].extend(place for place, _ in ready)
-            return
         for place, operation in ready:
             if operation.seconds < _LONG_SECONDS:
                 self._at_once[thread].append(place)
@@ -259,7 +277,7 @@ class _Queues:
         """Takes the next operation of a thread, or returns None."""
         if self._at_once[thread]:
             return self._at_once[thread].popleft()
-        if self._stacks[thread] and not self._breadth_first:
+        if self._stacks[thread]:
             return self._stacks[thread].pop()
         return next((other.popleft() for other in self._stacks if other), None)
 

@@ -12,7 +12,7 @@ from tfscale.plan.traced_model import SLOT
 
 _HEADER = (
     *("shard", "precision", "recompute", "microbatches", "parameters", "slots", "gradients"),
-    *("activations", "buffers", "other", "total", "peak at", "sends a step"),
+    *("activations", "buffers", "padding", "other", "total", "peak at", "sends a step"),
 )
 
 
@@ -120,7 +120,7 @@ def _table(plan: MemoryPlan) -> list[str]:
         mark = "*" if each is plan.cheapest else " " if each.fits else "-"
         sizes = (
             *(memory.parameters, memory.slots, memory.gradients, memory.activations),
-            *(memory.buffers, memory.other + memory.batch, memory.total),
+            *(memory.buffers, memory.padding, memory.other + memory.batch, memory.total),
         )
         rows.append(
             (

@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from strategies.extension import needed_operations
+from tfscale.plan.blocks import Blocks
 from tfscale.plan.liveness import (
     ACTIVATION,
     GRADIENT,
@@ -28,6 +29,7 @@ from tfscale.plan.liveness import (
     moments,
     moments_of_threads,
 )
+from tfscale.plan.loops import MAKE_LISTS, bytes_kept, bytes_of_list
 
 _SHARING = """
 Identity IdentityN Reshape ExpandDims Squeeze StopGradient PreventGradient Snapshot CheckNumerics
@@ -47,7 +49,7 @@ _MEMORY = {
     **dict.fromkeys(_REUSING.split(), MAY_REUSE),
 }
 _CALLERS = frozenset(_CALLING.split())
-_REORDERING = frozenset(("Conv2DBackpropFilter", "Conv2DBackpropInput", "Conv3DBackpropFilterV2"))
+_SHARERS = frozenset(_SHARING.split())
 _THREADS = 2
 """More threads update more variables at a time; a GPU computes one operation after another."""
 _START, _BYTES_A_SECOND, _FLOPS_A_SECOND = 2e-6, 6e9, 40e9
@@ -64,15 +66,16 @@ class StepGraph:
         backward: During forward and backward pass, to the last gradient.
         update: After that: clipping, the optimizer, metrics.
         overlapped: During all of it on one replica, where nothing is reduced between.
+        padding: What the allocator's blocks take beyond that, as a fraction.
         flops: Floating-point operations of the matrix products and convolutions of a step.
         num_unknown: Tensors whose size is not known before the step runs, and which count as 0.
-        num_loops: Loops; what they keep from one turn to the next for the backward pass counts as 0
-            where its size is not known.
+        num_loops: Loops that keep what is not known before the step runs, and which counts as 0.
     """
 
     backward: tuple[Moment, ...]
     update: tuple[Moment, ...]
     overlapped: tuple[Moment, ...]
+    padding: float
     flops: int
     num_unknown: int
     num_loops: int
@@ -88,8 +91,8 @@ class StepGraph:
             )
         if self.num_loops:
             found.append(
-                f"a step has {self.num_loops} loops; what they keep for the backward pass counts "
-                "only where its size is known before."
+                f"a step has {self.num_loops} loops whose number of turns depends on the data; "
+                "what they keep for the backward pass counts as 0."
             )
         return tuple(found)
 
@@ -118,25 +121,20 @@ def step_graph(
     read_later = {number for place in last for number in operations[place].inputs}
     made = {number for operation in backward for number in operation.outputs}
     update = moments([*backward, *(operations[place] for place in last)], reader.tensors)
+    blocks = Blocks()
+    overlapped = moments_of_threads(operations, reader.tensors, threads=_THREADS, blocks=blocks)
+    requested = max(moment.total for moment in overlapped)
     return StepGraph(
-        backward=_largest(backward, reader.tensors, read_later & made),
+        backward=tuple(
+            moments_of_threads(backward, reader.tensors, read_later & made, threads=_THREADS)
+        ),
         update=tuple(update[len(backward) :]),
-        overlapped=_largest(operations, reader.tensors),
+        overlapped=tuple(overlapped),
+        padding=max(0.0, blocks.peak / requested - 1.0) if requested else 0.0,
         flops=reader.flops,
         num_unknown=reader.num_unknown,
         num_loops=reader.num_loops,
     )
-
-
-def _largest(
-    operations: Sequence[Operation], tensors: Sequence[Tensor], kept: Collection[int] = ()
-) -> tuple[Moment, ...]:
-    """Returns the moments of the order that needs more: which one occurs depends on the load."""
-    orders = [
-        moments_of_threads(operations, tensors, kept, threads=_THREADS, breadth_first=breadth_first)
-        for breadth_first in (False, True)
-    ]
-    return tuple(max(orders, key=lambda order: max(moment.total for moment in order)))
 
 
 def _among(operation: Operation, places: Sequence[int]) -> Operation:
@@ -183,15 +181,18 @@ class _Reader:
 
     def _translated(self, op: Any, gradients: Collection[Any]) -> list[Operation]:
         lineage = self._lineage_of(op)
-        for tensor in op.outputs:
+        lists = bytes_kept(op, _SHARERS) if op.type in _LOOPS else {}
+        self.num_loops += lists is None
+        for place, tensor in enumerate(op.outputs):
             self._lineage[tensor.ref()] = lineage
             self.numbers[tensor.ref()] = len(self.tensors)
             kind = _kind(op, tensor, lineage, gradients)
-            self.tensors.append(Tensor(self._bytes(op, tensor), kind))
+            own = (lists or {}).get(place, 0)
+            self.tensors.append(Tensor(own or self._bytes(op, tensor), kind))
         flops = _flops(op)
         self.flops += flops
-        self.num_loops += op.type in _LOOPS
-        memory = _MEMORY.get(op.type, OWN)
+        makes_list = op.type in MAKE_LISTS and op.outputs[0].dtype == tf.variant
+        memory = OWN if makes_list else _MEMORY.get(op.type, OWN)
         inputs = tuple(self.numbers[tensor.ref()] for tensor in op.inputs)
         outputs = tuple(self.numbers[tensor.ref()] for tensor in op.outputs)
         if op.type == "IdentityN":  # TensorFlow makes one operation of each output
@@ -200,7 +201,16 @@ class _Reader:
         touched = sum(self.tensors[number].bytes for number in (*inputs, *outputs))
         is_free = memory == SHARES or op.type in _IN_MEMORY_ANYWAY
         seconds = 0.0 if is_free else _START + touched / _BYTES_A_SECOND + flops / _FLOPS_A_SECOND
-        return [Operation(inputs, outputs, memory, (), self._scratch(op), seconds)]
+        scratch = self._scratch(op)
+        if not lists:
+            return [Operation(inputs, outputs, memory, (), scratch, seconds)]
+        passed = [place for place in range(len(outputs)) if place not in lists]
+        aligned = tuple(inputs[place] for place in passed)
+        made = tuple(outputs[place] for place in lists)
+        return [
+            Operation(inputs, made, OWN, (), scratch, seconds),
+            Operation((*aligned, *made), tuple(outputs[place] for place in passed), SHARES),
+        ]
 
     def _lineage_of(self, op: Any) -> tuple[bool, bool]:
         if op.type == "Const":
@@ -215,7 +225,7 @@ class _Reader:
 
     def _bytes(self, op: Any, tensor: tf.Tensor) -> int:
         if tensor.dtype in (tf.resource, tf.variant, tf.string):
-            return _list_bytes(op) if op.type in ("TensorListReserve", "EmptyTensorList") else 0
+            return bytes_of_list(tensor) if op.type in MAKE_LISTS else 0
         elements = tensor.shape.num_elements()
         if elements is None:
             self.num_unknown += op.type != "BroadcastGradientArgs"  # a few numbers
@@ -224,8 +234,6 @@ class _Reader:
 
     def _scratch(self, op: Any) -> int:
         """Returns what an operation needs while it runs, or the functions that it calls."""
-        if op.type in _REORDERING:  # copies its input into oneDNN's layout
-            return max(self.tensors[self.numbers[tensor.ref()]].bytes for tensor in op.inputs)
         largest = 0
         made = sum(self.tensors[self.numbers[tensor.ref()]].bytes for tensor in op.outputs)
         for name in _called(op):
@@ -283,14 +291,6 @@ def _called(op: Any) -> Iterator[str]:
             yield value.func.name
         for function in value.list.func:
             yield function.name
-
-
-def _list_bytes(op: Any) -> int:
-    """Returns the bytes of a list of tensors that a loop fills, or 0 if they are not known."""
-    shape, count = (tf.get_static_value(tensor) for tensor in op.inputs)
-    if shape is None or count is None or count < 0 or min(shape, default=0) < 0:
-        return 0
-    return int(prod(int(size) for size in shape) * count * op.get_attr("element_dtype").size)
 
 
 def _flops(op: Any) -> int:

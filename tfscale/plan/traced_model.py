@@ -165,7 +165,7 @@ class TracedModel:
         batch = spec_with_rows(self._batch, rows)
         self._record, self._num_backward = [], 0
         with self._inside():
-            traced = traced_train_step(self._model, batch)
+            traced = traced_train_step(self._model, batch, for_xla=False)
         if not self._record:
             raise NoGradients(
                 "`train_step` must apply its gradients with the optimizer of `compile`, so that "

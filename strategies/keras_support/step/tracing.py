@@ -49,7 +49,9 @@ class TracedStep:
         return self.function.experimental_get_compiler_ir(*self.specs)(stage=stage)
 
 
-def traced_train_step(model: Any, batch: Any, *, rows_vary: bool = False) -> TracedStep:
+def traced_train_step(
+    model: Any, batch: Any, *, rows_vary: bool = False, for_xla: bool = True
+) -> TracedStep:
     """Builds a model and traces the training step of one of its replicas.
 
     Args:
@@ -58,6 +60,8 @@ def traced_train_step(model: Any, batch: Any, *, rows_vary: bool = False) -> Tra
             a part that is not there.
         rows_vary: Whether the number of rows varies, so that `fit` traces a step without a static
         number of rows. XLA knows the number of the batch that it compiles for.
+        for_xla: Whether XLA is to compile it; else TensorFlow's executor is to run it. XLA knows no
+            control edges, so what waits by one is in another order there.
 
     Raises:
         ValueError: If the model cannot be trained under its strategy.
@@ -73,7 +77,7 @@ def traced_train_step(model: Any, batch: Any, *, rows_vary: bool = False) -> Tra
         replicas = model.distribute_strategy.num_replicas_in_sync
         return on_replica(ReplicaBatch(without_static_rows(data), rows, rows * replicas))
 
-    return _traced(model.distribute_strategy, step, batch)
+    return _traced(model.distribute_strategy, step, batch, for_xla)
 
 
 def traced_forward_pass(model: Any, batch: Any) -> TracedStep:
@@ -115,7 +119,9 @@ def build(model: Any, batch: Any) -> None:
     model._maybe_symbolic_build(data_batch=batch)
 
 
-def _traced(strategy: tf.distribute.Strategy, step: Callable[[Any], Any], batch: Any) -> TracedStep:
+def _traced(
+    strategy: tf.distribute.Strategy, step: Callable[[Any], Any], batch: Any, for_xla: bool = True
+) -> TracedStep:
     parts = tf.nest.flatten(batch)
     specs = tuple(part for part in parts if part is not None)
 
@@ -125,5 +131,5 @@ def _traced(strategy: tf.distribute.Strategy, step: Callable[[Any], Any], batch:
         data = [None if part is None else next(left) for part in parts]
         return strategy.run(step, args=(tf.nest.pack_sequence_as(batch, data),))
 
-    function = graph_function(flat_step, jit_compile=True)
+    function = graph_function(flat_step, jit_compile=for_xla)
     return TracedStep(function, specs, function.get_concrete_function(*specs).graph)

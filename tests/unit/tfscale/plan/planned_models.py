@@ -1,24 +1,14 @@
-"""Small models to plan, and a program that measures what a step of one takes.
-
-    python -m tests.unit.tfscale.plan.planned_models FUNCTION REPLICAS MICROBATCHES RECOMPUTE
-
-prints the bytes of TensorFlow's CPU allocator at the peak of a fit, beyond those before it.
-"""
+"""Small models to plan and to measure, one of each family."""
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import Any
-
-if __name__ == "__main__":
-    # This allocator counts its bytes; the usual one does not.
-    os.environ["TF_CPU_ALLOCATOR_USE_BFC"] = "true"
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers
+
+import tfscale
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 Made = tuple[keras.Model, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]
@@ -31,24 +21,12 @@ def mlp(rows: int = 2048, optimizer: Any = "adam") -> Made:
     return model, (np.ones((rows, 64), "float32"), np.zeros(rows, "int32"))
 
 
-def wide_mlp() -> Made:
+def wide_mlp(width: int = 1024) -> Made:
     """Has more parameters than activations."""
-    hidden = [layers.Dense(1024, activation="relu") for _ in range(6)]
+    hidden = [layers.Dense(width, activation="relu") for _ in range(6)]
     model = keras.Sequential([keras.Input((64,)), *hidden, layers.Dense(10)])
     model.compile("adam", LOSS)
     return model, (np.ones((32, 64), "float32"), np.zeros(32, "int32"))
-
-
-def cnn() -> Made:
-    image = keras.Input((48, 48, 3))
-    x = image
-    for _ in range(4):
-        x = layers.Conv2D(32, 3, padding="same", use_bias=False)(x)
-        x = layers.Activation("relu")(layers.BatchNormalization()(x))
-    x = layers.GlobalAveragePooling2D()(layers.MaxPooling2D()(x))
-    model = keras.Model(image, layers.Dense(10)(x))
-    model.compile("adam", LOSS)
-    return model, (np.ones((64, 48, 48, 3), "float32"), np.zeros(64, "int32"))
 
 
 class Block(layers.Layer):
@@ -88,28 +66,99 @@ def transformer() -> Made:
     return model, (np.ones((16, 128), "int32"), np.zeros((16, 128), "int32"))
 
 
-def measured(function: str, replicas: int, microbatches: int, recompute: str) -> int:
-    """Returns the bytes of the peak of a fit, beyond those that are there before it."""
-    import strategies
-    import tfscale
-
-    strategy = (
-        strategies.mirrored_strategy(num_replicas=replicas)
-        if replicas > 1
-        else strategies.one_device_strategy("CPU:0")
-    )
-    with strategy.scope():
-        model, (x, y) = globals()[function]()
-    if recompute:
-        tfscale.recompute(model, recompute)
-    data = tf.data.Dataset.from_tensors((x, y)).repeat(3)
-    parts = tfscale.callbacks.Microbatches(microbatches)
-    model.fit(data, verbose=0, callbacks=[parts])
-    before = tf.config.experimental.get_memory_info("CPU:0")["current"]
-    tf.config.experimental.reset_memory_stats("CPU:0")
-    model.fit(data, verbose=0, callbacks=[parts])
-    return int(tf.config.experimental.get_memory_info("CPU:0")["peak"] - before)
+def wider_mlp() -> Made:
+    return wide_mlp(2048)
 
 
-if __name__ == "__main__":
-    print(measured(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]))
+def wide_transformer() -> Made:
+    """Has more parameters than activations, too."""
+    x = tokens = keras.Input((16, 512))
+    for _ in range(6):
+        x = Block(512, 4)(x)
+    model = keras.Model(tokens, layers.Dense(10)(x))
+    model.compile(keras.optimizers.SGD(0.1), LOSS)
+    return model, (np.ones((8, 16, 512), "float32"), np.zeros((8, 16), "int32"))
+
+
+def _classifier(image: Any, x: Any, rows: int = 64) -> Made:
+    x = layers.GlobalAveragePooling2D()(layers.MaxPooling2D()(x))
+    model = keras.Model(image, layers.Dense(10)(x))
+    model.compile("adam", LOSS)
+    return model, (np.ones((rows, *image.shape[1:]), "float32"), np.zeros(rows, "int32"))
+
+
+def plain_cnn() -> Made:
+    """Layers of convolution, bias and activation, with more channels where images are smaller."""
+    x = image = keras.Input((64, 64, 3))
+    for channels in (32, 64, 96):
+        x = layers.Conv2D(channels, 3, padding="same", activation="relu")(x)
+        x = layers.Conv2D(channels, 3, padding="same", activation="relu")(x)
+        x = layers.MaxPooling2D()(x)
+    return _classifier(image, x, 32)
+
+
+def batch_norm_cnn() -> Made:
+    x = image = keras.Input((48, 48, 3))
+    for _ in range(4):
+        x = layers.Conv2D(32, 3, padding="same", use_bias=False)(x)
+        x = layers.Activation("relu")(layers.BatchNormalization()(x))
+    return _classifier(image, x)
+
+
+def residual_cnn() -> Made:
+    """Blocks of two convolutions, as in a ResNet."""
+    image = keras.Input((48, 48, 3))
+    x = layers.Conv2D(24, 3, padding="same")(image)
+    for channels, strides in ((24, 1), (24, 1), (48, 2), (48, 1)):
+        y = layers.Conv2D(channels, 3, strides, padding="same", use_bias=False)(x)
+        y = layers.Activation("relu")(layers.BatchNormalization()(y))
+        y = layers.Conv2D(channels, 3, padding="same", use_bias=False)(y)
+        y = layers.BatchNormalization()(y)
+        if strides > 1:
+            x = layers.Conv2D(channels, 1, strides, use_bias=False)(x)
+        x = layers.Activation("relu")(layers.Add()([x, y]))
+    return _classifier(image, x)
+
+
+def depthwise_cnn() -> Made:
+    """Blocks as in a MobileNet."""
+    image = keras.Input((48, 48, 3))
+    x = layers.Conv2D(32, 3, padding="same")(image)
+    for _ in range(3):
+        x = layers.DepthwiseConv2D(3, padding="same", use_bias=False)(x)
+        x = layers.Activation("relu")(layers.BatchNormalization()(x))
+        x = layers.Conv2D(32, 1, use_bias=False)(x)
+        x = layers.Activation("relu")(layers.BatchNormalization()(x))
+    return _classifier(image, x)
+
+
+def lstm() -> Made:
+    tokens = keras.Input((64,), dtype="int32")
+    x = layers.Embedding(1000, 128)(tokens)
+    for _ in range(2):
+        x = layers.LSTM(128, return_sequences=True)(x)
+    model = keras.Model(tokens, layers.Dense(100)(x))
+    model.compile("adam", LOSS)
+    return model, (np.ones((128, 64), "int32"), np.zeros((128, 64), "int32"))
+
+
+def embedding() -> Made:
+    """A large table, of which a batch uses few rows."""
+    tokens = keras.Input((32,), dtype="int32")
+    x = layers.GlobalAveragePooling1D()(layers.Embedding(20_000, 256)(tokens))
+    model = keras.Model(tokens, layers.Dense(10)(layers.Dense(256, "relu")(x)))
+    model.compile("adam", LOSS)
+    return model, (np.ones((512, 32), "int32"), np.zeros(512, "int32"))
+
+
+def averaging_mlp() -> Made:
+    return mlp(optimizer=keras.optimizers.Adam(use_ema=True, ema_overwrite_frequency=None))
+
+
+def accumulating_mlp() -> Made:
+    return mlp(optimizer=keras.optimizers.Adam(gradient_accumulation_steps=2))
+
+
+def mlp_of_small_slots() -> Made:
+    adam = keras.optimizers.Adam()
+    return mlp(optimizer=tfscale.optimizers.with_state_dtype(adam, "bfloat16"))

@@ -19,7 +19,7 @@ def configuration(
     total: int = 0,
     fits: bool = True,
 ) -> Configuration:
-    memory = DeviceMemory(total, 0, 0, 0, 0, 0, 0, "backward")
+    memory = DeviceMemory(total, 0, 0, 0, 0, 0, 0, 0, "backward")
     return Configuration(shard, "as_is", parts, "none", memory, sends, again, fits)
 
 

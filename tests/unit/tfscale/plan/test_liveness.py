@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tfscale.plan.blocks import Blocks
 from tfscale.plan.liveness import (
     ACTIVATION,
     GRADIENT,
@@ -137,9 +138,11 @@ def test_two_threads_have_two_operations_in_memory() -> None:
     assert max(m.total for m in moments_of_threads(operations, tensors, threads=2)) == 31
 
 
-def test_breadth_first_takes_the_oldest() -> None:
-    found = moments_of_threads(*TWO_GRADIENTS, threads=1, breadth_first=True)
-    assert [moment.total for moment in found] == [8, 12, 14, 6, 2]
+def test_blocks_are_taken_and_given_back() -> None:
+    blocks = Blocks()
+    chain = [Operation((i - 1,) if i else (), (i,), scratch_bytes=300) for i in range(3)]
+    moments_of_threads(chain, [Tensor(256)] * 3, threads=1, blocks=blocks)
+    assert (blocks.used, blocks.peak) == (0, 2 * 256 + 512)
 
 
 def test_an_operation_waits_for_those_that_it_is_told_to() -> None:

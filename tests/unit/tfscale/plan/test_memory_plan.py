@@ -236,10 +236,22 @@ def test_a_step_that_cannot_be_traced_is_reported() -> None:
         one(made("sgd", model=model), global_batch_size=4)
 
 
-def test_loops_are_noted() -> None:
-    def model() -> Any:
-        inner = [keras.layers.Reshape((8, 1)), keras.layers.LSTM(4)]
-        return keras.Sequential([keras.Input((8,)), *inner])
+class Turns(keras.layers.Layer):
+    """Repeats as often as the data say."""
 
-    plan = memory_plan(made("sgd", model=model), microbatches=[1], global_batch_size=16)
-    assert any("loops" in note for note in plan.notes)
+    def call(self, x: Any) -> Any:
+        number = tf.cast(tf.reduce_max(x), tf.int32)
+        return tf.while_loop(lambda i, _: i < number, lambda i, y: (i + 1, tf.tanh(y)), (0, x))[1]
+
+
+def test_loops_whose_turns_are_not_known_are_noted() -> None:
+    def model(layer: Any) -> Any:
+        dense = [keras.layers.Dense(8), layer, keras.layers.Flatten(), keras.layers.Dense(4)]
+        return keras.Sequential([keras.Input((8,)), *dense])
+
+    def notes(layer: Any) -> tuple[str, ...]:
+        build = made("sgd", model=lambda: model(layer))
+        return memory_plan(build, microbatches=[1], global_batch_size=16).notes
+
+    assert any("1 loops whose number of turns" in note for note in notes(Turns()))
+    assert notes(keras.layers.Reshape((8, 1))) == ()

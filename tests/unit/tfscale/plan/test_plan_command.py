@@ -64,7 +64,8 @@ def test_json_has_every_size_in_bytes(capsys: pytest.CaptureFixture[str]) -> Non
     }
     memory = only["memory"]
     assert (memory["parameters"], memory["slots"]) == (328, 668)
-    parts = ("parameters", "slots", "other", "batch", "gradients", "activations", "buffers")
+    made = ("gradients", "activations", "buffers", "padding")
+    parts = ("parameters", "slots", "other", "batch", *made)
     assert memory["total"] == sum(memory[name] for name in parts)
     (kernel, *_) = found["variables"]
     assert (kernel["shape"], kernel["bytes"], kernel["role"]) == ([8, 6], 192, "parameter")

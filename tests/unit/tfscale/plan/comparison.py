@@ -1,0 +1,80 @@
+"""What was planned beside what TensorFlow's allocator gave: a table of docs/howto/plan_memory.md.
+
+python -m tests.unit.tfscale.plan.comparison [NAME...]
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+
+from tests.programs import run_program
+from tests.unit.tfscale.plan import measured_step, planned_models
+from tests.unit.tfscale.plan.measured_step import Case, Measured
+from tfscale.plan import DeviceMemory, memory_plan
+
+_BLOCKS = "block.*"
+CASES = {
+    "MLP": Case("mlp"),
+    "MLP, more weights than activations": Case("wide_mlp"),
+    "CNN, bias and ReLU": Case("plain_cnn"),
+    "CNN, BatchNormalization": Case("batch_norm_cnn"),
+    "CNN, residual": Case("residual_cnn"),
+    "CNN, depthwise": Case("depthwise_cnn"),
+    "transformer": Case("transformer"),
+    "LSTM": Case("lstm"),
+    "embedding of 20,000 rows": Case("embedding"),
+    "transformer, 4 microbatches": Case("transformer", microbatches=4),
+    "transformer, blocks recomputed": Case("transformer", recompute=_BLOCKS),
+}
+"""Of one process, by name."""
+
+
+def planned(case: Case) -> DeviceMemory:
+    """Returns the plan of a case."""
+    build = getattr(planned_models, case.function)
+    (only,) = memory_plan(
+        build,
+        replicas=case.replicas,
+        global_batch_size=len(build()[1][0]),
+        shard=[case.shard],
+        precision=[case.precision],
+        microbatches=[case.microbatches],
+        recompute=[case.recompute or "as_is"],
+    ).configurations
+    return only.memory
+
+
+def measured(case: Case) -> Measured:
+    """Trains a case in another process."""
+    as_json = json.dumps(dataclasses.asdict(case))
+    printed = run_program("-m", measured_step.__name__, as_json, timeout=300)
+    (line,) = [line for line in printed.splitlines() if line.startswith('{"requested"')]
+    return Measured(**json.loads(line))
+
+
+def sizes(case: Case, memory: DeviceMemory) -> tuple[int, int]:
+    """Returns the bytes that all replicas ask for beside variables, and those of the blocks."""
+    requested = case.replicas * (memory.batch + memory.made)
+    return requested, requested + case.replicas * memory.padding
+
+
+def row(name: str) -> str:
+    """Returns a row of the table: MiB, planned and measured."""
+    case = CASES[name]
+    memory, found = planned(case), measured(case)
+    asked, blocks = sizes(case, memory)
+    stored = memory.parameters + memory.slots - max(found.stored.values())
+    shown = [
+        f"{planned / 2**20:.1f} / {seen / 2**20:.1f} ({planned / seen - 1:+.0%})"
+        for planned, seen in ((asked, found.requested), (blocks, found.blocks))
+    ]
+    return f"| {name} | {stored} | {shown[0]} | {shown[1]} |"
+
+
+if __name__ == "__main__":
+    print("| planned / measured, MiB | variables, difference | asked for | in blocks |")
+    print("|---|---|---|---|", flush=True)
+    for each in sys.argv[1:] or CASES:
+        print(row(each), flush=True)

@@ -1,0 +1,97 @@
+"""Program: trains a model of `planned_models`, and prints what a step of it took.
+
+    python -m tests.unit.tfscale.plan.measured_step CASE
+
+CASE is a `Case` as JSON. The line is a `Measured`, as JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+import os
+import sys
+from collections import Counter
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A way to train a model.
+
+    Attributes:
+        function: Of `planned_models`.
+        replicas: Logical CPUs.
+        microbatches: Of each replica batch.
+        recompute: Layers, or "".
+        shard: Stage.
+        precision: A dtype policy.
+    """
+
+    function: str
+    replicas: int = 1
+    microbatches: int = 1
+    recompute: str = ""
+    shard: int = 0
+    precision: str = "float32"
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What a process found.
+
+    Attributes:
+        requested: Bytes that a step asked for at its peak, beyond those before.
+        blocks: Bytes of the allocator's blocks for them.
+        stored: Bytes of weights and slots, by device.
+    """
+
+    requested: int
+    blocks: int
+    stored: dict[str, int]
+
+
+def measured(case: Case) -> Measured:
+    """Trains twice, and measures the second time."""
+    import keras
+    import tensorflow as tf
+
+    import strategies
+    import tfscale
+    from tests.unit.tfscale.plan import planned_models
+    from tests.unit.tfscale.plan.allocator_trace import recorded_peak
+
+    keras.config.set_dtype_policy(case.precision)
+    strategy = (
+        strategies.mirrored_strategy(num_replicas=case.replicas, shard=case.shard)
+        if case.replicas > 1
+        else strategies.one_device_strategy("CPU:0")
+    )
+    with strategy.scope():
+        model, (x, y) = getattr(planned_models, case.function)()
+    if case.recompute:
+        tfscale.recompute(model, case.recompute)
+    data = tf.data.Dataset.from_tensors((x, y)).repeat(3)
+    parts = tfscale.callbacks.Microbatches(case.microbatches)
+    model.fit(data, verbose=0, callbacks=[parts])
+    gc.collect()
+    with recorded_peak() as peak:
+        model.fit(data, verbose=0, callbacks=[parts])
+    return Measured(peak.requested, peak.blocks, _stored(model))
+
+
+def _stored(model: Any) -> dict[str, int]:
+    """Returns the bytes of weights and slots by device, read from the variables of TensorFlow."""
+    sizes: Counter[str] = Counter()
+    for variable in [*model.weights, *model.optimizer.variables]:
+        value = variable._value
+        for own in getattr(value, "parts", getattr(value, "values", (value,))):
+            sizes[own.device.rpartition("device:")[2]] += own.shape.num_elements() * own.dtype.size
+    return dict(sizes)
+
+
+if __name__ == "__main__":
+    # This allocator records what it does; the usual one does not.
+    os.environ["TF_CPU_ALLOCATOR_USE_BFC"] = "true"
+    print(json.dumps(dataclasses.asdict(measured(Case(**json.loads(sys.argv[1]))))), flush=True)
