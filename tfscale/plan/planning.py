@@ -91,8 +91,8 @@ def memory_plan(
     Parameters and slots are exact: the optimizer is really built, on variables of which large ones
     have a shape and no memory, so a model may be larger than this host. Activations are found by
     tracing a step of one replica and following its tensors from the operation that makes them to
-    the last one that reads them, in blocks of TensorFlow's allocator. They are those of TensorFlow's
-    CPU executor; kernels' own workspaces (cuDNN's, for instance) come on top.
+    the last one that reads them, in blocks of TensorFlow's allocator. They are those of
+    TensorFlow's CPU executor; kernels' own workspaces (cuDNN's, for instance) come on top.
 
     Args:
         build: Returns a compiled model and its data: arrays, a batched `tf.data.Dataset`, a
