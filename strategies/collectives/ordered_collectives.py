@@ -82,7 +82,6 @@ class _Memory:
     """
 
     def __init__(self, size: int) -> None:
-        self._size = size
         self._bytes = np.empty(size + _ALIGNMENT, np.uint8)
 
     def is_free(self) -> bool:
@@ -92,7 +91,8 @@ class _Memory:
     def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Returns an array in this memory; it refers to it for as long as it lives."""
         begin = -self._bytes.ctypes.data % _ALIGNMENT
-        return self._bytes[begin : begin + self._size].view(dtype).reshape(shape)
+        end = begin + math.prod(shape) * dtype.itemsize
+        return self._bytes[begin:end].view(dtype).reshape(shape)
 
 
 class OrderedCollectives:
@@ -249,9 +249,11 @@ class OrderedCollectives:
     def _result(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """Returns an array for a result, in memory that an earlier one has left if possible.
 
-        Fresh memory costs a page fault for each 4 KiB, as much as the reduction itself.
+        Fresh memory costs a page fault for each 4 KiB, as much as the reduction itself. Results of
+        different sizes share it: memory has a power of two of bytes, of which it takes from the
+        system what has been written.
         """
-        size = math.prod(shape) * dtype.itemsize
+        size = 1 << max(0, math.prod(shape) * dtype.itemsize - 1).bit_length()
         memories = self._memories.setdefault(size, [])
         for memory in memories:
             if memory.is_free():

@@ -30,6 +30,14 @@ class ReplacedLauncher(cross_device_utils.CollectiveReplicaLauncher):
             launcher._options,
         )
 
+    def gather_alike(self, tensor: tf.Tensor) -> tf.Tensor:
+        """Returns the tensors of all replicas, one behind the other along the first dimension.
+
+        Args:
+            tensor: This replica's, of the same static shape on all.
+        """
+        return self._all_gather(tensor, None)
+
 
 def replace_launchers(strategy: tf.distribute.Strategy, new: Callable[[Any], Any]) -> None:
     """Replaces every launcher of a strategy.

@@ -4,10 +4,16 @@ python -m tests.benchmarks.sharded_memory
 python -m tests.benchmarks.sharded_memory --only=variables,limit
 
 Trains multilayer perceptrons with Adam and `shard=0` to 3, on logical CPUs of one process and on
-workers that are processes of their own, and prints one table. Peaks are the largest resident
-memory of a process (VmHWM) minus that of the same program with layers of 8 units, whose graph is as
-large. glibc is told to return freed blocks above 256 KB at once, so that a peak is of memory in
-use. Linux only.
+workers that are processes of their own, and prints one table. Linux only.
+
+live        bytes of all variables that are alive after training, exact
+allocated   the most that TensorFlow's allocator had handed out at a time, exact: variables,
+            gradients, packs, activations
+resident    the largest resident memory of a process (VmHWM), minus that of the same program and
+            the same stage with layers of 8 units: what is left depends on the size of the model.
+            It has what gRPC or MPI hold too, and what glibc keeps of freed memory.
+
+A ratio is to the same measure of shard=0. Workers reduce with TensorFlow's ring.
 """
 
 from __future__ import annotations
@@ -19,7 +25,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 
 from tests.benchmarks.sharded_memory_child import GROUPS, SAMPLE, Case, Measured
@@ -31,9 +37,10 @@ MB = 1e6
 WIDTH, LAYERS = 1024, 24
 """100.8 MB of parameters; 6 layers of twice the width have as many."""
 TINY = 8
+LIVE_GOALS = {1: 0.55, 2: 0.55, 3: 0.30}
 LIMITED_WIDTH, LIMIT = 2048, 1_150_000_000
 """24 layers of it have 403 MB of parameters, and with Adam's slots 1209 MB."""
-HEAD = ("| what | measured | goal | |", "|---|---|---|---|")
+HEAD = ("| what | goal | measured | verdict |", "|---|---|---|---|")
 
 
 class Failed(Exception):
@@ -51,9 +58,7 @@ def trained(case: Case) -> list[Measured]:
     if case.place == "workers":
         launch = [sys.executable, "-m", "tfscale", "launch", f"--num_workers={case.num}"]
         command = [*launch, "--grace_seconds=1", "--", *command]
-    environment = own_environment(
-        CUDA_VISIBLE_DEVICES="-1", MALLOC_MMAP_THRESHOLD_="262144", MALLOC_ARENA_MAX="2"
-    )
+    environment = own_environment(CUDA_VISIBLE_DEVICES="-1")
     try:
         done = subprocess.run(
             command,
@@ -80,42 +85,58 @@ def trained(case: Case) -> list[Measured]:
 
 
 def variables(stages: list[int]) -> Iterator[str]:
-    """Bytes of all live variables on the fullest of 4 devices."""
-    whole = 0
+    """Live variables on the fullest of 4 logical CPUs, and what their process allocated."""
+    wholes: tuple[int, int] | None = None
     for shard in stages:
-        case = Case("replicas", 4, shard, 6, 256, steps=2)
-        largest = max(trained(case)[0].live.values())
-        whole = whole or largest
-        goal = {1: 0.55, 2: 0.55, 3: 0.30}.get(shard)
-        text = f"{largest:,} bytes, {largest / whole:.3f} of replicated"
-        yield _line(
-            f"live variables a device, 4 replicas, shard={shard}", text, largest / whole, goal
-        )
+        measured = trained(Case("replicas", 4, shard, LAYERS // 4, WIDTH))[0]
+        sizes = max(measured.live.values()), measured.allocated
+        wholes = wholes or sizes
+        where = f"4 replicas, shard={shard}"
+        yield _ratio(f"live on a device, {where}", *_of(sizes, wholes, 0), LIVE_GOALS.get(shard))
+        yield _ratio(f"allocated, {where}", *_of(sizes, wholes, 1))
 
 
 def workers(stages: list[int]) -> Iterator[str]:
-    """Peaks of 4 workers, and what of them is not parameters, slots and gradients."""
-    whole = 0
+    """What each of 4 workers has: variables, allocated, resident."""
+    wholes: tuple[int, int, int] | None = None
     for shard in stages:
-        case = Case("workers", 4, shard, LAYERS, WIDTH)
-        peak = _above_tiny(case)
-        whole = whole or peak
-        state = _state(case)
-        text = (
-            f"{peak / MB:.0f} MB, {peak / whole:.2f} of replicated; without the "
-            f"{state / MB:.0f} MB of state and gradients {(peak - state) / MB:.0f} MB"
+        found = trained(Case("workers", 4, shard, LAYERS, WIDTH))
+        base = max(each.peak for each in _tiny(Case("workers", 4, shard, LAYERS, WIDTH)))
+        sizes = (
+            max(max(each.live.values()) for each in found),
+            max(each.allocated for each in found),
+            max(each.peak for each in found) - base,
         )
+        wholes = wholes or sizes
+        where = f"4 workers, shard={shard}"
         goal = 0.30 if shard == 3 else None
-        yield _line(f"peak of a worker, 4 workers, shard={shard}", text, peak / whole, goal)
+        yield _ratio(f"live, {where}", *_of(sizes, wholes, 0), LIVE_GOALS.get(shard))
+        yield _ratio(f"allocated, {where}", *_of(sizes, wholes, 1), goal)
+        yield _ratio(f"resident, {where}", *_of(sizes, wholes, 2), goal)
+        text = f"{base / MB:.0f} MB, with the model {(base + sizes[2]) / MB:.0f} MB"
+        yield f"| process with layers of {TINY} units, {where} | | {text} | |"
 
 
 def layers(_: list[int]) -> Iterator[str]:
     """Peaks of many layers and of a few large ones with as many parameters."""
     for place in ("replicas", "workers"):
-        few = _above_tiny(Case(place, 2, 3, LAYERS // 4, 2 * WIDTH))
-        many = _above_tiny(Case(place, 2, 3, LAYERS, WIDTH))
-        text = f"{many / MB:.0f} MB to {few / MB:.0f} MB: {many / few:.2f}"
-        yield _line(f"peak of 24 layers to that of 6, 2 {place}, shard=3", text, many / few, 1.3)
+        few = Case(place, 2, 3, LAYERS // 4, 2 * WIDTH)
+        many = Case(place, 2, 3, LAYERS, WIDTH)
+        found = [(trained(case), _tiny(case)) for case in (many, few)]
+        for name, sizes in (
+            ("allocated", [max(each.allocated for each in own) for own, _ in found]),
+            (
+                "resident",
+                [
+                    max(each.peak for each in own) - max(each.peak for each in base)
+                    for own, base in found
+                ],
+            ),
+        ):
+            ratio = sizes[0] / sizes[1]
+            text = f"{sizes[0] / MB:.1f} MB to {sizes[1] / MB:.1f} MB, {ratio:.2f}"
+            what = f"{name}, 24 layers to 6 of as many parameters, 2 {place}, shard=3"
+            yield _line(what, text, ratio, 1.3)
 
 
 def limit(_: list[int]) -> Iterator[str]:
@@ -139,7 +160,7 @@ def limit(_: list[int]) -> Iterator[str]:
                 _say(str(error))
         goal = "trains" if is_to_train else "fails"
         met = "met" if trains == is_to_train else "missed"
-        yield f"| {under}, {place} | {text} | {goal} | {met} |"
+        yield f"| {under}, {place} | {goal} | {text} | {met} |"
 
 
 def _on_workers(case: Case, shard: int) -> Case:
@@ -147,15 +168,16 @@ def _on_workers(case: Case, shard: int) -> Case:
 
 
 def times(stages: list[int]) -> Iterator[str]:
-    """Step times on 2 replicas and on 2 workers."""
-    for place in ("replicas", "workers"):
+    """Step times."""
+    for place, num in (("replicas", 2), ("workers", 2), ("workers", 4)):
         whole = 0.0
         for shard in stages:
-            case = Case(place, 2, shard, LAYERS, WIDTH // 2, steps=12)
+            case = Case(place, num, shard, LAYERS, WIDTH // 2, steps=12)
             seconds = median(each.step_seconds for each in trained(case))
             whole = whole or seconds
             text = f"{1000 * seconds:.0f} ms, {seconds / whole:.2f} of shard=0"
-            yield _line(f"step, {case.parameters / MB:.0f} MB, 2 {place}, shard={shard}", text)
+            size = f"{case.parameters / MB:.0f} MB of parameters"
+            yield _line(f"a step, {size}, {num} {place}, shard={shard}", text)
 
 
 KINDS: dict[str, Callable[[list[int]], Iterator[str]]] = {
@@ -167,23 +189,23 @@ KINDS: dict[str, Callable[[list[int]], Iterator[str]]] = {
 }
 
 
-def _above_tiny(case: Case) -> int:
-    """Returns the largest peak minus that of the same graph with small layers."""
-    tiny = dataclasses.replace(case, width=TINY)
-    large, base = (max(each.peak for each in trained(one)) for one in (case, tiny))
-    return large - base
+def _tiny(case: Case) -> list[Measured]:
+    """Trains the same layers, but small: as large a graph, and no memory for values."""
+    return trained(dataclasses.replace(case, width=TINY))
 
 
-def _state(case: Case) -> int:
-    """Returns the bytes of parameters, Adam's slots and gradients of a worker, by arithmetic."""
-    divided = {0: 0, 1: 2, 2: 3, 3: 4}[case.shard]
-    return case.parameters * (4 - divided) + case.parameters * divided // case.num
+def _of(sizes: Sequence[int], wholes: Sequence[int], place: int) -> tuple[int, int]:
+    return sizes[place], wholes[place]
+
+
+def _ratio(what: str, size: int, whole: int, goal: float | None = None) -> str:
+    return _line(what, f"{size / MB:.1f} MB, {size / whole:.3f}", size / whole, goal)
 
 
 def _line(what: str, text: str, ratio: float = 0.0, goal: float | None = None) -> str:
     if goal is None:
-        return f"| {what} | {text} | | |"
-    return f"| {what} | {text} | <= {goal:.2f} | {'met' if ratio <= goal else 'missed'} |"
+        return f"| {what} | | {text} | |"
+    return f"| {what} | <= {goal:.2f} | {text} | {'met' if ratio <= goal else 'missed'} |"
 
 
 def _say(line: str) -> None:

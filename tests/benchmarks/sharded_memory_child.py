@@ -59,11 +59,14 @@ class Measured:
     Attributes:
         live: Bytes of all variables that are alive after training, by device.
         peak: Largest resident memory since the start of the process (VmHWM), in bytes.
+        allocated: Most bytes that TensorFlow's allocator of the CPU had handed out at a time, for
+            all logical CPUs of the process.
         step_seconds: Median of the steps after the first.
     """
 
     live: dict[str, int]
     peak: int
+    allocated: int
     step_seconds: float
 
 
@@ -82,7 +85,9 @@ def main(case: Case) -> None:
     elif case.place == "replicas":
         strategy = strategies.mirrored_strategy(case.num, shard=case.shard)
     else:
-        strategy = strategies.multi_worker_mirrored_strategy(shard=case.shard, bring_up_seconds=240)
+        strategy = strategies.multi_worker_mirrored_strategy(
+            shard=case.shard, all_reduce="ring", bring_up_seconds=240
+        )
 
     class Clock(keras.callbacks.Callback):
         """Times steps, without the first, which is traced."""
@@ -108,7 +113,8 @@ def main(case: Case) -> None:
     dataset = tf.data.Dataset.from_tensors((x, x)).repeat(case.steps)
     clock = Clock()
     model.fit(dataset, verbose=0, callbacks=[clock])
-    measured = Measured(_live(), _peak(), float(np.median(clock.seconds)))
+    allocated = tf.config.experimental.get_memory_info("CPU:0")["peak"]
+    measured = Measured(_live(), _peak(), allocated, float(np.median(clock.seconds)))
     print(f"{SAMPLE}{json.dumps(dataclasses.asdict(measured))}", flush=True)
 
 

@@ -34,6 +34,7 @@ def one_device() -> Found:
         "shuffled_dataset": shuffling.shuffled_dataset(stock, no_folder, 0),
         "own_steps": whole_batch.own_steps(stock, no_folder, 0),
         "recomputed": whole_batch.recomputed(stock, no_folder, 0),
+        "small_packs": whole_batch.small_packs(stock, no_folder, 0),
         "backed_up": callback_files.backed_up(stock, None),
     }
 

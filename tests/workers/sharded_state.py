@@ -1,5 +1,7 @@
 """Program: one worker of a job that trains with shard=1, 2 and 3, and saves at each stage.
 
+Packs are small, so that there are several in a step.
+
     python -m tests.workers.sharded_state FOLDER all
 
 Without a cluster it trains on one device with stock Keras, for comparison.
@@ -17,9 +19,11 @@ import numpy as np
 import tensorflow as tf
 
 import strategies
+from strategies.keras_support.context import packs
 from tests.workers.job import Found, leave
 
 STAGES = (1, 2, 3)
+PACK_BYTES = 200
 
 
 def trained(strategy: tf.distribute.Strategy, *callbacks: Any) -> Any:
@@ -74,6 +78,7 @@ def main() -> None:
         leave(folder, case, 0, state(trained(tf.distribute.get_strategy())))
         return
     found: Found = {}
+    packs.PACK_BYTES = PACK_BYTES
     index = 0
     for stage in STAGES:
         strategy = strategies.multi_worker_mirrored_strategy(shard=stage)

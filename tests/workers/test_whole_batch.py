@@ -26,6 +26,13 @@ def test_a_maximum_is_taken_over_all_examples(both: Cases) -> None:
     assert both("own_metric") == [largest] * 2
 
 
+def test_gradients_in_several_packs_match_one_device(both: Cases, one_device: Found) -> None:
+    expected = one_device["small_packs"]["weights"]
+    for worker in both("small_packs"):
+        for own, wanted in zip(worker["weights"], expected, strict=True):
+            np.testing.assert_allclose(own, wanted, 1e-5, 1e-6)  # a layer is of float32
+
+
 @pytest.mark.parametrize("model", ["transformer", "convolutions"])
 def test_recomputed_layers_match_one_device_that_keeps_them(
     both: Cases, one_device: Found, model: str

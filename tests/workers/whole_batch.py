@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfscale
+from strategies.keras_support.context import packs
 from tests.unit.strategies.keras_support.beside_one_device import X, Y
 from tests.unit.strategies.keras_support.gradients.recomputed_models import MODELS
 from tests.unit.strategies.keras_support.steps_over_replicas import STEPS, trained
@@ -66,4 +67,20 @@ def recomputed(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Fo
     return found
 
 
-CASES = (own_steps, own_metric, recomputed)
+def small_packs(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
+    """Two dtypes, an empty replica at the end of an epoch, and most gradients in their own pack."""
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(11)
+    with strategy.scope():
+        layers = [keras.layers.Dense(4, "tanh", dtype=d) for d in ("float64", "float32", "float64")]
+        model = keras.Sequential([keras.Input((3,)), *layers, keras.layers.Dense(2)])
+        model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse")
+    kept, packs.PACK_BYTES = packs.PACK_BYTES, 40
+    try:
+        model.fit(X[:22], Y[:22], batch_size=7, epochs=3, shuffle=False, verbose=0)
+    finally:
+        packs.PACK_BYTES = kept
+    return {"weights": [np.ravel(weight).tolist() for weight in model.get_weights()]}
+
+
+CASES = (own_steps, own_metric, recomputed, small_packs)

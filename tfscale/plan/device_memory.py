@@ -24,7 +24,7 @@ REDUCE = "reduce"
 UPDATE = "update"
 _LAYERS_GATHERED = 2
 """With shard 3 a layer is used while the next one is gathered."""
-_GRADIENT_PACK = 2**23
+_GRADIENT_PACK = 2**24
 _PARAMETER_PACK = 2**24
 """Bytes that workers reduce, or gather, at a time (`strategies.keras_support.sharding`)."""
 

@@ -1,4 +1,4 @@
-"""One all-reduce for all gradients of a step, weighted by the examples behind them.
+"""All gradients of a step are reduced together, weighted by the examples behind them.
 
 A loss is a mean over examples plus terms that do not depend on the data (regularizers). With n_r
 examples on replica r and n in all, replica r's gradient is g_r = grad mean_r + grad reg, and what
@@ -8,17 +8,23 @@ one device would compute on the whole batch is
 
 so n_r g_r is summed, n_r is summed in the same pack, and the quotient is exact for any split of the
 batch, also with an empty replica.
+
+Replicas of one process have one pack for each dtype. Workers have packs of 16 MiB, those of the
+last layers first, and n_r is in the first of them: one pack of everything would need the memory of
+all gradients twice more, and the ring as much again for what travels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 
+from strategies.keras_support.context.packs import Turns, packs
 from strategies.keras_support.context.step_context import sum_over_replicas
+from strategies.keras_support.patching.ownership import is_multi_worker
 
 Gradient: TypeAlias = tf.Tensor | tf.IndexedSlices
 
@@ -50,9 +56,9 @@ def reduce_pack(
     examples: tf.Tensor | None,
     sums: Sequence[tf.Tensor] = (),
 ) -> Reduced:
-    """Reduces gradients, and adds up other values, in one all-reduce per dtype.
+    """Reduces gradients, and adds up other values, in packs of one dtype.
 
-    Dense gradients travel as one flat tensor (one a dtype), half precision as float32, so that a
+    Dense gradients travel as flat tensors, half precision as float32, so that a
     sum of many replicas cannot overflow. Sparse gradients (`tf.IndexedSlices`, an embedding's) are
     gathered, rows in the order of the replicas.
 
@@ -70,11 +76,15 @@ def reduce_pack(
     all_examples = None
     # TensorFlow adds up one dtype at a time; few models have gradients of two.
     for dtype in _wide_dtypes([*dense.values(), *sparse.values(), *sums]):
-        pack = _Pack(dense, sums, dtype)
+        first, *others = _in_packs(dense, dtype)
+        pack, turns = _Pack(first, sums, dtype), Turns()
         members = {i: g for i, g in sparse.items() if _wide(g.dtype) == dtype}
         rows = [_scale_rows(g, examples) for g in members.values()]
         total, *summed = sum_over_replicas([pack.flatten(examples), *rows])
+        turns.ends(total)
         parts, own_totals, counted = pack.restore(total, examples)
+        for other in others:
+            parts |= _Pack(other, (), dtype).mean(examples, counted, turns)
         all_examples = counted if all_examples is None else all_examples
         for i, part in parts.items():
             reduced[i] = part
@@ -115,14 +125,25 @@ def _wide(dtype: tf.DType) -> tf.DType:
     return tf.float32 if dtype in (tf.float16, tf.bfloat16) else dtype
 
 
+def _in_packs(dense: dict[int, tf.Tensor], dtype: tf.DType) -> list[dict[int, tf.Tensor]]:
+    """Returns the gradients that travel in a dtype, in packs; the first one may be empty."""
+    members = {i: g for i, g in dense.items() if _wide(g.dtype) == dtype}
+    if not is_multi_worker(tf.distribute.get_strategy()):
+        return [members]
+    places = list(reversed(members))  # the last layers' are ready first
+    values = [tf.TensorSpec(members[i].shape, dtype) for i in places]
+    found = [[places[at] for at in pack] for pack in packs(values, range(len(places)))]
+    return [{i: members[i] for i in pack} for pack in found] or [{}]
+
+
 class _Pack:
     """What travels together in one dtype: weighted gradients, their examples, and plain sums."""
 
     def __init__(
-        self, dense: dict[int, tf.Tensor], sums: Sequence[tf.Tensor], dtype: tf.DType
+        self, members: dict[int, tf.Tensor], sums: Sequence[tf.Tensor], dtype: tf.DType
     ) -> None:
         self.dtype = dtype
-        self.members = {i: g for i, g in dense.items() if _wide(g.dtype) == dtype}
+        self.members = members
         self.sums = {i: s for i, s in enumerate(sums) if _wide(s.dtype) == dtype}
 
     def flatten(self, examples: tf.Tensor | None) -> tf.Tensor:
@@ -137,13 +158,27 @@ class _Pack:
         pack = _times(pack, tf.cast(examples, self.dtype))
         return tf.concat([pack, *summed], axis=0) if summed else pack
 
+    def mean(
+        self, examples: tf.Tensor | None, all_examples: tf.Tensor | None, turns: Turns
+    ) -> dict[int, tf.Tensor]:
+        """Reduces a pack of gradients, whose examples have travelled in another one."""
+        given = list(self.members.values())
+        with turns.next():
+            flat = tf.concat([tf.reshape(tf.cast(g, self.dtype), [-1]) for g in given], axis=0)
+            if examples is not None:
+                flat = _times(flat, tf.cast(examples, self.dtype))
+        total = sum_over_replicas(flat)
+        turns.ends(total)
+        if all_examples is not None:
+            total = _per_example(total, all_examples)
+        parts = tf.split(total, [_size(g) for g in given])
+        return dict(zip(self.members, _alike(parts, given), strict=True))
+
     def restore(
         self, total: tf.Tensor, examples: tf.Tensor | None
     ) -> tuple[dict[int, tf.Tensor], dict[int, tf.Tensor], tf.Tensor | None]:
         given = [*self.members.values(), *self.sums.values()]
-        sizes = [
-            g.shape.num_elements() if g.shape.is_fully_defined() else tf.size(g) for g in given
-        ]
+        sizes = [_size(g) for g in given]
         count, all_examples = len(self.members), None
         if examples is None:
             parts = tf.split(total, sizes) if sizes else []
@@ -152,15 +187,23 @@ class _Pack:
             all_examples = parts.pop(count)[0]
             # No replica may have an example in one of several microbatches.
             parts[:count] = [_per_example(part, all_examples) for part in parts[:count]]
-        shaped = [
-            tf.cast(tf.reshape(part, _shape(g)), g.dtype)
-            for g, part in zip(given, parts, strict=True)
-        ]
+        shaped = _alike(parts, given)
         return (
             dict(zip(self.members, shaped[:count], strict=True)),
             dict(zip(self.sums, shaped[count:], strict=True)),
             all_examples,
         )
+
+
+def _alike(parts: Sequence[tf.Tensor], given: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """Returns flat parts in the shapes and dtypes of other tensors."""
+    return [
+        tf.cast(tf.reshape(part, _shape(g)), g.dtype) for g, part in zip(given, parts, strict=True)
+    ]
+
+
+def _size(tensor: tf.Tensor) -> Any:
+    return tensor.shape.num_elements() if tensor.shape.is_fully_defined() else tf.size(tensor)
 
 
 def _times(pack: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:

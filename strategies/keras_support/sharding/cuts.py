@@ -100,6 +100,23 @@ class Cut:
             self.part_shape(replica),
         )
 
+    @property
+    def is_even(self) -> bool:
+        """Whether all replicas have parts of the same shape."""
+        return bool(self.shape) and len({self.rows(r) for r in range(self.num_parts)}) == 1
+
+    def stacked(self, parts: tf.Tensor) -> tf.Tensor:
+        """Returns the whole tensor from the elements of all parts, one part behind the other.
+
+        Few operations, and no copy if the first axis is divided. Only for an even division.
+        """
+        before, behind = self.shape[: self.axis], self.shape[self.axis + 1 :]
+        if self.axis:
+            parts = tf.reshape(parts, [self.num_parts, *before, self.rows(0), *behind])
+            places = [*range(1, self.axis + 1), 0, *range(self.axis + 1, len(self.shape) + 1)]
+            parts = tf.transpose(parts, places)
+        return tf.reshape(parts, self.shape)
+
     def joined(self, parts: Sequence[tf.Tensor]) -> tf.Tensor:
         """Returns the whole tensor from the parts of all replicas."""
         present = [part for r, part in enumerate(parts) if self.rows(r)]

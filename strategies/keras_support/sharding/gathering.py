@@ -168,13 +168,14 @@ def all_parts(parts: Sequence[tf.Tensor], cuts: Sequence[Any]) -> list[tf.Tensor
         cuts: Their divisions.
     """
     own, index = own_replica()
+    launcher = launcher_of_replica(tf.distribute.get_strategy(), index)
+    if len(cuts) == 1 and cuts[0].is_even:
+        return [cuts[0].stacked(launcher.gather_alike(tf.reshape(parts[0], [-1])))]
     replicas = cuts[0].num_parts
     sizes = [sum(cut.part_size(r) for cut in cuts) for r in range(replicas)]
     flat = tf.concat([tf.reshape(part, [-1]) for part in parts], axis=0)
     flat = tf.pad(flat, [[0, max(sizes) - sizes[own]]])
-    strategy = tf.distribute.get_strategy()
-    gathered = launcher_of_replica(strategy, index)._all_gather(flat, None)
-    rows = tf.reshape(gathered, [replicas, max(sizes)])
+    rows = tf.reshape(launcher.gather_alike(flat), [replicas, max(sizes)])
     found: list[list[tf.Tensor]] = [[] for _ in cuts]
     for r in range(replicas):
         pieces = tf.split(rows[r, : sizes[r]], [cut.part_size(r) for cut in cuts])

@@ -1,27 +1,25 @@
 """Adds up gradients over the replicas, of which each keeps its part.
 
 TensorFlow has no reduce-scatter on CPUs. Replicas of one process add up the pieces of a part on its
-owner's device. Between workers packs of gradients are all-reduced, and the other parts dropped; a
-pack is as large as a few gradients, so the memory of the whole is never needed.
+owner's device. Between workers packs of gradients are all-reduced, and the other parts dropped.
 
 Replica r has n_r of the n examples; a mean over examples is sum_r (n_r / n) g_r.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
 
+from strategies.keras_support.context.packs import Turns, packs
 from strategies.keras_support.context.step_context import current_step, sum_over_replicas
 from strategies.keras_support.context.weighted_gradients import weighted
 from strategies.keras_support.patching.ownership import is_multi_worker
 from strategies.keras_support.sharding.cuts import Cut
 from strategies.keras_support.sharding.stages import own_replica
-
-_PACK_BYTES = 2**23
 
 
 @dataclass(frozen=True)
@@ -77,13 +75,16 @@ def sum_of_parts(gradients: Sequence[tf.Tensor], cuts: Sequence[Cut]) -> list[tf
         parts = _added_on_owners(pieces)
     else:
         parts = [None] * len(gradients)
+        turns = Turns()
         last_first = reversed(range(len(own_parts)))  # they are ready first
-        for pack in packs(own_parts, last_first, _PACK_BYTES):
-            flat = tf.concat([tf.reshape(own_parts[i], [-1]) for i in pack], axis=0)
+        for pack in packs(own_parts, last_first):
+            with turns.next():
+                flat = tf.concat([tf.reshape(own_parts[i], [-1]) for i in pack], axis=0)
             total = sum_over_replicas(flat)
             sums = tf.split(total, [own_parts[i].shape.num_elements() for i in pack])
             for i, whole in zip(pack, sums, strict=True):
                 parts[i] = cuts[i].take(tf.reshape(whole, cuts[i].shape), own)
+            turns.ends(total)
     return [tf.cast(part, g.dtype) for part, g in zip(parts, gradients, strict=True)]
 
 
@@ -122,24 +123,3 @@ def _added_on_owners(pieces: Sequence[Sequence[tf.Tensor]]) -> list[Any]:
         return strategy.experimental_distribute_values_from_function(parts_of)
 
     return list(replica.merge_call(add, args=([list(each) for each in pieces],)))
-
-
-def packs(values: Sequence[Any], places: Iterable[int], largest: int) -> Iterator[list[int]]:
-    """Yields places of values that travel together: neighbours of one dtype.
-
-    Args:
-        values: Tensors or variables, of static shapes.
-        places: Of the values, in the order in which they travel.
-        largest: Bytes of a pack. A value that is larger travels by itself.
-    """
-    pack: list[int] = []
-    size = 0
-    for i in places:
-        own = values[i].shape.num_elements() * values[i].dtype.size
-        if pack and (size + own > largest or values[i].dtype != values[pack[0]].dtype):
-            yield pack
-            pack, size = [], 0
-        pack.append(i)
-        size += own
-    if pack:
-        yield pack

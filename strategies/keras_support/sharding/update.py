@@ -18,16 +18,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from strategies.keras_support.context.packs import Turns, packs
 from strategies.keras_support.context.step_context import sum_over_replicas
 from strategies.keras_support.patching.ownership import is_multi_worker
 from strategies.keras_support.sharding.gathering import all_parts
 from strategies.keras_support.sharding.optimizer_state import divide_other_slots
 from strategies.keras_support.sharding.part_view import parts_shown
-from strategies.keras_support.sharding.scattering import ShardedGradient, packs
+from strategies.keras_support.sharding.scattering import ShardedGradient
 from strategies.keras_support.sharding.sharded_value import is_sharded
 from strategies.keras_support.sharding.stages import own_replica, stage_of
-
-_PACK_BYTES = 2**24
 
 
 @dataclass(frozen=True)
@@ -230,17 +229,21 @@ def _make_whole(variables: Sequence[keras.Variable]) -> None:
         replica.merge_call(_copy_parts, args=([_Whole(v) for v in variables],))
         return
     own, device_index = own_replica()
-    for pack in packs([v._value for v in variables], range(len(variables)), _PACK_BYTES):
+    turns = Turns()
+    for pack in packs([v._value for v in variables], range(len(variables))):
         cuts = [variables[i].part_cut for i in pack]
         copies = [
             replica.strategy.experimental_local_results(variables[i]._value)[device_index]
             for i in pack
         ]
-        parts = [
-            cut.take(tf.convert_to_tensor(c), own) for c, cut in zip(copies, cuts, strict=True)
-        ]
-        for copy, whole in zip(copies, all_parts(parts, cuts), strict=True):
+        with turns.next():
+            parts = [
+                cut.take(tf.convert_to_tensor(c), own) for c, cut in zip(copies, cuts, strict=True)
+            ]
+        wholes = all_parts(parts, cuts)
+        for copy, whole in zip(copies, wholes, strict=True):
             copy.assign(whole)
+        turns.ends(*wholes)
 
 
 class _Whole:

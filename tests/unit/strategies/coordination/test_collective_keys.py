@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 import strategies
+from strategies.coordination.launchers import launcher_of_replica
 
 pytestmark = pytest.mark.own_process
 
@@ -61,6 +62,31 @@ def test_memory_does_not_grow_with_the_calls(
     grown = resident_kilobytes() - before
     # With TensorFlow's launcher: 1.6 KB a call for a sum, 3.1 to gather, 6.2 for rows.
     assert grown < 0.3 * CALLS, grown
+
+
+def test_a_large_tensor_of_one_shape_is_gathered_by_one_key(
+    strategy: tf.distribute.Strategy,
+) -> None:
+    size = 2**18 + 1  # more rows than a collective whose rows vary has keys
+
+    @tf.function
+    def step() -> Any:
+        def on_replica() -> tf.Tensor:
+            replica = int(tf.get_static_value(_replica().replica_id_in_sync_group))
+            own = tf.fill([size], float(replica))
+            return launcher_of_replica(strategy, replica).gather_alike(own)[::size]
+
+        return strategy.run(on_replica)
+
+    def _replica() -> Any:
+        return tf.distribute.get_replica_context()
+
+    first = launcher_of_replica(strategy, 0)
+    before = int(first._new_key())
+    for _ in range(3):
+        for rows in strategy.experimental_local_results(step()):
+            np.testing.assert_array_equal(rows, range(REPLICAS))
+    assert int(first._new_key()) == before + 1
 
 
 def test_rows_that_vary_are_gathered_in_order(strategy: tf.distribute.Strategy) -> None:

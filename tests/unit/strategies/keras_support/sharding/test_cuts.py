@@ -37,6 +37,20 @@ def test_the_parts_of_all_replicas_make_the_whole(shape: tuple[int, ...], replic
             assert parts[r].size == cut.part_size(r)
         assert sum(part.size for part in parts) == whole.size
         np.testing.assert_array_equal(cut.joined(tensors), whole)
+        if cut.is_even:
+            flat = tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], axis=0)
+            np.testing.assert_array_equal(cut.stacked(flat), whole)
+
+
+@pytest.mark.parametrize(
+    ("shape", "replicas", "is_even"),
+    [((4, 4), 4, True), ((3, 8), 2, True), ((7,), 2, False), ((), 2, False), ((2,), 4, False)],
+    ids=str,
+)
+def test_a_division_is_even_if_all_parts_have_one_shape(
+    shape: tuple[int, ...], replicas: int, is_even: bool
+) -> None:
+    assert by_rows(shape, replicas).is_even is is_even
 
 
 @pytest.mark.parametrize("replicas", REPLICAS)
