@@ -72,21 +72,34 @@ class CausalAttention(keras.layers.Layer):
             rotation: Of `RotaryAngles`, [batch, length, width of a head].
             allowed: Of `EarlierInDocument`, bool [batch, 1, to, from].
         """
-        width = states.shape[-1]
-        length = ops.shape(states)[1]
-        projected = ops.reshape(
-            self.projection(states), (-1, length, 3, self.heads, width // self.heads)
-        )
+        return self.attended(*self.projected(states, rotation), allowed)
+
+    def projected(self, states: Any, rotation: Any) -> tuple[Any, Any, Any]:
+        """Returns queries, keys and values, [batch, length, heads, width of a head]."""
+        shape = (-1, ops.shape(states)[1], 3, self.heads, states.shape[-1] // self.heads)
+        projected = ops.reshape(self.projection(states), shape)
         query, key, value = ops.unstack(projected, 3, axis=2)
+        return rotated(query, rotation), rotated(key, rotation), value
+
+    def attended(self, query: Any, key: Any, value: Any, allowed: Any) -> Any:
+        """Returns what queries attend to, [batch, length, width].
+
+        Args:
+            query: Queries, of `projected`.
+            key: Keys, for any number of positions.
+            value: Values, for the same positions.
+            allowed: bool [batch, 1, to, from].
+        """
         attended = ops.dot_product_attention(
             # Not by its argument `scale`, which Keras 3.15 rounds to float32.
-            rotated(query, rotation) * (width // self.heads) ** -0.5,
-            rotated(key, rotation),
+            query * query.shape[-1] ** -0.5,
+            key,
             value,
             mask=allowed,
             scale=1.0,
         )
-        return self.output_projection(ops.reshape(attended, (-1, length, width)))
+        width = self.heads * query.shape[-1]
+        return self.output_projection(ops.reshape(attended, (-1, ops.shape(query)[1], width)))
 
     def compute_output_shape(self, states_shape: Any, *_: Any, **__: Any) -> Any:
         """Returns the shape of the states."""

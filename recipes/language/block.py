@@ -116,6 +116,27 @@ class DecoderBlock(keras.layers.Layer):
         states = states + self.attention(self.attention_norm(states), rotation, allowed)
         return states + self.feed_forward(self.feed_forward_norm(states))
 
+    def continued(
+        self, states: Any, rotation: Any, allowed: Any, kept: tuple[Any, Any], is_new: Any
+    ) -> tuple[Any, tuple[Any, Any]]:
+        """Computes one position, or all of them, with keys and values that were kept.
+
+        Args:
+            states: Those to compute, [batch, 1 or length, width].
+            rotation: Of `RotaryAngles`, for these.
+            allowed: bool [batch, 1, 1 or length, length].
+            kept: Keys and values, [batch, length, heads, width of a head] each.
+            is_new: Which of them `states` replaces, bool [length].
+
+        Returns:
+            The next states, and the keys and values to keep.
+        """
+        query, *new = self.attention.projected(self.attention_norm(states), rotation)
+        is_new = is_new[None, :, None, None]
+        keys, values = (ops.where(is_new, one, other) for one, other in zip(new, kept, strict=True))
+        states = states + self.attention.attended(query, keys, values, allowed)
+        return states + self.feed_forward(self.feed_forward_norm(states)), (keys, values)
+
     def compute_output_shape(self, states_shape: Any, *_: Any, **__: Any) -> Any:
         """Returns the shape of the states."""
         return states_shape

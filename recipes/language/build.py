@@ -86,7 +86,19 @@ def flagged_corpus(strategy: tf.distribute.Strategy) -> Corpus:
 
 
 def pipelines(corpus: Corpus, strategy: tf.distribute.Strategy) -> tuple[Pipeline, Pipeline]:
-    """Builds the training input and the validation input that the flags describe."""
+    """Builds the training input and the validation input that the flags describe.
+
+    Raises:
+        ValueError: If the text has fewer rows than a batch.
+    """
+    rows = corpus.train.num_examples
+    if FLAGS.global_batch_size > rows:
+        raise ValueError(
+            "`--global_batch_size` must be at most the rows of --context tokens that the text has: "
+            f"{rows}. Received: --global_batch_size={FLAGS.global_batch_size}, with "
+            f"--context={FLAGS.context} and {corpus.train_bytes:,} bytes to train on. Use "
+            f"--global_batch_size={rows}, a smaller --context, or more text."
+        )
     train = tfscale.data.input_pipeline(
         corpus.train,
         strategy,

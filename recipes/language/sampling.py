@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from recipes.language.growing_row import GrowingRow
 from recipes.language.vocabulary import START, Vocabulary, decoded
 
 
@@ -22,7 +22,8 @@ def sampled_text(
     """Continues a text with tokens drawn from the model.
 
     Token k is drawn with probability `softmax(logits / temperature)[k]`; at temperature 0 the most
-    probable token is taken. The model sees the last `context` tokens.
+    probable token is taken. The model sees all tokens, but `context` at most: of a row that is full
+    it keeps the last half, as the beginning of the next row.
 
     Args:
         model: A model of `language_model`, of one device.
@@ -38,20 +39,14 @@ def sampled_text(
     """
     random = np.random.Generator(np.random.PCG64(seed))
     tokens = [vocabulary.pieces.index(START), *vocabulary.encode([prompt])[0].tolist()]
-    positions = tf.range(context)[None]
-
-    @tf.function(autograph=False)
-    def logits_at(seen: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
-        # Places after `last` are padding, which the model does not look at.
-        rows = {"tokens": seen, "positions": positions, "segment_ids": tf.ones_like(seen)}
-        return model(rows, training=False)[0, last]
-
-    for _ in range(length):
-        window = tokens[-context:]
-        seen = np.zeros((1, context), np.int32)
-        seen[0, : len(window)] = window
-        logits = logits_at(tf.constant(seen), tf.constant(len(window) - 1))
-        tokens.append(drawn(logits.numpy(), temperature, random))
+    row = GrowingRow(model, context)
+    logits = row.begin(tokens[-context:])
+    for left in reversed(range(length)):
+        tokens.append(drawn(logits, temperature, random))
+        if left and row.is_full:
+            logits = row.begin(tokens[-max(1, context // 2) :])
+        elif left:
+            logits = row.append(tokens[-1])
     return decoded(vocabulary, tokens[1:])
 
 

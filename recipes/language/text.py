@@ -49,10 +49,12 @@ def read_text(pattern: str | None, *, held_out: float, validation_bytes: int) ->
     paths = _standard_library() if pattern is None else _matching(pattern)
     documents = {path: path.read_bytes() for path in paths}
     documents = {path: content for path, content in documents.items() if content}
-    if sum(map(len, documents.values())) < 2:
+    num_bytes = sum(map(len, documents.values()))
+    if num_bytes < 2:
         raise ValueError(
-            "`--text` must be a pattern of files with text. Received: "
-            f"--text={pattern} with {len(paths)} files, all empty. Check the pattern."
+            "`--text` must be a pattern of files with text, of at least two bytes: some are held "
+            f"out. Received: --text={pattern}, {len(paths)} files of {num_bytes} bytes together. "
+            "Check the pattern."
         )
     if len(documents) == 1:
         (content,) = documents.values()
@@ -88,10 +90,12 @@ def _matching(pattern: str) -> list[Path]:
     paths = sorted(Path(found) for found in glob.glob(pattern, recursive=True))  # noqa: PTH207
     files = [path.absolute() for path in paths if path.is_file()]
     if not files:
+        matched = "a folder" if paths else "nothing"
+        within = f"{pattern.rstrip('/')}/**" if Path(pattern).is_dir() else "books/**/*.txt"
         raise ValueError(
             "`--text` must be a pattern that matches files. Received: "
-            f"--text={pattern}, which matches none. Quote it, so that the shell does not replace "
-            "it, and use ** for any folders: --text='books/**/*.txt'."
+            f"--text={pattern}, which matches {matched}. Quote it, so that the shell does not "
+            f"replace it, and use ** for any folders: --text='{within}'."
         )
     return files
 

@@ -152,13 +152,14 @@ def test_the_default_text_is_learned(run_recipe: Callable[..., Run], tmp_path: P
         ("--steps_per_validation=4", "`--steps_per_validation` must divide --train_steps"),
         ("--width=18", "`--width` must be an even multiple of --heads"),
         ("--text=/nowhere/*.txt", "`--text` must be a pattern that matches files"),
+        ("--global_batch_size=500", "must be at most the rows of --context tokens"),
     ],
 )
 def test_impossible_flags_are_refused_in_one_line(
-    run_recipe: Callable[..., Run], flag: str, words: str, tmp_path: Path
+    run_recipe: Callable[..., Run], flag: str, words: str, text: str, tmp_path: Path
 ) -> None:
-    where = PLACES["one device"]
-    run = run_recipe(*where, *FLAGS, flag, f"--model_dir={tmp_path}", module=MODULE)
+    flags = [*PLACES["one device"], *FLAGS, f"--text={text}", f"--model_dir={tmp_path}"]
+    run = run_recipe(*flags, flag, module=MODULE)
     assert (run.status, len(run.complaints)) == (2, 1), run.stderr
     assert words in run.complaints[0]
 

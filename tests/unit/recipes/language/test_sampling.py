@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from recipes.language.model import language_model
 from recipes.language.sampling import drawn, sampled_text
@@ -15,17 +14,6 @@ from recipes.language.vocabulary import ByteVocabulary
 def text(model: Any, **changed: Any) -> bytes:
     arguments = {"prompt": b"ab", "length": 12, "context": 8, "temperature": 1.0, "seed": 0}
     return sampled_text(model, ByteVocabulary(), **{**arguments, **changed})
-
-
-def next_byte(rows: Any, training: bool) -> tf.Tensor:
-    """A model that is sure that byte b is followed by b + 1."""
-    return 100 * tf.one_hot((rows["tokens"] + 1) % 256, 256)
-
-
-def test_it_continues_the_prompt_beyond_the_context() -> None:
-    assert text(next_byte) == b"abcdefghijklmn"
-    assert text(next_byte, prompt=b"", length=3) == b"\1\2\3"
-    assert text(next_byte, prompt=b"abcdefghijkl", length=2, temperature=0.0) == b"abcdefghijklmn"
 
 
 def test_the_same_seed_gives_the_same_text() -> None:

@@ -47,9 +47,24 @@ def test_the_default_is_the_standard_library_without_tests() -> None:
         assert (root / "test" / "test_os.py").read_bytes() not in everything
 
 
-@pytest.mark.parametrize("content", [None, b""])
-def test_no_text_is_refused(tmp_path: Path, content: bytes | None) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"matches nothing\. .*--text='books/\*\*/\*\.txt'"),
+        (b"", "1 files of 0 bytes together"),
+        (b"x", "1 files of 1 bytes together"),
+    ],
+)
+def test_no_text_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
     if content is not None:
         (tmp_path / "a.txt").write_bytes(content)
-    with pytest.raises(ValueError, match=r"`--text` must be a pattern"):
+    with pytest.raises(ValueError, match=rf"`--text` must be a pattern .*{message}"):
         read_text(f"{tmp_path}/*.txt", held_out=0.1, validation_bytes=10)
+
+
+def test_a_folder_is_refused_with_the_pattern_of_its_files(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"text")
+    with pytest.raises(ValueError, match="matches a folder") as refused:
+        read_text(f"{tmp_path}/", held_out=0.1, validation_bytes=10)
+    assert f"--text='{tmp_path}/**'" in str(refused.value)
+    assert read_text(f"{tmp_path}/**", held_out=0.5, validation_bytes=10).train == [b"te"]
