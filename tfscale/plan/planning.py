@@ -196,7 +196,13 @@ def _built(build: Callable[[], Any], global_batch_size: int | None) -> TracedMod
         return TracedModel(
             lambda: checked_model("build", build()), lambda data: _batch(data, global_batch_size)
         )
-    except WrongUsage as error:
+    except (WrongUsage, tf.errors.OpError) as error:
+        if isinstance(error, tf.errors.OpError) or isinstance(error.__cause__, tf.errors.OpError):
+            raise ValueError(
+                "`build` must not compute with the model, because large variables have no values "
+                f"while a plan is made. Received: a function in which {in_one_line(error)[:150]} "
+                "Leave predict, evaluate, fit and loading of weights out of it."
+            ) from error
         raise ValueError(str(error)) from error
 
 

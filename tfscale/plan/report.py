@@ -85,7 +85,7 @@ def verdict(plan: MemoryPlan) -> str:
     if best is not None:
         total = shown_bytes(best.memory.total)
         of = "" if limit is None else f" of {shown_bytes(limit)}"
-        parts = f"{best.microbatches} microbatch{'es' if best.microbatches > 1 else ''}"
+        parts = _microbatches(best)
         policy = "" if best.precision == "as_is" else f", {best.precision}"
         policy += "" if best.recompute == "as_is" else f", recomputing {best.recompute}"
         return f"Cheapest: shard {best.shard}, {parts}{policy}: {total}{of} a device."
@@ -97,18 +97,24 @@ def verdict(plan: MemoryPlan) -> str:
     }
     largest = max(sizes, key=lambda name: sizes[name])
     return (
-        f"Nothing fits: the smallest, shard {smallest.shard} with {smallest.microbatches} "
-        f"microbatches, needs {shown_bytes(memory.total)} a device, "
+        f"Nothing fits: the smallest, shard {smallest.shard} with {_microbatches(smallest)}, "
+        f"needs {shown_bytes(memory.total)} a device, "
         f"{shown_bytes(plan.missing_bytes)} more than {shown_bytes(limit or 0)}. Most of it are "
         f"{largest}: {shown_bytes(sizes[largest])}. {_CURES[largest]}"
     )
 
 
+def _microbatches(each: Configuration) -> str:
+    return f"{each.microbatches} microbatch{'es' if each.microbatches > 1 else ''}"
+
+
 _CURES = {
     "parameters": "Use more replicas with --shard=3, or a smaller model.",
-    "slots": "Use more replicas with --shard=1 or more, or an optimizer with fewer slots.",
+    "slots": "Use more replicas with --shard=1 or more, or an optimizer with fewer or smaller "
+    "slots (tfscale.optimizers.with_state_dtype).",
     "gradients": "Use more replicas with --shard=2 or more, or a smaller model.",
-    "activations": "Use --recompute, more --microbatches or a smaller --global_batch_size.",
+    "activations": "Use --recompute, more --microbatches, --precision=mixed_bfloat16 or a smaller "
+    "--global_batch_size.",
     "buffers": "Make the largest layer smaller, or divide it in two.",
 }
 

@@ -37,7 +37,8 @@ class PartView:
         self.name = variable.name
         self.device = variable.device
         self._variable = variable
-        self._slices = None if cut is None or cut.is_whole(replica) else cut.slices(replica)
+        self._cut = None if cut is None or cut.is_whole(replica) else cut
+        self._replica = replica
         self._unique_id = identity
         self.shape = variable.shape if cut is None else tf.TensorShape(cut.part_shape(replica))
 
@@ -50,9 +51,8 @@ class PartView:
         """Returns the part."""
         if not self.has_rows:
             return tf.zeros(self.shape, self.dtype)
-        if self._slices is None:
-            return tf.convert_to_tensor(self._variable)
-        return self._variable[self._slices]
+        whole = tf.convert_to_tensor(self._variable)
+        return whole if self._cut is None else whole[self._cut.slices(self._replica)]
 
     def value(self) -> tf.Tensor:
         """Returns `read_value`."""
@@ -63,11 +63,15 @@ class PartView:
         value = tf.cast(tf.convert_to_tensor(value), self.dtype)
         if not self.has_rows:
             return self
-        if self._slices is None:
-            self._variable.assign(value)
-        else:
-            self._variable[self._slices].assign(value)
+        # Not its rows alone: TensorFlow copies a variable of which rows were assigned in each read.
+        self._variable.assign(value if self._cut is None else self._whole_with(value, self._cut))
         return self
+
+    def _whole_with(self, part: tf.Tensor, cut: Cut) -> tf.Tensor:
+        first, stop = cut.bounds[self._replica], cut.bounds[self._replica + 1]
+        sizes = [first, stop - first, cut.bounds[-1] - stop]
+        before, _, after = tf.split(tf.convert_to_tensor(self._variable), sizes, cut.axis)
+        return tf.concat([before, part, after], cut.axis)
 
     def assign_add(self, value: Any, *_: Any) -> PartView:
         """Adds to the part."""

@@ -258,15 +258,8 @@ def _copy_parts(strategy: tf.distribute.Strategy, variables: Any) -> None:
         variable = strategy.experimental_local_results(each)[0].variable
         cut = variable.part_cut
         copies = strategy.experimental_local_results(variable._value)
-        for owner, source in enumerate(copies):
-            if not cut.rows(owner):
-                continue
-            part = cut.take(tf.convert_to_tensor(source), owner)
-            for r, copy in enumerate(copies):
-                if r == owner:
-                    continue
+        parts = [cut.take(tf.convert_to_tensor(own), r) for r, own in enumerate(copies)]
+        for r, copy in enumerate(copies):
+            if not cut.is_whole(r):
                 with tf.device(copy.device):
-                    if cut.is_whole(owner):
-                        copy.assign(part)
-                    else:
-                        copy[cut.slices(owner)].assign(part)
+                    copy.assign(cut.joined(parts))

@@ -27,8 +27,19 @@ CASES = {
     "embedding of 20,000 rows": Case("embedding"),
     "transformer, 4 microbatches": Case("transformer", microbatches=4),
     "transformer, blocks recomputed": Case("transformer", recompute=_BLOCKS),
+    "the same in mixed_bfloat16, 19 million weights": Case(
+        "wide_transformer", recompute=_BLOCKS, precision="mixed_bfloat16"
+    ),
+    "transformer in mixed_bfloat16": Case("transformer", precision="mixed_bfloat16"),
+    "MLP with an average of weights": Case("averaging_mlp"),
+    "MLP with accumulation": Case("accumulating_mlp"),
+    "transformer, 2 replicas": Case("transformer", replicas=2),
+    "transformer, 2 replicas, shard 1": Case("transformer", replicas=2, shard=1),
+    "transformer, 2 replicas, shard 2": Case("transformer", replicas=2, shard=2),
+    "transformer, 2 replicas, shard 3": Case("transformer", replicas=2, shard=3),
+    "MLP of 21 million weights, 2 replicas": Case("wider_mlp", replicas=2),
 }
-"""Of one process, by name."""
+"""By name; replicas are logical CPUs of one process."""
 
 
 def planned(case: Case) -> DeviceMemory:

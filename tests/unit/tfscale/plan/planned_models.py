@@ -8,8 +8,6 @@ import keras
 import numpy as np
 from keras import layers
 
-import tfscale
-
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 Made = tuple[keras.Model, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]
 
@@ -157,8 +155,3 @@ def averaging_mlp() -> Made:
 
 def accumulating_mlp() -> Made:
     return mlp(optimizer=keras.optimizers.Adam(gradient_accumulation_steps=2))
-
-
-def mlp_of_small_slots() -> Made:
-    adam = keras.optimizers.Adam()
-    return mlp(optimizer=tfscale.optimizers.with_state_dtype(adam, "bfloat16"))

@@ -201,6 +201,16 @@ def test_a_function_that_returns_something_else_is_refused() -> None:
         memory_plan(lambda: 1)  # type: ignore[arg-type, return-value]
 
 
+def test_a_function_that_computes_is_told_that_there_are_no_values() -> None:
+    def build() -> Any:
+        model, data = made("sgd", model=lambda: keras.Sequential([keras.layers.Dense(5000)]))()
+        model.predict(np.ones((1, 8)), verbose=0)
+        return model, data
+
+    with pytest.raises(ValueError, match=r"`build` must not compute with the model, because large"):
+        one(build)
+
+
 class OwnUpdate(keras.Sequential):
     def train_step(self, data: Any) -> Any:
         x, _ = data
