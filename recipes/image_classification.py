@@ -193,6 +193,7 @@ def main(_: Sequence[str]) -> None:
             if not is_chief:
                 raise
             failure = error  # The trained model is written first.
+    plain = predictor(model)  # on every worker: with --shard=3 each has a part of it
     if not is_chief:
         return
     measured = {"test_accuracy": accuracy, "test_loss": loss}
@@ -215,7 +216,7 @@ def main(_: Sequence[str]) -> None:
         "flags": flag_sections.values(),
         "history": log.history,
     }
-    results.write(model_dir, predictor(model), summary, record, {"metrics.csv": log.csv()})
+    results.write(model_dir, plain, summary, record, {"metrics.csv": log.csv()})
     if checkpoint is not None:
         checkpoint.directory.clear()  # a finished run is not resumed
     print(f"test accuracy: {accuracy:.4f}")

@@ -28,6 +28,7 @@ from typing import Any
 # TensorFlow's start-up lines would hide those of the recipe. Set before it is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import keras
 import tensorflow as tf
 from absl import flags
 
@@ -186,9 +187,10 @@ def main(_: Sequence[str]) -> None:
     )
     callbacks = [] if checkpoint is None else [checkpoint]
     trained = train(corpus, size, strategy, steps_of_a_round=steps, callbacks=callbacks)
+    plain = predictor(trained.model)  # on every worker: with --shard=3 each has a part of it
     if not is_chief:
         return
-    write_run(trained, corpus, strategy, started)
+    write_run(trained, plain, corpus, strategy, started)
     if checkpoint is not None:
         checkpoint.directory.clear()  # a finished run is not resumed
 
@@ -222,13 +224,13 @@ def refuse_unused_flags() -> None:
 
 def write_run(
     trained: Trained,
+    plain: keras.Model,
     corpus: Corpus,
     strategy: tf.distribute.Strategy,
     started: float,
 ) -> None:
-    """Samples a text, and writes and prints the results of one training."""
+    """Samples a text with a plain copy of the model, and writes and prints the results."""
     model_dir = flagged_model_dir()
-    plain = predictor(trained.model)
     text = sampled_text(
         plain,
         corpus.vocabulary,

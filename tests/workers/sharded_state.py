@@ -32,14 +32,12 @@ def trained(strategy: tf.distribute.Strategy, *callbacks: Any) -> Any:
     tokens, targets = draw.integers(0, 17, size=(22, 3)), draw.normal(size=(22, 2))
     keras.utils.set_random_seed(1)
     with strategy.scope():
-        layers = [
-            keras.Input((3,), dtype="int32"),
-            keras.layers.Embedding(17, 4),
-            keras.layers.Flatten(),
-            keras.layers.Dense(5, "tanh", kernel_regularizer="l2"),
-            keras.layers.Dense(2),
-        ]
-        model = keras.Sequential(layers)
+        inputs = keras.Input((3,), dtype="int32")
+        tied = keras.layers.ReversibleEmbedding(17, 4)  # its gradient has no static shape
+        rows = keras.layers.Embedding(17, 4)(inputs) + tied(inputs)
+        hidden = keras.layers.Dense(4, "tanh", kernel_regularizer="l2")
+        logits = tied(hidden(keras.layers.Flatten()(rows)), reverse=True)
+        model = keras.Model(inputs, keras.layers.Dense(2)(logits))
         optimizer = keras.optimizers.AdamW(0.01, global_clipnorm=0.1, use_ema=True)
         model.compile(optimizer, "mse")
     model.fit(

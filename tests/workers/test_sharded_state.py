@@ -40,9 +40,9 @@ def test_two_workers_train_as_one_device(folder: Path, stage: int) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_workers_share_the_slots(folder: Path, stage: int) -> None:
     first, second = (worker[str(stage)]["held"] for worker in left(folder, "all"))
-    parameters = 17 * 4 + 12 * 5 + 5 + 5 * 2 + 2
+    parameters = 2 * 17 * 4 + 12 * 4 + 4 + 17 * 2 + 2
     assert first + second == 3 * parameters  # two moments and the average
-    assert abs(first - second) <= 3 * (4 + 5 + 1 + 2 + 1)  # a row of each
+    assert abs(first - second) <= 3 * (4 + 4 + 4 + 1 + 2 + 1)  # a row of each
 
 
 @pytest.mark.parametrize("stage", STAGES)

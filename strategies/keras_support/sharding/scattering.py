@@ -66,6 +66,8 @@ def sum_of_parts(gradients: Sequence[tf.Tensor], cuts: Sequence[Cut]) -> list[tf
     if not gradients:
         return []
     own, _ = own_replica()
+    for gradient, cut in zip(gradients, cuts, strict=True):
+        gradient.set_shape(cut.shape)  # that of rows made dense, as of a tied embedding, is unknown
     own_parts = [_weighted(g) for g in gradients]
     if not is_multi_worker(tf.distribute.get_strategy()):
         pieces = [

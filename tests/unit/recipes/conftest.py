@@ -59,11 +59,16 @@ def run_recipe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..
     stdout, stderr = folder / "stdout", folder / "stderr"
     with contextlib.closing(Prefork(*_IMPORTED)) as prefork:
 
-        def run(*flags: str, module: str = "recipes.image_classification", **env: str) -> Run:
+        def run(
+            *flags: str,
+            module: str = "recipes.image_classification",
+            seconds: float = _DEADLINE,
+            **env: str,
+        ) -> Run:
             for path in (stdout, stderr):
                 path.write_text("")
             status = prefork.run(
-                module, *flags, stdout=stdout, stderr=stderr, cwd=folder, seconds=_DEADLINE, **env
+                module, *flags, stdout=stdout, stderr=stderr, cwd=folder, seconds=seconds, **env
             )
             return Run(status, stdout.read_text("utf-8"), stderr.read_text("utf-8"))
 

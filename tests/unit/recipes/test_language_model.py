@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 import recipes.language.model  # registers the layers
+from tests.programs import completed
 from tests.unit.recipes.conftest import Run
 from tfscale.report.directory import read_directory
 
@@ -99,6 +101,19 @@ def test_less_memory_gives_the_same_results(
 
 
 @pytest.mark.thorough
+def test_two_workers_that_share_the_weights_give_the_same_results(
+    text: str, summaries: dict[str, Any], tmp_path: Path
+) -> None:
+    flags = ["--distribution_strategy=multi_worker_mirrored", "--shard=3", *FLAGS]
+    recipe = [sys.executable, "-m", MODULE, *flags, f"--text={text}", f"--model_dir={tmp_path}"]
+    done = completed("-m", "tfscale", "launch", "--num_workers=2", "--", *recipe, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    history = json.loads((tmp_path / "summary.json").read_text("utf-8"))["history"]
+    for name, values in summaries["one device"]["history"].items():
+        assert history[name] == pytest.approx(values, abs=1e-9)
+
+
+@pytest.mark.thorough
 def test_an_interrupted_run_resumes(
     run_recipe: Callable[..., Run], text: str, tmp_path: Path
 ) -> None:
@@ -136,7 +151,7 @@ def test_pairs_of_bytes_and_several_sizes_give_a_table(
 @pytest.mark.thorough
 def test_the_default_text_is_learned(run_recipe: Callable[..., Run], tmp_path: Path) -> None:
     flags = ["--size=nano", "--context=64", "--train_steps=200", f"--model_dir={tmp_path}"]
-    run = run_recipe(*flags, module=MODULE)
+    run = run_recipe(*flags, module=MODULE, seconds=600)
     assert run.status == 0, run.stderr
     summary = json.loads((tmp_path / "summary.json").read_text("utf-8"))
     assert summary["bits_per_byte"] < 4.3
