@@ -17,18 +17,19 @@ MATRIX ?= 2.20-3.14 2.20-3.15 2.21-3.14 2.21-3.15
 UNRELEASED = nightly rc
 LANES = $(sort $(MATRIX) $(UNRELEASED))
 
-# make parity SEED=7 CASES=100 STOCK=1, or DISABLE=<row of a defect>, or DISABLE=all. WORKERS is the
-# size of the cluster, 0 for none; JOBS the child processes at a time; KINDS the models to draw from:
+# make parity SEED=7 CASES=100 STOCK=1, or DISABLE=<row of a defect>, or DISABLE=all. SHARDED cases
+# besides have shard=1, 2 or 3. WORKERS is the size of the cluster, 0 for none; JOBS the child processes at a time; KINDS the models to draw from:
 # all, ordinary, new, or names of models with commas.
 SEED ?= $(shell date +%Y%m%d)
 CASES ?= 40
+SHARDED ?= 100
 KINDS ?= all
 WORKERS ?= 2
 JOBS ?= 2
 STOCK ?=
 DISABLE ?=
 PARITY = tests.parity --seed=$(SEED) --cases=$(CASES) --kinds=$(KINDS) \
-    --workers=$(WORKERS) --jobs=$(JOBS) \
+    --sharded=$(SHARDED) --workers=$(WORKERS) --jobs=$(JOBS) \
     $(if $(STOCK),--stock) $(if $(DISABLE),--disable=$(DISABLE))
 
 # make defects ROWS=S4,C13 runs some rows and replaces their lines of the table.
@@ -131,7 +132,7 @@ help:
 	@echo "make matrix  runs the tests under each TensorFlow-Keras pair of: $(MATRIX)"
 	@echo "make matrix-nightly, matrix-rc  run them under unreleased versions of Keras, of TensorFlow"
 	@echo "make keras-history  counts in which Keras releases each symbol in use changed (25 MB)"
-	@echo "make parity  compares a random sweep of trainings with stock Keras on one device"
+	@echo "make parity  compares a random sweep of trainings with stock Keras on one device, some sharded"
 	@echo "make defects runs every known defect on stock Keras and on tfscale; writes docs/concepts/defects.md"
 	@echo "make faults  kills, stops, disconnects and starves real jobs; writes docs/concepts/faults.md"
 	@echo "make soak    half an hour of faults; results must match an undisturbed run"

@@ -1,6 +1,6 @@
 """The sweep behind `make parity`.
 
-python -m tests.parity --seed=7 --cases=40 --stock
+python -m tests.parity --seed=7 --cases=40 --sharded=100 --stock
 python -m tests.parity --disable=S4       without the fix of S4: status 1, because a case fails
 python -m tests.parity --disable=all      without each fix in turn: 0 if a case fails each time
 """
@@ -11,6 +11,7 @@ import argparse
 import sys
 import time
 
+from tests.parity.configuration import SHARDED
 from tests.parity.drawing import draw
 from tests.parity.report import mismatches, stock_crashes, table
 from tests.parity.trial import try_cases
@@ -25,9 +26,12 @@ def main() -> int:
     strategies = [name for name in arguments.strategies.split(",") if name]
     if arguments.workers:
         strategies.append(f"workers{arguments.workers}")
-    cases = [str(c) for c in draw(arguments.seed, arguments.cases, strategies, arguments.kinds)]
+    seed, kinds = arguments.seed, arguments.kinds
+    drawn = draw(seed, arguments.cases, strategies, kinds)
+    drawn += draw(seed, arguments.sharded, SHARDED, kinds)
+    cases = [str(configuration) for configuration in drawn]
     total = len(cases)
-    print(f"parity: {total} cases, seed {arguments.seed}", flush=True)
+    print(f"parity: {total} cases, seed {seed}", flush=True)
     runs = 0
 
     def progress(line: str) -> None:
@@ -65,6 +69,12 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="seed of the sweep")
     parser.add_argument("--cases", type=int, default=40, help="configurations to draw")
     parser.add_argument(
+        "--sharded",
+        type=int,
+        default=0,
+        help="configurations to draw besides, for strategies with shard=1, 2 and 3",
+    )
+    parser.add_argument(
         "--kinds",
         default="all",
         help="models to draw from: all, ordinary, new, or names of models separated by commas",
@@ -73,7 +83,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--strategies",
         default="mirrored1,mirrored2,mirrored3,mirrored4",
-        help="names of mirrored strategies, separated by commas; mirrored_shard3_2 has shard=3",
+        help="names of strategies for --cases, separated by commas",
     )
     parser.add_argument(
         "--workers", type=int, default=2, help="workers of the cluster; 0 for no cluster"

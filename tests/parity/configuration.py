@@ -13,6 +13,12 @@ from tests.parity.kinds import NEW, ORDINARY
 MIN_STEPS = 20
 """Enough for a schedule, an accumulation and a growing loss scale to have effects."""
 
+SHARDED = (
+    *(f"mirrored_shard{stage}_{replicas}" for stage in (1, 2, 3) for replicas in (2, 3, 4)),
+    *(f"workers_shard{stage}_2" for stage in (1, 2, 3)),
+)
+"""Strategies whose replicas keep parts: stage, then number of replicas."""
+
 CHOICES: dict[str, tuple[Any, ...]] = {
     "model": (*ORDINARY, *NEW),
     "optimizer": (
@@ -77,8 +83,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
         "mirrored4",
         "workers2",
         "workers3",
-        *(f"mirrored_shard{stage}_{replicas}" for stage in (1, 2, 3) for replicas in (2, 3, 4)),
-        *(f"workers_shard{stage}_2" for stage in (1, 2, 3)),
+        *SHARDED,
     ),
 }
 
@@ -205,6 +210,11 @@ class Configuration:
         return int(self.strategy[-1])
 
     @property
+    def shard(self) -> int:
+        """What replicas keep parts of; 0 for nothing."""
+        return shard_of(self.strategy)
+
+    @property
     def num_workers(self) -> int:
         """Processes that train; one under a mirrored strategy."""
         return self.num_replicas if self.strategy.startswith("workers") else 1
@@ -213,3 +223,8 @@ class Configuration:
     def is_half(self) -> bool:
         """Whether layers compute in half precision."""
         return self.precision.startswith("mixed")
+
+
+def shard_of(strategy: str) -> int:
+    """Returns the stage in a strategy's name, 0 if there is none."""
+    return int(strategy.partition("_shard")[2][:1] or 0)

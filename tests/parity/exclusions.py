@@ -37,6 +37,9 @@ class Exclusion:
 CLASSIFYING = ("categorical", "sparse")
 
 _KEEPING_BY_BATCH = ("cnn_batchnorm", "own_step")
+_READS_GRADIENTS = ("own_accumulation", "skipped_steps")
+_UPDATES_IN_CONDITIONS = ("own_accumulation", "every_other_step", "skipped_steps")
+_CLIPS_BY_NORM = ("clipnorm", "global_clipnorm")
 _OF_OWN_STEPS = ("layers", "gradients", "conditions", "parts")
 
 
@@ -162,6 +165,24 @@ IMPOSSIBLE = (
         "microbatches need Keras's own train_step; what layers keep, they keep by microbatch; the "
         "oracle of half precision has parts of its own",
         lambda c: c.microbatches > 1 and (c.is_half or not _divides_batches(c)),
+    ),
+    Exclusion(
+        "a step that computes with gradients is refused where each replica has a part of them",
+        lambda c: (
+            c.shard > 1 and (kind_of(c.model).concern == "gradients" or c.model in _READS_GRADIENTS)
+        ),
+    ),
+    Exclusion(
+        "an update in a condition is refused where replicas exchange parts or norms in it",
+        lambda c: (
+            bool(c.shard)
+            and c.model in _UPDATES_IN_CONDITIONS
+            and (c.num_workers == 1 or c.clip in _CLIPS_BY_NORM or c.loss_scaling)
+        ),
+    ),
+    Exclusion(
+        "weights of which each replica of a process has a part are not assigned in a condition",
+        lambda c: c.shard == 3 and c.model == "slow_weights" and c.num_workers == 1,
     ),
     Exclusion(
         "the microbatch oracle has no mean over zero rows",

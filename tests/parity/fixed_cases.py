@@ -110,6 +110,25 @@ CONFIGURATIONS_AT_LENGTH: dict[str, str] = {
         )
         for name, kind in NEW.items()
     },
+    "a second update reads what the first one of another replica wrote": (
+        "functions_in_step optimizer=adam rows=22 batch=7 on=mirrored_shard3_2"
+    ),
+    "a teacher follows weights after their update": (
+        "teacher optimizer=adadelta clip=global_clipnorm rows=22 batch=7 on=mirrored_shard3_3"
+    ),
+    "parts of rows of a lookup are scattered": (
+        "positions optimizer=rmsprop clip=clipnorm rows=7 batch=1 on=mirrored_shard2_2"
+    ),
+    "a part below the largest norm is not scaled": (
+        "unreduced_loss optimizer=nadam clip=clipnorm rows=66 batch=12 on=mirrored_shard2_2"
+    ),
+    "microbatches add up parts on two workers": (
+        "subclass microbatches=4 optimizer=rmsprop rows=48 batch=12 on=workers_shard3_2"
+    ),
+    "rows of lookups in an eager step are clipped": (
+        "tokens_and_positions optimizer=adamw clip=global_clipnorm run_eagerly=True rows=22 "
+        "batch=7 on=mirrored_shard3_3"
+    ),
     "float32 rounds no more than with rows in another order": (
         "mlp optimizer=adam precision=float32 rows=41 batch=8 on=mirrored2"
     ),

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tests.parity.configuration import Configuration
+from tests.parity.configuration import Configuration, shard_of
 from tests.parity.leaving_out import leave_out
 from tests.parity.scenarios import is_scenario, play
 from tests.parity.training import Run, train
@@ -68,7 +68,7 @@ def _strategy(name: str, is_stock: bool) -> tf.distribute.Strategy | None:
     if name == "reference":
         return None
     num_replicas = int(name[-1])
-    shard = int(name.partition("_shard")[2][:1] or 0)
+    shard = shard_of(name)
     if not is_stock:
         import strategies
 

@@ -3,12 +3,14 @@
 Packs are small, so that there are several in a step.
 
     python -m tests.workers.sharded_state FOLDER all
+    python -m tests.workers.sharded_state FOLDER thirty-steps-3     models and optimizers at stage 3
 
 Without a cluster it trains on one device with stock Keras, for comparison.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from pathlib import Path
@@ -20,6 +22,14 @@ import tensorflow as tf
 
 import strategies
 from strategies.keras_support.context import packs
+from tests.stock_keras import batches_counted_once
+from tests.unit.strategies.keras_support.beside_one_device import on_strategy
+from tests.unit.strategies.keras_support.sharding.small_models import (
+    convolutions,
+    decoder,
+    embeddings,
+)
+from tests.unit.strategies.keras_support.sharding.trainings import OFTEN_USED, thirty_steps
 from tests.workers.job import Found, leave
 
 STAGES = (1, 2, 3)
@@ -52,6 +62,19 @@ def trained(strategy: tf.distribute.Strategy, *callbacks: Any) -> Any:
     return model
 
 
+def thirty_steps_of_each(strategy: tf.distribute.Strategy, stage: int) -> Found:
+    """Trains with each often used optimizer one of three models, at another stage another one."""
+    results: Found = {}
+    for i, (name, optimizer) in enumerate(OFTEN_USED.items()):
+        build = (decoder, convolutions, embeddings)[(i + stage) % 3]
+        found = on_strategy(
+            functools.partial(thirty_steps, build=build, optimizer=optimizer), strategy
+        )
+        for value, array in found.items():
+            results[f"{name}, {build.__name__}, {value}"] = np.ravel(array).tolist()
+    return results
+
+
 def state(model: Any) -> Found:
     """Returns all values; reading them is a call of all workers."""
     variables = [*model.variables, *model.optimizer.variables]
@@ -69,9 +92,23 @@ def held(model: Any) -> int:
     )
 
 
+def train_each(folder: Path, case: str, stage: int) -> None:
+    """Trains on one device with stock Keras, or as one worker."""
+    if "TF_CONFIG" not in os.environ:
+        with batches_counted_once():
+            leave(folder, case, 0, thirty_steps_of_each(tf.distribute.get_strategy(), stage))
+        return
+    strategy = strategies.multi_worker_mirrored_strategy(shard=stage)
+    index = strategy.cluster_resolver.task_id
+    leave(folder, case, index, thirty_steps_of_each(strategy, stage))
+
+
 def main() -> None:
     folder, case = Path(sys.argv[1]), sys.argv[2]
     keras.config.set_floatx("float64")
+    if case.startswith("thirty-steps-"):
+        train_each(folder, case, int(case[-1]))
+        return
     if "TF_CONFIG" not in os.environ:
         leave(folder, case, 0, state(trained(tf.distribute.get_strategy())))
         return

@@ -38,6 +38,15 @@ def test_two_workers_train_as_one_device(folder: Path, stage: int) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
+def test_thirty_steps_of_two_workers_are_those_of_one_device(stage: int, tmp_path: Path) -> None:
+    case = f"thirty-steps-{stage}"
+    (tmp_path / "stock").mkdir()
+    expected = run_one_device("sharded_state", tmp_path / "stock", case)
+    for worker in run_workers("sharded_state", tmp_path, case):
+        compare(worker, expected)
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_the_workers_share_the_slots(folder: Path, stage: int) -> None:
     first, second = (worker[str(stage)]["held"] for worker in left(folder, "all"))
     parameters = 2 * 17 * 4 + 12 * 4 + 4 + 17 * 2 + 2

@@ -76,6 +76,8 @@ class StepContext:
         inner_updates: Optimizers that applied gradients inside a condition, with its graph.
         passes: First passes of recomputed functions; see `recomputed_pass`.
         gathers: The sharded parameters that were gathered, or None; see `sharding.gathering`.
+        has_updated_parts: Whether replicas have to meet before they read sharded parameters; see
+            `sharding.step_order`.
     """
 
     examples: tf.Tensor
@@ -97,6 +99,7 @@ class StepContext:
     inner_updates: list[tuple[Any, Any]] = field(default_factory=list)
     passes: list[FirstPass] = field(default_factory=list)
     gathers: Any = None
+    has_updated_parts: bool = False
     _loss: tf.Tensor | None = None
     _fraction: tf.Tensor | None = None
     _graph: Any = field(default_factory=tf.compat.v1.get_default_graph)

@@ -30,8 +30,9 @@ def concatenated(rows: Sequence[tf.IndexedSlices]) -> tf.IndexedSlices:
     """
     if len(rows) == 1:
         return rows[0]
+    wide = any(each.indices.dtype == tf.int64 for each in rows)  # as TensorFlow adds lookups up
     return tf.IndexedSlices(
         tf.concat([each.values for each in rows], axis=0),
-        tf.concat([each.indices for each in rows], axis=0),
+        tf.concat([tf.cast(r.indices, tf.int64) if wide else r.indices for r in rows], axis=0),
         rows[0].dense_shape,
     )

@@ -2,12 +2,14 @@
 
 Dense gradients are added up as they come, so that one sum and one gradient are in memory. Half
 precision is added up in float32. The rows of sparse gradients are as many as those of the whole
-batch, and are put together as on one device: see `sparse_gradients`.
+batch, and are put together as on one device: see `sparse_gradients`. Between workers the gradient
+of a sharded parameter is reduced as it comes, and its parts are added up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import tensorflow as tf
@@ -16,6 +18,7 @@ from strategies.keras_support.context.lineage import Lineage, Source
 from strategies.keras_support.context.weighted_gradients import concatenated, weighted
 from strategies.keras_support.gradients.gradient_reduce import Gradient
 from strategies.keras_support.gradients.sparse_gradients import Rows, SparsePart, added_up, parts_of
+from strategies.keras_support.sharding.scattering import ShardedGradient
 
 
 class GradientSum:
@@ -29,6 +32,7 @@ class GradientSum:
         self._lineage = lineage
         self._sums: list[Any] | None = None
         self._dtypes: list[tf.DType | None] = []
+        self._divided: dict[int, ShardedGradient] = {}
 
     def add(self, gradients: Sequence[Gradient | None], weight: Any) -> None:
         """Adds the gradients of one microbatch.
@@ -49,7 +53,11 @@ class GradientSum:
                 ]
                 self._sums[i] = [*(self._sums[i] or []), rows]
             elif gradient is not None:
-                own = weighted(gradient, weight)
+                if isinstance(gradient, ShardedGradient):  # weighted when it was reduced
+                    self._divided[i] = gradient
+                    own = weighted(gradient.part, 1.0)
+                else:
+                    own = weighted(gradient, weight)
                 self._sums[i] = own if self._sums[i] is None else self._sums[i] + own
 
     def pending(self) -> list[tf.Tensor]:
@@ -65,12 +73,14 @@ class GradientSum:
     def result(self) -> list[Gradient | None]:
         """Returns the sums, in the dtypes of the gradients."""
         results: list[Gradient | None] = []
-        for each, dtype in zip(self._sums or [], self._dtypes, strict=True):
+        for i, (each, dtype) in enumerate(zip(self._sums or [], self._dtypes, strict=True)):
             if each is None:
                 results.append(None)
             elif isinstance(each, list):
                 joined = [_joined(parts, self._lineage) for parts in zip(*each, strict=True)]
                 results.append(_cast(concatenated(joined), dtype))
+            elif i in self._divided:
+                results.append(replace(self._divided[i], part=tf.cast(each, dtype)))
             else:
                 results.append(tf.cast(each, dtype))
         return results

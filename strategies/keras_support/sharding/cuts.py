@@ -88,16 +88,15 @@ class Cut:
             return rows
         if not self.rows(replica):
             return tf.zeros([0], rows.dtype)
+        shape = tf.constant(self.part_shape(replica), rows.indices.dtype)
         if self.axis:
-            return tf.IndexedSlices(
-                rows.values[self.slices(replica)], rows.indices, self.part_shape(replica)
-            )
+            return tf.IndexedSlices(rows.values[self.slices(replica)], rows.indices, shape)
         first, stop = self.bounds[replica], self.bounds[replica + 1]
         is_own = (rows.indices >= first) & (rows.indices < stop)
         return tf.IndexedSlices(
             tf.boolean_mask(rows.values, is_own),
             tf.boolean_mask(rows.indices, is_own) - first,
-            self.part_shape(replica),
+            shape,
         )
 
     @property

@@ -34,6 +34,7 @@ from strategies.keras_support.sharding.cuts import in_own_memory
 from strategies.keras_support.sharding.scattering import sum_of_parts
 from strategies.keras_support.sharding.sharded_value import ShardedValue
 from strategies.keras_support.sharding.stages import own_replica
+from strategies.keras_support.sharding.step_order import order_before_read
 
 _ONLY_SHAPE = ("Rank", "Shape", "ShapeN", "Size")
 """Operations that look at no value. The gradient of a convolution begins with one: it waits for
@@ -77,6 +78,11 @@ class Gathers:
             self.groups.append(_Group(layer))
         return self.groups[-1]
 
+    def forget(self) -> None:
+        """What was gathered is the past: it is neither shared nor gathered again."""
+        self.groups.clear()
+        self.values.clear()
+
     def users_of_layer_two_before(self) -> list[Any]:
         """The operations that use the parameters of the layer two before the present one."""
         if len(self.groups) < 3:
@@ -86,10 +92,11 @@ class Gathers:
 
 def gather_in_step(value: ShardedValue) -> tf.Tensor:
     """Returns the whole of a sharded value, on a replica."""
+    order_before_read(value.name)
     step = current_step()
-    if step is None or tf.executing_eagerly() or not step.is_in_main_graph():
+    gathers = None if step is None else _gathers_of(step)
+    if step is None or gathers is None or tf.executing_eagerly() or not step.is_in_main_graph():
         return _marked(_gathered(value), step)
-    gathers = _gathers_of(step)
     group = gathers.begin(value)
     if id(value) not in group.tensors:
         with tf.control_dependencies(gathers.users_of_layer_two_before()):
@@ -158,6 +165,13 @@ def rows_of(value: ShardedValue) -> tf.IndexedSlices | None:
     step = current_step()
     found = [] if step is None or step.gathers is None else step.gathers.rows.pop(id(value), [])
     return concatenated(found) if found else None
+
+
+def forget_rows() -> None:
+    """Called after a gradient: forgets rows of parameters that it was not asked for."""
+    step = current_step()
+    if step is not None and step.gathers is not None:
+        step.gathers.rows.clear()
 
 
 def all_parts(parts: Sequence[tf.Tensor], cuts: Sequence[Any]) -> list[tf.Tensor]:

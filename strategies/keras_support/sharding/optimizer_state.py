@@ -111,16 +111,19 @@ def divide_other_slots(optimizer: Any) -> None:
         optimizer: One that is built. Of a `LossScaleOptimizer` the inner one.
     """
     variables = optimizer._trainable_variables
-    for slots in vars(optimizer).values():
+    for name, slots in vars(optimizer).items():
         if not isinstance(slots, (list, tuple)) or len(slots) != len(variables):
             continue
+        if name == "_variables":
+            continue  # all of the optimizer's, which may be as many
         for slot, variable in zip(slots, variables, strict=True):
             if slot is variable or not isinstance(slot, keras.Variable):
                 continue
-            if is_sharded(slot):
-                continue
             cut = variable.part_cut
             owner = next(r for r in range(cut.num_parts) if cut.rows(r))
+            if is_sharded(slot):
+                _require_same_division(optimizer, slot, variable, owner)
+                continue
             if not cut.is_whole(owner):
                 raise ValueError(
                     f"`shard` needs slots of their variable's shape. Received: {slot.path!r} of "
@@ -139,6 +142,18 @@ def divide_other_slots(optimizer: Any) -> None:
                 False,
                 gather_in_step,
             )
+
+
+def _require_same_division(optimizer: Any, slot: Any, variable: Any, owner: int) -> None:
+    cut = variable.part_cut
+    is_alike = tuple(slot.shape) == cut.shape
+    if slot._value.cut != (cut if is_alike else owned(slot.shape, owner, cut.num_parts)):
+        raise ValueError(
+            f"`optimizer` must be the last one that was built for {variable.path!r}, because with "
+            "`shard` optimizers of different kinds divide a variable differently. Received: "
+            f"{optimizer.name!r}, after another one was built for it. Give each optimizer its own "
+            "variables, or build the strategy with shard=0."
+        )
 
 
 def averages_copied_by_part(overwrite: Any) -> Any:

@@ -19,9 +19,11 @@ from strategies.keras_support.context.step_context import current_step, sum_over
 from strategies.keras_support.context.weighted_gradients import weighted
 from strategies.keras_support.patching.ownership import is_multi_worker
 from strategies.keras_support.sharding.cuts import Cut
+from strategies.keras_support.sharding.sharded_value import computes_as_tensor
 from strategies.keras_support.sharding.stages import own_replica
 
 
+@computes_as_tensor
 @dataclass(frozen=True)
 class ShardedGradient:
     """A gradient of the global batch of which each replica has a part.

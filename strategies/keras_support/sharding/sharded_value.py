@@ -24,6 +24,11 @@ from strategies.coordination.rendezvous import exchange, worker_index
 from strategies.keras_support.model.replica_values import gathered_rows
 from strategies.keras_support.patching.ownership import is_multi_worker
 from strategies.keras_support.sharding.cuts import Cut
+from strategies.keras_support.sharding.step_order import (
+    is_one_of_several,
+    note_change,
+    require_meeting,
+)
 
 GatherInStep = Callable[["ShardedValue"], tf.Tensor]
 
@@ -137,12 +142,14 @@ class ShardedValue:
         """Assigns the whole: each replica keeps its part of `value`."""
         whole = tf.cast(tf.convert_to_tensor(value), self.dtype)
         replica = tf.distribute.get_replica_context()
-        own = None
         if replica is not None and replica.strategy is self.distribute_strategy:
-            own = int(tf.get_static_value(replica.replica_id_in_sync_group))
+            note_change()
+            if is_one_of_several():
+                require_meeting(self.name)
+                replica.merge_call(self._assign_on_replicas, args=(whole,))
+                return self
         for r, part in self._local_parts():
-            if own in (None, r):
-                part.assign(self.cut.take(whole, r))
+            part.assign(self.cut.take(whole, r))
         return self
 
     def assign_add(self, value: Any, *_: Any) -> ShardedValue:
@@ -178,6 +185,13 @@ class ShardedValue:
             " Save it with model.save('model.keras'), load that file outside of "
             "strategy.scope(), and export the loaded model."
         )
+
+    def _assign_on_replicas(self, strategy: tf.distribute.Strategy, wholes: Any) -> None:
+        """Assigns when no replica has still to read the values before."""
+        local = strategy.experimental_local_results(wholes)
+        for (r, part), whole in zip(self._local_parts(), local, strict=True):
+            with tf.device(part.device):
+                part.assign(self.cut.take(whole, r))
 
     def _local_parts(self) -> list[tuple[int, Any]]:
         return [(r, part) for r, part in enumerate(self.parts) if part is not None]

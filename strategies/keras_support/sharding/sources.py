@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from strategies.keras_support.patching.ownership import is_multi_worker
 from strategies.keras_support.sharding.cuts import Cut
-from strategies.keras_support.sharding.gathering import rows_of
+from strategies.keras_support.sharding.gathering import forget_rows, rows_of
 from strategies.keras_support.sharding.scattering import (
     ShardedGradient,
     sum_of_parts,
@@ -52,10 +52,12 @@ def expanded(sources: Sequence[Any]) -> tuple[list[Any], Callable[[Sequence[Any]
 
     def put_together(answer: Sequence[Any]) -> list[Any]:
         rest = iter(answer)
-        return [
+        whole = [
             _one(source, [next(rest) for _ in range(count)])
             for source, count in zip(sources, counts, strict=True)
         ]
+        forget_rows()
+        return whole
 
     return asked, put_together
 

@@ -27,6 +27,11 @@ from strategies.keras_support.sharding.part_view import parts_shown
 from strategies.keras_support.sharding.scattering import ShardedGradient
 from strategies.keras_support.sharding.sharded_value import is_sharded
 from strategies.keras_support.sharding.stages import own_replica, stage_of
+from strategies.keras_support.sharding.step_order import (
+    is_one_of_several,
+    note_update,
+    require_update_here,
+)
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,10 @@ def update_parts(
         )
     replica, device_index = own_replica()
     inner = getattr(optimizer, "inner_optimizer", optimizer)
+    looks_at_norms = optimizer is not inner or inner.clipnorm or inner.global_clipnorm
+    whole = [v for v in inner._trainable_variables if not is_sharded(v)]
+    if looks_at_norms or (whole and is_one_of_several()):
+        require_update_here(optimizer.name)
     divide_other_slots(inner)
     parts = [
         _part(g, v.part_cut, replica) if g is not None else None
@@ -98,7 +107,7 @@ def update_parts(
     counters = [v for v in state if not is_sharded(v)]
     shown = [*inner._trainable_variables, *divided]
     norms = None
-    if optimizer is not inner or inner.clipnorm or inner.global_clipnorm:
+    if looks_at_norms:
         with parts_shown(shown, replica, device_index):
             own = _own_norms(optimizer, inner, parts, variables)
         norms = _Norms.over_replicas(own)  # replicas wait here, so nothing may be shown
@@ -113,8 +122,9 @@ def update_parts(
             result = apply(parts)
     finally:
         _UPDATING.norms = outer
-    whole = [v for v in inner._trainable_variables if not is_sharded(v)]
     _make_whole(whole)
+    if len(whole) < len(inner._trainable_variables):
+        note_update()
     return result
 
 
@@ -201,7 +211,8 @@ def clipped_by_all_parts(clip: Any) -> Any:
 
 def _scaled_to(gradient: Any, largest: float, square: tf.Tensor) -> Any:
     norm = tf.sqrt(square)
-    factor = largest / tf.maximum(norm, tf.cast(largest, norm.dtype))
+    limit = tf.constant(largest, norm.dtype)  # a cast would begin with float32
+    factor = limit / tf.maximum(norm, limit)
     factor += norm - norm  # NaN stays NaN
     factor = tf.cast(factor, gradient.dtype)
     if isinstance(gradient, tf.IndexedSlices):

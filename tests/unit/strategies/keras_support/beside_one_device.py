@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -38,18 +37,29 @@ def assert_like_one_device(
         strategy: One of ours.
         without: Results that are not compared: those of stock Keras on one device are wrong too.
     """
-    shown = []
-    for each in (tf.distribute.get_strategy(), strategy):
-        keras.utils.clear_session()
-        keras.utils.set_random_seed(11)
-        is_stock = each is not strategy
-        with batches_counted_once() if is_stock else contextlib.nullcontext():
-            shown.append(program(each))
-    expected, ours = shown
-    assert expected.keys() == ours.keys()
+    expected = on_one_device(program)
+    assert_equal(on_strategy(program, strategy), expected, without)
+    return expected
+
+
+def on_one_device(program: Program) -> Found:
+    """Returns the results of stock Keras."""
+    with batches_counted_once():
+        return on_strategy(program, tf.distribute.get_strategy())
+
+
+def on_strategy(program: Program, strategy: tf.distribute.Strategy) -> Found:
+    """Returns the results of a program that begins with the seed of each comparison."""
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(11)
+    return program(strategy)
+
+
+def assert_equal(found: Found, expected: Found, without: str = "") -> None:
+    """Compares results to 1e-9, all but those of one name."""
+    assert found.keys() == expected.keys()
     for name in expected:
         if name != without:
             np.testing.assert_allclose(
-                ours[name], expected[name], rtol=1e-9, atol=1e-12, err_msg=name
+                found[name], expected[name], rtol=1e-9, atol=1e-12, err_msg=name
             )
-    return expected

@@ -38,6 +38,16 @@ def test_a_clipped_model_on_uneven_batches_is_equal() -> None:
 
 
 @pytest.mark.thorough
+@pytest.mark.parametrize("shard", [1, 2, 3])
+def test_a_clipped_model_in_parts_is_equal(shard: int) -> None:
+    flags = (f"--shard={shard}", "--num_replicas=3", "--steps=4", "--batch_size=16", "--json")
+    done = child("verify", f"{MODELS}:clipped", *flags)
+    assert done.returncode == 0, done.stderr[-4000:] + done.stdout
+    result = json.loads(done.stdout)
+    assert (result["verdict"], result["num_replicas"]) == ("equal", 3)
+
+
+@pytest.mark.thorough
 def test_of_two_workers_the_chief_reports_and_both_fail_on_a_mismatch() -> None:
     command = [sys.executable, "-m", "tfscale", "verify", f"{MODELS}:normalized"]
     flags = ["--strategy=multi_worker_mirrored", "--steps=2", "--batch_size=16"]
@@ -58,6 +68,10 @@ def test_of_two_workers_the_chief_reports_and_both_fail_on_a_mismatch() -> None:
     ("arguments", "message"),
     [
         (["mine"], "must be MODULE:FUNCTION. Received: 'mine'. Example: mine:build"),
+        (
+            ["mine:build", "--shard=4"],
+            "--shard: invalid choice: 4 (choose from 0, 1, 2, 3)",
+        ),
         (["mine:build", "--steps=0"], "must be a positive integer. Received: '0'"),
         (["mine:build", "--strategy=central"], "invalid choice: 'central'"),
         (["mine:build", "--timeout_seconds=nan"], "must be a positive, finite number of seconds"),

@@ -8,18 +8,16 @@ are left to Keras while the strategy trains. Prints a line of JSON each.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from strategies.keras_support.patches import MOMENTS
-from strategies.keras_support.patching.patch import INSTALLED, Patch
-from strategies.keras_support.patching.upstream import defining_owner
+from strategies.keras_support.patching.patch import Patch
+from tests.without_patches import without
 from tfscale.verify.messages import Request
 from tfscale.verify.report import as_json
 from tfscale.verify.verification import Verification, compare
@@ -51,22 +49,6 @@ class RemoteWorker:
 
     def tail(self) -> list[str]:
         return []
-
-
-@contextlib.contextmanager
-def without(patches: tuple[Patch, ...]) -> Iterator[None]:
-    """Puts Keras's own code back where the patches are."""
-    places = [(patch, *defining_owner(patch.target)) for patch in patches]
-    originals = {patch: INSTALLED.pop(patch) for patch in patches}
-    installed = [vars(owner)[name] for _, owner, name in places]
-    for patch, owner, name in places:
-        setattr(owner, name, patch.original())
-    try:
-        yield
-    finally:
-        for (_, owner, name), replacement in zip(places, installed, strict=True):
-            setattr(owner, name, replacement)
-        INSTALLED.update(originals)
 
 
 def verified(case: str, folder: Path) -> dict[str, Any]:
