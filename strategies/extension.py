@@ -115,6 +115,23 @@ if TYPE_CHECKING:
     from strategies.keras_support.patching.private_symbol import PrivateSymbol
     from strategies.keras_support.patching.private_tensorflow import TENSORFLOW_SYMBOLS
     from strategies.keras_support.patching.step_clock import attach_clock
+    from strategies.keras_support.pipeline.chunk_layer import call_of_node
+    from strategies.keras_support.pipeline.model_cut import (
+        graph_of,
+        inputs_of,
+        nodes_in_order,
+        places_to_cut,
+    )
+    from strategies.keras_support.pipeline.pipelined_model import train_as_pipeline
+    from strategies.keras_support.pipeline.schedule import (
+        SCHEDULES,
+        Timeline,
+        Unit,
+        bubble_by_formula,
+        device_orders,
+        timeline,
+    )
+    from strategies.keras_support.placement.replica_devices import devices_by_replica
     from strategies.keras_support.sharding.cuts import cuts_for
     from strategies.keras_support.sharding.sharded_value import is_sharded
     from strategies.keras_support.sharding.whole_values import whole_value
@@ -287,6 +304,24 @@ _NAMES = {
     "strategies.keras_support.sharding.cuts": ("cuts_for",),
     "strategies.keras_support.sharding.sharded_value": ("is_sharded",),
     "strategies.keras_support.sharding.whole_values": ("whole_value",),
+    # The stages of a pipeline.
+    "strategies.keras_support.pipeline.chunk_layer": ("call_of_node",),
+    "strategies.keras_support.pipeline.model_cut": (
+        "graph_of",
+        "inputs_of",
+        "nodes_in_order",
+        "places_to_cut",
+    ),
+    "strategies.keras_support.pipeline.pipelined_model": ("train_as_pipeline",),
+    "strategies.keras_support.pipeline.schedule": (
+        "SCHEDULES",
+        "Timeline",
+        "Unit",
+        "bubble_by_formula",
+        "device_orders",
+        "timeline",
+    ),
+    "strategies.keras_support.placement.replica_devices": ("devices_by_replica",),
     "strategies.half_precision_outputs": ("outputs_in_half_precision", "warn_of_half_precision"),
     # The patches of Keras, the private symbols in use, and a step traced without training.
     "strategies.keras_support.installation": (

@@ -11,6 +11,7 @@ from strategies.arguments import SHARD_CURE, sequence, text, whole_number
 from strategies.coordination.collective_keys import own_collective_keys, reuse_keys
 from strategies.devices import check_all_reduce, cpu_devices, gpu_devices
 from strategies.keras_support import support
+from strategies.keras_support.placement.replica_devices import record_devices
 
 _CROSS_DEVICE_OPS: dict[str, Callable[[], tf.distribute.CrossDeviceOps | None]] = {
     "auto": lambda: None,
@@ -29,6 +30,7 @@ def mirrored_strategy(
     all_reduce: str = "auto",
     logical_devices_per_gpu: int | None = None,
     shard: int = 0,
+    devices_per_replica: int = 1,
 ) -> tf.distribute.MirroredStrategy:
     """Builds a strategy that keeps one replica of the model on each of several devices of a host.
 
@@ -45,6 +47,8 @@ def mirrored_strategy(
         logical_devices_per_gpu: Virtual GPUs made from each GPU, to try several replicas on one.
         shard: What the replicas keep parts of, instead of copies (ZeRO, arXiv 1910.02054): 0
             nothing, 1 the slots of optimizers, 2 also gradients, 3 also parameters.
+        devices_per_replica: Devices of each replica, for the stages of a `tfscale.parallel`
+            pipeline. Replica 0 has the first ones, replica 1 the next, and so on. Positive.
 
     Returns:
         A `tf.distribute.MirroredStrategy` under which Keras trains as on one device.
@@ -65,17 +69,32 @@ def mirrored_strategy(
         if value is not None:
             whole_number(name, value, cure="Leave it out for the devices of the host.")
     shard = whole_number("shard", shard, at_least=0, below=4, cure=SHARD_CURE)
+    several = whole_number(
+        "devices_per_replica", devices_per_replica, cure="Pass 1 for one device for each replica."
+    )
     if devices is not None:
         devices = [text("devices", each) for each in sequence("devices", devices)]
-        chosen, reason = _named(devices, num_replicas), "as named"
+        wanted = None if num_replicas is None else num_replicas * several
+        every, reason = _named(devices, wanted), "as named"
     else:
-        chosen, reason = _found(num_replicas, logical_devices_per_gpu)
+        every, reason = _found(num_replicas, logical_devices_per_gpu, several)
+    if len(every) % several:
+        raise ValueError(
+            f"`devices_per_replica` must divide {len(every)}, the number of devices. Received: "
+            f"devices_per_replica={several} for {', '.join(every)}. Name the devices, or pass "
+            "`num_replicas`."
+        )
+    chosen = every[::several]
     check_all_reduce(all_reduce, tuple(_CROSS_DEVICE_OPS), chosen)
-    announce(f"{len(chosen)} mirrored replicas on {', '.join(chosen)} ({reason}).")
+    each = f", {several} devices each" if several > 1 else ""
+    announce(f"{len(chosen)} mirrored replicas on {', '.join(every)} ({reason}){each}.")
     with own_collective_keys(tf.distribute.MirroredStrategy):
         cross_device_ops = _CROSS_DEVICE_OPS[all_reduce]()
         strategy = tf.distribute.MirroredStrategy(chosen, cross_device_ops=cross_device_ops)
     reuse_keys(strategy)
+    if several > 1:
+        others = [every[i + 1 : i + several] for i in range(0, len(every), several)]
+        record_devices(strategy, others)
     return support(strategy, shard)
 
 
@@ -83,8 +102,8 @@ def _named(devices: Sequence[str], num_replicas: int | None) -> list[str]:
     chosen = [name.removeprefix("/").removeprefix("device:").upper() for name in devices]
     if num_replicas is not None and num_replicas != len(chosen):
         raise ValueError(
-            f"`num_replicas` must be {len(chosen)}, the number of `devices`. Received: "
-            f"num_replicas={num_replicas}. Leave `num_replicas` out."
+            f"`num_replicas` times `devices_per_replica` must be {len(chosen)}, the number of "
+            f"`devices`. Received: {num_replicas} in all. Leave `num_replicas` out."
         )
     if not chosen or len(set(chosen)) != len(chosen):
         raise ValueError(
@@ -101,7 +120,9 @@ def _named(devices: Sequence[str], num_replicas: int | None) -> list[str]:
     return chosen
 
 
-def _found(num_replicas: int | None, logical_devices_per_gpu: int | None) -> tuple[list[str], str]:
+def _found(
+    num_replicas: int | None, logical_devices_per_gpu: int | None, several: int
+) -> tuple[list[str], str]:
     gpus = gpu_devices(logical_devices_per_gpu)
     if not gpus and logical_devices_per_gpu is not None:
         raise ValueError(
@@ -110,17 +131,19 @@ def _found(num_replicas: int | None, logical_devices_per_gpu: int | None) -> tup
             "CPUs instead."
         )
     if not gpus:
-        count = num_replicas or 1
+        count = (num_replicas or 1) * several
         if count > _MOST_CPUS:
             raise ValueError(
-                f"`num_replicas` must be at most {_MOST_CPUS} on a host without a GPU. Received: "
-                f"num_replicas={num_replicas}. Logical CPUs share the processor."
+                f"`num_replicas` must be at most {_MOST_CPUS // several} on a host without a GPU. "
+                f"Received: num_replicas={num_replicas}. Logical CPUs share the processor."
             )
         return cpu_devices(count)[:count], "this host has no GPU"
-    if num_replicas is not None and num_replicas > len(gpus):
+    wanted = None if num_replicas is None else num_replicas * several
+    if wanted is not None and wanted > len(gpus):
         raise ValueError(
-            f"`num_replicas` must be at most {len(gpus)}, the GPUs of this host. Received: "
+            f"`num_replicas` must be at most {len(gpus) // several}, the GPUs of this host"
+            f"{f' by {several}' if several > 1 else ''}. Received: "
             f"num_replicas={num_replicas}. Ask for fewer, or make virtual GPUs with "
             "`logical_devices_per_gpu`."
         )
-    return gpus[:num_replicas], "all GPUs" if num_replicas is None else "the first GPUs"
+    return gpus[:wanted], "all GPUs" if wanted is None else "the first GPUs"

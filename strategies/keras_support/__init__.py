@@ -8,10 +8,12 @@ from those before it:
     context        the step of one replica, and what it may ask of the others
     model          the model: its build, its parts, its scope, what is refused
     metrics        how metrics of replicas combine, and the logs
+    placement      the devices of a replica, and on which of them a variable is
     sharding       slots, gradients and parameters of which each replica has a part
     gradients      from the tape to updated weights: reduce, check, clip, apply
     state          variables, BatchNormalization, random draws, what layers assign
     step           the functions that train, test and predict on all replicas
+    pipeline       models in stages on the devices of a replica
     local_sgd      replicas that step locally and are averaged
     asynchronous   parameter servers: each worker at its own pace
     workers        several workers: collective calls, files written by the chief

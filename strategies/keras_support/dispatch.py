@@ -22,9 +22,13 @@ from strategies.keras_support.input.epoch_iterator import ReplicaEpochIterator
 from strategies.keras_support.model.checks import refuse_owned_parts
 from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
 from strategies.keras_support.patching.patch import require_not_undone
+from strategies.keras_support.pipeline.staged_steps import (
+    predict_step_of,
+    test_step_of,
+    training_step_of,
+)
 from strategies.keras_support.state.batch_norm import moving_statistics
 from strategies.keras_support.step.microbatch_count import microbatches_of
-from strategies.keras_support.step.microbatches import train_step_of
 from strategies.keras_support.step.replica_step import none_written
 from strategies.keras_support.step.step_functions import Logs, predict_function, step_function
 from strategies.keras_support.step.train_function import TrainFunction, is_outdated
@@ -84,7 +88,7 @@ def _train_function(model: Any) -> Callable[[Any], Logs]:
     if is_chief(strategy):
         warn_of_half_precision(model)
     make_synchronous = functools.partial(
-        step_function, model, train_step_of(model), moving_statistics
+        step_function, model, training_step_of(model), moving_statistics
     )
     if is_asynchronous(strategy):
         function = asynchronous_train_function(model, make_synchronous)
@@ -95,9 +99,13 @@ def _train_function(model: Any) -> Callable[[Any], Logs]:
 
 
 def _test_function(model: Any) -> Callable[[Any], Logs]:
-    return step_function(model, model.test_step, none_written)
+    return step_function(model, test_step_of(model), none_written)
+
+
+def _predict_function(model: Any) -> Callable[[list[Any]], Any]:
+    return predict_function(model, predict_step_of(model))
 
 
 made_train_function = _made_for_strategy("train_function", _train_function, refuse_owned_parts)
 made_test_function = _made_for_strategy("test_function", _test_function)
-made_predict_function = _made_for_strategy("predict_function", predict_function)
+made_predict_function = _made_for_strategy("predict_function", _predict_function)

@@ -48,6 +48,24 @@ STATE = (
         "weak",
     ),
     State(
+        f"{KERAS_SUPPORT}.placement.replica_devices:_DEVICES",
+        "by strategy, the devices of each replica, where it has several",
+        "`mirrored_strategy`",
+        "weak",
+    ),
+    State(
+        f"{KERAS_SUPPORT}.placement.variable_devices:_MAKING",
+        "by thread, the devices of the variables that are being made",
+        "`Pipeline`, `Optimizer.add_variable_from_reference`",
+        "when they are made",
+    ),
+    State(
+        f"{KERAS_SUPPORT}.pipeline.pipelined_model:_PIPELINES",
+        "by model, how it is computed as a pipeline",
+        "`Pipeline`",
+        "weak",
+    ),
+    State(
         f"{KERAS_SUPPORT}.sharding.stages:_STAGES",
         "by strategy, what its replicas keep parts of",
         "`support`",

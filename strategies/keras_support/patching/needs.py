@@ -52,6 +52,7 @@ class Need(enum.Enum):
     LOCAL_UPDATES = "LocalUpdates"
     MICROBATCHES = "microbatches"
     SHARDING = "shard=1, 2 or 3"
+    PIPELINES = "pipelines"
     COPIES = "copies of a model"
     """tfscale.prepare and resharding copy models."""
     REPORTS = "reports"
@@ -81,6 +82,7 @@ _CHECKED = {
     Need.MICROBATCHES,
     Need.STATE_DTYPE,
     Need.SHARDING,
+    Need.PIPELINES,
     Need.COPIES,
     Need.REPORTS,
 }

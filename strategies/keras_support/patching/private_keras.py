@@ -6,6 +6,7 @@ The sources of Keras 3.14, 3.15 and 3.16 are accepted. One fingerprint is that o
 from __future__ import annotations
 
 from strategies.keras_support.patching.needs import Need
+from strategies.keras_support.patching.private_pipeline import PIPELINE_SYMBOLS
 from strategies.keras_support.patching.private_sharding import SHARDING_SYMBOLS
 from strategies.keras_support.patching.private_symbol import used
 
@@ -28,6 +29,7 @@ _CLASS_WEIGHT = "keras.src.trainers.data_adapters.tf_dataset_adapter:make_class_
 
 KERAS_SYMBOLS = (
     *SHARDING_SYMBOLS,
+    *PIPELINE_SYMBOLS,
     *used(
         Need.TRAINING,
         "keras_support",

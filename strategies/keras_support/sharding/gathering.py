@@ -126,7 +126,7 @@ def _marked(whole: tf.Tensor, step: StepContext | None) -> tf.Tensor:
 
 
 def _gathered(value: ShardedValue) -> tf.Tensor:
-    own, index = own_replica()
+    own, _ = own_replica()
     strategy, cut = value.distribute_strategy, value.cut
     is_shared = is_multi_worker(strategy)
 
@@ -145,7 +145,7 @@ def _gathered(value: ShardedValue) -> tf.Tensor:
 
         return whole, backward
 
-    with tf.device(strategy.extended.worker_devices[index]):
+    with tf.device(value.parts[own].device):
         return gathered(
             *[part.read_value() for part in ([value.parts[own]] if is_shared else value.parts)]
         )

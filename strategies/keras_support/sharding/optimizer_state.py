@@ -16,6 +16,7 @@ import keras
 import tensorflow as tf
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 
+from strategies.keras_support.placement.variable_devices import devices_of, parts_on
 from strategies.keras_support.sharding.cuts import Cut, by_rows, cuts_for, owned
 from strategies.keras_support.sharding.gathering import gather_in_step
 from strategies.keras_support.sharding.sharded_value import ShardedValue, is_sharded
@@ -62,9 +63,10 @@ def slot_in_parts(add: Any) -> Any:
             return add(self, reference_variable, name=name, initializer=initializer)
         outer, _MAKING.cut = _MAKING.cut, cut
         try:
-            return BaseOptimizer.add_variable_from_reference(
-                self, reference_variable, name=name, initializer=initializer
-            )
+            with parts_on(devices_of(reference_variable)):
+                return BaseOptimizer.add_variable_from_reference(
+                    self, reference_variable, name=name, initializer=initializer
+                )
         finally:
             _MAKING.cut = outer
 
@@ -133,15 +135,16 @@ def divide_other_slots(optimizer: Any) -> None:
             strategy = optimizer._distribution_strategy
             with tf.init_scope():
                 present = strategy.experimental_local_results(slot._value)[0].numpy()
-            slot._value = ShardedValue(
-                strategy,
-                owned(slot.shape, owner, cut.num_parts),
-                present,
-                slot._dtype,
-                slot.name,
-                False,
-                gather_in_step,
-            )
+            with parts_on(devices_of(variable)):
+                slot._value = ShardedValue(
+                    strategy,
+                    owned(slot.shape, owner, cut.num_parts),
+                    present,
+                    slot._dtype,
+                    slot.name,
+                    False,
+                    gather_in_step,
+                )
 
 
 def _require_same_division(optimizer: Any, slot: Any, variable: Any, owner: int) -> None:

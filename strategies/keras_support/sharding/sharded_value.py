@@ -23,6 +23,7 @@ from tensorflow.python.ops.resource_variable_ops import ResourceVariable
 from strategies.coordination.rendezvous import exchange, worker_index
 from strategies.keras_support.model.replica_values import gathered_rows
 from strategies.keras_support.patching.ownership import is_multi_worker
+from strategies.keras_support.placement.variable_devices import devices_for_parts
 from strategies.keras_support.sharding.cuts import Cut
 from strategies.keras_support.sharding.step_order import (
     is_one_of_several,
@@ -70,6 +71,7 @@ class ShardedValue:
         self.snapshot: np.ndarray[Any, Any] | None = None
         self._gather_in_step = gather_in_step
         self.cut = cut
+        self._devices = devices_for_parts(strategy)
         self.parts: list[Any] = self._made_parts(cut, value, is_drawn)
 
     @property
@@ -197,7 +199,7 @@ class ShardedValue:
         return [(r, part) for r, part in enumerate(self.parts) if part is not None]
 
     def _made_parts(self, cut: Cut, value: Any, is_drawn: bool = False) -> list[Any]:
-        devices = self.distribute_strategy.extended.worker_devices
+        devices = self._devices
         first = worker_index(self.distribute_strategy) * len(devices)
         parts: list[Any] = [None] * cut.num_parts
         with tf.init_scope():

@@ -150,7 +150,8 @@ def _updating_where_it_is(strategy: tf.distribute.Strategy) -> Any:
     def update(var: Any, fn: Any, args: Any = (), kwargs: Any = None, group: bool = True) -> Any:
         if not getattr(var, "has_rows", True):
             return None
-        return fn(var, *args, **(kwargs or {}))
+        with tf.device(var.device):
+            return fn(var, *args, **(kwargs or {}))
 
     extended._replica_ctx_update = update
     try:

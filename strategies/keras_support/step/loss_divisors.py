@@ -39,6 +39,15 @@ class LossDivisors:
         if self._totals is None:
             self._collected.append([])
 
+    @property
+    def position(self) -> int:
+        """How many divisors of a microbatch were used."""
+        return self._next
+
+    def resume(self, position: int) -> None:
+        """Continues with the losses of a microbatch that was left, from its `position` on."""
+        self._next = position
+
     def clear(self) -> None:
         """Forgets what was collected."""
         self._collected.clear()

@@ -30,38 +30,39 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from strategies.batch_parts import num_rows, static_rows, without_wrappers
 from strategies.devices import all_on
-from strategies.global_batches import cut_rows
 from strategies.keras_support.context.lineage import Lineage, Source
 from strategies.keras_support.context.step_context import StepContext, current_step, taking_step
 from strategies.keras_support.gradients.gradient_sum import GradientSum
 from strategies.keras_support.gradients.step_reduce import reduce_in_step
 from strategies.keras_support.gradients.tape_gradients import local_gradients
 from strategies.keras_support.gradients.xla_order import waiting_for
-from strategies.keras_support.metrics.logs import flat_logs, named_in
-from strategies.keras_support.metrics.metric_combination import combination
 from strategies.keras_support.metrics.metric_reduction import metric_paths
 from strategies.keras_support.patching.needs import Need, require
 from strategies.keras_support.patching.ownership import is_asynchronous
-from strategies.keras_support.state.batch_norm import moving_statistics
-from strategies.keras_support.state.layer_state import own_variables
 from strategies.keras_support.step.loss_divisors import LossDivisors
 from strategies.keras_support.step.microbatch_count import microbatches_of
-
-Logs = dict[str, Any]
+from strategies.keras_support.step.microbatch_parts import (
+    Logs,
+    Microbatch,
+    cut_batch,
+    followed,
+    merged_of_parts,
+    weight_of,
+    written,
+)
 
 
 def is_standard(step: Callable[[Any], Logs]) -> bool:
     """Tells whether `step` is Keras's own, which reports the model's metrics and nothing else."""
     own = (keras.Model.train_step, keras.Model.test_step)
-    return getattr(step, "__func__", None) in own or isinstance(step, MicrobatchStep)
+    return getattr(step, "__func__", None) in own or getattr(step, "is_like_own", False)
 
 
 def train_step_of(model: Any) -> Callable[[Any], Logs]:
@@ -93,39 +94,6 @@ def train_step_of(model: Any) -> Callable[[Any], Logs]:
     return MicrobatchStep(model, count)
 
 
-@dataclass(frozen=True)
-class _Microbatch:
-    """A part of a replica batch.
-
-    Attributes:
-        start: Its first row, int64.
-        stop: The row after its last. At least one more.
-        examples: int32 scalar, its rows that count. May be zero.
-        rows: `stop - start` where that is known when the step is traced.
-    """
-
-    start: Any
-    stop: Any
-    examples: tf.Tensor
-    rows: int | None = None
-
-    @property
-    def may_be_empty(self) -> bool:
-        """Tells whether it may have no examples."""
-        return not tf.get_static_value(self.examples)
-
-    def of(self, batch: Any) -> Any:
-        """Returns its rows, as a model gets them."""
-        cut = cut_rows(batch, self.start, self.stop)
-
-        def with_rows(part: Any, whole: Any) -> Any:
-            if self.rows is not None and isinstance(part, tf.Tensor) and part is not whole:
-                part.set_shape([self.rows, *whole.shape[1:]])
-            return part
-
-        return without_wrappers(tf.nest.map_structure(with_rows, cut, batch))
-
-
 class MicrobatchStep:
     """Stands in for Keras's `train_step`; called by a replica inside of its step.
 
@@ -133,7 +101,12 @@ class MicrobatchStep:
         model: A compiled Keras model under a strategy of this package.
         count: Microbatches of a replica batch. At least 2. Of a batch with fewer rows, some are
             empty.
+
+    Attributes:
+        is_like_own: Tells `is_standard` that it reports what Keras's own step does.
     """
+
+    is_like_own = True
 
     def __init__(self, model: Any, count: int) -> None:
         self.__name__ = "train_step"
@@ -145,13 +118,13 @@ class MicrobatchStep:
         model, whole = self._model, current_step()
         assert whole is not None
         whole.fraction()  # finds the examples of the global batch, if only all replicas know them
-        parts = _cut(whole, self._count)
+        parts = cut_batch(whole, self._count)
         divisors = self._divisors(whole, parts)
-        with _followed(whole) as lineage:
+        with followed(whole) as lineage:
             gradients, losses, extra = GradientSum(lineage), GradientSum(lineage), []
             logs: Logs = {}
             for part in parts:
-                weight = _weight(part, whole)
+                weight = weight_of(part, whole)
                 waited = gradients.pending()
                 with tf.control_dependencies(waited):
                     after = waiting_for(waited) if waited and self._is_compiled() else None
@@ -166,11 +139,11 @@ class MicrobatchStep:
                 model.optimizer.apply_gradients(applied)
             else:
                 warnings.warn("The model does not have any trainable weights.", stacklevel=2)
-        return _merged(logs, extra, metric_paths(model))
+        return merged_of_parts(logs, extra, metric_paths(model))
 
     def _computed(
         self,
-        part: _Microbatch,
+        part: Microbatch,
         whole: StepContext,
         divisors: LossDivisors,
         after: Callable[[tf.Tensor], tf.Tensor] | None,
@@ -212,11 +185,11 @@ class MicrobatchStep:
         )
         return predicted, loss
 
-    def _divisors(self, whole: StepContext, parts: list[_Microbatch]) -> LossDivisors:
+    def _divisors(self, whole: StepContext, parts: list[Microbatch]) -> LossDivisors:
         """Collects the divisors of the losses of all microbatches, if any loss has one."""
         divisors = LossDivisors()
 
-        def collect(part: _Microbatch) -> tf.Tensor:
+        def collect(part: Microbatch) -> tf.Tensor:
             context = replace(
                 whole.microbatch(part.examples, part.stop - part.start),
                 state=None,
@@ -245,65 +218,15 @@ class MicrobatchStep:
         return divisors
 
 
-def _cut(whole: StepContext, count: int) -> list[_Microbatch]:
-    """Cuts a replica batch into parts whose sizes differ by at most one row, larger ones first."""
-    known = static_rows(whole.batch)
-    if known:
-        count = min(count, known)
-        sizes: list[Any] = [known // count + (i < known % count) for i in range(count)]
-        starts: list[Any] = [sum(sizes[:i]) for i in range(count)]
-        if tf.get_static_value(whole.examples) == known:
-            examples = [tf.constant(size, tf.int32) for size in sizes]
-        else:  # padding, or a row that does not count
-            examples = [
-                tf.clip_by_value(whole.examples - start, 0, size)
-                for start, size in zip(starts, sizes, strict=True)
-            ]
-        return [
-            _Microbatch(start, start + size, own, rows=size)
-            for start, size, own in zip(starts, sizes, examples, strict=True)
-        ]
-    rows = num_rows(whole.batch)
-    parts = []
-    for i in range(count):
-        start = i * (rows // count) + tf.minimum(tf.constant(i, tf.int64), rows % count)
-        size = rows // count + tf.cast(i < rows % count, tf.int64)
-        examples_of_part = tf.clip_by_value(tf.cast(whole.examples, tf.int64) - start, 0, size)
-        start = tf.minimum(start, rows - 1)
-        stop = tf.maximum(start + size, start + 1)
-        parts.append(_Microbatch(start, stop, tf.cast(examples_of_part, tf.int32)))
-    return parts
-
-
-def _weight(part: _Microbatch, whole: StepContext) -> Any:
-    """The microbatch's part of the replica's examples: a number if it is known."""
-    own, every = tf.get_static_value(part.examples), tf.get_static_value(whole.examples)
-    if own and every:
-        return int(own) / int(every)
-    dtype = whole.fraction().dtype
-    return tf.math.divide_no_nan(tf.cast(part.examples, dtype), tf.cast(whole.examples, dtype))
-
-
-@contextlib.contextmanager
-def _followed(whole: StepContext) -> Iterator[Lineage]:
-    """Knows what tensors depend on, also where no other replica needs it."""
-    if whole.state is not None:
-        yield whole.lineage
-        return
-    lineage = whole.lineage = Lineage((whole.batch, whole.examples), lambda _: Source.SHARED)
-    with lineage.watching():
-        yield lineage
-
-
 @contextlib.contextmanager
 def _taken(
-    model: Any, part: _Microbatch, whole: StepContext, divisors: LossDivisors
+    model: Any, part: Microbatch, whole: StepContext, divisors: LossDivisors
 ) -> Iterator[None]:
     """Surrounds a microbatch; leaves metrics and state as they were if it has no examples."""
     context = whole.microbatch(part.examples, part.stop - part.start)
     context.divisors = divisors
     divisors.begin_microbatch()
-    kept = _written(model, whole) if part.may_be_empty else []
+    kept = written(model, whole) if part.may_be_empty else []
     before = [tf.identity(variable.value) for variable in kept]
     with taking_step(context):
         yield
@@ -311,31 +234,3 @@ def _taken(
             reduce_in_step([])  # with the weights of this microbatch
         for variable, value in zip(kept, before, strict=True):
             variable.assign(tf.where(part.examples > 0, variable.value, value))
-
-
-def _written(model: Any, whole: StepContext) -> list[Any]:
-    """The variables that a microbatch writes on this replica alone."""
-    if whole.state is None:
-        return [*model.metrics_variables, *own_variables(model)]
-    metrics = [
-        variable
-        for variable in model.metrics_variables
-        if isinstance(variable._value, tf.distribute.DistributedValues)
-        and combination(variable) not in ("first", "mean")  # the same on all replicas by now
-    ]
-    return [*metrics, *moving_statistics(model)]
-
-
-def _merged(logs: Logs, of_parts: list[tuple[Logs, Any]], known: Any) -> Logs:
-    """Returns the last microbatch's logs: results of metrics, and means of other values."""
-    flat = [(flat_logs(each), weight) for each, weight in of_parts]
-    merged = dict(logs)
-    for path in flat_logs(logs):
-        if named_in(path, known) is not None:
-            continue
-        terms = [tf.cast(own[path], tf.float64) * tf.cast(w, tf.float64) for own, w in flat]
-        place = merged
-        for name in path[:-1]:
-            place[name] = place = dict(place[name])
-        place[path[-1]] = tf.add_n(terms)
-    return merged

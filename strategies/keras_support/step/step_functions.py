@@ -223,11 +223,16 @@ def _explaining_uneven_rows(count: int) -> Iterator[None]:
         ) from error
 
 
-def predict_function(model: Any) -> Callable[[list[Any]], Any]:
-    """Returns the function that `predict` calls: distributed batches in, rows in order out."""
+def predict_function(model: Any, step: Callable[[Any], Any]) -> Callable[[list[Any]], Any]:
+    """Returns the function that `predict` calls: distributed batches in, rows in order out.
+
+    Args:
+        model: A Keras model under a strategy of this package.
+        step: `model.predict_step`, or what stands in for it.
+    """
     strategy = model.distribute_strategy
     refuse_impossible(model)
-    on_replica = on_replica_function(model, model.predict_step, statistics=none_written)
+    on_replica = on_replica_function(model, step, statistics=none_written)
 
     def on_own_rows(batch: Any) -> Any:
         outputs, examples = on_replica(batch)

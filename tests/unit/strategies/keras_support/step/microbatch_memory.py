@@ -38,10 +38,10 @@ def main(count: int, replicas: int, is_compiled: bool) -> None:
     before = resident_bytes()
     Path("/proc/self/clear_refs").write_text("5", "ascii")  # the peak begins again
     fit(ROWS)
-    print(round((_peak() - before) / 2**20), flush=True)
+    print(round((peak() - before) / 2**20), flush=True)
 
 
-def _peak() -> int:
+def peak() -> int:
     """The largest resident memory since the last `clear_refs`, in bytes, without files' pages."""
     status = Path("/proc/self/status").read_text("ascii").splitlines()
     fields = dict(line.split(":", 1) for line in status)

@@ -1,0 +1,1 @@
+"""Pipelines: the layers of a model on several devices, one microbatch behind another."""

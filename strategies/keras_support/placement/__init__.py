@@ -1,0 +1,1 @@
+"""Where a replica's variables are, if it has several devices."""
