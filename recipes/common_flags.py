@@ -157,8 +157,11 @@ def _define_training() -> None:
     )
 
 
-def strategy() -> tf.distribute.Strategy:
+def strategy(*, devices_per_replica: int = 1) -> tf.distribute.Strategy:
     """Builds the strategy that the flags describe.
+
+    Args:
+        devices_per_replica: Devices of each replica. More than 1 only with "mirrored".
 
     Raises:
         ValueError: If a flag is set that this strategy does not take, or a value is out of range.
@@ -175,6 +178,8 @@ def strategy() -> tf.distribute.Strategy:
                 f"{' or '.join(takers)}."
             )
     chosen = {flag: value for flag, value in given.items() if value is not None}
+    if devices_per_replica > 1:
+        chosen["devices_per_replica"] = devices_per_replica
     return strategies.strategy_by_name(name, **chosen)
 
 

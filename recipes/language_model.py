@@ -122,6 +122,12 @@ def define_flags() -> None:
             "Keep only the inputs of each block, and compute the rest again in the backward pass: "
             "less memory for activations, and the forward pass twice.",
         )
+        number_flags.define_integer(
+            "tensor_parallel",
+            1,
+            "Devices that share each replica's matrices, with --distribution_strategy=mirrored; "
+            "divides --heads. Experimental.",
+        )
         flags.DEFINE_list(
             "scaling",
             None,
@@ -162,7 +168,7 @@ def main(_: Sequence[str]) -> None:
     size = flagged_size()
     steps = steps_of_a_round(FLAGS.train_steps, FLAGS.steps_per_validation)
     refuse_unused_flags()
-    strategy = common_flags.strategy()
+    strategy = common_flags.strategy(devices_per_replica=FLAGS.tensor_parallel)
     is_chief = strategies.is_chief(strategy)
     tfscale.set_precision(FLAGS.precision, strategy)
     model_dir = flagged_model_dir()
@@ -187,7 +193,9 @@ def main(_: Sequence[str]) -> None:
     )
     callbacks = [] if checkpoint is None else [checkpoint]
     trained = train(corpus, size, strategy, steps_of_a_round=steps, callbacks=callbacks)
-    plain = predictor(trained.model)  # on every worker: with --shard=3 each has a part of it
+    is_divided = FLAGS.tensor_parallel > 1
+    model = tfscale.parallel.whole(trained.model) if is_divided else trained.model
+    plain = predictor(model)  # on every worker: with --shard=3 each has a part of it
     if not is_chief:
         return
     write_run(trained, plain, corpus, strategy, started)
@@ -206,6 +214,12 @@ def refuse_unused_flags() -> None:
         raise ValueError(
             f"`--scaling` must be names of sizes: {', '.join(SIZES)}. Received: "
             f"{', '.join(unknown)}. Leave out what is not one of them."
+        )
+    if FLAGS.tensor_parallel > 1 and FLAGS.distribution_strategy != "mirrored":
+        raise ValueError(
+            "`--tensor_parallel` must be 1 unless --distribution_strategy=mirrored. Received: "
+            f"--tensor_parallel={FLAGS.tensor_parallel} with "
+            f"--distribution_strategy={FLAGS.distribution_strategy}. Set it to mirrored."
         )
     unused = []
     if FLAGS.scaling:

@@ -122,7 +122,7 @@ if TYPE_CHECKING:
         nodes_in_order,
         places_to_cut,
     )
-    from strategies.keras_support.pipeline.pipelined_model import train_as_pipeline
+    from strategies.keras_support.pipeline.pipelined_model import pipeline_of, train_as_pipeline
     from strategies.keras_support.pipeline.schedule import (
         SCHEDULES,
         Timeline,
@@ -134,6 +134,7 @@ if TYPE_CHECKING:
     from strategies.keras_support.placement.replica_devices import devices_by_replica
     from strategies.keras_support.sharding.cuts import cuts_for
     from strategies.keras_support.sharding.sharded_value import is_sharded
+    from strategies.keras_support.sharding.stages import stage_of
     from strategies.keras_support.sharding.whole_values import whole_value
     from strategies.keras_support.state.variables import floats_read_as
     from strategies.keras_support.step.microbatch_count import (
@@ -149,6 +150,19 @@ if TYPE_CHECKING:
     from strategies.keras_support.step.train_function import (
         last_execution_size,
         remake_train_function,
+    )
+    from strategies.keras_support.tensor.divided_layers import (
+        axis_of,
+        devices_per_replica,
+        divide_block,
+        divide_layer,
+        kernel_of,
+    )
+    from strategies.keras_support.tensor.parts import (
+        divided_weights,
+        is_divided,
+        owns,
+        whole_weights,
     )
     from strategies.keras_support.workers.state_agreement import broadcast_state
     from strategies.liveness.blocking_workers import stalled_workers
@@ -303,6 +317,7 @@ _NAMES = {
     "strategies.keras_support.state.variables": ("floats_read_as",),
     "strategies.keras_support.sharding.cuts": ("cuts_for",),
     "strategies.keras_support.sharding.sharded_value": ("is_sharded",),
+    "strategies.keras_support.sharding.stages": ("stage_of",),
     "strategies.keras_support.sharding.whole_values": ("whole_value",),
     # The stages of a pipeline.
     "strategies.keras_support.pipeline.chunk_layer": ("call_of_node",),
@@ -312,7 +327,7 @@ _NAMES = {
         "nodes_in_order",
         "places_to_cut",
     ),
-    "strategies.keras_support.pipeline.pipelined_model": ("train_as_pipeline",),
+    "strategies.keras_support.pipeline.pipelined_model": ("pipeline_of", "train_as_pipeline"),
     "strategies.keras_support.pipeline.schedule": (
         "SCHEDULES",
         "Timeline",
@@ -322,6 +337,20 @@ _NAMES = {
         "timeline",
     ),
     "strategies.keras_support.placement.replica_devices": ("devices_by_replica",),
+    # Layers divided over the devices of a replica.
+    "strategies.keras_support.tensor.divided_layers": (
+        "axis_of",
+        "devices_per_replica",
+        "divide_block",
+        "divide_layer",
+        "kernel_of",
+    ),
+    "strategies.keras_support.tensor.parts": (
+        "divided_weights",
+        "is_divided",
+        "owns",
+        "whole_weights",
+    ),
     "strategies.half_precision_outputs": ("outputs_in_half_precision", "warn_of_half_precision"),
     # The patches of Keras, the private symbols in use, and a step traced without training.
     "strategies.keras_support.installation": (

@@ -76,8 +76,10 @@ class CausalAttention(keras.layers.Layer):
 
     def projected(self, states: Any, rotation: Any) -> tuple[Any, Any, Any]:
         """Returns queries, keys and values, [batch, length, heads, width of a head]."""
-        shape = (-1, ops.shape(states)[1], 3, self.heads, states.shape[-1] // self.heads)
-        projected = ops.reshape(self.projection(states), shape)
+        projected = self.projection(states)
+        head_width = states.shape[-1] // self.heads
+        heads = projected.shape[-1] // (3 * head_width)  # those of this device: all, or some
+        projected = ops.reshape(projected, (-1, ops.shape(states)[1], 3, heads, head_width))
         query, key, value = ops.unstack(projected, 3, axis=2)
         return rotated(query, rotation), rotated(key, rotation), value
 
@@ -98,7 +100,7 @@ class CausalAttention(keras.layers.Layer):
             mask=allowed,
             scale=1.0,
         )
-        width = self.heads * query.shape[-1]
+        width = query.shape[2] * query.shape[3]
         return self.output_projection(ops.reshape(attended, (-1, ops.shape(query)[1], width)))
 
     def compute_output_shape(self, states_shape: Any, *_: Any, **__: Any) -> Any:

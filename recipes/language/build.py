@@ -127,6 +127,8 @@ def flagged_model(corpus: Corpus, size: ModelSize) -> keras.Model:
     """
     pieces = corpus.vocabulary.pieces
     model = language_model(size, num_tokens=len(pieces), seed=FLAGS.seed)
+    if FLAGS.tensor_parallel > 1:
+        tfscale.parallel.tensor_parallel(model)
     optimizer = tfscale.optimizers.optimizer_by_name(
         FLAGS.optimizer,
         common_flags.schedule(FLAGS.train_steps),

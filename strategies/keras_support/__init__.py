@@ -10,6 +10,7 @@ from those before it:
     metrics        how metrics of replicas combine, and the logs
     placement      the devices of a replica, and on which of them a variable is
     sharding       slots, gradients and parameters of which each replica has a part
+    tensor         matrices of layers, divided over the devices of a replica
     gradients      from the tape to updated weights: reduce, check, clip, apply
     state          variables, BatchNormalization, random draws, what layers assign
     step           the functions that train, test and predict on all replicas

@@ -60,6 +60,12 @@ STATE = (
         "when they are made",
     ),
     State(
+        f"{KERAS_SUPPORT}.tensor.ranks:_COMPUTING",
+        "by thread, for which device of its replica a divided layer computes",
+        "the layer's call",
+        "when it ends",
+    ),
+    State(
         f"{KERAS_SUPPORT}.pipeline.pipelined_model:_PIPELINES",
         "by model, how it is computed as a pipeline",
         "`Pipeline`",

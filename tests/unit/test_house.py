@@ -29,6 +29,7 @@ ROOMS = (  # Of strategies.keras_support, from the ground up: each imports from 
     "metrics",
     "placement",
     "sharding",
+    "tensor",
     "gradients",
     "state",
     "step",

@@ -12,6 +12,9 @@ from typing import Any
 
 import keras
 
+_OF_LOOPS = ("train_function", "test_function", "predict_function")
+"""What `fit`, `evaluate` and `predict` keep in a model."""
+
 
 def custom_objects_in(roots: Iterable[Any]) -> dict[str, Any]:
     """Returns the custom classes and functions that `roots` use, by the names that Keras uses.
@@ -52,9 +55,10 @@ def custom_objects_in(roots: Iterable[Any]) -> dict[str, Any]:
 
 
 def _attributes(value: Any) -> Iterator[Any]:
-    """Yields the attributes of an object, without the methods that Keras wraps per instance."""
+    """Yields the attributes of an object, without functions that are made for each instance."""
     for name, part in getattr(value, "__dict__", {}).items():
-        if not (isinstance(part, types.FunctionType) and hasattr(type(value), name)):
+        is_made = hasattr(type(value), name) or name in _OF_LOOPS
+        if not (isinstance(part, types.FunctionType) and is_made):
             yield part
 
 

@@ -36,6 +36,7 @@ from strategies.keras_support.gradients.local_steps import gradients_of_local_st
 from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
 from strategies.keras_support.sharding.scattering import ShardedGradient
 from strategies.keras_support.sharding.update import is_in_parts, update_parts
+from strategies.keras_support.tensor.gradient_devices import beside_parts
 
 
 class _Replica(threading.local):
@@ -74,7 +75,8 @@ def reduced_before_apply(apply: Any) -> Any:
         loss = step.recorded_loss() if watch is not None and step is not None else None
 
         def update() -> Any:
-            return apply(self, grads, trainable_variables)
+            with beside_parts(() if step is None else step.layers):
+                return apply(self, grads, trainable_variables)
 
         if isinstance(replica.strategy, tf.distribute.OneDeviceStrategy):
             return _watched(watch, grads, loss, update)

@@ -12,6 +12,7 @@ from strategies.keras_support.context.lineage import Source
 from strategies.keras_support.context.step_context import StepContext, current_step
 from strategies.keras_support.gradients.gradient_reduce import Gradient, reduce_pack
 from strategies.keras_support.gradients.sparse_gradients import parts_of, received, sent
+from strategies.keras_support.tensor.rank_reduce import means_by_rank, ranks_of
 
 
 @dataclass
@@ -42,6 +43,9 @@ def reduce_in_step(
     """
     step = current_step()
     assert step is not None
+    ranks = ranks_of(gradients, step)
+    elsewhere = [gradients[i] for i in ranks]
+    gradients = [None if i in ranks else g for i, g in enumerate(gradients)]
     tables = {
         i: parts_of(g, step.lineage)
         for i, g in enumerate(gradients)
@@ -82,6 +86,10 @@ def reduce_in_step(
     if loss is not None:
         step.reduced_loss = next(rest)
         step.lineage.mark([step.reduced_loss], Source.REDUCED)
+    if ranks:  # last, when the examples of the global batch are known
+        means = means_by_rank(elsewhere, list(ranks.values()), step)
+        for i, mean in zip(ranks, means, strict=True):
+            result[i] = mean
     return result
 
 

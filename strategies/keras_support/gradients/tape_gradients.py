@@ -46,6 +46,7 @@ from strategies.keras_support.sharding.sources import (
     divided,
     expanded,
 )
+from strategies.keras_support.tensor.gradient_devices import beside_parts
 
 
 class _Tracing(threading.local):
@@ -97,7 +98,8 @@ def reduced_gradient(gradient: Any) -> Any:
         if step is None and tf.distribute.in_cross_replica_context():
             _refuse_between_replicas(sources)
         if _TRACING.backward or step is None or not _is_replicated(step):
-            return gradient(self, target, sources, output_gradients, unconnected_gradients)
+            with beside_parts(() if step is None else step.layers):
+                return gradient(self, target, sources, output_gradients, unconnected_gradients)
         flat_sources = tf.nest.flatten(sources)
         shared = [_is_shared(source, step) for source in flat_sources]
         weights, factor = output_gradients, None
@@ -109,7 +111,7 @@ def reduced_gradient(gradient: Any) -> Any:
         asked, put_together = expanded(flat_sources)
         _TRACING.backward += 1
         try:
-            with gathering_again(step):
+            with gathering_again(step), beside_parts(step.layers):
                 answer = gradient(self, target, asked, weights, unconnected_gradients)
         finally:
             _TRACING.backward -= 1

@@ -52,7 +52,8 @@ def refuse_impossible(model: Any) -> None:
         raise ValueError(
             "keras.distribution must not be set under a tf.distribute strategy. Received: "
             f"{keras.distribution.distribution()!r}, which on the TensorFlow backend trains on one "
-            "device without a warning. Call keras.distribution.set_distribution(None)."
+            "device without a warning. Call keras.distribution.set_distribution(None). To divide "
+            "matrices over devices use tfscale.parallel.tensor_parallel."
         )
     if isinstance(strategy, tf.distribute.OneDeviceStrategy):
         return  # its variables are plain ones, wherever they were made

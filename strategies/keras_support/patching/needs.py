@@ -53,6 +53,7 @@ class Need(enum.Enum):
     MICROBATCHES = "microbatches"
     SHARDING = "shard=1, 2 or 3"
     PIPELINES = "pipelines"
+    TENSOR_PARALLEL = "tensor_parallel"
     COPIES = "copies of a model"
     """tfscale.prepare and resharding copy models."""
     REPORTS = "reports"
@@ -83,6 +84,7 @@ _CHECKED = {
     Need.STATE_DTYPE,
     Need.SHARDING,
     Need.PIPELINES,
+    Need.TENSOR_PARALLEL,
     Need.COPIES,
     Need.REPORTS,
 }

@@ -9,6 +9,7 @@ from strategies.keras_support.patching.needs import Need
 from strategies.keras_support.patching.private_pipeline import PIPELINE_SYMBOLS
 from strategies.keras_support.patching.private_sharding import SHARDING_SYMBOLS
 from strategies.keras_support.patching.private_symbol import used
+from strategies.keras_support.patching.private_tensor import TENSOR_SYMBOLS
 
 _VARIABLE = "keras:Variable"
 _LAYER = "keras:Layer"
@@ -30,6 +31,7 @@ _CLASS_WEIGHT = "keras.src.trainers.data_adapters.tf_dataset_adapter:make_class_
 KERAS_SYMBOLS = (
     *SHARDING_SYMBOLS,
     *PIPELINE_SYMBOLS,
+    *TENSOR_SYMBOLS,
     *used(
         Need.TRAINING,
         "keras_support",

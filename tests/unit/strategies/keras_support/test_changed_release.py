@@ -102,10 +102,10 @@ WITH_WORKERS = {
     Need.TENSORBOARD,
 }
 """See `tests/workers/test_changed_release.py`."""
-UNTRIED = {Need.COPIES, Need.PIPELINES, Need.REPORTS}
-"""PIPELINES needs several devices a replica.
-
-COPIES is refused where a model is copied, before any strategy: see `test_preparation`."""
+UNTRIED = {Need.COPIES, Need.PIPELINES, Need.REPORTS, Need.TENSOR_PARALLEL}
+"""PIPELINES and TENSOR_PARALLEL need several devices for each replica. COPIES is refused where a
+model is copied, before any strategy: see `test_preparation`.
+"""
 
 
 @pytest.mark.parametrize("patch", PATCHES, ids=lambda patch: patch.target)
