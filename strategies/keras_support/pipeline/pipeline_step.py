@@ -204,6 +204,8 @@ class _Run:
             stage = self._pipeline.stage_of(c)
             with tf.device(self._devices[stage]):
                 for weight, gradient in zip(weights, total.result(), strict=True):
+                    if isinstance(gradient, tf.Tensor):
+                        gradient.set_shape(weight.shape)  # sums of a Dense's over tokens lose it
                     found[id(weight)], stages[id(weight)] = gradient, stage
         if self._whole.state is not None:  # several replicas
             dense = [key for key, g in found.items() if isinstance(g, tf.Tensor)]
