@@ -43,7 +43,6 @@ from recipes.images.build import (
     model_and_data,  # noqa: F401  (what `tfscale preflight` looks at)
     pipelines,
 )
-from recipes.images.model import predictor
 from recipes.images.predictions import predict_split
 from recipes.images.training_log import TrainingLog, tensorboard_log
 from recipes.number_flags import PART
@@ -193,7 +192,7 @@ def main(_: Sequence[str]) -> None:
             if not is_chief:
                 raise
             failure = error  # The trained model is written first.
-    plain = predictor(model)  # on every worker: with --shard=3 each has a part of it
+    plain = results.predictor(model)  # on every worker: with --shard=3 each has a part of it
     if not is_chief:
         return
     measured = {"test_accuracy": accuracy, "test_loss": loss}

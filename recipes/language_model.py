@@ -35,7 +35,6 @@ from absl import flags
 import strategies
 import tfscale
 from recipes import checkpoint_flag, common_flags, entry_point, flag_sections, number_flags, results
-from recipes.images.model import predictor
 from recipes.language.build import (
     Corpus,
     flagged_corpus,
@@ -195,7 +194,7 @@ def main(_: Sequence[str]) -> None:
     trained = train(corpus, size, strategy, steps_of_a_round=steps, callbacks=callbacks)
     is_divided = FLAGS.tensor_parallel > 1
     model = tfscale.parallel.whole(trained.model) if is_divided else trained.model
-    plain = predictor(model)  # on every worker: with --shard=3 each has a part of it
+    plain = results.predictor(model)  # on every worker: with --shard=3 each has a part of it
     if not is_chief:
         return
     write_run(trained, plain, corpus, strategy, started)

@@ -122,6 +122,12 @@ def landscape_of(
 
 
 def _refuse_wrong_flags() -> None:
+    if FLAGS.shard and "averaged" in FLAGS.optimizers.split(","):
+        raise ValueError(
+            "`--shard` must be 0 with averaged among --optimizers, because its replicas step by "
+            f"themselves, each with a whole model. Received: --shard={FLAGS.shard}. Leave it out, "
+            "or pass --optimizers=sgd,adam."
+        )
     if FLAGS.num_rows % FLAGS.global_batch_size:
         size = FLAGS.global_batch_size
         raise ValueError(

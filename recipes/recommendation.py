@@ -129,9 +129,10 @@ def main(_: Sequence[str]) -> None:
     verbose = 2 if is_chief else 0
     model.fit(train, epochs=FLAGS.train_epochs, verbose=verbose, callbacks=callbacks)
     training_seconds = time.monotonic() - training_started
+    plain = results.predictor(model)  # on every worker: with --shard=3 each has a part of it
     if not is_chief:
         return
-    found = measures(all_scores(model), ratings, FLAGS.k)
+    found = measures(all_scores(plain), ratings, FLAGS.k)
     best = {}
     if ratings.best_scores is not None:
         best = measures(ratings.best_scores, ratings, FLAGS.k)
@@ -167,7 +168,7 @@ def main(_: Sequence[str]) -> None:
         ],
         notes=["best: results of the scores that the clicks were drawn from."] if best else [],
     )
-    results.write(model_dir, model, summary, record, {"metrics.csv": log.csv()})
+    results.write(model_dir, plain, summary, record, {"metrics.csv": log.csv()})
     if checkpoint is not None:
         checkpoint.directory.clear()  # a finished run is not resumed
     for name, value in found.items():

@@ -61,6 +61,21 @@ def make_file_writable(path: str, *, flag: str) -> None:
         ) from error
 
 
+def predictor(model: keras.Model) -> keras.Model:
+    """Returns a copy to save and predict with: only the weights, without optimizer and loss.
+
+    The optimizer state of Adam is twice as large as the weights, and its schedule may be a class of
+    tfscale that plain Keras does not know. Without them the file loads in plain Keras.
+
+    Args:
+        model: The trained model.
+    """
+    # Not `clone_model`: Keras compiles the clone like the original.
+    copy = type(model).from_config(model.get_config())
+    copy.set_weights(model.get_weights())
+    return copy
+
+
 def write(
     folder: str,
     model: keras.Model | None,

@@ -172,6 +172,7 @@ def test_a_table_is_printed_and_a_report_written(summaries: dict[str, Any]) -> N
         ("--noise=nan", r"--noise=nan: must be finite and at least 0"),
         ("--num_rows=96 --num_features=200", r"at least as many rows as features.*96 rows\. Use"),
         ("--optimizers=sgd,adagrad", r"--optimizers=sgd,adagrad: must be names from.*--help"),
+        ("--shard=3", r"must be 0 with averaged.*--shard=3\. Leave it out"),
         ("--average_every=0", r"--average_every=0: .*See --help"),
         ("--precision=mixed_bfloat16", r"must be float64 or float32.*Use --precision=float64"),
     ],

@@ -4,12 +4,14 @@ files."""
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.programs import completed
 from tests.unit.recipes.conftest import Run
 from tfscale.report.directory import read_directory
 
@@ -42,6 +44,19 @@ def test_replicas_and_shards_match_single_device_results(summaries: dict[str, An
     for name in ("test_loss", "auc", "ndcg_at_5", "recall_at_5"):
         assert other[name] == pytest.approx(one[name], abs=1e-9)
     assert other["history"]["loss"] == pytest.approx(one["history"]["loss"], abs=1e-9)
+
+
+@pytest.mark.thorough
+def test_two_workers_that_share_the_weights_give_the_same_results(
+    summaries: dict[str, Any], tmp_path: Path
+) -> None:
+    flags = ["--distribution_strategy=multi_worker_mirrored", "--shard=3", *FLAGS]
+    recipe = [sys.executable, "-m", MODULE, *flags, f"--model_dir={tmp_path}"]
+    done = completed("-m", "tfscale", "launch", "--num_workers=2", "--", *recipe, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "summary.json").read_text("utf-8"))
+    for name in ("test_loss", "auc", "ndcg_at_5", "recall_at_5"):
+        assert found[name] == pytest.approx(summaries["one device"][name], abs=1e-9)
 
 
 def test_it_ranks_nearly_as_well_as_the_scores_behind_the_clicks(

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recipes.images.model import compiled_model, image_model, predictor, smooth_labels, to_float
+from recipes.images.model import compiled_model, image_model, smooth_labels, to_float
+from recipes.results import predictor
 
 
 @pytest.mark.parametrize(
