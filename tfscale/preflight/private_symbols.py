@@ -31,7 +31,7 @@ PREFLIGHT_SYMBOLS = (
         "tensorflow.python.framework.ops:Graph._get_function",
         ("0d1f15453392",),
         Need.REPORTS,
-        (*_OPERATIONS, "tfscale.plan.step_graph"),
+        (*_OPERATIONS, "tfscale.plan.step_graph", "tfscale.plan.loops"),
         "the graph of a branch or a loop",
     ),
     PrivateSymbol(

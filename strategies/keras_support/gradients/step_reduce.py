@@ -12,7 +12,8 @@ from strategies.keras_support.context.lineage import Source
 from strategies.keras_support.context.step_context import StepContext, current_step
 from strategies.keras_support.gradients.gradient_reduce import Gradient, reduce_pack
 from strategies.keras_support.gradients.sparse_gradients import parts_of, received, sent
-from strategies.keras_support.tensor.rank_reduce import means_by_rank, ranks_of
+from strategies.keras_support.placement.means_by_device import means_by_device
+from strategies.keras_support.tensor.gradient_ranks import ranks_of
 
 
 @dataclass
@@ -87,7 +88,7 @@ def reduce_in_step(
         step.reduced_loss = next(rest)
         step.lineage.mark([step.reduced_loss], Source.REDUCED)
     if ranks:  # last, when the examples of the global batch are known
-        means = means_by_rank(elsewhere, list(ranks.values()), step)
+        means = means_by_device(elsewhere, list(ranks.values()), step)
         for i, mean in zip(ranks, means, strict=True):
             result[i] = mean
     return result

@@ -7,7 +7,6 @@ from strategies.keras_support.patching.private_symbol import used
 
 _BASE_OPTIMIZER = "keras.src.optimizers.base_optimizer:BaseOptimizer"
 _OPTIMIZER = "keras:Optimizer"
-_LAUNCHER = "tensorflow.python.distribute.cross_device_utils:CollectiveReplicaLauncher"
 _VARIABLE = "keras:Variable"
 
 SHARDING_SYMBOLS = (
@@ -67,12 +66,6 @@ SHARDING_SYMBOLS = (
                 "8c495061a8d3"
             )
         },
-    ),
-    *used(
-        Need.SHARDING,
-        "keras_support.sharding",
-        "gathers parts between workers",
-        {f"{_LAUNCHER}._all_gather": "3bec4dcffd69"},
     ),
     *used(
         Need.SHARDING,

@@ -24,6 +24,8 @@ def following_inputs() -> Iterator[None]:
 
 
 def _device_of_largest_input(operation: Any) -> str:
+    if operation.device:  # what is returned replaces it
+        return str(operation.device)
     tensors = [t for t in operation.inputs if t.device and t.dtype != tf.resource]
     largest = max(tensors, key=lambda t: t.shape.num_elements() or 0, default=None)
     return "" if largest is None else str(largest.device)

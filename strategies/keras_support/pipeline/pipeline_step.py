@@ -25,6 +25,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from strategies.keras_support.context.lineage import Source
 from strategies.keras_support.context.step_context import StepContext, current_step, taking_step
 from strategies.keras_support.gradients.gradient_sum import GradientSum
 from strategies.keras_support.gradients.step_reduce import reduce_in_step
@@ -35,7 +36,7 @@ from strategies.keras_support.pipeline.chunk_layer import entered
 from strategies.keras_support.pipeline.following_devices import following_inputs
 from strategies.keras_support.pipeline.pipelined_model import PipelinedModel
 from strategies.keras_support.pipeline.schedule import Unit
-from strategies.keras_support.pipeline.stage_reduce import mean_by_stage
+from strategies.keras_support.placement.means_by_device import means_by_device
 from strategies.keras_support.placement.replica_devices import devices_of_this_replica
 from strategies.keras_support.step.loss_divisors import LossDivisors
 from strategies.keras_support.step.microbatch_parts import (
@@ -209,9 +210,10 @@ class _Run:
                     found[id(weight)], stages[id(weight)] = gradient, stage
         if self._whole.state is not None:  # several replicas
             dense = [key for key, g in found.items() if isinstance(g, tf.Tensor)]
-            means = mean_by_stage(
+            means = means_by_device(
                 [found[key] for key in dense], [stages[key] for key in dense], self._whole
             )
+            self._whole.lineage.mark(means, Source.REDUCED)
             found |= dict(zip(dense, means, strict=True))
         return [found[id(weight)] for weight in self._model.trainable_weights]
 
