@@ -108,7 +108,8 @@ def test_thirty_steps_of_every_schedule(
         ),
     )
     for name, expected in of_one_device(case).items():
-        np.testing.assert_allclose(shown[name], expected, rtol=1e-9, atol=1e-12, err_msg=name)
+        # The gradient of an attention's key bias is 0 but for rounding, which Adam makes large.
+        np.testing.assert_allclose(shown[name], expected, rtol=1e-9, atol=1e-11, err_msg=name)
 
 
 @pytest.mark.thorough
