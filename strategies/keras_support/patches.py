@@ -257,14 +257,14 @@ AVERAGES = Patch(
 )
 SWAP_AVERAGES = Patch(
     f"{_CALLBACKS}:SwapEMAWeights._tf_swap_variables",
-    frozenset({"6e531508279a"}),
+    frozenset({"1163aa6fb574", "6e531508279a"}),  # 3.14, 3.15
     averages_swapped_by_value,
     Need.SHARDING,
     is_any_sharded,
 )
 SET_AVERAGES = Patch(
     f"{_CALLBACKS}:SwapEMAWeights._tf_finalize_ema_values",
-    frozenset({"3e5b8620c981"}),
+    frozenset({"42b4bde03c6e", "3e5b8620c981"}),  # 3.14, 3.15
     averages_set_by_value,
     Need.SHARDING,
     is_any_sharded,

@@ -30,7 +30,7 @@ TENSOR_SYMBOLS = (
         "the matrices of layers",
         {
             "keras.layers:Dense._kernel": "8c1d9372f5dc",
-            "keras.layers:EinsumDense._kernel": "3990ad47ea8a",
+            "keras.layers:EinsumDense._kernel": "1d5530b7cea8 3990ad47ea8a",
             "keras.layers:Embedding._embeddings": "71dc59f8067a",
         },
     ),
