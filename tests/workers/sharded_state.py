@@ -46,7 +46,9 @@ def trained(strategy: tf.distribute.Strategy, *callbacks: Any) -> Any:
         tied = keras.layers.ReversibleEmbedding(17, 4)  # its gradient has no static shape
         rows = keras.layers.Embedding(17, 4)(inputs) + tied(inputs)
         hidden = keras.layers.Dense(4, "tanh", kernel_regularizer="l2")
-        logits = tied(hidden(keras.layers.Flatten()(rows)), reverse=True)
+        read = keras.layers.LSTM(3)(rows)  # reads its weights in a loop
+        flat = keras.layers.Concatenate()([keras.layers.Flatten()(rows), read])
+        logits = tied(hidden(flat), reverse=True)
         model = keras.Model(inputs, keras.layers.Dense(2)(logits))
         optimizer = keras.optimizers.AdamW(0.01, global_clipnorm=0.1, use_ema=True)
         model.compile(optimizer, "mse")

@@ -49,7 +49,7 @@ def test_thirty_steps_of_two_workers_are_those_of_one_device(stage: int, tmp_pat
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_workers_share_the_slots(folder: Path, stage: int) -> None:
     first, second = (worker[str(stage)]["held"] for worker in left(folder, "all"))
-    parameters = 2 * 17 * 4 + 12 * 4 + 4 + 17 * 2 + 2
+    parameters = 2 * 17 * 4 + (4 + 3 + 1) * 12 + 15 * 4 + 4 + 17 * 2 + 2
     assert first + second == 3 * parameters  # two moments and the average
     assert abs(first - second) <= 3 * (4 + 4 + 4 + 1 + 2 + 1)  # a row of each
 

@@ -185,6 +185,17 @@ class StepContext:
         """
         return tf.executing_eagerly() or tf.compat.v1.get_default_graph() is self._graph
 
+    def main_graph_around(self) -> Any:
+        """Returns the step's graph if a condition or loop in it is traced now, otherwise None."""
+        if tf.executing_eagerly() or (self.divisors is not None and self.divisors.is_dry):
+            return None
+        graph = tf.compat.v1.get_default_graph()
+        while graph is not self._graph:
+            graph = getattr(graph, "outer_graph", None)
+            if graph is None:
+                return None
+        return self._graph
+
 
 class _Current(threading.local):
     """tf.distribute traces every replica in its own thread; so each has its own step."""

@@ -91,12 +91,24 @@ class Gathers:
 
 
 def gather_in_step(value: ShardedValue) -> tf.Tensor:
-    """Returns the whole of a sharded value, on a replica."""
+    """Returns the whole of a sharded value, on a replica.
+
+    A condition or a loop (of an LSTM) takes what is gathered outside of it: once, not in each turn,
+    and where replicas can add up its gradient.
+    """
     order_before_read(value.name)
     step = current_step()
     gathers = None if step is None else _gathers_of(step)
-    if step is None or gathers is None or tf.executing_eagerly() or not step.is_in_main_graph():
+    main_graph = None if step is None else step.main_graph_around()
+    if gathers is None or main_graph is None:
         return _marked(_gathered(value), step)
+    with main_graph.as_default():
+        return _gathered_for_layer(value, step, gathers)
+
+
+def _gathered_for_layer(
+    value: ShardedValue, step: StepContext | None, gathers: Gathers
+) -> tf.Tensor:
     group = gathers.begin(value)
     if id(value) not in group.tensors:
         with tf.control_dependencies(gathers.users_of_layer_two_before()):
