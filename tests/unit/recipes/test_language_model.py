@@ -190,6 +190,7 @@ def test_help_shows_the_flags_of_this_recipe_only(run_recipe: Callable[..., Run]
         "layers": "",
         "width": "",
         "heads": "",
+        "tensor_parallel": "1",
         "context": "128",
         "text": "",
         "held_out": "0.05",
