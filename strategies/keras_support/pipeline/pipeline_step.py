@@ -15,10 +15,8 @@ regularizers of activations) travel there, as do weights that are regularized.
 
 from __future__ import annotations
 
-import contextlib
 import time
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +26,6 @@ import tensorflow as tf
 from strategies.keras_support.context.lineage import Source
 from strategies.keras_support.context.step_context import StepContext, current_step, taking_step
 from strategies.keras_support.gradients.gradient_sum import GradientSum
-from strategies.keras_support.gradients.step_reduce import reduce_in_step
 from strategies.keras_support.gradients.tape_gradients import local_gradients
 from strategies.keras_support.metrics.metric_reduction import metric_paths
 from strategies.keras_support.model.model_parts import all_layers
@@ -45,6 +42,7 @@ from strategies.keras_support.step.microbatch_parts import (
     cut_batch,
     followed,
     merged_of_parts,
+    only_examples_count,
     weight_of,
     written,
 )
@@ -79,13 +77,8 @@ class PipelineStep(MicrobatchStep):
             whole.record_loss(total)
             gradients = run.gradients()
             with following_inputs():
-                if model.trainable_weights:
-                    model.optimizer.apply_gradients(
-                        zip(gradients, model.trainable_weights, strict=True)
-                    )
-                else:
-                    warnings.warn("The model does not have any trainable weights.", stacklevel=2)
-        extra = [(logs, weight) for logs, weight in zip(run.logs, run.weights, strict=True)]
+                self.apply(gradients)
+        extra = list(zip(run.logs, run.weights, strict=True))
         return merged_of_parts(run.logs[-1], extra, metric_paths(model))
 
 
@@ -186,7 +179,8 @@ class _Run:
                 waited = [self._time_after(unit, 0, [*waited, *self._arrivals(unit, flight)])]
             with tf.control_dependencies(waited):
                 if unit.is_forward:
-                    with self._counting_only_examples(unit):
+                    part, kept = self._parts[unit.microbatch], self._kept[unit.chunk]
+                    with only_examples_count(part, flight.context, self._whole, kept):
                         results = self._forward(unit, flight)
                 else:
                     results = self._backward(unit, flight)
@@ -298,10 +292,7 @@ class _Run:
         loss = model._compute_loss(
             x=x, y=y, y_pred=predicted, sample_weight=sample_weight, training=True
         )
-        rows = tf.shape(next(i for i in keras.tree.flatten(x) if i is not None))[0]
-        model._loss_tracker.update_state(loss, sample_weight=rows)
-        scaled = loss if model.optimizer is None else model.optimizer.scale_loss(loss)
-        return predicted, loss, scaled
+        return predicted, loss, self._step.to_differentiate(x, loss)
 
     def _backward(self, unit: Unit, flight: _InFlight) -> list[Any]:
         """Computes the gradients of a chunk's weights and inputs."""
@@ -333,18 +324,6 @@ class _Run:
             gradients.append(_sum([g for g in terms if g is not None]))
         self._sums[c].add(gradients, self.weights[unit.microbatch])
         return [*self._sums[c].pending(), *(g for g in found[: len(sources)] if g is not None)]
-
-    @contextlib.contextmanager
-    def _counting_only_examples(self, unit: Unit) -> Iterator[None]:
-        """Leaves metrics and state as they were if a microbatch has no examples."""
-        part, state = self._parts[unit.microbatch], self._whole.state
-        kept = self._kept[unit.chunk] if part.may_be_empty else []
-        before = [tf.identity(variable.value) for variable in kept]
-        yield
-        if state is not None and state.is_owing_unknown:
-            reduce_in_step([])  # with the weights of this microbatch
-        for variable, value in zip(kept, before, strict=True):
-            variable.assign(tf.where(part.examples > 0, variable.value, value))
 
     def _kept_by_chunk(self) -> list[list[Any]]:
         """The variables that a forward pass writes on this replica alone, by chunk."""

@@ -49,9 +49,8 @@ def training_step_of(model: Any) -> Step:
 
 def test_step_of(model: Any) -> Step:
     """Returns the step of `evaluate`, stage by stage if the model is a pipeline."""
-    pipeline = pipeline_of(model)
-    is_own = getattr(model.test_step, "__func__", None) is keras.Model.test_step
-    if pipeline is None or not is_own:
+    pipeline = _pipeline_of_own(model, "test_step")
+    if pipeline is None:
         step: Step = model.test_step
         return step
     return _StagedTestStep(model, pipeline)
@@ -59,9 +58,8 @@ def test_step_of(model: Any) -> Step:
 
 def predict_step_of(model: Any) -> Step:
     """Returns the step of `predict`, stage by stage if the model is a pipeline."""
-    pipeline = pipeline_of(model)
-    is_own = getattr(model.predict_step, "__func__", None) is keras.Model.predict_step
-    if pipeline is None or not is_own:
+    pipeline = _pipeline_of_own(model, "predict_step")
+    if pipeline is None:
         step: Step = model.predict_step
         return step
 
@@ -70,6 +68,12 @@ def predict_step_of(model: Any) -> Step:
         return pipeline.forward(x, devices_of_this_replica())
 
     return predict_step
+
+
+def _pipeline_of_own(model: Any, name: str) -> PipelinedModel | None:
+    """Returns how a model is computed in stages; None if it is not, or has a step of its own."""
+    is_own = getattr(getattr(model, name), "__func__", None) is getattr(keras.Model, name)
+    return pipeline_of(model) if is_own else None
 
 
 class _StagedTestStep:

@@ -12,7 +12,8 @@ import tensorflow as tf
 from strategies.batch_parts import num_rows, static_rows, without_wrappers
 from strategies.global_batches import cut_rows
 from strategies.keras_support.context.lineage import Lineage, Source
-from strategies.keras_support.context.step_context import StepContext
+from strategies.keras_support.context.step_context import StepContext, taking_step
+from strategies.keras_support.gradients.step_reduce import reduce_in_step
 from strategies.keras_support.metrics.logs import flat_logs, named_in
 from strategies.keras_support.metrics.metric_combination import combination
 from strategies.keras_support.state.batch_norm import moving_statistics
@@ -137,3 +138,25 @@ def merged_of_parts(logs: Logs, of_parts: list[tuple[Logs, Any]], known: Any) ->
             place[name] = place = dict(place[name])
         place[path[-1]] = tf.add_n(terms)
     return merged
+
+
+@contextlib.contextmanager
+def only_examples_count(
+    part: Microbatch, own: StepContext, whole: StepContext, kept: list[Any]
+) -> Iterator[None]:
+    """Surrounds a pass of a microbatch with its context.
+
+    Args:
+        part: The microbatch. If it has no examples, variables are left as they were.
+        own: Its context.
+        whole: The context of the replica batch.
+        kept: The variables that the pass writes on this replica alone; see `written`.
+    """
+    kept = kept if part.may_be_empty else []
+    before = [tf.identity(variable.value) for variable in kept]
+    with taking_step(own):
+        yield
+        if whole.state is not None and whole.state.is_owing_unknown:
+            reduce_in_step([])  # with the weights of this microbatch
+        for variable, value in zip(kept, before, strict=True):
+            variable.assign(tf.where(part.examples > 0, variable.value, value))

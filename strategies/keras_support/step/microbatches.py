@@ -40,7 +40,6 @@ from strategies.devices import all_on
 from strategies.keras_support.context.lineage import Lineage, Source
 from strategies.keras_support.context.step_context import StepContext, current_step, taking_step
 from strategies.keras_support.gradients.gradient_sum import GradientSum
-from strategies.keras_support.gradients.step_reduce import reduce_in_step
 from strategies.keras_support.gradients.tape_gradients import local_gradients
 from strategies.keras_support.gradients.xla_order import waiting_for
 from strategies.keras_support.metrics.metric_reduction import metric_paths
@@ -54,6 +53,7 @@ from strategies.keras_support.step.microbatch_parts import (
     cut_batch,
     followed,
     merged_of_parts,
+    only_examples_count,
     weight_of,
     written,
 )
@@ -134,12 +134,24 @@ class MicrobatchStep:
                     extra.append((logs, weight))
             (total,) = losses.result()
             whole.record_loss(total)
-            if model.trainable_weights:
-                applied = zip(gradients.result(), model.trainable_weights, strict=True)
-                model.optimizer.apply_gradients(applied)
-            else:
-                warnings.warn("The model does not have any trainable weights.", stacklevel=2)
+            self.apply(gradients.result() if model.trainable_weights else [])
         return merged_of_parts(logs, extra, metric_paths(model))
+
+    def apply(self, gradients: list[Any]) -> None:
+        """Updates the model's trainable weights; see Keras's `train_step`."""
+        model = self._model
+        if model.trainable_weights:
+            model.optimizer.apply_gradients(zip(gradients, model.trainable_weights, strict=True))
+        else:
+            warnings.warn("The model does not have any trainable weights.", stacklevel=2)
+
+    def to_differentiate(self, x: Any, loss: tf.Tensor) -> tf.Tensor:
+        """Counts the loss of a microbatch in the metric, and returns it as it is differentiated."""
+        model = self._model
+        rows = tf.shape(next(i for i in keras.tree.flatten(x) if i is not None))[0]
+        model._loss_tracker.update_state(loss, sample_weight=rows)
+        scaled: tf.Tensor = loss if model.optimizer is None else model.optimizer.scale_loss(loss)
+        return scaled
 
     def _computed(
         self,
@@ -163,9 +175,7 @@ class MicrobatchStep:
                 x = tf.nest.map_structure(lambda each: each if each is None else after(each), x)
             with tf.GradientTape() as tape:
                 predicted, loss = self._forward(x, y, sample_weight)
-                rows = tf.shape(next(i for i in keras.tree.flatten(x) if i is not None))[0]
-                model._loss_tracker.update_state(loss, sample_weight=rows)
-                scaled = loss if model.optimizer is None else model.optimizer.scale_loss(loss)
+                scaled = self.to_differentiate(x, loss)
             with local_gradients():
                 own = tape.gradient(scaled, model.trainable_weights)
             logs = model.compute_metrics(x, y, predicted, sample_weight=sample_weight)
@@ -227,10 +237,5 @@ def _taken(
     context.divisors = divisors
     divisors.begin_microbatch()
     kept = written(model, whole) if part.may_be_empty else []
-    before = [tf.identity(variable.value) for variable in kept]
-    with taking_step(context):
+    with only_examples_count(part, context, whole, kept):
         yield
-        if whole.state is not None and whole.state.is_owing_unknown:
-            reduce_in_step([])  # with the weights of this microbatch
-        for variable, value in zip(kept, before, strict=True):
-            variable.assign(tf.where(part.examples > 0, variable.value, value))
