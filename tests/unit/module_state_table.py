@@ -54,6 +54,12 @@ STATE = (
         "weak",
     ),
     State(
+        f"{KERAS_SUPPORT}.context.weight_copies:_READING",
+        "by thread, the copies of weights that a replica reads instead",
+        "a pipeline, around the forward pass of a stage",
+        "with the pass",
+    ),
+    State(
         f"{KERAS_SUPPORT}.placement.variable_devices:_MAKING",
         "by thread, the devices of the variables that are being made",
         "`Pipeline`, `Optimizer.add_variable_from_reference`",

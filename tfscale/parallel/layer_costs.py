@@ -24,7 +24,8 @@ class OperationCost:
     Attributes:
         name: Of the layer or operation.
         seconds: Forward and backward pass on a few rows, the fastest of three.
-        bytes: Of its weights, with gradients and two slots, and of what it computes on these rows.
+        bytes: Of its weights, with gradients and two slots, and of what it computes on these rows;
+            of weights that were used before only a copy and its gradient.
     """
 
     name: str
@@ -47,7 +48,7 @@ def measured_costs(graph: Any, example: Any = None) -> list[OperationCost]:
     """
     given = _zeros(graph) if example is None else inputs_of(graph, example)
     known = {id(t): value for t, value in zip(graph.inputs, given, strict=True)}
-    costs = []
+    costs, seen = [], set[int]()
     for node in nodes_in_order(graph):
         name = node.operation.name
         try:
@@ -62,7 +63,8 @@ def measured_costs(graph: Any, example: Any = None) -> list[OperationCost]:
             id(t): value for t, value in zip(node.outputs, keras.tree.flatten(outputs), strict=True)
         }
         weights = getattr(node.operation, "weights", [])
-        held = sum(4 * _bytes(w.shape, w.dtype) for w in weights)
+        held = sum((2 if id(w) in seen else 4) * _bytes(w.shape, w.dtype) for w in weights)
+        seen.update(map(id, weights))
         made = sum(_bytes(t.shape, t.dtype) for t in keras.tree.flatten(outputs))
         costs.append(OperationCost(name, seconds, held + made))
     return costs

@@ -44,8 +44,10 @@ class Pipeline:
     their stage, and are reduced between the replicas' devices of that stage.
 
     A stage is a run of the model's operations, in the order in which Keras computes them. Skip
-    connections go over cuts; several inputs and outputs are allowed. A layer that is used several
-    times, and layers that share weights, must be in one stage. A nested model is one operation.
+    connections go over cuts; several inputs and outputs are allowed. A layer in several stages has
+    its weights and slots in the first; the others read a copy, sent once a step. But all uses of a
+    layer that assigns state, or draws random numbers, must be in one stage. A nested model is one
+    operation.
 
     With S stages and M microbatches, of equal cost, a device waits for this part of a step:
     (S - 1) / (M + S - 1), or (S - 1) / (V M + S - 1) with V virtual stages.

@@ -5,8 +5,10 @@ needs. A chunk is a run of that order. What it needs from earlier chunks, over h
 are its inputs: a skip connection goes directly from the chunk that computes it to the one that
 uses it.
 
-A layer that is used twice, and layers that share a weight, must be in one chunk, because a weight
-is on one device of a replica. So there are places where the order cannot be cut.
+A layer that is used twice, and layers that share a weight, may be in several chunks: see
+`shared_weights`. But what a layer assigns in `call`, moving statistics and the states of random
+generators, it assigns in an order, which chunks on several devices do not keep. So there are places
+where the order cannot be cut.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from typing import Any
 
 import keras
 from keras.src.models.functional import Functional
+
+from strategies.keras_support.model.model_parts import all_layers
 
 
 @dataclass(frozen=True)
@@ -91,15 +95,9 @@ def places_to_cut(nodes: Sequence[Any]) -> dict[int, str]:
     first: dict[int, int] = {}
     last: dict[int, tuple[int, str]] = {}
     for i, node in enumerate(nodes):
-        operation = node.operation
-        shared = [(operation, f"layer {operation.name!r} is used on both sides")]
-        shared += [
-            (weight, f"weight {weight.path!r} is used on both sides")
-            for weight in getattr(operation, "weights", ())
-        ]
-        for each, reason in shared:
-            first.setdefault(id(each), i)
-            last[id(each)] = (i, reason)
+        for state in _assigned_by(node.operation):
+            first.setdefault(id(state), i)
+            last[id(state)] = (i, f"{state.path!r}, which layers assign, is used on both sides")
     reasons = dict.fromkeys(range(1, len(nodes)), "")
     for key, begin in first.items():
         end, reason = last[key]
@@ -132,3 +130,11 @@ def chunks_at(graph: Any, places: Sequence[int]) -> list[Chunk]:
         made = [t for node in run for t in node.outputs if id(t) in later]
         chunks.append(Chunk(tuple(run), tuple(needs[c].values()), tuple(made)))
     return chunks
+
+
+def _assigned_by(operation: Any) -> list[Any]:
+    """Returns what a layer, or one in it, may assign in `call`: not weights, also if frozen."""
+    if not isinstance(operation, keras.layers.Layer):
+        return []
+    trained = {id(v) for layer in all_layers(operation) for v in layer._trainable_variables}
+    return [v for v in operation.variables if id(v) not in trained]

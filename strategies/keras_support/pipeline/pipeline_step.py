@@ -25,6 +25,7 @@ import tensorflow as tf
 
 from strategies.keras_support.context.lineage import Source
 from strategies.keras_support.context.step_context import StepContext, current_step, taking_step
+from strategies.keras_support.context.weight_copies import reading_copies
 from strategies.keras_support.gradients.gradient_sum import GradientSum
 from strategies.keras_support.gradients.tape_gradients import local_gradients
 from strategies.keras_support.metrics.metric_reduction import metric_paths
@@ -33,6 +34,7 @@ from strategies.keras_support.pipeline.chunk_layer import entered
 from strategies.keras_support.pipeline.following_devices import following_inputs
 from strategies.keras_support.pipeline.pipelined_model import PipelinedModel
 from strategies.keras_support.pipeline.schedule import Unit
+from strategies.keras_support.pipeline.shared_weights import added_up, copies_on, owners
 from strategies.keras_support.placement.means_by_device import means_by_device
 from strategies.keras_support.placement.replica_devices import devices_of_this_replica
 from strategies.keras_support.step.loss_divisors import LossDivisors
@@ -150,10 +152,13 @@ class _Run:
         self.losses = GradientSum(lineage)
         self.logs: list[Logs] = [{} for _ in parts]
         trainable = {id(v) for v in self._model.trainable_weights}
-        self._own = [
+        self._used = [
             [v for v in chunk.weights if id(v) in trainable] for chunk in self._pipeline.chunks
         ]
-        self._sums = [GradientSum(lineage) for _ in self._own]
+        self._sums = [GradientSum(lineage) for _ in self._used]
+        stage_of, first = self._pipeline.stage_of, owners(self._pipeline.chunks)
+        self._stages = {key: stage_of(c) for key, c in first.items()}
+        self._copies = [self._copies_for(c) for c in range(len(self._used))]
         self._done: dict[int, Any] = {}
         self._units = self._pipeline.units
         self._times: dict[tuple[Unit, int], Any] = {}
@@ -193,19 +198,21 @@ class _Run:
 
     def gradients(self) -> list[Any]:
         """Returns the gradients of the model's trainable weights, reduced over the replicas."""
-        found: dict[int, Any] = {}
-        stages: dict[int, int] = {}
-        for c, (weights, total) in enumerate(zip(self._own, self._sums, strict=True)):
-            stage = self._pipeline.stage_of(c)
-            with tf.device(self._devices[stage]):
+        uses: dict[int, list[Any]] = {}
+        for c, (weights, total) in enumerate(zip(self._used, self._sums, strict=True)):
+            with tf.device(self._devices[self._pipeline.stage_of(c)]):
                 for weight, gradient in zip(weights, total.result(), strict=True):
-                    if isinstance(gradient, tf.Tensor):
-                        gradient.set_shape(weight.shape)  # sums of a Dense's over tokens lose it
-                    found[id(weight)], stages[id(weight)] = gradient, stage
+                    uses.setdefault(id(weight), []).append(gradient)
+        found: dict[int, Any] = {}
+        for weight in self._model.trainable_weights:
+            with tf.device(self._devices[self._stages[id(weight)]]):
+                found[id(weight)] = gradient = added_up(uses[id(weight)])
+                if isinstance(gradient, tf.Tensor):
+                    gradient.set_shape(weight.shape)  # sums of a Dense's over tokens lose it
         if self._whole.state is not None:  # several replicas
             dense = [key for key, g in found.items() if isinstance(g, tf.Tensor)]
             means = means_by_device(
-                [found[key] for key in dense], [stages[key] for key in dense], self._whole
+                [found[key] for key in dense], [self._stages[key] for key in dense], self._whole
             )
             self._whole.lineage.mark(means, Source.REDUCED)
             found |= dict(zip(dense, means, strict=True))
@@ -248,8 +255,9 @@ class _Run:
         inputs = [(id(t), entered(flight.known[id(t)])) for t in chunk.inputs]
         with tf.GradientTape() as tape:
             watched = [(key, t) for key, t in inputs if _is_float(t)]
-            tape.watch([t for _, t in watched])
-            values = layer([t for _, t in inputs], training=True)
+            tape.watch([*(t for _, t in watched), *self._watched_copies(c).values()])
+            with reading_copies(self._copies[c]):
+                values = layer([t for _, t in inputs], training=True)
             outputs = [(id(t), value) for t, value in zip(chunk.outputs, values, strict=True)]
             flight.added[c] = layer.added_losses()
             if c < self._last:
@@ -297,33 +305,45 @@ class _Run:
     def _backward(self, unit: Unit, flight: _InFlight) -> list[Any]:
         """Computes the gradients of a chunk's weights and inputs."""
         c = unit.chunk
-        own, run = self._own[c], flight.passes.pop(c)
+        used, copies, run = self._used[c], self._watched_copies(c), flight.passes.pop(c)
         is_last = c == self._last
-        weights = self._model.trainable_weights if is_last else own
+        weights = self._model.trainable_weights if is_last else used
         targets = [t for key, t in run.targets if is_last or key in flight.arrived]
         arrived = (
             None
             if is_last
-            else [_sum(flight.arrived.pop(key)) for key, _ in run.targets if key in flight.arrived]
+            else [
+                added_up(flight.arrived.pop(key)) for key, _ in run.targets if key in flight.arrived
+            ]
         )
-        sources = [t for _, t in run.watched]
-        found: list[Any] = [None] * (len(sources) + len(weights))
+        entered_ones = [t for _, t in run.watched]
+        sources = [*entered_ones, *copies.values(), *weights]
+        found: list[Any] = [None] * len(sources)
         if targets:
             with local_gradients():
-                found = run.tape.gradient(targets, [*sources, *weights], output_gradients=arrived)
-        for (key, _), gradient in zip(run.watched, found, strict=False):
+                found = run.tape.gradient(targets, sources, output_gradients=arrived)
+        of_inputs, of_rest = found[: len(entered_ones)], found[len(entered_ones) :]
+        for (key, _), gradient in zip(run.watched, of_inputs, strict=True):
             if gradient is not None:
                 flight.arrived.setdefault(key, []).append(gradient)
-        by_weight = {id(v): g for v, g in zip(weights, found[len(sources) :], strict=True)}
+        by_copy = dict(zip(copies, of_rest, strict=False))
+        by_weight = {id(v): g for v, g in zip(weights, of_rest[len(copies) :], strict=True)}
         if is_last:
-            ours = {id(v) for v in own}
+            ours = {id(v) for v in used}
             flight.by_weight = {k: g for k, g in by_weight.items() if k not in ours}
-        gradients = []
-        for weight in own:
-            terms = [by_weight.get(id(weight)), flight.by_weight.pop(id(weight), None)]
-            gradients.append(_sum([g for g in terms if g is not None]))
+        terms = [by_weight, by_copy, flight.by_weight]
+        gradients = [added_up([each.pop(id(v), None) for each in terms]) for v in used]
         self._sums[c].add(gradients, self.weights[unit.microbatch])
-        return [*self._sums[c].pending(), *(g for g in found[: len(sources)] if g is not None)]
+        return [*self._sums[c].pending(), *(g for g in of_inputs if g is not None)]
+
+    def _watched_copies(self, c: int) -> dict[int, Any]:
+        return {id(v): self._copies[c][id(v)] for v in self._used[c] if id(v) in self._copies[c]}
+
+    def _copies_for(self, c: int) -> dict[int, Any]:
+        """Copies of the weights that a chunk uses and another stage has."""
+        stage = self._pipeline.stage_of(c)
+        others = [v for v in self._pipeline.chunks[c].weights if self._stages[id(v)] != stage]
+        return copies_on(others, self._devices[stage])
 
     def _kept_by_chunk(self) -> list[list[Any]]:
         """The variables that a forward pass writes on this replica alone, by chunk."""
@@ -351,10 +371,3 @@ def _is_float(tensor: Any) -> bool:
 
 def _losses_in(added: list[tuple[Any, list[Any]]]) -> list[Any]:
     return [loss for _, losses in added for loss in losses]
-
-
-def _sum(gradients: list[Any]) -> Any:
-    """Adds up gradients of one tensor; None for none."""
-    if len(gradients) < 2:
-        return gradients[0] if gradients else None
-    return tf.add_n([tf.convert_to_tensor(g) for g in gradients])

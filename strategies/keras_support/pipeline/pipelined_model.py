@@ -15,6 +15,7 @@ from strategies.keras_support.patching.needs import Need, require
 from strategies.keras_support.pipeline.chunk_layer import ChunkLayer, entered
 from strategies.keras_support.pipeline.model_cut import Chunk, chunks_at, graph_of, inputs_of
 from strategies.keras_support.pipeline.schedule import Unit, device_orders, timeline
+from strategies.keras_support.pipeline.shared_weights import owners
 from strategies.keras_support.placement.replica_devices import devices_by_replica
 from strategies.keras_support.placement.variable_devices import move
 from strategies.keras_support.sharding.stages import stage_of
@@ -122,9 +123,10 @@ def train_as_pipeline(
     layers = tuple(ChunkLayer(chunk, model.dtype_policy) for chunk in chunks)
     pipeline = PipelinedModel(graph, tuple(chunks), layers, stages, microbatches, units, times)
     optimizer = getattr(model, "optimizer", None)  # compiled later
+    first = owners(chunks)
     for c, chunk in enumerate(chunks):
         own = [of_replica[pipeline.stage_of(c)] for of_replica in devices]
-        for weight in chunk.weights:
+        for weight in (v for v in chunk.weights if first[id(v)] == c):
             move(weight, strategy, own)
             for slot in _slots_of(optimizer, weight):
                 move(slot, strategy, own)

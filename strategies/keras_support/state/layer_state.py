@@ -30,6 +30,7 @@ import tensorflow as tf
 from strategies.keras_support.context.lineage import OWN, Lineage, Source
 from strategies.keras_support.context.recomputed_pass import current_pass, local_handle
 from strategies.keras_support.context.step_context import current_step
+from strategies.keras_support.context.weight_copies import copy_of
 from strategies.keras_support.gradients.step_reduce import Owed, reduce_in_step
 from strategies.keras_support.metrics.metric_updates import assigned_form
 from strategies.keras_support.model.model_parts import all_layers
@@ -203,6 +204,9 @@ def reduced_before_read(value: Any) -> Any:
         value = None if current is None else current.value_of(self)
         if value is not None:
             return keras.ops.cast(value, self.dtype)
+        copy = copy_of(self) if current is None else None
+        if copy is not None:
+            return keras.ops.cast(copy, self.dtype)
         step = current_step()
         if step is not None and step.state is not None and step.state.owes(self):
             if not step.is_in_main_graph():

@@ -78,6 +78,30 @@ def transformer() -> Any:
     return model
 
 
+def shared() -> Any:
+    """A tied embedding; one with two lookups; a layer with losses that every stage calls."""
+    tokens = keras.Input([5], dtype="int32")
+    tied = layers.ReversibleEmbedding(12, 8, mask_zero=True, name="tied")
+    looked_up = layers.Embedding(12, 8, name="looked_up")
+    mixer = layers.Dense(
+        8, "tanh", kernel_regularizer="l2", activity_regularizer="l2", name="mixer"
+    )
+    x = mixer(layers.add([tied(tokens), looked_up(tokens)], name="sum_a"))
+    x = mixer(AddsLoss(name="adds_loss")(layers.Dense(8, "gelu", name="first")(x)))
+    x = mixer(layers.Dense(8, "gelu", name="second")(x))
+    x = layers.add([layers.Dense(8, "gelu", name="third")(x), looked_up(tokens)], name="sum_b")
+    x = layers.LayerNormalization(name="norm")(mixer(x))
+    model = keras.Model(tokens, tied(x, reverse=True))
+    model.compile(
+        keras.optimizers.AdamW(0.01, global_clipnorm=0.1),
+        keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True, reduction="mean_with_sample_weight"
+        ),
+        metrics=["accuracy"],
+    )
+    return model
+
+
 def convolution(normalized: bool = True) -> Any:
     """A convolutional network with BatchNormalization in both halves."""
     parts = []
@@ -118,6 +142,11 @@ CASES: dict[str, Case] = {
         transformer,
         {"x": TOKENS, "y": NEXT},
         {2: ["norm_a1"], 4: ["norm_b0", "norm_a1", "norm_b1"]},
+    ),
+    "shared": (
+        shared,
+        {"x": TOKENS, "y": NEXT},
+        {2: ["second"], 4: ["first", "second", "third"]},
     ),
     "convolution": (
         lambda: convolution(normalized=False),

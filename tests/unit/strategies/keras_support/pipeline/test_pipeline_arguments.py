@@ -12,7 +12,6 @@ import pytest
 import tensorflow as tf
 
 import strategies
-from strategies.keras_support.pipeline.model_cut import graph_of, nodes_in_order, places_to_cut
 from tfscale.callbacks import Microbatches
 from tfscale.parallel import Pipeline
 
@@ -63,19 +62,6 @@ def test_impossible_arguments_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         Pipeline(line(two), **arguments)
-
-
-def test_a_shared_layer_is_not_cut(two: tf.distribute.Strategy) -> None:
-    with two.scope():
-        shared = layers.Dense(2, name="shared")
-        inputs = keras.Input([2])
-        outputs = layers.Dense(2, name="last")(shared(layers.Dense(2, name="mid")(shared(inputs))))
-        model = keras.Model(inputs, outputs)
-    with pytest.raises(ValueError, match="'mid': layer 'shared' is used on both sides"):
-        Pipeline(model, ["mid"])
-    reasons = places_to_cut(nodes_in_order(graph_of(model)))
-    assert [place for place, reason in reasons.items() if not reason] == [3]
-    assert Pipeline(model).stage_names[1] == ("last",)
 
 
 def test_models_that_cannot_be_pipelines_are_refused(two: tf.distribute.Strategy) -> None:
