@@ -55,6 +55,7 @@ _THREADS = 2
 _START, _BYTES_A_SECOND, _FLOPS_A_SECOND = 2e-6, 6e9, 40e9
 """Of a core. Only their ratios matter, and only for which operations overlap."""
 _IN_MEMORY_ANYWAY = frozenset(("Const", "Placeholder", "ReadVariableOp", "VarHandleOp"))
+_CONDITIONS = frozenset(("Case", "If", "StatelessCase", "StatelessIf"))
 _LOOPS = frozenset(("While", "StatelessWhile"))
 
 
@@ -148,9 +149,11 @@ def _among(operation: Operation, places: Sequence[int]) -> Operation:
 class _Reader:
     """Translates the operations of one graph, and those of the functions that it calls."""
 
-    def __init__(self, graph: Any, parameters: Collection[int]) -> None:
+    def __init__(
+        self, graph: Any, parameters: Collection[int], tensors: list[Tensor] | None = None
+    ) -> None:
         self.graph = graph
-        self.tensors: list[Tensor] = []
+        self.tensors: list[Tensor] = [] if tensors is None else tensors
         self.numbers: dict[Any, int] = {}
         self.flops = 0
         self.num_unknown = 0
@@ -169,14 +172,20 @@ class _Reader:
         self.sources: list[Any] = []
         found: list[Operation] = []
         for op in _in_order(needed_operations(self.graph, targets)):
-            translated = self._translated(op, gradients)
-            found += translated
-            self.sources += [op] * len(translated)
+            own = self._translated(op, gradients)
+            first = len(found)
+            found += [_later(operation, first) for operation in own]
+            self.sources += [op] * len(own)
         places = {op: place for place, op in enumerate(self.sources)}
-        waits_for = (tuple(places[other] for other in op.control_inputs) for op in self.sources)
         return [
-            dataclasses.replace(operation, waits_for=others)
-            for operation, others in zip(found, waits_for, strict=True)
+            dataclasses.replace(
+                operation,
+                waits_for=(
+                    *operation.waits_for,
+                    *(places[other] for other in op.control_inputs),
+                ),
+            )
+            for operation, op in zip(found, self.sources, strict=True)
         ]
 
     def _translated(self, op: Any, gradients: Collection[Any]) -> list[Operation]:
@@ -198,6 +207,8 @@ class _Reader:
         if op.type == "IdentityN":  # TensorFlow makes one operation of each output
             pairs = zip(inputs, outputs, strict=True)
             return [Operation((given,), (made,), SHARES) for given, made in pairs]
+        if op.type in _CONDITIONS:
+            return self._largest_branch(op, inputs, outputs)
         touched = sum(self.tensors[number].bytes for number in (*inputs, *outputs))
         is_free = memory == SHARES or op.type in _IN_MEMORY_ANYWAY
         seconds = 0.0 if is_free else _START + touched / _BYTES_A_SECOND + flops / _FLOPS_A_SECOND
@@ -236,19 +247,64 @@ class _Reader:
         """Returns what an operation needs while it runs, or the functions that it calls."""
         largest = 0
         made = sum(self.tensors[self.numbers[tensor.ref()]].bytes for tensor in op.outputs)
+        for graph in self._called_graphs(op):
+            body = _Reader(graph, ())
+            largest = max(largest, body.peak_alone())
+            self._count(body)
+        return max(0, largest - made)
+
+    def peak_alone(self) -> int:
+        """Returns the bytes that a function needs besides its inputs, with its outputs."""
+        operations = self.operations(self.graph.outputs, ())
+        kept = [self.numbers[tensor.ref()] for tensor in self.graph.outputs]
+        return max((moment.total for moment in moments(operations, self.tensors, kept)), default=0)
+
+    def _largest_branch(
+        self, op: Any, inputs: tuple[int, ...], outputs: tuple[int, ...]
+    ) -> list[Operation]:
+        """Returns the operations of the branch that needs most, in place of a condition.
+
+        TensorFlow runs them among all others; one may write over what the condition was given.
+        """
+        graph = max(self._called_graphs(op), key=lambda each: _Reader(each, ()).peak_alone())
+        body = _Reader(graph, (), self.tensors)
+        operations = body.operations(graph.outputs, ())
+        self._count(body)
+        chosen, *given = inputs
+        passed = [body.numbers.get(tensor.ref(), -1) for tensor in graph.inputs]  # or not needed
+        made = [body.numbers[tensor.ref()] for tensor in graph.outputs]
+        enters = {
+            number: Operation((source, chosen), (number,), SHARES)
+            for number, source in zip(passed, given, strict=True)
+        }
+        entered = [
+            enters.get(each.outputs[0], each) if each.outputs else each for each in operations
+        ]
+        leaves = [
+            Operation((number,), (output,), SHARES)
+            for number, output in zip(made, outputs, strict=True)
+        ]
+        return [*entered, *leaves]
+
+    def _called_graphs(self, op: Any) -> Iterator[Any]:
         for name in _called(op):
             function = self.graph._get_function(name)
-            if function is None:
-                continue
-            body = _Reader(function.graph, ())
-            operations = body.operations(function.graph.outputs, ())
-            kept = [body.numbers[tensor.ref()] for tensor in function.graph.outputs]
-            live = moments(operations, body.tensors, kept)
-            largest = max([largest, *(moment.total for moment in live)])
-            self.flops += body.flops
-            self.num_unknown += body.num_unknown
-            self.num_loops += body.num_loops
-        return max(0, largest - made)
+            if function is not None:
+                yield function.graph
+
+    def _count(self, body: _Reader) -> None:
+        self.flops += body.flops
+        self.num_unknown += body.num_unknown
+        self.num_loops += body.num_loops
+
+
+def _later(operation: Operation, first: int) -> Operation:
+    """Returns an operation whose `waits_for` count from another one."""
+    if not operation.waits_for:
+        return operation
+    return dataclasses.replace(
+        operation, waits_for=tuple(place + first for place in operation.waits_for)
+    )
 
 
 def _in_order(operations: Sequence[Any]) -> list[Any]:

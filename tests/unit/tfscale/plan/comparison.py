@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 
 from tests.programs import run_program
@@ -38,8 +39,16 @@ CASES = {
     "transformer, 2 replicas, shard 2": Case("transformer", replicas=2, shard=2),
     "transformer, 2 replicas, shard 3": Case("transformer", replicas=2, shard=3),
     "MLP of 21 million weights, 2 replicas": Case("wider_mlp", replicas=2),
+    **{
+        f"{name}, 2 workers, shard {shard}": Case(function, workers=2, shard=shard)
+        for name, function in (
+            ("MLP of 21 million weights", "wider_mlp"),
+            ("transformer", "transformer"),
+        )
+        for shard in (1, 2, 3)
+    },
 }
-"""By name; replicas are logical CPUs of one process."""
+"""By name; replicas are logical CPUs of one process, workers processes of their own."""
 
 
 def planned(case: Case) -> DeviceMemory:
@@ -47,7 +56,7 @@ def planned(case: Case) -> DeviceMemory:
     build = getattr(planned_models, case.function)
     (only,) = memory_plan(
         build,
-        replicas=case.replicas,
+        replicas=case.replicas * case.workers,
         global_batch_size=len(build()[1][0]),
         shard=[case.shard],
         precision=[case.precision],
@@ -58,11 +67,19 @@ def planned(case: Case) -> DeviceMemory:
 
 
 def measured(case: Case) -> Measured:
-    """Trains a case in another process."""
-    as_json = json.dumps(dataclasses.asdict(case))
-    printed = run_program("-m", measured_step.__name__, as_json, timeout=300)
-    (line,) = [line for line in printed.splitlines() if line.startswith('{"requested"')]
-    return Measured(**json.loads(line))
+    """Trains a case in other processes, and returns what the one needed that needed most."""
+    command = ["-m", measured_step.__name__, json.dumps(dataclasses.asdict(case))]
+    if case.workers > 1:
+        launch = ["-m", "tfscale", "launch", f"--num_workers={case.workers}", "--grace_seconds=1"]
+        command = [*launch, "--", sys.executable, *command]
+    printed = run_program(*command, timeout=300)
+    found = [Measured(**json.loads(each)) for each in re.findall(r'({"requested".*})', printed)]
+    assert len(found) == case.workers, printed[-3000:]
+    return Measured(
+        max(each.requested for each in found),
+        max(each.blocks for each in found),
+        {str(worker): max(each.stored.values()) for worker, each in enumerate(found)},
+    )
 
 
 def sizes(case: Case, memory: DeviceMemory) -> tuple[int, int]:

@@ -22,7 +22,8 @@ class Case:
 
     Attributes:
         function: Of `planned_models`.
-        replicas: Logical CPUs.
+        replicas: Logical CPUs of one process.
+        workers: Processes, of one replica each if there are several.
         microbatches: Of each replica batch.
         recompute: Layers, or "".
         shard: Stage.
@@ -31,6 +32,7 @@ class Case:
 
     function: str
     replicas: int = 1
+    workers: int = 1
     microbatches: int = 1
     recompute: str = ""
     shard: int = 0
@@ -57,18 +59,12 @@ def measured(case: Case) -> Measured:
     import keras
     import tensorflow as tf
 
-    import strategies
     import tfscale
     from tests.unit.tfscale.plan import planned_models
     from tests.unit.tfscale.plan.allocator_trace import recorded_peak
 
     keras.config.set_dtype_policy(case.precision)
-    strategy = (
-        strategies.mirrored_strategy(num_replicas=case.replicas, shard=case.shard)
-        if case.replicas > 1
-        else strategies.one_device_strategy("CPU:0")
-    )
-    with strategy.scope():
+    with _strategy(case).scope():
         model, (x, y) = getattr(planned_models, case.function)()
     if case.recompute:
         tfscale.recompute(model, case.recompute)
@@ -81,12 +77,24 @@ def measured(case: Case) -> Measured:
     return Measured(peak.requested, peak.blocks, _stored(model))
 
 
+def _strategy(case: Case) -> Any:
+    import strategies
+
+    if case.workers > 1:
+        return strategies.multi_worker_mirrored_strategy(shard=case.shard, all_reduce="ring")
+    if case.replicas > 1:
+        return strategies.mirrored_strategy(num_replicas=case.replicas, shard=case.shard)
+    return strategies.one_device_strategy("CPU:0")
+
+
 def _stored(model: Any) -> dict[str, int]:
     """Returns the bytes of weights and slots by device, read from the variables of TensorFlow."""
     sizes: Counter[str] = Counter()
     for variable in [*model.weights, *model.optimizer.variables]:
         value = variable._value
         for own in getattr(value, "parts", getattr(value, "values", (value,))):
+            if own is None:  # another worker's
+                continue
             sizes[own.device.rpartition("device:")[2]] += own.shape.num_elements() * own.dtype.size
     return dict(sizes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ from strategies.keras_support.sharding.cuts import Cut, by_rows, cuts_for, is_el
 
 SHAPES = [(), (1,), (2,), (7,), (3, 8), (8, 3), (4, 4), (2, 1, 9), (1, 1)]
 REPLICAS = [1, 2, 3, 4]
+MIB = 2**20
 
 
 def cuts_of(shape: tuple[int, ...], replicas: int) -> list[Cut]:
@@ -129,3 +131,20 @@ def test_only_known_optimizers_are_elementwise() -> None:
     assert not is_elementwise(OwnAdam())
     assert not is_elementwise(optimizers.LossScaleOptimizer(optimizers.Lamb()))
     assert not is_elementwise(optimizers.Adafactor())
+
+
+@pytest.mark.parametrize("shape", [(2048, 1024), (1024, 2048)], ids=["rows", "columns"])
+def test_a_part_does_not_keep_the_whole_tensor_in_memory(shape: tuple[int, int]) -> None:
+    before = bytes_in_use()
+    whole = tf.zeros(shape)
+    part = by_rows(shape, 4).take(whole, 1)
+    assert bytes_in_use() - before >= 10 * MIB
+    del whole
+    assert 2 * MIB <= bytes_in_use() - before < 3 * MIB
+    assert part.shape.num_elements() == 2 * MIB // 4
+
+
+def bytes_in_use() -> int:
+    """Returns what TensorFlow's allocator has handed out."""
+    gc.collect()
+    return int(tf.config.experimental.get_memory_info("CPU:0")["current"])
