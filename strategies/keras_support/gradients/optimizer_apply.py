@@ -69,6 +69,8 @@ def reduced_before_apply(apply: Any) -> Any:
         for each in step.passes if step is not None else ():
             each.note_updated(trainable_variables or self._trainable_variables)
         if _REPLICA.reduced or replica is None or not is_owned(replica.strategy):
+            if not tf.distribute.has_strategy() and is_in_parts(self):
+                return _applied_outside(self, list(grads), trainable_variables, apply)
             return apply(self, grads, trainable_variables)
         note_apply(self, grads)
         watch = watch_of(self)
@@ -121,15 +123,42 @@ def _applied_in_parts(
     reduced, _ = gradients_to_apply(optimizer, [gradients[i] for i in whole], None)
     for i, g in zip(whole, reduced, strict=True):
         gradients[i] = g
+    with contextlib.nullcontext() if step is None else step.updating():
+        return _updated_in_parts(optimizer, gradients, variables, apply)
+
+
+def _updated_in_parts(
+    optimizer: Any, gradients: list[Any], variables: list[Any], apply: Callable[..., Any]
+) -> Any:
     strategy = tf.distribute.get_replica_context().strategy
 
     def locally(counters: Sequence[Any]) -> contextlib.AbstractContextManager[None]:
         return _replica_local(strategy, counters)
 
-    with contextlib.nullcontext() if step is None else step.updating():
-        return update_parts(
-            optimizer, gradients, variables, lambda g: apply(optimizer, g, variables), locally
-        )
+    return update_parts(
+        optimizer, gradients, variables, lambda g: apply(optimizer, g, variables), locally
+    )
+
+
+def _applied_outside(
+    optimizer: Any, gradients: list[Any], variables: Any, apply: Callable[..., Any]
+) -> Any:
+    """Applies gradients of the whole batch that were computed outside of the scope.
+
+    TensorFlow would call Keras's update once for each copy of a variable, and so update a slot in
+    parts as often. All workers call it together, with equal gradients.
+    """
+    strategy = optimizer._distribution_strategy
+    if not optimizer.built:
+        with tf.init_scope(), strategy.scope():
+            optimizer.build(variables)
+    variables = list(optimizer._trainable_variables if variables is None else variables)
+
+    def update() -> None:
+        _updated_in_parts(optimizer, list(gradients), variables, apply)
+
+    strategy.run(update)
+    return optimizer.iterations
 
 
 def note_apply(optimizer: Any, gradients: Sequence[Gradient | None]) -> None:

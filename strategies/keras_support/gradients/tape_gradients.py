@@ -45,6 +45,7 @@ from strategies.keras_support.sharding.sources import (
     are_reduced_as_they_come,
     divided,
     expanded,
+    with_wholes,
 )
 from strategies.keras_support.tensor.gradient_devices import beside_parts
 
@@ -99,7 +100,12 @@ def reduced_gradient(gradient: Any) -> Any:
             _refuse_between_replicas(sources)
         if _TRACING.backward or step is None or not _is_replicated(step):
             with beside_parts(() if step is None else step.layers):
-                return gradient(self, target, sources, output_gradients, unconnected_gradients)
+                return with_wholes(
+                    sources,
+                    lambda asked: gradient(
+                        self, target, asked, output_gradients, unconnected_gradients
+                    ),
+                )
         flat_sources = tf.nest.flatten(sources)
         shared = [_is_shared(source, step) for source in flat_sources]
         weights, factor = output_gradients, None

@@ -119,6 +119,8 @@ class Cut:
     def joined(self, parts: Sequence[tf.Tensor]) -> tf.Tensor:
         """Returns the whole tensor from the parts of all replicas."""
         present = [part for r, part in enumerate(parts) if self.rows(r)]
+        if not present:
+            return tf.zeros(self.shape, parts[0].dtype)
         if len(present) == 1:
             return tf.identity(present[0])
         return tf.concat(present, axis=self.axis)
@@ -139,7 +141,7 @@ def by_rows(shape: Sequence[int], replicas: int) -> Cut:
     """Returns the division of a variable into parts as equal as possible.
 
     Args:
-        shape: Of the variable, with no zero in it.
+        shape: Of the variable.
         replicas: Number of parts.
 
     Example:

@@ -137,8 +137,13 @@ def _marked(whole: tf.Tensor, step: StepContext | None) -> tf.Tensor:
     return whole
 
 
-def _gathered(value: ShardedValue) -> tf.Tensor:
-    own, _ = own_replica()
+def gather_outside(value: ShardedValue) -> tf.Tensor:
+    """Returns the whole of a value that is sharded in one process, outside of replicas."""
+    return _gathered(value, 0)
+
+
+def _gathered(value: ShardedValue, own: int | None = None) -> tf.Tensor:
+    own = own_replica()[0] if own is None else own
     strategy, cut = value.distribute_strategy, value.cut
     is_shared = is_multi_worker(strategy)
 
@@ -166,17 +171,35 @@ def _gathered(value: ShardedValue) -> tf.Tensor:
 def _keep_sparse(value: ShardedValue, gradient: tf.IndexedSlices) -> bool:
     """Keeps the rows of a lookup, which are reduced as those of a whole table are."""
     step = current_step()
-    if step is None or step.gathers is None or not step.is_in_main_graph():
+    if step is None:
+        rows = _BACKWARD.rows
+        if rows is None or _BACKWARD.graph is not tf.compat.v1.get_default_graph():
+            return False
+    elif step.gathers is None or not step.is_in_main_graph():
         return False
-    step.gathers.rows.setdefault(id(value), []).append(gradient)
+    else:
+        rows = step.gathers.rows
+    rows.setdefault(id(value), []).append(gradient)
     return True
 
 
 def rows_of(value: ShardedValue) -> tf.IndexedSlices | None:
     """Returns this replica's gradient of lookups in a parameter, and forgets it."""
     step = current_step()
-    found = [] if step is None or step.gathers is None else step.gathers.rows.pop(id(value), [])
+    rows = _BACKWARD.rows if step is None else step.gathers and step.gathers.rows
+    found = rows.pop(id(value), []) if rows else []
     return concatenated(found) if found else None
+
+
+@contextlib.contextmanager
+def keeping_rows() -> Iterator[None]:
+    """While gradients are computed outside of a step: rows of lookups are kept for `rows_of`."""
+    outer = _BACKWARD.rows, _BACKWARD.graph
+    _BACKWARD.rows, _BACKWARD.graph = {}, tf.compat.v1.get_default_graph()
+    try:
+        yield
+    finally:
+        _BACKWARD.rows, _BACKWARD.graph = outer
 
 
 def forget_rows() -> None:
@@ -234,9 +257,17 @@ def gathering_again(step: StepContext) -> Iterator[None]:
 
 
 class _Backward(threading.local):
-    """The gradient that this replica is tracing, or None."""
+    """The gradient that this thread is computing.
+
+    Attributes:
+        again: What gathers again, in a step; otherwise None.
+        rows: What `Gathers.rows` is in a step; None if no gradient is computed outside of one.
+        graph: The graph in which rows are kept.
+    """
 
     again: _Again | None = None
+    rows: dict[int, list[tf.IndexedSlices]] | None = None
+    graph: Any = None
 
 
 _BACKWARD = _Backward()

@@ -18,7 +18,7 @@ from keras.src.optimizers.base_optimizer import BaseOptimizer
 
 from strategies.keras_support.placement.variable_devices import devices_of, parts_on
 from strategies.keras_support.sharding.cuts import Cut, by_rows, cuts_for, owned
-from strategies.keras_support.sharding.gathering import gather_in_step
+from strategies.keras_support.sharding.gathering import gather_in_step, gather_outside
 from strategies.keras_support.sharding.sharded_value import ShardedValue, is_sharded
 from strategies.keras_support.sharding.stages import stage_of
 
@@ -102,6 +102,7 @@ def made_in_parts(variable: Any, value: Any) -> ShardedValue | None:
         variable.name,
         variable.trainable,
         gather_in_step,
+        gather_outside,
         is_drawn=is_parameter,
     )
 
@@ -122,7 +123,7 @@ def divide_other_slots(optimizer: Any) -> None:
             if slot is variable or not isinstance(slot, keras.Variable):
                 continue
             cut = variable.part_cut
-            owner = next(r for r in range(cut.num_parts) if cut.rows(r))
+            owner = next((r for r in range(cut.num_parts) if cut.rows(r)), 0)
             if is_sharded(slot):
                 _require_same_division(optimizer, slot, variable, owner)
                 continue
@@ -144,6 +145,7 @@ def divide_other_slots(optimizer: Any) -> None:
                     slot.name,
                     False,
                     gather_in_step,
+                    gather_outside,
                 )
 
 

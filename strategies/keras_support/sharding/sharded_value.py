@@ -31,7 +31,7 @@ from strategies.keras_support.sharding.step_order import (
     require_meeting,
 )
 
-GatherInStep = Callable[["ShardedValue"], tf.Tensor]
+Gather = Callable[["ShardedValue"], tf.Tensor]
 
 
 class ShardedValue:
@@ -45,6 +45,7 @@ class ShardedValue:
         name: Of the variable.
         trainable: Whether gradient tapes watch it.
         gather_in_step: Returns the whole tensor on a replica, in its step.
+        gather_outside: Returns it where there is no replica, of one process.
         is_drawn: Whether workers may differ in `value`; then the first worker's counts.
 
     Attributes:
@@ -60,7 +61,8 @@ class ShardedValue:
         dtype: Any,
         name: str,
         trainable: bool,
-        gather_in_step: GatherInStep,
+        gather_in_step: Gather,
+        gather_outside: Gather,
         is_drawn: bool = False,
     ) -> None:
         self.distribute_strategy = strategy
@@ -70,6 +72,7 @@ class ShardedValue:
         self.trainable = trainable
         self.snapshot: np.ndarray[Any, Any] | None = None
         self._gather_in_step = gather_in_step
+        self._gather_outside = gather_outside
         self.cut = cut
         self._devices = devices_for_parts(strategy)
         self.parts: list[Any] = self._made_parts(cut, value, is_drawn)
@@ -114,6 +117,8 @@ class ShardedValue:
         else:
             parts = self._parts_of_all_workers()
         present = [part for r, part in enumerate(parts) if self.cut.rows(r)]
+        if not present:
+            return np.zeros(self.cut.shape, self.dtype.as_numpy_dtype)
         if len(present) == 1:
             return present[0].copy()
         return np.concatenate(present, axis=self.cut.axis)
@@ -133,8 +138,7 @@ class ShardedValue:
                     "numpy() before, on all workers."
                 )
             return tf.constant(self.numpy(), self.dtype)
-        with tf.device(self.parts[0].device):
-            return self.cut.joined([part.read_value() for part in self.parts])
+        return self._gather_outside(self)
 
     def value(self) -> tf.Tensor:
         """Returns `read_value`."""

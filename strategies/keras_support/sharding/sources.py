@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from strategies.keras_support.patching.ownership import is_multi_worker
 from strategies.keras_support.sharding.cuts import Cut
-from strategies.keras_support.sharding.gathering import forget_rows, rows_of
+from strategies.keras_support.sharding.gathering import forget_rows, keeping_rows, rows_of
 from strategies.keras_support.sharding.scattering import (
     ShardedGradient,
     sum_of_parts,
@@ -60,6 +60,40 @@ def expanded(sources: Sequence[Any]) -> tuple[list[Any], Callable[[Sequence[Any]
         return whole
 
     return asked, put_together
+
+
+def with_wholes(sources: Any, ask: Callable[[Any], Any]) -> Any:
+    """Returns gradients that no step reduces: in your own loop, and outside of replicas.
+
+    Replicas of one process get their own gradients of whole parameters, as of parameters that are
+    not sharded. Between workers the gradient is a sum over the replicas already.
+
+    Args:
+        sources: Of `tape.gradient`.
+        ask: Calls it with other sources.
+
+    Raises:
+        ValueError: If a parameter is sharded over workers, outside of a replica: what is read there
+            is a value, with no way back to its parts.
+    """
+    flat = tf.nest.flatten(sources)
+    in_parts = [source for source in flat if _is_in_parts(source)]
+    if not in_parts:
+        return ask(sources)
+    strategy = in_parts[0]._value.distribute_strategy
+    replica = tf.distribute.get_replica_context()
+    is_on_replica = replica is not None and replica.strategy is strategy
+    if is_multi_worker(strategy) and not is_on_replica:
+        raise ValueError(
+            f"`sources` of tape.gradient must not contain {in_parts[0].path!r} outside of a step, "
+            "because it is sharded over workers. Received: such a call. Write it as train_step of "
+            "a keras.Model, run it with strategy.run, or build the strategy with shard=2."
+        )
+    asked, put_together = expanded(flat)
+    with keeping_rows():
+        gradients = put_together(ask(asked))
+    wholes = [g.whole() if isinstance(g, Pieces) else g for g in gradients]
+    return tf.nest.pack_sequence_as(sources, wholes)
 
 
 def are_reduced_as_they_come(sources: Sequence[Any]) -> bool:

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from strategies.keras_support.sharding.cuts import Cut, by_rows, cuts_for, is_elementwise, owned
 
-SHAPES = [(), (1,), (2,), (7,), (3, 8), (8, 3), (4, 4), (2, 1, 9), (1, 1)]
+SHAPES = [(), (1,), (2,), (7,), (3, 8), (8, 3), (4, 4), (2, 1, 9), (1, 1), (0,), (0, 5), (3, 0)]
 REPLICAS = [1, 2, 3, 4]
 MIB = 2**20
 

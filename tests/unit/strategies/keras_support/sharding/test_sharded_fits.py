@@ -93,6 +93,30 @@ def variables_of_one_element(strategy: tf.distribute.Strategy) -> Found:
     return found(model, fitted(model))
 
 
+class Nothing(keras.Layer):
+    """Has weights without any element."""
+
+    def build(self, input_shape: Any) -> None:
+        self.empty = [self.add_weight(shape=shape) for shape in ((0,), (0, 5), (3, 0))]
+
+    def call(self, inputs: Any) -> Any:
+        return inputs + sum(keras.ops.sum(each) for each in self.empty)
+
+
+def variables_of_no_element(strategy: tf.distribute.Strategy) -> Found:
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((3,)), Nothing(), L.Dense(2)])
+        compiled(model, OPTIMIZERS.Adam(0.01, global_clipnorm=0.1))
+    return found(model, fitted(model))
+
+
+def empty_variables_of_owners(strategy: tf.distribute.Strategy) -> Found:
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((3,)), Nothing(), L.Dense(2)])
+        compiled(model, OPTIMIZERS.Lamb(0.01))
+    return found(model, fitted(model))
+
+
 def one_layer_and_plain_sgd(strategy: tf.distribute.Strategy) -> Found:
     """As many variables of the model as the optimizer has of its own."""
     with strategy.scope():
@@ -169,6 +193,8 @@ PROGRAMS: tuple[Program, ...] = (
     two_examples_a_batch,
     not_built,
     variables_of_one_element,
+    variables_of_no_element,
+    empty_variables_of_owners,
     one_layer_and_plain_sgd,
     nothing_to_train,
     frozen_and_unfrozen,
