@@ -35,6 +35,7 @@ from absl import flags
 import strategies
 import tfscale
 from recipes import checkpoint_flag, common_flags, entry_point, flag_sections, number_flags, results
+from recipes.language import stages
 from recipes.language.build import (
     Corpus,
     flagged_corpus,
@@ -127,6 +128,7 @@ def define_flags() -> None:
             "Devices that share each replica's matrices, with --distribution_strategy=mirrored; "
             "divides --heads. Experimental.",
         )
+        stages.define_flags()
         flags.DEFINE_list(
             "scaling",
             None,
@@ -167,7 +169,8 @@ def main(_: Sequence[str]) -> None:
     size = flagged_size()
     steps = steps_of_a_round(FLAGS.train_steps, FLAGS.steps_per_validation)
     refuse_unused_flags()
-    strategy = common_flags.strategy(devices_per_replica=FLAGS.tensor_parallel)
+    devices = max(FLAGS.tensor_parallel, FLAGS.pipeline_stages)  # one of them is 1
+    strategy = common_flags.strategy(devices_per_replica=devices)
     is_chief = strategies.is_chief(strategy)
     tfscale.set_precision(FLAGS.precision, strategy)
     model_dir = flagged_model_dir()
@@ -220,6 +223,7 @@ def refuse_unused_flags() -> None:
             f"--tensor_parallel={FLAGS.tensor_parallel} with "
             f"--distribution_strategy={FLAGS.distribution_strategy}. Set it to mirrored."
         )
+    stages.refuse_wrong_flags()
     unused = []
     if FLAGS.scaling:
         unused += [("size", "scaling"), ("layers", "scaling"), ("width", "scaling")]

@@ -135,14 +135,28 @@ def flagged_model(corpus: Corpus, size: ModelSize) -> keras.Model:
         weight_decay=FLAGS.weight_decay,
         clip_norm=FLAGS.gradient_clip_norm,
     )
-    compile_for_training(model, optimizer, [len(piece) for piece in pieces])
+    compile_for_training(
+        model,
+        optimizer,
+        [len(piece) for piece in pieces],
+        jit_compile="auto" if FLAGS.pipeline_stages == 1 else False,
+    )
     if FLAGS.recompute:
         tfscale.recompute(model, DecoderBlock)
     return model
 
 
 def model_and_data() -> tuple[keras.Model, Pipeline]:
-    """Builds model and training input for `tfscale preflight`. Call it in the strategy's scope."""
+    """Builds model and training input for `tfscale preflight`. Call it in the strategy's scope.
+
+    Raises:
+        ValueError: If the flags ask for stages, which a TPU does not have.
+    """
+    if FLAGS.pipeline_stages > 1:
+        raise ValueError(
+            "`--pipeline_stages` must be 1 on a TPU. Received: --pipeline_stages="
+            f"{FLAGS.pipeline_stages}. Leave it out."
+        )
     strategy = tf.distribute.get_strategy()
     tfscale.set_precision(FLAGS.precision, strategy)
     corpus = flagged_corpus(strategy)

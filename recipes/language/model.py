@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import keras
 
 from recipes.language.attention import EarlierInDocument
@@ -70,6 +72,8 @@ def compile_for_training(
     model: keras.Model,
     optimizer: keras.optimizers.Optimizer,
     bytes_of_tokens: list[int],
+    *,
+    jit_compile: bool | Literal["auto"] = "auto",
 ) -> None:
     """Compiles the model for rows of `recipes.language.rows`. Call it in the strategy's scope.
 
@@ -80,6 +84,7 @@ def compile_for_training(
         model: A model of `language_model`.
         optimizer: The optimizer. Matrices are decayed; norms and embeddings are not.
         bytes_of_tokens: Bytes of each token of the vocabulary.
+        jit_compile: Whether XLA compiles steps; Keras's choice if "auto".
     """
     if optimizer.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["scale", "embeddings"])
@@ -89,4 +94,5 @@ def compile_for_training(
             from_logits=True, reduction="mean_with_sample_weight"
         ),
         weighted_metrics=[BitsPerByte(bytes_of_tokens)],
+        jit_compile=jit_compile,
     )

@@ -19,6 +19,7 @@ from recipes.language.build import Corpus, flagged_model, pipelines
 from recipes.language.flops import flops_per_token, measured_peak
 from recipes.language.rounds import Rounds
 from recipes.language.sizes import ModelSize
+from recipes.language.stages import flagged_pipeline
 from recipes.language.throughput import Throughput
 
 FLAGS = flags.FLAGS
@@ -75,10 +76,12 @@ def train(
     train_rows, validation = pipelines(corpus, strategy)
     rounds = Rounds(train_rows, steps_of_a_round)
     log, throughput = TrainingLog(common_flags.schedule(FLAGS.train_steps)), Throughput()
-    parts = tfscale.callbacks.Microbatches(FLAGS.microbatches)
     keras.utils.set_random_seed(FLAGS.seed)
     with strategy.scope():
         model = flagged_model(corpus, size)
+    pipeline = flagged_pipeline(model)
+    # A pipeline has its own.
+    parts = tfscale.callbacks.Microbatches(FLAGS.microbatches if pipeline is None else 1)
     began = time.monotonic()
     model.fit(
         rounds,

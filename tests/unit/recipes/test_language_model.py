@@ -84,7 +84,9 @@ def test_it_writes_a_model_a_record_and_a_text(summaries: dict[str, Any]) -> Non
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("way", [["--microbatches=2"], ["--microbatches=2", "--recompute"]])
+@pytest.mark.parametrize(
+    "way", [[], ["--recompute"], ["--pipeline_stages=2"], ["--pipeline_stages=2", "--recompute"]]
+)
 def test_less_memory_gives_the_same_results(
     run_recipe: Callable[..., Run],
     text: str,
@@ -93,7 +95,7 @@ def test_less_memory_gives_the_same_results(
     tmp_path: Path,
 ) -> None:
     flags = [*PLACES["mirrored"], *FLAGS, f"--text={text}", f"--model_dir={tmp_path}"]
-    run = run_recipe(*flags, *way, module=MODULE)
+    run = run_recipe(*flags, "--microbatches=2", *way, module=MODULE)
     assert run.status == 0, run.stderr
     history = json.loads((tmp_path / "summary.json").read_text("utf-8"))["history"]
     for name, values in summaries["one device"]["history"].items():
@@ -114,10 +116,13 @@ def test_two_workers_that_share_the_weights_give_the_same_results(
 
 
 @pytest.mark.thorough
+@pytest.mark.parametrize(
+    "where", [PLACES["one device"], ["--distribution_strategy=mirrored", "--pipeline_stages=2"]]
+)
 def test_an_interrupted_run_resumes(
-    run_recipe: Callable[..., Run], text: str, tmp_path: Path
+    run_recipe: Callable[..., Run], text: str, where: list[str], tmp_path: Path
 ) -> None:
-    flags = [*PLACES["one device"], *FLAGS, f"--text={text}", f"--model_dir={tmp_path}"]
+    flags = [*where, *FLAGS, f"--text={text}", f"--model_dir={tmp_path}"]
     flags += ["--checkpoint_every=epoch"]
     cut_off = "tests.unit.recipes.cut_off"
     assert run_recipe(*flags, module=cut_off, RECIPE=MODULE).status == -9
@@ -191,6 +196,10 @@ def test_help_shows_the_flags_of_this_recipe_only(run_recipe: Callable[..., Run]
         "width": "",
         "heads": "",
         "tensor_parallel": "1",
+        "pipeline_stages": "1",
+        "pipeline_schedule": "1f1b",
+        "pipeline_virtual_stages": "1",
+        "pipeline_timed": "",
         "context": "128",
         "text": "",
         "held_out": "0.05",
