@@ -50,6 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--replicas", type=count, default=1, metavar="N", help="number of devices (default: 1)"
     )
     parser.add_argument(
+        "--workers",
+        type=count,
+        default=1,
+        metavar="N",
+        help="number of processes that the devices are divided among: several send gradients in "
+        "packs of 16 MiB, one all of them at once (default: 1)",
+    )
+    parser.add_argument(
         "--global_batch_size",
         type=count,
         metavar="N",
@@ -107,6 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
             plan = memory_plan(
                 UserModel(arguments.target).build,
                 replicas=arguments.replicas,
+                workers=arguments.workers,
                 global_batch_size=arguments.global_batch_size,
                 memory_per_device=arguments.memory_per_device,
                 shard=arguments.shard,

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 from typing import Any
+
+import tensorflow as tf
 
 from strategies.extension import cuts_for
 
@@ -22,6 +26,40 @@ def bounds_by_path(optimizer: Any, parameters: Sequence[Any], replicas: int) -> 
     """
     cuts = cuts_for(optimizer, parameters, replicas)
     return {v.path: cut.bounds for v, cut in zip(parameters, cuts, strict=True)}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A trainable variable.
+
+    Attributes:
+        bytes: Of the whole.
+        layer: What it belongs to; the parameters of a layer are gathered together.
+        is_joined: Whether its parts, when they arrive one behind the other, have to be copied
+            once more to be the whole.
+    """
+
+    bytes: int
+    layer: str
+    is_joined: bool
+
+
+def parameters_of(optimizer: Any, variables: Sequence[Any], replicas: int) -> list[Parameter]:
+    """Returns what has to be known of an optimizer's variables to gather them.
+
+    Args:
+        optimizer: A Keras optimizer.
+        variables: Keras variables, in its order.
+        replicas: Positive.
+    """
+    return [
+        Parameter(
+            bytes=prod(v.shape) * tf.as_dtype(v.dtype).size,
+            layer=v.path.rpartition("/")[0],
+            is_joined=not cut.is_even or cut.axis > 0,
+        )
+        for v, cut in zip(variables, cuts_for(optimizer, variables, replicas), strict=True)
+    ]
 
 
 def shares(

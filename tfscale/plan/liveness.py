@@ -10,13 +10,14 @@ from __future__ import annotations
 import heapq
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tfscale.plan.blocks import Blocks
 
 ACTIVATION = "activation"
 WEIGHT_COPY = "weight copy"
 GRADIENT = "gradient"
+BUFFER = "buffer"
 NOT_COUNTED = "not counted"
 
 SHARES = "shares"
@@ -27,6 +28,7 @@ OWN = "own"
 """The outputs have memory of their own."""
 
 
+_NETWORK = -1
 _LONG_SECONDS = 4e-6
 """An operation that takes at least so long may be handed to another thread."""
 
@@ -37,7 +39,8 @@ class Tensor:
 
     Attributes:
         bytes: Its size.
-        kind: ACTIVATION, WEIGHT_COPY, GRADIENT, or NOT_COUNTED for what is in memory anyway.
+        kind: ACTIVATION, WEIGHT_COPY, GRADIENT, BUFFER, or NOT_COUNTED for what is in memory
+            anyway.
     """
 
     bytes: int
@@ -55,6 +58,8 @@ class Operation:
         waits_for: Numbers of the operations that must have run before, besides those of the inputs.
         scratch_bytes: What it needs only while it runs.
         seconds: How long it runs, roughly.
+        writes: Number of the parameter that it updates, or None.
+        travels: Whether the network works at it, one after another, and no thread.
     """
 
     inputs: tuple[int, ...] = ()
@@ -63,6 +68,8 @@ class Operation:
     waits_for: tuple[int, ...] = ()
     scratch_bytes: int = 0
     seconds: float = 0.0
+    writes: int | None = None
+    travels: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,16 +80,20 @@ class Moment:
         activations: Tensors that depend on the batch, and scratch.
         weight_copies: Tensors computed only from parameters, such as a cast to half precision.
         gradients: Gradients of parameters.
+        buffers: What travels between replicas.
+        operation: The number of the one that begins; two moments may be equal without it.
     """
 
     activations: int = 0
     weight_copies: int = 0
     gradients: int = 0
+    buffers: int = 0
+    operation: int = field(default=0, compare=False)
 
     @property
     def total(self) -> int:
         """The sum."""
-        return self.activations + self.weight_copies + self.gradients
+        return self.activations + self.weight_copies + self.gradients + self.buffers
 
 
 @dataclass
@@ -95,7 +106,7 @@ class _Buffer:
     @property
     def kind(self) -> str:
         """The kind of what tensors of several kinds share."""
-        order = (NOT_COUNTED, GRADIENT, ACTIVATION, WEIGHT_COPY)
+        order = (NOT_COUNTED, GRADIENT, BUFFER, ACTIVATION, WEIGHT_COPY)
         return next(kind for kind in order if kind in self.kinds)
 
 
@@ -114,14 +125,14 @@ class _Memory:
         self._reads = Counter(number for each in operations for number in each.inputs)
         self._reads.update(kept)
         self._held: dict[int, _Buffer] = {}
-        self._bytes = dict.fromkeys((ACTIVATION, WEIGHT_COPY, GRADIENT, NOT_COUNTED), 0)
+        self._bytes = dict.fromkeys((ACTIVATION, WEIGHT_COPY, GRADIENT, BUFFER, NOT_COUNTED), 0)
         self._scratch = 0
         self._scratch_places: dict[int, int] = {}
 
-    def begin(self, operation: Operation) -> Moment:
+    def begin(self, number: int, operation: Operation) -> Moment:
         """Makes the outputs of an operation. Returns what is in memory while it runs."""
-        for place, number in enumerate(operation.outputs):
-            tensor = self._tensors[number]
+        for place, output in enumerate(operation.outputs):
+            tensor = self._tensors[output]
             buffer = _shared(operation, place, tensor, self._held)
             if buffer is None:
                 buffer = _Buffer(tensor.bytes, {tensor.kind})
@@ -131,15 +142,16 @@ class _Memory:
                 self._bytes[buffer.kind] -= buffer.bytes
                 buffer.kinds.add(tensor.kind)
             self._bytes[buffer.kind] += buffer.bytes
-            buffer.reads_left += self._reads[number]
-            self._held[number] = buffer
+            buffer.reads_left += self._reads[output]
+            self._held[output] = buffer
         if operation.scratch_bytes:
             self._scratch += operation.scratch_bytes
             if self._blocks is not None:
                 place = self._blocks.take(operation.scratch_bytes)
                 self._scratch_places[id(operation)] = place
         sums = self._bytes
-        return Moment(sums[ACTIVATION] + self._scratch, sums[WEIGHT_COPY], sums[GRADIENT])
+        activations = sums[ACTIVATION] + self._scratch
+        return Moment(activations, sums[WEIGHT_COPY], sums[GRADIENT], sums[BUFFER], number)
 
     def end(self, operation: Operation) -> None:
         """Frees what nothing reads any more."""
@@ -181,8 +193,8 @@ def moments(
     """
     memory = _Memory(operations, tensors, kept)
     found = []
-    for operation in operations:
-        found.append(memory.begin(operation))
+    for number, operation in enumerate(operations):
+        found.append(memory.begin(number, operation))
         memory.end(operation)
     return found
 
@@ -229,19 +241,35 @@ def moments_of_threads(
         for source in sources:
             readers[source].append(place)
     queues = _Queues(threads)
-    queues.add(0, ((place, operations[place]) for place, left in enumerate(waiting) if not left))
     memory = _Memory(operations, tensors, kept, blocks)
     running: list[tuple[float, int, int, int]] = []
-    idle = set(range(threads))
+    idle = {_NETWORK, *range(threads)}
+    network: deque[int] = deque()
     now, found = 0.0, []
+
+    def begin(place: int, thread: int) -> None:
+        found.append(memory.begin(place, operations[place]))
+        heapq.heappush(running, (now + operations[place].seconds, len(found), thread, place))
+
+    def make_ready(places: Iterable[int], thread: int) -> None:
+        queued = []
+        for place in places:
+            if operations[place].travels:
+                network.append(place)
+            else:
+                queued.append((place, operations[place]))
+        queues.add(thread, queued)
+
+    make_ready((place for place, left in enumerate(waiting) if not left), 0)
     while True:
         for thread in sorted(idle):
-            taken = queues.next_of(thread)
+            if thread == _NETWORK:
+                taken = network.popleft() if network else None
+            else:
+                taken = queues.next_of(thread)
             if taken is not None:
                 idle.discard(thread)
-                found.append(memory.begin(operations[taken]))
-                ends = now + operations[taken].seconds
-                heapq.heappush(running, (ends, len(found), thread, taken))
+                begin(taken, thread)
         if not running:
             return found
         now, _, thread, place = heapq.heappop(running)
@@ -250,7 +278,7 @@ def moments_of_threads(
         for reader in readers[place]:
             waiting[reader] -= 1
         made_ready = dict.fromkeys(each for each in readers[place] if not waiting[each])
-        queues.add(thread, ((each, operations[each]) for each in made_ready))
+        make_ready(made_ready, max(thread, 0))
 
 
 class _Queues:

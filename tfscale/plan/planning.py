@@ -13,6 +13,7 @@ import tensorflow as tf
 from strategies.extension import one_of, text, whole_number
 from tfscale.plan.costs import Configuration, cheapest, communicated_bytes
 from tfscale.plan.device_memory import SHARDS, device_memory
+from tfscale.plan.replicated_step import Replication
 from tfscale.plan.traced_model import (
     AS_IS,
     BLOCKS,
@@ -78,6 +79,7 @@ def memory_plan(
     build: Callable[[], tuple[keras.Model, Any]],
     *,
     replicas: int = 1,
+    workers: int = 1,
     global_batch_size: int | None = None,
     memory_per_device: int | None = None,
     shard: Iterable[int] | None = None,
@@ -98,6 +100,8 @@ def memory_plan(
         build: Returns a compiled model and its data: arrays, a batched `tf.data.Dataset`, a
             `keras.utils.PyDataset` or a `Pipeline`. Called once for each precision.
         replicas: Devices. Positive.
+        workers: Processes that the replicas are divided among, which divides `replicas`. Several
+            send gradients in packs of 16 MiB, replicas of one process all of them as one.
         global_batch_size: Examples of a step, a multiple of `replicas`. None takes the batch size
             of the data, or 32 if they are arrays.
         memory_per_device: Bytes. None sets no limit.
@@ -131,6 +135,12 @@ def memory_plan(
     Source: Rajbhandari et al. 2020, "ZeRO", arXiv:1910.02054, section 5.
     """
     count = whole_number("replicas", replicas)
+    processes = whole_number("workers", workers)
+    if count % processes:
+        raise ValueError(
+            f"`workers` must divide the {count} replicas. Received: workers={processes}. Use "
+            "processes with the same number of devices."
+        )
     stages = _chosen("shard", SHARDS if shard is None else shard, at_least=0, below=4)
     if count == 1:
         stages = [0]
@@ -161,9 +171,15 @@ def memory_plan(
                     step = _traced(traced, own)
                     notes |= dict.fromkeys(step.graph.notes)
                     more = 0 if choice == AS_IS else step.graph.flops - round(least * own)
-                    way = _Way(policy, choice, number, more * number)
+                    way = _Way(policy, choice, more * number)
                     configurations += [
-                        _configuration(traced, step, count, stage, way, memory_per_device)
+                        _configuration(
+                            traced,
+                            step,
+                            Replication(count, processes, stage, number),
+                            way,
+                            memory_per_device,
+                        )
                         for stage in stages
                     ]
     assert first is not None
@@ -221,34 +237,30 @@ class _Way:
     Attributes:
         precision: See `Configuration`.
         recompute: See `Configuration`.
-        microbatches: See `Configuration`.
         recomputed_flops: See `Configuration`.
     """
 
     precision: str
     recompute: str
-    microbatches: int
     recomputed_flops: int
 
 
 def _configuration(
-    model: TracedModel, step: StepMemory, replicas: int, shard: int, way: _Way, limit: int | None
+    model: TracedModel, step: StepMemory, how: Replication, way: _Way, limit: int | None
 ) -> Configuration:
-    memory = device_memory(
-        model, step, replicas=replicas, shard=shard, microbatches=way.microbatches
-    )
+    memory = device_memory(model, step, how)
     return Configuration(
-        shard=shard,
+        shard=how.shard,
         precision=way.precision,
-        microbatches=way.microbatches,
+        microbatches=how.microbatches,
         recompute=way.recompute,
         memory=memory,
         communicated_bytes=communicated_bytes(
             sum(v.bytes for v in model.variables if v.role == PARAMETER),
-            sum(step.packed_gradients if shard == 0 else step.dense_gradients),
-            replicas=replicas,
-            shard=shard,
-            microbatches=way.microbatches,
+            sum(step.packed_gradients if how.shard == 0 else step.dense_gradients),
+            replicas=how.replicas,
+            shard=how.shard,
+            microbatches=how.microbatches,
         ),
         recomputed_flops=way.recomputed_flops,
         fits=limit is None or memory.total <= limit,

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
-from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import tensorflow as tf
 
 from strategies.extension import needed_operations
-from tfscale.plan.blocks import Blocks
 from tfscale.plan.liveness import (
     ACTIVATION,
     GRADIENT,
@@ -23,13 +20,14 @@ from tfscale.plan.liveness import (
     OWN,
     SHARES,
     WEIGHT_COPY,
-    Moment,
     Operation,
     Tensor,
     moments,
-    moments_of_threads,
 )
 from tfscale.plan.loops import MAKE_LISTS, bytes_kept, bytes_of_list
+from tfscale.plan.operation_costs import flops_of, seconds_for
+
+FORWARD, BACKWARD, UPDATE = "forward", "backward", "update"
 
 _SHARING = """
 Identity IdentityN Reshape ExpandDims Squeeze StopGradient PreventGradient Snapshot CheckNumerics
@@ -50,40 +48,62 @@ _MEMORY = {
 }
 _CALLERS = frozenset(_CALLING.split())
 _SHARERS = frozenset(_SHARING.split())
-_THREADS = 2
-"""More threads update more variables at a time; a GPU computes one operation after another."""
-_START, _BYTES_A_SECOND, _FLOPS_A_SECOND = 2e-6, 6e9, 40e9
-"""Of a core. Only their ratios matter, and only for which operations overlap."""
 _IN_MEMORY_ANYWAY = frozenset(("Const", "Placeholder", "ReadVariableOp", "VarHandleOp"))
+_ONLY_SHAPE = frozenset(("Rank", "Shape", "ShapeN", "Size"))
 _CONDITIONS = frozenset(("Case", "If", "StatelessCase", "StatelessIf"))
 _LOOPS = frozenset(("While", "StatelessWhile"))
 
 
 @dataclass(frozen=True)
-class StepGraph:
-    """What a traced step needs, in the order of its execution.
+class Gradient:
+    """The gradient of a parameter.
 
     Attributes:
-        backward: During forward and backward pass, to the last gradient.
-        update: After that: clipping, the optimizer, metrics.
-        overlapped: During all of it on one replica, where nothing is reduced between.
-        padding: What the allocator's blocks take beyond that, as a fraction.
+        tensors: Numbers of its tensors: one, or the rows of a lookup and their indices.
+        parameter: Number of the parameter.
+        travels: Bytes in the dtype in which it travels between replicas.
+    """
+
+    tensors: tuple[int, ...]
+    parameter: int
+    travels: int
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether it has only rows that were looked up."""
+        return len(self.tensors) > 1
+
+
+@dataclass(frozen=True)
+class StepGraph:
+    """What a traced step of one replica does.
+
+    Attributes:
+        operations: In the order of tracing.
+        tensors: What they read and make.
+        phases: FORWARD, BACKWARD or UPDATE, of each operation: the last is clipping, the optimizer
+            and metrics.
+        gradients: In the order in which the optimizer takes them.
+        reads: By number of a tensor, the parameter that it is the value of.
+        only_shapes: Numbers of the operations that look at no value.
         flops: Floating-point operations of the matrix products and convolutions of a step.
         num_unknown: Tensors whose size is not known before the step runs, and which count as 0.
         num_loops: Loops that keep what is not known before the step runs, and which counts as 0.
     """
 
-    backward: tuple[Moment, ...]
-    update: tuple[Moment, ...]
-    overlapped: tuple[Moment, ...]
-    padding: float
+    operations: tuple[Operation, ...]
+    tensors: tuple[Tensor, ...]
+    phases: tuple[str, ...]
+    gradients: tuple[Gradient, ...]
+    reads: Mapping[int, int]
+    only_shapes: frozenset[int]
     flops: int
     num_unknown: int
     num_loops: int
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What `liveness` could not count, in sentences."""
+        """What could not be counted, in sentences."""
         found = []
         if self.num_unknown:
             found.append(
@@ -100,57 +120,70 @@ class StepGraph:
 
 def step_graph(
     graph: Any,
-    gradients: Iterable[tf.Tensor],
-    parameters: Collection[int],
+    gradients: Sequence[tuple[Any, int]],
+    parameters: Mapping[int, int],
     num_backward: int,
 ) -> StepGraph:
-    """Returns what a traced step needs.
+    """Returns what a traced step does.
 
     Args:
         graph: The graph of the traced step, a `FuncGraph`.
-        gradients: Its tensors that are the gradients of parameters, without repetition.
-        parameters: The `id` of the handle of each trainable variable.
+        gradients: Its gradients, tensors or `tf.IndexedSlices`, and the numbers of their
+            parameters.
+        parameters: Of each trainable variable, its number by the `id` of its handle.
         num_backward: Operations of `graph` that were made before the first gradient was applied.
     """
     reader = _Reader(graph, parameters)
-    is_gradient = {tensor.ref() for tensor in gradients}
-    operations = reader.operations([*graph.outputs, *gradients], is_gradient)
+    parts = [part for gradient, _ in gradients for part in tensors_of(gradient)]
+    operations = reader.operations([*graph.outputs, *parts], {part.ref() for part in parts})
     earlier = set(graph.get_operations()[:num_backward])
-    first = [place for place, op in enumerate(reader.sources) if op in earlier]
-    last = [place for place, op in enumerate(reader.sources) if op not in earlier]
-    backward = [_among(operations[place], first) for place in first]
-    read_later = {number for place in last for number in operations[place].inputs}
-    made = {number for operation in backward for number in operation.outputs}
-    update = moments([*backward, *(operations[place] for place in last)], reader.tensors)
-    blocks = Blocks()
-    overlapped = moments_of_threads(operations, reader.tensors, threads=_THREADS, blocks=blocks)
-    requested = max(moment.total for moment in overlapped)
     return StepGraph(
-        backward=tuple(
-            moments_of_threads(backward, reader.tensors, read_later & made, threads=_THREADS)
+        operations=tuple(operations),
+        tensors=tuple(reader.tensors),
+        phases=tuple(_phase(op, op in earlier) for op in reader.sources),
+        gradients=tuple(
+            Gradient(
+                tuple(reader.numbers[part.ref()] for part in tensors_of(gradient)),
+                parameter,
+                sum(_travels(part) for part in tensors_of(gradient)),
+            )
+            for gradient, parameter in gradients
         ),
-        update=tuple(update[len(backward) :]),
-        overlapped=tuple(overlapped),
-        padding=max(0.0, blocks.peak / requested - 1.0) if requested else 0.0,
+        reads=reader.reads,
+        only_shapes=frozenset(
+            place for place, op in enumerate(reader.sources) if op.type in _ONLY_SHAPE
+        ),
         flops=reader.flops,
         num_unknown=reader.num_unknown,
         num_loops=reader.num_loops,
     )
 
 
-def _among(operation: Operation, places: Sequence[int]) -> Operation:
-    """Returns an operation that waits for those of `places` only, by their new numbers."""
-    if not operation.waits_for:
-        return operation
-    numbers = (bisect_left(places, other) for other in operation.waits_for if other in places)
-    return dataclasses.replace(operation, waits_for=tuple(numbers))
+def tensors_of(gradient: Any) -> list[tf.Tensor]:
+    """Returns the tensors of a gradient."""
+    if isinstance(gradient, tf.IndexedSlices):
+        return [gradient.values, gradient.indices]
+    return [gradient]
+
+
+def _phase(op: Any, is_earlier: bool) -> str:
+    if not is_earlier:
+        return UPDATE
+    return BACKWARD if op.name.startswith("gradient_tape/") else FORWARD
+
+
+def _travels(part: Any) -> int:
+    """Returns the bytes of a tensor on its way: half precision travels as float32."""
+    elements = part.shape.num_elements() if part.shape.rank is not None else None
+    is_half = part.dtype in (tf.float16, tf.bfloat16)
+    return int((elements or 0) * (4 if is_half else part.dtype.size))
 
 
 class _Reader:
     """Translates the operations of one graph, and those of the functions that it calls."""
 
     def __init__(
-        self, graph: Any, parameters: Collection[int], tensors: list[Tensor] | None = None
+        self, graph: Any, parameters: Mapping[int, int], tensors: list[Tensor] | None = None
     ) -> None:
         self.graph = graph
         self.tensors: list[Tensor] = [] if tensors is None else tensors
@@ -160,8 +193,11 @@ class _Reader:
         self.num_loops = 0
         # By tensor: whether it depends on a parameter, and on anything else but constants.
         self._lineage: dict[Any, tuple[bool, bool]] = {}
+        self.reads: dict[int, int] = {}
         self._parameters = {
-            inner.ref() for outer, inner in graph.captures if id(outer) in parameters
+            inner.ref(): parameters[id(outer)]
+            for outer, inner in graph.captures
+            if id(outer) in parameters
         }
 
     def operations(self, targets: Iterable[Any], gradients: Collection[Any]) -> list[Operation]:
@@ -198,7 +234,10 @@ class _Reader:
             kind = _kind(op, tensor, lineage, gradients)
             own = (lists or {}).get(place, 0)
             self.tensors.append(Tensor(own or self._bytes(op, tensor), kind))
-        flops = _flops(op)
+        if op.type == "ReadVariableOp" and op.inputs[0].ref() in self._parameters:
+            read = self.numbers[op.outputs[0].ref()]
+            self.reads[read] = self._parameters[op.inputs[0].ref()]
+        flops = flops_of(op)
         self.flops += flops
         makes_list = op.type in MAKE_LISTS and op.outputs[0].dtype == tf.variant
         memory = OWN if makes_list else _MEMORY.get(op.type, OWN)
@@ -211,10 +250,13 @@ class _Reader:
             return self._largest_branch(op, inputs, outputs)
         touched = sum(self.tensors[number].bytes for number in (*inputs, *outputs))
         is_free = memory == SHARES or op.type in _IN_MEMORY_ANYWAY
-        seconds = 0.0 if is_free else _START + touched / _BYTES_A_SECOND + flops / _FLOPS_A_SECOND
+        seconds = 0.0 if is_free else seconds_for(touched, flops)
         scratch = self._scratch(op)
         if not lists:
-            return [Operation(inputs, outputs, memory, (), scratch, seconds)]
+            writes = None
+            if op.type != "ReadVariableOp" and op.inputs and op.inputs[0].ref() in self._parameters:
+                writes = self._parameters[op.inputs[0].ref()]
+            return [Operation(inputs, outputs, memory, (), scratch, seconds, writes)]
         passed = [place for place in range(len(outputs)) if place not in lists]
         aligned = tuple(inputs[place] for place in passed)
         made = tuple(outputs[place] for place in lists)
@@ -248,7 +290,7 @@ class _Reader:
         largest = 0
         made = sum(self.tensors[self.numbers[tensor.ref()]].bytes for tensor in op.outputs)
         for graph in self._called_graphs(op):
-            body = _Reader(graph, ())
+            body = _Reader(graph, {})
             largest = max(largest, body.peak_alone())
             self._count(body)
         return max(0, largest - made)
@@ -266,8 +308,13 @@ class _Reader:
 
         TensorFlow runs them among all others; one may write over what the condition was given.
         """
-        graph = max(self._called_graphs(op), key=lambda each: _Reader(each, ()).peak_alone())
-        body = _Reader(graph, (), self.tensors)
+        graph = max(self._called_graphs(op), key=lambda each: _Reader(each, {}).peak_alone())
+        body = _Reader(graph, {}, self.tensors)
+        body._parameters = {
+            inner.ref(): self._parameters[outer.ref()]
+            for inner, outer in zip(graph.inputs, op.inputs[1:], strict=True)
+            if outer.ref() in self._parameters
+        }
         operations = body.operations(graph.outputs, ())
         self._count(body)
         chosen, *given = inputs
@@ -347,33 +394,3 @@ def _called(op: Any) -> Iterator[str]:
             yield value.func.name
         for function in value.list.func:
             yield function.name
-
-
-def _flops(op: Any) -> int:
-    """Returns two for each multiplication and addition of a matrix product or convolution."""
-    shapes = [tensor.shape for tensor in op.inputs]
-    if op.type in ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"):
-        first = "transpose_a" if op.type == "MatMul" else "adj_x"
-        return _product(op.outputs[0].shape, [shapes[0][-2 if op.get_attr(first) else -1]])
-    if op.type == "Einsum":
-        terms = op.get_attr("equation").decode().partition("->")[0].split(",")
-        if any("." in term for term in terms):
-            return 0
-        sizes = {
-            label: size
-            for term, shape in zip(terms, shapes, strict=True)
-            for label, size in zip(term, shape, strict=True)
-        }
-        return _product([], sizes.values()) if len(terms) == 2 else 0
-    if op.type in ("Conv2D", "Conv3D", "Conv"):
-        return _product(op.outputs[0].shape, shapes[1][:-1])
-    if op.type in ("Conv2DBackpropInput", "Conv3DBackpropInputV2"):
-        return _product(shapes[2], shapes[1][:-1])
-    if op.type in ("Conv2DBackpropFilter", "Conv3DBackpropFilterV2"):
-        return _product(shapes[2], op.outputs[0].shape[:-1])
-    return 0
-
-
-def _product(shape: Sequence[int | None], more: Iterable[int | None]) -> int:
-    sizes = [*shape, *more]
-    return 0 if any(size is None for size in sizes) else 2 * prod(int(size or 0) for size in sizes)

@@ -6,13 +6,12 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
 from typing import Any
 
 import tensorflow as tf
 
 from strategies.extension import direct_layers, spec_with_rows, support, traced_train_step
-from tfscale.plan.cuts import bounds_by_path, shares
+from tfscale.plan.cuts import Parameter, bounds_by_path, parameters_of, shares
 from tfscale.plan.step_graph import StepGraph, step_graph
 from tfscale.plan.unallocated import unallocated_variables
 from tfscale.recomputation import recompute
@@ -71,18 +70,19 @@ class StepMemory:
     Attributes:
         rows: Examples of the batch that it was traced for.
         batch_bytes: Bytes of the batch.
-        graph: The step's tensors and floating-point operations.
-        gradients: Bytes of each gradient. That of an embedding may have only rows that were used.
-        dense_gradients: The same, where all rows are there.
-        packed_gradients: Bytes of each gradient in the dtype in which it travels.
+        graph: What it does.
+        dense_gradients: Bytes of each gradient, with all rows.
     """
 
     rows: int
     batch_bytes: int
     graph: StepGraph
-    gradients: tuple[int, ...]
     dense_gradients: tuple[int, ...]
-    packed_gradients: tuple[int, ...]
+
+    @property
+    def packed_gradients(self) -> tuple[int, ...]:
+        """Bytes of each gradient in the dtype in which it travels."""
+        return tuple(each.travels for each in self.graph.gradients)
 
 
 class TracedModel:
@@ -118,12 +118,13 @@ class TracedModel:
         """Every variable of model, optimizer and metrics, once a step was traced."""
         return tuple(_variables(self._model))
 
-    @cached_property
-    def layers(self) -> tuple[int, ...]:
-        """Bytes of the parameters of each layer, in their order."""
-        parameters = [v for v in self.variables if v.role == PARAMETER]
-        by_layer = groupby(parameters, key=lambda v: v.path.rpartition("/")[0])
-        return tuple(sum(v.bytes for v in own) for _, own in by_layer)
+    def parameters(self, replicas: int) -> list[Parameter]:
+        """Returns what has to be known of trainable variables to gather them.
+
+        Args:
+            replicas: Positive.
+        """
+        return parameters_of(self._model.optimizer, self._model.trainable_variables, replicas)
 
     @property
     def has_blocks(self) -> bool:
@@ -172,20 +173,16 @@ class TracedModel:
                 f"a plan can tell gradients from activations. Received: a step of "
                 f"{type(self._model).__name__} that does not. Call self.optimizer.apply."
             )
-        gradients = [g for g in self._record if g is not None]
-        handles = {id(v.value.handle) for v in self._model.trainable_variables}
-        parts = [part for g in gradients for part in _tensors(g)]
-        unique = list({part.ref(): part for part in parts}.values())
+        trainable = self._model.trainable_variables
+        handles = {id(v.value.handle): number for number, v in enumerate(trainable)}
+        numbers = {id(v): number for number, v in enumerate(trainable)}
+        gradients = [(g, numbers[id(v)]) for g, v in self._record if g is not None]
         specs = [part for part in tf.nest.flatten(batch) if part is not None]
         return StepMemory(
             rows=rows,
             batch_bytes=sum(_spec_bytes(part) for part in specs),
-            graph=step_graph(traced.graph, unique, handles, self._num_backward),
-            gradients=tuple(sum(map(_spec_bytes, _tensors(g))) for g in gradients),
-            dense_gradients=tuple(_dense_bytes(g) for g in gradients),
-            packed_gradients=tuple(
-                sum(_spec_bytes(part, widest=True) for part in _tensors(g)) for g in gradients
-            ),
+            graph=step_graph(traced.graph, gradients, handles, self._num_backward),
+            dense_gradients=tuple(_dense_bytes(g) for g, _ in gradients),
         )
 
     def stored_bytes(self, replicas: int, shard: int) -> tuple[int, int]:
@@ -213,7 +210,8 @@ class TracedModel:
         return parameters[most] + fixed, slots[most]
 
     def _recorded_apply(self, grads: Any, trainable_variables: Any = None) -> Any:
-        self._record += list(grads)
+        variables = trainable_variables or self._model.optimizer._trainable_variables
+        self._record += zip(grads, variables, strict=True)
         graph = tf.compat.v1.get_default_graph()
         self._num_backward = self._num_backward or len(graph.get_operations())
         return self._apply(grads, trainable_variables)
@@ -245,17 +243,9 @@ def _variables(model: Any) -> Iterator[VariableMemory]:
         yield described(variable, OTHER)
 
 
-def _tensors(gradient: Any) -> list[tf.Tensor]:
-    if isinstance(gradient, tf.IndexedSlices):
-        return [gradient.values, gradient.indices]
-    return [gradient]
-
-
-def _spec_bytes(part: Any, *, widest: bool = False) -> int:
-    """Returns the bytes of a tensor; half precision travels between replicas as float32."""
+def _spec_bytes(part: Any) -> int:
     elements = part.shape.num_elements() if part.shape.rank is not None else None
-    is_half = widest and part.dtype in (tf.float16, tf.bfloat16)
-    return int((elements or 0) * (4 if is_half else part.dtype.size))
+    return int((elements or 0) * part.dtype.size)
 
 
 def _dense_bytes(gradient: Any) -> int:

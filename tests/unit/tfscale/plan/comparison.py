@@ -57,6 +57,7 @@ def planned(case: Case) -> DeviceMemory:
     (only,) = memory_plan(
         build,
         replicas=case.replicas * case.workers,
+        workers=case.workers,
         global_batch_size=len(build()[1][0]),
         shard=[case.shard],
         precision=[case.precision],

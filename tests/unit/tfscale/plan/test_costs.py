@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tfscale.plan.costs import Configuration, cheapest, communicated_bytes
-from tfscale.plan.device_memory import DeviceMemory, most_consecutive
+from tfscale.plan.device_memory import DeviceMemory
 
 
 def configuration(
@@ -62,10 +62,3 @@ def test_bytes_sent_by_each_of_four_replicas(shard: int, microbatches: int, expe
 
 def test_one_replica_sends_nothing() -> None:
     assert communicated_bytes(60, 100, replicas=1, shard=3, microbatches=1) == 0
-
-
-@pytest.mark.parametrize(
-    ("layers", "expected"), [([3], 3), ([1, 5, 2], 7), ([9, 1, 5, 5], 10), ([], 0)]
-)
-def test_two_consecutive_layers_are_gathered_at_a_time(layers: list[int], expected: int) -> None:
-    assert most_consecutive(layers) == expected

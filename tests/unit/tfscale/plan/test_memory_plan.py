@@ -138,13 +138,13 @@ def test_half_precision_keeps_float32_variables_and_halves_activations() -> None
 
 def test_microbatches_divide_activations_and_are_tried_as_far_as_they_divide() -> None:
     def model() -> Any:
-        dense = [keras.layers.Dense(4096, "relu") for _ in range(4)]
+        dense = [keras.layers.Dense(64, "relu") for _ in range(4)]
         return keras.Sequential([keras.Input((8,)), *dense, keras.layers.Dense(4)])
 
-    plan = memory_plan(made("sgd", model=model), replicas=2, shard=[0], global_batch_size=24)
+    plan = memory_plan(made("sgd", model=model), replicas=2, shard=[0], global_batch_size=2200)
     assert [each.microbatches for each in plan.configurations] == [1, 2, 4]
     first, second = (each.memory.activations for each in plan.configurations[:2])
-    assert second == pytest.approx(first / 2, rel=0.01)
+    assert second == pytest.approx(first / 2, rel=0.02)
 
 
 def tight_plan(limit: int | None) -> MemoryPlan:
