@@ -10,12 +10,16 @@ from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
 
 
 def sent(tensor: Any, devices: Sequence[str | None], rank: int) -> Any:
-    """Returns a tensor of the first device on the device of a rank, with its mask."""
+    """Returns a tensor of the first device on the device of a rank, with its mask.
+
+    Only the first rank gets the tensor itself, perhaps: a layer may take the mask off.
+    """
     if not tf.is_tensor(tensor):
         return tensor
     copy = _moved(tensor, devices[0], devices[rank])
     mask = get_keras_mask(tensor)
-    if mask is not None and copy is not tensor:
+    if mask is not None and rank:
+        copy = tf.identity(tensor) if copy is tensor else copy
         set_keras_mask(copy, _moved(mask, devices[0], devices[rank]))
     return copy
 

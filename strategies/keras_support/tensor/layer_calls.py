@@ -121,12 +121,19 @@ def block_call(call: Call, num_parts: int) -> Call:
         if own_rank() is not None or kwargs.get("return_attention_scores"):
             return call(*args, **kwargs)  # layer by layer, or in a block around it
         devices = devices_for(num_parts)
-        results = []
-        for rank in range(num_parts):
+        given = []
+        for rank in range(
+            num_parts
+        ):  # all before the first call: Keras's attention takes masks off
             with on_rank(rank, devices):
-                own_args, own_kwargs = keras.tree.map_structure(
-                    lambda each, rank=rank: sent(each, devices, rank), (args, kwargs)
+                given.append(
+                    keras.tree.map_structure(
+                        lambda each, rank=rank: sent(each, devices, rank), (args, kwargs)
+                    )
                 )
+        results = []
+        for rank, (own_args, own_kwargs) in enumerate(given):
+            with on_rank(rank, devices):
                 results.append(call(*own_args, **own_kwargs))
         return _sum(results, devices)
 

@@ -51,9 +51,9 @@ def apart() -> Made:
 
 
 def attention() -> Made:
-    """Heads of Keras's attention, an embedding of 11 rows, and an EinsumDense of each kind."""
+    """Heads of Keras's attention under a mask, an embedding, and an EinsumDense of each kind."""
     tokens = keras.Input((5,), dtype="int32")
-    states = LAYERS.Embedding(11, 8, name="table")(tokens)
+    states = LAYERS.Embedding(11, 8, mask_zero=True, name="table")(tokens)
     attended = LAYERS.MultiHeadAttention(4, 2, name="attention")(
         states, states, use_causal_mask=True
     )

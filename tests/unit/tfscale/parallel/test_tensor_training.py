@@ -83,6 +83,14 @@ def test_the_parts_are_those_of_the_matrix_that_the_layer_drew(by_shape: Strateg
         np.testing.assert_array_equal(plain, parts)
 
 
+def test_each_device_attends_to_the_tokens_that_the_mask_leaves(by_shape: Strategies) -> None:
+    with by_shape["1x2"].scope():
+        model, tokens, rules = attention()
+        plain = model.predict(tokens, verbose=0)
+        tensor_parallel(model, rules)
+        np.testing.assert_allclose(model.predict(tokens, verbose=0), plain, rtol=1e-12)
+
+
 def test_a_saved_file_is_that_of_a_plain_model(by_shape: Strategies, tmp_path: Path) -> None:
     kept: list[keras.Model] = []
     keras.utils.set_random_seed(5)
