@@ -18,18 +18,19 @@ UNRELEASED = nightly rc
 LANES = $(sort $(MATRIX) $(UNRELEASED))
 
 # make parity SEED=7 CASES=100 STOCK=1, or DISABLE=<row of a defect>, or DISABLE=all. SHARDED cases
-# besides have shard=1, 2 or 3. WORKERS is the size of the cluster, 0 for none; JOBS the child processes at a time; KINDS the models to draw from:
+# besides have shard=1, 2 or 3; PARALLEL cases are pipelines and tensor parallelism. WORKERS is the size of the cluster, 0 for none; JOBS the child processes at a time; KINDS the models to draw from:
 # all, ordinary, new, or names of models with commas.
 SEED ?= $(shell date +%Y%m%d)
 CASES ?= 40
 SHARDED ?= 100
+PARALLEL ?= 100
 KINDS ?= all
 WORKERS ?= 2
 JOBS ?= 2
 STOCK ?=
 DISABLE ?=
 PARITY = tests.parity --seed=$(SEED) --cases=$(CASES) --kinds=$(KINDS) \
-    --sharded=$(SHARDED) --workers=$(WORKERS) --jobs=$(JOBS) \
+    --sharded=$(SHARDED) --parallel=$(PARALLEL) --workers=$(WORKERS) --jobs=$(JOBS) \
     $(if $(STOCK),--stock) $(if $(DISABLE),--disable=$(DISABLE))
 
 # make defects ROWS=S4,C13 runs some rows and replaces their lines of the table.

@@ -1,6 +1,6 @@
 """The sweep behind `make parity`.
 
-python -m tests.parity --seed=7 --cases=40 --sharded=100 --stock
+python -m tests.parity --seed=7 --cases=40 --sharded=100 --parallel=100 --stock
 python -m tests.parity --disable=S4       without the fix of S4: status 1, because a case fails
 python -m tests.parity --disable=all      without each fix in turn: 0 if a case fails each time
 """
@@ -13,6 +13,7 @@ import time
 
 from tests.parity.configuration import SHARDED
 from tests.parity.drawing import draw
+from tests.parity.drawing_parallel import draw_parallel
 from tests.parity.report import mismatches, stock_crashes, table
 from tests.parity.trial import try_cases
 
@@ -29,6 +30,7 @@ def main() -> int:
     seed, kinds = arguments.seed, arguments.kinds
     drawn = draw(seed, arguments.cases, strategies, kinds)
     drawn += draw(seed, arguments.sharded, SHARDED, kinds)
+    drawn += draw_parallel(seed, arguments.parallel)
     cases = [str(configuration) for configuration in drawn]
     total = len(cases)
     print(f"parity: {total} cases, seed {seed}", flush=True)
@@ -75,9 +77,15 @@ def _parse() -> argparse.Namespace:
         help="configurations to draw besides, for strategies with shard=1, 2 and 3",
     )
     parser.add_argument(
+        "--parallel",
+        type=int,
+        default=0,
+        help="configurations to draw besides, of pipelines and tensor parallelism",
+    )
+    parser.add_argument(
         "--kinds",
         default="all",
-        help="models to draw from: all, ordinary, new, or names of models separated by commas",
+        help="models of --cases and --sharded: all, ordinary, new, or names separated by commas",
     )
     parser.add_argument("--jobs", type=int, default=2, help="child processes at a time")
     parser.add_argument(

@@ -8,7 +8,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any
 
-from tests.parity.kinds import NEW, ORDINARY
+from tests.parity.kinds import NEW, ORDINARY, STAGED
 
 MIN_STEPS = 20
 """Enough for a schedule, an accumulation and a growing loss scale to have effects."""
@@ -19,8 +19,17 @@ SHARDED = (
 )
 """Strategies whose replicas keep parts: stage, then number of replicas."""
 
+PIPELINES = (
+    *(f"pipeline{stages}_{replicas}" for stages in (2, 4) for replicas in (1, 2)),
+    *(f"pipeline{stages}_shard1_2" for stages in (2, 4)),
+)
+"""Strategies under which a model is a pipeline: stages, then number of replicas."""
+
+DIVIDED = ("tensor2_1", "tensor2_2")
+"""Strategies under which a model has tensor parallelism: devices, then number of replicas."""
+
 CHOICES: dict[str, tuple[Any, ...]] = {
-    "model": (*ORDINARY, *NEW),
+    "model": (*ORDINARY, *NEW, *STAGED),
     "optimizer": (
         "sgd",
         "nesterov",
@@ -41,7 +50,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     ),
     "clip": ("none", "clipnorm", "global_clipnorm", "clipvalue"),
     "accumulation": (1, 2, 3),
-    "microbatches": (1, 2, 4),
+    "microbatches": (1, 2, 4, 8),
     "ema": ("none", "plain", "overwrite"),
     "weight_decay": (False, True),
     "schedule": ("constant", "cosine", "exponential", "piecewise"),
@@ -84,7 +93,11 @@ CHOICES: dict[str, tuple[Any, ...]] = {
         "workers2",
         "workers3",
         *SHARDED,
+        *PIPELINES,
+        *DIVIDED,
     ),
+    "pipeline_schedule": ("gpipe", "1f1b", "interleaved"),
+    "virtual_stages": (1, 2),
 }
 
 
@@ -99,7 +112,8 @@ class Configuration:
         optimizer: Name of an optimizer.
         clip: The optimizer's clipping, or "none".
         accumulation: `gradient_accumulation_steps`; 1 for none.
-        microbatches: Of `tfscale.callbacks.Microbatches`; the reference computes whole batches.
+        microbatches: Of `tfscale.callbacks.Microbatches`, or of a pipeline; the reference computes
+            whole batches.
         ema: "plain" is `use_ema`, "overwrite" adds `ema_overwrite_frequency`.
         weight_decay: Whether the optimizer decays weights.
         schedule: Learning rate schedule.
@@ -118,6 +132,8 @@ class Configuration:
         overflow: Whether the last target of every third batch overflows half precision.
         seed: Seed of data and initial weights.
         strategy: Kind and number: replicas in one process, or workers of one replica each.
+        pipeline_schedule: Of `tfscale.parallel.Pipeline`.
+        virtual_stages: Of `tfscale.parallel.Pipeline`.
     """
 
     model: str = "mlp"
@@ -142,6 +158,8 @@ class Configuration:
     overflow: bool = False
     seed: int = 0
     strategy: str = "mirrored2"
+    pipeline_schedule: str = "gpipe"
+    virtual_stages: int = 1
 
     def __post_init__(self) -> None:
         for name, values in CHOICES.items():
@@ -215,6 +233,12 @@ class Configuration:
         return shard_of(self.strategy)
 
     @property
+    def runs(self) -> int:
+        """Runs of layers into which a pipeline cuts the model; 0 if it is none."""
+        is_pipeline = self.strategy in PIPELINES
+        return devices_of(self.strategy) * self.virtual_stages if is_pipeline else 0
+
+    @property
     def num_workers(self) -> int:
         """Processes that train; one under a mirrored strategy."""
         return self.num_replicas if self.strategy.startswith("workers") else 1
@@ -228,3 +252,9 @@ class Configuration:
 def shard_of(strategy: str) -> int:
     """Returns the stage in a strategy's name, 0 if there is none."""
     return int(strategy.partition("_shard")[2][:1] or 0)
+
+
+def devices_of(strategy: str) -> int:
+    """Returns the number of devices of each replica of a strategy."""
+    kind = strategy.partition("_")[0]
+    return int(kind[-1]) if strategy in (*PIPELINES, *DIVIDED) else 1

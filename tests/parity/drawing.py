@@ -30,7 +30,16 @@ _STRATEGIES_EACH = 2
 """Strategies that train each draw; one run on one device is the reference of all."""
 _ALWAYS_DRAWN = ("optimizer", "loss")
 _PRECISIONS = ("float64",) * 6 + ("float32",) * 2 + ("mixed_float16", "mixed_bfloat16")
-_NEVER_DRAWN = ("overflow", "precision", "strategy", "model")
+_NEVER_DRAWN = (
+    "overflow",
+    "precision",
+    "strategy",
+    "model",
+    "pipeline_schedule",
+    "virtual_stages",
+)
+_OF_REPLICAS = {"microbatches": (1, 2, 4)}
+"""What is drawn of the fields that pipelines draw otherwise."""
 
 
 KINDS: dict[str, tuple[str, ...]] = {
@@ -79,14 +88,15 @@ def draw(
 def _possible(source: random.Random, model: str) -> Configuration:
     """Returns a configuration of `model` that at least one strategy may train."""
     while True:
-        candidate = _candidate(source, model)
+        candidate = candidate_of(source, model)
         if why_excluded(dataclasses.replace(candidate, strategy="mirrored1")) is None:
             return candidate
 
 
-def _candidate(source: random.Random, model: str) -> Configuration:
+def candidate_of(source: random.Random, model: str) -> Configuration:
+    """Returns a configuration of `model` on replicas of one device, perhaps an excluded one."""
     values: dict[str, Any] = {
-        name: source.choice(choices)
+        name: source.choice(_OF_REPLICAS.get(name, choices))
         for name, choices in CHOICES.items()
         if name not in _NEVER_DRAWN and (name in _ALWAYS_DRAWN or source.random() > _USUAL)
     }

@@ -17,8 +17,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.parity.configuration import Configuration
-from tests.parity.kinds import DATASETS, NEW, kind_of
+from tests.parity.configuration import DIVIDED, PIPELINES, Configuration, devices_of
+from tests.parity.kinds import DATASETS, NEW, STAGED, kind_of
+from tests.parity.parallel import RULES, RUNS
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,12 @@ class Exclusion:
 
 CLASSIFYING = ("categorical", "sparse")
 
-_KEEPING_BY_BATCH = ("cnn_batchnorm", "own_step")
+_KEEPING_BY_BATCH = ("cnn_batchnorm", "deep_batchnorm", "own_step")
 _READS_GRADIENTS = ("own_accumulation", "skipped_steps")
 _UPDATES_IN_CONDITIONS = ("own_accumulation", "every_other_step", "skipped_steps")
+_PARALLEL = (*PIPELINES, *DIVIDED)
 _CLIPS_BY_NORM = ("clipnorm", "global_clipnorm")
+_OF_WHOLE_MATRICES = ("lamb", "adafactor", "muon")
 _OF_OWN_STEPS = ("layers", "gradients", "conditions", "parts")
 
 
@@ -202,9 +205,40 @@ IMPOSSIBLE = (
 )
 
 
+PARALLEL = (
+    Exclusion(
+        "pipelines and tensor parallelism are judged in float64; the longer models are for them",
+        lambda c: (c.strategy in _PARALLEL or c.model in STAGED) and c.precision != "float64",
+    ),
+    Exclusion(
+        "a pipeline needs Keras's own `call` and `train_step`, and a place to cut for each stage",
+        lambda c: c.runs > RUNS.get(c.model, 1),
+    ),
+    Exclusion(
+        "interleaved is two runs of layers on a device, and microbatches that stages divide; of "
+        "the others each device has one; replicas of one device have neither",
+        lambda c: (
+            (c.pipeline_schedule != "gpipe" and c.strategy not in PIPELINES)
+            or (c.virtual_stages == 2) != (c.pipeline_schedule == "interleaved")
+            or (c.virtual_stages == 2 and c.microbatches % devices_of(c.strategy) != 0)
+        ),
+    ),
+    Exclusion(
+        "tensor parallelism needs a matrix that devices can share",
+        lambda c: c.strategy in DIVIDED and c.model not in RULES,
+    ),
+    Exclusion(
+        "tensor parallelism refuses optimizers that look at whole matrices, as clipnorm does",
+        lambda c: (
+            c.strategy in DIVIDED and (c.clip == "clipnorm" or c.optimizer in _OF_WHOLE_MATRICES)
+        ),
+    ),
+)
+
+
 def why_excluded(configuration: Configuration) -> str | None:
     """Returns why the sweep leaves `configuration` out, or None if it does not."""
-    for exclusion in (*IMPOSSIBLE, *EXCEPTIONS):
+    for exclusion in (*IMPOSSIBLE, *PARALLEL, *EXCEPTIONS):
         if exclusion.applies(configuration):
             return exclusion.reason
     return None

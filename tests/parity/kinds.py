@@ -128,6 +128,16 @@ NEW: dict[str, Kind] = {
 """Kinds found by trying public reports and examples of Keras."""
 
 
+STAGED: dict[str, Kind] = {
+    "deep": Kind("stages"),
+    "skipping": Kind("stages"),
+    "two_blocks": Kind("stages", inputs="tokens"),
+    "deep_cnn": Kind("stages", inputs="image"),
+    "deep_batchnorm": Kind("stages", inputs="image"),
+}
+"""Kinds with enough layers for four stages and matrices that two devices can share."""
+
+
 def kind_of(model: str) -> Kind:
     """Returns the facts about the model of this name."""
-    return NEW.get(model) or ORDINARY[model]
+    return NEW.get(model) or STAGED.get(model) or ORDINARY[model]

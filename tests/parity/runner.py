@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tests.parity.configuration import Configuration, shard_of
+from tests.parity.configuration import Configuration, devices_of, shard_of
 from tests.parity.leaving_out import leave_out
 from tests.parity.scenarios import is_scenario, play
 from tests.parity.training import Run, train
@@ -74,7 +74,9 @@ def _strategy(name: str, is_stock: bool) -> tf.distribute.Strategy | None:
 
         if name.startswith("workers"):
             return strategies.multi_worker_mirrored_strategy(bring_up_seconds=60, shard=shard)
-        return strategies.mirrored_strategy(num_replicas=num_replicas, shard=shard)
+        return strategies.mirrored_strategy(
+            num_replicas=num_replicas, shard=shard, devices_per_replica=devices_of(name)
+        )
     if name.startswith("workers"):
         return tf.distribute.MultiWorkerMirroredStrategy()
     cpu = tf.config.list_physical_devices("CPU")[0]

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from tests.parity.children import Findings
-from tests.parity.configuration import Configuration
+from tests.parity.configuration import DIVIDED, PIPELINES, Configuration
 from tests.parity.drawing import draw
+from tests.parity.drawing_parallel import draw_parallel
 from tests.parity.examples import permuted_in_batches
 from tests.parity.exclusions import EXCEPTIONS, why_excluded
 from tests.parity.judge import FLOAT64, compare
@@ -53,6 +54,29 @@ def test_a_sweep_repeats_from_its_seed_and_spreads_over_strategies() -> None:
     assert all(c.epochs * c.steps_per_epoch >= 20 for c in drawn)
 
 
+def test_a_parallel_sweep_has_each_strategy_schedule_and_number_of_microbatches() -> None:
+    drawn = draw_parallel(seed=9, count=100)
+    assert drawn == draw_parallel(seed=9, count=100)
+    assert len(set(drawn)) == 100
+    assert {c.strategy for c in drawn} == {*PIPELINES, *DIVIDED}
+    assert {c.pipeline_schedule for c in drawn} == {"gpipe", "1f1b", "interleaved"}
+    assert {c.microbatches for c in drawn} == {1, 2, 4, 8}
+    assert all(why_excluded(c) is None and Configuration.parse(str(c)) == c for c in drawn)
+
+
+def test_what_pipelines_and_divided_matrices_refuse_is_left_out() -> None:
+    for text, why in (
+        ("mlp on=pipeline4_1", "a place to cut"),
+        ("raw_step on=pipeline2_1", "a place to cut"),
+        ("deep microbatches=2 pipeline_schedule=interleaved on=pipeline2_1", "interleaved is two"),
+        ("deep pipeline_schedule=1f1b on=mirrored2", "replicas of one device"),
+        ("deep clip=clipnorm on=tensor2_1", "look at whole matrices"),
+        ("deep_batchnorm microbatches=2 on=pipeline2_2", "keep by microbatch"),
+        ("codebook on=tensor2_2", "a matrix that devices can share"),
+    ):
+        assert why in str(why_excluded(Configuration.parse(text)))
+
+
 def test_a_sweep_of_new_kinds_draws_each_of_them() -> None:
     drawn = draw(seed=9, count=6 * len(NEW), strategies=STRATEGIES, kinds="new")
     assert {c.model for c in drawn} == set(NEW)
@@ -72,9 +96,9 @@ def test_an_unknown_kind_is_refused_with_the_known_ones() -> None:
 def test_every_kind_has_a_builder() -> None:
     """In a child process: the builders import TensorFlow."""
     program = (
-        "from tests.parity.kinds import NEW, ORDINARY\n"
+        "from tests.parity.kinds import NEW, ORDINARY, STAGED\n"
         "from tests.parity.zoo import MODELS, NEW_MODELS\n"
-        "print(sorted({*NEW} ^ {*NEW_MODELS}), sorted({*ORDINARY} ^ {*MODELS}))"
+        "print(sorted({*NEW, *STAGED} ^ {*NEW_MODELS}), sorted({*ORDINARY} ^ {*MODELS}))"
     )
     assert completed("-c", program, timeout=240).stdout.split() == ["[]", "[]"]
 

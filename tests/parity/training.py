@@ -18,6 +18,7 @@ from tests.parity.examples import Examples, make_examples, permuted_in_batches
 from tests.parity.feeds import feed, reference_feed, rows_feed, validation_feed
 from tests.parity.kinds import kind_of
 from tests.parity.microbatches import microbatch_step
+from tests.parity.parallel import make_parallel, whole_of
 from tests.parity.zoo import build_model
 from tests.stock_keras import SINCE_3_16, batches_counted_once
 
@@ -68,6 +69,8 @@ def _train(configuration: Configuration, run: Run) -> Findings:
             run_eagerly=configuration.run_eagerly or _races(configuration, run),
             **build_losses(configuration),
         )
+        if run.is_ours:
+            make_parallel(model, configuration)
         if configuration.optimizer == "schedule_free_adamw":
             model.optimizer.build(model.trainable_variables)
     if run.strategy is None and configuration.is_half:
@@ -90,7 +93,7 @@ def _train(configuration: Configuration, run: Run) -> Findings:
     if kind_of(configuration.model).has_call:
         predicted = model.predict(**rows_feed(configuration, test, "x", run.is_ours), verbose=0)
     return {
-        **state_of(model),
+        **state_of(whole_of(model, configuration) if run.is_ours else model),
         **{f"history/{name}": np.array(values) for name, values in history.history.items()},
         **{f"evaluate/{name}": np.array(v) for name, v in evaluated.items()},
         **{f"predict/{i}": np.array(p) for i, p in enumerate(tf.nest.flatten(predicted))},
@@ -100,7 +103,7 @@ def _train(configuration: Configuration, run: Run) -> Findings:
 
 
 def _microbatches(configuration: Configuration, run: Run) -> list[keras.callbacks.Callback]:
-    if configuration.microbatches == 1 or not run.is_ours:
+    if configuration.microbatches == 1 or configuration.runs or not run.is_ours:
         return []
     import tfscale  # not in the process of the reference
 

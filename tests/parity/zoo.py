@@ -19,6 +19,7 @@ from tests.parity import (
     own_layers,
     own_losses,
     own_parts,
+    staged,
     tables,
 )
 from tests.parity.configuration import Configuration
@@ -225,6 +226,7 @@ NEW_MODELS: dict[str, Callable[[Configuration], keras.Model]] = {
     **own_losses.BUILDERS,
     **beside.BUILDERS,
     **own_parts.BUILDERS,
+    **staged.BUILDERS,
 }
 
 
