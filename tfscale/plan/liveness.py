@@ -156,13 +156,10 @@ class _Memory:
     def end(self, operation: Operation) -> None:
         """Frees what nothing reads any more."""
         for number in operation.inputs:
-            buffer = self._held[number]
-            buffer.reads_left -= 1
+            self._held[number].reads_left -= 1
+        touched = (self._held[number] for number in (*operation.inputs, *operation.outputs))
+        for buffer in {id(each): each for each in touched}.values():
             if not buffer.reads_left:
-                self._free(buffer)
-        for number in operation.outputs:
-            buffer = self._held[number]
-            if not self._reads[number] and not buffer.reads_left:
                 self._free(buffer)
         self._scratch -= operation.scratch_bytes
         if self._blocks is not None and id(operation) in self._scratch_places:

@@ -277,7 +277,8 @@ class _Step:
         layers: list[tuple[str, list[int]]] = []
         for place, operation in enumerate(self._step.operations):
             read = operation.outputs[0] if len(operation.outputs) == 1 else -1
-            if read not in self._step.reads or self.phases[place] != FORWARD:
+            is_used = read in self._step.reads and read in readers
+            if not is_used or self.phases[place] != FORWARD:
                 continue
             number = self._step.reads[read]
             layer = self._parameters[number].layer

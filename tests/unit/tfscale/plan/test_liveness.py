@@ -100,6 +100,15 @@ def test_kinds_are_counted_apart_and_shared_memory_of_a_gradient_is_a_gradient()
     assert found[3] == Moment(0, 0, 4)
 
 
+def test_shared_memory_that_nothing_reads_is_freed_once() -> None:
+    operations = [
+        Operation((), (0,)),
+        Operation((0,), (1,), SHARES),
+        Operation((), (2,)),
+    ]
+    assert totals(operations, [Tensor(8), Tensor(8), Tensor(1)]) == [8, 8, 1]
+
+
 def test_scratch_is_there_only_while_its_operation_runs() -> None:
     operations = [
         Operation((), (0,)),
