@@ -286,10 +286,22 @@ class _Step:
                 layers.append((layer, []))
             layers[-1][1].append(read)
             before = layers[-3][1] if len(layers) > 2 else []
-            waits = [user for each in before for user in readers.get(each, ())]
+            waits = self._users(before, readers)
             (whole,) = self._gathered(FORWARD, [number], (), BUFFER, waits)
             self.tensors[read] = Tensor(self._parameters[number].bytes, BUFFER)
             self.operations[place] = Operation((whole,), (read,), SHARES)
+
+    def _users(self, gathered: Sequence[int], readers: dict[int, list[int]]) -> list[int]:
+        """Returns the operations that use gathered tensors, or copies of them."""
+        reached, found = list(gathered), []
+        for number in reached:
+            for place in readers.get(number, ()):
+                made = self._step.operations[place].outputs
+                if all(self.tensors[t].kind == WEIGHT_COPY and t in readers for t in made):
+                    reached += [t for t in made if t not in reached]
+                else:
+                    found.append(place)
+        return found
 
     def _gather_again(self, place: int, makers: dict[int, int], again: dict[int, int]) -> None:
         """An operation of the backward pass reads what is gathered when its gradient arrives."""

@@ -136,11 +136,15 @@ def step_graph(
     reader = _Reader(graph, parameters)
     parts = [part for gradient, _ in gradients for part in tensors_of(gradient)]
     operations = reader.operations([*graph.outputs, *parts], {part.ref() for part in parts})
-    earlier = set(graph.get_operations()[:num_backward])
+    made = graph.get_operations()
+    begins = next((i for i, op in enumerate(made) if op.name.startswith("gradient_tape/")), 0)
+    phases = dict.fromkeys(made, UPDATE)
+    phases |= dict.fromkeys(made[:num_backward], BACKWARD)  # with what is computed again in it
+    phases |= dict.fromkeys(made[: min(begins, num_backward)], FORWARD)
     return StepGraph(
         operations=tuple(operations),
         tensors=tuple(reader.tensors),
-        phases=tuple(_phase(op, op in earlier) for op in reader.sources),
+        phases=tuple(phases[op] for op in reader.sources),
         gradients=tuple(
             Gradient(
                 tuple(reader.numbers[part.ref()] for part in tensors_of(gradient)),
@@ -164,12 +168,6 @@ def tensors_of(gradient: Any) -> list[tf.Tensor]:
     if isinstance(gradient, tf.IndexedSlices):
         return [gradient.values, gradient.indices]
     return [gradient]
-
-
-def _phase(op: Any, is_earlier: bool) -> str:
-    if not is_earlier:
-        return UPDATE
-    return BACKWARD if op.name.startswith("gradient_tape/") else FORWARD
 
 
 def _travels(part: Any) -> int:

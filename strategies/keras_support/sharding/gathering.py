@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,7 +87,29 @@ class Gathers:
         """The operations that use the parameters of the layer two before the present one."""
         if len(self.groups) < 3:
             return []
-        return [op for t in self.groups[-3].tensors.values() for op in t.consumers()]
+        return _users(self.groups[-3].tensors.values())
+
+
+def _users(gathered: Iterable[tf.Tensor]) -> list[Any]:
+    """Returns the operations that need anything besides gathered tensors.
+
+    A cast to half precision needs nothing else: it would not make the next gather wait for the
+    layer, and all parameters would be in memory in both precisions.
+    """
+    reached = list(gathered)
+    names = {tensor.name for tensor in reached}
+    found = []
+    for tensor in reached:
+        for operation in tensor.consumers():
+            only_copies = all(t.name in names or t.op.type == "Const" for t in operation.inputs)
+            is_used = any(t.consumers() for t in operation.outputs)
+            if only_copies and is_used and not operation.op_def.is_stateful:
+                added = [t for t in operation.outputs if t.name not in names]
+                names.update(t.name for t in added)
+                reached += added
+            else:
+                found.append(operation)
+    return found
 
 
 def gather_in_step(value: ShardedValue) -> tf.Tensor:

@@ -128,7 +128,9 @@ def test_with_shard_3_two_layers_are_gathered_at_most(casts: bool) -> None:
     # In the backward pass one, and none is kept for it; a gradient that travels lies in its place.
     assert max(moment.buffers for moment in during(made, BACKWARD)) <= 2 * WEIGHT
     if casts:
-        assert max(moment.weight_copies for moment in during(made, BACKWARD)) <= 2 * WEIGHT // 2
+        for phase in (FORWARD, BACKWARD):
+            copies = max(moment.weight_copies for moment in during(made, phase))
+            assert copies <= 2 * WEIGHT // 2
 
 
 def test_without_shards_casts_of_all_weights_wait_for_their_backward_pass() -> None:

@@ -93,12 +93,12 @@ def reads_of(gather: Any) -> list[Any]:
 
 def of_parameters(graph: Any) -> set[str]:
     """Names of tensors of the forward pass that are of parameters: gathered, cast, squared."""
-    found: set[str] = set()
+    gathers = [op for op in graph.get_operations() if reads_of(op) and not is_backward(op)]
+    # With the parts, because the identity of a gradient function has them too.
+    found = {t.name for op in gathers for read in reads_of(op) for t in read.outputs}
     for operation in graph.get_operations():  # in the order in which they were made
-        if is_backward(operation):
-            continue
         data = [t for t in operation.inputs if t.op.type != "Const"]
-        if reads_of(operation) or (data and all(t.name in found for t in data)):
+        if not is_backward(operation) and data and all(t.name in found for t in data):
             found.update(t.name for t in operation.outputs)
     return found
 
@@ -124,8 +124,22 @@ def test_no_gradient_uses_what_the_forward_pass_has_gathered(
     # A gather of the backward pass waits for a gradient, all but the first ones of the forward
     # pass for an earlier layer.
     assert [op.name for op in again if not waits(op)] == []
+    too_early = [
+        (op.name, other.name)
+        for op in gathers
+        if not is_backward(op)
+        for read in reads_of(op)
+        for other in read.control_inputs
+        if other.outputs and all(t.name in kept and is_read(t) for t in other.outputs)
+    ]
+    assert too_early == []
     at_once = [op for op in gathers if not is_backward(op) and not waits(op)]
     assert len(at_once) < (len(gathers) - len(again)) * FIRST
+
+
+def is_read(tensor: Any) -> bool:
+    """Whether an operation of the forward pass reads a tensor, which is no sum of a penalty."""
+    return tensor.shape.rank > 0 and any(not is_backward(op) for op in tensor.consumers())
 
 
 def waits(gather: Any) -> bool:
