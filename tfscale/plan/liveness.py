@@ -41,10 +41,13 @@ class Tensor:
         bytes: Its size.
         kind: ACTIVATION, WEIGHT_COPY, GRADIENT, BUFFER, or NOT_COUNTED for what is in memory
             anyway.
+        value_of: Number of the parameter whose value it is, or None. If that is updated while
+            something is still to read the old value, TensorFlow writes to a copy.
     """
 
     bytes: int
     kind: str = ACTIVATION
+    value_of: int | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,7 @@ class _Memory:
         self._bytes = dict.fromkeys((ACTIVATION, WEIGHT_COPY, GRADIENT, BUFFER, NOT_COUNTED), 0)
         self._scratch = 0
         self._scratch_places: dict[int, int] = {}
+        self._values: defaultdict[int, list[_Buffer]] = defaultdict(list)
 
     def begin(self, number: int, operation: Operation) -> Moment:
         """Makes the outputs of an operation. Returns what is in memory while it runs."""
@@ -138,12 +142,16 @@ class _Memory:
                 buffer = _Buffer(tensor.bytes, {tensor.kind})
                 if self._blocks is not None and tensor.bytes and tensor.kind != NOT_COUNTED:
                     buffer.place = self._blocks.take(tensor.bytes)
+                if tensor.value_of is not None and tensor.kind == NOT_COUNTED:
+                    self._values[tensor.value_of].append(buffer)
             else:
                 self._bytes[buffer.kind] -= buffer.bytes
                 buffer.kinds.add(tensor.kind)
             self._bytes[buffer.kind] += buffer.bytes
             buffer.reads_left += self._reads[output]
             self._held[output] = buffer
+        if operation.writes is not None:
+            self._keep_old_value(operation.writes)
         if operation.scratch_bytes:
             self._scratch += operation.scratch_bytes
             if self._blocks is not None:
@@ -164,6 +172,16 @@ class _Memory:
         self._scratch -= operation.scratch_bytes
         if self._blocks is not None and id(operation) in self._scratch_places:
             self._blocks.give_back(self._scratch_places.pop(id(operation)))
+
+    def _keep_old_value(self, parameter: int) -> None:
+        """The value of a parameter is no longer in it, but beside it, until its last reader ran."""
+        held = [buffer for buffer in self._values.pop(parameter, ()) if buffer.reads_left]
+        for buffer in held[:1]:  # all of them are one
+            self._bytes[NOT_COUNTED] -= buffer.bytes
+            self._bytes[WEIGHT_COPY] += buffer.bytes
+            buffer.kinds = {WEIGHT_COPY}
+            if self._blocks is not None:
+                buffer.place = self._blocks.take(buffer.bytes)
 
     def _free(self, buffer: _Buffer) -> None:
         self._bytes[buffer.kind] -= buffer.bytes

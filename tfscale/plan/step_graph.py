@@ -234,7 +234,8 @@ class _Reader:
             self.tensors.append(Tensor(own or self._bytes(op, tensor), kind))
         if op.type == "ReadVariableOp" and op.inputs[0].ref() in self._parameters:
             read = self.numbers[op.outputs[0].ref()]
-            self.reads[read] = self._parameters[op.inputs[0].ref()]
+            parameter = self.reads[read] = self._parameters[op.inputs[0].ref()]
+            self.tensors[read] = dataclasses.replace(self.tensors[read], value_of=parameter)
         flops = flops_of(op)
         self.flops += flops
         makes_list = op.type in MAKE_LISTS and op.outputs[0].dtype == tf.variant

@@ -34,19 +34,33 @@ CASES = {
     "transformer in mixed_bfloat16": Case("transformer", precision="mixed_bfloat16"),
     "MLP with an average of weights": Case("averaging_mlp"),
     "MLP with accumulation": Case("accumulating_mlp"),
+    "MLP with AdamW": Case("decaying_mlp"),
+    "MLP in mixed_float16": Case("mlp", precision="mixed_float16"),
     "transformer, 2 replicas": Case("transformer", replicas=2),
     "transformer, 2 replicas, shard 1": Case("transformer", replicas=2, shard=1),
     "transformer, 2 replicas, shard 2": Case("transformer", replicas=2, shard=2),
     "transformer, 2 replicas, shard 3": Case("transformer", replicas=2, shard=3),
     "MLP of 21 million weights, 2 replicas": Case("wider_mlp", replicas=2),
-    **{
-        f"{name}, 2 workers, shard {shard}": Case(function, workers=2, shard=shard)
-        for name, function in (
-            ("MLP of 21 million weights", "wider_mlp"),
-            ("transformer", "transformer"),
-        )
-        for shard in (1, 2, 3)
-    },
+    "MLP of 21 million weights, 2 replicas, shard 1": Case("wider_mlp", replicas=2, shard=1),
+    "MLP of 21 million weights, 2 replicas, shard 2": Case("wider_mlp", replicas=2, shard=2),
+    "MLP of 21 million weights, 2 replicas, shard 3": Case("wider_mlp", replicas=2, shard=3),
+    "MLP of 21 million weights, 2 workers": Case("wider_mlp", workers=2),
+    "MLP of 21 million weights, 2 workers, shard 1": Case("wider_mlp", workers=2, shard=1),
+    "MLP of 21 million weights, 2 workers, shard 2": Case("wider_mlp", workers=2, shard=2),
+    "MLP of 21 million weights, 2 workers, shard 3": Case("wider_mlp", workers=2, shard=3),
+    "transformer, 2 workers, shard 1": Case("transformer", workers=2, shard=1),
+    "transformer, 2 workers, shard 2": Case("transformer", workers=2, shard=2),
+    "transformer, 2 workers, shard 3": Case("transformer", workers=2, shard=3),
+    "the same, 4 microbatches": Case("transformer", workers=2, shard=3, microbatches=4),
+    "the same, blocks recomputed": Case("transformer", workers=2, shard=3, recompute=_BLOCKS),
+    "transformer of 19 million weights in mixed_bfloat16, 2 workers, shard 3": Case(
+        "wide_transformer", workers=2, shard=3, precision="mixed_bfloat16"
+    ),
+    "the same, its blocks recomputed": Case(
+        "wide_transformer", workers=2, shard=3, precision="mixed_bfloat16", recompute=_BLOCKS
+    ),
+    "MLP with an average of weights, 2 workers, shard 2": Case("averaging_mlp", workers=2, shard=2),
+    "MLP with AdamW, 2 workers, shard 1": Case("decaying_mlp", workers=2, shard=1),
 }
 """By name; replicas are logical CPUs of one process, workers processes of their own."""
 

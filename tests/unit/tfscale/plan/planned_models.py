@@ -155,3 +155,9 @@ def averaging_mlp() -> Made:
 
 def accumulating_mlp() -> Made:
     return mlp(optimizer=keras.optimizers.Adam(gradient_accumulation_steps=2))
+
+
+def decaying_mlp() -> Made:
+    model, data = wide_mlp()
+    model.compile("adamw", LOSS)
+    return model, data

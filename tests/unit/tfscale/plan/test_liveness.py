@@ -109,6 +109,15 @@ def test_shared_memory_that_nothing_reads_is_freed_once() -> None:
     assert totals(operations, [Tensor(8), Tensor(8), Tensor(1)]) == [8, 8, 1]
 
 
+def test_a_parameter_that_is_updated_before_its_last_reader_is_there_twice() -> None:
+    tensors = [Tensor(8, NOT_COUNTED, value_of=0), Tensor(1), Tensor(1)]
+    reads, early, late = Operation((), (0,)), Operation((), (), writes=0), Operation((0,), (1,))
+    assert totals([reads, late, early], tensors) == [0, 1, 0]
+    assert totals([reads, early, late], tensors) == [0, 8, 9]
+    again = Operation((0,), (2,))
+    assert totals([reads, early, early, late, again], tensors) == [0, 8, 8, 9, 9]
+
+
 def test_scratch_is_there_only_while_its_operation_runs() -> None:
     operations = [
         Operation((), (0,)),
