@@ -6,10 +6,6 @@ from tests.parity.kinds import NEW
 
 CONFIGURATIONS: dict[str, str] = {
     "two workers train": "mlp rows=48 on=workers2",
-    "gradients accumulate over uneven batches": "mlp accumulation=3 rows=41 batch=8 on=mirrored2",
-    "several steps run in one execution": (
-        "mlp steps_per_execution=5 schedule=piecewise rows=66 batch=12 on=mirrored2"
-    ),
     "every batch has fewer rows than there are replicas": "subclass rows=7 batch=1 on=mirrored3",
     "the norm of all gradients is clipped": (
         "mlp optimizer=adam clip=global_clipnorm accumulation=2 on=mirrored3"
@@ -17,10 +13,6 @@ CONFIGURATIONS: dict[str, str] = {
     "values are clipped on two workers": (
         "mlp clip=clipvalue steps_per_execution=2 validation=arrays rows=41 batch=8 on=workers2"
     ),
-    "data of unknown length count their steps in every epoch": (
-        "mlp data=unknown_length schedule=exponential on=mirrored2"
-    ),
-    "a custom loss is reported unchanged on two workers": "raw_step rows=48 on=workers2",
     "a weighted mean divides by all weights": (
         "mlp reduction=mean_with_sample_weight weights=sample rows=41 batch=8 on=mirrored2"
     ),
@@ -32,12 +24,6 @@ CONFIGURATIONS: dict[str, str] = {
     ),
     "synchronized statistics are those of the whole batch": (
         "cnn_batchnorm rows=41 batch=8 on=mirrored2"
-    ),
-    "images of an empty replica batch are pooled": (
-        "cnn precision=float32 rows=41 batch=8 on=mirrored2"
-    ),
-    "an overflow on one replica skips the step on all": (
-        "mlp precision=mixed_float16 overflow=True rows=48 batch=8 on=mirrored2"
     ),
     "a custom step clips by the norm of the whole batch's gradient": (
         "clipped_gradients rows=22 batch=7 on=mirrored2"
@@ -54,6 +40,20 @@ CONFIGURATIONS: dict[str, str] = {
 }
 
 CONFIGURATIONS_AT_LENGTH: dict[str, str] = {
+    "gradients accumulate over uneven batches": "mlp accumulation=3 rows=41 batch=8 on=mirrored2",
+    "several steps run in one execution": (
+        "mlp steps_per_execution=5 schedule=piecewise rows=66 batch=12 on=mirrored2"
+    ),
+    "images of an empty replica batch are pooled": (
+        "cnn precision=float32 rows=41 batch=8 on=mirrored2"
+    ),
+    "an overflow on one replica skips the step on all": (
+        "mlp precision=mixed_float16 overflow=True rows=48 batch=8 on=mirrored2"
+    ),
+    "a custom loss is reported unchanged on two workers": "raw_step rows=48 on=workers2",
+    "data of unknown length count their steps in every epoch": (
+        "mlp data=unknown_length schedule=exponential on=mirrored2"
+    ),
     "a decayed average of the weights overwrites them": (
         "mlp optimizer=adam ema=overwrite weight_decay=True on=mirrored3"
     ),
@@ -128,6 +128,13 @@ CONFIGURATIONS_AT_LENGTH: dict[str, str] = {
     "rows of lookups in an eager step are clipped": (
         "tokens_and_positions optimizer=adamw clip=global_clipnorm run_eagerly=True rows=22 "
         "batch=7 on=mirrored_shard3_3"
+    ),
+    "a pipeline of four stages clips and accumulates": (
+        "skipping optimizer=adam clip=global_clipnorm accumulation=2 microbatches=4 "
+        "pipeline_schedule=1f1b rows=22 batch=7 on=pipeline4_2"
+    ),
+    "attention under a mask is divided over two devices of two replicas": (
+        "two_blocks optimizer=adamw ema=plain rows=22 batch=7 on=tensor2_2"
     ),
     "float32 rounds no more than with rows in another order": (
         "mlp optimizer=adam precision=float32 rows=41 batch=8 on=mirrored2"

@@ -1,6 +1,7 @@
 """Program: one worker of a job that runs every case that must succeed.
 
     python -m tests.workers.agreement FOLDER all
+    python -m tests.workers.agreement FOLDER recomputed
 
 Without a cluster it trains on one device with stock Keras, for comparison.
 """
@@ -25,6 +26,9 @@ from tests.workers import (
 )
 from tests.workers.job import Found, leave
 
+APART = {"recomputed": whole_batch.recomputed}
+"""Cases that have a job of their own."""
+
 
 def one_device() -> Found:
     stock, no_folder = tf.distribute.get_strategy(), Path()
@@ -33,7 +37,6 @@ def one_device() -> Found:
         "seeded_alike": shuffling.seeded_alike(stock, no_folder, 0),
         "shuffled_dataset": shuffling.shuffled_dataset(stock, no_folder, 0),
         "own_steps": whole_batch.own_steps(stock, no_folder, 0),
-        "recomputed": whole_batch.recomputed(stock, no_folder, 0),
         "small_packs": whole_batch.small_packs(stock, no_folder, 0),
         "backed_up": callback_files.backed_up(stock, None),
     }
@@ -43,10 +46,14 @@ def main() -> None:
     folder, case = Path(sys.argv[1]), sys.argv[2]
     keras.config.set_floatx("float64")
     if "TF_CONFIG" not in os.environ:
-        leave(folder, case, 0, one_device())
+        stock = tf.distribute.get_strategy()
+        leave(folder, case, 0, APART[case](stock, folder, 0) if case in APART else one_device())
         return
     strategy = strategies.multi_worker_mirrored_strategy()
     index = strategy.cluster_resolver.task_id
+    if case in APART:
+        leave(folder, case, index, APART[case](strategy, folder, index))
+        return
     found: Found = {}
     modules = (rendezvous_cases, stopping, shuffling, callback_files, side_effects, whole_batch)
     for function in (function for module in modules for function in module.CASES):

@@ -27,7 +27,6 @@ from tests.workers.job import Found, leave
 
 REDUCED = ("float32", "float64", "int32", "int64", "float16", "bfloat16")
 SHAPES: tuple[tuple[int, ...], ...] = ((), (0,), (1,), (7, 3), (100_003,))
-STEPS = 10_000
 
 
 def values(shape: tuple[int, ...], dtype: str, index: int) -> np.ndarray:
@@ -109,11 +108,11 @@ def steps_with_delays(strategy: tf.distribute.Strategy, index: int) -> Found:
             wrong += strategy.run(step, (number,))
         return wrong
 
-    together = 100
+    together, count = 100, int(os.environ.get("STEPS", "1000"))
     wrong = sum(
-        int(steps(tf.constant(first), tf.constant(together))) for first in range(0, STEPS, together)
+        int(steps(tf.constant(first), tf.constant(together))) for first in range(0, count, together)
     )
-    return {"wrong": wrong}
+    return {"steps": count, "wrong": wrong}
 
 
 def training(strategy: tf.distribute.Strategy, index: int) -> Found:

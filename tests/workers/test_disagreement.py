@@ -161,7 +161,10 @@ def test_data_passed_as_the_messages_say_matches_one_device(
             np.testing.assert_allclose(worker[name], one_device[name], rtol=1e-9)
 
 
-@pytest.mark.parametrize("case", ["ends_early", "own_replica_batches_end_early"])
+@pytest.mark.parametrize(
+    "case",
+    ["ends_early", pytest.param("own_replica_batches_end_early", marks=pytest.mark.thorough)],
+)
 def test_input_that_ends_early_on_one_worker_ends_both_with_its_name(
     failed: Callable[[str], list[Found]], case: str
 ) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from tests.unit.strategies.keras_support.beside_one_device import Y
 from tests.workers.conftest import Cases
-from tests.workers.job import Found
+from tests.workers.job import Found, run_one_device, run_workers
 
 
 @pytest.mark.parametrize("step", ["Detector", "Contrastive", "OwnRows", "Centred"])
@@ -33,11 +35,11 @@ def test_gradients_in_several_packs_match_one_device(both: Cases, one_device: Fo
             np.testing.assert_allclose(own, wanted, 1e-5, 1e-6)  # a layer is of float32
 
 
-@pytest.mark.parametrize("model", ["transformer", "convolutions"])
-def test_recomputed_layers_match_one_device_that_keeps_them(
-    both: Cases, one_device: Found, model: str
-) -> None:
-    expected = one_device["recomputed"][model]
-    for worker in both("recomputed"):
-        for own, kept in zip(worker[model], expected, strict=True):
-            np.testing.assert_allclose(own, kept, 1e-9, 1e-12)
+@pytest.mark.thorough
+def test_recomputed_layers_match_one_device_that_keeps_them(tmp_path: Path) -> None:
+    workers = run_workers("agreement", tmp_path, "recomputed")
+    expected = run_one_device("agreement", tmp_path, "recomputed")
+    for model in ("transformer", "convolutions"):
+        for worker in workers:
+            for own, kept in zip(worker[model], expected[model], strict=True):
+                np.testing.assert_allclose(own, kept, 1e-9, 1e-12)

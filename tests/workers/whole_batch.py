@@ -83,4 +83,4 @@ def small_packs(strategy: tf.distribute.Strategy, folder: Path, index: int) -> F
     return {"weights": [np.ravel(weight).tolist() for weight in model.get_weights()]}
 
 
-CASES = (own_steps, own_metric, recomputed, small_packs)
+CASES = (own_steps, own_metric, small_packs)

@@ -133,14 +133,20 @@ def test_the_saved_model_predicts_the_same_in_keras_without_tfscale(
     assert plain["loss"] == pytest.approx(trained["test_loss"], rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("epochs", "accuracy"),
+    # 40 is the default. The five seeds give 0.98 and more; one image is 0.003.
+    [(4, 0.5), pytest.param(40, 0.97, marks=pytest.mark.thorough)],
+)
 def test_two_workers_reach_the_accuracy_and_only_the_chief_prints_and_writes(
-    data_dir: str, tmp_path: Path
+    data_dir: str, tmp_path: Path, epochs: int, accuracy: float
 ) -> None:
-    lines = launch_two_workers([f"--data_dir={data_dir}", f"--model_dir={tmp_path / 'model'}"])
+    flags = [f"--data_dir={data_dir}", f"--model_dir={tmp_path / 'model'}"]
+    lines = launch_two_workers([*flags, f"--train_epochs={epochs}"])
     others = [line for line in lines if not line.startswith("[worker 0] ")]
     assert [line for line in others if not is_start_up(line.removeprefix("[worker 1] "))] == []
-    assert "[worker 0] Epoch 40/40" in lines
-    (accuracy,) = [line.split()[-1] for line in lines if "test accuracy" in line]
-    assert float(accuracy) >= 0.97  # The five seeds give 0.98 and more; one image is 0.003.
+    assert f"[worker 0] Epoch {epochs}/{epochs}" in lines
+    (reached,) = [line.split()[-1] for line in lines if "test accuracy" in line]
+    assert float(reached) >= accuracy
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == FILES
     assert json.loads((tmp_path / "model" / "summary.json").read_text())["num_replicas"] == 2

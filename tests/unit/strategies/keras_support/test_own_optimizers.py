@@ -73,7 +73,12 @@ def trained(strategy: tf.distribute.Strategy, kind: str, run_eagerly: bool) -> A
 
 
 @pytest.mark.parametrize(
-    ("kind", "run_eagerly"), [("plain", False), ("scaled", False), ("plain", True)]
+    ("kind", "run_eagerly"),
+    [
+        ("plain", False),
+        pytest.param("scaled", False, marks=pytest.mark.thorough),
+        pytest.param("plain", True, marks=pytest.mark.thorough),
+    ],
 )
 def test_two_optimizers_built_in_the_first_step_match_one_device(
     kind: str, run_eagerly: bool

@@ -71,7 +71,7 @@ def trained(strategy: tf.distribute.Strategy, data: tf.data.Dataset) -> list[Any
     return [np.asarray(part) for part in (*model.get_weights(), *history.values(), scores, rows)]
 
 
-@pytest.mark.parametrize("on", ["2", "3", "one device"])
+@pytest.mark.parametrize("on", [pytest.param("2", marks=pytest.mark.thorough), "3", "one device"])
 @pytest.mark.parametrize("kind", ["dense", "sparse", "weighted"])
 def test_a_shared_part_is_whole_on_every_replica(
     made: dict[str, tf.distribute.Strategy], on: str, kind: str

@@ -20,8 +20,11 @@ DEADLINE_S = 240
 
 # Batches trained before the interruption, and where the newest checkpoint then stands: 5 batches an
 # epoch, one saved every 2 of all, the interrupted one not yet.
-STOPS = {3: (0, 2, 2), 7: (1, 1, 6), 11: (2, 0, 10)}
-CASES = [("pipeline", stop) for stop in STOPS] + [("arrays", 8), ("dataset", 9)]
+STOPS = {7: (1, 1, 6)}
+STOPS_AT_LENGTH = {3: (0, 2, 2), 11: (2, 0, 10)}
+CASES = [("pipeline", 7), ("arrays", 8)]
+CASES_AT_LENGTH = [*(("pipeline", stop) for stop in STOPS_AT_LENGTH), ("dataset", 9)]
+ON_TWO = {"kind": "mirrored", "replicas": 2}
 
 
 class Jobs:
@@ -49,27 +52,57 @@ class Jobs:
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> Jobs:
     """Everything on one host: a process that is interrupted, and one that resumes."""
     jobs = Jobs(tmp_path_factory.mktemp("checkpoint"))
-    on_two = {"kind": "mirrored", "replicas": 2}
-    for data in ("pipeline", "arrays", "dataset"):
-        jobs.add(f"{data} whole", f"{data} whole", **on_two, data=data)
-    for data, stop in CASES:
-        jobs.add(f"{data} {stop} first", f"{data} {stop}", **on_two, data=data, stop=stop)
-    jobs.add("plain whole", "plain whole", **on_two, data="uneven pipeline", dropout=0)
-    jobs.add("plain first", "plain 2", **on_two, data="uneven pipeline", dropout=0, stop=9)
+    interrupt(jobs, CASES)
+    jobs.add("plain whole", "plain whole", **ON_TWO, data="uneven pipeline", dropout=0)
+    jobs.add("plain first", "plain 2", **ON_TWO, data="uneven pipeline", dropout=0, stop=9)
     jobs.run()
     on_three = {"kind": "mirrored", "replicas": 3}
     jobs.add("plain 3", "plain 2", **on_three, data="uneven pipeline", dropout=0)
-    for data, stop in CASES:
-        jobs.add(f"{data} {stop}", f"{data} {stop}", **on_two, data=data)
-    jobs.add("finished", "pipeline whole", **on_two, data="pipeline")
+    resume(jobs, CASES)
+    jobs.add("finished", "pipeline whole", **ON_TWO, data="pipeline")
     jobs.run()
     return jobs
+
+
+@pytest.fixture(scope="module")
+def jobs_at_length(tmp_path_factory: pytest.TempPathFactory) -> Jobs:
+    jobs = Jobs(tmp_path_factory.mktemp("checkpoint_at_length"))
+    interrupt(jobs, CASES_AT_LENGTH)
+    jobs.run()
+    resume(jobs, CASES_AT_LENGTH)
+    jobs.run()
+    return jobs
+
+
+def interrupt(jobs: Jobs, cases: list[tuple[str, int]]) -> None:
+    """Adds whole runs, and those that are interrupted."""
+    for data in dict(cases):
+        jobs.add(f"{data} whole", f"{data} whole", **ON_TWO, data=data)
+    for data, stop in cases:
+        jobs.add(f"{data} {stop} first", f"{data} {stop}", **ON_TWO, data=data, stop=stop)
+
+
+def resume(jobs: Jobs, cases: list[tuple[str, int]]) -> None:
+    for data, stop in cases:
+        jobs.add(f"{data} {stop}", f"{data} {stop}", **ON_TWO, data=data)
 
 
 @pytest.mark.parametrize(("data", "stop"), CASES)
 def test_a_resumed_run_equals_the_uninterrupted_one_to_the_bit(
     jobs: Jobs, data: str, stop: int
 ) -> None:
+    require_equal(jobs, data, stop)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(("data", "stop"), CASES_AT_LENGTH)
+def test_more_resumed_runs_equal_the_uninterrupted_one_to_the_bit(
+    jobs_at_length: Jobs, data: str, stop: int
+) -> None:
+    require_equal(jobs_at_length, data, stop)
+
+
+def require_equal(jobs: Jobs, data: str, stop: int) -> None:
     whole, resumed = jobs.found(f"{data} whole"), jobs.found(f"{data} {stop}")
     assert resumed["variables"] == whole["variables"]
     epoch = resumed["resumed_from"]["epoch"]
@@ -78,8 +111,20 @@ def test_a_resumed_run_equals_the_uninterrupted_one_to_the_bit(
 
 @pytest.mark.parametrize("stop", STOPS)
 def test_training_resumes_at_the_batch_after_the_last_saved_one(jobs: Jobs, stop: int) -> None:
+    assert resumed_from(jobs, stop) == STOPS[stop]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("stop", STOPS_AT_LENGTH)
+def test_training_resumes_in_the_first_and_the_last_epoch_too(
+    jobs_at_length: Jobs, stop: int
+) -> None:
+    assert resumed_from(jobs_at_length, stop) == STOPS_AT_LENGTH[stop]
+
+
+def resumed_from(jobs: Jobs, stop: int) -> tuple[int, int, int]:
     found = jobs.found(f"pipeline {stop}")["resumed_from"]
-    assert (found["epoch"], found["step"], found["batches"]) == STOPS[stop]
+    return found["epoch"], found["step"], found["batches"]
 
 
 def test_three_replicas_go_on_with_the_numbers_of_two(jobs: Jobs) -> None:

@@ -18,13 +18,15 @@ DEADLINE_S = 400
 # signal comes before the callback looks, in the same execution, unless it comes while it saves.
 ONE = [
     ("mid-epoch", {"at": 13}, [1, 3, 13]),
-    ("validation", {"at": "validation 10"}, [1, 0, 10]),
-    ("before the first step", {"at": "begin 0"}, [0, 1, 1]),
-    ("after the last step", {"at": "end"}, [3, 0, 30]),
     ("while saving", {"at": "save 12", "every": 12}, [1, 3, 13]),
     ("steps per execution", {"at": 5, "steps_per_execution": 3}, [1, 3, 13]),
     ("mixed_float16", {"at": 13, "dtype": "mixed_float16"}, [1, 3, 13]),
     ("local updates", {"at": 13, "local": True, "every": "epoch"}, [2, 0, 20]),
+]
+ONE_AT_LENGTH = [
+    ("validation", {"at": "validation 10"}, [1, 0, 10]),
+    ("before the first step", {"at": "begin 0"}, [0, 1, 1]),
+    ("after the last step", {"at": "end"}, [3, 0, 30]),
 ]
 # Worker 0 or 1 is told, one of them being slower. The other one is counted in at the end of that
 # execution or of the next, and then all stop one later. With local updates, at the epoch's end.
@@ -69,6 +71,11 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Found:
 
 
 @pytest.fixture(scope="module")
+def one_at_length(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    return Found(tmp_path_factory.mktemp("one_at_length"), cases=ONE_AT_LENGTH)
+
+
+@pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Found:
     return Found(tmp_path_factory.mktemp("two"), *ON_TWO, cases=TWO)
 
@@ -80,6 +87,20 @@ def two_at_length(tmp_path_factory: pytest.TempPathFactory) -> Found:
 
 @pytest.mark.parametrize(("name", "options", "position"), ONE)
 def test_sigterm_saves_where_training_stands_and_the_rest_equals_the_undisturbed_run(
+    one: Found, name: str, options: dict[str, Any], position: list[int]
+) -> None:
+    require_nothing_lost(one, name, options, position)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(("name", "options", "position"), ONE_AT_LENGTH)
+def test_sigterm_outside_of_steps_loses_nothing(
+    one_at_length: Found, name: str, options: dict[str, Any], position: list[int]
+) -> None:
+    require_nothing_lost(one_at_length, name, options, position)
+
+
+def require_nothing_lost(
     one: Found, name: str, options: dict[str, Any], position: list[int]
 ) -> None:
     told, resumed = one(name), one(f"{name}, resumed")

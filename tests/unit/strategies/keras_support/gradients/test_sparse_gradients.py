@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -12,16 +13,12 @@ import tensorflow as tf
 import strategies
 from tests.unit.strategies.keras_support.beside_one_device import (
     Found,
+    Program,
     assert_like_one_device,
     found,
 )
 
 pytestmark = [pytest.mark.own_process, pytest.mark.usefixtures("in_double_precision")]
-
-EAGER = pytest.mark.parametrize(
-    "is_eager",
-    [pytest.param(False, id="graph"), pytest.param(True, id="eager", marks=pytest.mark.thorough)],
-)
 
 ops = keras.ops
 DRAW = np.random.default_rng(5)
@@ -91,34 +88,52 @@ LOOKUPS = (
 )
 
 
-@EAGER
-@pytest.mark.parametrize("kinds", LOOKUPS, ids="-".join)
-def test_a_table_matches_one_device(
-    strategy: tf.distribute.Strategy, kinds: tuple[str, ...], is_eager: bool
-) -> None:
-    if is_eager and strategy.num_replicas_in_sync == 3:
-        pytest.skip("eager steps are slow; two replicas show them")
+def training(
+    *tables: tuple[str, ...], optimizers: Sequence[str] = OPTIMIZERS, is_eager: bool = False
+) -> Program:
+    """Returns a program that trains tables, each looked up in some ways, with some optimizers."""
 
     def program(each: tf.distribute.Strategy) -> Found:
         shown: Found = {}
-        for optimizer in OPTIMIZERS[: 1 if is_eager else None]:
+        for optimizer in optimizers:
             keras.utils.set_random_seed(3)
             with each.scope():
-                model = keras.Sequential(
-                    [
-                        keras.Input((None,), dtype="int32"),
-                        Tables(*kinds),
-                        keras.layers.GlobalAveragePooling1D(),
-                        keras.layers.Dense(1),
-                    ]
-                )
+                inputs = keras.Input((None,), dtype="int32")
+                rows = sum(Tables(*kinds)(inputs) for kinds in tables)
+                pooled = keras.layers.GlobalAveragePooling1D()(rows)
+                model = keras.Model(inputs, keras.layers.Dense(1)(pooled))
                 rate = {"class_name": optimizer, "config": {"learning_rate": 0.05}}
                 model.compile(keras.optimizers.get(rate), "mse", run_eagerly=is_eager)
             history = model.fit(IDS, TARGETS, batch_size=7, epochs=2, shuffle=False, verbose=0)
             shown |= {f"{optimizer} {name}": v for name, v in found(model, history).items()}
         return shown
 
-    assert_like_one_device(program, strategy)
+    return program
+
+
+def test_tables_match_one_device(strategy: tf.distribute.Strategy) -> None:
+    assert_like_one_device(training(*LOOKUPS, optimizers=("Adam",)), strategy)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS[1:])
+def test_every_optimizer_matches_one_device(
+    strategy: tf.distribute.Strategy, optimizer: str
+) -> None:
+    tables = training(("tokens", "positions"), optimizers=(optimizer,))
+    assert_like_one_device(tables, strategy)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("is_eager", [False, True], ids=["graph", "eager"])
+@pytest.mark.parametrize("kinds", LOOKUPS, ids="-".join)
+def test_a_table_alone_matches_one_device(
+    strategy: tf.distribute.Strategy, kinds: tuple[str, ...], is_eager: bool
+) -> None:
+    if is_eager and strategy.num_replicas_in_sync == 3:
+        pytest.skip("eager steps are slow; two replicas show them")
+    optimizers = OPTIMIZERS[: 1 if is_eager else None]
+    tables = training(kinds, optimizers=optimizers, is_eager=is_eager)
+    assert_like_one_device(tables, strategy)
 
 
 def test_a_sparse_input_has_unique_rows_in_the_whole_batch(

@@ -94,35 +94,52 @@ def by_name(metric: type[Any]) -> str:
     return metric.__name__
 
 
-def program_of(metric: Callable[[], Any], eagerly: bool = False) -> Callable[..., Found]:
+def program_of(*kinds: type[Own], eagerly: bool = False) -> Callable[..., Found]:
+    """Returns a program that trains, evaluates and reads metrics, each under its class's name."""
+
     def program(strategy: tf.distribute.Strategy) -> Found:
         with strategy.scope():
+            metrics = [each("own" if len(kinds) == 1 else each.__name__) for each in kinds]
             model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-            model.compile(
-                keras.optimizers.SGD(0.05), "mse", metrics=[metric()], run_eagerly=eagerly
-            )
+            model.compile(keras.optimizers.SGD(0.05), "mse", metrics=metrics, run_eagerly=eagerly)
         options = {"batch_size": 7, "verbose": 0}
         history = model.fit(
             X, Y, epochs=2, shuffle=False, validation_data=(X[:9], Y[:9]), **options
         )
         evaluated = model.evaluate(X, Y, **options)
-        afterwards = np.array(ops.convert_to_tensor(model.metrics[1].result()["own"]))
+        results = model.metrics[1].result().values()
+        afterwards = np.array([ops.convert_to_tensor(each) for each in results])
         return found(model, history, evaluated=evaluated, afterwards=afterwards)
 
     return program
 
 
+IN_EAGER_STEPS = [
+    each for each in RIGHT if each.__name__ in ("Sum", "Maximum", "Largest", "MovingAverage")
+]
+
+
+def test_combinations_seen_in_updates_or_declared_match_one_device(
+    strategy: tf.distribute.Strategy,
+) -> None:
+    assert_like_one_device(program_of(*RIGHT), strategy)
+
+
+@pytest.mark.thorough
 @pytest.mark.parametrize("metric", RIGHT, ids=by_name)
-def test_a_combination_seen_in_an_update_or_declared_matches_one_device(
+def test_a_combination_alone_matches_one_device(
     strategy: tf.distribute.Strategy, metric: type[Own]
 ) -> None:
     assert_like_one_device(program_of(metric), strategy)
 
 
-@pytest.mark.parametrize(
-    "metric", [m for m in RIGHT if m.__name__ in ("Sum", "Maximum", "Largest", "MovingAverage")]
-)
-def test_an_update_that_runs_eagerly_matches_one_device(
+def test_updates_that_run_eagerly_match_one_device(strategy: tf.distribute.Strategy) -> None:
+    assert_like_one_device(program_of(*IN_EAGER_STEPS, eagerly=True), strategy)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("metric", IN_EAGER_STEPS, ids=by_name)
+def test_an_update_that_runs_eagerly_alone_matches_one_device(
     strategy: tf.distribute.Strategy, metric: type[Own]
 ) -> None:
     assert_like_one_device(program_of(metric, eagerly=True), strategy)
@@ -135,7 +152,7 @@ def test_any_other_update_is_refused_by_name(
     strategy: tf.distribute.Strategy, metric: type[Own], eagerly: bool
 ) -> None:
     with pytest.raises(ValueError, match=r"`own/v` must be a sum over the replicas.*combined_by"):
-        program_of(metric, eagerly)(strategy)
+        program_of(metric, eagerly=eagerly)(strategy)
 
 
 class Positives(keras.metrics.Metric):
@@ -184,22 +201,17 @@ class Doubled(keras.metrics.MeanAbsoluteError):
         super().update_state(2 * y, 2 * p)
 
 
-@pytest.mark.parametrize(
-    "metric",
-    [
-        lambda: Doubled(name="own"),
-        lambda: keras.metrics.AUC(name="own"),
-        lambda: keras.metrics.R2Score(name="own"),
-        lambda: keras.metrics.RootMeanSquaredError(name="own"),
-    ],
-)
-def test_metrics_of_keras_are_not_changed(
-    strategy: tf.distribute.Strategy, metric: Callable[[], Any]
-) -> None:
+def test_metrics_of_keras_are_not_changed(strategy: tf.distribute.Strategy) -> None:
     def program(strategy: tf.distribute.Strategy) -> Found:
         with strategy.scope():
+            metrics = [
+                Doubled(name="doubled"),
+                keras.metrics.AUC(name="auc"),
+                keras.metrics.R2Score(name="r2"),
+                keras.metrics.RootMeanSquaredError(name="rmse"),
+            ]
             model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "sigmoid")])
-            model.compile(keras.optimizers.SGD(0.05), "mse", metrics=[metric()])
+            model.compile(keras.optimizers.SGD(0.05), "mse", metrics=metrics)
         y = (Y > 0).astype("float64")
         return found(model, model.fit(X, y, batch_size=7, shuffle=False, verbose=0))
 

@@ -17,8 +17,11 @@ from strategies.keras_support.placement.variable_devices import devices_of
 from tests.programs import run_program
 from tests.unit.strategies.keras_support.beside_one_device import (
     Found,
+    assert_equal,
     assert_like_one_device,
     found,
+    on_one_device,
+    on_strategy,
 )
 from tests.unit.strategies.keras_support.pipeline import pipeline_models as models
 from tfscale.callbacks import Microbatches
@@ -37,7 +40,7 @@ def program(
 ) -> Callable[[Any], Found]:
     """Returns a program that trains as a pipeline under one of our strategies."""
     build, data, names = models.CASES[case]
-    compiling = more.pop("compiling", {})
+    compiling, kept = more.pop("compiling", {}), more.pop("kept", [])
 
     def trained(strategy: tf.distribute.Strategy) -> Found:
         with strategy.scope():
@@ -54,6 +57,7 @@ def program(
             verbose=0,
             validation_data=(data["x"], data["y"]),
         )
+        kept.append(model)
         predicted = keras.tree.flatten(model.predict(data["x"], verbose=0))
         slots = [np.sum(v.numpy()) for v in model.optimizer.variables]
         return found(model, fitted, slots=slots, predicted=predicted[0])
@@ -61,9 +65,18 @@ def program(
     return trained
 
 
-def test_a_pipeline_trains_like_one_device() -> None:
+@pytest.fixture(scope="module")
+def trained_skips() -> tuple[Any, Found]:
+    """A model that was trained as a pipeline, and its results."""
     strategy = strategies.mirrored_strategy(2, devices_per_replica=2)
-    assert_like_one_device(program("skips", 2, 2, size=20, schedule="1f1b"), strategy)
+    kept: list[Any] = []
+    shown = on_strategy(program("skips", 2, 2, size=20, schedule="1f1b", kept=kept), strategy)
+    return kept[0], shown
+
+
+def test_a_pipeline_trains_like_one_device(trained_skips: tuple[Any, Found]) -> None:
+    expected = on_one_device(program("skips", 2, 2, size=20))
+    assert_equal(trained_skips[1], expected)
 
 
 @functools.cache
@@ -164,13 +177,10 @@ def places(variable: Any) -> list[str]:
     return [name[-5:] for name in devices_of(variable)]
 
 
-def test_weights_and_slots_are_on_the_device_of_their_stage() -> None:
-    strategy = strategies.mirrored_strategy(2, devices_per_replica=2)
-    build, data, names = models.CASES["skips"]
-    with strategy.scope():
-        model = build()
-    Pipeline(model, names[2], 2)
-    model.fit(**data, batch_size=16, verbose=0)
+def test_weights_and_slots_are_on_the_device_of_their_stage(
+    trained_skips: tuple[Any, Found],
+) -> None:
+    model = trained_skips[0]
     second = {
         v.path
         for name in ("early", "third", "fourth", "late")

@@ -138,7 +138,7 @@ def statistics_of(layer: Any) -> list[list[list[float]]]:
     return [copies(layer.moving_mean), copies(layer.moving_variance)]
 
 
-@pytest.mark.parametrize("num_replicas", [2, 3])
+@pytest.mark.parametrize("num_replicas", [pytest.param(2, marks=pytest.mark.thorough), 3])
 @pytest.mark.parametrize("name", TRAININGS)
 def test_synchronized_matches_one_device(
     one_device: dict[str, dict[str, np.ndarray]],
