@@ -27,6 +27,7 @@ from strategies.keras_support.pipeline.staged_steps import (
     test_step_of,
     training_step_of,
 )
+from strategies.keras_support.sharding.stages import divisions
 from strategies.keras_support.state.batch_norm import moving_statistics
 from strategies.keras_support.step.microbatch_count import microbatches_of
 from strategies.keras_support.step.replica_step import none_written
@@ -68,15 +69,20 @@ def _made_for_strategy(
     def wrap(make_function: Any) -> Any:
         @functools.wraps(make_function)
         def make(self: Any, force: bool = False) -> Any:
+            known = getattr(self, attribute)
+            # Its graph reads parameters as they were divided when it was made.
+            is_old = force or getattr(known, "divisions", divisions()) != divisions()
             if not is_owned(self.distribute_strategy):
                 if check_others is not None:
                     check_others(self)
-                return make_function(self, force=force)
-            known = getattr(self, attribute)
-            if known is None or force or is_outdated(self, known):
+                make_function(self, force=is_old)
+            elif known is None or is_old or is_outdated(self, known):
                 require_not_undone()
                 setattr(self, attribute, build(self))
-            return getattr(self, attribute)
+            made = getattr(self, attribute)
+            if made is not known:
+                made.divisions = divisions()
+            return made
 
         return make
 

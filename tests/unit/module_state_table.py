@@ -84,6 +84,12 @@ STATE = (
         "weak",
     ),
     State(
+        f"{KERAS_SUPPORT}.sharding.stages:_DIVISIONS",
+        "how often a parameter was divided in another way",
+        "`Optimizer.build`",
+        "never: it only grows",
+    ),
+    State(
         f"{KERAS_SUPPORT}.sharding.optimizer_state:_MAKING",
         "by thread, the division of the slot that an optimizer is making",
         "`Optimizer.add_variable_from_reference`",

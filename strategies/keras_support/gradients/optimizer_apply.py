@@ -35,6 +35,7 @@ from strategies.keras_support.gradients.gradients_to_apply import gradients_to_a
 from strategies.keras_support.gradients.local_steps import gradients_of_local_step
 from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
 from strategies.keras_support.sharding.scattering import ShardedGradient
+from strategies.keras_support.sharding.stages import divisions
 from strategies.keras_support.sharding.update import is_in_parts, update_parts
 from strategies.keras_support.tensor.gradient_devices import beside_parts
 
@@ -150,7 +151,7 @@ def _applied_outside(
     """
     strategy = optimizer._distribution_strategy
     if not optimizer.built:
-        with tf.init_scope(), strategy.scope():
+        with _reading_no_old_parts(optimizer), tf.init_scope(), strategy.scope():
             optimizer.build(variables)
     variables = list(optimizer._trainable_variables if variables is None else variables)
 
@@ -235,7 +236,8 @@ def build_for_all_replicas(optimizer: Any, variables: list[Any]) -> None:
     """
     replica, step = tf.distribute.get_replica_context(), current_step()
     if step is None or step.is_in_main_graph():
-        replica.merge_call(_build, args=(optimizer, variables))
+        with _reading_no_old_parts(optimizer):
+            replica.merge_call(_build, args=(optimizer, variables))
         return
     # Replicas cannot communicate inside a condition; the first one builds for all, in a thread that
     # is in no replica's context and no graph.
@@ -262,6 +264,19 @@ def _build(strategy: tf.distribute.Strategy, optimizer: Any, variables: Any) -> 
     variables = [strategy.experimental_local_results(v)[0] for v in variables]
     with tf.init_scope(), strategy.scope():
         optimizer.build(variables)
+
+
+@contextlib.contextmanager
+def _reading_no_old_parts(optimizer: Any) -> Iterator[None]:
+    """Checks that an optimizer that is built in a graph leaves what the graph has read as it is."""
+    before = divisions()
+    yield
+    if divisions() != before and not tf.executing_eagerly():
+        raise ValueError(
+            f"{optimizer.name!r} must be built before its first step is traced, because it divides "
+            "parameters in another way than the step has read them. Received: an optimizer that "
+            "was not built. Call optimizer.build(model.trainable_variables) in strategy.scope()."
+        )
 
 
 @contextlib.contextmanager

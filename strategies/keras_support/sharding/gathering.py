@@ -161,7 +161,8 @@ def _marked(whole: tf.Tensor, step: StepContext | None) -> tf.Tensor:
 
 def gather_outside(value: ShardedValue) -> tf.Tensor:
     """Returns the whole of a value that is sharded in one process, outside of replicas."""
-    return _gathered(value, 0)
+    # The graph of a function may be older than the division; see `ShardedValue.recut`.
+    return tf.ensure_shape(_gathered(value, 0), value.shape, name="is_built_before_it_is_traced")
 
 
 def _gathered(value: ShardedValue, own: int | None = None) -> tf.Tensor:

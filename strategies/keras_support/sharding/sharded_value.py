@@ -25,6 +25,7 @@ from strategies.keras_support.model.replica_values import gathered_rows
 from strategies.keras_support.patching.ownership import is_multi_worker
 from strategies.keras_support.placement.variable_devices import devices_for_parts
 from strategies.keras_support.sharding.cuts import Cut
+from strategies.keras_support.sharding.stages import note_division
 from strategies.keras_support.sharding.step_order import (
     is_one_of_several,
     note_change,
@@ -101,12 +102,22 @@ class ShardedValue:
         return self._unique_id
 
     def recut(self, cut: Cut) -> None:
-        """Changes the division; the value stays. All workers call it together."""
+        """Changes the division; the value stays. All workers call it together.
+
+        A function that was traced before would go on reading the old parts, so they become empty:
+        what it reads then has another shape, which is an error.
+        """
         if cut == self.cut:
             return
-        whole = self.numpy()
+        whole, outdated = self.numpy(), self._local_parts()
         self.parts = self._made_parts(cut, whole)
         self.cut = cut
+        note_division()
+        with tf.init_scope():
+            for _, part in outdated:
+                with tf.device(part.device):
+                    empty = tf.zeros([0] * len(cut.shape), self.dtype)
+                    tf.raw_ops.AssignVariableOp(resource=part.handle, value=empty)
 
     def numpy(self) -> np.ndarray[Any, Any]:
         """Returns the whole value. All workers call it together."""

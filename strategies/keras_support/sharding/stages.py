@@ -10,6 +10,15 @@ import tensorflow as tf
 _STAGES: weakref.WeakKeyDictionary[tf.distribute.Strategy, int] = weakref.WeakKeyDictionary()
 
 
+class _Divisions:
+    """How often a parameter was divided in another way than before."""
+
+    count = 0
+
+
+_DIVISIONS = _Divisions()
+
+
 def shard_state(strategy: tf.distribute.Strategy, stage: int) -> None:
     """Lets the replicas of a new strategy keep parts of the state.
 
@@ -25,6 +34,16 @@ def shard_state(strategy: tf.distribute.Strategy, stage: int) -> None:
 def stage_of(strategy: Any) -> int:
     """Returns the stage of a strategy: 0 if its replicas keep everything."""
     return _STAGES.get(strategy, 0)
+
+
+def note_division() -> None:
+    """Called when a parameter is divided in another way: what was traced has read the old parts."""
+    _DIVISIONS.count += 1
+
+
+def divisions() -> int:
+    """Returns how often a parameter was divided in another way than before, in this process."""
+    return _DIVISIONS.count
 
 
 def refuse_compiled(model: Any) -> None:

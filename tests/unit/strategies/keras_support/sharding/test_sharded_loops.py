@@ -52,7 +52,9 @@ def update(model: Any, ids: Any, inputs: Any, targets: Any, of: int = ROWS) -> A
     return loss
 
 
-@pytest.mark.parametrize("stage", [1, pytest.param(2, marks=pytest.mark.thorough), 3])
+@pytest.mark.parametrize(
+    "stage", [1, *(pytest.param(stage, marks=pytest.mark.thorough) for stage in (2, 3))]
+)
 def test_updates_outside_of_the_scope_are_those_of_one_device(stage: int, sharded: Sharded) -> None:
     data = tf.constant(IDS), tf.constant(X[:ROWS]), tf.constant(Y[:ROWS])
 
@@ -92,3 +94,49 @@ def test_a_loop_with_run_is_that_of_one_device(
         return state(model)
 
     assert_like_one_device(program, sharded(stage, 2))
+
+
+def owned(strategy: tf.distribute.Strategy) -> Any:
+    """Whose optimizer divides parameters in another way than they are divided without one."""
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(6, "tanh", name="first")])
+        model.add(keras.layers.Dense(2))
+        model.compile(keras.optimizers.Lamb(0.05), "mse")
+    return model
+
+
+def test_what_was_predicted_before_is_predicted_anew_after_a_fit(sharded: Sharded) -> None:
+    def program(strategy: tf.distribute.Strategy) -> Found:
+        model = owned(strategy)
+        part = keras.Model(model.inputs, model.get_layer("first").output)
+        shown = []
+        for _ in range(2):
+            shown += [model.predict(X, verbose=0).mean(), part.predict(X, verbose=0).mean()]
+            shown += [model.evaluate(X, Y, verbose=0)]
+            model.fit(X, Y, batch_size=11, shuffle=False, verbose=0)
+        return found(model, shown=shown)
+
+    assert_like_one_device(program, sharded(3, 2))
+
+
+def test_a_function_that_reads_old_parts_is_no_silent_one(sharded: Sharded) -> None:
+    model = owned(sharded(3, 2))
+    read = tf.function(lambda: model.weights[0] + 0.0)
+    np.testing.assert_array_equal(read(), model.weights[0].numpy())
+    model.fit(X, Y, batch_size=11, verbose=0)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="is_built_before_it_is_traced"):
+        read()
+
+
+def test_an_optimizer_is_built_before_the_function_that_it_updates_in(sharded: Sharded) -> None:
+    model = owned(sharded(3, 2))
+
+    @tf.function
+    def step() -> None:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(model(tf.constant(X)))
+        gradients = tape.gradient(loss, model.trainable_variables)
+        model.optimizer.apply(gradients, model.trainable_variables)
+
+    with pytest.raises(ValueError, match="must be built before its first step is traced"):
+        step()
