@@ -28,6 +28,7 @@ from strategies.keras_support.gradients.local_steps import stepping_locally
 from strategies.keras_support.model.model_parts import all_layers
 from strategies.keras_support.model.outside_scope import refuse_model_outside
 from strategies.keras_support.patching.needs import Need, require
+from strategies.keras_support.pipeline.pipelined_model import pipeline_of
 from strategies.keras_support.sharding.stages import stage_of
 from strategies.keras_support.state.batch_norm import moving_statistics
 from strategies.keras_support.step.microbatch_count import microbatches_of
@@ -170,6 +171,12 @@ def _refuse_impossible(model: Any, every: int) -> None:
         raise ValueError(
             "`callbacks` must not combine LocalUpdates with microbatches, which is not supported. "
             f"Received: both, {microbatches_of(model)} microbatches. Use one of the two."
+        )
+    if pipeline_of(model) is not None:
+        raise ValueError(
+            "`callbacks` must not contain LocalUpdates for a pipeline, which adds up gradients "
+            "over the replicas in each step. Received: both, for "
+            f"{model.name!r}. Use one of the two."
         )
     if stage_of(model.distribute_strategy):
         raise ValueError(

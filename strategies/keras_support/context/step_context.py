@@ -114,7 +114,9 @@ class StepContext:
             rows: Its rows, padding included.
         """
         padded = None if self.padded_rows is None else tf.cast(rows, tf.int64)
-        return replace(self, examples=examples, padded_rows=padded, _loss=None, _fraction=None)
+        return replace(
+            self, examples=examples, padded_rows=padded, gathers=None, _loss=None, _fraction=None
+        )
 
     @property
     def is_of_several(self) -> bool:

@@ -69,6 +69,15 @@ SHARDING_SYMBOLS = (
     ),
     *used(
         Need.SHARDING,
+        "keras_support.sharding.gathering",
+        "whether the tape that records has seen a parameter gathered",
+        {
+            "tensorflow.python.eager.record:should_record_backprop": "90833153a38f",
+            "tensorflow.python.eager.record:could_possibly_record": "2c2bd384639a",
+        },
+    ),
+    *used(
+        Need.SHARDING,
         "keras_support.sharding",
         "gathers parameters again where a gradient uses them",
         {"tensorflow.python.framework.func_graph:FuncGraph._create_op_internal": "f8243fb93570"},

@@ -37,6 +37,7 @@ from strategies.keras_support.pipeline.schedule import Unit
 from strategies.keras_support.pipeline.shared_weights import added_up, copies_on, owners
 from strategies.keras_support.placement.means_by_device import means_by_device
 from strategies.keras_support.placement.replica_devices import devices_of_this_replica
+from strategies.keras_support.sharding.sources import divided
 from strategies.keras_support.step.loss_divisors import LossDivisors
 from strategies.keras_support.step.microbatch_parts import (
     Logs,
@@ -197,26 +198,36 @@ class _Run:
         flight.divisor = self._divisors.position
 
     def gradients(self) -> list[Any]:
-        """Returns the gradients of the model's trainable weights, reduced over the replicas."""
+        """Returns the gradients of the model's trainable weights, reduced over the replicas.
+
+        With shard=2 or 3 a replica gets its parts only.
+        """
         uses: dict[int, list[Any]] = {}
         for c, (weights, total) in enumerate(zip(self._used, self._sums, strict=True)):
             with tf.device(self._devices[self._pipeline.stage_of(c)]):
                 for weight, gradient in zip(weights, total.result(), strict=True):
                     uses.setdefault(id(weight), []).append(gradient)
-        found: dict[int, Any] = {}
-        for weight in self._model.trainable_weights:
-            with tf.device(self._devices[self._stages[id(weight)]]):
-                found[id(weight)] = gradient = added_up(uses[id(weight)])
-                if isinstance(gradient, tf.Tensor):
-                    gradient.set_shape(weight.shape)  # sums of a Dense's over tokens lose it
+        trainable = self._model.trainable_weights
+        places = [self._stages[id(weight)] for weight in trainable]
+        own: list[Any] = []
+        for weight, place in zip(trainable, places, strict=True):
+            with tf.device(self._devices[place]):
+                own.append(added_up(uses[id(weight)]))
+                if isinstance(own[-1], tf.Tensor):
+                    own[-1].set_shape(weight.shape)  # sums of a Dense's over tokens lose it
         if self._whole.state is not None:  # several replicas
-            dense = [key for key, g in found.items() if isinstance(g, tf.Tensor)]
+            with following_inputs():
+                kept = divided(trainable, own, places)
+            for i, part in kept.items():
+                own[i] = part
+            dense = [i for i, g in enumerate(own) if isinstance(g, tf.Tensor)]
             means = means_by_device(
-                [found[key] for key in dense], [self._stages[key] for key in dense], self._whole
+                [own[i] for i in dense], [places[i] for i in dense], self._whole
             )
             self._whole.lineage.mark(means, Source.REDUCED)
-            found |= dict(zip(dense, means, strict=True))
-        return [found[id(weight)] for weight in self._model.trainable_weights]
+            for i, mean in zip(dense, means, strict=True):
+                own[i] = mean
+        return own
 
     def note_times(self) -> None:
         """Keeps when the units ran, if they were timed."""

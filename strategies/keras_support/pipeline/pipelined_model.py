@@ -18,7 +18,6 @@ from strategies.keras_support.pipeline.schedule import Unit, device_orders, time
 from strategies.keras_support.pipeline.shared_weights import owners
 from strategies.keras_support.placement.replica_devices import devices_by_replica
 from strategies.keras_support.placement.variable_devices import move
-from strategies.keras_support.sharding.stages import stage_of
 
 _PIPELINES: weakref.WeakKeyDictionary[Any, PipelinedModel] = weakref.WeakKeyDictionary()
 
@@ -98,18 +97,9 @@ def train_as_pipeline(
         schedule: One of `schedule.SCHEDULES`.
         virtual_stages: Chunks of a device.
         is_timed: Whether each step notes when its units run.
-
-    Raises:
-        ValueError: If the strategy shards gradients or parameters.
     """
     require(Need.PIPELINES)
     strategy = model.distribute_strategy
-    shard = stage_of(strategy)
-    if shard > 1:
-        raise ValueError(
-            "`shard` must be 0 or 1 for a pipeline: with 2 or 3 its results were not those of one "
-            f"device. Received: a strategy with shard={shard}. Build it with shard=1."
-        )
     devices = devices_by_replica(strategy)
     stages = len(devices[0])
     graph = graph_of(model)
@@ -150,7 +140,12 @@ def _slots_of(optimizer: Any, weight: Any) -> list[Any]:
     place = next((i for i, each in enumerate(weights) if each is weight), None)
     if place is None:
         return []
-    lists = [v for v in vars(inner).values() if isinstance(v, (list, tuple))]
+    lists = [
+        slots
+        for name, slots in vars(inner).items()
+        # `_variables` are all of the optimizer's, which may be as many
+        if isinstance(slots, (list, tuple)) and name != "_variables"
+    ]
     return [
         slots[place]
         for slots in lists

@@ -85,6 +85,9 @@ def move(variable: Any, strategy: tf.distribute.Strategy, devices: Sequence[str]
     """
     if devices_of(variable) == tuple(devices):
         return
+    if hasattr(variable._value, "parts"):  # sharded: stays divided as it is
+        variable._value.move(devices)
+        return
     value = variable.numpy()
     with tf.init_scope(), made_on(strategy, devices):
         variable._initialize(value)

@@ -24,9 +24,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.eager import record
 
 from strategies.coordination.launchers import launcher_of_replica
 from strategies.keras_support.context.lineage import Source
+from strategies.keras_support.context.recomputed_pass import current_pass
 from strategies.keras_support.context.step_context import StepContext, current_step
 from strategies.keras_support.context.weighted_gradients import concatenated
 from strategies.keras_support.patching.ownership import is_multi_worker
@@ -48,10 +50,12 @@ class _Group:
 
     Attributes:
         layer: What they belong to.
+        used_in: The pass of a recomputed function that uses them, or None.
         tensors: The gathered tensors, by the id of the value.
     """
 
     layer: Any
+    used_in: Any = None
     tensors: dict[int, tf.Tensor] = field(default_factory=dict)
 
 
@@ -74,8 +78,9 @@ class Gathers:
     def begin(self, value: ShardedValue) -> _Group:
         """Returns the group that a read of `value` belongs to."""
         layer = self.owners.get(id(value), id(value))
-        if not self.groups or self.groups[-1].layer != layer:
-            self.groups.append(_Group(layer))
+        last = self.groups[-1] if self.groups else None
+        if last is None or last.layer != layer or last.used_in is not current_pass():
+            self.groups.append(_Group(layer, current_pass()))
         return self.groups[-1]
 
     def forget(self) -> None:
@@ -132,12 +137,21 @@ def _gathered_for_layer(
     value: ShardedValue, step: StepContext | None, gathers: Gathers
 ) -> tf.Tensor:
     group = gathers.begin(value)
-    if id(value) not in group.tensors:
+    known = group.tensors.get(id(value))
+    if known is None or not _is_known_to_tapes(known):
         with tf.control_dependencies(gathers.users_of_layer_two_before()):
             whole = _marked(_gathered(value), step)
         group.tensors[id(value)] = whole
         gathers.values[whole.name] = value
     return group.tensors[id(value)]
+
+
+def _is_known_to_tapes(whole: tf.Tensor) -> bool:
+    """Tells whether a gradient finds the way from what was gathered to the parameter.
+
+    Another tape than the one that records now may have seen it gathered.
+    """
+    return record.should_record_backprop([whole]) or not record.could_possibly_record()
 
 
 def _gathers_of(step: StepContext) -> Gathers:

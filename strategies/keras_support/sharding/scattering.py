@@ -18,6 +18,7 @@ from strategies.keras_support.context.packs import Turns, packs
 from strategies.keras_support.context.step_context import current_step, sum_over_replicas
 from strategies.keras_support.context.weighted_gradients import weighted
 from strategies.keras_support.patching.ownership import is_multi_worker
+from strategies.keras_support.placement.replica_devices import devices_by_replica
 from strategies.keras_support.sharding.cuts import Cut
 from strategies.keras_support.sharding.sharded_value import computes_as_tensor
 from strategies.keras_support.sharding.stages import own_replica
@@ -58,12 +59,15 @@ class ShardedGradient:
         )
 
 
-def sum_of_parts(gradients: Sequence[tf.Tensor], cuts: Sequence[Cut]) -> list[tf.Tensor]:
+def sum_of_parts(
+    gradients: Sequence[tf.Tensor], cuts: Sequence[Cut], places: Sequence[int] | None = None
+) -> list[tf.Tensor]:
     """Returns this replica's parts of the means over all examples.
 
     Args:
         gradients: This replica's whole gradients, dense.
         cuts: Their divisions.
+        places: By gradient, on which of a replica's devices it is added up; None for the first.
     """
     if not gradients:
         return []
@@ -76,7 +80,7 @@ def sum_of_parts(gradients: Sequence[tf.Tensor], cuts: Sequence[Cut]) -> list[tf
             [cut.take(g, r) for r in range(cut.num_parts)]
             for g, cut in zip(own_parts, cuts, strict=True)
         ]
-        parts = _added_on_owners(pieces)
+        parts = _added_on_owners(pieces, places)
     else:
         parts = [None] * len(gradients)
         turns = Turns()
@@ -110,9 +114,12 @@ def _weighted(gradient: tf.Tensor) -> tf.Tensor:
     return weighted(gradient, 1.0 if step is None else step.fraction())
 
 
-def _added_on_owners(pieces: Sequence[Sequence[tf.Tensor]]) -> list[Any]:
-    """Adds up, on the device of each replica, what all replicas have for it."""
+def _added_on_owners(
+    pieces: Sequence[Sequence[tf.Tensor]], places: Sequence[int] | None = None
+) -> list[Any]:
+    """Adds up, on a device of each replica, what all replicas have for it."""
     replica = tf.distribute.get_replica_context()
+    places = [0] * len(pieces) if places is None else places
 
     def add(strategy: tf.distribute.Strategy, all_pieces: Any) -> Any:
         of_replicas = [
@@ -121,8 +128,11 @@ def _added_on_owners(pieces: Sequence[Sequence[tf.Tensor]]) -> list[Any]:
 
         def parts_of(context: tf.distribute.ValueContext) -> list[tf.Tensor]:
             own = context.replica_id_in_sync_group
-            with tf.device(strategy.extended.worker_devices[own]):
-                return [tf.add_n(list(each[own])) for each in of_replicas]
+            found = []
+            for each, place in zip(of_replicas, places, strict=True):
+                with tf.device(devices_by_replica(strategy)[own][place]):
+                    found.append(tf.add_n(list(each[own])))
+            return found
 
         return strategy.experimental_distribute_values_from_function(parts_of)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -100,6 +100,11 @@ class ShardedValue:
     @property
     def _shared_name(self) -> str:
         return self._unique_id
+
+    def move(self, devices: Sequence[str]) -> None:
+        """Moves the parts to other devices, one for each replica of this process."""
+        whole, self._devices = self.numpy(), tuple(devices)
+        self.parts = self._made_parts(self.cut, whole)
 
     def recut(self, cut: Cut) -> None:
         """Changes the division; the value stays. All workers call it together.

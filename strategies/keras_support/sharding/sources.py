@@ -108,13 +108,16 @@ def _is_in_parts(source: Any) -> bool:
     return isinstance(source, keras.Variable) and is_sharded(source)
 
 
-def divided(sources: Sequence[Any], gradients: Sequence[Any]) -> dict[int, ShardedGradient]:
+def divided(
+    sources: Sequence[Any], gradients: Sequence[Any], devices: Sequence[int] | None = None
+) -> dict[int, ShardedGradient]:
     """Returns, by place, the gradients of which each replica keeps its part.
 
     Args:
         sources: Of the gradients.
         gradients: This replica's own, or `Pieces`, or None. Rows of a lookup are not divided here:
             they are reduced like those of a whole table.
+        devices: By whole gradient, on which of a replica's devices it is; None for the first.
     """
     if stage_of(tf.distribute.get_strategy()) < 2:
         return {}
@@ -129,7 +132,8 @@ def divided(sources: Sequence[Any], gradients: Sequence[Any]) -> dict[int, Shard
     for i, part in zip(pieces, sums, strict=True):
         found[i] = ShardedGradient(part, gradients[i].cut, sources[i].path)
     cuts = [_cut_of(sources[i]) for i in wholes]
-    sums = sum_of_parts([gradients[i] for i in wholes], cuts)
+    places = None if devices is None else [devices[i] for i in wholes]
+    sums = sum_of_parts([gradients[i] for i in wholes], cuts, places)
     for i, part, cut in zip(wholes, sums, cuts, strict=True):
         found[i] = ShardedGradient(part, cut, sources[i].path)
     for i, gradient in enumerate(gradients):

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 import strategies
-from tfscale.callbacks import Microbatches
+from tfscale.callbacks import LocalUpdates, Microbatches
 from tfscale.parallel import Pipeline
 
 pytestmark = pytest.mark.own_process
@@ -77,8 +77,6 @@ def test_models_that_cannot_be_pipelines_are_refused(two: tf.distribute.Strategy
             Pipeline(model)
     with pytest.raises(ValueError, match="must be built and compiled under a tfscale strategy"):
         Pipeline(line(tf.distribute.get_strategy()))
-    with pytest.raises(ValueError, match="`shard` must be 0 or 1 for a pipeline"):
-        Pipeline(line(strategies.mirrored_strategy(2, devices_per_replica=2, shard=3)), ["b"])
     with pytest.raises(ValueError, match="whose replicas have a device for each stage"):
         Pipeline(line(strategies.mirrored_strategy(1)))
 
@@ -97,6 +95,14 @@ def test_what_a_pipeline_cannot_train_with_is_refused(
     Pipeline(model, ["b"])
     with pytest.raises(ValueError, match=message):
         fit(model, **fitting)
+
+
+@pytest.mark.thorough
+def test_replicas_of_a_pipeline_do_not_step_locally() -> None:
+    model = line(strategies.mirrored_strategy(2, devices_per_replica=2))
+    Pipeline(model, ["b"])
+    with pytest.raises(ValueError, match="must not contain LocalUpdates for a pipeline"):
+        fit(model, callbacks=[LocalUpdates(every=2)])
 
 
 def test_a_large_layer_has_a_stage_of_its_own(two: tf.distribute.Strategy) -> None:

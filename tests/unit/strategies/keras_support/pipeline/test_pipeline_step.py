@@ -126,13 +126,6 @@ def test_thirty_steps_of_every_schedule(
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("case", models.CASES)
-def test_sharded_slots_within_a_pipeline(case: str) -> None:
-    strategy = strategies.mirrored_strategy(2, devices_per_replica=2, shard=1)
-    assert_like_one_device(program(case, 2, 4, schedule="1f1b", epochs=3), strategy)
-
-
-@pytest.mark.thorough
 @pytest.mark.parametrize("size", [3, 7, 40])
 def test_batches_of_any_size(size: int) -> None:
     strategy = strategies.mirrored_strategy(2, devices_per_replica=2)

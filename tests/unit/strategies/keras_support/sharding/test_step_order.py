@@ -71,6 +71,36 @@ class GradientAfterAnUpdate(OwnStep):
         return {"own": self.loss_of(data)}
 
 
+class TwoTapes(OwnStep):
+    """The second tape has not seen what was gathered for the first."""
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        weights = self.trainable_weights
+        with tf.GradientTape() as tape:
+            loss = self.loss_of(data)
+        with tf.GradientTape() as second:
+            squares = tf.reduce_mean(tf.square(self(data[0])))
+        self.optimizer.apply(tape.gradient(loss, weights), weights)
+        self.optimizer.apply(second.gradient(squares, weights), weights)
+        return {"own": loss}
+
+
+class Recomputed(OwnStep):
+    """A recomputed layer in a recomputed function: three tapes, one inside of another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = L.Dense(3, "tanh")
+        self.first.build((None, 3))
+
+    def call(self, inputs: Any) -> Any:
+        is_ours = tf.distribute.has_strategy()
+        return keras.remat(self.inner)(inputs) if is_ours else self.dense(self.first(inputs))
+
+    def inner(self, inputs: Any) -> Any:
+        return keras.remat(self.dense)(self.first(inputs))
+
+
 class AssignedInTheStep(OwnStep):
     def train_step(self, data: Any) -> dict[str, Any]:
         loss = self.update(data)
@@ -181,10 +211,14 @@ def test_a_second_update_reads_what_the_first_one_wrote(strategy: tf.distribute.
     assert_like_one_device(program(TwoUpdates), strategy)
 
 
+def test_a_recomputed_layer_has_a_gradient(strategy: tf.distribute.Strategy) -> None:
+    assert_like_one_device(program(Recomputed), strategy)
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize(
     "build",
-    [TwoUpdates, GradientAfterAnUpdate, AssignedInTheStep, UpdatedInACondition, LookedUp],
+    [TwoUpdates, TwoTapes, GradientAfterAnUpdate, AssignedInTheStep, UpdatedInACondition, LookedUp],
 )
 @pytest.mark.parametrize("run_eagerly", [False, True])
 def test_a_step_reads_and_writes_in_the_order_of_its_program(
