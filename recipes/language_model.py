@@ -282,6 +282,7 @@ def write_run(
                 scale="linear",
             )
         ],
+        stages=trained.stages,
         notes=[
             "An epoch is what lies between two validations. Trained on "
             f"{corpus.train_bytes:,} bytes and validated on {corpus.validation_bytes:,}; "

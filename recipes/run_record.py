@@ -11,7 +11,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from recipes import flag_sections
-from tfscale.report import Confusion, Curve, RunRecord, Timing, environment
+from tfscale.report import Confusion, Curve, RunRecord, Stages, Timing, environment
 
 
 def run_record(
@@ -23,6 +23,7 @@ def run_record(
     history: Mapping[str, Sequence[float]] | None = None,
     curves: Sequence[Curve] = (),
     confusion: Confusion | None = None,
+    stages: Stages | None = None,
     notes: Sequence[str] = (),
 ) -> RunRecord:
     """Returns the record of a run that ends now, with the flags of this process.
@@ -35,6 +36,7 @@ def run_record(
         history: Values by epoch, as in Keras's `History.history`.
         curves: More charts.
         confusion: The confusion matrix, or None.
+        stages: A step of a pipeline, or None.
         notes: Sentences for the reader.
     """
     return RunRecord(
@@ -46,6 +48,7 @@ def run_record(
         history=history or {},
         curves=curves,
         confusion=confusion,
+        stages=stages,
         notes=notes,
         command=shlex.join(["python", "-m", f"recipes.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
         finished=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),

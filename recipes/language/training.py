@@ -21,6 +21,7 @@ from recipes.language.rounds import Rounds
 from recipes.language.sizes import ModelSize
 from recipes.language.stages import flagged_pipeline
 from recipes.language.throughput import Throughput
+from tfscale.report import Stages
 
 FLAGS = flags.FLAGS
 
@@ -40,6 +41,7 @@ class Trained:
         tokens_per_second: The same.
         peak_flops: Operations a second that the devices can do.
         flops_utilization: Operations of the model, of all that the devices can do. The same.
+        stages: A step of the pipeline, if it was timed.
     """
 
     model: keras.Model
@@ -52,6 +54,7 @@ class Trained:
     tokens_per_second: float | None
     peak_flops: float
     flops_utilization: float | None
+    stages: Stages | None
 
 
 def train(
@@ -110,4 +113,5 @@ def train(
         flops_utilization=None
         if tokens_per_second is None
         else flops * tokens_per_second / max(peaks),
+        stages=Stages.of(pipeline) if pipeline and FLAGS.pipeline_timed else None,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,12 @@ def measured_costs(graph: Any, example: Any = None) -> list[OperationCost]:
     Raises:
         ValueError: If an operation cannot be run on zeros.
     """
+    # In a thread, which is in no scope: a strategy's takes no gradients outside of steps.
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(_measured, graph, example).result()
+
+
+def _measured(graph: Any, example: Any) -> list[OperationCost]:
     given = _zeros(graph) if example is None else inputs_of(graph, example)
     known = {id(t): value for t, value in zip(graph.inputs, given, strict=True)}
     costs, seen = [], set[int]()

@@ -156,6 +156,32 @@ class Pipeline:
         busy = sum(ends[unit] - begins[unit] for unit in begins)
         return 1 - busy / (max(ends.values()) * len(self._devices))
 
+    def measured_passes(self) -> list[dict[str, Any]]:
+        """Returns when each stage computed which microbatch in the newest step.
+
+        `tfscale.report.Stages.of(pipeline)` shows them in a report.
+
+        Returns:
+            For each pass `stage`, `kind` ("forward" or "backward"), `microbatch`, `begin` and `end`
+            in seconds from the first pass, and `run`, the stage's run of layers.
+
+        Raises:
+            ValueError: If steps are not timed, or none was taken.
+        """
+        begins, ends = self._measured_times()
+        count = len(self._devices)
+        return [
+            {
+                "stage": unit.chunk % count,
+                "kind": "forward" if unit.is_forward else "backward",
+                "microbatch": unit.microbatch,
+                "begin": begins[unit],
+                "end": ends[unit],
+                "run": unit.chunk // count,
+            }
+            for unit in self._pipeline.units
+        ]
+
     def report(self) -> str:
         """Returns the stages, the waiting time by formula and as measured, and a picture."""
         lines = []
@@ -177,14 +203,20 @@ class Pipeline:
         Args:
             path: Of the file, which is replaced.
         """
-        title = f"{self._schedule}, {self._microbatches} microbatches, waiting {self.bubble:.1%}"
+        title = self.title
         if self._pipeline.times is not None and self._pipeline.times.numpy().any():
             begins, ends = self._measured_times()
-            title += f" by formula, {self.measured_bubble():.1%} as measured"
+            title += f", {self.measured_bubble():.1%} as measured"
         else:
             ideal = timeline(self._orders(), _forward_half)
             begins, ends = ideal.begins, ideal.ends
         Path(path).write_text(svg_picture(self._orders(), begins, ends, title), "utf-8")
+
+    @property
+    def title(self) -> str:
+        """Schedule, microbatches and waiting time, for a picture."""
+        parts = f"{self._schedule}, {self._microbatches} microbatches"
+        return f"{parts}, waiting {self.bubble:.1%} by formula"
 
     def _check(self, is_timed: bool) -> None:
         devices, model = len(self._devices), self.model

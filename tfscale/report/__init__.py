@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from tfscale.report.page import REPORT_FILE, render
     from tfscale.report.record import Confusion, Curve, RunRecord, Timing
     from tfscale.report.run_environment import environment
+    from tfscale.report.stages import Pass, Stages
 
 _LAZY = {
     "Confusion": "tfscale.report.record",
     "Curve": "tfscale.report.record",
+    "Pass": "tfscale.report.stages",
     "REPORT_FILE": "tfscale.report.page",
     "RUN_FILE": "tfscale.report.json",
     "RunRecord": "tfscale.report.record",
+    "Stages": "tfscale.report.stages",
     "Timing": "tfscale.report.record",
     "environment": "tfscale.report.run_environment",
     "render": "tfscale.report.page",
@@ -34,7 +37,9 @@ __all__ = [
     "RUN_FILE",
     "Confusion",
     "Curve",
+    "Pass",
     "RunRecord",
+    "Stages",
     "Timing",
     "environment",
     "render",

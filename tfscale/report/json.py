@@ -20,6 +20,7 @@ from typing import Any
 from tfscale.files.output_files import write_whole
 from tfscale.report.reading import read_object, read_text
 from tfscale.report.record import Confusion, Curve, RunRecord, Timing
+from tfscale.report.stages import stages_from
 from tfscale.report.values import shown
 
 VERSION = 1
@@ -112,6 +113,7 @@ def _record(values: dict[str, Any]) -> RunRecord:
         "history": _floats(values.get("history", {})),
         "curves": curves,
         "timing": Timing(**values.get("timing", {})),
+        "stages": stages_from(values.get("stages")),
         "confusion": None if confusion is None else Confusion(**confusion),
     }
     return RunRecord(**read)

@@ -17,6 +17,7 @@ from tfscale.report.chart import line_chart
 from tfscale.report.confusion import confusion_table
 from tfscale.report.markup import fill
 from tfscale.report.record import Curve, RunRecord, Timing
+from tfscale.report.stages import stages_picture
 
 REPORT_FILE = "report.html"
 _DOCTYPE = b"<!doctype html>"
@@ -46,6 +47,7 @@ def render(run: RunRecord) -> str:
         results=_results(run),
         charts=[line_chart(curve, identifier=f"chart-{n}") for n, curve in enumerate(curves)],
         epochs=_epochs(run),
+        stages=stages_picture(run.stages) if run.stages else "",
         confusion=confusion_table(run.confusion) if run.confusion else "",
         tables={
             "Timing": _timing(run.timing),

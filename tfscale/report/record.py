@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from tfscale.files.secret_masking import masked, masked_command, masked_text
 from tfscale.report import values
+from tfscale.report.stages import Stages
 
 Scale = Literal["auto", "linear", "log"]
 SCALES = ("auto", "linear", "log")
@@ -174,6 +175,7 @@ class RunRecord:
         first_epoch: Number of the first epoch of `history`; above 1 for a resumed run.
         curves: More charts: the learning rate by step, or several optimizers on one plot.
         confusion: How classes were confused, for classification.
+        stages: A step of a pipeline, as measured: `Stages.of(pipeline)`.
         notes: Sentences for the reader.
         command: The command line that repeats the run.
         finished: When it ended, as text with the time zone.
@@ -188,6 +190,7 @@ class RunRecord:
     first_epoch: int = 1
     curves: Sequence[Curve] = ()
     confusion: Confusion | None = None
+    stages: Stages | None = None
     notes: Sequence[str] = ()
     command: str = ""
     finished: str = ""

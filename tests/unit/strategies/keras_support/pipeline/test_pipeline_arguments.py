@@ -14,6 +14,7 @@ import tensorflow as tf
 import strategies
 from tfscale.callbacks import LocalUpdates, Microbatches
 from tfscale.parallel import Pipeline
+from tfscale.report import Stages
 
 pytestmark = pytest.mark.own_process
 layers = keras.layers
@@ -110,7 +111,7 @@ def test_a_large_layer_has_a_stage_of_its_own(two: tf.distribute.Strategy) -> No
         small = [layers.Dense(2, name=f"small{i}") for i in range(4)]
         large = layers.Dense(3000, name="large")
         model = keras.Sequential([keras.Input([3000]), large, *small])
-    assert Pipeline(model).stage_names[0] == ("large",)
+        assert Pipeline(model).stage_names[0] == ("large",)
 
 
 def test_times_are_measured_and_shown(two: tf.distribute.Strategy, tmp_path: Path) -> None:
@@ -124,6 +125,9 @@ def test_times_are_measured_and_shown(two: tf.distribute.Strategy, tmp_path: Pat
     assert re.search(r"CPU:1: b \.\.\. c, 2 operations", report)
     assert "waiting by formula: 20.0%\nwaiting as measured: " in report
     assert report.endswith("stage 0  01..aa2bb3cc.dd\nstage 1  .0aa1bb2cc3dd..")
+    stages = Stages.of(pipeline)
+    assert "4 microbatches, waiting 20.0% by formula" in stages.title
+    assert [(p.stage, p.kind) for p in stages.passes].count((1, "backward")) == 4
     pipeline.picture(tmp_path / "pipeline.svg")
     assert (tmp_path / "pipeline.svg").read_text("utf-8").count("<rect ") == 16
 
