@@ -6,12 +6,21 @@ import argparse
 import contextlib
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from strategies.extension import integers
-from tfscale.cli.arguments import add_json_flag, add_model_argument, count, number_type, seconds
+from tfscale.cli.arguments import (
+    add_json_flag,
+    add_model_argument,
+    count,
+    function_name,
+    number_type,
+    seconds,
+)
 from tfscale.cli.errors import complain
 from tfscale.cli.progress import progress
+from tfscale.verify.parallel_model import MICROBATCHES, Parallel, parallel
 
 SUMMARY = "check that your model trains under a strategy as on one device"
 
@@ -37,6 +46,7 @@ _EPILOG = """\
 examples:
   tfscale verify mine:build --num_replicas=2           build() in mine.py, on two replicas
   tfscale verify mine:build --shard=3                  each keeps its part of the weights
+  tfscale verify mine:build --parallel=pipeline:2      each replica in two stages
   tfscale verify mine:build --steps=5 --precision=as_is --json
   tfscale launch --num_workers=2 -- tfscale verify mine:build --strategy=multi_worker_mirrored
 
@@ -68,6 +78,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="what the replicas keep parts of: 1 optimizer slots, 2 also gradients, 3 also weights "
         "(default: 0)",
+    )
+    parser.add_argument(
+        "--parallel",
+        type=parallel,
+        metavar="KIND:N",
+        help="share the model among N devices of each replica of a mirrored strategy: pipeline:2 "
+        "cuts it into two stages, tensor:2 divides its matrices (default: one device each)",
+    )
+    parser.add_argument(
+        "--microbatches",
+        type=count,
+        metavar="N",
+        help=f"parts of a replica batch in a pipeline (default: {MICROBATCHES})",
+    )
+    parser.add_argument(
+        "--tensor_rules",
+        type=function_name,
+        metavar="MODULE:NAME",
+        help="your list of tfscale.parallel.TensorRule (default: for the language recipe's model)",
     )
     parser.add_argument(
         "--steps",
@@ -115,6 +144,11 @@ def run(arguments: argparse.Namespace) -> int:
     from tfscale.verify.verification import Verification, verify
     from tfscale.verify.worker_rpc import Failed
 
+    try:
+        shared = _shared(arguments)
+    except ValueError as error:
+        _complain(str(error))
+        return 2
     num_replicas = arguments.num_replicas
     if num_replicas is None and arguments.strategy == "mirrored":
         num_replicas = 2
@@ -128,6 +162,7 @@ def run(arguments: argparse.Namespace) -> int:
         precision=arguments.precision,
         seed=arguments.seed,
         timeout_seconds=arguments.timeout_seconds,
+        parallel=shared,
     )
 
     shown = contextlib.ExitStack()
@@ -154,6 +189,33 @@ def run(arguments: argparse.Namespace) -> int:
         _complain(str(error))
         return 2
     return 0 if result.is_equal else 1
+
+
+def _shared(arguments: argparse.Namespace) -> Parallel | None:
+    """Returns how the devices of a replica share the model.
+
+    Raises:
+        ValueError: If flags contradict each other.
+    """
+    found: Parallel | None = arguments.parallel
+    kind = None if found is None else found.kind
+    for name, needed in (("microbatches", "pipeline"), ("tensor_rules", "tensor")):
+        value = getattr(arguments, name)
+        if value is not None and kind != needed:
+            raise ValueError(
+                f"`--{name}` must not be set without --parallel={needed}:N. Received: "
+                f"--{name}={value}. Add --parallel={needed}:2, or leave it out."
+            )
+    if found is None:
+        return None
+    if arguments.strategy != "mirrored":
+        raise ValueError(
+            "`--parallel` must not be set with another strategy than mirrored, whose replicas have "
+            f"one device each. Received: --parallel={found.kind}:{found.devices} with "
+            f"--strategy={arguments.strategy}. Leave one of them out."
+        )
+    parts = (arguments.microbatches or MICROBATCHES) if kind == "pipeline" else 1
+    return replace(found, microbatches=parts, rules=arguments.tensor_rules)
 
 
 def _is_chief(strategy: str) -> bool:

@@ -78,6 +78,19 @@ def _normalizing_alone(model: keras.Model) -> Iterator[Cause]:
             )
 
 
+def normalizing_microbatches(model: keras.Model) -> list[Cause]:
+    """Returns the layers of a pipeline that normalise with the statistics of a microbatch."""
+    return [
+        Cause(
+            f"layer {layer.name!r} (BatchNormalization)",
+            "normalises with the rows of each microbatch, so a pipeline trains another model",
+            "--microbatches=1 for this comparison, or another normalization",
+        )
+        for layer in layers_of(model)
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+    ]
+
+
 def _dividing(model: keras.Model) -> Iterator[Cause]:
     for where, source in own_sources(model):
         if "num_replicas_in_sync" in names_read(source):

@@ -9,6 +9,7 @@ if TYPE_CHECKING:  # the command line needs no NumPy
     import numpy as np
 
     from tfscale.verify.batches import Batch
+    from tfscale.verify.parallel_model import Parallel
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Request:
         precision: "auto", "float64" or "as_is".
         seed: Not negative.
         timeout_seconds: Deadline of each call. Positive.
+        parallel: How the devices of a replica share the model, or None for one device each.
     """
 
     target: str
@@ -36,6 +38,12 @@ class Request:
     precision: str
     seed: int
     timeout_seconds: float
+    parallel: Parallel | None = None
+
+    @property
+    def microbatches(self) -> int:
+        """Parts in which a replica computes its batch."""
+        return 1 if self.parallel is None else self.parallel.microbatches
 
 
 @dataclass(frozen=True)

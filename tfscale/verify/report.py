@@ -34,9 +34,10 @@ def as_text(result: Verification) -> str:
         result: The verification.
     """
     request = result.request
+    shared = "" if request.parallel is None else f", {request.parallel}"
     lines = [
-        f"{request.target} under {request.strategy}, {_replicas(result)}: {request.steps} steps"
-        + (f", {result.precision}" if result.precision else "")
+        f"{request.target} under {request.strategy}, {_replicas(result)}{shared}: "
+        f"{request.steps} steps" + (f", {result.precision}" if result.precision else "")
     ]
     if result.quantities:
         lines += ["", *_table(result.quantities)]

@@ -14,7 +14,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from strategies.extension import optimized_variables
 from tfscale.verify.batches import (
     Batch,
     as_dataset,
@@ -25,6 +24,13 @@ from tfscale.verify.batches import (
     with_rows,
 )
 from tfscale.verify.layers import switch_off_random_layers
+from tfscale.verify.parallel_model import (
+    Parallel,
+    arrange,
+    state_of,
+    trained_by,
+    whole_variables,
+)
 from tfscale.verify.user_model import UserModel, WrongUsage, first_sentence
 
 
@@ -39,6 +45,7 @@ class Trial:
         is_float64: Whether Keras's default float is set to float64 before the function is called.
         seed: Seed of Keras, NumPy and Python. Not negative.
         say: Called with each line of progress.
+        parallel: How the devices of a replica share the model, or None for one device each.
     """
 
     user_model: UserModel
@@ -47,6 +54,7 @@ class Trial:
     is_float64: bool
     seed: int
     say: Callable[[str], None]
+    parallel: Parallel | None = None
 
 
 def new_model(trial: Trial, initial: Sequence[np.ndarray] | None, batch: Batch | None) -> Any:
@@ -54,7 +62,8 @@ def new_model(trial: Trial, initial: Sequence[np.ndarray] | None, batch: Batch |
 
     Args:
         trial: How to train.
-        initial: Values of `model.weights`, or None to keep the initial ones.
+        initial: Values of `model.weights`, or None to keep the initial ones; then the model is not
+            shared by devices.
         batch: A batch to build the model with if it is not built, or None.
 
     Returns:
@@ -79,6 +88,8 @@ def new_model(trial: Trial, initial: Sequence[np.ndarray] | None, batch: Batch |
             _build(model, batch)
         if initial is not None:
             _set_weights(trial, model, initial)
+            if trial.parallel is not None:
+                arrange(model, trial.parallel)
     return model, data, switched, drawing
 
 
@@ -137,7 +148,7 @@ def first_step(
             setattr(model, name, keras.optimizers.SGD(RATE, momentum=0.5))
     model.steps_per_execution = 1
     is_uneven = num_rows(batches[-1]) != num_rows(batches[0])
-    kept = _Slots()
+    kept = _Slots(trial.parallel)
     model.fit(
         as_dataset([batches[0], *(batches[-1:] if is_uneven else [])]),
         callbacks=[kept],
@@ -147,20 +158,22 @@ def first_step(
     used = _used_optimizers(model)
     if not used:
         raise ValueError("the step uses no optimizer that is an attribute of the model")
-    names = [
-        f"{number}.{i} {variable.path}"
-        for number, optimizer in enumerate(used)
-        for i, variable in enumerate(optimized_variables(optimizer))
-    ]
+    with whole_variables(model, trial.parallel):
+        names = [
+            f"{number}.{i} {variable.path}"
+            for number, optimizer in enumerate(used)
+            for i, variable in enumerate(trained_by(optimizer, model, trial.parallel))
+        ]
+        weights = list(model.weights)
+        trained = {id(variable) for variable in model.trainable_variables}
     first, *second = kept.after_steps
     found = {f"gradients/{name}": -slot / RATE for name, slot in zip(names, first, strict=True)}
     for slots in second:
         for name, before, slot in zip(names, first, slots, strict=True):
             found[f"gradients/+{name}"] = (0.5 * before - slot) / RATE
-    trained = {id(variable) for variable in model.trainable_variables}
     return found | {
         f"statistics/{i} {v.path}": plain(v.numpy())
-        for i, v in enumerate(model.weights)
+        for i, v in enumerate(weights)
         if id(v) not in trained
     }
 
@@ -177,13 +190,19 @@ def optimizers_by_name(model: Any) -> Iterator[tuple[str, Any]]:
 class _Slots(keras.callbacks.Callback):
     """Records the momentum of the model's optimizers after each step."""
 
-    def __init__(self) -> None:
+    def __init__(self, parallel: Parallel | None) -> None:
         super().__init__()
+        self._parallel = parallel
         self.after_steps: list[list[np.ndarray]] = []
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        slots = [slot for each in _used_optimizers(self.model) for slot in each.momentums]
-        self.after_steps.append([plain(slot.numpy()) for slot in slots])
+        slots = [
+            plain(value)
+            for optimizer in _used_optimizers(self.model)
+            for path, value in state_of(optimizer, self.model, self._parallel)
+            if path.endswith("_momentum")
+        ]
+        self.after_steps.append(slots)
 
 
 def _used_optimizers(model: Any) -> list[Any]:
@@ -274,18 +293,19 @@ def _train(trial: Trial, model: Any, batches: Sequence[Batch]) -> Arrays:
         name if name == "loss" else f"metrics/{name}": np.array(values)
         for name, values in logs.values.items()
     }
-    found |= {f"weights/{i} {v.path}": _value(v) for i, v in enumerate(model.weights)}
+    with whole_variables(model, trial.parallel):
+        found |= {f"weights/{i} {v.path}": _value(v) for i, v in enumerate(model.weights)}
     for number, optimizer in enumerate(_optimizers(model)):
         iterations = _value(optimizer.iterations)
         if iterations == 0:  # compile() sets one even if the step ignores it
             continue
         found[f"iterations/{number}"] = iterations
         seen: collections.Counter[str] = collections.Counter()
-        for variable in optimizer.variables:
+        for path, value in state_of(optimizer, model, trial.parallel):
             # Not by the path, which depends on where a loss-scaled optimizer was built.
-            name = variable.path.rpartition("/")[2]
-            if variable is not optimizer.iterations:
-                found[f"slots/{number}.{seen[name]} {name}"] = _value(variable)
+            name = path.rpartition("/")[2]
+            if path != optimizer.iterations.path:
+                found[f"slots/{number}.{seen[name]} {name}"] = plain(value)
                 seen[name] += 1
     return found
 

@@ -148,6 +148,15 @@ def imported_function(target: str) -> Callable[..., Any]:
     return _function(_import(name), name, function)
 
 
+def imported_module(name: str) -> ModuleType:
+    """Returns a module of the user. The current directory is importable.
+
+    Raises:
+        WrongUsage: If importing it fails.
+    """
+    return _import(name)
+
+
 def in_one_line(error: BaseException) -> str:
     """Returns an error's type and text, without colours and TensorFlow's graph locations.
 

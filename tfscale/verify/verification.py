@@ -73,6 +73,11 @@ class Verification:
         """Whether results under the strategy match those of one device."""
         return self.verdict == "equal"
 
+    @property
+    def is_in_parts(self) -> bool:
+        """Whether a batch is computed in several parts, by replicas or as microbatches."""
+        return self.num_replicas > 1 or self.request.microbatches > 1
+
 
 def verify(
     request: Request,
@@ -186,11 +191,11 @@ def compare(
     if result.verdict == "mismatch":
         result.layer_hint = layer_to_check(result.layers, result.quantities)
         result.causes = _with_common_factor(result, reference, arrays)
-        if is_chief and result.num_replicas > 1:
+        if is_chief and result.is_in_parts:
             measured = _measured_causes(result, plain, reference, arrays)
             result.causes += measured
             result.layer_hint = "" if measured else result.layer_hint  # which is only a guess
-    elif result.verdict == "inconclusive" and is_chief and result.num_replicas > 1:
+    elif result.verdict == "inconclusive" and is_chief and result.is_in_parts:
         result.causes += _measured_causes(result, plain, reference, arrays)
     elif result.verdict == "equal":
         result.causes = []  # for instance a layer that is frozen

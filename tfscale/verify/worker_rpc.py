@@ -162,20 +162,22 @@ def answer(method: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[str,
 
 
 def end_of(error: Exception) -> tuple[str, str]:
-    """Prints an error. Returns "refused" if `strategies` raised it, else "raised", and its text."""
+    """Prints an error. Returns "refused" if it is ours, else "raised", and its text."""
     from tfscale.verify.user_model import in_one_line
 
     traceback.print_exc()
     sys.stderr.flush()
     text = in_one_line(error)[:1500]
     raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
-    is_ours = Path(raised_in).is_relative_to(_STRATEGIES)
+    is_ours = any(Path(raised_in).is_relative_to(folder) for folder in _OURS)
     if isinstance(error, (ValueError, NotImplementedError)) and is_ours:
         return "refused", text.partition(": ")[2]
     return "raised", text
 
 
-_STRATEGIES = Path(__file__).resolve().parents[2] / "strategies"
+_ROOT = Path(__file__).resolve().parents[2]
+_OURS = (_ROOT / "strategies", _ROOT / "tfscale" / "parallel", _ROOT / "tfscale" / "preparation")
+"""What refuses a configuration that is not supported."""
 
 
 class Worker:
@@ -214,6 +216,8 @@ class Worker:
         arguments: dict[str, Any] = {}
         if request.num_replicas is not None:
             arguments["num_replicas"] = request.num_replicas
+        if request.parallel is not None:
+            arguments["devices_per_replica"] = request.parallel.devices
         if request.shard:
             arguments["shard"] = request.shard
         if request.strategy == "multi_worker_mirrored":
@@ -234,7 +238,7 @@ class Worker:
     def candidate(self, reference: Reference, file: str) -> Candidate:
         """Trains under the strategy. Only the chief writes the file."""
         import strategies
-        from tfscale.verify.known_causes import known_causes
+        from tfscale.verify.known_causes import known_causes, normalizing_microbatches
         from tfscale.verify.trial import Trial, new_model, observe
 
         request = self._request
@@ -245,11 +249,14 @@ class Worker:
             reference.is_float64,
             request.seed,
             lambda text: self._say(f"{self._strategy.num_replicas_in_sync} replicas: {text}"),
+            request.parallel,
         )
         causes: list[str] = []
         try:
             model, _, _, drawing = new_model(trial, None, reference.batches[0])
             causes = [str(each) for each in known_causes(model, self._strategy, drawing)]
+            if request.microbatches > 1:
+                causes = [*map(str, normalizing_microbatches(model)), *causes]
             found = observe(
                 trial,
                 reference.initial,

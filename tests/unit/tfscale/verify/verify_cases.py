@@ -2,28 +2,54 @@
 
     python -m tests.unit.tfscale.verify.verify_cases FOLDER CASE...
 
-A case is a function of `verify_models`, or `function-MOMENTS` for one whose synchronized moments
-are left to Keras while the strategy trains. Prints a line of JSON each.
+A case is a function of `verify_models`, with `@pipeline` or `@tensor` where two devices share each
+replica. With `-MOMENTS` synchronized moments are left to Keras while the strategy trains; with
+`-MUTANT` a mistake is made in stages or divided matrices. Prints a line of JSON each.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import keras
+import tensorflow as tf
 
 from strategies.keras_support.patches import MOMENTS
-from strategies.keras_support.patching.patch import Patch
+from strategies.keras_support.pipeline import pipeline_step
+from strategies.keras_support.tensor import crossing, layer_calls
 from tests.without_patches import without
 from tfscale.verify.messages import Request
+from tfscale.verify.parallel_model import Parallel
 from tfscale.verify.report import as_json
 from tfscale.verify.verification import Verification, compare
 from tfscale.verify.worker_rpc import Failed, Worker, answer
 
 MODELS = "tests.unit.tfscale.verify.verify_models"
+
+PARALLEL = {
+    "pipeline": Parallel("pipeline", 2, microbatches=4),
+    "tensor": Parallel("tensor", 2, rules=f"{MODELS}:RULES"),
+}
+
+
+def _equal_weight(part: Any, whole: Any) -> float:
+    return 1 / 4  # however many examples a microbatch has
+
+
+def _without_gradient(tensor: Any, devices: Any, rank: int) -> Any:
+    copy = crossing.sent(tensor, devices, rank)
+    return tf.stop_gradient(copy) if rank and tf.is_tensor(copy) else copy
+
+
+MUTANTS = {
+    "pipeline": mock.patch.object(pipeline_step, "weight_of", _equal_weight),
+    "tensor": mock.patch.object(layer_calls, "sent", _without_gradient),
+}
 
 REFERENCES: dict[str, Any] = {}  # one device's results are the same for all cases of a target
 
@@ -31,15 +57,16 @@ REFERENCES: dict[str, Any] = {}  # one device's results are the same for all cas
 class RemoteWorker:
     """A worker in this process."""
 
-    def __init__(self, request: Request, left_out: tuple[Patch, ...] = ()) -> None:
+    def __init__(self, request: Request, mistake: Any = None) -> None:
         self._worker = Worker(request, lambda text: None)
-        self._left_out = left_out
+        self._mistake = mistake
         self._target = request.target
 
     def call(self, method: str, *arguments: Any) -> Any:
         if method == "reference" and self._target in REFERENCES:
             return REFERENCES[self._target]
-        with without(self._left_out if method == "candidate" else ()):
+        is_wrong = method == "candidate" and self._mistake is not None
+        with self._mistake if is_wrong else contextlib.nullcontext():
             kind, result = answer(getattr(self._worker, method), arguments)
         if kind != "done":
             raise Failed(kind, result)
@@ -52,10 +79,14 @@ class RemoteWorker:
 
 
 def verified(case: str, folder: Path) -> dict[str, Any]:
-    function, _, left_out = case.partition("-")
-    request = Request(f"{MODELS}:{function}", "mirrored", 2, 0, 4, 16, "auto", 0, 60.0)
+    name, _, mistake = case.partition("-")
+    function, _, kind = name.partition("@")
+    shared = PARALLEL.get(kind)
+    target = f"{MODELS}:{function}"
+    request = Request(target, "mirrored", 2, 0, 4, 16, "auto", 0, 60.0, shared)
+    mistakes = {"": None, "MOMENTS": without((MOMENTS,)), "MUTANT": MUTANTS.get(kind)}
     result = Verification(request)
-    plain, spread = RemoteWorker(request), RemoteWorker(request, (MOMENTS,) if left_out else ())
+    plain, spread = RemoteWorker(request), RemoteWorker(request, mistakes[mistake])
     try:
         compare(result, plain, spread, folder, is_chief=True, say=lambda text: None)
     except Failed as failure:

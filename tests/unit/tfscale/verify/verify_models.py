@@ -10,6 +10,8 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from tfscale.parallel import TensorRule
+
 
 def rows(count: int = 59) -> tuple[np.ndarray, np.ndarray]:
     """Of batches of 16 the last holds 11, which 2 replicas share unevenly."""
@@ -30,6 +32,22 @@ def clipped() -> Any:
         layers.Dense(8, "relu", name="front"),
         layers.Dropout(0.5, name="drop"),
         layers.Dense(1, name="back"),
+        optimizer=keras.optimizers.Adam(0.01, global_clipnorm=0.1),
+        metrics=["mae"],
+    )
+    return model, rows()
+
+
+RULES = [TensorRule("(.*/)?front", "column"), TensorRule("(.*/)?back", "row")]
+
+
+def twice_dense() -> Any:
+    """Layers below and between those that RULES divide; a stage needs a layer of its own."""
+    layers_of_it = [layers.Dense(6, "tanh", name="first"), layers.Dense(8, "relu", name="front")]
+    model = compiled(
+        *layers_of_it,
+        layers.Dense(4, name="back"),
+        layers.Dense(1, name="last"),
         optimizer=keras.optimizers.Adam(0.01, global_clipnorm=0.1),
         metrics=["mae"],
     )
