@@ -8,9 +8,11 @@ Replicas are traced by threads that take turns, and nothing inside waits, so onl
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from strategies.keras_support.sharding.cuts import Cut
@@ -40,6 +42,7 @@ class PartView:
         self._cut = None if cut is None or cut.is_whole(replica) else cut
         self._replica = replica
         self._unique_id = identity
+        self._thread = threading.get_ident()
         self.shape = variable.shape if cut is None else tf.TensorShape(cut.part_shape(replica))
 
     @property
@@ -48,11 +51,28 @@ class PartView:
         return bool(self.shape.num_elements())
 
     def read_value(self) -> tf.Tensor:
-        """Returns the part."""
+        """Returns the part.
+
+        Raises:
+            RuntimeError: In another thread than that of the update.
+        """
+        if threading.get_ident() != self._thread:
+            raise RuntimeError(
+                f"Weights cannot be read while an optimizer updates parts of them. Received: a "
+                f"read of {self.name!r} in thread {threading.current_thread().name!r}. Read them "
+                "in a callback, or between steps."
+            )
         if not self.has_rows:
             return tf.zeros(self.shape, self.dtype)
         whole = tf.convert_to_tensor(self._variable)
         return whole if self._cut is None else whole[self._cut.slices(self._replica)]
+
+    def numpy(self) -> Any:
+        """Returns `read_value` as an array."""
+        return self.read_value().numpy()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        return np.asarray(self.numpy(), dtype)
 
     def value(self) -> tf.Tensor:
         """Returns `read_value`."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -35,3 +38,17 @@ def test_a_part_is_assigned_with_the_whole() -> None:
     kinds = {op.type for op in step.get_concrete_function().graph.get_operations()}
     assert "AssignVariableOp" in kinds
     assert not any("StridedSliceAssign" in kind for kind in kinds)
+
+
+@pytest.mark.parametrize(
+    "read", [np.asarray, tf.convert_to_tensor, PartView.numpy], ids=["array", "tensor", "numpy"]
+)
+def test_another_thread_is_not_given_a_part_for_the_whole(read: Any) -> None:
+    variable, cut = tf.Variable(np.zeros((4, 2)), name="kernel"), by_rows((4, 2), 2)
+    view = PartView(variable, cut, 0, "v", tf.distribute.get_strategy())
+    assert np.shape(read(view)) == (2, 2)
+    with (
+        ThreadPoolExecutor(thread_name_prefix="monitor") as threads,
+        pytest.raises(RuntimeError, match="Received: a read of 'kernel:0' in thread 'monitor_0'"),
+    ):
+        threads.submit(read, view).result(timeout=60)
