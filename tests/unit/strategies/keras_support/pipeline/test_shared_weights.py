@@ -123,8 +123,9 @@ def test_frozen_weights_are_no_state() -> None:
 
 
 @pytest.mark.thorough
-def test_shared_weights_with_slots_in_parts() -> None:
-    strategy = strategies.mirrored_strategy(2, devices_per_replica=2, shard=1)
+@pytest.mark.parametrize("shard", [1, 2, 3])
+def test_shared_weights_in_parts(shard: int) -> None:
+    strategy = strategies.mirrored_strategy(2, devices_per_replica=2, shard=shard)
     build, data, names = CASES["shared"]
 
     def trained(strategy: tf.distribute.Strategy) -> Found:
