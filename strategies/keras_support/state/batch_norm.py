@@ -51,12 +51,15 @@ def moments_over_replicas(moments: Any) -> Any:
             not is_synchronized(self)
             or step is None
             or replica is None
-            or replica.num_replicas_in_sync == 1
             or not is_owned(replica.strategy)
         ):
             return moments(self, inputs, mask)
+        # A dry run computes nothing, and is traced where no replica may wait for others.
+        is_dry = step.divisors is not None and step.divisors.is_dry
+        if replica.num_replicas_in_sync == 1 and not is_dry:
+            return moments(self, inputs, mask)
         count, mean, deviation = _local_moments(inputs, mask, self._reduction_axes)
-        if step.divisors is not None and step.divisors.is_dry:  # computes nothing
+        if is_dry:
             return mean, tf.math.divide_no_nan(deviation, count)
         # The stand-in row of a replica without examples has no weight.
         held = tf.cast(step.examples > 0, inputs.dtype)

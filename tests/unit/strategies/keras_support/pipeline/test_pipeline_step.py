@@ -166,6 +166,18 @@ def test_batch_normalization_counts_microbatches(replicas: int) -> None:
         np.testing.assert_allclose(shown[1][name], expected, rtol=1e-9, atol=1e-12, err_msg=name)
 
 
+def test_synchronized_statistics_of_one_replica_are_those_of_its_microbatches() -> None:
+    norm = keras.layers.BatchNormalization(momentum=0.5, synchronized=True)
+    with strategies.mirrored_strategy(1, devices_per_replica=2).scope():
+        model = keras.Sequential([keras.Input([6]), norm, keras.layers.Dense(1, name="last")])
+        model.compile("sgd", "mse")
+    Pipeline(model, ["last"], 2)
+    rows = models.FEATURES[:8]
+    model.fit(rows, models.NUMBERS[:8], batch_size=8, shuffle=False, verbose=0)
+    mean = (rows[:4].mean(0) / 2 + rows[4:].mean(0)) / 2
+    np.testing.assert_allclose(norm.moving_mean.numpy(), mean, rtol=1e-12)
+
+
 def places(variable: Any) -> list[str]:
     return [name[-5:] for name in devices_of(variable)]
 
