@@ -35,6 +35,13 @@ PREFLIGHT_SYMBOLS = (
         "the graph of a branch or a loop",
     ),
     PrivateSymbol(
+        "keras:Optimizer._trainable_variables",
+        ("6076d8d857b0",),
+        Need.REPORTS,
+        ("tfscale.plan.traced_model",),
+        "the weights of gradients that are applied without them",
+    ),
+    PrivateSymbol(
         "tensorflow.python.ops.resource_variable_ops:UninitializedVariable",
         ("a3f668fd0c99",),
         Need.REPORTS,

@@ -69,6 +69,12 @@ SHARDING_SYMBOLS = (
     ),
     *used(
         Need.SHARDING,
+        "keras_support.gradients.optimizer_apply",
+        "the strategy of an optimizer that is called outside of a step",
+        {f"{_OPTIMIZER}._distribution_strategy": "da18656adeb0"},
+    ),
+    *used(
+        Need.SHARDING,
         "keras_support.sharding.gathering",
         "whether the tape that records has seen a parameter gathered",
         {
