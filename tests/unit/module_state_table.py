@@ -102,10 +102,16 @@ STATE = (
         "when the update is traced",
     ),
     State(
-        f"{KERAS_SUPPORT}.sharding.gathering:_BACKWARD",
+        f"{KERAS_SUPPORT}.sharding.backward_gathers:_BACKWARD",
         "by thread, the gradient that is traced",
         "`gathering_again`",
         "when the gradient is traced",
+    ),
+    State(
+        f"{KERAS_SUPPORT}.sharding.gathering:_OUTSIDE",
+        "by thread, the rows of lookups of a gradient outside of a step",
+        "`keeping_rows`",
+        "when the gradient is computed",
     ),
     State(
         f"{KERAS_SUPPORT}.step.train_function:_LAST",

@@ -38,7 +38,7 @@ from strategies.keras_support.gradients.local_steps import steps_locally
 from strategies.keras_support.gradients.sparse_gradients import Rows, parts_of
 from strategies.keras_support.gradients.step_reduce import reduce_in_step
 from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
-from strategies.keras_support.sharding.gathering import gathering_again
+from strategies.keras_support.sharding.backward_gathers import gathering_again
 from strategies.keras_support.sharding.scattering import ShardedGradient
 from strategies.keras_support.sharding.sources import (
     Pieces,

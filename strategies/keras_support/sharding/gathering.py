@@ -5,11 +5,6 @@ gathers would run at the beginning of the step, since they depend on nothing. So
 layer wait until the layer two before has used its own: while one layer computes, the next one's
 parameters arrive, and there are never more than those of about two layers.
 
-The backward pass needs the parameters again. TensorFlow's gradient functions refer to the tensors
-of the forward pass, which would keep all of them until then. So while a gradient is traced,
-operations that would use such a tensor, or one that was computed only from such tensors (a cast, a
-transpose), get it from a new gather, which waits for the gradient that arrives at the layer.
-
 On replicas of one process a gather reads the other replicas' parts; its gradient is a piece for
 each part. Between workers it is a collective; its gradient is reduced at once, and what the tape
 returns is this replica's part.
@@ -37,11 +32,6 @@ from strategies.keras_support.sharding.scattering import sum_of_parts
 from strategies.keras_support.sharding.sharded_value import ShardedValue
 from strategies.keras_support.sharding.stages import own_replica
 from strategies.keras_support.sharding.step_order import order_before_read
-
-_ONLY_SHAPE = ("Rank", "Shape", "ShapeN", "Size")
-"""Operations that look at no value. The gradient of a convolution begins with one: it waits for
-nothing, so what it would gather again would be in memory from the beginning of the backward pass.
-"""
 
 
 @dataclass
@@ -128,7 +118,7 @@ def gather_in_step(value: ShardedValue) -> tf.Tensor:
     gathers = None if step is None else _gathers_of(step)
     main_graph = None if step is None else step.main_graph_around()
     if gathers is None or main_graph is None:
-        return _marked(_gathered(value), step)
+        return _marked(gathered(value), step)
     with main_graph.as_default():
         return _gathered_for_layer(value, step, gathers)
 
@@ -140,7 +130,7 @@ def _gathered_for_layer(
     known = group.tensors.get(id(value))
     if known is None or not _is_known_to_tapes(known):
         with tf.control_dependencies(gathers.users_of_layer_two_before()):
-            whole = _marked(_gathered(value), step)
+            whole = _marked(gathered(value), step)
         group.tensors[id(value)] = whole
         gathers.values[whole.name] = value
     return group.tensors[id(value)]
@@ -176,16 +166,22 @@ def _marked(whole: tf.Tensor, step: StepContext | None) -> tf.Tensor:
 def gather_outside(value: ShardedValue) -> tf.Tensor:
     """Returns the whole of a value that is sharded in one process, outside of replicas."""
     # The graph of a function may be older than the division; see `ShardedValue.recut`.
-    return tf.ensure_shape(_gathered(value, 0), value.shape, name="is_built_before_it_is_traced")
+    return tf.ensure_shape(gathered(value, 0), value.shape, name="is_built_before_it_is_traced")
 
 
-def _gathered(value: ShardedValue, own: int | None = None) -> tf.Tensor:
+def gathered(value: ShardedValue, own: int | None = None) -> tf.Tensor:
+    """Returns the whole of a sharded value, whose gradient is in parts.
+
+    Args:
+        value: The value.
+        own: On which replica; None for the present one.
+    """
     own = own_replica()[0] if own is None else own
     strategy, cut = value.distribute_strategy, value.cut
     is_shared = is_multi_worker(strategy)
 
     @tf.custom_gradient
-    def gathered(*parts: tf.Tensor) -> Any:
+    def joined(*parts: tf.Tensor) -> Any:
         whole = all_parts(parts, [cut])[0] if is_shared else cut.joined(parts)
 
         def backward(upstream: Any) -> list[Any]:
@@ -200,17 +196,32 @@ def _gathered(value: ShardedValue, own: int | None = None) -> tf.Tensor:
         return whole, backward
 
     with tf.device(value.parts[own].device):
-        return gathered(
+        return joined(
             *[part.read_value() for part in ([value.parts[own]] if is_shared else value.parts)]
         )
+
+
+class _Outside(threading.local):
+    """The gradient that this thread is computing outside of a step.
+
+    Attributes:
+        rows: What `Gathers.rows` is in a step; None if no gradient is computed.
+        graph: The graph in which rows are kept.
+    """
+
+    rows: dict[int, list[tf.IndexedSlices]] | None = None
+    graph: Any = None
+
+
+_OUTSIDE = _Outside()
 
 
 def _keep_sparse(value: ShardedValue, gradient: tf.IndexedSlices) -> bool:
     """Keeps the rows of a lookup, which are reduced as those of a whole table are."""
     step = current_step()
     if step is None:
-        rows = _BACKWARD.rows
-        if rows is None or _BACKWARD.graph is not tf.compat.v1.get_default_graph():
+        rows = _OUTSIDE.rows
+        if rows is None or _OUTSIDE.graph is not tf.compat.v1.get_default_graph():
             return False
     elif step.gathers is None or not step.is_in_main_graph():
         return False
@@ -223,7 +234,7 @@ def _keep_sparse(value: ShardedValue, gradient: tf.IndexedSlices) -> bool:
 def rows_of(value: ShardedValue) -> tf.IndexedSlices | None:
     """Returns this replica's gradient of lookups in a parameter, and forgets it."""
     step = current_step()
-    rows = _BACKWARD.rows if step is None else step.gathers and step.gathers.rows
+    rows = _OUTSIDE.rows if step is None else step.gathers and step.gathers.rows
     found = rows.pop(id(value), []) if rows else []
     return concatenated(found) if found else None
 
@@ -231,12 +242,12 @@ def rows_of(value: ShardedValue) -> tf.IndexedSlices | None:
 @contextlib.contextmanager
 def keeping_rows() -> Iterator[None]:
     """While gradients are computed outside of a step: rows of lookups are kept for `rows_of`."""
-    outer = _BACKWARD.rows, _BACKWARD.graph
-    _BACKWARD.rows, _BACKWARD.graph = {}, tf.compat.v1.get_default_graph()
+    outer = _OUTSIDE.rows, _OUTSIDE.graph
+    _OUTSIDE.rows, _OUTSIDE.graph = {}, tf.compat.v1.get_default_graph()
     try:
         yield
     finally:
-        _BACKWARD.rows, _BACKWARD.graph = outer
+        _OUTSIDE.rows, _OUTSIDE.graph = outer
 
 
 def forget_rows() -> None:
@@ -272,131 +283,3 @@ def all_parts(parts: Sequence[tf.Tensor], cuts: Sequence[Any]) -> list[tf.Tensor
         in_own_memory(whole) if any(map(cut.is_whole, range(replicas))) else whole
         for cut, whole in zip(cuts, wholes, strict=True)
     ]
-
-
-@contextlib.contextmanager
-def gathering_again(step: StepContext) -> Iterator[None]:
-    """While a gradient is traced: its operations gather parameters again.
-
-    Args:
-        step: Of this replica, with what its forward pass has gathered.
-    """
-    graph = tf.compat.v1.get_default_graph()
-    if step.gathers is None or not step.gathers.values or tf.executing_eagerly():
-        yield
-        return
-    _watch(graph)
-    outer, _BACKWARD.again = _BACKWARD.again, _Again(step.gathers, graph)
-    try:
-        yield
-    finally:
-        _BACKWARD.again = outer
-
-
-class _Backward(threading.local):
-    """The gradient that this thread is computing.
-
-    Attributes:
-        again: What gathers again, in a step; otherwise None.
-        rows: What `Gathers.rows` is in a step; None if no gradient is computed outside of one.
-        graph: The graph in which rows are kept.
-    """
-
-    again: _Again | None = None
-    rows: dict[int, list[tf.IndexedSlices]] | None = None
-    graph: Any = None
-
-
-_BACKWARD = _Backward()
-
-
-def _watch(graph: Any) -> None:
-    """Lets a graph ask, for each new operation, whether its inputs are to be gathered again.
-
-    All replicas are traced in one graph, each in its own thread.
-    """
-    create = graph._create_op_internal
-    if hasattr(create, "is_watched"):
-        return
-
-    def create_from_new_gathers(op_type: str, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        again = _BACKWARD.again
-        if again is None or again.graph is not graph:
-            return create(op_type, inputs, *args, **kwargs)
-        if op_type not in _ONLY_SHAPE:
-            inputs = again.replaced(list(inputs))
-        operation = create(op_type, inputs, *args, **kwargs)
-        again.own.add(operation)
-        return operation
-
-    create_from_new_gathers.is_watched = True  # type: ignore[attr-defined]
-    graph._create_op_internal = create_from_new_gathers
-
-
-class _Again:
-    """Rebuilds what was computed from gathered parameters only."""
-
-    def __init__(self, gathers: Gathers, graph: Any) -> None:
-        self.own: set[Any] = set()
-        self._gathers = gathers
-        self.graph = graph
-        self._rebuilt: dict[str, tf.Tensor] = {}
-        self._is_derived: dict[str, bool] = {}
-        self._is_rebuilding = False
-
-    def replaced(self, inputs: list[Any]) -> list[Any]:
-        if self._is_rebuilding:
-            return inputs
-        places = [i for i, t in enumerate(inputs) if self._derives(t)]
-        if not places:
-            return inputs
-        arriving = [t.op for t in inputs if getattr(t, "op", None) in self.own]
-        self._is_rebuilding = True
-        try:
-            with tf.control_dependencies(arriving):
-                for i in places:
-                    inputs[i] = self._rebuild(inputs[i])
-        finally:
-            self._is_rebuilding = False
-        return inputs
-
-    def _derives(self, tensor: Any) -> bool:
-        if not tf.is_symbolic_tensor(tensor) or tensor.graph is not self.graph:
-            return False
-        name = tensor.name
-        if name not in self._is_derived:
-            self._is_derived[name] = name in self._gathers.values or (
-                tensor.op not in self.own
-                and not tensor.op.op_def.is_stateful
-                and tensor.op.type not in ("Const", "Placeholder")
-                and bool(tensor.op.inputs)
-                and self._inputs_derive(tensor.op)
-            )
-        return self._is_derived[name]
-
-    def _inputs_derive(self, operation: Any) -> bool:
-        """Tells whether an operation has gathered inputs, and otherwise only constants."""
-        derived = [self._derives(t) for t in operation.inputs]
-        return any(derived) and all(
-            is_derived or t.op.type == "Const"
-            for t, is_derived in zip(operation.inputs, derived, strict=True)
-        )
-
-    def _rebuild(self, tensor: tf.Tensor) -> tf.Tensor:
-        name = tensor.name
-        if name not in self._rebuilt:
-            if name in self._gathers.values:
-                self._rebuilt[name] = _gathered(self._gathers.values[name])
-            else:
-                operation = tensor.op
-                inputs = [self._rebuild(t) if self._derives(t) else t for t in operation.inputs]
-                copy = self.graph._create_op_internal(
-                    operation.type,
-                    inputs,
-                    [t.dtype for t in operation.outputs],
-                    attrs=dict(operation.node_def.attr),
-                    op_def=operation.op_def,
-                )
-                for old, new in zip(operation.outputs, copy.outputs, strict=True):
-                    self._rebuilt[old.name] = new
-        return self._rebuilt[name]
