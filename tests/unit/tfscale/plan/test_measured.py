@@ -9,13 +9,15 @@ from tests.unit.tfscale.plan.comparison import CASES, measured, planned, sizes
 pytestmark = pytest.mark.own_process
 
 WITHIN = 0.15
+BLOCKS_WITHIN = 0.3
+"""Which blocks are free differs from run to run: 105 to 145 MiB in four runs of one training."""
 FURTHER_OFF = (
     "LSTM",  # its turns overlap
     "MLP in mixed_float16",  # kernels of CPUs multiply in copies in float32
     # Logical CPUs share threads: what one replica made waits for the other.
     "MLP of 21 million weights, 2 replicas, shard 2",
     "MLP of 21 million weights, 2 replicas, shard 3",
-    "MLP of 21 million weights, 2 workers",  # 15 % and less
+    "MLP of 21 million weights, 2 workers",  # between 14 and 16 %
 )
 
 
@@ -25,7 +27,7 @@ def check(name: str) -> None:
     assert memory.parameters + memory.slots == max(found.stored.values())
     requested, blocks = sizes(case, memory)
     assert requested == pytest.approx(found.requested, rel=WITHIN)
-    assert blocks == pytest.approx(found.blocks, rel=WITHIN)
+    assert blocks == pytest.approx(found.blocks, rel=BLOCKS_WITHIN)
 
 
 def test_an_mlp_takes_what_was_planned() -> None:
