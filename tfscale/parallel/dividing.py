@@ -17,6 +17,7 @@ from strategies.extension import (
     is_divided,
     is_owned,
     kernel_of,
+    refuse_model_outside,
     sequence,
 )
 from tfscale.parallel.tensor_refusals import (
@@ -72,6 +73,11 @@ def tensor_parallel(
     Source: Shoeybi et al. 2019, "Megatron-LM", arXiv:1909.08053, section 3.
     """
     rules = [_rule(each) for each in sequence("rules", rules)]
+    if not rules:
+        raise ValueError(
+            "`rules` must say how a layer is divided. Received: no rule. Pass "
+            '[TensorRule(r".*/up", "column")], or leave rules out for a transformer.'
+        )
     refuse_model(model)
     strategy = model.distribute_strategy
     count = devices_per_replica(strategy) if is_owned(strategy) else 1
@@ -81,6 +87,7 @@ def tensor_parallel(
             f"replica. Received: {model.name!r} with one. Build it in the scope of "
             "strategies.mirrored_strategy(num_replicas, devices_per_replica=2)."
         )
+    refuse_model_outside(model, "tensor_parallel")
     inner = [layer for layer in all_layers(model) if layer is not model]
     found = chosen(rules, inner)
     blocks = [layer for layer, rule in found if rule.kind == "block"]

@@ -13,11 +13,13 @@ import tensorflow as tf
 from strategies.extension import (
     SCHEDULES,
     Unit,
+    all_layers,
     announce,
     bubble_by_formula,
     device_orders,
     devices_by_replica,
     graph_of,
+    is_divided,
     nodes_in_order,
     one_of,
     places_to_cut,
@@ -120,6 +122,12 @@ class Pipeline:
         refuse_model_outside(
             model, "Pipeline", "strategies.mirrored_strategy(devices_per_replica=2)"
         )
+        if any(is_divided(layer) for layer in all_layers(model)):
+            raise ValueError(
+                "`model` must not be divided by tensor_parallel and a pipeline, which give the "
+                f"devices of a replica different work. Received: {model.name!r}. Choose one of the "
+                "two."
+            )
         self.model = model
         self._schedule = one_of("schedule", schedule, SCHEDULES)
         self._microbatches = whole_number("microbatches", microbatches, cure="Count parts.")
@@ -248,10 +256,14 @@ class Pipeline:
         reasons = places_to_cut(nodes)
         if isinstance(stages, (list, tuple)):
             return _named_places(nodes, reasons, sequence("stages", stages), count)
-        if stages is not None and whole_number("stages", stages) != len(self._devices):
+        cure = (
+            f'Pass {len(self._devices)}, or a list of names such as ["{nodes[-1].operation.name}"].'
+        )
+        if stages is not None and whole_number("stages", stages, cure=cure) != len(self._devices):
+            cure = f"Build the strategy with devices_per_replica={stages}." if stages > 1 else cure
             raise ValueError(
                 f"`stages` must be {len(self._devices)}, the devices of a replica. Received: "
-                f"stages={stages}. Build the strategy with devices_per_replica={stages}."
+                f"stages={stages}. {cure}"
             )
         allowed = [place for place, reason in reasons.items() if not reason]
         costs = measured_costs(graph, example) if len(allowed) >= count - 1 else []

@@ -115,7 +115,8 @@ def refuse_block(layer: Any, kinds: Sequence[str | None]) -> None:
         )
     if "vocabulary" in kinds:
         raise ValueError(
-            f"`rules` must leave embeddings outside of blocks. Received: one in {layer.path!r}."
+            "`rules` must leave embeddings outside of blocks. Received: one in "
+            f"{layer.path!r}. Leave the block's rule out: its layers are divided one by one."
         )
     for part, kind in zip(all_layers(layer), kinds, strict=True):
         if kind == "row" and part.activation not in (None, keras.activations.linear):

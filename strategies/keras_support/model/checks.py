@@ -56,16 +56,8 @@ def refuse_impossible(model: Any) -> None:
             "matrices over devices use tfscale.parallel.tensor_parallel."
         )
     if isinstance(strategy, tf.distribute.OneDeviceStrategy):
-        return  # its variables are plain ones, wherever they were made
-    if model._distribute_strategy is not strategy:
-        raise ValueError(
-            f"`model` {model.name!r} must be made inside `strategy.scope()`. Received: a model "
-            "made outside of it. Build and compile it under `with strategy.scope():`."
-        )
-    _refuse_outside("model", model.name, model.weights, strategy)
-    optimizer = getattr(model, "optimizer", None)  # `predict` needs no compile
-    if optimizer is not None:
-        _refuse_outside("optimizer", optimizer.name, optimizer.variables, strategy)
+        return
+    refuse_parts_outside(model)
     if is_multi_worker(strategy) or is_asynchronous(strategy):
         for metric in model.metrics:
             for part in getattr(metric, "metrics", None) or [metric]:  # compile keeps them in one
@@ -87,6 +79,30 @@ def refuse_impossible(model: Any) -> None:
             f"jit_compile={model.jit_compile!r} with {replicas} replicas. "
             "Use compile(jit_compile='auto') or False."
         )
+
+
+def refuse_parts_outside(model: Any) -> None:
+    """Checks that a model, its weights and its optimizer were made under its strategy.
+
+    Args:
+        model: A Keras model whose strategy is one of this package.
+
+    Raises:
+        ValueError: If one of them was made outside: the model takes any strategy in whose scope it
+            is used.
+    """
+    strategy = model.distribute_strategy
+    if isinstance(strategy, tf.distribute.OneDeviceStrategy):
+        return  # its variables are plain ones, wherever they were made
+    if model._distribute_strategy is not strategy:
+        raise ValueError(
+            f"`model` {model.name!r} must be made inside `strategy.scope()`. Received: a model "
+            "made outside of it. Build and compile it under `with strategy.scope():`."
+        )
+    _refuse_outside("model", model.name, model.weights, strategy)
+    optimizer = getattr(model, "optimizer", None)  # `predict` needs no compile
+    if optimizer is not None:
+        _refuse_outside("optimizer", optimizer.name, optimizer.variables, strategy)
 
 
 def _refuse_stateful(model: Any, replicas: int) -> None:

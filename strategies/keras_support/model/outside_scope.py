@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from strategies.announcement import announce
 from strategies.global_batches import GlobalBatches
-from strategies.keras_support.model.checks import refuse_owned_parts
+from strategies.keras_support.model.checks import refuse_owned_parts, refuse_parts_outside
 from strategies.keras_support.patching.ownership import described, is_owned, what_was_built
 
 _IS_ANNOUNCED = threading.Event()
@@ -32,9 +32,17 @@ def refuse_model_outside(
         factory: A call that builds a strategy for it, for programs that built none.
 
     Raises:
-        ValueError: If it was not.
+        ValueError: If it was not, or this is the scope of another strategy.
     """
-    if is_owned(model.distribute_strategy):
+    strategy = model.distribute_strategy
+    if is_owned(strategy):
+        if tf.distribute.has_strategy() and tf.distribute.get_strategy() is not strategy:
+            raise ValueError(
+                f"`model` must be in the scope of its own strategy, or in none, to use {user}. "
+                f"Received: model {model.name!r}, in the scope of another strategy. Leave that "
+                "scope first, or build the model in it."
+            )
+        refuse_parts_outside(model)
         return
     of_others = f"a {described(model.distribute_strategy)} that tfscale did not build"
     scope = "strategy" if what_was_built() else factory

@@ -62,7 +62,7 @@ def axis_of(layer: Any, kind: str) -> int:
         fitting = '"vocabulary"' if is_table else '"column" or "row"'
         raise ValueError(
             f"`rules` must divide a {type(layer).__name__} by {fitting}. Received: {kind!r} for "
-            f"{layer.path!r}."
+            f"{layer.path!r}. Pass TensorRule({layer.path!r}, {fitting.partition(' ')[0]})."
         )
     if is_table:
         return 0

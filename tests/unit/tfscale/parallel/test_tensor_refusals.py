@@ -41,6 +41,12 @@ class Gated(keras.layers.Layer):
 REFUSED = [
     pytest.param(
         lambda: with_layer(LAYERS.Dense(8, name="up")),
+        [],
+        "Received: no rule. Pass",
+        id="no rule",
+    ),
+    pytest.param(
+        lambda: with_layer(LAYERS.Dense(8, name="up")),
         [TensorRule(".*/other", "column")],
         "`rules` must match layers of the model",
         id="a rule that matches nothing",
@@ -66,7 +72,7 @@ REFUSED = [
     pytest.param(
         lambda: with_layer(LAYERS.Dense(8, name="up")),
         [TensorRule(".*/up", "vocabulary")],
-        'must divide a Dense by "column" or "row"',
+        r'must divide a Dense by "column" or "row".*Pass TensorRule\(.*/up., "column"\)',
         id="another kind",
     ),
     pytest.param(
@@ -126,6 +132,12 @@ def test_what_cannot_be_divided_is_refused(
         model = make()
         with pytest.raises(ValueError, match=message):
             tensor_parallel(model, rules)
+
+
+def test_a_model_made_outside_of_the_scope_is_refused(by_shape: Strategies) -> None:
+    model = with_layer(LAYERS.Dense(8, name="up"))
+    with by_shape["1x2"].scope(), pytest.raises(ValueError, match="must be made inside"):
+        tensor_parallel(model, COLUMN)
 
 
 def test_a_strategy_with_one_device_for_each_replica_is_refused() -> None:

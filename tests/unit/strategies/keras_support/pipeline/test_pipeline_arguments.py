@@ -13,7 +13,7 @@ import tensorflow as tf
 
 import strategies
 from tfscale.callbacks import LocalUpdates, Microbatches
-from tfscale.parallel import Pipeline
+from tfscale.parallel import Pipeline, TensorRule, tensor_parallel
 from tfscale.report import Stages
 
 pytestmark = pytest.mark.own_process
@@ -49,6 +49,8 @@ def fit(model: Any, **more: Any) -> Any:
             "`microbatches` must be a multiple of 2.*microbatches=3. Pass 4",
         ),
         ({"stages": 3}, "`stages` must be 2, the devices of a replica. Received: stages=3"),
+        ({"stages": 1}, "`stages` must be 2.*stages=1. Pass 2, or a list of names"),
+        ({"stages": "b"}, "stages='b'. Pass 2, or a list of names such as"),
         ({"stages": ["b", "c"]}, "`stages` must name 1 layers"),
         ({"stages": ["d"]}, "`stages` must be names.*Received: 'd'. Choose from a, b, c"),
         ({"stages": ["a"]}, "'a': the first stage begins there"),
@@ -80,6 +82,21 @@ def test_models_that_cannot_be_pipelines_are_refused(two: tf.distribute.Strategy
         Pipeline(line(tf.distribute.get_strategy()))
     with pytest.raises(ValueError, match="whose replicas have a device for each stage"):
         Pipeline(line(strategies.mirrored_strategy(1)))
+
+
+def test_only_the_strategy_of_a_model_makes_it_a_pipeline(two: tf.distribute.Strategy) -> None:
+    outside, inside = line(tf.distribute.get_strategy()), line(two)
+    with two.scope(), pytest.raises(ValueError, match="must be made inside `strategy"):
+        Pipeline(outside)
+    with (
+        strategies.mirrored_strategy(1).scope(),
+        pytest.raises(ValueError, match="must be in the scope of its own strategy, or in none"),
+    ):
+        Pipeline(inside)
+    with two.scope():
+        tensor_parallel(inside, [TensorRule("(.*/)?a", "column")])
+    with pytest.raises(ValueError, match="must not be divided by tensor_parallel and a pipeline"):
+        Pipeline(inside)
 
 
 @pytest.mark.parametrize(
