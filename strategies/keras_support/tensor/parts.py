@@ -176,6 +176,8 @@ def whole_weights(layers: Iterable[Any]) -> Iterator[None]:
 
 
 def _as_whole(layer: Any) -> list[Any]:
+    for variable, parts in vars(layer)[_PARTS]:
+        variable.trainable = parts[0].trainable  # set since then: layers set it for what they list
     first = {id(parts[0]): variable for variable, parts in vars(layer)[_PARTS]}
     others = {id(part) for _, parts in vars(layer)[_PARTS] for part in parts[1:]}
     return [

@@ -151,6 +151,23 @@ def test_a_plain_model_has_no_whole_copy() -> None:
         whole(with_layer(LAYERS.Dense(8, name="up")))
 
 
+@pytest.mark.parametrize("is_trained", [True, False])
+def test_a_whole_copy_trains_what_the_divided_model_trains_now(
+    by_shape: Strategies, is_trained: bool
+) -> None:
+    with by_shape["1x2"].scope():
+        model = keras.Sequential([keras.Input((6,)), LAYERS.Dense(8, name="up"), LAYERS.Dense(1)])
+        model.layers[0].trainable = not is_trained
+        tensor_parallel(model, [TensorRule("(.*/)?up", "column")])
+        model.layers[0].trainable = is_trained
+        model.compile("adam", "mse")
+        model.optimizer.build(model.trainable_variables)
+        copy = whole(model)
+    names = [variable.name for variable in copy.trainable_variables]
+    assert names == ["kernel", "bias"] * (2 if is_trained else 1)
+    assert len(copy.optimizer.variables) == 2 + 2 * len(names)
+
+
 @pytest.mark.parametrize(
     ("compiled", "message"),
     [
