@@ -169,6 +169,7 @@ def main(_: Sequence[str]) -> None:
     size = flagged_size()
     steps = steps_of_a_round(FLAGS.train_steps, FLAGS.steps_per_validation)
     refuse_unused_flags()
+    stages.refuse_too_many_devices([SIZES[name] for name in FLAGS.scaling or ()] or [size])
     devices = max(FLAGS.tensor_parallel, FLAGS.pipeline_stages)  # one of them is 1
     strategy = common_flags.strategy(devices_per_replica=devices)
     is_chief = strategies.is_chief(strategy)

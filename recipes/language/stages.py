@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from absl import flags
 
 import tfscale
 from recipes import number_flags
+from recipes.language.sizes import ModelSize
 
 FLAGS = flags.FLAGS
 SCHEDULES = ("gpipe", "1f1b", "interleaved")
@@ -85,6 +87,32 @@ def refuse_wrong_flags() -> None:
             f"--pipeline_stages={stages}. Use --microbatches={-(-parts // stages) * stages}, or "
             "--pipeline_schedule=1f1b."
         )
+
+
+def refuse_too_many_devices(sizes: Iterable[ModelSize]) -> None:
+    """Checks that models can be divided as the flags say, before any text is read.
+
+    Args:
+        sizes: Of the models that will be trained.
+
+    Raises:
+        ValueError: If one cannot.
+    """
+    chunks, devices = FLAGS.pipeline_stages * FLAGS.pipeline_virtual_stages, FLAGS.tensor_parallel
+    for size in sizes:
+        if size.heads % devices:
+            raise ValueError(
+                "`--tensor_parallel` must divide the heads of the attention. Received: "
+                f"--tensor_parallel={devices} and {size.heads} heads. Choose another number, or "
+                "another --heads."
+            )
+        if chunks > size.layers + 2:
+            raise ValueError(
+                "`--pipeline_stages` times --pipeline_virtual_stages must be at most the blocks, "
+                "and two for what is before and after them. Received: --pipeline_stages="
+                f"{FLAGS.pipeline_stages}, --pipeline_virtual_stages="
+                f"{FLAGS.pipeline_virtual_stages} and {size.layers} blocks. Use fewer."
+            )
 
 
 def flagged_pipeline(model: Any) -> tfscale.parallel.Pipeline | None:

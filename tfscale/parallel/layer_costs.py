@@ -54,6 +54,11 @@ def measured_costs(graph: Any, example: Any = None) -> list[OperationCost]:
 
 def _measured(graph: Any, example: Any) -> list[OperationCost]:
     given = _zeros(graph) if example is None else inputs_of(graph, example)
+    if any(value.shape[:1] == (0,) for value in given):
+        raise ValueError(
+            "`example` must have at least one row, because layers are measured with it. Received: "
+            "inputs of 0 rows. Pass a few rows, or leave it out."
+        )
     known = {id(t): value for t, value in zip(graph.inputs, given, strict=True)}
     costs, seen = [], set[int]()
     for node in nodes_in_order(graph):

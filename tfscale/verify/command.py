@@ -20,7 +20,7 @@ from tfscale.cli.arguments import (
 )
 from tfscale.cli.errors import complain
 from tfscale.cli.progress import progress
-from tfscale.verify.parallel_model import MICROBATCHES, Parallel, parallel
+from tfscale.verify.parallel_model import MICROBATCHES, Parallel, parallel, rules_of
 
 SUMMARY = "check that your model trains under a strategy as on one device"
 
@@ -141,12 +141,15 @@ def run(arguments: argparse.Namespace) -> int:
     # Imported here, because these need NumPy and the help does not.
     from tfscale.verify.messages import Request
     from tfscale.verify.report import as_json, as_text, verdict_sentence
+    from tfscale.verify.user_model import WrongUsage
     from tfscale.verify.verification import Verification, verify
     from tfscale.verify.worker_rpc import Failed
 
     try:
         shared = _shared(arguments)
-    except ValueError as error:
+        if arguments.tensor_rules is not None:
+            rules_of(arguments.tensor_rules)  # each run imports them itself
+    except (ValueError, WrongUsage) as error:
         _complain(str(error))
         return 2
     num_replicas = arguments.num_replicas

@@ -69,7 +69,7 @@ def arrange(model: Any, how: Parallel) -> None:
     if how.kind == "pipeline":
         Pipeline(model, how.devices, how.microbatches, schedule=_SCHEDULE)
     else:
-        tensor_parallel(model, TRANSFORMER if how.rules is None else _rules(how.rules))
+        tensor_parallel(model, TRANSFORMER if how.rules is None else rules_of(how.rules))
 
 
 @contextlib.contextmanager
@@ -117,7 +117,12 @@ def state_of(optimizer: Any, model: Any, how: Parallel | None) -> list[tuple[str
     return list(zip(whole, joined_state(model, optimizer), strict=True))
 
 
-def _rules(target: str) -> Any:
+def rules_of(target: str) -> Any:
+    """Returns the rules that `"module:name"` names.
+
+    Raises:
+        WrongUsage: If it names something else.
+    """
     from tfscale.parallel import TensorRule
     from tfscale.verify.user_model import WrongUsage, imported_module
 

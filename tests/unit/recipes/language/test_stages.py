@@ -26,6 +26,14 @@ STAGES = ["--distribution_strategy=mirrored", "--pipeline_stages=2"]
             [*STAGES, "--pipeline_schedule=interleaved", "--microbatches=3"],
             "`--microbatches` must be a multiple of --pipeline_stages",
         ),
+        (
+            [STAGES[0], "--size=nano", "--pipeline_stages=40"],
+            "`--pipeline_stages` times --pipeline_virtual_stages must be at most the blocks",
+        ),
+        (
+            [STAGES[0], "--size=nano", "--tensor_parallel=3"],
+            "`--tensor_parallel` must divide the heads of the attention",
+        ),
     ],
 )
 def test_wrong_combinations_are_refused_with_their_flags(

@@ -94,3 +94,11 @@ def test_flags_that_contradict_are_refused(flags: list[str], words: str) -> None
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_rules_that_are_none_are_refused_before_anything_is_trained() -> None:
+    flags = ("--parallel=tensor:2", f"--tensor_rules={MODELS}:twice_dense")
+    done: Any = child("verify", f"{MODELS}:twice_dense", *flags)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "`--tensor_rules` must name a list of tfscale.parallel.TensorRule" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -58,6 +58,9 @@ def fit(model: Any, **more: Any) -> Any:
             {"schedule": "interleaved", "virtual_stages": 2, "microbatches": 2},
             "`model` must have at least 4 parts.*3 operations, and 2 places",
         ),
+        pytest.param(
+            {"example": np.zeros((0, 4))}, "`example` must have at least one row", id="no rows"
+        ),
     ],
 )
 def test_impossible_arguments_are_refused(
