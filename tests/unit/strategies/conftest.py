@@ -24,6 +24,8 @@ from tests.prefork import Prefork
 
 _REPORTS = "TFSCALE_TEST_REPORTS"
 _SECONDS = 600
+_SECONDS_OF_A_THOROUGH_TEST = 60
+"""Is added for each of them: some modules have 150."""
 _PREFORK = pytest.StashKey[Prefork]()
 _CHILDREN = pytest.StashKey[dict[Path, dict[str, list[pytest.TestReport]]]]()
 
@@ -97,6 +99,8 @@ def _is_lost(reports: list[pytest.TestReport]) -> bool:
 def _run_once(
     config: pytest.Config, items: list[pytest.Item]
 ) -> tuple[dict[str, list[pytest.TestReport]], int, str]:
+    thorough = sum(item.get_closest_marker("thorough") is not None for item in items)
+    seconds = _SECONDS + thorough * _SECONDS_OF_A_THOROUGH_TEST
     with tempfile.TemporaryDirectory() as folder:
         path, printed = Path(folder) / "reports", Path(folder) / "printed"
         path.touch()
@@ -112,13 +116,13 @@ def _run_once(
                 stdout=printed,
                 stderr=printed,
                 cwd=config.rootpath,
-                seconds=_SECONDS,
+                seconds=seconds,
                 **{_REPORTS: str(path)},
             )
             end = f"ended with status {status}"
         except TimeoutError:
             status = -signal.SIGKILL
-            end = f"was killed after {_SECONDS} s"
+            end = f"was killed after {seconds} s"
         output = printed.read_text("utf-8", errors="replace")
         lines = path.read_text("utf-8").splitlines()
     reports: dict[str, list[pytest.TestReport]] = {item.nodeid: [] for item in items}
