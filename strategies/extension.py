@@ -69,6 +69,7 @@ if TYPE_CHECKING:
         ratio_over_replicas,
         sum_over_replicas,
     )
+    from strategies.keras_support.context.packs import packs
     from strategies.keras_support.context.step_context import current_step
     from strategies.keras_support.defects.table import FIXES
     from strategies.keras_support.gradients.gradient_watch import VERDICTS, GradientWatch, Trouble
@@ -132,6 +133,7 @@ if TYPE_CHECKING:
         timeline,
     )
     from strategies.keras_support.placement.replica_devices import devices_by_replica
+    from strategies.keras_support.sharding.backward_gathers import ONLY_SHAPE
     from strategies.keras_support.sharding.cuts import cuts_for
     from strategies.keras_support.sharding.sharded_value import is_sharded
     from strategies.keras_support.sharding.stages import stage_of
@@ -285,6 +287,7 @@ _NAMES = {
         "ratio_over_replicas",
         "sum_over_replicas",
     ),
+    "strategies.keras_support.context.packs": ("packs",),
     "strategies.keras_support.context.step_context": ("current_step",),
     "strategies.keras_support.gradients.gradient_watch": ("VERDICTS", "GradientWatch", "Trouble"),
     "strategies.keras_support.gradients.tape_gradients": ("local_gradients",),
@@ -315,6 +318,7 @@ _NAMES = {
         "replica_values",
     ),
     "strategies.keras_support.state.variables": ("floats_read_as",),
+    "strategies.keras_support.sharding.backward_gathers": ("ONLY_SHAPE",),
     "strategies.keras_support.sharding.cuts": ("cuts_for",),
     "strategies.keras_support.sharding.sharded_value": ("is_sharded",),
     "strategies.keras_support.sharding.stages": ("stage_of",),

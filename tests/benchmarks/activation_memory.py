@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 from typing import Any
 
 import keras
@@ -24,6 +23,7 @@ import tfscale
 from recipes.language.block import DecoderBlock
 from recipes.language.model import compile_for_training, language_model
 from recipes.language.sizes import ModelSize
+from tests.benchmarks.step_times import StepTimes
 from tests.programs import run_program
 from tests.tables import versions
 
@@ -62,23 +62,6 @@ def cnn() -> Built:
 
 
 MODELS = {"transformer": transformer, "cnn": cnn}
-
-
-class StepTimes(keras.callbacks.Callback):
-    """Notes the seconds of each step."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seconds: list[float] = []
-
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Starts the clock."""
-        self._began = time.perf_counter()
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Stops it when the step is done."""
-        self.model.optimizer.iterations.numpy()
-        self.seconds.append(time.perf_counter() - self._began)
 
 
 def measure(name: str, way: str, steps: int) -> None:

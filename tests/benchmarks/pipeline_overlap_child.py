@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 import strategies
+from tests.benchmarks.step_times import StepTimes
 from tfscale.callbacks import Microbatches
 from tfscale.parallel import Pipeline
 
@@ -65,22 +66,13 @@ def slept(x: tf.Tensor, seconds: float) -> tf.Tensor:
     return tf.ensure_shape(tf.numpy_function(sleep, [x], x.dtype, stateful=False), x.shape)
 
 
-class StepTimes(keras.callbacks.Callback):
-    """Notes the seconds of each step."""
+class StagesTimes(StepTimes):
+    """Notes the seconds of each step of a pipeline."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.seconds: list[float] = []
-
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Starts the clock."""
-        self._began = time.perf_counter()
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Stops it when all weights are updated."""
+    def wait(self) -> None:
+        """Waits until all weights are updated."""
         for weight in self.model.weights:
             weight.numpy()
-        self.seconds.append(time.perf_counter() - self._began)
 
 
 def sleeping(runs: int, virtual: int) -> list[keras.Layer]:
@@ -109,7 +101,7 @@ def main(kind: str, schedule: str = "") -> None:
     tf.config.threading.set_intra_op_parallelism_threads(1)
     virtual = 2 if schedule == "interleaved" else 1
     runs = max(STAGES[kind] * virtual, 2)
-    times = StepTimes()
+    times = StagesTimes()
     callbacks: list[keras.callbacks.Callback] = [times]
     with strategies.mirrored_strategy(1, devices_per_replica=STAGES[kind]).scope():
         made = sleeping(runs, virtual) if kind == "sleeps" else working(runs)

@@ -16,7 +16,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
+import tensorflow as tf
+
+from strategies.extension import packs
 from tfscale.plan.cuts import Parameter
 from tfscale.plan.liveness import (
     BUFFER,
@@ -31,8 +35,9 @@ from tfscale.plan.liveness import (
 from tfscale.plan.operation_costs import seconds_for
 from tfscale.plan.step_graph import BACKWARD, FORWARD, UPDATE, Gradient, StepGraph
 
+Value = TypeVar("Value")
+
 REDUCE = "reduce"
-_PACK = 2**24
 _NETWORK_BYTES_A_SECOND = 5e8
 """Only the ratio to what a core computes matters, and only for what overlaps."""
 
@@ -133,9 +138,9 @@ class _Step:
                 (self._now[number],) = self._add(REDUCE, (self._now[number],), rows)
         if how.workers > 1:
             # What is gathered for a layer is reduced as its gradient comes, each by itself.
-            packs = [[each] for each in dense] if how.shard == 3 else _packs(reversed(dense))
+            travelling = [[each] for each in dense] if how.shard == 3 else _in_packs(dense[::-1])
             turns: list[int] = []
-            for pack in packs:
+            for pack in travelling:
                 self._travel(pack, turns[-2:-1] if how.shard < 3 else ())
                 turns.append(len(self.operations) - 1)
         elif how.shard >= 2:
@@ -180,7 +185,7 @@ class _Step:
     def update(self) -> None:
         """The optimizer reads what has been reduced, and works on parts."""
         is_divided = self._how.shard >= 1 and self._how.replicas > 1
-        if is_divided and self._how.shard == 1:
+        if is_divided and self._how.shard == 1:  # gradients are whole until here
             for number, now in list(self._now.items()):
                 part = [(self._part(self.tensors[now].bytes), GRADIENT)]
                 (self._now[number],) = self._add(UPDATE, (now,), part)
@@ -191,19 +196,18 @@ class _Step:
                 continue
             operation = self.operations[place]
             inputs = tuple(self._now.get(number, number) for number in operation.inputs)
-            self.operations[place] = dataclasses.replace(operation, inputs=inputs)
-            if not is_divided:
-                continue
-            is_derived = not derived.isdisjoint(inputs)
-            for number in operation.outputs:
+            is_derived = is_divided and not derived.isdisjoint(inputs)
+            scratch = operation.scratch_bytes
+            self.operations[place] = dataclasses.replace(
+                operation,
+                inputs=inputs,
+                scratch_bytes=self._part(scratch) if is_derived else scratch,
+            )
+            for number in operation.outputs if is_divided else ():
                 tensor = self.tensors[number]
                 if is_derived or tensor.bytes in sizes:
                     derived.add(number)
                     self.tensors[number] = Tensor(self._part(tensor.bytes), tensor.kind)
-            if is_derived:
-                self.operations[place] = dataclasses.replace(
-                    self.operations[place], scratch_bytes=self._part(operation.scratch_bytes)
-                )
 
     def make_whole(self) -> None:
         """Each replica gets the parts of the parameters that the others have updated."""
@@ -221,34 +225,25 @@ class _Step:
             parts = self._add(
                 UPDATE, (), [(self._part(each), BUFFER) for each in sizes], OWN, after
             )
-            wholes = self._gathered(UPDATE, pack, parts, BUFFER)
+            wholes = self._gathered(UPDATE, pack, parts)
             turns.append(len(self.operations) - 1)
             self._add(UPDATE, wholes, [])
 
     def _parameter_packs(self, numbers: Sequence[int]) -> Iterator[list[int]]:
         if self._how.workers == 1:
-            yield from ([number] for number in numbers)
-            return
-        pack: list[int] = []
-        for number in numbers:
-            if pack and sum(self._parameters[i].bytes for i in (*pack, number)) > _PACK:
-                yield pack
-                pack = []
-            pack.append(number)
-        if pack:
-            yield pack
+            return ([number] for number in numbers)
+        return _neighbours(numbers, [self._parameters[number].bytes for number in numbers])
 
     def _gathered(
         self,
         phase: str,
         pack: Sequence[int],
-        parts: tuple[int, ...],
-        kind: str,
+        parts: tuple[int, ...] = (),
         waits_for: Iterable[int] = (),
     ) -> tuple[int, ...]:
         """Returns the whole tensors of parameters, from this replica's parts."""
         sizes = [self._parameters[number].bytes for number in pack]
-        wholes = [(size, kind) for size in sizes]
+        wholes = [(size, BUFFER) for size in sizes]
         if self._how.workers == 1:  # one copy of what lies on the other devices
             return self._add(phase, parts, wholes, OWN, waits_for)
         if len(pack) == 1 and not self._parameters[pack[0]].is_joined:
@@ -287,7 +282,7 @@ class _Step:
             layers[-1][1].append(read)
             before = layers[-3][1] if len(layers) > 2 else []
             waits = self._users(before, readers)
-            (whole,) = self._gathered(FORWARD, [number], (), BUFFER, waits)
+            (whole,) = self._gathered(FORWARD, [number], waits_for=waits)
             self.tensors[read] = Tensor(self._parameters[number].bytes, BUFFER)
             self.operations[place] = Operation((whole,), (read,), SHARES)
 
@@ -332,7 +327,7 @@ class _Step:
     ) -> int:
         if number not in again and number in self._step.reads:
             parameter = self._step.reads[number]
-            (again[number],) = self._gathered(BACKWARD, [parameter], (), BUFFER, arriving)
+            (again[number],) = self._gathered(BACKWARD, [parameter], waits_for=arriving)
         elif number not in again:
             made = self.operations[makers[number]]
             inputs = tuple(
@@ -384,13 +379,12 @@ class _Step:
         return -(-size // self._how.replicas)
 
 
-def _packs(gradients: Iterable[Gradient]) -> Iterator[list[Gradient]]:
-    """Yields gradients that travel together: neighbours."""
-    pack: list[Gradient] = []
-    for each in gradients:
-        if pack and sum(other.travels for other in (*pack, each)) > _PACK:
-            yield pack
-            pack = []
-        pack.append(each)
-    if pack:
-        yield pack
+def _in_packs(gradients: Sequence[Gradient]) -> Iterator[list[Gradient]]:
+    """Yields gradients that travel together."""
+    return _neighbours(gradients, [each.travels for each in gradients])
+
+
+def _neighbours(values: Sequence[Value], sizes: Sequence[int]) -> Iterator[list[Value]]:
+    """Yields values of the given bytes in the packs of workers."""
+    specs = [tf.TensorSpec([size], tf.uint8) for size in sizes]
+    return ([values[place] for place in pack] for pack in packs(specs, range(len(specs))))

@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from strategies.extension import needed_operations
+from strategies.extension import ONLY_SHAPE, needed_operations
 from tfscale.plan.liveness import (
     ACTIVATION,
     GRADIENT,
@@ -49,7 +49,6 @@ _MEMORY = {
 _CALLERS = frozenset(_CALLING.split())
 _SHARERS = frozenset(_SHARING.split())
 _IN_MEMORY_ANYWAY = frozenset(("Const", "Placeholder", "ReadVariableOp", "VarHandleOp"))
-_ONLY_SHAPE = frozenset(("Rank", "Shape", "ShapeN", "Size"))
 _CONDITIONS = frozenset(("Case", "If", "StatelessCase", "StatelessIf"))
 _LOOPS = frozenset(("While", "StatelessWhile"))
 
@@ -155,7 +154,7 @@ def step_graph(
         ),
         reads=reader.reads,
         only_shapes=frozenset(
-            place for place, op in enumerate(reader.sources) if op.type in _ONLY_SHAPE
+            place for place, op in enumerate(reader.sources) if op.type in ONLY_SHAPE
         ),
         flops=reader.flops,
         num_unknown=reader.num_unknown,

@@ -185,7 +185,8 @@ class _Run:
                 waited = [self._time_after(unit, 0, [*waited, *self._arrivals(unit, flight)])]
             with tf.control_dependencies(waited):
                 if unit.is_forward:
-                    part, kept = self._parts[unit.microbatch], self._kept[unit.chunk]
+                    part = self._parts[unit.microbatch]
+                    kept = self._kept[unit.chunk] if part.may_be_empty else []
                     with only_examples_count(part, flight.context, self._whole, kept):
                         results = self._forward(unit, flight)
                 else:

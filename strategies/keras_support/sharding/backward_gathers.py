@@ -18,7 +18,7 @@ import tensorflow as tf
 from strategies.keras_support.context.step_context import StepContext
 from strategies.keras_support.sharding.gathering import Gathers, gathered
 
-_ONLY_SHAPE = ("Rank", "Shape", "ShapeN", "Size")
+ONLY_SHAPE = ("Rank", "Shape", "ShapeN", "Size")
 """Operations that look at no value. The gradient of a convolution begins with one: it waits for
 nothing, so what it would gather again would be in memory from the beginning of the backward pass.
 """
@@ -65,7 +65,7 @@ def _watch(graph: Any) -> None:
         again = _BACKWARD.again
         if again is None or again.graph is not graph:
             return create(op_type, inputs, *args, **kwargs)
-        if op_type not in _ONLY_SHAPE:
+        if op_type not in ONLY_SHAPE:
             inputs = again.replaced(list(inputs))
         operation = create(op_type, inputs, *args, **kwargs)
         again.own.add(operation)

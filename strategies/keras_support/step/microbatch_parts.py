@@ -147,12 +147,11 @@ def only_examples_count(
     """Surrounds a pass of a microbatch with its context.
 
     Args:
-        part: The microbatch. If it has no examples, variables are left as they were.
+        part: The microbatch.
         own: Its context.
         whole: The context of the replica batch.
-        kept: The variables that the pass writes on this replica alone; see `written`.
+        kept: The variables that are left as they were if it has no examples; see `written`.
     """
-    kept = kept if part.may_be_empty else []
     before = [tf.identity(variable.value) for variable in kept]
     with taking_step(own):
         yield

@@ -122,9 +122,7 @@ def block_call(call: Call, num_parts: int) -> Call:
             return call(*args, **kwargs)  # layer by layer, or in a block around it
         devices = devices_for(num_parts)
         given = []
-        for rank in range(
-            num_parts
-        ):  # all before the first call: Keras's attention takes masks off
+        for rank in range(num_parts):  # before the first call: Keras's attention takes masks off
             with on_rank(rank, devices):
                 given.append(
                     keras.tree.map_structure(

@@ -68,14 +68,7 @@ def transformer() -> Any:
         )
         x = layers.add([x, layers.Dense(8, name=f"down{block}")(inner)], name=f"sum_b{block}")
     model = keras.Model(tokens, layers.Dense(12, name="head")(x))
-    model.compile(
-        keras.optimizers.AdamW(0.01, clipnorm=0.5),
-        keras.losses.SparseCategoricalCrossentropy(
-            from_logits=True, reduction="mean_with_sample_weight"
-        ),
-        metrics=["accuracy"],
-    )
-    return model
+    return _predicting_tokens(model, keras.optimizers.AdamW(0.01, clipnorm=0.5))
 
 
 def shared() -> Any:
@@ -92,13 +85,15 @@ def shared() -> Any:
     x = layers.add([layers.Dense(8, "gelu", name="third")(x), looked_up(tokens)], name="sum_b")
     x = layers.LayerNormalization(name="norm")(mixer(x))
     model = keras.Model(tokens, tied(x, reverse=True))
-    model.compile(
-        keras.optimizers.AdamW(0.01, global_clipnorm=0.1),
-        keras.losses.SparseCategoricalCrossentropy(
-            from_logits=True, reduction="mean_with_sample_weight"
-        ),
-        metrics=["accuracy"],
+    return _predicting_tokens(model, keras.optimizers.AdamW(0.01, global_clipnorm=0.1))
+
+
+def _predicting_tokens(model: Any, optimizer: Any) -> Any:
+    """Compiles a model whose outputs are logits of tokens, of which some have no weight."""
+    loss = keras.losses.SparseCategoricalCrossentropy(
+        from_logits=True, reduction="mean_with_sample_weight"
     )
+    model.compile(optimizer, loss, metrics=["accuracy"])
     return model
 
 

@@ -14,6 +14,7 @@ import tensorflow as tf
 import strategies
 from tests.unit.strategies.keras_support.beside_one_device import (
     Found,
+    Program,
     X,
     Y,
     assert_like_one_device,
@@ -28,7 +29,6 @@ pytestmark = [
 
 L = keras.layers
 OPTIMIZERS = keras.optimizers
-Program = Callable[[tf.distribute.Strategy], Found]
 
 
 @pytest.fixture(scope="module")
