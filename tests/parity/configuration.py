@@ -21,9 +21,9 @@ SHARDED = (
 
 PIPELINES = (
     *(f"pipeline{stages}_{replicas}" for stages in (2, 4) for replicas in (1, 2)),
-    *(f"pipeline{stages}_shard1_2" for stages in (2, 4)),
+    *(f"pipeline{stages}_shard{shard}_2" for stages in (2, 4) for shard in (1, 2, 3)),
 )
-"""Strategies under which a model is a pipeline: stages, then number of replicas."""
+"""Strategies under which a model is a pipeline: stages, `shard`, then number of replicas."""
 
 DIVIDED = ("tensor2_1", "tensor2_2")
 """Strategies under which a model has tensor parallelism: devices, then number of replicas."""

@@ -18,8 +18,8 @@ WIDTH = 4
 class Positions(keras.Layer):
     """Adds the table row of its position to each token."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **named: Any) -> None:
+        super().__init__(**named)  # from its config too
         self.table = layers.Embedding(TIME, WIDTH)
 
     def build(self, shape: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ from strategies.extension import (
 Twins = list[tuple[Any, Any]]
 
 CURE = "Pass a function that builds and compiles the model."
+_NAMED_BY_KERAS = re.compile(r"\Avariable_\d+\Z")
+"""`add_weight` without a name: the next of a process, so another one in a copy."""
 
 
 def copy_under(
@@ -126,12 +129,17 @@ def _with_inputs(config: Any, old: str, new: str) -> Any:
     return changed
 
 
+def _own_name(variable: keras.Variable) -> str:
+    """Returns a variable's name, without the number of one that Keras has named itself."""
+    return _NAMED_BY_KERAS.sub("variable", variable.name)
+
+
 def _twins(model: keras.Model, twin: keras.Model) -> Twins:
     layers, twin_layers = all_layers(model), all_layers(twin)
     variables, twin_variables = state_of(model), state_of(twin)
     if [type(layer) for layer in layers] != [type(layer) for layer in twin_layers] or [
-        (variable.name, tuple(variable.shape)) for variable in variables
-    ] != [(variable.name, tuple(variable.shape)) for variable in twin_variables]:
+        (_own_name(variable), tuple(variable.shape)) for variable in variables
+    ] != [(_own_name(variable), tuple(variable.shape)) for variable in twin_variables]:
         raise ValueError(
             f"`model` must be described completely by its config. Received: {model.name!r} with "
             f"{len(layers)} layers and {len(variables)} variables, while its config creates "

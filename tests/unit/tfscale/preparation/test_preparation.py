@@ -197,6 +197,20 @@ def test_a_layer_shared_between_inner_models_is_refused_as_it_would_split(
         prepare(model, strategy, precision="float32")
 
 
+def test_a_weight_without_a_name_is_found_in_the_copy(strategy: tf.distribute.Strategy) -> None:
+    class Scale(keras.layers.Layer):
+        def build(self, shape: Any) -> None:
+            self.scale = self.add_weight(shape=shape[-1:], initializer="ones")
+
+        def call(self, inputs: Any) -> Any:
+            return inputs * self.scale
+
+    model = compiled(keras.Sequential([keras.Input([2]), Scale(), Scale()]))
+    model.set_weights([np.array([2.0, 3.0]), np.array([5.0, 7.0])])
+    prepared = prepare(model, strategy, precision="float64")
+    np.testing.assert_array_equal(prepared.predict(np.ones([1, 2]), verbose=0), [[10, 21]])
+
+
 def test_a_subclassed_model_without_a_config_is_refused(strategy: tf.distribute.Strategy) -> None:
     class Wrapping(keras.Model):
         def __init__(self, inner: Any) -> None:
