@@ -11,7 +11,7 @@ from strategies.extension import integers
 from tfscale.cli.arguments import add_json_flag, add_model_argument, count, number_type
 from tfscale.cli.errors import complain
 from tfscale.cli.progress import progress
-from tfscale.plan.sizes import parsed_bytes
+from tfscale.cli.sizes import parsed_bytes
 
 Value = TypeVar("Value")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tfscale.plan.costs import FORMULA, Configuration
 from tfscale.plan.planning import MemoryPlan
-from tfscale.plan.sizes import shown_bytes
+from tfscale.cli.sizes import shown_bytes
 from tfscale.plan.traced_model import SLOT
 
 _HEADER = (

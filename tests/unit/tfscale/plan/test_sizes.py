@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tfscale.plan.sizes import parsed_bytes, shown_bytes
+from tfscale.cli.sizes import parsed_bytes, shown_bytes
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,51 @@
+"""Hands a job to an engine: its folder, its files, its record."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from tfscale.files.output_files import write_whole
+from tfscale.launch.engines.engine import Engine
+from tfscale.launch.engines.engine_tools import run_tool
+from tfscale.launch.engines.job_record import JobRecord, new_record
+from tfscale.launch.engines.job_request import JobRequest
+
+
+def submit(engine: Engine, request: JobRequest, jobs: Path) -> JobRecord:
+    """Submits a job.
+
+    Args:
+        engine: The engine.
+        request: What is asked for.
+        jobs: The folder of all jobs; it is created if missing.
+
+    Returns:
+        The record of the job, which is kept in its folder.
+
+    Raises:
+        ValueError: If the engine cannot do what is asked.
+        EngineFailed: If it does not take the job. Nothing of the job is left.
+        OSError: If its folder or its logs cannot be written.
+    """
+    job = new_record(request, engine.name, jobs)
+    submission = engine.submission(request, job)
+    job.folder.mkdir(parents=True)
+    try:
+        job.log_dir.mkdir(parents=True, exist_ok=True)
+        for name, text in submission.files.items():
+            write_whole(job.folder / name, text)
+        job.save()  # before the engine may start it
+        output = ""
+        for command in submission.commands:
+            output = run_tool(
+                command,
+                folder=job.folder,
+                cure="Nothing was submitted; `--dry_run` prints what would be.",
+            )
+        job = job.with_engine_id(engine.engine_id(output))
+        job.save()
+    except BaseException:
+        shutil.rmtree(job.folder, ignore_errors=True)
+        raise
+    return job
