@@ -6,8 +6,9 @@
 Exit status: 0 for success, 1 if the check or the run failed, 2 for wrong usage, which is reported
 in one line on standard error. A command is a module with `SUMMARY`, `add_arguments(parser)` and
 `run(arguments) -> int`. A command that runs a program after `--` sets `TAKES_COMMAND = True` and
-finds the program in `arguments.command`. A command whose first word may be left out has a function
-`expanded(arguments)` that puts it in. Modules import TensorFlow, Keras and NumPy only inside
+finds the program in `arguments.command`. A command whose arguments may be partly left out, or be
+in a file, has a function `expanded(arguments)` that puts them in; at the end it may also put `--`
+and a program. Modules import TensorFlow, Keras and NumPy only inside
 `run`, so that `tfscale --help` is fast.
 """
 
@@ -26,6 +27,7 @@ from tfscale.cli.errors import complain, complain_of_output, finish_output, is_o
 COMMANDS = {
     "doctor": "tfscale.doctor.examination",
     "launch": "tfscale.launch.command",
+    "jobs": "tfscale.jobs.command",
     "plan": "tfscale.plan.command",
     "preflight": "tfscale.preflight.command",
     "report": "tfscale.report.command",
@@ -40,6 +42,7 @@ examples:
   tfscale data index 'train-*.tfrecord'                give TFRecord files random access
   tfscale doctor                                       check versions, devices and the cluster
   tfscale launch --num_workers=2 -- python train.py    run two workers of one job on this host
+  tfscale jobs list                                    show the jobs that were submitted
   tfscale plan mine:build --replicas=8                 compute the memory of each device
   tfscale preflight mine:build --target=v5e:2x2        find what a TPU would reject; needs no TPU
   tfscale report runs/digits                           write one HTML page about a run
@@ -135,7 +138,13 @@ def _run(own: list[str]) -> int:
     modules = {name: importlib.import_module(COMMANDS[name]) for name in names}
     parsers = {name: _add_command(commands, name, modules[name]) for name in names}
     if len(names) == 1 and hasattr(modules[names[0]], "expanded"):
-        own = [own[0], *modules[names[0]].expanded(own[1:])]
+        try:
+            own = [own[0], *modules[names[0]].expanded(own[1:])]
+        except ValueError as error:
+            parsers[names[0]].error(str(error))
+        if "--" in own:  # of a file; the program of the command line has precedence
+            position = own.index("--")
+            own, behind = own[:position], behind or own[position + 1 :]
 
     arguments, unknown = parser.parse_known_args(own)
     if arguments.name is None:

@@ -12,6 +12,7 @@ import contextlib
 import json
 import re
 import sys
+import traceback
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +21,8 @@ from types import TracebackType
 from strategies.cluster.environments import take_exit_reason_path
 
 LONGEST_WHY = 300
-_LONGEST_FILE = 10_000
+_LONGEST_FILE = 100_000
+_LONGEST_TRACEBACK = 20_000
 
 _TASK = re.compile(r"/job:(chief|worker|ps)/(?:replica:\d+/)?task:(\d+)")
 _OF_OTHERS = re.compile(
@@ -42,11 +44,13 @@ class ExitReason:
         why: One line, such as "ValueError: a row of letters".
         is_own: Whether it failed independently of other tasks.
         at_fault: The task that made it fail, such as "worker 1"; empty if unknown.
+        traceback: The traceback, of which only the end is kept if it is long; for people.
     """
 
     why: str
     is_own: bool
     at_fault: str = ""
+    traceback: str = ""
 
 
 def read_exit_reason(path: Path) -> ExitReason | None:
@@ -67,21 +71,30 @@ def exit_reason_of(error: BaseException, own: str) -> ExitReason:
         error: The error that ended the program or a call of Keras. Its causes are examined too.
         own: This task, such as "worker 0".
     """
-    text = str(error).strip() or "no message"
-    is_exit = isinstance(error, SystemExit)
-    why = "" if is_exit else f"{type(error).__name__}: {_last_sentence(text)}"
+    if isinstance(error, SystemExit):
+        why = shown = ""
+    else:
+        text = str(error).strip() or "no message"
+        why = f"{type(error).__name__}: {_last_sentence(text)}"
+        shown = "".join(traceback.format_exception(error))[-_LONGEST_TRACEBACK:]
+    is_own, at_fault = _cause(error, own)
+    return ExitReason(why, is_own, at_fault, shown)
+
+
+def _cause(error: BaseException, own: str) -> tuple[bool, str]:
+    """Returns whether this task caused an error, and the task that is known to have caused it."""
     for cause in _chain(error):
         task = getattr(cause, "at_fault", None)
         if task is not None:
-            return ExitReason(why, is_own=task == own, at_fault=task)
+            return task == own, task
         if type(cause).__module__.startswith("tensorflow."):
             message = str(cause)
             reported = [_name(*pair) for pair in _TASK.findall(message) if _name(*pair) != own]
             if reported:
-                return ExitReason(why, is_own=False, at_fault=reported[0])
+                return False, reported[0]
             if _OF_OTHERS.search(message):
-                return ExitReason(why, is_own=False)
-    return ExitReason(why, is_own=True)
+                return False, ""
+    return True, ""
 
 
 class _Writer:
@@ -125,11 +138,9 @@ def write_exit_reason_at_end(task_type: str, task_index: int) -> None:
     _WRITERS.append(writer)
     before = sys.excepthook
 
-    def hook(
-        kind: type[BaseException], error: BaseException, traceback: TracebackType | None
-    ) -> None:
+    def hook(kind: type[BaseException], error: BaseException, place: TracebackType | None) -> None:
         writer.write(exit_reason_of(error, writer.own))
-        before(kind, error, traceback)
+        before(kind, error, place)
 
     sys.excepthook = hook
     atexit.register(writer.write_noted)  # a program may catch the error and end with a status

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from strategies.cluster.exit_reason import write_exit_reason_at_end
+from strategies.cluster.stack_signal import answer_stack_requests
 from strategies.coordination.rendezvous import tell_of_end
 from strategies.keras_support.asynchronous.reports import give_task_notices
 from strategies.keras_support.patches import EPOCH_ITERATOR, PATCHES
@@ -62,8 +63,10 @@ def support(strategy: tf.distribute.Strategy, shard: int = 0) -> tf.distribute.S
         give_task_notices(strategy)
     # Of a parameter server strategy the resolver is private.
     resolver = getattr(strategy, "_cluster_resolver", None) or strategy.cluster_resolver
-    if resolver is not None and resolver.task_type:
-        write_exit_reason_at_end(resolver.task_type, resolver.task_id)
+    is_task = resolver is not None and resolver.task_type
+    task = (resolver.task_type, resolver.task_id) if is_task else ("worker", 0)
+    write_exit_reason_at_end(*task)
+    answer_stack_requests()
     if is_multi_worker(strategy):
         atexit.register(tell_of_end, strategy)
         give_wait_notices(strategy)

@@ -7,12 +7,22 @@ Synopsis:
 
 The same from a shell: `tfscale launch --num_workers=2 -- python train.py`. With `max_restarts` a
 failed job is restarted. With `hosts` a job spans several hosts, with one launcher on each. With
-`num_ps` a chief runs the program, and workers and parameter servers serve it. This package imports
-neither TensorFlow nor Keras nor NumPy.
+`num_ps` a chief runs the program, and workers and parameter servers serve it. `launch_function` is
+for notebooks. The room `engines` hands jobs to clusters. This package imports neither TensorFlow
+nor Keras nor NumPy.
 """
 
+from tfscale.launch.functions import JobFailed, launch_function
 from tfscale.launch.hosts import Hosts
 from tfscale.launch.local_workers import launch_local_workers
 from tfscale.launch.outcome import PREEMPTED_STATUS, Outcome, WorkerFailure
 
-__all__ = ["PREEMPTED_STATUS", "Hosts", "Outcome", "WorkerFailure", "launch_local_workers"]
+__all__ = [
+    "PREEMPTED_STATUS",
+    "Hosts",
+    "JobFailed",
+    "Outcome",
+    "WorkerFailure",
+    "launch_function",
+    "launch_local_workers",
+]

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import itertools
 import os
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ from tfscale.launch.output import OutputRelay, SharedOutput
 from tfscale.launch.ports import ReservedPort, reserve_port
 from tfscale.launch.process_management import ProcessManagementServer
 from tfscale.launch.restarts import RestartPolicy
+from tfscale.launch.shares import Shares
 from tfscale.launch.supervision import SupervisedWorker, Supervision, task_name
 from tfscale.launch.worker_process import WorkerProcess
 
@@ -57,6 +59,8 @@ class Job:
     start_seconds: float | None
     log_dir: Path | None
     exit_reason_dir: Path
+    shares: Shares
+    environment: Mapping[str, str]
     output: SharedOutput
     events: Events
     guard: OrphanGuard
@@ -108,7 +112,7 @@ def run_attempt(job: Job, restart: int, ports_of_job: contextlib.ExitStack) -> O
     with contextlib.ExitStack() as stack:
         mpi = None
         if job.hosts is None and len(clusters) > 1:
-            name = f"tfscale_{job.name}_{restart}"
+            name = f"tfscale_{secrets.token_hex(8)}"  # no other start on this host has it
             mpi = stack.enter_context(ProcessManagementServer(name, len(clusters)))
         served = _served_by(data_ports)
         workers = [
@@ -226,12 +230,14 @@ def _started(
             log = stack.enter_context(open_log(path))
         read_end, write_end = os.pipe()
         try:
-            exit_reason_file = job.exit_reason_dir / f"{file_name}.attempt-{restart}.json"
+            exit_reason_file = job.exit_reason_dir / f"{file_name}.attempt-{restart}.error.json"
             exit_reason_file.unlink(missing_ok=True)  # left by an earlier process of this task
             environment = {
                 **_environment(job, cluster, restart, exit_reason_file),
                 **(added or {}),
             }
+            first = job.hosts.first_worker(job.num_workers) if job.hosts else 0
+            environment |= job.shares.environment(name, int(index) - first)
             if mpi is not None:
                 environment = mpi.environment(environment, cluster.task_index)
             process = WorkerProcess(process_index, job.command, environment, write_end, job.events)
@@ -251,6 +257,7 @@ def _environment(
 ) -> Mapping[str, str]:
     environment = {
         **os.environ,
+        **job.environment,
         "TF_CONFIG": cluster.to_tf_config(),
         JOB_VARIABLE: job.name,
         RESTART_VARIABLE: str(restart),

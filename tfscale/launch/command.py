@@ -1,13 +1,14 @@
-"""`tfscale launch`: runs a command as several workers, on this host or on several hosts."""
+"""`tfscale launch`: runs a command as several workers, here or on a cluster."""
 
 from __future__ import annotations
 
 import argparse
 
 from tfscale.cli.arguments import count, count_or_zero, seconds, seconds_or_zero
-from tfscale.cli.errors import complain
+from tfscale.launch.engine_flags import add_engine_flags
+from tfscale.launch.job_file import with_job_file
 
-SUMMARY = "run a training command as several workers, on one or several hosts"
+SUMMARY = "run a training command as several workers, on this host or on a cluster"
 # Everything after `--` is the command to run, in `arguments.command`.
 TAKES_COMMAND = True
 
@@ -40,6 +41,14 @@ Worker k of a host listens k ports above the given port. Before any worker start
 resolved and the ports of this host are checked. Each launcher restarts its own workers on the same
 ports, at least 25 s after they have ended, so pass the same --max_restarts everywhere. After a
 failure on one host, the workers of the other hosts end with a TensorFlow error within about 25 s.
+
+With --engine the workers run on a cluster, and with --detach in the background of this host. Then
+the command prints an id on standard output and ends. `tfscale jobs` lists, watches and stops such
+jobs. --dry_run prints what would be submitted, and submits nothing.
+
+With --config=job.toml flags are read from a file. Those of the command line have precedence. The
+table [environment] has variables for the workers, a table with the name of an engine its options.
+The command may be in the file too: command = ["python", "train.py"].
 """
 _EPILOG = """\
 examples:
@@ -50,6 +59,8 @@ examples:
   tfscale launch --num_workers=2 --num_data_workers=2 -- python train.py
   tfscale launch --num_workers=2 --max_restarts=3 --log_dir=logs -- python train.py
   tfscale launch --hosts=10.0.0.1:2222,10.0.0.2:2222 --host_index=0 -- python train.py
+  tfscale launch --detach --num_workers=2 --time_limit=2h -- python train.py
+  tfscale launch --engine=local --config=job.toml --dry_run
 
 exit status: 0 all workers succeeded, 42 preempted and all saved, 1 the job could not be started or
 its output could not be written, 2 wrong usage, 128 + s after signal s; otherwise that of the worker
@@ -58,6 +69,14 @@ at fault.
 The workers' ports are open to the network and not authenticated while TensorFlow listens on them.
 Those of data workers are open to all users of this host, and not authenticated.
 """
+
+
+_EARLY_SECONDS = 20.0
+
+
+def expanded(arguments: list[str]) -> list[str]:
+    """Puts the flags of --config before those of the command line."""
+    return with_job_file(arguments)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,7 +127,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     restarts.add_argument(
         "--early_seconds",
         type=seconds_or_zero,
-        default=20.0,
+        default=_EARLY_SECONDS,
         metavar="S",
         help="an end within S seconds of the start is early, also by preemption; 0: no end is "
         "early (default: 20)",
@@ -138,41 +157,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="seconds until the hosts' names must resolve (default: 300) and, passed to the "
         "workers as TFSCALE_START_SECONDS, until the cluster must be complete",
     )
+    add_engine_flags(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the job and returns its exit status."""
+    """Runs or submits the job and returns the exit status."""
     # Here: the modules behind it are not needed to print the help.
-    from tfscale.launch.hosts import Hosts
-    from tfscale.launch.local_workers import launch_local_workers
+    from tfscale.launch.running import run_job
 
-    num_workers, hosts = arguments.num_workers, None
-    try:
-        if (arguments.hosts is None) != (arguments.host_index is None):
-            raise ValueError("--hosts and --host_index must be given together, or neither of them")
-        if arguments.hosts is not None:
-            hosts = Hosts(tuple(arguments.hosts.split(",")), arguments.host_index)
-            num_workers = num_workers or 1
-        elif num_workers is None:
-            raise ValueError("the following arguments are required: --num_workers, or --hosts")
-        outcome = launch_local_workers(
-            arguments.command,
-            num_workers,
-            num_ps=arguments.num_ps,
-            num_data_workers=arguments.num_data_workers,
-            hosts=hosts,
-            grace_seconds=arguments.grace_seconds,
-            max_restarts=arguments.max_restarts,
-            early_seconds=arguments.early_seconds,
-            start_seconds=arguments.start_seconds,
-            log_dir=arguments.log_dir,
-        )
-    except (FileNotFoundError, NotImplementedError, ValueError) as error:
-        complain("tfscale launch", error)
-        return 2
-    except OSError as error:
-        complain("tfscale launch", f"the job could not be started: {error}")
-        return 1
-    if outcome.status != 0:
-        complain("tfscale launch", f"{outcome}.")
-    return outcome.status
+    return run_job(arguments)

@@ -31,6 +31,9 @@ def main() -> None:
         if libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0) != 0:
             reason = os.strerror(ctypes.get_errno())
             sys.exit(f"tfscale launch: prctl(PR_SET_PDEATHSIG): {reason}")
+    cpus = os.environ.pop("TFSCALE_CPUS", "")  # tfscale.launch.shares
+    if cpus:
+        os.sched_setaffinity(0, [int(cpu) for cpu in cpus.split(",")])
     # The parent may have died before prctl.
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -8,10 +8,12 @@ import os
 import queue
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +26,7 @@ from tfscale.launch.orphan_guard import OrphanGuard
 from tfscale.launch.outcome import Outcome, WorkerFailure, signal_name
 from tfscale.launch.output import SharedOutput, say
 from tfscale.launch.restarts import NoRestart, Restart, RestartPolicy
+from tfscale.launch.shares import Shares
 
 _FIRST_WAIT_SECONDS = 1.0
 # On several hosts each launcher detects the failure separately, the last one by TensorFlow's
@@ -41,11 +44,16 @@ def launch_local_workers(
     num_ps: int = 0,
     num_data_workers: int = 0,
     hosts: Hosts | None = None,
+    gpus_per_worker: int | None = None,
+    cpus_per_worker: int | None = None,
+    time_limit: float | None = None,
     grace_seconds: float = 10.0,
     max_restarts: int | None = None,
     early_seconds: float = 20.0,
     start_seconds: float | None = None,
     log_dir: str | os.PathLike[str] | None = None,
+    environment: Mapping[str, str] | None = None,
+    job_id: str | None = None,
     output: BinaryIO | None = None,
 ) -> Outcome:
     r"""Runs a command as N workers of one TensorFlow cluster on this host, until all have ended.
@@ -105,6 +113,13 @@ def launch_local_workers(
         num_data_workers: Processes to start that compute the input of the workers. At least 0. Only
             without `num_ps` and `hosts`.
         hosts: All hosts of the job and the index of this one. None for this host only.
+        gpus_per_worker: GPUs that each worker sees, of those that this process sees; worker 0 the
+            first ones. Chief, servers and data workers see none then. 0 hides all. None: all see
+            all.
+        cpus_per_worker: CPUs that each worker runs on, of those of this process. Positive. None:
+            all share all.
+        time_limit: Seconds after which the job gets SIGTERM, over all restarts. Positive. None:
+            no limit.
         grace_seconds: Seconds between SIGTERM and SIGKILL. At least 0, finite.
         max_restarts: Restarts after failures. At least 0; with 0 only preempted jobs are restarted.
             None never restarts.
@@ -113,8 +128,11 @@ def launch_local_workers(
         start_seconds: Seconds until the hosts' names must resolve (None: 300 s) and, passed to the
             workers as TFSCALE_START_SECONDS, until the cluster must be complete. Positive.
         log_dir: Folder for `worker-<i>.attempt-<restart>.log`, the output of worker i without
-            prefix. It is created if missing. Existing files are appended to; links and devices
-            raise an error.
+            prefix, and `worker-<i>.attempt-<restart>.error.json`, the error with its traceback that
+            ended the worker. It is created if missing. Existing logs are appended to; links and
+            devices raise an error.
+        environment: Variables that all processes get in addition.
+        job_id: The value of TFSCALE_JOB_ID. None makes a random one.
         output: Binary stream for the workers' lines. None uses standard output.
 
     Returns:
@@ -169,6 +187,10 @@ def launch_local_workers(
     several = hosts is not None and len(hosts.addresses) > 1
     first_wait = _FIRST_WAIT_SECONDS_OF_HOSTS if several else _FIRST_WAIT_SECONDS
     policy = RestartPolicy(max_restarts, early_seconds, first_wait)
+    shares = Shares.of_host(num_workers, gpus_per_worker, cpus_per_worker)
+    if time_limit is not None:
+        cure = "Omit it for no limit."
+        number("time_limit", time_limit, "positive and finite", lambda limit: limit > 0, cure=cure)
     log_folder = None if log_dir is None else _writable_folder(log_dir)
     events: Events = queue.SimpleQueue()
     with contextlib.ExitStack() as stack:
@@ -177,7 +199,7 @@ def launch_local_workers(
         stack.enter_context(signals_as_events(events))
         shared_output = SharedOutput(output)
         job = Job(
-            name=secrets.token_hex(8),
+            name=job_id or secrets.token_hex(8),
             command=command,
             num_workers=num_workers,
             num_ps=num_ps,
@@ -187,13 +209,16 @@ def launch_local_workers(
             grace_seconds=grace_seconds,
             start_seconds=start_seconds,
             log_dir=log_folder,
-            exit_reason_dir=Path(
-                stack.enter_context(tempfile.TemporaryDirectory(prefix="tfscale-"))
-            ),
+            exit_reason_dir=log_folder
+            or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tfscale-"))),
+            shares=shares,
+            environment=dict(environment or {}),
             output=shared_output,
             events=events,
             guard=stack.enter_context(OrphanGuard()),
         )
+        if time_limit is not None:
+            stack.enter_context(_ended_after(time_limit, events))
         return _run_with_restarts(job, policy, stack.enter_context(contextlib.ExitStack()))
 
 
@@ -227,6 +252,23 @@ def _run_with_restarts(
                     return Outcome(
                         stop_signal=stop_signal, all_saved=restart.free, restarts=restarts
                     )
+
+
+@contextlib.contextmanager
+def _ended_after(seconds: float, events: Events) -> Iterator[None]:
+    """Makes the launcher end the job, as at SIGTERM, once its time is over."""
+
+    def end() -> None:
+        say(f"the time limit of {seconds:g} s is over; the workers get SIGTERM")
+        events.put(SignalReceived(signal.SIGTERM))
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _signal_within(seconds: float, events: Events) -> int | None:

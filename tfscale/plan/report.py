@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from tfscale.cli.sizes import shown_bytes
 from tfscale.plan.costs import FORMULA, Configuration
 from tfscale.plan.planning import MemoryPlan
-from tfscale.cli.sizes import shown_bytes
 from tfscale.plan.traced_model import SLOT
 
 _HEADER = (

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from strategies.cluster.cluster import Cluster
 from strategies.cluster.environments.data_workers import DataWorkers, data_workers
-from strategies.cluster.environments.jobs import JobStart, job_starts
+from strategies.cluster.environments.jobs import JOB_VARIABLE, JobStart, job_starts
 from strategies.cluster.environments.kubernetes import cluster_from_kubernetes
 from strategies.cluster.environments.mpi import cluster_from_mpi
 from strategies.cluster.environments.scontrol import Scontrol, scontrol_answer
@@ -109,6 +109,11 @@ def cluster_from_environment(
 def own_job_starts() -> tuple[JobStart, ...]:
     """Returns the jobs that the environment of this process names; see `job_starts`."""
     return job_starts(os.environ)
+
+
+def own_job_id() -> str | None:
+    """Returns the id of the job that a launcher gave to this process, TFSCALE_JOB_ID, or None."""
+    return os.environ.get(JOB_VARIABLE) or None
 
 
 def own_data_workers() -> DataWorkers | None:

@@ -27,6 +27,8 @@ class JobRequest:
         memory: Bytes of each worker. None leaves it to the engine.
         time_limit: Seconds after which the job is ended. None: the engine's own limit.
         max_restarts: Restarts after failures. None never restarts.
+        early_seconds: An end within so many seconds of the start is early: after three in a row
+            there is no restart.
         grace_seconds: Seconds between SIGTERM and SIGKILL when the job is ended.
         log_dir: Folder for the output of the workers, as they see it. None: the job's own folder.
         folder: Working directory of the workers.
@@ -47,6 +49,7 @@ class JobRequest:
     memory: int | None = None
     time_limit: float | None = None
     max_restarts: int | None = None
+    early_seconds: float = 20.0
     grace_seconds: float = 10.0
     log_dir: Path | None = None
     folder: Path = field(default_factory=Path.cwd)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 from tfscale.launch.engines.engine import Engine
+from tfscale.launch.engines.in_background import InBackground
 
 ENGINES = {
     "local": "tfscale.launch.engines.local:Local",
@@ -13,11 +15,13 @@ ENGINES = {
 """Module and class of each value of `--engine`, imported when it is used."""
 
 
-def engine_named(name: str) -> Engine:
+def engine_named(name: str, flags: Mapping[str, Any] | None = None) -> Engine:
     """Returns an engine.
 
     Args:
         name: A value of `--engine`.
+        flags: The flags of `tfscale launch`, by name, to submit a job; an engine of this host runs
+            them again in the background. None to ask about a job.
 
     Raises:
         ValueError: If there is no such engine.
@@ -32,4 +36,5 @@ def engine_named(name: str) -> Engine:
             "`tfscale launch --help` describes them."
         )
     module, _, kind = ENGINES[name].partition(":")
-    return cast(Engine, getattr(importlib.import_module(module), kind)())
+    engine = getattr(importlib.import_module(module), kind)
+    return cast(Engine, engine(flags) if issubclass(engine, InBackground) else engine())

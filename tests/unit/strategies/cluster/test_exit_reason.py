@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from strategies.cluster.exit_reason import ExitReason, exit_reason_of, read_exit_reason
+from strategies.cluster.exit_reason import exit_reason_of, read_exit_reason
 from tests.programs import completed
 
 BEGIN = (
@@ -85,7 +85,10 @@ def test_an_error_that_follows_the_failure_of_another_task_is_caused_by_it() -> 
             raise RuntimeError("the training has failed") from error
     except RuntimeError as error:
         reason = exit_reason_of(error, "worker 0")
-    assert reason == ExitReason("RuntimeError: the training has failed", False, "worker 1")
+    assert (reason.is_own, reason.at_fault) == (False, "worker 1")
+    assert reason.why == "RuntimeError: the training has failed"
+    assert "a row of letters" in reason.traceback
+    assert reason.traceback.rstrip().endswith(reason.why)
 
 
 def test_the_line_that_says_what_happened_is_kept() -> None:

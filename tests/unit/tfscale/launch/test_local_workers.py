@@ -165,7 +165,8 @@ def test_a_worker_gets_the_users_environment_and_its_task(
         assert environment.pop("PMI_ID") == str(worker)  # MPI's rank
         servers.add(environment.pop("PMI_PORT"))
         assert (
-            Path(environment.pop("TFSCALE_EXIT_REASON")).name == f"worker-{worker}.attempt-0.json"
+            Path(environment.pop("TFSCALE_EXIT_REASON")).name
+            == f"worker-{worker}.attempt-0.error.json"
         )
         ours = (
             "TF_CONFIG",

@@ -1,0 +1,1 @@
+"""`tfscale jobs`: lists, watches and stops the jobs that `tfscale launch` submitted."""

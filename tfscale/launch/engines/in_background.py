@@ -1,0 +1,168 @@
+"""A job of this host in the background: `tfscale launch --detach`.
+
+    tfscale launch --detach --num_workers=2 -- python train.py     # prints digits-7f3a21
+    tfscale jobs logs digits-7f3a21 --follow
+
+A process of its own session runs what the launcher would have run in the foreground. Its folder
+has run.json (its command line), launcher.log (what the launcher says), process.json (the process),
+and at the end exit.json (its status).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tfscale.launch.engines.engine import JobStatus, State, Submission
+from tfscale.launch.engines.engine_tools import EngineFailed
+from tfscale.launch.engines.job_record import JobRecord
+from tfscale.launch.engines.job_request import JobRequest
+from tfscale.launch.outcome import PREEMPTED_STATUS, signal_name
+
+RUN_FILE = "run.json"
+PROCESS_FILE = "process.json"
+EXIT_FILE = "exit.json"
+LAUNCHER_LOG = "launcher.log"
+_PROGRAM = "tfscale.launch.engines.background_process"
+_UNITS = {"memory": "B", "time_limit": "s"}
+
+
+class InBackground:
+    """What engines share that run on this host: they have processes instead of a scheduler.
+
+    Attributes:
+        flags: The flags of `tfscale launch` by name, which the background process runs with.
+    """
+
+    name = ""
+    options: Mapping[str, str] = {}
+
+    def __init__(self, flags: Mapping[str, Any] | None = None) -> None:
+        self.flags = dict(flags or {})
+
+    def submission(self, request: JobRequest, job: JobRecord) -> Submission:
+        """Returns the command line, and the command that starts it in the background."""
+        flags = {**self.flags, "detach": False, "dry_run": False, "log_dir": str(job.log_dir)}
+        launch = ["launch", *_as_arguments(flags), "--", *request.command]
+        values = {"folder": str(request.folder), "job_id": job.id, "tfscale": launch}
+        text = json.dumps(values, indent=2) + "\n"
+        return Submission({RUN_FILE: text}, ((sys.executable, "-m", _PROGRAM, str(job.folder)),))
+
+    def engine_id(self, output: str) -> str:
+        """Returns the process id that the command printed."""
+        return output.strip()
+
+    def status(self, job: JobRecord) -> JobStatus:
+        """Reads how the background process ended, or whether it runs."""
+        ended = _values(job.folder / EXIT_FILE)
+        if ended:
+            return _of_exit(int(ended["status"]), str(ended["said"]))
+        process = _values(job.folder / PROCESS_FILE)
+        if process and process["host"] != socket.gethostname():
+            return JobStatus(State.UNKNOWN, f"It was started on host {process['host']}; ask there.")
+        if process and start_of(int(process["pid"])) == process["start"]:
+            return JobStatus(State.RUNNING, f"Process {process['pid']} of this host.")
+        said = f"Its launcher has ended without a status, killed or by a crash: {LAUNCHER_LOG}."
+        return JobStatus(State.FAILED, said)
+
+    def logs(self, job: JobRecord) -> Mapping[str, Path | tuple[str, ...]]:
+        """Returns the log files of the tasks, and what the launcher said."""
+        return {"launcher": job.folder / LAUNCHER_LOG} | task_logs(job.log_dir)
+
+    def stop(self, job: JobRecord) -> None:
+        """Sends SIGTERM to the launcher, which ends the workers."""
+        if self.status(job).state is not State.RUNNING:
+            raise EngineFailed(
+                f"{job.id} does not run on this host. `tfscale jobs status` has more."
+            )
+        os.kill(int(_values(job.folder / PROCESS_FILE)["pid"]), signal.SIGTERM)
+
+    def ask_for_stacks(self, job: JobRecord) -> str:
+        """Sends SIGUSR2 to the workers that handle it."""
+        from tfscale.launch.engines.stack_request import ask  # here: it is a program too
+
+        asked, found = ask(job.id)
+        if not asked:
+            raise EngineFailed(
+                f"none of the {found} processes of {job.id} on this host can be asked: a program "
+                "answers once it has built a strategy of tfscale. `py-spy dump --pid` shows others."
+            )
+        return f"asked {asked} processes of this host"
+
+
+def _as_arguments(flags: Mapping[str, Any]) -> list[str]:
+    """Returns parsed flags as a command line, without `command` and what argparse adds."""
+    arguments = []
+    for name, value in flags.items():
+        if value in (None, False) or name in ("name", "version", "config", "command"):
+            continue  # `config`: what the file says is in the others
+        if value is True:
+            arguments.append(f"--{name}")
+            continue
+        for each in value if isinstance(value, list) else [value]:
+            arguments.append(f"--{name}={each}{_UNITS.get(name, '')}")
+    return arguments
+
+
+def task_logs(log_dir: Path) -> dict[str, Path | tuple[str, ...]]:
+    """Returns the log files in a folder by task, such as "worker-0" and "worker-0.attempt-1".
+
+    The first start of a task has the task's name alone.
+    """
+    found: dict[str, Path | tuple[str, ...]] = {}
+    for path in sorted(log_dir.glob("*.attempt-*.log"), key=_place):
+        task, _, attempt = path.name.removesuffix(".log").rpartition(".attempt-")
+        found[task if attempt == "0" else f"{task}.attempt-{attempt}"] = path
+    return found
+
+
+def start_of(pid: int) -> str:
+    """Returns when a process started, as the system counts it; empty if there is none.
+
+    A process id alone may belong to a later process.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        return stat.rpartition(")")[2].split()[19]
+    except FileNotFoundError:
+        if sys.platform == "linux":
+            return ""
+    try:  # no /proc: an id is all there is
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return ""
+    except PermissionError:
+        pass
+    return "running"
+
+
+def _place(path: Path) -> list[tuple[int, str]]:
+    parts = re.split(r"([0-9]+)", path.name)  # worker-2 before worker-10
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+
+
+def _of_exit(status: int, said: str) -> JobStatus:
+    if status == 0:
+        return JobStatus(State.SUCCEEDED, said, status)
+    if status == PREEMPTED_STATUS:
+        return JobStatus(State.STOPPED, said or "Preempted, all saved.", status)
+    if status - 128 in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        said = said or f"{signal_name(status - 128)} ended it."
+        return JobStatus(State.STOPPED, said, status)
+    return JobStatus(State.FAILED, said, status)
+
+
+def _values(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    assert isinstance(found, dict)
+    return found
