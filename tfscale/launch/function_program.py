@@ -1,7 +1,7 @@
 """Program: calls the function of `tfscale.launch.launch_function` in a worker.
 
-Its argument is a folder, which has the pickled call. Worker 0 writes there what the function returns, and any worker the
-traceback of what it raises.
+Its argument is a folder, which has the pickled call. Worker 0 writes there what the function
+returns, and any worker the traceback of what it raises.
 """
 
 from __future__ import annotations

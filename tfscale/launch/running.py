@@ -30,8 +30,8 @@ def run_job(arguments: argparse.Namespace) -> int:
         request = _checked_request(arguments)
         engine = engine_named(arguments.engine, vars(arguments))
         _refuse_unknown_options(engine, request)
-        is_foreground = isinstance(engine, InBackground) and not arguments.detach
-        if is_foreground and not arguments.dry_run:
+        if isinstance(engine, InBackground) and not (arguments.detach or arguments.dry_run):
+            engine.check(request)
             return _run_here(engine, arguments, request)
         if arguments.dry_run:
             job = new_record(request, engine.name, jobs_folder())
@@ -56,7 +56,7 @@ def run_job(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _run_here(engine: Engine, arguments: argparse.Namespace, request: JobRequest) -> int:
+def _run_here(engine: InBackground, arguments: argparse.Namespace, request: JobRequest) -> int:
     run = getattr(engine, "run", None)
     if run is not None:
         return int(run(request))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import signal
 import socket
 import subprocess
 import sys
@@ -55,6 +56,9 @@ def main() -> int:
 
 
 def _run(folder: Path) -> int:
+    # Until the launcher handles signals itself, one ends this process in order.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     pid = os.getpid()
     place = {"pid": pid, "start": start_of(pid), "host": socket.gethostname()}
     write_whole(folder / PROCESS_FILE, json.dumps(place) + "\n")

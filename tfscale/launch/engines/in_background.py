@@ -47,8 +47,22 @@ class InBackground:
     def __init__(self, flags: Mapping[str, Any] | None = None) -> None:
         self.flags = dict(flags or {})
 
+    def check(self, request: JobRequest) -> None:
+        """Refuses what processes of a host cannot have.
+
+        Raises:
+            ValueError: If there is such a thing.
+        """
+        if request.memory is not None:
+            raise ValueError(
+                f"`--memory` must be left out with --engine={self.name}, whose workers share the "
+                f"memory of this host. Received: {request.memory} bytes. To limit all of them: "
+                "systemd-run --scope -p MemoryMax=32G tfscale launch ..."
+            )
+
     def submission(self, request: JobRequest, job: JobRecord) -> Submission:
         """Returns the command line, and the command that starts it in the background."""
+        self.check(request)
         flags = {**self.flags, "detach": False, "dry_run": False, "log_dir": str(job.log_dir)}
         launch = ["launch", *_as_arguments(flags), "--", *request.command]
         values = {"folder": str(request.folder), "job_id": job.id, "tfscale": launch}

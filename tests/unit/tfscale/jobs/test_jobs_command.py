@@ -1,0 +1,162 @@
+"""`tfscale jobs`, with real jobs in the background of this host."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.programs import completed
+
+SLEEPER = (
+    "import faulthandler, os, signal, time; faulthandler.register(signal.SIGUSR2); "
+    "print('runs in', os.getcwd(), os.environ['TFSCALE_JOB_ID'], flush=True); "
+    "waiting = lambda: time.sleep(60); waiting()"
+)
+Tfscale = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def tfscale(tmp_path: Path) -> Tfscale:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        variables = {"TFSCALE_JOBS_DIR": str(tmp_path / "jobs")}
+        return completed("-m", "tfscale", *arguments, timeout=60, **variables)
+
+    return run
+
+
+def submitted(tfscale: Tfscale, *arguments: str) -> str:
+    done = tfscale("launch", "--detach", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert f"Stop it: tfscale jobs stop {done.stdout.strip()}." in done.stderr
+    return done.stdout.strip()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def values(tfscale: Tfscale, job: str) -> dict[str, Any]:
+    found = json.loads(tfscale("jobs", "status", job, "--json").stdout)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_a_job_is_listed_watched_and_stopped(tfscale: Tfscale, tmp_path: Path) -> None:
+    python = [sys.executable, "-S", "-c", SLEEPER]
+    job = submitted(tfscale, "--num_workers=2", "--job_name=sleeper", "--", *python)
+    assert job.startswith("sleeper-")
+    until(lambda: tfscale("jobs", "logs", job).stdout.count("runs in") == 2)
+    (row,) = json.loads(tfscale("jobs", "list", "--json").stdout)
+    assert (row["id"], row["state"], row["tasks"]) == (job, "running", 2)
+    expected = f"[worker 1] runs in {Path.cwd()} {job}\n"
+    assert tfscale("jobs", "logs", job, "--task=worker-1").stdout == expected
+    stacks = tfscale("jobs", "stacks", job)
+    assert "asked 2 processes of this host" in stacks.stderr
+    for worker in ("[worker 0] ", "[worker 1] "):
+        assert f'{worker}  File "<string>", line 1 in <lambda>' in stacks.stdout
+    stop = tfscale("jobs", "stop", job[:10])
+    assert stop.returncode == 0
+    assert "has ended: stopped. SIGTERM received; the whole job was ended." in stop.stderr
+    assert values(tfscale, job)["exit_status"] == 143
+    assert tfscale("jobs", "wait", job).returncode == 143
+    assert "is over: stopped" in tfscale("jobs", "stop", job).stderr
+
+
+def test_the_end_of_a_job_is_told(tfscale: Tfscale, tmp_path: Path) -> None:
+    code = "import sys; print('a'); print('b'); sys.exit(int(sys.argv[1]))"
+    python = [sys.executable, "-S", "-c", code]
+    good = submitted(tfscale, "--num_workers=1", "--", *python, "0")
+    bad = submitted(tfscale, "--num_workers=1", f"--log_dir={tmp_path}/logs", "--", *python, "7")
+    assert [tfscale("jobs", "wait", job).returncode for job in (good, bad)] == [0, 7]
+    assert values(tfscale, good)["state"] == "succeeded"
+    assert "worker 0 failed first: exit status 7" in values(tfscale, bad)["detail"]
+    assert tfscale("jobs", "logs", bad, "--lines=1", "--task=worker-0").stdout == "[worker 0] b\n"
+    follow = tfscale("jobs", "logs", good, "--follow")
+    assert (follow.returncode, follow.stdout) == (0, "[worker 0] a\n[worker 0] b\n")
+    assert (tmp_path / "logs" / "worker-0.attempt-0.log").read_text() == "a\nb\n"
+
+
+def test_a_launcher_that_was_killed_is_a_failure(tfscale: Tfscale, tmp_path: Path) -> None:
+    python = [sys.executable, "-S", "-c", SLEEPER]
+    job = submitted(tfscale, "--num_workers=1", "--", *python)
+    os.kill(int(values(tfscale, job)["engine_id"]), signal.SIGKILL)
+    until(lambda: values(tfscale, job)["state"] == "failed")
+    assert "killed or by a crash: launcher.log" in values(tfscale, job)["detail"]
+
+
+def test_a_process_that_would_die_of_the_signal_is_not_asked(tfscale: Tfscale) -> None:
+    python = [sys.executable, "-S", "-c", "import time; print('x', flush=True); time.sleep(60)"]
+    job = submitted(tfscale, "--num_workers=1", "--", *python)
+    until(lambda: "x" in tfscale("jobs", "logs", job).stdout)
+    stacks = tfscale("jobs", "stacks", job)
+    assert stacks.returncode == 1
+    assert "can be asked: a program answers once it has built a strategy" in stacks.stderr
+    assert values(tfscale, job)["state"] == "running"
+    assert tfscale("jobs", "stop", job).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("status", "none"), "no job 'none' in "),
+        (("stop", ""), "no job '' in "),
+        (("logs",), "the following arguments are required: ID"),
+        ((), "the following arguments are required: ACTION"),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    tfscale: Tfscale, arguments: tuple[str, ...], problem: str
+) -> None:
+    done = tfscale("jobs", *arguments)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert problem in done.stderr
+
+
+def test_an_unknown_task_is_named(tfscale: Tfscale) -> None:
+    job = submitted(tfscale, "--num_workers=1", "--", "true")
+    done = tfscale("jobs", "logs", job, "--task=worker-1")
+    assert done.returncode == 2
+    assert f"`--task` must be a task of {job}: launcher, worker-0. Received" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flag", "problem"),
+    [
+        ("--memory=1GiB", "`--memory` must be left out with --engine=local"),
+        ("--option=partition=gpu", "`--option` must be one that --engine=local has: none. Rec"),
+        ("--env=A", "`--env` must be NAME=VALUE. Received: 'A'."),
+        ("--job_name=A", "`job_name` must be at most 40"),
+        ("--time_limit=5", "must be at least 1s, a number with its unit s, m, h or d. Rec"),
+        ("--engine=slurn", "invalid choice: 'slurn'"),
+    ],
+)
+def test_what_a_job_cannot_have_is_refused(tfscale: Tfscale, flag: str, problem: str) -> None:
+    done = tfscale("launch", "--num_workers=1", flag, "--dry_run", "--", "true")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert problem in done.stderr
+
+
+def test_a_dry_run_prints_the_submission_and_leaves_nothing(
+    tfscale: Tfscale, tmp_path: Path
+) -> None:
+    done = tfscale("launch", "--num_workers=2", "--detach", "--dry_run", "--", "true", "a b")
+    assert done.returncode == 0
+    first, *rest = done.stdout.splitlines()
+    assert first == "# run.json"
+    submitted_values = json.loads("\n".join(rest[:-2]))
+    assert submitted_values["tfscale"][-3:] == ["--", "true", "a b"]
+    assert "--num_workers=2" in submitted_values["tfscale"]
+    assert rest[-1].startswith(sys.executable)
+    assert not (tmp_path / "jobs").exists()

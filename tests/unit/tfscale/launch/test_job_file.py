@@ -1,0 +1,96 @@
+"""Job files, as the arguments that they become and by the real command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tfscale.launch.job_file import with_job_file
+
+JOB = """
+engine = "local"
+num_workers = 2
+detach = true
+dry_run = false
+hosts = ["a:1", "b:1"]
+time_limit = "90s"
+command = ["python", "train.py", "--epochs=2"]
+
+[environment]
+DATA = "/data with space"
+SEED = 3
+
+[local]
+partition = "gpu"
+"""
+
+
+def written(folder: Path, text: str = JOB) -> str:
+    path = folder / "job.toml"
+    path.write_text(text)
+    return f"--config={path}"
+
+
+def test_flags_come_before_those_of_the_command_line(tmp_path: Path) -> None:
+    config = written(tmp_path)
+    assert with_job_file([config, "--num_workers=3"]) == [
+        "--engine=local",
+        "--num_workers=2",
+        "--detach",
+        "--hosts=a:1,b:1",
+        "--time_limit=90s",
+        "--env=DATA=/data with space",
+        "--env=SEED=3",
+        "--option=partition=gpu",
+        config,
+        "--num_workers=3",
+        *("--", "python", "train.py", "--epochs=2"),
+    ]
+
+
+def test_without_a_file_arguments_stay() -> None:
+    assert with_job_file(["--num_workers=3"]) == ["--num_workers=3"]
+    assert with_job_file(["--config"]) == ["--config"]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("num_workers: 2", "`--config` must name a job file in TOML"),
+        ("[Slurm]\nx = 1", r"tables are \[environment\] or engines \(local.* Received: \[Slurm\]"),
+        ("command = 'python train.py'", "`command` must be a list of texts"),
+        ("command = []", "`command` must be a list of texts"),
+        ("hosts = [[1]]", r"`hosts` must be a text, a number, true or false. Received: \[1\]"),
+        ("[environment]\nA = [1]", "`A` must be a text, a number, true or false"),
+    ],
+)
+def test_what_a_job_file_cannot_say_is_refused(tmp_path: Path, text: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        with_job_file([written(tmp_path, text)])
+    with pytest.raises(ValueError, match=r"`--config` must name .*\(No such file"):
+        with_job_file([f"--config={tmp_path / 'none.toml'}"])
+
+
+def test_a_job_runs_as_its_file_says(
+    launch: Callable[..., Any], python: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    code = "import os, sys; print(os.environ['WHO'], sys.argv[1:])"
+    command = ", ".join(f"'{word}'" for word in python(code.replace("'", '"'), "a"))
+    text = f"num_workers = 1\ncommand = [{command}]\n[environment]\nWHO = 'me'\n"
+    config = written(tmp_path, text)
+    assert launch(config).finish()[:2] == (0, "[worker 0] me ['a']\n")
+    own = ("--env=WHO=you", "--num_workers=2", "--", *python(code))
+    status, output, _ = launch(config, *own).finish()
+    assert (status, sorted(output.splitlines())) == (0, ["[worker 0] you []", "[worker 1] you []"])
+
+
+def test_a_wrong_flag_of_a_file_is_wrong_usage(launch: Callable[..., Any], tmp_path: Path) -> None:
+    config = written(tmp_path, "num_worker = 2\ncommand = ['true']")
+    status, _, errors = launch(config).finish()
+    assert status == 2
+    assert errors.startswith("tfscale launch: unknown arguments: --num_worker=2.")
+    status, _, errors = launch(written(tmp_path, "=")).finish()
+    assert (status, errors.count("\n")) == (2, 1)
