@@ -51,7 +51,8 @@ class Block:
     @property
     def is_run(self) -> bool:
         """Whether the runner executes the block, or writes its file."""
-        return self.language in RUN and self.reason is None and not self.included
+        is_file = self.title is not None
+        return (self.language in RUN or is_file) and self.reason is None and not self.included
 
     def problem(self) -> str | None:
         """Returns why the block can neither run nor be left out; None if all is well."""
