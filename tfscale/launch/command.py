@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from tfscale.cli.arguments import count, count_or_zero, seconds, seconds_or_zero
-from tfscale.launch.engine_flags import add_engine_flags
+from tfscale.launch.engine_flags import add_engine_flags, options_text
 from tfscale.launch.job_file import with_job_file
 
 SUMMARY = "run a training command as several workers, on this host or on a cluster"
@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
     parser.usage = "tfscale launch --num_workers=N [FLAG ...] -- COMMAND [ARGUMENT ...]"
     parser.description = _DESCRIPTION
-    parser.epilog = _EPILOG
+    parser.epilog = f"{options_text()}{_EPILOG}"
     parser.add_argument(
         "--num_workers",
         type=count,

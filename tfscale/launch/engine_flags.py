@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
+import textwrap
 from pathlib import Path
 
 from tfscale.cli.arguments import count, count_or_zero
 from tfscale.cli.sizes import parsed_bytes
-from tfscale.launch.engines import ENGINES, JobRequest, default_name
+from tfscale.launch.engines import ENGINES, JobRequest, default_name, engine_named
 
+_COLUMNS = 100
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -84,6 +86,23 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print what would be submitted, and submit nothing",
     )
+
+
+def options_text() -> str:
+    """Returns what `--option` can set, engine by engine, for the help."""
+    lines = []
+    for name in ENGINES:
+        options = engine_named(name).options
+        if not options:
+            continue
+        lines.append(f"settings of --option with --engine={name}:")
+        width = max(map(len, options))
+        for option, meaning in options.items():
+            head = f"  {option:{width}}  "
+            indent = " " * len(head)
+            lines += textwrap.wrap(meaning, _COLUMNS, initial_indent=head, subsequent_indent=indent)
+        lines.append("")
+    return "\n".join(lines)
 
 
 def request_of(arguments: argparse.Namespace) -> JobRequest:
