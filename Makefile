@@ -1,4 +1,4 @@
-# make train | seeds | quick | test | thorough | lint | matrix | parity | defects | faults | soak | bench |
+# make train | seeds | quick | test | thorough | engines | lint | matrix | parity | defects | faults | soak | bench |
 # bench-gpu | language-model-scaling | peers | asynchronous | preflight | browser-test | docs | docs-test | clean. Needs only Python 3.11-3.13 and make.
 # PYTHON=/path/to/python chooses the interpreter. All paths below are relative, so that a checkout
 # whose path contains a space works.
@@ -121,7 +121,7 @@ endef
 # Several editable installs of one checkout write the same tfscale.egg-info.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help train seeds language-model-scaling quick test thorough lint matrix parity defects faults soak bench bench-gpu peers asynchronous preflight browser-test docs docs-test clean same-python gpu-driver keras-history newest $(LANES:%=matrix-%)
+.PHONY: help train seeds language-model-scaling quick test thorough engines lint matrix parity defects faults soak bench bench-gpu peers asynchronous preflight browser-test docs docs-test clean same-python gpu-driver keras-history newest $(LANES:%=matrix-%)
 
 help:
 	@echo "make train   trains the image recipe on the bundled digits, on 2 replicas"
@@ -129,6 +129,7 @@ help:
 	@echo "make quick   runs in about a minute what a change usually breaks"
 	@echo "make test    runs the tests"
 	@echo "make thorough runs the long tests, which 'make test' leaves out"
+	@echo "make engines runs whole jobs of several launchers, on this host"
 	@echo "make lint    ruff check, ruff format --check, mypy --strict"
 	@echo "make matrix  runs the tests under each TensorFlow-Keras pair of: $(MATRIX)"
 	@echo "make matrix-nightly, matrix-rc  run them under unreleased versions of Keras, of TensorFlow"
@@ -178,6 +179,10 @@ test: .venv/.installed-test
 thorough: .venv/.installed-test
 	@echo "thorough: python -m pytest $(PYTEST_FLAGS) -m thorough"
 	@.venv/bin/python -m pytest $(PYTEST_FLAGS) -m thorough
+
+engines: .venv/.installed-test
+	@echo "engines: python -m pytest -q -m engines"
+	@.venv/bin/python -m pytest -q -m engines
 
 lint: .venv/.installed-test
 	.venv/bin/python -m ruff check .

@@ -16,4 +16,5 @@ disks.py starting.py
 cables.py links.py                             those of two
 catalogue.py table.py versions.py __main__.py  the table and the command
 soak.py effective.py                           half an hour of all of it
+test_elastic.py                                a host that is lost and comes back
 """

@@ -144,6 +144,14 @@ class Job:
         """Sends SIGINT to the command only, as a terminal does to a launcher."""
         self._process.send_signal(signal.SIGINT)
 
+    def terminate(self) -> None:
+        """Sends SIGTERM to the command only."""
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """Sends SIGKILL to the command only."""
+        self._process.kill()
+
     def process(self, worker: int) -> int:
         """Returns a worker's newest process, which may have ended."""
         return {index: process for index, process, _ in self._starts()}[worker]

@@ -10,9 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.faults.training import MIRRORED, ONE_DEVICE, WORKERS, Training
-
-REPLICAS = {ONE_DEVICE: 1, MIRRORED: 2, WORKERS: 2}
+from tests.faults.training import Training
 
 
 def read_state(training: Training, worker: int) -> list[np.ndarray]:
@@ -51,7 +49,7 @@ def rows_noted(training: Training) -> dict[int, list[int]]:
             by_replica.setdefault(replica, []).append(
                 [int(row) for row in re.findall(r"\d+", rows)]
             )
-    if len(by_replica) < REPLICAS[training.kind]:
+    if len(by_replica) < training.num_replicas:
         return {}
     batches = zip(*(by_replica[replica] for replica in sorted(by_replica)), strict=False)
     return {begin + 1 + i: list(itertools.chain(*batch)) for i, batch in enumerate(batches)}

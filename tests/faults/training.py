@@ -38,6 +38,7 @@ class Training:
         interruption: Text of an `Interruption` that the process does to itself, or "".
         disk: Folder of the checkpoints, or "" for one in `folder`.
         attempt: How often this training has been started before.
+        workers: Processes of the kind `WORKERS`.
     """
 
     kind: str
@@ -53,11 +54,17 @@ class Training:
     interruption: str = ""
     disk: str = ""
     attempt: int = 0
+    workers: int = 2
 
     @property
     def num_workers(self) -> int:
         """Processes that train together."""
-        return 2 if self.kind == WORKERS else 1
+        return self.workers if self.kind == WORKERS else 1
+
+    @property
+    def num_replicas(self) -> int:
+        """Replicas of all processes."""
+        return 2 if self.kind == MIRRORED else self.num_workers
 
     @property
     def checkpoints(self) -> Path:

@@ -116,7 +116,7 @@ def run_attempt(job: Job, restart: int, ports_of_job: contextlib.ExitStack) -> O
             mpi = stack.enter_context(ProcessManagementServer(name, len(clusters)))
         served = _served_by(data_ports)
         workers = [
-            _started(job, cluster, cluster.task_index, restart, mpi, added=served)
+            started_worker(job, cluster, cluster.task_index, restart, mpi, added=served)
             for cluster in clusters
         ]
         if job.num_data_workers:
@@ -138,7 +138,7 @@ def _run_with_data_workers(
             "CUDA_VISIBLE_DEVICES": "",  # the GPUs are for those that train
         }
         task = f"data worker {index}"
-        return _started(job, cluster, next(processes), restart, task=task, added=added)
+        return started_worker(job, cluster, next(processes), restart, task=task, added=added)
 
     data_workers = [start(index) for index in range(job.num_data_workers)]
     policy = dataclasses.replace(job.policy, max_restarts=LARGEST_COUNT)
@@ -170,7 +170,7 @@ def _run_with_chief(job: Job, restart: int, addresses: list[str]) -> Outcome:
     processes = itertools.count()
 
     def start(cluster: Cluster) -> SupervisedWorker:
-        return _started(job, cluster, next(processes), restart)
+        return started_worker(job, cluster, next(processes), restart)
 
     workers = [start(Cluster(jobs, *task)) for task in tasks]
     return ChiefSupervision(
@@ -208,7 +208,7 @@ def _reserved_ports(
     return ports
 
 
-def _started(
+def started_worker(
     job: Job,
     cluster: Cluster,
     process_index: int,
@@ -217,7 +217,23 @@ def _started(
     *,
     task: str = "",
     added: Mapping[str, str] | None = None,
+    first: int = 0,
 ) -> SupervisedWorker:
+    """Starts one task of a job.
+
+    Args:
+        job: The job.
+        cluster: The cluster, with the index of this task.
+        process_index: A number that no other process of this start has.
+        restart: Number of earlier starts.
+        mpi: Where the MPI library of the task asks for its rank; None without MPI.
+        task: Its name; by default that of the cluster.
+        added: Additional variables.
+        first: Index of the first worker of this host.
+
+    Raises:
+        OSError: If the system provides no file, pipe or process.
+    """
     task = task or task_name(cluster)
     name, _, index = task.rpartition(" ") if " " in task else (task, "", "0")
     file_name = f"{name.replace(' ', '_')}-{index}"
@@ -236,7 +252,7 @@ def _started(
                 **_environment(job, cluster, restart, exit_reason_file),
                 **(added or {}),
             }
-            first = job.hosts.first_worker(job.num_workers) if job.hosts else 0
+            first = job.hosts.first_worker(job.num_workers) if job.hosts else first
             environment |= job.shares.environment(name, int(index) - first)
             if mpi is not None:
                 environment = mpi.environment(environment, cluster.task_index)

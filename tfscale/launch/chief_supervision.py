@@ -5,12 +5,11 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterable, Sequence
 
-from tfscale.launch.events import Events, OutputFailed, SignalReceived, WorkerExited
+from tfscale.launch.events import Events, WorkerExited
 from tfscale.launch.orphan_guard import OrphanGuard
-from tfscale.launch.outcome import WorkerFailure
 from tfscale.launch.restarting_supervision import RestartingSupervision
 from tfscale.launch.restarts import RestartPolicy
-from tfscale.launch.supervision import SupervisedWorker
+from tfscale.launch.supervision import Cause, SupervisedWorker
 
 
 class ChiefSupervision(RestartingSupervision):
@@ -65,7 +64,7 @@ class ChiefSupervision(RestartingSupervision):
 
     def _stop_all(
         self,
-        cause: WorkerFailure | SignalReceived | OutputFailed,
+        cause: Cause,
         signal_number: int,
         grace_seconds: float,
     ) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from tfscale.cli.arguments import count, count_or_zero, seconds, seconds_or_zero
+from tfscale.cli.arguments import count_or_zero, seconds, seconds_or_zero
+from tfscale.launch.elastic import flags as elastic
 from tfscale.launch.engine_flags import add_engine_flags, options_text
 from tfscale.launch.job_file import with_job_file
 
@@ -12,7 +13,7 @@ SUMMARY = "run a training command as several workers, on this host or on a clust
 # Everything after `--` is the command to run, in `arguments.command`.
 TAKES_COMMAND = True
 
-_DESCRIPTION = """\
+_DESCRIPTION = f"""\
 Starts N workers of the same command on this host. Each gets a TF_CONFIG for its task, with free
 ports on 127.0.0.1. Every line that worker 1 prints begins with `[worker 1] `. If a worker fails,
 the whole job ends with the exit status of the worker at fault (128 + s if signal s killed it).
@@ -42,6 +43,7 @@ resolved and the ports of this host are checked. Each launcher restarts its own 
 ports, at least 25 s after they have ended, so pass the same --max_restarts everywhere. After a
 failure on one host, the workers of the other hosts end with a TensorFlow error within about 25 s.
 
+{elastic.DESCRIPTION}
 With --engine the workers run on a cluster, and with --detach in the background of this host. Then
 the command prints an id on standard output and ends. `tfscale jobs` lists, watches and stops such
 jobs. --dry_run prints what would be submitted, and submits nothing.
@@ -59,6 +61,7 @@ examples:
   tfscale launch --num_workers=2 --num_data_workers=2 -- python train.py
   tfscale launch --num_workers=2 --max_restarts=3 --log_dir=logs -- python train.py
   tfscale launch --hosts=10.0.0.1:2222,10.0.0.2:2222 --host_index=0 -- python train.py
+  tfscale launch --num_workers=2:4 --rendezvous=10.0.0.1:29400 -- python train.py
   tfscale launch --detach --num_workers=2 --time_limit=2h -- python train.py
   tfscale launch --engine=local --config=job.toml --dry_run
 
@@ -67,7 +70,8 @@ its output could not be written, 2 wrong usage, 128 + s after signal s; otherwis
 at fault.
 
 The workers' ports are open to the network and not authenticated while TensorFlow listens on them.
-Those of data workers are open to all users of this host, and not authenticated.
+Those of data workers are open to all users of this host, and not authenticated. The port of
+--rendezvous is open to the network of HOST, and neither encrypted nor authenticated.
 """
 
 
@@ -86,10 +90,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = f"{options_text()}{_EPILOG}"
     parser.add_argument(
         "--num_workers",
-        type=count,
-        metavar="N",
+        type=elastic.count_or_range,
+        metavar="N|MIN:MAX",
         help="workers to start on this host; 1 makes a cluster of one worker; required without "
-        "--hosts; with --hosts the same on every host (default there: 1)",
+        "--hosts; with --hosts the same on every host (default there: 1); MIN:MAX with "
+        "--rendezvous: workers of the whole job",
     )
     parser.add_argument(
         "--num_ps",
@@ -157,6 +162,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="seconds until the hosts' names must resolve (default: 300) and, passed to the "
         "workers as TFSCALE_START_SECONDS, until the cluster must be complete",
     )
+    elastic.add_elastic_arguments(parser)
     add_engine_flags(parser)
 
 

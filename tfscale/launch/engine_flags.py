@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tfscale.cli.arguments import count, count_or_zero
 from tfscale.cli.sizes import parsed_bytes
+from tfscale.launch.elastic.flags import most_workers
 from tfscale.launch.engines import ENGINES, JobRequest, default_name, engine_named
 
 _COLUMNS = 100
@@ -118,7 +119,7 @@ def request_of(arguments: argparse.Namespace) -> JobRequest:
     return JobRequest(
         command=command,
         name=default_name(command) if arguments.job_name is None else arguments.job_name,
-        num_workers=arguments.num_workers or 1,
+        num_workers=most_workers(arguments.num_workers),
         num_ps=arguments.num_ps,
         num_data_workers=arguments.num_data_workers,
         gpus_per_worker=arguments.gpus_per_worker,

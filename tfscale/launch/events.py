@@ -54,7 +54,29 @@ class NameAnswered:
     reason: str | None
 
 
-Event: TypeAlias = WorkerExited | SignalReceived | OutputEnded | OutputFailed | NameAnswered
+@dataclass(frozen=True)
+class MessageArrived:
+    """The rendezvous of an elastic job sent a message, one of `tfscale.launch.elastic.messages`."""
+
+    message: object
+
+
+@dataclass(frozen=True)
+class ConnectionLost:
+    """The connection to the rendezvous has ended."""
+
+    reason: str
+
+
+Event: TypeAlias = (
+    WorkerExited
+    | SignalReceived
+    | OutputEnded
+    | OutputFailed
+    | NameAnswered
+    | MessageArrived
+    | ConnectionLost
+)
 Events: TypeAlias = "queue.SimpleQueue[Event]"
 
 

@@ -152,12 +152,7 @@ def launch_local_workers(
         >>> output.getvalue()
         b'[worker 0] hello\n'
     """
-    if sys.platform == "win32":
-        raise NotImplementedError(
-            "`tfscale launch` needs process groups and POSIX signals, which Windows does not have. "
-            "Run it in WSL 2, or start the workers yourself, each with its own TF_CONFIG."
-        )
-    _check(command, num_workers, grace_seconds, start_seconds)
+    check_job(command, num_workers, grace_seconds, start_seconds)
     num_ps = whole_number("num_ps", num_ps, at_least=0, cure="Give 0 for synchronous training.")
     if num_ps and hosts:
         raise ValueError(
@@ -191,7 +186,7 @@ def launch_local_workers(
     if time_limit is not None:
         cure = "Omit it for no limit."
         number("time_limit", time_limit, "positive and finite", lambda limit: limit > 0, cure=cure)
-    log_folder = None if log_dir is None else _writable_folder(log_dir)
+    log_folder = None if log_dir is None else writable_folder(log_dir)
     events: Events = queue.SimpleQueue()
     with contextlib.ExitStack() as stack:
         # Entered first and left last, so that a signal ends the job in order from here on. The
@@ -218,7 +213,7 @@ def launch_local_workers(
             guard=stack.enter_context(OrphanGuard()),
         )
         if time_limit is not None:
-            stack.enter_context(_ended_after(time_limit, events))
+            stack.enter_context(ended_after(time_limit, events))
         return _run_with_restarts(job, policy, stack.enter_context(contextlib.ExitStack()))
 
 
@@ -255,7 +250,7 @@ def _run_with_restarts(
 
 
 @contextlib.contextmanager
-def _ended_after(seconds: float, events: Events) -> Iterator[None]:
+def ended_after(seconds: float, events: Events) -> Iterator[None]:
     """Makes the launcher end the job, as at SIGTERM, once its time is over."""
 
     def end() -> None:
@@ -288,7 +283,12 @@ def _refuse_too_many(name: str, count: int) -> None:
         )
 
 
-def _writable_folder(log_dir: str | os.PathLike[str]) -> Path:
+def writable_folder(log_dir: str | os.PathLike[str]) -> Path:
+    """Creates the folder of the logs if it is missing.
+
+    Raises:
+        ValueError: If this process cannot write to it.
+    """
     try:
         folder = Path(log_dir)
         if not os.fspath(log_dir):
@@ -303,9 +303,21 @@ def _writable_folder(log_dir: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def _check(
+def check_job(
     command: Sequence[str], num_workers: int, grace_seconds: float, start_seconds: float | None
 ) -> None:
+    """Checks arguments that jobs of one and of several hosts share.
+
+    Raises:
+        ValueError: If one is out of range.
+        FileNotFoundError: If the program does not exist or is not executable.
+        NotImplementedError: On Windows.
+    """
+    if sys.platform == "win32":
+        raise NotImplementedError(
+            "`tfscale launch` needs process groups and POSIX signals, which Windows does not have. "
+            "Run it in WSL 2, or start the workers yourself, each with its own TF_CONFIG."
+        )
     is_sequence = isinstance(command, Sequence) and not isinstance(command, (str, bytes))
     if not is_sequence or not command or not all(isinstance(part, str) for part in command):
         raise ValueError(

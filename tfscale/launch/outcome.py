@@ -191,7 +191,7 @@ def at_fault(tasks: Sequence[Task], is_late: bool) -> WorkerFailure | None:
         is_late: Whether the waiting time is over, so that a failure must be returned.
     """
     failed = sorted((t for t in tasks if t.returncode), key=lambda task: task.ended or 0.0)
-    own = next((task for task in failed if _is_own(task)), None)
+    own = next((task for task in failed if is_own(task)), None)
     if own is not None:
         return _failure(own)
     first = failed[0]
@@ -206,7 +206,8 @@ def at_fault(tasks: Sequence[Task], is_late: bool) -> WorkerFailure | None:
     return _failure(first, of=suspects[0]) if suspects else _failure(first)
 
 
-def _is_own(task: Task) -> bool:
+def is_own(task: Task) -> bool:
+    """Returns whether a task that has failed did so independently of the others."""
     if task.exit_reason is not None:
         return task.exit_reason.is_own
     return task.returncode not in _AMBIGUOUS

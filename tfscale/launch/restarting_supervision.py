@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from strategies.extension import read_exit_reason
-from tfscale.launch.events import Events, OutputFailed, SignalReceived, WorkerExited
+from tfscale.launch.events import Events, SignalReceived, WorkerExited
 from tfscale.launch.orphan_guard import OrphanGuard
 from tfscale.launch.outcome import Task, WorkerFailure
 from tfscale.launch.output import say
 from tfscale.launch.restarts import NoRestart, Restart, RestartPolicy
-from tfscale.launch.supervision import SupervisedWorker, Supervision
+from tfscale.launch.supervision import Cause, SupervisedWorker, Supervision
 
 
 class RestartingSupervision(Supervision):
@@ -97,7 +97,7 @@ class RestartingSupervision(Supervision):
 
     def _stop_all(
         self,
-        cause: WorkerFailure | SignalReceived | OutputFailed,
+        cause: Cause,
         signal_number: int,
         grace_seconds: float,
     ) -> None:

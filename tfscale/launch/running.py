@@ -8,6 +8,7 @@ from typing import Any
 
 from strategies.extension import JOB_VARIABLE
 from tfscale.cli.errors import complain
+from tfscale.launch.elastic.flags import refuse_unfit_flags, run_elastic
 from tfscale.launch.engine_flags import request_of
 from tfscale.launch.engines import Engine, EngineFailed, JobRequest, engine_named, jobs_folder
 from tfscale.launch.engines.in_background import InBackground
@@ -17,7 +18,7 @@ from tfscale.launch.hosts import Hosts
 from tfscale.launch.local_workers import launch_local_workers
 
 _PROGRAM = "tfscale launch"
-_ONLY_LOCAL = ("hosts", "host_index")
+_ONLY_LOCAL = ("hosts", "host_index", "rendezvous")
 
 
 def run_job(arguments: argparse.Namespace) -> int:
@@ -60,6 +61,8 @@ def _run_here(engine: InBackground, arguments: argparse.Namespace, request: JobR
     run = getattr(engine, "run", None)
     if run is not None:
         return int(run(request))
+    if arguments.rendezvous is not None:
+        return run_elastic(arguments, request)
     hosts = None
     if arguments.hosts is not None:
         hosts = Hosts(tuple(arguments.hosts.split(",")), arguments.host_index)
@@ -86,6 +89,7 @@ def _run_here(engine: InBackground, arguments: argparse.Namespace, request: JobR
 
 
 def _checked_request(arguments: argparse.Namespace) -> JobRequest:
+    refuse_unfit_flags(arguments)
     if (arguments.hosts is None) != (arguments.host_index is None):
         raise ValueError("--hosts and --host_index must be given together, or neither of them")
     if arguments.hosts is None and arguments.num_workers is None:

@@ -7,12 +7,15 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from strategies import Cluster
 from strategies.extension import read_exit_reason
 from tfscale.launch.events import (
+    ConnectionLost,
     Event,
     Events,
+    MessageArrived,
     OutputEnded,
     OutputFailed,
     SignalReceived,
@@ -30,6 +33,9 @@ from tfscale.launch.outcome import (
 )
 from tfscale.launch.output import OutputRelay, say
 from tfscale.launch.worker_process import WorkerProcess
+
+Cause: TypeAlias = WorkerFailure | SignalReceived | OutputFailed | MessageArrived | ConnectionLost
+"""What ends a job."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class Supervision:
         self._grace_seconds = grace_seconds
         self._guard = guard
         # The cause of the job's end. Later events do not replace it.
-        self._cause: WorkerFailure | SignalReceived | OutputFailed | None = None
+        self._cause: Cause | None = None
         self._ends: dict[int, float] = {}  # When each worker ended.
         self._judge_at: float | None = None  # Deadline of the decision which worker is at fault.
         self._outputs_open = set(self._workers)
@@ -181,7 +187,7 @@ class Supervision:
 
     def _stop_all(
         self,
-        cause: WorkerFailure | SignalReceived | OutputFailed,
+        cause: Cause,
         signal_number: int,
         grace_seconds: float,
     ) -> None:

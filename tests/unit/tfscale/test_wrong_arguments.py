@@ -74,12 +74,13 @@ TESTED_ELSEWHERE = {
     "tpu_strategy",
     "strategy_by_name",
     "launch_local_workers",
+    "launch_elastic_workers",
     "resharded",
     "prepare",
 }
 
 # What the message calls some of them: as on the command line.
-OTHERWISE = {"addresses": "hosts", "index": "host_index"}
+OTHERWISE = {"addresses": "hosts", "index": "host_index", "address": "rendezvous"}
 
 COUNT, FROM_0, TEXT = "positive integer", "integer from 0", "text"
 CASES = {
@@ -233,6 +234,21 @@ CASES = {
     "Hosts": public(
         launch.Hosts, {"addresses": "thing", "index": FROM_0},  # of --hosts, --host_index
         addresses=("127.0.0.1:1", "127.0.0.1:9"), index=0,
+    ),
+    "Rendezvous": public(
+        launch.Rendezvous,
+        {"address": "thing", "min_workers": COUNT, "max_workers": COUNT, "workers_per_host": COUNT,
+         "job_name": "any text", "host_address": "text or None", "settle_seconds": "from 0",
+         "join_seconds": "positive", "checks_memory": "boolean"},
+        address="127.0.0.1:29400", min_workers=2, max_workers=4,
+    ),
+    "launch_elastic_workers": public(
+        launch.launch_elastic_workers,
+        {"command": "thing", "rendezvous": "thing", "grace_seconds": "from 0",
+         "max_restarts": FROM_0, "early_seconds": "from 0", "start_seconds": "positive or None",
+         "log_dir": "path or None"},
+        command=["true"],
+        rendezvous=launch.Rendezvous("127.0.0.1:29401", min_workers=1, max_workers=1),
     ),
     "launch_local_workers": public(
         launch.launch_local_workers,

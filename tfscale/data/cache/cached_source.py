@@ -23,8 +23,8 @@ from tfscale.data.cache.row_format import RowFormat
 from tfscale.data.cache.stored_rows import MemorySink, Sink, StoredRows
 from tfscale.data.composition.mixtures import Mixture
 from tfscale.data.composition.requirements import batch_spec, one_order, random_access
-from tfscale.data.room import SHARE, free_disk, free_memory, is_in_memory, megabytes
 from tfscale.data.sources import ArraySource, RandomAccessSource
+from tfscale.files.room import SHARE, free_disk, free_memory, is_in_memory, megabytes
 
 MEMORY = "memory"
 _FORMAT = 1

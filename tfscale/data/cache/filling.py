@@ -12,8 +12,8 @@ from strategies.extension import announce
 from tfscale.data.cache.row_format import RowFormat, Rows
 from tfscale.data.cache.stored_rows import Sink
 from tfscale.data.packing.encoded_sources import unreadable
-from tfscale.data.room import megabytes
 from tfscale.data.sources import RandomAccessSource
+from tfscale.files.room import megabytes
 
 # A batch that is read has at most this many examples and, if their size is known, bytes.
 _BATCH_ROWS = 256

@@ -22,9 +22,9 @@ from typing import Any
 
 from strategies.extension import announce
 from tfscale.data.cache.stored_rows import FileSink, StoredRows, opened, writing
-from tfscale.data.room import megabytes
 from tfscale.data.work_lock import WorkLock, do_once
 from tfscale.files.output_files import reason
+from tfscale.files.room import megabytes
 
 _MANIFEST = "manifest.json"
 _KEY = re.compile(r"[0-9a-f]{32}")

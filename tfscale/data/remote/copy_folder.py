@@ -28,7 +28,7 @@ from typing import IO, Any
 
 from strategies.extension import announce
 from tfscale.data.remote.protocols import RemoteFile
-from tfscale.data.room import SHARE, free_disk, megabytes
+from tfscale.files.room import SHARE, free_disk, megabytes
 from tfscale.records.index import SUFFIX
 
 _RECORD = "source.json"

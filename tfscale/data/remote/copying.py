@@ -17,9 +17,9 @@ from typing import TypeVar
 from strategies.extension import Deadline, announce, whole_number
 from tfscale.data.remote.copy_folder import CopyFolder, key_of
 from tfscale.data.remote.protocols import RemoteFile, described, download, is_remote, matching
-from tfscale.data.room import megabytes
 from tfscale.data.work_lock import WorkLock, do_once
 from tfscale.files.output_files import reason
+from tfscale.files.room import megabytes
 
 Files = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 

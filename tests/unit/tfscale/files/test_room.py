@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tfscale.data.room import free_memory, is_in_memory
+from tfscale.files.room import free_memory, is_in_memory
 
 MEMINFO = "MemTotal: 9000 kB\nMemFree: 100 kB\nMemAvailable: 4000 kB\n"
 
