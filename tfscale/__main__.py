@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 from tfscale.cli.errors import complain, complain_of_output, finish_output, is_of_output
 
 COMMANDS = {
-    "doctor": "tfscale.doctor.examination",
+    "doctor": "tfscale.doctor.command",
     "launch": "tfscale.launch.command",
     "jobs": "tfscale.jobs.command",
     "plan": "tfscale.plan.command",

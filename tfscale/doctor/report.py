@@ -7,7 +7,16 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from tfscale.files.room import megabytes
+
 _NARROWEST, _WIDEST = 40, 100
+_MOST_COLUMNS = 8
+_FIGURES = (
+    ("memory_gb_per_s", "copying memory", "GB/s"),
+    ("disk_write_mb_per_s", "writing to disk", "MB/s"),
+    ("disk_read_mb_per_s", "reading from disk", "MB/s"),
+    ("all_reduce_ms", "all-reduce of 1 MiB", "ms"),
+)
 
 
 def as_text(report: dict[str, Any], *, width: int | None = None) -> str:
@@ -22,9 +31,20 @@ def as_text(report: dict[str, Any], *, width: int | None = None) -> str:
     columns = max(_NARROWEST, min(terminal, _WIDEST))
     paragraphs = [
         ("versions", _table(report["versions"].items(), columns)),
-        ("devices", _table(_devices(report["devices"]), columns)),
         ("cluster", _table(_cluster(report["cluster"]), columns)),
     ]
+    if "releases" in report["examinations"]:
+        paragraphs.insert(1, ("devices", _table(_devices(report["devices"]), columns)))
+    for title, rows in (
+        ("host", _host(report["host"], report["accelerators"])),
+        ("storage", _storage(report["storage"])),
+        ("round trips between tasks, ms", _peers(report["peers"])),
+        ("clocks of other tasks", _clocks(report["peers"])),
+        ("health", _health(report["health"])),
+    ):
+        lines = _table(rows, columns)
+        if lines:
+            paragraphs.append((title, lines))
     if report["features"]:
         rows = _features(report["features"], report["tested"])
         paragraphs.append(("features with these releases", _table(rows, columns)))
@@ -35,7 +55,9 @@ def as_text(report: dict[str, Any], *, width: int | None = None) -> str:
     if report["private_symbols"]:
         in_use = _table(_private_symbols(report["private_symbols"]), columns)
         paragraphs.append(("private symbols in use", in_use))
-    problems = [line for each in report["problems"] for line in _paragraph(each, columns, "- ")]
+    if report["remarks"]:
+        paragraphs.append(("remarks", _list(report["remarks"], columns)))
+    problems = _list(report["problems"], columns)
     paragraphs.append(("problems" if problems else "no problems", problems))
     return "\n\n".join("\n".join([title, *lines]) for title, lines in paragraphs)
 
@@ -58,6 +80,90 @@ def _cluster(cluster: dict[str, Any] | None) -> Iterator[tuple[str, ...]]:
     yield "this task", cluster["task"]
     for job, addresses in cluster["jobs"].items():
         yield job, ", ".join(addresses)
+
+
+def _host(host: dict[str, Any] | None, found: dict[str, Any] | None) -> Iterator[tuple[str, ...]]:
+    if host is not None:
+        cpus, memory = host["cpus"], host["memory"]
+        quota = "no quota" if cpus["quota"] is None else f"a quota of {cpus['quota']:g}"
+        yield "processors", f"{cpus['seen']} seen, {cpus['usable']} usable, {quota}"
+        limit = memory["limit_bytes"]
+        words = "no limit" if limit is None else f"a limit of {megabytes(limit)}"
+        free = memory["free_bytes"]
+        yield "memory", f"{'unknown' if free is None else megabytes(free)} free, {words}"
+        for name in ("open_files", "processes"):
+            if name in host["limits"]:
+                most = host["limits"][name]
+                yield name.replace("_", " "), "unlimited" if most is None else f"at most {most}"
+    if found is not None and (found["driver"] or found["gpus"]):
+        yield "GPUs", f"{found['gpus']}, driver {found['driver'] or 'not loaded'}"
+    if found is not None and found["tpu_files"]:
+        yield "TPU chips", str(len(found["tpu_files"]))
+
+
+def _storage(rows: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
+    for row in rows:
+        if "free_bytes" in row:
+            inodes = "" if row["free_inodes"] is None else f", {row['free_inodes']:,} inodes"
+            kind = " (in memory)" if row["in_memory"] else ""
+            yield row["folder"], f"{megabytes(row['free_bytes'])}{inodes} free{kind}"
+        else:
+            yield row["folder"], "could not be examined"
+
+
+def _peers(peers: dict[str, Any] | None) -> list[tuple[str, ...]]:
+    """Returns who (rows) reaches whom (columns); of many tasks only how many each one reaches."""
+    if peers is None:
+        return []
+    tasks = peers["tasks"]
+    if len(tasks) > _MOST_COLUMNS:
+        return [(task, _counted(row)) for task, row in tasks.items()]
+    return [
+        ("", *tasks),
+        *(
+            (task, *("-" if other == task else _trip(row, other) for other in tasks))
+            for task, row in tasks.items()
+        ),
+    ]
+
+
+def _clocks(peers: dict[str, Any] | None) -> Iterator[tuple[str, ...]]:
+    row = peers["tasks"][peers["task"]] if peers is not None else {}
+    for task, seen in row.items():
+        if seen["reached"]:
+            ahead = seen["clock_ahead_seconds"]
+            side = "ahead" if ahead > 0 else "behind"
+            yield task, f"{abs(ahead):.3f} s {side}, {seen['host']} ({seen['address']})"
+
+
+def _counted(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "told nothing"
+    trips = [seen["round_trip_seconds"] for seen in row.values() if seen["reached"]]
+    slowest = f", at most {_milliseconds(max(trips))} ms" if trips else ""
+    return f"reaches {len(trips)} of {len(row)}{slowest}"
+
+
+def _trip(row: dict[str, Any] | None, other: str) -> str:
+    seen = None if row is None else row.get(other)
+    if seen is None:
+        return "?"
+    return _milliseconds(seen["round_trip_seconds"]) if seen["reached"] else "no"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:.2f}"
+
+
+def _health(health: dict[str, Any] | None) -> Iterator[tuple[str, ...]]:
+    if health is None:
+        return
+    figures = health["figures"]
+    for device, speed in health["devices"].items():
+        yield f"matmul, {device}", f"{speed:,.0f} GFLOP/s"
+    for name, label, unit in _FIGURES:
+        if name in figures:
+            yield label, f"{figures[name]:,.3g} {unit}"
 
 
 def _features(features: list[dict[str, Any]], tested: dict[str, Any]) -> Iterator[tuple[str, ...]]:
@@ -85,6 +191,10 @@ def _table(rows: Iterable[tuple[str, ...]], columns: int) -> list[str]:
         head = "".join(f"{cell:{size}}  " for cell, size in zip(cells, widths, strict=True))
         lines += _paragraph(last, columns, head)
     return lines
+
+
+def _list(texts: list[str], columns: int) -> list[str]:
+    return [line for each in texts for line in _paragraph(each, columns, "- ")]
 
 
 def _paragraph(text: str, columns: int, head: str = "") -> list[str]:

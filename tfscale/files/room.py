@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from tfscale.files.control_groups import groups_of, text_of
+
 # The part of what is free that a cache may take without a budget: other processes need some, too.
 SHARE = 0.9
 _IN_MEMORY = ("tmpfs", "ramfs")
@@ -35,7 +37,7 @@ def is_in_memory(folder: Path, root: Path = Path("/")) -> bool:
     """Whether the files of a folder are in memory, such as those in /dev/shm."""
     best, kind = "", ""
     path = os.path.realpath(folder)
-    for line in _text(root / "proc/self/mounts").splitlines():
+    for line in text_of(root / "proc/self/mounts").splitlines():
         _, point, found_kind, *_ = line.split(" ")
         is_above = path == point or path.startswith(point.rstrip("/") + "/")
         if is_above and len(point) >= len(best):
@@ -58,7 +60,7 @@ def megabytes(size: float) -> str:
 
 
 def _free_of_system(root: Path) -> int | None:
-    for line in _text(root / "proc/meminfo").splitlines():
+    for line in text_of(root / "proc/meminfo").splitlines():
         name, _, rest = line.partition(":")
         if name == "MemAvailable":
             return int(rest.split()[0]) * 1024
@@ -67,37 +69,20 @@ def _free_of_system(root: Path) -> int | None:
 
 def _free_of_groups(root: Path) -> list[int | None]:
     """What the limits of the process's control groups and of those above leave."""
-    found = []
-    for line in _text(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            base, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "")
-        elif "memory" in controllers.split(","):
-            base = root / "sys/fs/cgroup/memory"
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
-        else:
-            continue
-        group = base / path.strip("/")
-        # In a container the path may be that of the host, and the mount is the group itself.
-        groups = [group, *group.parents] if group.exists() else [base]
-        found += [_free_of_group(each, *names) for each in groups if each.is_relative_to(base)]
-    return found
+    names = {
+        1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+        2: ("memory.max", "memory.current", ""),
+    }
+    return [_free_of_group(group, *names[version]) for group, version in groups_of("memory", root)]
 
 
 def _free_of_group(group: Path, limit: str, usage: str, prefix: str) -> int | None:
-    most, used = _text(group / limit).strip(), _text(group / usage).strip()
+    most, used = text_of(group / limit).strip(), text_of(group / usage).strip()
     if not most.isdigit() or not used.isdigit():
         return None  # "max", or no such controller
     reclaimable = 0
-    for line in _text(group / "memory.stat").splitlines():
+    for line in text_of(group / "memory.stat").splitlines():
         name, _, size = line.partition(" ")
         if name in (f"{prefix}inactive_file", f"{prefix}active_file"):
             reclaimable += int(size)
     return max(0, int(most) - int(used) + reclaimable)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("ascii", "replace")
-    except OSError:
-        return ""

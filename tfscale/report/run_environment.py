@@ -8,6 +8,9 @@ from typing import Any
 
 from tfscale.doctor import examination
 
+_OF_A_RUN = ("releases", "wheels")
+"""What holds for a whole run. The port of a task, for instance, is taken while it trains."""
+
 
 def environment(strategy: Any) -> dict[str, str | int]:
     """Describes this process for `RunRecord.environment`.
@@ -26,7 +29,7 @@ def environment(strategy: Any) -> dict[str, str | int]:
 
     from strategies.extension import last_execution_size
 
-    found = examination.examine()
+    found = examination.examine(_OF_A_RUN)
     resolver = strategy.cluster_resolver
     jobs = resolver.cluster_spec().as_dict() if resolver is not None else {}
     described: dict[str, str | int] = {

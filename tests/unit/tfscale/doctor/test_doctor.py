@@ -46,7 +46,7 @@ def look(*arguments):
 look()
 look("--json")
 os.environ["TF_CONFIG"] = json.dumps(
-    {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}})
+    {"cluster": {"worker": ["a:20001", "b:20001"]}, "task": {"type": "worker", "index": 1}})
 look("--json")
 os.environ["TF_CONFIG"] = %r
 look("--json")
@@ -130,7 +130,15 @@ def test_json_holds_the_versions_and_devices_of_this_machine(
         "features",
         "fixes",
         "private_symbols",
+        "host",
+        "storage",
+        "accelerators",
+        "peers",
+        "health",
+        "examinations",
         "problems",
+        "remarks",
+        "findings",
     ]
     assert found["versions"]["python"] == platform.python_version()
     assert found["versions"][DISTRIBUTION] == metadata.version(DISTRIBUTION)
@@ -192,9 +200,12 @@ def test_a_cluster_is_described(looks: dict[str, tuple[int, str]]) -> None:
     assert looks["cluster"][0] == 0
     assert report(looks["cluster"])["cluster"] == {
         "source": "TF_CONFIG",
-        "jobs": {"worker": ["a:1", "b:1"]},
+        "jobs": {"worker": ["a:20001", "b:20001"]},
         "task": "worker 1",
     }
+    assert "The name a does not resolve on this host" in " ".join(
+        report(looks["cluster"])["remarks"]
+    )
 
 
 def test_a_broken_cluster_is_a_problem(looks: dict[str, tuple[int, str]]) -> None:
@@ -276,6 +287,39 @@ def test_help_teaches() -> None:
     assert done.returncode == 0
     for words in ("usage: tfscale doctor", "--json", "ready", "refused", "examples:", "status:"):
         assert words in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--only=disk"], "must be some of releases, wheels, cluster,"),
+        (["--dirs=/tmp,"], "must be folders with commas between them. Received: '/tmp,'."),
+        (["--min_disk_mb_per_s=5"], "--min_disk_mb_per_s needs --health_check. Add it."),
+        (["--health_check", "--max_all_reduce_ms=0"], "Received: '0'."),
+        (["--peers_seconds=-1"], "Received: '-1'."),
+    ],
+)
+def test_wrong_flags_are_refused_with_the_cure(flags: list[str], message: str) -> None:
+    done = child("-m", "tfscale", "doctor", *flags)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+
+
+def test_peers_without_a_cluster_are_a_problem_with_its_cure() -> None:
+    done = child("-m", "tfscale", "doctor", "--only=cluster", "--peers", "--json")
+    assert done.returncode == 1, done.stderr
+    (problem,) = json.loads(done.stdout)["problems"]
+    assert problem.startswith("No cluster was found in the environment of this process")
+    assert "tfscale launch, srun, mpirun" in problem
+
+
+def test_examinations_without_releases_do_not_import_tensorflow() -> None:
+    code = (
+        "import sys\nfrom tfscale.__main__ import main\n"
+        "main(['doctor', '--only=wheels,cluster,host,storage,accelerators'])\n"
+        "print('heavy:', sorted({'tensorflow', 'keras'} & set(sys.modules)))"
+    )
+    assert child("-c", code).stdout.splitlines()[-1] == "heavy: []"
 
 
 def test_releases_are_not_called_tested_if_tfscale_says_nothing_of_them(

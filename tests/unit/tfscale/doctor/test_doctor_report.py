@@ -29,6 +29,42 @@ REPORT: dict[str, Any] = {
         {"needed_by": "all strategies", "state": "changed"},
         {"needed_by": "reports", "state": "recognised"},
     ],
+    "host": {
+        "cpus": {"seen": 64, "usable": 8, "quota": 2.5},
+        "memory": {"free_bytes": 3_000_000_000, "limit_bytes": 4_000_000_000},
+        "limits": {"open_files": 1024, "processes": None},
+    },
+    "accelerators": {"gpus": 2, "driver": "570.1", "tpu_files": []},
+    "storage": [
+        {"folder": "/a", "free_bytes": 5_000_000, "free_inodes": 7000, "in_memory": True},
+        {"folder": "/b"},
+    ],
+    "peers": {
+        "task": "worker 0",
+        "tasks": {
+            "worker 0": {
+                "worker 1": {
+                    "reached": True,
+                    "round_trip_seconds": 0.00025,
+                    "clock_ahead_seconds": -1.5,
+                    "host": "second",
+                    "address": "10.0.0.2",
+                },
+                "worker 2": {"reached": False},
+            },
+            "worker 1": {
+                "worker 0": {"reached": True, "round_trip_seconds": 0.5},
+                "worker 2": {"reached": False},
+            },
+            "worker 2": None,
+        },
+    },
+    "health": {
+        "devices": {"GPU:0": 51234.5},
+        "figures": {"matmul_gflops": 51234.5, "disk_write_mb_per_s": 12.25, "all_reduce_ms": 3.0},
+    },
+    "examinations": ["releases", "host"],
+    "remarks": ["Something may be right."],
     "problems": ["Keras changed keras.src.a:B.c. Install a Keras release that is supported."],
 }
 
@@ -47,6 +83,35 @@ cluster
   chief      a:1
   worker     first.example:1,
              second.example:2
+
+host
+  processors  64 seen, 8 usable, a quota
+              of 2.5
+  memory      3.00 GB free, a limit of
+              4.00 GB
+  open files  at most 1024
+  processes   unlimited
+  GPUs        2, driver 570.1
+
+storage
+  /a  5.0 MB, 7,000 inodes free (in
+      memory)
+  /b  could not be examined
+
+round trips between tasks, ms
+            worker 0  worker 1  worker 2
+  worker 0  -         0.25      no
+  worker 1  500.00    -         no
+  worker 2  ?         ?         -
+
+clocks of other tasks
+  worker 1  1.500 s behind, second
+            (10.0.0.2)
+
+health
+  matmul, GPU:0        51,234 GFLOP/s
+  writing to disk      12.2 MB/s
+  all-reduce of 1 MiB  3 ms
 
 features with these releases
   tested with Keras  >=3.14, <3.17; the
@@ -68,6 +133,9 @@ fixes of Keras under tf.distribute
 private symbols in use
   all strategies  1 of 2 recognised
   reports         1 of 1 recognised
+
+remarks
+  - Something may be right.
 
 problems
   - Keras changed keras.src.a:B.c.
@@ -97,6 +165,8 @@ def test_a_wide_terminal_does_not_make_long_lines(monkeypatch: pytest.MonkeyPatc
 def test_what_is_not_there_is_said() -> None:
     empty = {"versions": {"python": "3.11.7"}, "devices": {}, "cluster": None}
     absent: dict[str, Any] = {"tested": {}, "features": [], "fixes": [], "private_symbols": []}
+    absent |= {"host": None, "storage": [], "accelerators": None, "peers": None, "health": None}
+    absent |= {"examinations": ["releases"], "remarks": []}
     text = as_text({**empty, **absent, "problems": []}, width=80)
     assert text.splitlines()[3:] == [
         "devices",
