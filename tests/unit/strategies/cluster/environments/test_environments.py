@@ -209,6 +209,62 @@ def test_pods_of_a_job_set_are_addressed_by_their_headless_service() -> None:
     assert cluster.address == "digits-worker-0-1.digits:2222"
 
 
+ROLES = KUBERNETES | {
+    "TFSCALE_CHIEF_ADDRESS": "digits-chief-0-0.digits:2222",
+    "TFSCALE_NUM_PS": "2",
+    "TFSCALE_PS_ADDRESS": "digits-ps-0-{index}.digits:2222",
+}
+
+
+@pytest.mark.parametrize(
+    ("environ", "address", "is_chief"),
+    [
+        pytest.param(
+            ROLES | {"TFSCALE_TASK_TYPE": "ps"}, "digits-ps-0-1.digits:2222", False, id="a server"
+        ),
+        pytest.param(
+            ROLES | {"TFSCALE_TASK_TYPE": "chief", "JOB_COMPLETION_INDEX": "0"},
+            "digits-chief-0-0.digits:2222",
+            True,
+            id="the chief",
+        ),
+        pytest.param(ROLES, "digits-worker-0-1.digits:2222", False, id="a worker, by default"),
+    ],
+)
+def test_the_replicated_jobs_of_a_job_set_are_roles_of_one_cluster(
+    environ: dict[str, str], address: str, is_chief: bool
+) -> None:
+    cluster = cluster_from_kubernetes(environ)
+    assert cluster is not None
+    assert (cluster.address, cluster.is_chief) == (address, is_chief)
+    assert {job: len(tasks) for job, tasks in cluster.jobs.items()} == {
+        "chief": 1,
+        "worker": 3,
+        "ps": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        pytest.param({"TFSCALE_NUM_PS": None}, r"`TFSCALE_NUM_PS` must be", id="no number"),
+        pytest.param({"TFSCALE_PS_ADDRESS": None}, r"`TFSCALE_PS_ADDRESS` must", id="no address"),
+        pytest.param(
+            {"TFSCALE_TASK_TYPE": "leader"}, r"chief, worker, ps.*'leader'", id="no such role"
+        ),
+        pytest.param(
+            {"TFSCALE_TASK_TYPE": "chief"}, r"`task_index` must be from 0 to 0", id="two chiefs"
+        ),
+    ],
+)
+def test_an_incomplete_manifest_with_roles_is_refused_with_its_cure(
+    changed: dict[str, str | None], message: str
+) -> None:
+    environ = {name: value for name, value in (ROLES | changed).items() if value is not None}
+    with pytest.raises(ValueError, match=message):
+        cluster_from_kubernetes(environ)
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
