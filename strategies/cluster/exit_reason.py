@@ -111,10 +111,16 @@ class _Writer:
         if self._has_written:
             return
         self._has_written = True
+        text = json.dumps(asdict(reason))
         part = self._path.with_suffix(".part")
-        with contextlib.suppress(OSError):  # such as a full disk
-            part.write_text(json.dumps(asdict(reason)), "utf-8")
+        try:
+            part.write_text(text, "utf-8")
             part.replace(self._path)
+        except OSError:
+            # A mount, such as /dev/termination-log of a pod, cannot be replaced, only written to.
+            with contextlib.suppress(OSError):  # such as a full disk
+                self._path.write_text(text, "utf-8")
+                part.unlink(missing_ok=True)
 
     def write_noted(self) -> None:
         if self.noted is not None:

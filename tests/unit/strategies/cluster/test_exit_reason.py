@@ -136,6 +136,18 @@ def test_a_process_writes_why_it_ended(
     assert (reason and reason.why.partition(": ")[2]) == why
 
 
+def test_a_file_that_cannot_be_replaced_is_written_to(tmp_path: Path) -> None:
+    """As /dev/termination-log of a pod, which is a mount, beside which no file can be made."""
+    path = tmp_path / "termination-log"
+    path.touch()
+    path.with_suffix(".part").mkdir()
+    program = f"{BEGIN}raise ValueError('a row')"
+    completed("-c", program, timeout=120, TFSCALE_EXIT_REASON=str(path))
+    reason = read_exit_reason(path)
+    assert reason is not None
+    assert (reason.why, reason.is_own) == ("ValueError: a row", True)
+
+
 def test_a_child_process_does_not_write_the_exit_reason(tmp_path: Path) -> None:
     path = tmp_path / "reason.json"
     child = "import os; print(os.environ.get('TFSCALE_EXIT_REASON'))"
