@@ -49,9 +49,10 @@ def run_job(arguments: argparse.Namespace) -> int:
         complain(_PROGRAM, f"the job could not be started: {error}")
         return 1
     print(job.id)
+    where = f"; its output is in {job.log_dir}" if job.log_dir.is_dir() else ""
     complain(
         _PROGRAM,
-        f"submitted to {engine.name} as {job.engine_id}; its output is in {job.log_dir}. Watch it: "
+        f"submitted to {engine.name} as {job.engine_id}{where}. Watch it: "
         f"tfscale jobs logs {job.id} --follow. Stop it: tfscale jobs stop {job.id}.",
     )
     return 0

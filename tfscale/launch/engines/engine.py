@@ -63,10 +63,15 @@ class Submission:
         files: Text of each file, by its name in the job's folder.
         commands: Commands to run in order, in the job's folder. The standard output of the last one
             names the job; see `Engine.engine_id`.
+        undo: Commands that remove what may exist if one of them fails. They must do no harm if
+            nothing does.
+        writes_logs_here: Whether `JobRecord.log_dir` is a folder that this host has too.
     """
 
     files: Mapping[str, str] = field(default_factory=dict)
     commands: tuple[tuple[str, ...], ...] = ()
+    undo: tuple[tuple[str, ...], ...] = ()
+    writes_logs_here: bool = True
 
     def __str__(self) -> str:
         parts = [f"# {name}\n{text.rstrip()}\n" for name, text in self.files.items()]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 
 from tfscale.files.output_files import write_whole
-from tfscale.launch.engines.engine import Engine
-from tfscale.launch.engines.engine_tools import run_tool
+from tfscale.launch.engines.engine import Engine, Submission
+from tfscale.launch.engines.engine_tools import EngineFailed, run_tool
 from tfscale.launch.engines.job_record import JobRecord, new_record
 from tfscale.launch.engines.job_request import JobRequest
 
@@ -32,20 +33,33 @@ def submit(engine: Engine, request: JobRequest, jobs: Path) -> JobRecord:
     submission = engine.submission(request, job)
     job.folder.mkdir(parents=True)
     try:
-        job.log_dir.mkdir(parents=True, exist_ok=True)
+        if submission.writes_logs_here:
+            job.log_dir.mkdir(parents=True, exist_ok=True)
         for name, text in submission.files.items():
             write_whole(job.folder / name, text)
         job.save()  # before the engine may start it
-        output = ""
-        for command in submission.commands:
-            output = run_tool(
-                command,
-                folder=job.folder,
-                cure="Nothing was submitted; `--dry_run` prints what would be.",
-            )
+        output = _run(submission, job)
         job = job.with_engine_id(engine.engine_id(output))
         job.save()
     except BaseException:
         shutil.rmtree(job.folder, ignore_errors=True)
         raise
     return job
+
+
+def _run(submission: Submission, job: JobRecord) -> str:
+    """Runs the commands of a submission, and undoes them if one fails."""
+    output = ""
+    try:
+        for command in submission.commands:
+            output = run_tool(
+                command,
+                folder=job.folder,
+                cure="Nothing was submitted; `--dry_run` prints what would be.",
+            )
+    except BaseException:
+        for command in submission.undo:
+            with contextlib.suppress(EngineFailed):  # the first error is the one to show
+                run_tool(command, folder=job.folder, cure="")
+        raise
+    return output
