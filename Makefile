@@ -180,9 +180,16 @@ thorough: .venv/.installed-test
 	@echo "thorough: python -m pytest $(PYTEST_FLAGS) -m thorough"
 	@.venv/bin/python -m pytest $(PYTEST_FLAGS) -m thorough
 
-engines: .venv/.installed-test
+engines: .venv/.installed-test .venv-engines/.installed
 	@echo "engines: python -m pytest -q -m engines"
 	@.venv/bin/python -m pytest -q -m engines
+
+# What the tests of engines need besides: an environment of its own, so that .venv stays small.
+ENGINES = tests/engines/requirements.txt
+.venv-engines/.installed: .venv-engines/.made $(ENGINES)
+	@echo ".venv-engines: installing $(ENGINES)"
+	@.venv-engines/bin/python $(PIP_INSTALL) --requirement $(ENGINES)
+	@touch "$@"
 
 lint: .venv/.installed-test
 	.venv/bin/python -m ruff check .
@@ -279,7 +286,7 @@ docs-test: .venv/.installed-test
 	@.venv/bin/python -m tests.docs
 
 clean:
-	rm -rf .venv .venv-gpu .venv-matrix .venv-peers build dist site tfscale.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-engines .venv-gpu .venv-matrix .venv-peers build dist site tfscale.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An environment keeps its interpreter: to ask for another one is an error.

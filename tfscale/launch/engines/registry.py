@@ -11,6 +11,7 @@ from tfscale.launch.engines.in_background import InBackground
 
 ENGINES = {
     "local": "tfscale.launch.engines.local:Local",
+    "kubernetes": "tfscale.launch.engines.kubernetes:Kubernetes",
 }
 """Module and class of each value of `--engine`, imported when it is used."""
 
