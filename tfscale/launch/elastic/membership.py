@@ -216,6 +216,8 @@ class Membership:
         failed = member.runs and not (member.ended is not None and member.ended.succeeded)
         if failed and self.phase in (Phase.RUNNING, Phase.ENDING) and not member.is_leaving:
             cause = Cause(Why.FAILURE, f"{member.name} is lost: {reason}", 1, now)
+            if self.phase is Phase.ENDING:
+                self._note(cause.sentence)
             self._end(cause, now)
         elif self.phase is not Phase.OVER and not member.runs:
             self._note(f"{member.name} is gone: {reason}")

@@ -41,7 +41,8 @@ SILENT_SECONDS = 15.0
 which TensorFlow gives up a worker, so that the cause of a failure is named first."""
 _TICK_SECONDS = 0.1
 _LINGER_SECONDS = 5.0
-_MOST_CLIENTS = 4096
+_MOST_STRANGERS = 256
+"""Connections that have not said who they are; a port scan must not use up all descriptors."""
 
 
 def own_listener(host: str, port: int) -> socket.socket | None:
@@ -165,7 +166,7 @@ class RendezvousServer:
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             accepted, address = self._listener.accept()
-            if len(self._clients) >= _MOST_CLIENTS:
+            if sum(client.number is None for client in self._clients) >= _MOST_STRANGERS:
                 accepted.close()
                 return
             accepted.setblocking(False)

@@ -219,9 +219,9 @@ def test_a_launcher_that_is_stopped_is_lost_and_ends_its_workers_when_it_goes_on
     launch: Launch, python: Python, until_gone: UntilGone
 ) -> None:
     meeting = Meeting(launch, "--num_workers=1:2")
-    first = meeting.start(1, python(WORKER, "1"))
+    first = meeting.start(1, python(PID, "2"))
     meeting.until_it_answers()
-    second = meeting.start(2, python(PID, "1"))
+    second = meeting.start(2, python(PID, "2"))
     (pid,) = second.read_pids(1)
     second.process.send_signal(signal.SIGSTOP)
     status, _, errors = first.finish()

@@ -112,9 +112,10 @@ def test_workers_of_a_host_are_numbered_in_a_row() -> None:
     for number in (0, 1, 2):
         job.membership.join(number, f"h{number}", number == 0)
         job.membership.offer(number, Offer((20 + number, 30 + number), None), 0.0)
-    (start, *_) = job.taken(Start).values()
-    assert isinstance(start, Start)
-    assert start.addresses == ("h0:20", "h0:30", "h1:21", "h1:31", "h2:22", "h2:32")
+    addresses = ("h0:20", "h0:30", "h1:21", "h1:31", "h2:22", "h2:32")
+    assert job.taken(Start) == {
+        number: Start(0, addresses, first) for number, first in enumerate([0, 2, 4])
+    }
 
 
 def test_too_few_hosts_end_the_wait_by_name() -> None:
