@@ -129,7 +129,7 @@ help:
 	@echo "make quick   runs in about a minute what a change usually breaks"
 	@echo "make test    runs the tests"
 	@echo "make thorough runs the long tests, which 'make test' leaves out"
-	@echo "make engines runs whole jobs of several launchers, on this host"
+	@echo "make engines runs whole jobs of several launchers and schedulers, on this host"
 	@echo "make lint    ruff check, ruff format --check, mypy --strict"
 	@echo "make matrix  runs the tests under each TensorFlow-Keras pair of: $(MATRIX)"
 	@echo "make matrix-nightly, matrix-rc  run them under unreleased versions of Keras, of TensorFlow"
@@ -181,6 +181,7 @@ thorough: .venv/.installed-test
 	@.venv/bin/python -m pytest $(PYTEST_FLAGS) -m thorough
 
 engines: .venv/.installed-test .venv-engines/.installed
+	@for script in tests/engines/*/install.sh; do sh "$$script" || exit $$?; done
 	@echo "engines: python -m pytest -q -m engines"
 	@.venv/bin/python -m pytest -q -m engines
 

@@ -2,10 +2,8 @@
 
     from strategies.extension import exchange, is_multi_worker
 
-One module marks the line between the two packages: `tfscale` imports from `strategies` and from
-here, and a house test keeps it so. The names may change with any release; programs use those of
-`strategies` and `tfscale`. `_NAMES` lists them by concern, and each is documented where it is
-defined.
+The line between the two packages: `tfscale` imports from `strategies` and from here, and a house
+test keeps it so. The names may change with any release, and are documented where they are defined.
 
 Importing this module imports neither TensorFlow nor Keras. Taking a name imports the module that
 defines it and nothing more, so the launcher can read a cluster without TensorFlow.
@@ -44,6 +42,7 @@ if TYPE_CHECKING:
         own_job_starts,
         start_seconds_from_environment,
     )
+    from strategies.cluster.environments.mpi import cluster_from_mpi, mpi_environment, parse_hosts
     from strategies.cluster.exit_reason import ExitReason, read_exit_reason, write_exit_reason
     from strategies.cluster.server_probe import TaskProbe
     from strategies.coordination.heartbeats import HeartbeatBoard
@@ -238,6 +237,7 @@ _NAMES = {
         "own_job_starts",
         "start_seconds_from_environment",
     ),
+    "strategies.cluster.environments.mpi": ("cluster_from_mpi", "mpi_environment", "parse_hosts"),
     "strategies.cluster.exit_reason": ("ExitReason", "read_exit_reason", "write_exit_reason"),
     "strategies.cluster.server_probe": ("TaskProbe",),
     # Messages between workers.

@@ -33,7 +33,7 @@ _POLL_SECONDS = 0.01
 
 
 def why_not_available(environ: Mapping[str, str]) -> str:
-    """Returns why this process cannot use MPI, or "" if it can, without importing MPI.
+    """Returns why this process cannot use MPI, or "" if it can, without initialising MPI.
 
     Args:
         environ: The environment of this process.
@@ -42,7 +42,24 @@ def why_not_available(environ: Mapping[str, str]) -> str:
         return f"mpi4py is not installed ({INSTALL})"
     if not any(name in environ for name in _STARTED_BY):
         return "no launcher of MPI started this process (use tfscale launch, mpiexec or mpirun)"
+    is_open_mpi = "OMPI_COMM_WORLD_RANK" in environ
+    library = _library()
+    if is_open_mpi != library.startswith("Open MPI"):
+        # MPI_Init would end the process.
+        launcher = "Open MPI" if is_open_mpi else "MPICH"
+        return f"{launcher} started this process, and the library of mpi4py is {library}"
     return ""
+
+
+def _library() -> str:
+    """Returns the MPI library that mpi4py uses, such as "MPICH 5.0.2", without initialising it."""
+    import mpi4py
+
+    mpi4py.rc.initialize = mpi4py.rc.finalize = False
+    from mpi4py import MPI
+
+    name, version = MPI.get_vendor()
+    return f"{name} {'.'.join(map(str, version))}"
 
 
 def started_world(size: int, rank: int) -> tuple[MPI.Comm, bool]:
@@ -60,9 +77,7 @@ def started_world(size: int, rank: int) -> tuple[MPI.Comm, bool]:
     Raises:
         RuntimeError: If MPI's processes are not the workers, or it does not support threads.
     """
-    import mpi4py
-
-    mpi4py.rc.initialize = mpi4py.rc.finalize = False
+    _library()  # first: it keeps mpi4py from initialising MPI by itself
     from mpi4py import MPI
 
     initialises = not MPI.Is_initialized()
@@ -121,7 +136,9 @@ def _leave(has_failed: Callable[[], bool], initialised: bool) -> None:
             os.kill(os.getpid(), signal.SIGKILL)  # MPI_Abort would run MPI_Finalize too
         return
     is_failure = has_failed() or getattr(sys, "last_value", None) is not None
-    if JOB_VARIABLE in os.environ or is_failure or MPI.Is_finalized():
+    # `tfscale launch` itself is the process manager if it has given its port.
+    is_of_tfscale = JOB_VARIABLE in os.environ and "PMI_PORT" in os.environ
+    if is_of_tfscale or is_failure or MPI.Is_finalized():
         return
     deadline, notice = Deadline(_END_SECONDS), Deadline(_NOTICE_SECONDS)
     request: Any = MPI.COMM_WORLD.Ibarrier()

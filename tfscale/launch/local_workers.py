@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import queue
 import secrets
 import shutil
-import signal
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from strategies.extension import number, whole_number
 from tfscale.files import output_files
 from tfscale.launch.attempt import Job, run_attempt
-from tfscale.launch.events import Events, SignalReceived, next_event, signals_as_events
+from tfscale.launch.attempts import ended_after, run_with_restarts
+from tfscale.launch.events import Events, signals_as_events
 from tfscale.launch.hosts import Hosts
 from tfscale.launch.orphan_guard import OrphanGuard
-from tfscale.launch.outcome import Outcome, WorkerFailure, signal_name
-from tfscale.launch.output import SharedOutput, say
-from tfscale.launch.restarts import NoRestart, Restart, RestartPolicy
+from tfscale.launch.outcome import Outcome
+from tfscale.launch.output import SharedOutput
+from tfscale.launch.restarts import RestartPolicy
 from tfscale.launch.shares import Shares
 
 _FIRST_WAIT_SECONDS = 1.0
@@ -212,66 +209,11 @@ def launch_local_workers(
             events=events,
             guard=stack.enter_context(OrphanGuard()),
         )
-        if time_limit is not None:
-            stack.enter_context(ended_after(time_limit, events))
-        return _run_with_restarts(job, policy, stack.enter_context(contextlib.ExitStack()))
-
-
-def _run_with_restarts(
-    job: Job, policy: RestartPolicy, ports_of_job: contextlib.ExitStack
-) -> Outcome:
-    failures: list[WorkerFailure] = []
-    while True:
-        restarts = len(failures)
-        outcome = run_attempt(job, restarts, ports_of_job)
-        outcome = dataclasses.replace(outcome, restarts=restarts)
-        # Never restart while processes of the previous start have survived SIGKILL.
-        if outcome.first_failure is None or outcome.not_ended:
-            return outcome
-        if outcome.stop_signal is not None:
-            received = f"{signal_name(outcome.stop_signal)} was received"
-            reason = None if policy.max_restarts is None else received
-            return dataclasses.replace(outcome, not_restarted=reason)
-        failures.append(outcome.first_failure)
-        match policy.decide(failures):
-            case NoRestart(reason):
-                return dataclasses.replace(outcome, not_restarted=reason)
-            case Restart() as restart:
-                uncounted = ", not counted (preempted)" if restart.free else ""
-                say(
-                    f"{outcome}. Restart in {restart.wait_seconds:g} s{uncounted}; "
-                    f"{restart.used} of {policy.max_restarts} restarts used"
-                )
-                stop_signal = _signal_within(restart.wait_seconds, job.events)
-                if stop_signal is not None:
-                    return Outcome(
-                        stop_signal=stop_signal, all_saved=restart.free, restarts=restarts
-                    )
-
-
-@contextlib.contextmanager
-def ended_after(seconds: float, events: Events) -> Iterator[None]:
-    """Makes the launcher end the job, as at SIGTERM, once its time is over."""
-
-    def end() -> None:
-        say(f"the time limit of {seconds:g} s is over; the workers get SIGTERM")
-        events.put(SignalReceived(signal.SIGTERM))
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-def _signal_within(seconds: float, events: Events) -> int | None:
-    deadline = time.monotonic() + seconds
-    while (event := next_event(events, deadline)) is not None:
-        if isinstance(event, SignalReceived):
-            return event.number
-    return None
+        stack.enter_context(ended_after(time_limit, events))
+        ports_of_job = stack.enter_context(contextlib.ExitStack())
+        return run_with_restarts(
+            lambda restart: run_attempt(job, restart, ports_of_job), policy, events
+        )
 
 
 def _refuse_too_many(name: str, count: int) -> None:

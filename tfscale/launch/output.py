@@ -156,6 +156,7 @@ class OutputRelay:
         events: Receives `OutputFailed` at most once for `output` and once for `log`, and
             `OutputEnded` at the end.
         log: File that receives the same lines without prefix. Closed at the end.
+        has_prefix: Whether lines get a prefix; not if they have one already.
     """
 
     def __init__(
@@ -166,6 +167,7 @@ class OutputRelay:
         output: SharedOutput,
         events: Events,
         log: BinaryIO | None = None,
+        has_prefix: bool = True,
     ) -> None:
         self._worker = worker
         self._source = source
@@ -173,7 +175,7 @@ class OutputRelay:
         self._events = events
         self._log = log
         now = time.monotonic()
-        self._lines = PrefixedLines(f"[{name}] ".encode(), now=now)
+        self._lines = PrefixedLines(f"[{name}] ".encode() if has_prefix else b"", now=now)
         self._log_lines = PrefixedLines(b"", now=now)
         self._ended, self._end = os.pipe()
         self._output_failed = self._log_failed = False

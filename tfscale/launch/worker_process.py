@@ -35,6 +35,7 @@ class WorkerProcess:
         environment: The complete environment of the worker.
         output: Descriptor for the worker's standard output and standard error.
         events: Receives `WorkerExited`.
+        inherited: Descriptors of this process that the worker has too.
 
     Attributes:
         returncode: How the worker itself ended, as in `subprocess`; None while it runs.
@@ -48,6 +49,7 @@ class WorkerProcess:
         environment: Mapping[str, str],
         output: int,
         events: Events,
+        inherited: Sequence[int] = (),
     ) -> None:
         self.index = index
         self.returncode: int | None = None
@@ -63,6 +65,7 @@ class WorkerProcess:
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=inherited,
         )
         self._events = events
         threading.Thread(target=self._wait, name=f"end of worker {index}", daemon=True).start()

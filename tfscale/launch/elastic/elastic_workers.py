@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from strategies.extension import number, whole_number
 from tfscale.launch.attempt import Job
+from tfscale.launch.attempts import ended_after
 from tfscale.launch.elastic.connection import (
     Connection,
     connected_socket,
@@ -35,7 +36,7 @@ from tfscale.launch.events import (
     SignalReceived,
     signals_as_events,
 )
-from tfscale.launch.local_workers import check_job, ended_after, writable_folder
+from tfscale.launch.local_workers import check_job, writable_folder
 from tfscale.launch.orphan_guard import OrphanGuard
 from tfscale.launch.output import SharedOutput
 from tfscale.launch.restarts import RestartPolicy

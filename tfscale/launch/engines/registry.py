@@ -12,6 +12,7 @@ from tfscale.launch.engines.in_background import InBackground
 ENGINES = {
     "local": "tfscale.launch.engines.local:Local",
     "kubernetes": "tfscale.launch.engines.kubernetes:Kubernetes",
+    "mpi": "tfscale.launch.engines.mpi:Mpi",
 }
 """Module and class of each value of `--engine`, imported when it is used."""
 

@@ -151,7 +151,7 @@ def test_a_base_port_is_taken_as_given() -> None:
     [
         pytest.param(
             OPEN_MPI | {"OMPI_COMM_WORLD_LOCAL_SIZE": "2"},
-            r"`OMPI_COMM_WORLD_LOCAL_SIZE` must equal .*Set TF_CONFIG .* srun",
+            r"`OMPI_COMM_WORLD_LOCAL_SIZE` must equal .*set TF_CONFIG .* srun",
             id="several hosts, and no list of them",
         ),
         pytest.param(HYDRA | {"MPI_LOCALNRANKS": "1"}, r"`MPI_LOCALNRANKS` must equal", id="same"),
