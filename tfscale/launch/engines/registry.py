@@ -13,6 +13,7 @@ ENGINES = {
     "local": "tfscale.launch.engines.local:Local",
     "kubernetes": "tfscale.launch.engines.kubernetes:Kubernetes",
     "mpi": "tfscale.launch.engines.mpi:Mpi",
+    "tpu_vm": "tfscale.launch.engines.tpu_vm:TpuVm",
 }
 """Module and class of each value of `--engine`, imported when it is used."""
 

@@ -1,0 +1,126 @@
+"""The shell scripts that run on a TPU VM: to start a job, to ask about it, and to end it.
+
+Each job has a folder ~/.tfscale/jobs/ID there: run.sh, which runs the command, pid, worker.attempt-
+R.log, and at the end exit with the status.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from tfscale.launch.engines import stack_request
+from tfscale.launch.engines.job_record import JobRecord
+from tfscale.launch.engines.job_request import JobRequest
+from tfscale.launch.outcome import PREEMPTED_STATUS
+
+RESTART_SECONDS = 5
+"""Seconds between the end of a process and its restart."""
+_POLLS_PER_SECOND = 5
+
+
+def start_script(request: JobRequest, job: JobRecord, folder: str) -> str:
+    """Returns the script that starts the job in the background.
+
+    Args:
+        request: What is asked for.
+        job: The job.
+        folder: Working directory of the command; empty: the home folder.
+    """
+    return "\n".join(
+        [
+            "set -eu",
+            f"folder={_folder(job)}",
+            'mkdir -p "$folder"',
+            "cat > \"$folder/run.sh\" <<'TFSCALE_END'",
+            _run_script(request, job, folder) + "TFSCALE_END",
+            'setsid nohup sh "$folder/run.sh" > "$folder/run.log" 2>&1 < /dev/null &',
+            'while [ ! -e "$folder/pid" ] && [ ! -e "$folder/exit" ]; do sleep 0.1; done',
+            f"echo started {job.id}",
+        ]
+    )
+
+
+def status_script(job: JobRecord) -> str:
+    """Returns the script that prints one line: "running RESTARTS", "ended STATUS" or "unknown"."""
+    return "\n".join(
+        [
+            f"folder={_folder(job)}",
+            'if [ -e "$folder/exit" ]; then echo "tfscale: $(cat "$folder/exit")"',
+            'elif [ -e "$folder/pid" ] && kill -0 "$(cat "$folder/runner")" 2> /dev/null; then',
+            '    echo "tfscale: running $(cat "$folder/restart")"',
+            'else echo "tfscale: unknown"; fi',
+        ]
+    )
+
+
+def stop_script(job: JobRecord) -> str:
+    """Returns the script that ends the job: SIGTERM, and SIGKILL after the grace period."""
+    polls = max(1, round(job.grace_seconds * _POLLS_PER_SECOND))
+    return "\n".join(
+        [
+            f"folder={_folder(job)}",
+            'touch "$folder/stopped"',
+            'pid="$(cat "$folder/pid")"',
+            'kill -TERM "-$pid" 2> /dev/null',
+            "polls=0",
+            f'while kill -0 "-$pid" 2> /dev/null && [ $polls -lt {polls} ]; do',
+            f"    sleep {1 / _POLLS_PER_SECOND:g}; polls=$((polls + 1))",
+            "done",
+            'kill -KILL "-$pid" 2> /dev/null',
+            "exit 0",
+        ]
+    )
+
+
+def log_script(job: JobRecord, follow: bool) -> str:
+    """Returns the script that prints the output of all starts of the job.
+
+    Args:
+        job: The job.
+        follow: Whether to go on printing.
+    """
+    print_all = "tail -n +1 -F" if follow else "cat"
+    return f"{print_all} {_folder(job)}/worker.attempt-*.log"
+
+
+def stack_script(job: JobRecord) -> str:
+    """Returns the script that asks the processes of the job for their stacks."""
+    source = Path(stack_request.__file__).read_text("utf-8")  # needs no package
+    return shlex.join(("python3", "-c", source, job.id))
+
+
+def _folder(job: JobRecord) -> str:
+    return f'"$HOME"/.tfscale/jobs/{job.id}'
+
+
+def _run_script(request: JobRequest, job: JobRecord, folder: str) -> str:
+    exports = {**request.environment, "TFSCALE_JOB_ID": job.id, "PYTHONUNBUFFERED": "1"}
+    most = -1 if request.max_restarts is None else request.max_restarts
+    lines = [
+        f"folder={_folder(job)}",
+        'echo $$ > "$folder/runner"',
+        *([f"cd {shlex.quote(folder)} || exit 1"] if folder else ["cd"]),
+        *(f"export {name}={shlex.quote(value)}" for name, value in exports.items()),
+        "restart=0 used=0",
+        "while :; do",
+        '    echo $restart > "$folder/restart"',
+        '    export TFSCALE_RESTART=$restart TFSCALE_EXIT_REASON="$folder/error.$restart.json"',
+        f"    setsid {shlex.join(request.command)} \\",
+        '        > "$folder/worker.attempt-$restart.log" 2>&1 &',
+        "    pid=$!",
+        '    echo $pid > "$folder/pid.new"; mv "$folder/pid.new" "$folder/pid"',
+        "    wait $pid; status=$?",
+        '    [ $status = 0 ] || [ -e "$folder/stopped" ] && break',
+        f"    [ {most} -ge 0 ] || break",
+        f"    if [ $status != {PREEMPTED_STATUS} ]; then",
+        f"        [ $used -lt {most} ] || break",
+        "        used=$((used + 1))",
+        "    fi",
+        "    restart=$((restart + 1))",
+        f"    sleep {RESTART_SECONDS}",
+        "done",
+        'word=ended; [ -e "$folder/stopped" ] && word=stopped',
+        'echo "$word $status" > "$folder/exit.new"; mv "$folder/exit.new" "$folder/exit"',
+    ]
+    return "\n".join(lines) + "\n"
