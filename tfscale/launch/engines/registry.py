@@ -12,6 +12,7 @@ from tfscale.launch.engines.in_background import InBackground
 ENGINES = {
     "local": "tfscale.launch.engines.local:Local",
     "kubernetes": "tfscale.launch.engines.kubernetes:Kubernetes",
+    "slurm": "tfscale.launch.engines.slurm.engine:Slurm",
     "mpi": "tfscale.launch.engines.mpi:Mpi",
     "tpu_vm": "tfscale.launch.engines.tpu_vm:TpuVm",
 }
