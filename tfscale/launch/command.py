@@ -127,7 +127,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="R",
         help="restarts after failures; preemptions (status 42) are not counted; 0: restart "
         "preempted jobs only; three early ends in a row are not followed by a restart, see "
-        "--early_seconds (default: never restart)",
+        "--early_seconds (default: never restart; with --rendezvous 3)",
     )
     restarts.add_argument(
         "--early_seconds",

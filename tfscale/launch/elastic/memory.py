@@ -74,13 +74,17 @@ def peak_of_processes(first: int, proc: Path = Path("/proc")) -> int | None:
     total, waiting = None, [first]
     while waiting:
         folder = proc / str(waiting.pop())
-        try:
-            status = (folder / "status").read_text("ascii", "replace")
-            children = (folder / "task" / folder.name / "children").read_text("ascii")
-        except OSError:
-            continue  # it has ended
-        waiting += [int(child) for child in children.split()]
-        for line in status.splitlines():
+        for children in folder.glob("task/*/children"):  # of every thread, those that it started
+            waiting += [int(child) for child in _text(children).split()]
+        for line in _text(folder / "status").splitlines():
             if line.startswith("VmHWM:"):  # the largest resident set so far
                 total = (total or 0) + int(line.split()[1]) * 1024
     return total
+
+
+def _text(file: Path) -> str:
+    """Returns what a file of /proc says, or "" if its process or thread has ended."""
+    try:
+        return file.read_text("ascii", "replace")
+    except OSError:
+        return ""

@@ -37,10 +37,11 @@ def test_the_bound_is_a_line_over_the_share(
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 def test_the_peak_includes_what_was_freed_and_processes_below() -> None:
     code = (
-        "import subprocess, sys\n"
+        "import subprocess, sys, threading\n"
         "held = bytearray(50_000_000); del held\n"
         "if sys.argv[1] == 'parent':\n"
-        "    subprocess.run([sys.executable, '-S', '-c', sys.argv[2], 'child', ''])\n"
+        "    child = [sys.executable, '-S', '-c', sys.argv[2], 'child', '']\n"
+        "    threading.Thread(target=subprocess.run, args=(child,)).start()\n"
         "else:\n"
         "    print('ready', flush=True); input()\n"
     )
