@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +22,53 @@ def own_environment(**added: str) -> dict[str, str]:
     cluster = ("TF_CONFIG", "TFSCALE_RESTART")
     inherited = {name: value for name, value in os.environ.items() if name not in cluster}
     return {**inherited, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT), **added}
+
+
+_STARTING = threading.Lock()
+
+
+def _fork_server() -> str:
+    with _STARTING:
+        return _started_fork_server()
+
+
+@functools.cache
+def _started_fork_server() -> str:
+    """Starts `tests/fork_server.py` and returns its socket; it ends with this process."""
+    path = str(Path(tempfile.mkdtemp(prefix="forks-")) / "socket")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.fork_server", path],
+        cwd=ROOT,
+        env=own_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert server.stdin is not None
+    assert server.stdout is not None
+    atexit.register(server.communicate)  # its standard input ends, and so does it
+    assert server.stdout.readline() == "ready\n"
+    return path
+
+
+def forked(*command: str) -> tuple[str, ...]:
+    """Returns the command of a program that does not import TensorFlow again, which takes 4 s.
+
+    It is a process of its own, forked from one that has imported TensorFlow and Keras but started
+    neither, with the variables, streams, signals and exit status of `python COMMAND...`. Use plain
+    `python` where the start of Python, the import of Keras or its backend is what a test looks at:
+
+        completed(*forked("-m", "tests.workers.agreement", folder, "stock"), timeout=60)
+        run_program(*launch, sys.executable, *forked(PROGRAM, folder), timeout=60)
+
+    Args:
+        *command: What follows the interpreter: a path, or `-m` or `-c`, and arguments.
+
+    Returns:
+        What follows the interpreter instead.
+    """
+    return ("-I", "-S", str(Path(__file__).with_name("forked.py")), _fork_server(), *command)
 
 
 def completed(*command: str, timeout: float, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.programs import started
+from tests.programs import forked, started
 
 DEADLINE_SECONDS = 240
 """Of a whole job. It ends one that hangs; on an idle machine the longest takes 30 s."""
@@ -51,7 +51,7 @@ def launch(module: str, *arguments: str, num_workers: int = 2, flags: str = "") 
         flags: More flags of `tfscale launch`, separated by spaces.
     """
     launcher = ["-m", "tfscale", "launch", f"--num_workers={num_workers}", "--grace_seconds=1"]
-    program = [sys.executable, "-m", f"tests.workers.{module}", *arguments]
+    program = [sys.executable, *forked("-m", f"tests.workers.{module}", *arguments)]
     return [*launcher, *flags.split(), "--", *program]
 
 
@@ -63,7 +63,7 @@ def run_workers(module: str, folder: Path, case: str, num_workers: int = 2) -> l
 
 def run_one_device(module: str, folder: Path, case: str) -> Found:
     """Runs a program outside any cluster and returns its results."""
-    _run(case, "-m", f"tests.workers.{module}", str(folder), case)
+    _run(case, *forked("-m", f"tests.workers.{module}", str(folder), case))
     return left(folder, case, 1)[0]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import completed
+from tests.programs import completed, forked
 
 TRAINING = Path(__file__).with_name("plain_training.py")
 BUILD = "import strategies; strategies.one_device_strategy()"
@@ -22,7 +22,7 @@ Numbers = dict[str, list[str]]
 
 def numbers_of(fixes: str) -> Numbers:
     """All results of each training, as hexadecimal digits of their bits."""
-    result = completed(str(TRAINING), fixes, timeout=DEADLINE_SECONDS)
+    result = completed(*forked(str(TRAINING), fixes), timeout=DEADLINE_SECONDS)
     assert result.returncode == 0, result.stderr
     numbers: Numbers = json.loads(result.stdout)
     return numbers
@@ -68,7 +68,7 @@ def test_another_backend_of_keras_is_refused_with_the_cure(backend: str) -> None
 def test_the_backend_that_keras_reports_decides() -> None:
     """Replaces the test above if no other backend is installed."""
     pretend = "from keras.src.backend import config; config._BACKEND = 'torch'"
-    result = completed("-c", f"import keras; {pretend}; {BUILD}", timeout=DEADLINE_SECONDS)
+    result = completed(*forked("-c", f"import keras; {pretend}; {BUILD}"), timeout=DEADLINE_SECONDS)
     assert "Received: KERAS_BACKEND='torch'. Set the environment variable" in result.stderr
     assert result.returncode == 1
 
@@ -80,7 +80,7 @@ tf.zeros([])
 print(strategies.mirrored_strategy().num_replicas_in_sync, flush=True)
 strategies.mirrored_strategy(2)
 """
-    result = completed("-c", code, timeout=DEADLINE_SECONDS)
+    result = completed(*forked("-c", code), timeout=DEADLINE_SECONDS)
     assert result.stdout == "1\n"
     expected = "RuntimeError: 2 logical CPU devices must be made before TensorFlow starts"
     assert expected in result.stderr
@@ -116,7 +116,7 @@ else:
 def test_a_changed_private_symbol_refuses_the_strategies_that_need_it(
     symbol: str, is_refused: bool
 ) -> None:
-    result = completed("-c", CHANGED_SYMBOL, symbol, timeout=DEADLINE_SECONDS)
+    result = completed(*forked("-c", CHANGED_SYMBOL, symbol), timeout=DEADLINE_SECONDS)
     assert result.returncode == 0, result.stderr
     if is_refused:
         assert f"in which {symbol} changed. Install releases" in result.stdout
@@ -145,7 +145,7 @@ except RuntimeError as error:
     ],
 )
 def test_a_release_without_a_private_symbol_is_refused_by_its_name(symbol: str) -> None:
-    result = completed("-c", GONE_SYMBOL, symbol, timeout=DEADLINE_SECONDS)
+    result = completed(*forked("-c", GONE_SYMBOL, symbol), timeout=DEADLINE_SECONDS)
     assert result.returncode == 0, result.stderr
     module, name = symbol.split(":")
     # Before Python 3.12 an ImportError does not say the name.
@@ -172,6 +172,6 @@ except RuntimeError as error:
 
 
 def test_a_patch_that_another_library_has_undone_is_named_before_a_step_is_built() -> None:
-    result = completed("-c", RESTORED, timeout=DEADLINE_SECONDS)
+    result = completed(*forked("-c", RESTORED), timeout=DEADLINE_SECONDS)
     assert result.returncode == 0, result.stderr
     assert "keras:Optimizer.apply must stay as tfscale has patched it. Received: " in result.stdout
