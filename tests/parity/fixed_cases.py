@@ -5,7 +5,6 @@ from __future__ import annotations
 from tests.parity.kinds import NEW
 
 CONFIGURATIONS: dict[str, str] = {
-    "two workers train": "mlp rows=48 on=workers2",
     "every batch has fewer rows than there are replicas": "subclass rows=7 batch=1 on=mirrored3",
     "the norm of all gradients is clipped": (
         "mlp optimizer=adam clip=global_clipnorm accumulation=2 on=mirrored3"
@@ -22,14 +21,8 @@ CONFIGURATIONS: dict[str, str] = {
     "a pipeline yields uneven batches": (
         "mlp clip=clipnorm loss_scaling=True data=pipeline rows=61 batch=12 on=mirrored3"
     ),
-    "synchronized statistics are those of the whole batch": (
-        "cnn_batchnorm rows=41 batch=8 on=mirrored2"
-    ),
     "a custom step clips by the norm of the whole batch's gradient": (
         "clipped_gradients rows=22 batch=7 on=mirrored2"
-    ),
-    "a penalty on a gradient is differentiated through the reduction over replicas": (
-        "gradient_penalty optimizer=adam rows=22 batch=7 on=mirrored3"
     ),
     "microbatches add up to the whole batch on two workers": (
         "two_outputs microbatches=2 optimizer=adam rows=22 batch=7 on=workers2"
@@ -39,7 +32,16 @@ CONFIGURATIONS: dict[str, str] = {
     ),
 }
 
+# What the first three show is in `make test` in short: workers train in other cases above, and the
+# other two are in test_batch_norm.py and test_tape_gradients.py of keras_support.
 CONFIGURATIONS_AT_LENGTH: dict[str, str] = {
+    "two workers train": "mlp rows=48 on=workers2",
+    "synchronized statistics are those of the whole batch": (
+        "cnn_batchnorm rows=41 batch=8 on=mirrored2"
+    ),
+    "a penalty on a gradient is differentiated through the reduction over replicas": (
+        "gradient_penalty optimizer=adam rows=22 batch=7 on=mirrored3"
+    ),
     "gradients accumulate over uneven batches": "mlp accumulation=3 rows=41 batch=8 on=mirrored2",
     "several steps run in one execution": (
         "mlp steps_per_execution=5 schedule=piecewise rows=66 batch=12 on=mirrored2"
@@ -146,7 +148,6 @@ ONCE = "generator_trains_each_example_once"
 SCENARIOS: dict[str, tuple[str, ...]] = {
     "mirrored2": (
         "freeze_and_recompile",
-        "batch_methods",
         "dropout_differs_between_replicas",
         ONCE,
         OVERFLOW,
@@ -155,6 +156,7 @@ SCENARIOS: dict[str, tuple[str, ...]] = {
 }
 SCENARIOS_AT_LENGTH: dict[str, tuple[str, ...]] = {
     "mirrored2": (
+        "batch_methods",  # two workers do it in `make test`
         "initial_epoch",
         "validation_steps_and_frequency",
         "class_weight",

@@ -82,6 +82,7 @@ def test_it_writes_a_model_and_a_record_and_prints_their_paths(summaries: dict[s
     assert f"report: {folder}/report.html" in found["stdout"]
 
 
+@pytest.mark.thorough  # `make test` interrupts the recipe of images
 def test_an_interrupted_run_resumes_and_a_finished_one_starts_over(
     run_recipe: Callable[..., Run], tmp_path: Path
 ) -> None:
