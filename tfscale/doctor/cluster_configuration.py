@@ -187,21 +187,10 @@ def _of_own_port(
     if address is None:
         return
     host, port = host_and_port(address)
-    error = port_error(port)
-    if error is not None and error.errno == errno.EADDRINUSE:
-        yield problem(
-            "cluster",
-            f"Port {port} of {own_task(cluster)} is taken by {holder_of(port, root)}.",
-            "End that process, or give the task another port.",
-        )
-    elif error is not None:
-        yield problem(
-            "cluster",
-            f"{own_task(cluster)} cannot listen on port {port}: {error.strerror}.",
-            f"Choose a port of {_FIRST_FREE_PORT} or more."
-            if port < _FIRST_FREE_PORT
-            else "Choose another port.",
-        )
+    try:
+        listening_socket(port).close()
+    except OSError as error:
+        yield port_finding(own_task(cluster), port, error, root)
     answer = names.get(host)
     if isinstance(answer, list) and answer and not any(map(_is_of_this_host, answer)):
         yield remark(
@@ -220,13 +209,42 @@ def _of_own_port(
         )
 
 
-def port_error(port: int) -> OSError | None:
-    """Returns why a server cannot listen on a port of all interfaces, as TensorFlow's does."""
-    try:
-        socket.create_server(("", port)).close()
-    except OSError as error:
-        return error
-    return None
+def port_finding(task: str, port: int, error: OSError, root: Path = Path("/")) -> Finding:
+    """Returns the problem of a task that cannot listen on its port.
+
+    Args:
+        task: Its name.
+        port: The port.
+        error: What `listening_socket` raised.
+        root: Folder with `proc`.
+    """
+    if error.errno == errno.EADDRINUSE:
+        return problem(
+            "cluster",
+            f"Port {port} of {task} is taken by {holder_of(port, root)}.",
+            "End that process, or give the task another port.",
+        )
+    low = f"Choose a port of {_FIRST_FREE_PORT} or more."
+    return problem(
+        "cluster",
+        f"{task} cannot listen on port {port}: {error.strerror or error}.",
+        low if port < _FIRST_FREE_PORT else "Choose another port.",
+    )
+
+
+def listening_socket(port: int) -> socket.socket:
+    """Listens on a port of all interfaces, by IPv6 and IPv4, as TensorFlow's server does.
+
+    Raises:
+        OSError: If the port is taken or may not be used.
+    """
+    if socket.has_dualstack_ipv6():
+        try:
+            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL:  # IPv6 is known and switched off
+                raise
+    return socket.create_server(("", port))
 
 
 def _is_of_this_host(address: str) -> bool:

@@ -11,7 +11,13 @@ from typing import Any
 import strategies
 from tfscale.doctor import health
 from tfscale.doctor.all_reduce import NoAllReduce, all_reduce_ms
-from tfscale.doctor.cluster_configuration import own_task, read_cluster, tasks_of
+from tfscale.doctor.cluster_configuration import (
+    host_and_port,
+    own_task,
+    port_finding,
+    read_cluster,
+    tasks_of,
+)
 from tfscale.doctor.examination import examine, with_findings
 from tfscale.doctor.finding import Finding, problem, remark
 from tfscale.doctor.health_findings import Thresholds, compare_workers, examine_health
@@ -109,6 +115,10 @@ def _together(
         shared_dir=folder,
         seconds=task.seconds,
     )
+    if meeting.listening_error is not None:
+        found += _newly_taken(
+            report, meeting.task, addresses[meeting.task], meeting.listening_error
+        )
     report["peers"] = {
         "task": meeting.task,
         "seconds": task.seconds,
@@ -126,6 +136,14 @@ def _together(
     show(report)
     meeting.gather("end")
     return report
+
+
+def _newly_taken(report: dict[str, Any], task: str, address: str, error: OSError) -> list[Finding]:
+    """Returns the problem of a port that was free when the cluster was examined, and is not now."""
+    _, port = host_and_port(address)
+    known = [row["found"] for row in report["findings"] if row["is_problem"]]
+    finding = port_finding(task, port, error)
+    return [] if finding.found in known else [finding]
 
 
 def _rest(report: dict[str, Any], task: Task, cluster: strategies.Cluster | None) -> dict[str, Any]:

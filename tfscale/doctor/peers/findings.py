@@ -101,12 +101,13 @@ def _unreachable(
                 "Start all tasks at about the same time, or give them more with --peers_seconds.",
             )
             continue
+        if task not in addresses:
+            continue  # an evaluator that the others do not know
         seen = facts["row"].get(task, {"reached": False})
         if not seen["reached"]:
             yield problem(
                 "peers",
-                f"{peer} does not reach this task, {task} at {addresses.get(task)}: "
-                f"{_reason(seen)}.",
+                f"{peer} does not reach this task, {task} at {addresses[task]}: {_reason(seen)}.",
                 _CURES.get(seen.get("failure", ""), _CURES["silent"]),
             )
 

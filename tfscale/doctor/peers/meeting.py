@@ -13,7 +13,6 @@ what they found. So each keeps answering until all have printed.
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import threading
 import time
@@ -44,6 +43,7 @@ class Meeting:
     Attributes:
         task: The name of this task.
         row: What this task has learned of each other one; see `row.learn`.
+        listening_error: Why this task cannot listen at its address, or None.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class Meeting:
     ) -> None:
         self.task = own_task(cluster)
         self.row: dict[str, dict[str, Any]] = {}
+        self.listening_error: OSError | None = None
         self._addresses = tasks_of(cluster)
         self._order = tuple(self._addresses)
         self._own_address = self._addresses.pop(self.task, None)
@@ -98,11 +99,13 @@ class Meeting:
         )
 
     def resume(self) -> None:
-        """Listens at this task's address. A port that is taken is found by another examination."""
+        """Listens at this task's address, if it has one."""
         if self._own_address is not None and self._listener is None:
             _, port = host_and_port(self._own_address)
-            with contextlib.suppress(OSError):
+            try:
                 self._listener = Listener(port, self._answer)
+            except OSError as error:
+                self.listening_error = error
 
     def pause(self) -> None:
         """Stops listening, so that TensorFlow can."""
@@ -149,11 +152,15 @@ class Meeting:
 
         def work(peer: str) -> None:
             while not deadline.is_over():
-                with contextlib.suppress(OSError, NotADoctor):
+                try:
                     facts = self._ask(peer, {"ask": "facts"})
                     if facts.get("is_complete") and _is_row(facts.get("row")):
                         found[peer] = {"row": facts["row"], "figures": facts.get("figures")}
                         return
+                except ConnectionRefusedError:
+                    return  # it was there, and has ended
+                except (OSError, NotADoctor):
+                    pass
                 time.sleep(_PAUSE_SECONDS)
 
         self._each(work, self._reached(), 2 * self._seconds + ATTEMPT_SECONDS)
@@ -171,6 +178,8 @@ class Meeting:
         Returns:
             Whether all of them came.
         """
+        if self._own_address is None:
+            return False  # an evaluator that the others do not know
         deadline = Deadline(self._seconds)
         expected = {
             peer

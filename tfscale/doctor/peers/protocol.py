@@ -14,11 +14,12 @@ import contextlib
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
-from tfscale.doctor.cluster_configuration import host_and_port
+from tfscale.doctor.cluster_configuration import host_and_port, listening_socket
 
 VERSION = 1
 LONGEST_LINE = 1 << 20
@@ -26,6 +27,7 @@ IDLE_SECONDS = 120.0
 MOST_CONNECTIONS = 512
 
 _KEY = "tfscale_doctor"
+_PAUSE_SECONDS = 0.05
 
 Answer = Callable[[Mapping[str, Any]], dict[str, Any]]
 """Answers a question; raises ValueError for one that it does not understand."""
@@ -51,10 +53,7 @@ class Listener:
         self._free = threading.Semaphore(MOST_CONNECTIONS)
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
-        if socket.has_dualstack_ipv6():
-            self._server = _server(port)
-        else:
-            self._server = socket.create_server(("", port))
+        self._server = listening_socket(port)
         self._thread = threading.Thread(target=self._accept, name="tfscale doctor", daemon=True)
         self._thread.start()
 
@@ -87,7 +86,8 @@ class Listener:
             except OSError:
                 if self._server.fileno() < 0 or not _is_listening(self._server):
                     return
-                continue  # the peer gave up before it was accepted, or no file is left
+                time.sleep(_PAUSE_SECONDS)  # no file is left, or the peer gave up
+                continue
             if not self._free.acquire(blocking=False):
                 connection.close()
                 continue
@@ -165,10 +165,6 @@ class Conversation:
         with contextlib.suppress(OSError):
             self._stream.close()
         self._connection.close()
-
-
-def _server(port: int) -> socket.socket:
-    return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
 
 
 def _is_listening(server: socket.socket) -> bool:

@@ -98,3 +98,15 @@ def test_the_holder_of_a_free_port_is_not_named() -> None:
         port = server.getsockname()[1]
         assert "this one" in holder_of(port)
     assert holder_of(port).startswith("another process")
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6")
+def test_a_port_that_is_taken_by_ipv6_only_is_named_too() -> None:
+    with socket.socket(socket.AF_INET6) as server:
+        server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        server.bind(("::", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        ((is_problem, text), *_) = found(cluster(f"127.0.0.1:{port}"), {}, Path("/"))
+    assert is_problem
+    assert text.startswith(f"Port {port} of worker 0 is taken by process ")

@@ -151,3 +151,12 @@ def test_a_folder_that_is_not_shared_well_is_named(
     (finding,) = judged(row)
     assert (finding.is_problem, words in finding.found) == (is_problem, True), finding.found
     assert judged(row, folder=None) == []
+
+
+def test_an_evaluator_that_the_others_do_not_know_is_reached_by_no_one() -> None:
+    table: dict[str, Any] = {"evaluator 0": {"row": {"worker 1": seen()}}}
+    table["worker 1"] = {"row": {}}
+    findings = examine_peers(
+        "evaluator 0", ADDRESSES, table, versions=VERSIONS, shared_dir=None, seconds=30.0
+    )
+    assert findings == []
