@@ -68,9 +68,10 @@ def test_of_two_folders_the_first_counts(tmp_path: Path) -> None:
     first = metadata_folder(tmp_path / "first", "tensorflow", "2.21.0", "six>=1.12")
     metadata_folder(tmp_path / "first", "six", "1.16")
     second = metadata_folder(tmp_path / "second", "six", "1.0")
+    metadata_folder(tmp_path / "second", "tensorflow", "2.0", "nosuch")
     assert examine_wheels([str(first), str(second)]) == []
     (finding,) = examine_wheels([str(second), str(first)])
-    assert "needs six>=1.12, and 1.0 is installed" in finding.found
+    assert finding.found == "tensorflow 2.0 needs nosuch, and no version is installed."
 
 
 def test_what_an_interrupted_installation_leaves_does_not_stop_the_doctor(tmp_path: Path) -> None:
