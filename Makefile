@@ -183,7 +183,7 @@ thorough: .venv/.installed-test
 engines: .venv/.installed-test .venv-engines/.installed
 	@for script in tests/engines/*/install.sh; do sh "$$script" || exit $$?; done
 	@echo "engines: python -m pytest -q -m engines"
-	@.venv/bin/python -m pytest -q -m engines
+	@.venv/bin/python -m pytest -q -m engines -o faulthandler_timeout=1200
 
 # What the tests of engines need besides: an environment of its own, so that .venv stays small.
 ENGINES = tests/engines/requirements.txt

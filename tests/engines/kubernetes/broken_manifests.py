@@ -232,6 +232,12 @@ BROKEN = (
     ),
     Broken("another status than 42", "preemption", _set(f"{_PREEMPTION}.values", [143])),
     Broken(
+        "another status than 42, in a Job",
+        "preemption",
+        _set(f"{_PREEMPTION}.values", [0, 42, 143]),
+        "job",
+    ),
+    Broken(
         "the policy of another container",
         "preemption",
         _set(f"{_PREEMPTION}.containerName", "tensorflow"),

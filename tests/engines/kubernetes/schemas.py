@@ -20,7 +20,8 @@ import kubernetes_validate
 import yaml
 from kubeflow_trainer_api import models
 
-KUBERNETES = "1.32"
+VERSIONS = ("1.29", "1.37")
+"""Of Kubernetes: the oldest that the manifests need, and the newest that has a schema here."""
 _MODELS = {
     "JobSet": models.JobsetV1alpha2JobSet,
     "TrainJob": models.TrainerV1alpha1TrainJob,
@@ -61,11 +62,12 @@ def faults(document: dict[str, Any]) -> Iterator[str]:
 
 
 def _kubernetes_faults(document: dict[str, Any]) -> Iterator[str]:
-    try:
-        kubernetes_validate.validate(document, KUBERNETES, strict=True)
-    except kubernetes_validate.ValidationError as error:
-        place = ".".join(str(part) for part in error.path)
-        yield f"{document['kind']}: {place}: {error.message}"
+    for version in VERSIONS:
+        try:
+            kubernetes_validate.validate(document, version, strict=True)
+        except kubernetes_validate.ValidationError as error:
+            place = ".".join(str(part) for part in error.path)
+            yield f"{document['kind']} of Kubernetes {version}: {place}: {error.message}"
 
 
 def _dropped(given: Any, kept: Any, place: str) -> Iterator[str]:

@@ -75,7 +75,7 @@ def test_its_commands_make_an_environment_in_which_the_pods_programs_run(tmp_pat
     where = run("python -c 'import tfscale; print(tfscale.__file__)'", tmp_path)
     assert where.startswith(str(tmp_path / "image"))
     output = "python -m tfscale.launch.engines.kubernetes.pod_output logs/a.log -- "
-    program = "python -m recipes.linear_regression --train_steps=2"
+    program = "python -m recipes.linear_regression --train_epochs=1"
     run(output + program, tmp_path)
     assert (tmp_path / "logs" / "a.log").read_text()
     assert sys.prefix not in where

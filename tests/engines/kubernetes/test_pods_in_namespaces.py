@@ -11,6 +11,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,9 @@ import pytest
 
 from tests.engines.kubernetes.mini_cluster import Run, run_manifest
 from tests.engines.kubernetes.namespaces import Host, NoNamespaces, RunningPod
+from tests.programs import ROOT
 from tfscale.launch.engines import JobRequest
+from tfscale.launch.engines.kubernetes.answers import job_status
 from tfscale.launch.engines.kubernetes.manifests import manifest
 from tfscale.launch.engines.kubernetes.settings import settings_of
 
@@ -123,6 +127,34 @@ def test_a_job_without_restarts_fails_with_its_first_pod(host: Host) -> None:
     )
     assert (run.state, run.reason) == ("Failed", "BackoffLimitExceeded")
     assert (0, "digits-7f3a1b", 1, 3) in run.exits
+
+
+def test_an_error_is_written_to_the_termination_log_which_is_a_mount(
+    host: Host, tmp_path: Path
+) -> None:
+    """As the kubelet mounts /dev/termination-log: such a file cannot be replaced by another."""
+    own, mounted = tmp_path / "kubelet", tmp_path / "termination-log"
+    own.touch()
+    mounted.touch()
+    program = (
+        "from strategies.cluster.exit_reason import write_exit_reason_at_end as begin; "
+        "begin('worker', 0); raise ValueError('a row' + '!' * 5000)"
+    )
+    script = f'mount --bind {own} {mounted} && exec {sys.executable} -c "$1"'
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TFSCALE_EXIT_REASON": str(mounted)}
+    command = ["unshare", "--mount", "sh", "-ec", script, "sh", program]
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert not mounted.read_text()
+    cut = own.read_text()[:4096]  # as Kubernetes does
+    state = {"terminated": {"exitCode": 1, "message": cut, "finishedAt": "1"}}
+    pod = {
+        "metadata": {"labels": {}},
+        "status": {"phase": "Failed", "containerStatuses": [{"state": state}]},
+    }
+    failed = {"type": "Failed", "status": "True", "message": "failed"}
+    job = {"kind": "JobSet", "metadata": {}, "status": {"conditions": [failed]}}
+    assert "exit status 1: ValueError: a row!!!" in job_status(job, [pod]).detail
 
 
 def small_program(host: Host, kind: str, **counts: Any) -> tuple[tuple[dict[str, Any], ...], Path]:

@@ -8,6 +8,7 @@ restarts without counting. All other failures use one of `maxRestarts`. Needs Jo
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -221,7 +222,9 @@ def _train_job(request: JobRequest, settings: Settings, name: str) -> list[Docum
             },
         },
     }
-    policies = _job_set_policies(request, (Role(TRAINER_ROLE, role.count, trains=True),), "")
+    of_all_starts = dataclasses.replace(request, time_limit=None)  # the TrainJob has one
+    node = Role(TRAINER_ROLE, role.count, trains=True)
+    policies = _job_set_policies(of_all_starts, (node,), "")
     trainer: Document = {
         "numNodes": role.count,
         "image": settings.image,

@@ -119,6 +119,9 @@ def pod_variables(
         *({"name": name, "value": value} for name, value in cluster.items()),
         *exit_reason_variables(request, role),
     ]
+    if request.gpus_per_worker == 0 and "CUDA_VISIBLE_DEVICES" not in cluster:
+        # Some container runtimes show all GPUs to a pod that asks for none.
+        variables.append({"name": "CUDA_VISIBLE_DEVICES", "value": ""})
     own = {each["name"] for each in variables} & set(request.environment)
     if own:
         name = min(own)

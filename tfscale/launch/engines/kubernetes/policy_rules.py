@@ -56,6 +56,8 @@ def preemption(view: View) -> Iterator[str]:
             if codes and codes.get("containerName", *names) not in names:
                 known = ", ".join(sorted(names))
                 yield f"podFailurePolicy of {role} must name one of its containers: {known}"
+            if codes and rule["action"] == "Ignore" and not _is_preempted(rule):
+                yield f"podFailurePolicy of {role} must ignore status {PREEMPTED} only"
             if rule["action"] == "FailJob" and not _is_preempted(rule):
                 yield (
                     f"podFailurePolicy of {role} must fail the Job for status {PREEMPTED} only: "

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.programs import completed
 from tfscale.launch.engines import EngineFailed, JobRecord, JobRequest, State, submit
 from tfscale.launch.engines.kubernetes import Kubernetes
 
@@ -182,3 +183,21 @@ def test_without_kubectl_the_error_names_it(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EngineFailed, match=r"'kubectl' is not on PATH"):
         submitted(tmp_path)
+
+
+def test_the_commands_submit_and_find_the_job(tmp_path: Path, answers: Path) -> None:
+    jobs = {"TFSCALE_JOBS_DIR": str(tmp_path / "jobs"), "PATH": os.environ["PATH"]}
+    flags = ("--engine=kubernetes", "--num_workers=2", "--option=image=digits:1")
+    command = ("--log_dir=/shared/logs", "--option=claim=training", "--", "python", "train.py")
+    done = completed("-m", "tfscale", "launch", *flags, *command, timeout=120, **jobs)
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "jobs").iterdir()
+    assert done.stdout == f"{folder.name}\n"
+    assert "submitted to kubernetes as jobset.jobset.x-k8s.io/the-job. Watch it: " in done.stderr
+    assert not Path("/shared/logs").exists()
+    (answers / "get").write_text(
+        json.dumps({"kind": "JobSet", "metadata": {"name": folder.name}, "status": {}})
+    )
+    (answers / "pods").write_text(json.dumps({"items": []}))
+    done = completed("-m", "tfscale", "jobs", "status", folder.name, timeout=120, **jobs)
+    assert "no pod runs yet" in done.stdout

@@ -87,6 +87,13 @@ def test_data_workers_serve_on_the_next_port_and_have_no_gpu() -> None:
     assert cluster.num_workers == 1
 
 
+def test_no_gpus_are_hidden_and_asked_for_by_no_pod() -> None:
+    pod = pods_of(healthy(gpus_per_worker=0))[0]
+    assert pod.environment()["CUDA_VISIBLE_DEVICES"] == ""
+    assert set(pod.container["resources"]["limits"]) == {"cpu", "memory"}
+    assert "CUDA_VISIBLE_DEVICES" not in pods_of(healthy(gpus_per_worker=None))[0].environment()
+
+
 def test_without_restarts_the_first_failure_is_the_end() -> None:
     (job_set,) = healthy(max_restarts=None)
     assert "failurePolicy" not in job_set["spec"]
