@@ -59,10 +59,11 @@ def examine_task(
     """
     cluster, of_cluster = read_cluster()
     # Before this process listens at the address of its task itself.
-    first = {"cluster"} if task.peers else {"cluster"}.intersection(task.examinations)
+    together = task.peers or task.thresholds is not None
+    first = {"cluster"} if together else {"cluster"}.intersection(task.examinations)
     report = examine(first, cluster=(cluster, of_cluster))
     found: list[Finding] = []
-    if cluster is None or not (task.peers or task.thresholds):
+    if cluster is None or not together:
         if task.peers and not of_cluster:
             found.append(_NO_CLUSTER)
         report = _rest(report, task, cluster)

@@ -73,6 +73,16 @@ def test_thresholds_that_no_host_meets_are_problems(tmp_path: Path) -> None:
 
 
 @pytest.mark.thorough
+def test_a_broken_cluster_is_a_problem_of_the_check_too(tmp_path: Path) -> None:
+    flags = ("--only=host", "--health_check", f"--dirs={tmp_path}")
+    ((status, report),) = reports([Doctor(flags, variables={"TF_CONFIG": "{"})])
+    (problem,) = report["problems"]
+    assert status == 1
+    assert problem.startswith("`TF_CONFIG` must be JSON")
+    assert report["health"]["figures"][MATMUL] > 0
+
+
+@pytest.mark.thorough
 def test_workers_time_an_all_reduce_together(tmp_path: Path) -> None:
     flags = ["--health_check", f"--dirs={tmp_path}", "--max_all_reduce_ms=1e-6"]
     doctor = [sys.executable, "-m", "tfscale", "doctor", "--only=host", "--json", *flags]
