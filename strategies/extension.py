@@ -123,6 +123,7 @@ if TYPE_CHECKING:
         nodes_in_order,
         places_to_cut,
     )
+    from strategies.keras_support.pipeline.noted_units import noted_units
     from strategies.keras_support.pipeline.pipelined_model import pipeline_of, train_as_pipeline
     from strategies.keras_support.pipeline.schedule import (
         SCHEDULES,
@@ -132,7 +133,13 @@ if TYPE_CHECKING:
         device_orders,
         timeline,
     )
-    from strategies.keras_support.placement.replica_devices import devices_by_replica
+    from strategies.keras_support.pipeline.shared_weights import owners
+    from strategies.keras_support.pipeline.staged_steps import training_step_of
+    from strategies.keras_support.placement.replica_devices import (
+        devices_by_replica,
+        plan_devices,
+        planned_place,
+    )
     from strategies.keras_support.sharding.backward_gathers import ONLY_SHAPE
     from strategies.keras_support.sharding.cuts import cuts_for
     from strategies.keras_support.sharding.sharded_value import is_sharded
@@ -207,35 +214,17 @@ _NAMES = {
         "whole_number",
     ),
     "strategies.number_rules": (
-        "COUNT",
-        "COUNT_OR_ZERO",
-        "LARGEST_COUNT",
-        "NOT_NEGATIVE",
-        "POSITIVE",
-        "SECONDS",
-        "SECONDS_OR_ZERO",
-        "Number",
-        "NumberRule",
-        "floats",
-        "integers",
+        *("COUNT", "COUNT_OR_ZERO", "LARGEST_COUNT", "NOT_NEGATIVE", "POSITIVE", "SECONDS"),
+        *("SECONDS_OR_ZERO", "Number", "NumberRule", "floats", "integers"),
     ),
     "strategies.announcement": ("announce",),
     "strategies.deadline": ("Deadline",),
     # The cluster, the environment it is read from, and how a worker ended.
     "strategies.cluster.environments": (
-        "DATA_WORKER_VARIABLE",
-        "DATA_WORKERS_VARIABLE",
-        "DEFAULT_START_SECONDS",
-        "EXIT_REASON_VARIABLE",
-        "JOB_VARIABLE",
-        "RESTART_VARIABLE",
-        "START_SECONDS_VARIABLE",
-        "JobStart",
-        "cluster_from_environment",
-        "data_workers",
-        "own_data_workers",
-        "own_job_starts",
-        "start_seconds_from_environment",
+        *("DATA_WORKERS_VARIABLE", "DATA_WORKER_VARIABLE", "DEFAULT_START_SECONDS"),
+        *("EXIT_REASON_VARIABLE", "JOB_VARIABLE", "RESTART_VARIABLE", "START_SECONDS_VARIABLE"),
+        *("JobStart", "cluster_from_environment", "data_workers", "own_data_workers"),
+        *("own_job_starts", "start_seconds_from_environment"),
     ),
     "strategies.cluster.environments.mpi": ("cluster_from_mpi", "mpi_environment", "parse_hosts"),
     "strategies.cluster.exit_reason": ("ExitReason", "read_exit_reason", "write_exit_reason"),
@@ -333,6 +322,7 @@ _NAMES = {
         "nodes_in_order",
         "places_to_cut",
     ),
+    "strategies.keras_support.pipeline.noted_units": ("noted_units",),
     "strategies.keras_support.pipeline.pipelined_model": ("pipeline_of", "train_as_pipeline"),
     "strategies.keras_support.pipeline.schedule": (
         "SCHEDULES",
@@ -342,7 +332,13 @@ _NAMES = {
         "device_orders",
         "timeline",
     ),
-    "strategies.keras_support.placement.replica_devices": ("devices_by_replica",),
+    "strategies.keras_support.pipeline.shared_weights": ("owners",),
+    "strategies.keras_support.pipeline.staged_steps": ("training_step_of",),
+    "strategies.keras_support.placement.replica_devices": (
+        "devices_by_replica",
+        "plan_devices",
+        "planned_place",
+    ),
     # Layers divided over the devices of a replica.
     "strategies.keras_support.tensor.divided_layers": (
         "axis_of",

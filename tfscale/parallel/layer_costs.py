@@ -74,12 +74,22 @@ def _measured(graph: Any, example: Any) -> list[OperationCost]:
         known |= {
             id(t): value for t, value in zip(node.outputs, keras.tree.flatten(outputs), strict=True)
         }
-        weights = getattr(node.operation, "weights", [])
-        held = sum((2 if id(w) in seen else 4) * _bytes(w.shape, w.dtype) for w in weights)
-        seen.update(map(id, weights))
-        made = sum(_bytes(t.shape, t.dtype) for t in keras.tree.flatten(outputs))
-        costs.append(OperationCost(name, seconds, held + made))
+        costs.append(OperationCost(name, seconds, bytes_of(node, outputs, seen)))
     return costs
+
+
+def bytes_of(node: Any, outputs: Any, seen: set[int]) -> int:
+    """Returns the bytes of an `OperationCost`.
+
+    Args:
+        node: Of the model's graph.
+        outputs: What it makes; symbolic tensors count 8 wherever a dimension is not known.
+        seen: The `id` of each weight that was used before; its own are added.
+    """
+    weights = getattr(node.operation, "weights", [])
+    held = sum((2 if id(w) in seen else 4) * _bytes(w.shape, w.dtype) for w in weights)
+    seen.update(map(id, weights))
+    return held + sum(_bytes(t.shape, t.dtype) for t in keras.tree.flatten(outputs))
 
 
 def _timed(node: Any, known: dict[int, Any]) -> tuple[Any, float]:

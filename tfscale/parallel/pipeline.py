@@ -25,15 +25,14 @@ from strategies.extension import (
     places_to_cut,
     refuse_model_outside,
     sequence,
-    text,
     timeline,
     train_as_pipeline,
     truth,
     whole_number,
 )
-from tfscale.parallel.balance import balanced_places
 from tfscale.parallel.layer_costs import measured_costs
 from tfscale.parallel.pipeline_picture import svg_picture, text_picture
+from tfscale.parallel.stage_cuts import balanced_cut, check_schedule, named_cut
 
 
 class Pipeline:
@@ -234,17 +233,7 @@ class Pipeline:
                 "stage. Received: one device a replica. Build the strategy with "
                 "strategies.mirrored_strategy(devices_per_replica=2)."
             )
-        if self._virtual > 1 and self._schedule != "interleaved":
-            raise ValueError(
-                "`virtual_stages` must be 1 unless `schedule` is 'interleaved'. Received: "
-                f"virtual_stages={self._virtual}, schedule={self._schedule!r}. Leave it out."
-            )
-        if self._schedule == "interleaved" and self._microbatches % devices:
-            raise ValueError(
-                f"`microbatches` must be a multiple of {devices}, the number of stages, for "
-                f"schedule='interleaved'. Received: microbatches={self._microbatches}. Pass "
-                f"{-(-self._microbatches // devices) * devices}, or schedule='1f1b'."
-            )
+        check_schedule(self._schedule, devices, self._microbatches, self._virtual)
         if is_timed and model.run_eagerly:
             raise ValueError(
                 "`timed` must be False for a model that is run eagerly, whose stages do not "
@@ -255,7 +244,7 @@ class Pipeline:
         nodes = nodes_in_order(graph)
         reasons = places_to_cut(nodes)
         if isinstance(stages, (list, tuple)):
-            return _named_places(nodes, reasons, sequence("stages", stages), count)
+            return named_cut(nodes, reasons, sequence("stages", stages), count)
         cure = (
             f'Pass {len(self._devices)}, or a list of names such as ["{nodes[-1].operation.name}"].'
         )
@@ -265,20 +254,7 @@ class Pipeline:
                 f"`stages` must be {len(self._devices)}, the devices of a replica. Received: "
                 f"stages={stages}. {cure}"
             )
-        allowed = [place for place, reason in reasons.items() if not reason]
-        costs = measured_costs(graph, example) if len(allowed) >= count - 1 else []
-        places = balanced_places(
-            [each.seconds for each in costs] or [0.0] * len(nodes),
-            [each.bytes for each in costs] or [0] * len(nodes),
-            allowed,
-            count,
-        )
-        if places is None:
-            raise ValueError(
-                f"`model` must have at least {count} parts between which it can be cut. Received: "
-                f"{len(nodes)} operations, and {len(allowed)} places to cut. Use fewer stages."
-            )
-        return places
+        return balanced_cut(nodes, reasons, count, lambda: measured_costs(graph, example))
 
     def _orders(self) -> list[list[Unit]]:
         return device_orders(self._schedule, len(self._devices), self._microbatches, self._virtual)
@@ -296,40 +272,6 @@ class Pipeline:
             {unit: float(row[0]) for unit, row in zip(units, rows, strict=True)},
             {unit: float(row[1]) for unit, row in zip(units, rows, strict=True)},
         )
-
-
-def _named_places(
-    nodes: Sequence[Any], reasons: dict[int, str], names: Sequence[Any], count: int
-) -> list[int]:
-    """Returns where the named layers are in the order of the model."""
-    names = [text("stages", name) for name in names]
-    if len(names) != count - 1:
-        raise ValueError(
-            f"`stages` must name {count - 1} layers, at which all runs of layers but the first "
-            f"begin. Received: {len(names)} names: {names}. Pass one for each."
-        )
-    order = [node.operation.name for node in nodes]
-    places = []
-    for name in names:
-        if name not in order:
-            raise ValueError(
-                "`stages` must be names of operations directly in the model. Received: "
-                f"{name!r}. Choose from {', '.join(dict.fromkeys(order))}."
-            )
-        place = order.index(name)
-        reason = "the first stage begins there" if place == 0 else reasons[place]
-        if reason:
-            raise ValueError(
-                f"`stages` must be layers before which the model can be cut. Received: {name!r}: "
-                f"{reason}. Choose another layer."
-            )
-        places.append(place)
-    if places != sorted(set(places)):
-        raise ValueError(
-            "`stages` must be in the order in which the model computes its layers, each once. "
-            f"Received: {names}. Their order is {sorted(names, key=order.index)}."
-        )
-    return places
 
 
 def _bytes(weight: keras.Variable) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tfscale.plan.costs import Configuration
     from tfscale.plan.device_memory import DeviceMemory
+    from tfscale.plan.model_parallel import Division
     from tfscale.plan.planning import MemoryPlan, memory_plan
     from tfscale.plan.traced_model import VariableMemory
 
@@ -21,12 +22,20 @@ if TYPE_CHECKING:
 _LAZY = {
     "Configuration": "tfscale.plan.costs",
     "DeviceMemory": "tfscale.plan.device_memory",
+    "Division": "tfscale.plan.model_parallel",
     "MemoryPlan": "tfscale.plan.planning",
     "VariableMemory": "tfscale.plan.traced_model",
     "memory_plan": "tfscale.plan.planning",
 }
 
-__all__ = ["Configuration", "DeviceMemory", "MemoryPlan", "VariableMemory", "memory_plan"]
+__all__ = [
+    "Configuration",
+    "DeviceMemory",
+    "Division",
+    "MemoryPlan",
+    "VariableMemory",
+    "memory_plan",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -17,6 +17,7 @@ Value = TypeVar("Value")
 
 SUMMARY = "plan the memory of each device for training your model, before you have the devices"
 
+SCHEDULES = ("gpipe", "1f1b", "interleaved")
 PRECISIONS = ("as_is", "float64", "float32", "mixed_bfloat16", "mixed_float16")
 _DESCRIPTION = """\
 Computes how much memory each device needs to train your model: parameters, optimizer slots,
@@ -26,7 +27,8 @@ are exact. Activations are found by tracing a step of one replica, as TensorFlow
 would run it; workspaces of kernels come on top.
 
 Without --shard, --microbatches and --recompute all combinations are computed, and the cheapest that
-fits is marked.
+fits is marked. With --pipeline_stages or --tensor_parallel each replica has several devices, and a
+row is the one that needs most.
 
 FUNCTION takes no arguments and returns (model, data): a compiled model, and arrays (x, y), a
 batched tf.data.Dataset, a keras.utils.PyDataset or a Pipeline. Of the data only shapes and dtypes
@@ -36,6 +38,7 @@ _EPILOG = """\
 examples:
   tfscale plan mine:build --replicas=8 --memory_per_device=16GiB
   tfscale plan mine:build --replicas=8 --shard=1 --microbatches=4 --global_batch_size=256 --json
+  tfscale plan mine:build --replicas=2 --pipeline_stages=1,2,4 --memory_per_device=16GiB
 
 exit status: 0 a combination fits, 1 none fits, 2 wrong usage.
 """
@@ -47,7 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     add_model_argument(parser)
     parser.add_argument(
-        "--replicas", type=count, default=1, metavar="N", help="number of devices (default: 1)"
+        "--replicas",
+        type=count,
+        default=1,
+        metavar="N",
+        help="number of devices; with several devices for each replica, number of such groups "
+        "(default: 1)",
     )
     parser.add_argument(
         "--workers",
@@ -100,16 +108,55 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "commas: as_is, those that the model was built with; blocks, the layers directly in the "
         "model that contain layers; or a regular expression of names (default: as_is and blocks)",
     )
+    parser.add_argument(
+        "--pipeline_stages",
+        type=_several(count),
+        default=(1,),
+        metavar="COUNTS",
+        help="devices of a replica, of which each computes some of the layers for one microbatch "
+        "after another, as numbers separated by commas (default: 1)",
+    )
+    parser.add_argument(
+        "--pipeline_schedule",
+        type=_several(_schedule),
+        metavar="NAMES",
+        help=f"in which order stages compute, separated by commas: {', '.join(SCHEDULES)} "
+        "(default: 1f1b)",
+    )
+    parser.add_argument(
+        "--pipeline_virtual_stages",
+        type=count,
+        default=1,
+        metavar="N",
+        help="runs of layers on each device, with --pipeline_schedule=interleaved (default: 1)",
+    )
+    parser.add_argument(
+        "--tensor_parallel",
+        type=_several(count),
+        default=(1,),
+        metavar="COUNTS",
+        help="devices of a replica, of which each computes with parts of the matrices, as numbers "
+        "separated by commas; not together with stages (default: 1)",
+    )
+    parser.add_argument(
+        "--tensor_rules",
+        metavar="MODULE:NAME",
+        help="a list of tfscale.parallel.TensorRule, which says how matrices are divided "
+        "(default: rules for the model of the language recipe)",
+    )
     add_json_flag(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Computes and prints the plan. Returns the exit status."""
     # Imported here, because these import TensorFlow and the help does not need it.
+    from tfscale.parallel import TRANSFORMER
     from tfscale.plan.planning import Untraceable, memory_plan
     from tfscale.plan.report import as_json, as_text
+    from tfscale.verify.parallel_model import rules_of
     from tfscale.verify.user_model import UserModel, WrongUsage
 
+    rules = arguments.tensor_rules
     try:
         with progress("tfscale plan") as say:
             plan = memory_plan(
@@ -122,6 +169,11 @@ def run(arguments: argparse.Namespace) -> int:
                 precision=arguments.precision,
                 microbatches=arguments.microbatches,
                 recompute=arguments.recompute,
+                pipeline_stages=arguments.pipeline_stages,
+                pipeline_schedule=arguments.pipeline_schedule,
+                pipeline_virtual_stages=arguments.pipeline_virtual_stages,
+                tensor_parallel=arguments.tensor_parallel,
+                tensor_rules=TRANSFORMER if rules is None else rules_of(rules),
                 say=say,
             )
     except (WrongUsage, ValueError) as error:
@@ -145,9 +197,17 @@ def _size(text: str) -> int:
 
 
 def _precision(text: str) -> str:
-    if text not in PRECISIONS:
+    return _one_of(text, PRECISIONS)
+
+
+def _schedule(text: str) -> str:
+    return _one_of(text, SCHEDULES)
+
+
+def _one_of(text: str, names: tuple[str, ...]) -> str:
+    if text not in names:
         raise argparse.ArgumentTypeError(
-            f"must be of {', '.join(PRECISIONS)}. Received: {text!r}. Example: mixed_bfloat16."
+            f"must be of {', '.join(names)}. Received: {text!r}. Example: {names[-1]}."
         )
     return text
 

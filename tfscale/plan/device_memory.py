@@ -1,4 +1,4 @@
-"""The memory of one device: what the replicas divide, what each has whole, and when it is most.
+"""The memory of each device: what the replicas divide, what each has whole, and when it is most.
 
 With R replicas, parameters of P bytes, gradients of G bytes and slots of S bytes (ZeRO, Rajbhandari
 et al. 2020, arXiv:1910.02054, section 5):
@@ -12,13 +12,15 @@ et al. 2020, arXiv:1910.02054, section 5):
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tfscale.plan.blocks import Blocks
-from tfscale.plan.liveness import moments_of_threads
+from tfscale.plan.liveness import Moment, moments_of_threads
+from tfscale.plan.pipelined_step import Staging, pipelined
 from tfscale.plan.replicated_step import Replication, replica_step
-from tfscale.plan.traced_model import OTHER, PARAMETER, SLOT, StepMemory, TracedModel
+from tfscale.plan.traced_model import PARAMETER, SLOT, StepMemory, TracedModel
 
 SHARDS = (0, 1, 2, 3)
 _THREADS = 2
@@ -27,13 +29,13 @@ _THREADS = 2
 
 @dataclass(frozen=True)
 class DeviceMemory:
-    """Bytes on the device that needs most, when a step needs most.
+    """Bytes on a device, when a step needs most of it.
 
     Attributes:
         parameters: Weights, trainable or not.
         slots: The optimizer's variables.
-        other: Variables of metrics and random seeds.
-        batch: The examples of a replica batch.
+        other: Variables of metrics and random seeds, on a replica's first device.
+        batch: The examples of a replica batch, on its first device.
         gradients: Gradients of the parameters, and their sums over microbatches.
         activations: What the step computes from the batch and keeps for the backward pass, casts of
             parameters included.
@@ -64,40 +66,90 @@ class DeviceMemory:
         return self.gradients + self.activations + self.buffers
 
 
-def device_memory(model: TracedModel, step: StepMemory, how: Replication) -> DeviceMemory:
-    """Returns the memory of the device that needs most.
+@dataclass(frozen=True)
+class Devices:
+    """The devices of a replica.
+
+    Attributes:
+        count: Positive.
+        staging: The stages of a pipeline, of which each is on a device; None of none.
+        are_apart: Whether each has memory of its own. The logical CPUs of a host have not.
+    """
+
+    count: int = 1
+    staging: Staging | None = None
+    are_apart: bool = True
+
+    def of(self, place: int) -> int:
+        """Returns the device of one of `TracedModel.places`."""
+        if not self.are_apart:
+            return 0
+        return place if self.staging is None else self.staging.stage_of(place)
+
+
+def device_memories(
+    model: TracedModel, step: StepMemory, how: Replication, devices: Devices
+) -> tuple[list[DeviceMemory], list[int]]:
+    """Returns the memory of each device of a replica, and the bytes it sends to the others of it.
 
     Args:
         model: The model.
         step: A step of it, on the examples of one replica and microbatch.
         how: How many replicas there are, and what they divide.
+        devices: Those of the replica.
     """
-    own = replica_step(step.graph, model.parameters(how.replicas), how)
-    parameters, slots = model.stored_bytes(how.replicas, how.shard)
-    blocks = Blocks()
-    for size in _stored_sizes(model, how):
-        blocks.take(size)
-    stored = blocks.used
-    during = moments_of_threads(own.operations, own.tensors, threads=_THREADS, blocks=blocks)
-    most = max(during, key=lambda moment: moment.total)
-    phase = own.phases[most.operation]
-    return DeviceMemory(
-        parameters=parameters,
-        slots=slots,
-        other=sum(variable.bytes for variable in model.variables if variable.role == OTHER),
-        batch=step.batch_bytes * how.microbatches,
-        gradients=most.gradients,
-        activations=most.activations + most.weight_copies,
-        buffers=most.buffers,
-        padding=max(0, blocks.peak - stored - most.total),
-        peak_at=phase,
+    graph, turns = step.graph, how.microbatches
+    if devices.staging is not None:
+        graph, turns = pipelined(graph, devices.staging, how.microbatches), 1
+    own = replica_step(
+        graph, model.parameters(how.replicas), dataclasses.replace(how, microbatches=turns)
     )
+    if not devices.are_apart:
+        own.put_on_one_device()
+    sent = own.copy_between_devices(graph.reads)
+    count = devices.count if devices.are_apart else 1
+    blocks = [Blocks() for _ in range(count)]
+    for device in range(count):
+        for size in _stored_sizes(model, how, device, devices):
+            blocks[device].take(size)
+    stored = [each.used for each in blocks]
+    most = [Moment(device=device) for device in range(count)]
+    for moment in moments_of_threads(own.operations, own.tensors, threads=_THREADS, blocks=blocks):
+        if moment.total > most[moment.device].total:
+            most[moment.device] = moment
+    found = []
+    for device, moment in enumerate(most):
+        parameters, slots = model.stored_bytes(how.replicas, how.shard, device, devices.of)
+        found.append(
+            DeviceMemory(
+                parameters=parameters,
+                slots=slots,
+                other=0 if device else model.other_bytes,
+                batch=0 if device else step.batch_bytes * how.microbatches,
+                gradients=moment.gradients,
+                activations=moment.activations + moment.weight_copies,
+                buffers=moment.buffers,
+                padding=max(0, blocks[device].peak - stored[device] - moment.total),
+                peak_at=own.phases[moment.operation],
+            )
+        )
+    return found, [sent[device] * turns for device in range(count)]
 
 
-def _stored_sizes(model: TracedModel, how: Replication) -> Iterator[int]:
-    """Yields the sizes of the variables of a process, which shares its memory as a host does."""
-    for _ in range(how.replicas // how.workers):
-        for variable in model.variables:
+def _stored_sizes(
+    model: TracedModel, how: Replication, device: int, devices: Devices
+) -> Iterator[int]:
+    """Yields the sizes of the variables of a process, which shares its memory as a host does.
+
+    Of a replica with several devices those of one.
+    """
+    here = [
+        variable
+        for variable, place in zip(model.variables, model.places, strict=True)
+        if devices.of(place) == device
+    ]
+    for _ in range(how.replicas // how.workers if devices.count == 1 else 1):
+        for variable in here:
             is_divided = how.shard >= 1 if variable.role == SLOT else how.shard == 3
             if variable.role in (SLOT, PARAMETER) and is_divided:
                 yield -(-variable.bytes // how.replicas)

@@ -63,6 +63,7 @@ class Operation:
         seconds: How long it runs, roughly.
         writes: Number of the parameter that it updates, or None.
         travels: Whether the network works at it, one after another, and no thread.
+        device: Number of the device that computes it, and has what it makes.
     """
 
     inputs: tuple[int, ...] = ()
@@ -73,11 +74,12 @@ class Operation:
     seconds: float = 0.0
     writes: int | None = None
     travels: bool = False
+    device: int = 0
 
 
 @dataclass(frozen=True)
 class Moment:
-    """Bytes in memory while one operation runs.
+    """Bytes in memory of a device while it runs one operation.
 
     Attributes:
         activations: Tensors that depend on the batch, and scratch.
@@ -85,6 +87,7 @@ class Moment:
         gradients: Gradients of parameters.
         buffers: What travels between replicas.
         operation: The number of the one that begins; two moments may be equal without it.
+        device: The device.
     """
 
     activations: int = 0
@@ -92,6 +95,7 @@ class Moment:
     gradients: int = 0
     buffers: int = 0
     operation: int = field(default=0, compare=False)
+    device: int = 0
 
     @property
     def total(self) -> int:
@@ -103,6 +107,7 @@ class Moment:
 class _Buffer:
     bytes: int
     kinds: set[str]
+    device: int
     reads_left: int = 0
     place: int | None = None
 
@@ -121,45 +126,46 @@ class _Memory:
         operations: Sequence[Operation],
         tensors: Sequence[Tensor],
         kept: Iterable[int],
-        blocks: Blocks | None = None,
+        blocks: Sequence[Blocks] = (),
     ) -> None:
         self._blocks = blocks
         self._tensors = tensors
         self._reads = Counter(number for each in operations for number in each.inputs)
         self._reads.update(kept)
         self._held: dict[int, _Buffer] = {}
-        self._bytes = dict.fromkeys((ACTIVATION, WEIGHT_COPY, GRADIENT, BUFFER, NOT_COUNTED), 0)
-        self._scratch = 0
+        self._bytes: defaultdict[int, Counter[str]] = defaultdict(Counter)  # by device and kind
+        self._scratch: Counter[int] = Counter()
         self._scratch_places: dict[int, int] = {}
         self._values: defaultdict[int, list[_Buffer]] = defaultdict(list)
 
     def begin(self, number: int, operation: Operation) -> Moment:
         """Makes the outputs of an operation. Returns what is in memory while it runs."""
+        device = operation.device
         for place, output in enumerate(operation.outputs):
             tensor = self._tensors[output]
             buffer = _shared(operation, place, tensor, self._held)
             if buffer is None:
-                buffer = _Buffer(tensor.bytes, {tensor.kind})
-                if self._blocks is not None and tensor.bytes and tensor.kind != NOT_COUNTED:
-                    buffer.place = self._blocks.take(tensor.bytes)
+                buffer = _Buffer(tensor.bytes, {tensor.kind}, device)
+                if self._blocks and tensor.bytes and tensor.kind != NOT_COUNTED:
+                    buffer.place = self._blocks[device].take(tensor.bytes)
                 if tensor.value_of is not None and tensor.kind == NOT_COUNTED:
                     self._values[tensor.value_of].append(buffer)
             else:
-                self._bytes[buffer.kind] -= buffer.bytes
+                self._bytes[buffer.device][buffer.kind] -= buffer.bytes
                 buffer.kinds.add(tensor.kind)
-            self._bytes[buffer.kind] += buffer.bytes
+            self._bytes[buffer.device][buffer.kind] += buffer.bytes
             buffer.reads_left += self._reads[output]
             self._held[output] = buffer
         if operation.writes is not None:
             self._keep_old_value(operation.writes)
         if operation.scratch_bytes:
-            self._scratch += operation.scratch_bytes
-            if self._blocks is not None:
-                place = self._blocks.take(operation.scratch_bytes)
+            self._scratch[device] += operation.scratch_bytes
+            if self._blocks:
+                place = self._blocks[device].take(operation.scratch_bytes)
                 self._scratch_places[id(operation)] = place
-        sums = self._bytes
-        activations = sums[ACTIVATION] + self._scratch
-        return Moment(activations, sums[WEIGHT_COPY], sums[GRADIENT], sums[BUFFER], number)
+        sums = self._bytes[device]
+        activations = sums[ACTIVATION] + self._scratch[device]
+        return Moment(activations, sums[WEIGHT_COPY], sums[GRADIENT], sums[BUFFER], number, device)
 
     def end(self, operation: Operation) -> None:
         """Frees what nothing reads any more."""
@@ -169,24 +175,24 @@ class _Memory:
         for buffer in {id(each): each for each in touched}.values():
             if not buffer.reads_left:
                 self._free(buffer)
-        self._scratch -= operation.scratch_bytes
-        if self._blocks is not None and id(operation) in self._scratch_places:
-            self._blocks.give_back(self._scratch_places.pop(id(operation)))
+        self._scratch[operation.device] -= operation.scratch_bytes
+        if id(operation) in self._scratch_places:
+            self._blocks[operation.device].give_back(self._scratch_places.pop(id(operation)))
 
     def _keep_old_value(self, parameter: int) -> None:
         """The value of a parameter is no longer in it, but beside it, until its last reader ran."""
         held = [buffer for buffer in self._values.pop(parameter, ()) if buffer.reads_left]
         for buffer in held[:1]:  # all of them are one
-            self._bytes[NOT_COUNTED] -= buffer.bytes
-            self._bytes[WEIGHT_COPY] += buffer.bytes
+            self._bytes[buffer.device][NOT_COUNTED] -= buffer.bytes
+            self._bytes[buffer.device][WEIGHT_COPY] += buffer.bytes
             buffer.kinds = {WEIGHT_COPY}
-            if self._blocks is not None:
-                buffer.place = self._blocks.take(buffer.bytes)
+            if self._blocks:
+                buffer.place = self._blocks[buffer.device].take(buffer.bytes)
 
     def _free(self, buffer: _Buffer) -> None:
-        self._bytes[buffer.kind] -= buffer.bytes
-        if self._blocks is not None and buffer.place is not None:
-            self._blocks.give_back(buffer.place)
+        self._bytes[buffer.device][buffer.kind] -= buffer.bytes
+        if buffer.place is not None:
+            self._blocks[buffer.device].give_back(buffer.place)
             buffer.place = None
 
 
@@ -220,22 +226,22 @@ def moments_of_threads(
     kept: Iterable[int] = (),
     *,
     threads: int,
-    blocks: Blocks | None = None,
+    blocks: Sequence[Blocks] = (),
 ) -> list[Moment]:
     """Returns the bytes in memory when each operation begins, as TensorFlow's executor runs them.
 
-    An operation is ready when its inputs are there. A thread runs what its last operation made
-    ready: short operations at once, of the long ones the last; the others it puts on a stack of its
-    own. It takes the next one from there, and if that is empty the oldest of another thread. So a
-    variable is updated while other gradients are computed, and with two threads two operations have
-    inputs and outputs in memory.
+    An operation is ready when its inputs are there. A thread of its device runs what its last
+    operation made ready: short operations at once, of the long ones the last; the others it puts on
+    a stack of its own. It takes the next one from there, and if that is empty the oldest of another
+    thread. So a variable is updated while other gradients are computed, and with two threads two
+    operations have inputs and outputs in memory.
 
     Args:
         operations: In any order.
         tensors: The tensors that `inputs` and `outputs` number.
         kept: Numbers of tensors that are in memory to the end.
-        threads: Positive.
-        blocks: Where the tensors get their memory, to learn how much of it is lost.
+        threads: Of each device. Positive.
+        blocks: Where the tensors of each device get their memory, to learn how much of it is lost.
 
     Example:
         >>> tensors = [Tensor(8), Tensor(1)]
@@ -255,51 +261,52 @@ def moments_of_threads(
         waiting.append(len(sources))
         for source in sources:
             readers[source].append(place)
-    queues = _Queues(threads)
+    devices = {each.device: _Queues(threads) for each in operations}
     memory = _Memory(operations, tensors, kept, blocks)
     running: list[tuple[float, int, int, int]] = []
-    idle = {_NETWORK, *range(threads)}
-    network: deque[int] = deque()
     now, found = 0.0, []
 
-    def begin(place: int, thread: int) -> None:
-        found.append(memory.begin(place, operations[place]))
-        heapq.heappush(running, (now + operations[place].seconds, len(found), thread, place))
-
-    def make_ready(places: Iterable[int], thread: int) -> None:
-        queued = []
+    def make_ready(places: Iterable[int], device: int, thread: int) -> set[int]:
+        """Gives operations to their devices. Returns these."""
+        queued: defaultdict[int, list[tuple[int, Operation]]] = defaultdict(list)
         for place in places:
-            if operations[place].travels:
-                network.append(place)
-            else:
-                queued.append((place, operations[place]))
-        queues.add(thread, queued)
+            queued[operations[place].device].append((place, operations[place]))
+        for own, ready in queued.items():
+            devices[own].add(max(thread, 0) if own == device else 0, ready)
+        return set(queued)
 
-    make_ready((place for place, left in enumerate(waiting) if not left), 0)
+    woken = make_ready((place for place, left in enumerate(waiting) if not left), 0, 0)
     while True:
-        for thread in sorted(idle):
-            if thread == _NETWORK:
-                taken = network.popleft() if network else None
-            else:
-                taken = queues.next_of(thread)
-            if taken is not None:
-                idle.discard(thread)
-                begin(taken, thread)
+        for device in sorted(woken):
+            for thread in sorted(devices[device].idle):
+                taken = devices[device].next_of(thread)
+                if taken is not None:
+                    devices[device].idle.discard(thread)
+                    found.append(memory.begin(taken, operations[taken]))
+                    ends = now + operations[taken].seconds
+                    heapq.heappush(running, (ends, len(found), thread, taken))
         if not running:
             return found
         now, _, thread, place = heapq.heappop(running)
-        idle.add(thread)
+        device = operations[place].device
+        devices[device].idle.add(thread)
         memory.end(operations[place])
         for reader in readers[place]:
             waiting[reader] -= 1
         made_ready = dict.fromkeys(each for each in readers[place] if not waiting[each])
-        make_ready(made_ready, max(thread, 0))
+        woken = {device} | make_ready(made_ready, device, thread)
 
 
 class _Queues:
-    """The operations that are ready, by thread."""
+    """The operations of a device that are ready, by thread.
+
+    Attributes:
+        idle: The threads that run nothing.
+    """
 
     def __init__(self, threads: int) -> None:
+        self.idle = {_NETWORK, *range(threads)}
+        self._network: deque[int] = deque()
         self._at_once: list[deque[int]] = [deque() for _ in range(threads)]
         self._stacks: list[deque[int]] = [deque() for _ in range(threads)]
 
@@ -307,7 +314,9 @@ class _Queues:
         """Adds what an operation of a thread made ready."""
         last = None
         for place, operation in ready:
-            if operation.seconds < _LONG_SECONDS:
+            if operation.travels:
+                self._network.append(place)
+            elif operation.seconds < _LONG_SECONDS:
                 self._at_once[thread].append(place)
             else:
                 if last is not None:
@@ -318,6 +327,8 @@ class _Queues:
 
     def next_of(self, thread: int) -> int | None:
         """Takes the next operation of a thread, or returns None."""
+        if thread == _NETWORK:
+            return self._network.popleft() if self._network else None
         if self._at_once[thread]:
             return self._at_once[thread].popleft()
         if self._stacks[thread]:

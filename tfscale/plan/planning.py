@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,11 @@ import keras
 import tensorflow as tf
 
 from strategies.extension import one_of, text, whole_number
-from tfscale.plan.costs import Configuration, cheapest, communicated_bytes
-from tfscale.plan.device_memory import SHARDS, device_memory
+from tfscale.parallel import TRANSFORMER, TensorRule
+from tfscale.plan.costs import Configuration, cheapest
+from tfscale.plan.device_memory import SHARDS
+from tfscale.plan.model_parallel import Division, check_replication, divisions
+from tfscale.plan.planned_model import PlannedModel
 from tfscale.plan.replicated_step import Replication
 from tfscale.plan.traced_model import (
     AS_IS,
@@ -43,7 +46,7 @@ class MemoryPlan:
     """The memory of a training, by configuration.
 
     Attributes:
-        replicas: Devices.
+        replicas: Replicas, of one device each where a configuration does not say otherwise.
         global_batch_size: Examples of a step, over all replicas.
         memory_per_device: Bytes, or None if no limit was given.
         optimizer: Name of the optimizer's class.
@@ -86,6 +89,11 @@ def memory_plan(
     precision: Iterable[str] = (AS_IS,),
     microbatches: Iterable[int] | None = None,
     recompute: Iterable[str] | None = None,
+    pipeline_stages: Iterable[int] = (1,),
+    pipeline_schedule: Iterable[str] | None = None,
+    pipeline_virtual_stages: int = 1,
+    tensor_parallel: Iterable[int] = (1,),
+    tensor_rules: Sequence[TensorRule] = TRANSFORMER,
     say: Callable[[str], None] | None = None,
 ) -> MemoryPlan:
     """Computes the memory of each device for training a model on many devices, without any of them.
@@ -99,7 +107,7 @@ def memory_plan(
     Args:
         build: Returns a compiled model and its data: arrays, a batched `tf.data.Dataset`, a
             `keras.utils.PyDataset` or a `Pipeline`. Called once for each precision.
-        replicas: Devices. Positive.
+        replicas: Devices, or groups of `pipeline_stages` or `tensor_parallel` devices. Positive.
         workers: Processes that the replicas are divided among, which divides `replicas`. Several
             send gradients in packs of 16 MiB, replicas of one process all of them as one.
         global_batch_size: Examples of a step, a multiple of `replicas`. None takes the batch size
@@ -114,6 +122,14 @@ def memory_plan(
             those that the model was built with, "blocks" for the layers directly in the model that
             contain layers, or a regular expression for `tfscale.recompute`. None tries "as_is" and,
             if there are any, "blocks".
+        pipeline_stages: Devices of a replica of which each has some of the layers: see
+            `tfscale.parallel.Pipeline`. Where the model is cut is balanced by estimated costs.
+        pipeline_schedule: "gpipe", "1f1b" and "interleaved": in which order stages compute
+            microbatches. None plans for "1f1b".
+        pipeline_virtual_stages: Runs of layers on each device, for "interleaved".
+        tensor_parallel: Devices of a replica of which each has parts of the matrices: see
+            `tfscale.parallel.tensor_parallel`. Not together with stages.
+        tensor_rules: How matrices are divided, if `build` does not divide them.
         say: Called with each line of progress.
 
     Returns:
@@ -141,47 +157,36 @@ def memory_plan(
             f"`workers` must divide the {count} replicas. Received: workers={processes}. Use "
             "processes with the same number of devices."
         )
-    stages = _chosen("shard", SHARDS if shard is None else shard, at_least=0, below=4)
+    shards = _chosen("shard", SHARDS if shard is None else shard, at_least=0, below=4)
     if count == 1:
-        stages = [0]
+        shards = [0]
+    ways = divisions(pipeline_stages, pipeline_schedule, pipeline_virtual_stages, tensor_parallel)
+    for division in ways:
+        is_free = shard is None and division.tensor_parallel > 1
+        check_replication(division, processes, [0] if is_free else shards)
     precisions = [one_of("precision", each, PRECISIONS) for each in dict.fromkeys(precision)]
-    report = say or (lambda line: None)
-    configurations: list[Configuration] = []
+    asked = _Asked(
+        build,
+        count,
+        processes,
+        global_batch_size,
+        memory_per_device,
+        tuple(shards),
+        None if microbatches is None else tuple(microbatches),
+        None if recompute is None else tuple(recompute),
+        tuple(tensor_rules),
+        say or (lambda line: None),
+        [],
+    )
+    found: list[Configuration] = []
     notes: dict[str, None] = {}
     first: TracedModel | None = None
     for policy in precisions:
-        with _dtype_policy(policy):
-            report(f"building the model in {'its' if policy == AS_IS else policy} precision")
-            traced = _built(build, global_batch_size)
-            first = first or traced
-            rows = global_batch_size or traced.rows
-            parts = _parts(rows, count, microbatches)
-            choices = _recomputed(traced, recompute)
-            least = 0.0  # floating-point operations of an example, if nothing is computed again
-            if choices != [AS_IS]:
-                own = rows // count // max(parts)
-                report(f"tracing a step of {own} examples, to count its operations")
-                least = _traced(traced, own).graph.flops / own
-            for choice in choices:
-                traced.recompute(choice)
-                for number in parts:
-                    own = rows // count // number
-                    again = "" if choice == AS_IS else f", recomputing {choice}"
-                    report(f"tracing a step of {own} examples{again}")
-                    step = _traced(traced, own)
-                    notes |= dict.fromkeys(step.graph.notes)
-                    more = 0 if choice == AS_IS else step.graph.flops - round(least * own)
-                    way = _Way(policy, choice, more * number)
-                    configurations += [
-                        _configuration(
-                            traced,
-                            step,
-                            Replication(count, processes, stage, number),
-                            way,
-                            memory_per_device,
-                        )
-                        for stage in stages
-                    ]
+        for alike in _traced_together(ways):
+            with _dtype_policy(policy):
+                model, rows, configurations = _configurations(asked, policy, alike, notes)
+            first = first or model
+            found += configurations
     assert first is not None
     return MemoryPlan(
         replicas=count,
@@ -189,10 +194,101 @@ def memory_plan(
         memory_per_device=memory_per_device,
         optimizer=first.optimizer,
         variables=first.variables,
-        configurations=tuple(configurations),
-        cheapest=cheapest(configurations),
+        configurations=tuple(found),
+        cheapest=cheapest(found),
         notes=tuple(notes),
     )
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The arguments of `memory_plan`, checked, as far as all configurations share them."""
+
+    build: Callable[[], Any]
+    replicas: int
+    workers: int
+    global_batch_size: int | None
+    limit: int | None
+    shards: tuple[int, ...]
+    microbatches: tuple[int, ...] | None
+    recompute: tuple[str, ...] | None
+    rules: tuple[TensorRule, ...]
+    say: Callable[[str], None]
+    names: list[str]
+
+
+def _traced_together(ways: Sequence[Division]) -> list[list[Division]]:
+    """Returns the divisions for which a model is traced in the same way."""
+    found: dict[tuple[bool, int], list[Division]] = {}
+    for each in ways:
+        found.setdefault((each.pipeline_stages > 1, each.tensor_parallel), []).append(each)
+    return list(found.values())
+
+
+def _configurations(
+    asked: _Asked, policy: str, ways: Sequence[Division], notes: dict[str, None]
+) -> tuple[TracedModel, int, list[Configuration]]:
+    """Returns a model in one precision, the rows of its global batch, and all its configurations.
+
+    Args:
+        asked: The arguments.
+        policy: The precision.
+        ways: Divisions for which it is traced in the same way.
+        notes: What was noted before; grows.
+    """
+    report, count = asked.say, asked.replicas
+    named = "its" if policy == AS_IS else policy
+    tensors, is_pipeline = ways[0].tensor_parallel, ways[0].pipeline_stages > 1
+    divided = "" if tensors == 1 else f", divided by {tensors}"
+    report(f"building the model in {named} precision{divided}")
+    traced = _built(asked, tensors)
+    rows = asked.global_batch_size or traced.rows
+    parts = _parts(rows, count, asked.microbatches)
+    if not asked.names:  # of the first model: Keras numbers those of later ones differently
+        asked.names.extend(traced.operation_names())
+    planned = PlannedModel(traced, is_pipeline, asked.names)
+    of_ways = {
+        each: each.microbatches(parts, are_asked_for=asked.microbatches is not None)
+        for each in ways
+    }
+    choices = _recomputed(traced, asked.recompute)
+    least = 0.0  # floating-point operations of an example, if nothing is computed again
+    if choices != [AS_IS]:
+        own = rows // count // max(parts)
+        report(f"tracing a step of {own} examples, to count its operations")
+        least = _traced(traced, own).graph.flops / own
+    found: list[Configuration] = []
+    for choice in choices:
+        traced.recompute(choice)
+        for number in parts:
+            own = rows // count // number
+            again = "" if choice == AS_IS else f", recomputing {choice}"
+            pieces = " in pieces" if is_pipeline else ""
+            report(f"tracing a step of {own} examples{pieces}{again}")
+            step = _traced(traced, own)
+            notes |= dict.fromkeys(step.graph.notes)
+            more = 0 if choice == AS_IS else step.graph.flops - round(least * own)
+            for division in (each for each in ways if number in of_ways[each]):
+                for shard in asked.shards if tensors == 1 else (0,):
+                    how = Replication(count, asked.workers, shard, number)
+                    memory = planned.on_devices(step, how, division)
+                    most = memory.largest.total
+                    found.append(
+                        Configuration(
+                            shard=shard,
+                            precision=policy,
+                            microbatches=number,
+                            recompute=choice,
+                            memory=memory.largest,
+                            communicated_bytes=memory.communicated_bytes,
+                            recomputed_flops=more * number // division.devices,
+                            fits=asked.limit is None or most <= asked.limit,
+                            division=division,
+                            devices=memory.devices,
+                            stages=memory.stages,
+                        )
+                    )
+    return traced, rows, found
 
 
 def _traced(model: TracedModel, rows: int) -> StepMemory:
@@ -207,10 +303,13 @@ def _traced(model: TracedModel, rows: int) -> StepMemory:
         ) from error
 
 
-def _built(build: Callable[[], Any], global_batch_size: int | None) -> TracedModel:
+def _built(asked: _Asked, tensors: int) -> TracedModel:
     try:
         return TracedModel(
-            lambda: checked_model("build", build()), lambda data: _batch(data, global_batch_size)
+            lambda: checked_model("build", asked.build()),
+            lambda data: _batch(data, asked.global_batch_size),
+            devices=tensors,
+            rules=asked.rules,
         )
     except (WrongUsage, tf.errors.OpError) as error:
         if isinstance(error, tf.errors.OpError) or isinstance(error.__cause__, tf.errors.OpError):
@@ -228,43 +327,6 @@ def _recomputed(model: TracedModel, recompute: Iterable[str] | None) -> list[str
         return [AS_IS, BLOCKS] if model.has_blocks else [AS_IS]
     chosen = dict.fromkeys(text("recompute", each) for each in recompute)
     return sorted(chosen, key=lambda choice: choice != AS_IS)
-
-
-@dataclass(frozen=True)
-class _Way:
-    """How a step is computed, besides what is divided.
-
-    Attributes:
-        precision: See `Configuration`.
-        recompute: See `Configuration`.
-        recomputed_flops: See `Configuration`.
-    """
-
-    precision: str
-    recompute: str
-    recomputed_flops: int
-
-
-def _configuration(
-    model: TracedModel, step: StepMemory, how: Replication, way: _Way, limit: int | None
-) -> Configuration:
-    memory = device_memory(model, step, how)
-    return Configuration(
-        shard=how.shard,
-        precision=way.precision,
-        microbatches=how.microbatches,
-        recompute=way.recompute,
-        memory=memory,
-        communicated_bytes=communicated_bytes(
-            sum(v.bytes for v in model.variables if v.role == PARAMETER),
-            sum(step.packed_gradients if how.shard == 0 else step.dense_gradients),
-            replicas=how.replicas,
-            shard=how.shard,
-            microbatches=how.microbatches,
-        ),
-        recomputed_flops=way.recomputed_flops,
-        fits=limit is None or memory.total <= limit,
-    )
 
 
 def _chosen(name: str, values: Iterable[int], *, at_least: int, below: int) -> list[int]:

@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from strategies.extension import packs
 from tfscale.plan.cuts import Parameter
+from tfscale.plan.growing_step import GrowingStep
 from tfscale.plan.liveness import (
     BUFFER,
     GRADIENT,
@@ -32,14 +33,11 @@ from tfscale.plan.liveness import (
     Operation,
     Tensor,
 )
-from tfscale.plan.operation_costs import seconds_for
 from tfscale.plan.step_graph import BACKWARD, FORWARD, UPDATE, Gradient, StepGraph
 
 Value = TypeVar("Value")
 
 REDUCE = "reduce"
-_NETWORK_BYTES_A_SECOND = 5e8
-"""Only the ratio to what a core computes matters, and only for what overlaps."""
 
 
 @dataclass(frozen=True)
@@ -60,26 +58,13 @@ class Replication:
     microbatches: int
 
 
-@dataclass(frozen=True)
-class ReplicaStep:
-    """The operations of a replica.
-
-    Attributes:
-        operations: In any order.
-        tensors: What they read and make.
-        phases: FORWARD, BACKWARD, REDUCE or UPDATE, of each operation.
-    """
-
-    operations: Sequence[Operation]
-    tensors: Sequence[Tensor]
-    phases: Sequence[str]
-
-
-def replica_step(step: StepGraph, parameters: Sequence[Parameter], how: Replication) -> ReplicaStep:
+def replica_step(step: StepGraph, parameters: Sequence[Parameter], how: Replication) -> GrowingStep:
     """Returns what a replica does in a step, or in the last microbatch of it.
 
+    The phases of its operations are FORWARD, BACKWARD, REDUCE or UPDATE.
+
     Args:
-        step: A traced step of one replica and microbatch.
+        step: A traced step of one replica and microbatch, or of a pipeline.
         parameters: Those that `step` numbers.
         how: The division.
     """
@@ -94,16 +79,14 @@ def replica_step(step: StepGraph, parameters: Sequence[Parameter], how: Replicat
     made.update()
     if how.replicas > 1 and how.shard in (1, 2):
         made.make_whole()
-    return ReplicaStep(made.operations, made.tensors, made.phases)
+    return made
 
 
-class _Step:
-    """Operations that grow."""
+class _Step(GrowingStep):
+    """The step of a replica, which grows."""
 
     def __init__(self, step: StepGraph, parameters: Sequence[Parameter], how: Replication) -> None:
-        self.operations = list(step.operations)
-        self.tensors = list(step.tensors)
-        self.phases = list(step.phases)
+        super().__init__(step.operations, step.tensors, step.phases)
         self._step = step
         self._parameters = parameters
         self._how = how
@@ -120,10 +103,11 @@ class _Step:
                 given = self._now[number]
                 size = self.tensors[given].bytes
                 earlier = size * (count - 1) if gradient.is_sparse else size
-                (kept,) = self._add(FORWARD, (), [(earlier, GRADIENT)])
+                device = self.device_of(given)
+                (kept,) = self.add(FORWARD, (), [(earlier, GRADIENT)], device=device)
                 total = [(earlier + (size if gradient.is_sparse else 0), GRADIENT)]
                 memory = OWN if gradient.is_sparse else MAY_REUSE
-                (self._now[number],) = self._add(BACKWARD, (kept, given), total, memory)
+                (self._now[number],) = self.add(BACKWARD, (kept, given), total, memory)
 
     def reduce(self) -> None:
         """Replicas add up gradients."""
@@ -135,7 +119,8 @@ class _Step:
         for gradient in sparse:
             for number in gradient.tensors:
                 rows = [(self._bytes(number) * how.replicas, GRADIENT)]
-                (self._now[number],) = self._add(REDUCE, (self._now[number],), rows)
+                now = (self._now[number],)
+                (self._now[number],) = self.add(REDUCE, now, rows, device=0)
         if how.workers > 1:
             # What is gathered for a layer is reduced as its gradient comes, each by itself.
             travelling = [[each] for each in dense] if how.shard == 3 else _in_packs(dense[::-1])
@@ -146,8 +131,17 @@ class _Step:
         elif how.shard >= 2:
             for gradient in dense:
                 self._add_on_owners(gradient)
-        elif dense:
-            self._travel(dense, ())
+        else:
+            for own in self._by_device(dense):
+                self._travel(own, ())
+
+    def _by_device(self, gradients: Iterable[Gradient]) -> list[list[Gradient]]:
+        """Returns gradients together that are on one device of the replica."""
+        found: dict[int, list[Gradient]] = {}
+        for gradient in gradients:
+            device = self.device_of(self._now[gradient.tensors[0]])
+            found.setdefault(device, []).append(gradient)
+        return list(found.values())
 
     def _travel(self, pack: Sequence[Gradient], waits_for: Iterable[int]) -> None:
         """Workers reduce a pack; in one process, replicas reduce all gradients as one."""
@@ -156,11 +150,11 @@ class _Step:
         size = sum(each.travels for each in pack)
         is_copied = len(pack) > 1 or size != self._bytes(pack[0].tensors[0])
         memory = OWN if is_copied else MAY_REUSE
-        (flat,) = self._add(REDUCE, given, [(size, BUFFER)], memory, waits_for)
+        (flat,) = self.add(REDUCE, given, [(size, BUFFER)], memory, waits_for)
         # TensorFlow's ring writes over what it is given, and receives a piece at a time.
         scratch = size // how.replicas
         sums = [(size, BUFFER)]
-        (total,) = self._add(REDUCE, (flat,), sums, MAY_REUSE, scratch=scratch, travels=True)
+        (total,) = self.add(REDUCE, (flat,), sums, MAY_REUSE, scratch=scratch, travels=True)
         self._arrive(pack, total, is_copied)
 
     def _arrive(self, pack: Sequence[Gradient], total: int, is_copied: bool) -> None:
@@ -171,15 +165,15 @@ class _Step:
         if is_divided:
             sizes = [self._part(size) for size in sizes]
         memory = OWN if is_divided or is_copied else SHARES
-        parts = self._add(REDUCE, (total,), [(size, GRADIENT) for size in sizes], memory)
+        parts = self.add(REDUCE, (total,), [(size, GRADIENT) for size in sizes], memory)
         self._now.update(zip(numbers, parts, strict=True))
 
     def _add_on_owners(self, gradient: Gradient) -> None:
         """In one process a replica adds up the pieces that all have for it."""
         (number,) = gradient.tensors
         size = self._bytes(number)
-        (pieces,) = self._add(REDUCE, (self._now[number],), [(size, BUFFER)])
-        (part,) = self._add(REDUCE, (pieces,), [(self._part(size), GRADIENT)])
+        (pieces,) = self.add(REDUCE, (self._now[number],), [(size, BUFFER)])
+        (part,) = self.add(REDUCE, (pieces,), [(self._part(size), GRADIENT)])
         self._now[number] = part
 
     def update(self) -> None:
@@ -188,7 +182,7 @@ class _Step:
         if is_divided and self._how.shard == 1:  # gradients are whole until here
             for number, now in list(self._now.items()):
                 part = [(self._part(self.tensors[now].bytes), GRADIENT)]
-                (self._now[number],) = self._add(UPDATE, (now,), part)
+                (self._now[number],) = self.add(UPDATE, (now,), part)
         sizes = {each.bytes for each in self._parameters}
         derived = set(self._now.values())
         for place in range(len(self._step.operations)):
@@ -222,12 +216,12 @@ class _Step:
             after = [place for number in pack for place in updates[number]]
             if self._how.workers > 1:
                 after += turns[-2:-1]
-            parts = self._add(
-                UPDATE, (), [(self._part(each), BUFFER) for each in sizes], OWN, after
-            )
+            own = [(self._part(each), BUFFER) for each in sizes]
+            device = self.operations[after[0]].device
+            parts = self.add(UPDATE, (), own, OWN, after, device=device)
             wholes = self._gathered(UPDATE, pack, parts)
             turns.append(len(self.operations) - 1)
-            self._add(UPDATE, wholes, [])
+            self.add(UPDATE, wholes, [])
 
     def _parameter_packs(self, numbers: Sequence[int]) -> Iterator[list[int]]:
         if self._how.workers == 1:
@@ -240,18 +234,19 @@ class _Step:
         pack: Sequence[int],
         parts: tuple[int, ...] = (),
         waits_for: Iterable[int] = (),
+        device: int | None = None,
     ) -> tuple[int, ...]:
         """Returns the whole tensors of parameters, from this replica's parts."""
         sizes = [self._parameters[number].bytes for number in pack]
         wholes = [(size, BUFFER) for size in sizes]
         if self._how.workers == 1:  # one copy of what lies on the other devices
-            return self._add(phase, parts, wholes, OWN, waits_for)
+            return self.add(phase, parts, wholes, OWN, waits_for, device=device)
         if len(pack) == 1 and not self._parameters[pack[0]].is_joined:
-            return self._add(phase, parts, wholes, OWN, waits_for, travels=True)
+            return self.add(phase, parts, wholes, OWN, waits_for, travels=True)
         flat = [(sum(self._part(size) for size in sizes), BUFFER)]
-        (sent,) = self._add(phase, parts, flat, OWN, waits_for)
-        (rows,) = self._add(phase, (sent,), [(sum(sizes), BUFFER)], travels=True)
-        return self._add(phase, (rows,), wholes)
+        (sent,) = self.add(phase, parts, flat, OWN, waits_for)
+        (rows,) = self.add(phase, (sent,), [(sum(sizes), BUFFER)], travels=True)
+        return self.add(phase, (rows,), wholes)
 
     def gather_for_layers(self) -> None:
         """The parameters of a layer are gathered for it, and again for its backward pass."""
@@ -269,7 +264,7 @@ class _Step:
             if self.phases[place] == FORWARD:
                 for number in operation.inputs:
                     readers.setdefault(number, []).append(place)
-        layers: list[tuple[str, list[int]]] = []
+        of_devices: dict[int, list[tuple[str, list[int]]]] = {}
         for place, operation in enumerate(self._step.operations):
             read = operation.outputs[0] if len(operation.outputs) == 1 else -1
             is_used = read in self._step.reads and read in readers
@@ -277,14 +272,16 @@ class _Step:
                 continue
             number = self._step.reads[read]
             layer = self._parameters[number].layer
+            layers = of_devices.setdefault(operation.device, [])
             if not layers or layers[-1][0] != layer:
                 layers.append((layer, []))
             layers[-1][1].append(read)
             before = layers[-3][1] if len(layers) > 2 else []
-            waits = self._users(before, readers)
-            (whole,) = self._gathered(FORWARD, [number], waits_for=waits)
+            waits = [*operation.waits_for, *self._users(before, readers)]
+            device = operation.device
+            (whole,) = self._gathered(FORWARD, [number], waits_for=waits, device=device)
             self.tensors[read] = Tensor(self._parameters[number].bytes, BUFFER)
-            self.operations[place] = Operation((whole,), (read,), SHARES)
+            self.operations[place] = Operation((whole,), (read,), SHARES, device=device)
 
     def _users(self, gathered: Sequence[int], readers: dict[int, list[int]]) -> list[int]:
         """Returns the operations that use gathered tensors, or copies of them."""
@@ -310,7 +307,9 @@ class _Step:
             if number in makers and self.phases[makers[number]] == BACKWARD
         ]
         inputs = tuple(
-            self._rebuilt(number, makers, again, arriving) if number in gathered else number
+            self._rebuilt(number, makers, again, arriving, operation.device)
+            if number in gathered
+            else number
             for number in operation.inputs
         )
         self.operations[place] = dataclasses.replace(operation, inputs=inputs)
@@ -323,54 +322,31 @@ class _Step:
         return is_copy and self.phases[makers[number]] == FORWARD
 
     def _rebuilt(
-        self, number: int, makers: dict[int, int], again: dict[int, int], arriving: Sequence[int]
+        self,
+        number: int,
+        makers: dict[int, int],
+        again: dict[int, int],
+        arriving: Sequence[int],
+        device: int,
     ) -> int:
         if number not in again and number in self._step.reads:
             parameter = self._step.reads[number]
-            (again[number],) = self._gathered(BACKWARD, [parameter], waits_for=arriving)
+            (again[number],) = self._gathered(
+                BACKWARD, [parameter], waits_for=arriving, device=device
+            )
         elif number not in again:
             made = self.operations[makers[number]]
             inputs = tuple(
-                self._rebuilt(each, makers, again, arriving)
+                self._rebuilt(each, makers, again, arriving, device)
                 if self._is_gathered(each, makers)
                 else each
                 for each in made.inputs
             )
             outputs = [(self._bytes(each), WEIGHT_COPY) for each in made.outputs]
-            copies = self._add(BACKWARD, inputs, outputs, made.memory, (), made.scratch_bytes)
+            scratch = made.scratch_bytes
+            copies = self.add(BACKWARD, inputs, outputs, made.memory, scratch=scratch)
             again.update(zip(made.outputs, copies, strict=True))
         return again[number]
-
-    def _add(
-        self,
-        phase: str,
-        inputs: Sequence[int],
-        outputs: Sequence[tuple[int, str]],
-        memory: str = OWN,
-        waits_for: Iterable[int] = (),
-        scratch: int = 0,
-        travels: bool = False,
-    ) -> tuple[int, ...]:
-        """Adds an operation. Returns the numbers of the tensors that it makes."""
-        made = tuple(range(len(self.tensors), len(self.tensors) + len(outputs)))
-        self.tensors += [Tensor(size, kind) for size, kind in outputs]
-        touched = sum(self.tensors[number].bytes for number in (*inputs, *made))
-        seconds = 0.0 if memory == SHARES else seconds_for(touched)
-        if travels:
-            seconds = touched / _NETWORK_BYTES_A_SECOND
-        self.operations.append(
-            Operation(
-                tuple(inputs),
-                made,
-                memory,
-                tuple(waits_for),
-                scratch,
-                seconds,
-                travels=travels,
-            )
-        )
-        self.phases.append(phase)
-        return made
 
     def _bytes(self, number: int) -> int:
         return self.tensors[number].bytes

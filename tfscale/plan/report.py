@@ -7,13 +7,17 @@ from typing import Any
 
 from tfscale.cli.sizes import shown_bytes
 from tfscale.plan.costs import FORMULA, Configuration
+from tfscale.plan.device_memory import DeviceMemory
 from tfscale.plan.planning import MemoryPlan
 from tfscale.plan.traced_model import SLOT
 
-_HEADER = (
-    *("shard", "precision", "recompute", "microbatches", "parameters", "slots", "gradients"),
-    *("activations", "buffers", "padding", "other", "total", "peak at", "sends a step"),
+_CHOICES = ("stages", "schedule", "tensor", "shard", "precision", "recompute", "microbatches")
+_SIZES = (
+    *("parameters", "slots", "gradients", "activations", "buffers", "padding", "other", "total"),
 )
+_HEADER = (*_CHOICES, *_SIZES, "peak at", "sends a step", "waits")
+_IF_SEVERAL = ("stages", "schedule", "tensor", "precision", "recompute", "waits")
+"""Columns that say nothing beyond their name in the verdict if all rows have one value."""
 
 
 def as_json(function: str, plan: MemoryPlan, *, with_variables: bool = True) -> dict[str, Any]:
@@ -46,9 +50,13 @@ def as_json(function: str, plan: MemoryPlan, *, with_variables: bool = True) -> 
 
 
 def _configuration(each: Configuration) -> dict[str, Any]:
-    values = dataclasses.asdict(each)
-    values["memory"]["total"] = each.memory.total
-    return values
+    values: dict[str, Any] = dataclasses.asdict(each)
+    for memory, own in zip(
+        [values["memory"], *values["devices"]], [each.memory, *each.devices], strict=True
+    ):
+        memory["total"] = own.total
+    division: dict[str, Any] = values.pop("division")
+    return values | division | {"bubble": each.bubble}
 
 
 def as_text(function: str, plan: MemoryPlan) -> str:
@@ -58,7 +66,7 @@ def as_text(function: str, plan: MemoryPlan) -> str:
         function: What was planned, as `"module:function"`.
         plan: The plan.
     """
-    devices = f"{plan.replicas} device{'s' if plan.replicas > 1 else ''}"
+    devices = _devices(plan)
     limit = plan.memory_per_device
     each = "" if limit is None else f" of {shown_bytes(limit)}"
     slots = sum(v.bytes for v in plan.variables if v.role == SLOT)
@@ -71,6 +79,7 @@ def as_text(function: str, plan: MemoryPlan) -> str:
         "",
         "A row is the device that needs most, at the moment it needs most. * = cheapest that fits, "
         "- = does not fit.",
+        *_by_device(plan),
         f"{FORMULA[0].upper()}{FORMULA[1:]}.",
         *(f"Note: {note}" for note in plan.notes),
         "",
@@ -88,7 +97,8 @@ def verdict(plan: MemoryPlan) -> str:
         parts = _microbatches(best)
         policy = "" if best.precision == "as_is" else f", {best.precision}"
         policy += "" if best.recompute == "as_is" else f", recomputing {best.recompute}"
-        return f"Cheapest: shard {best.shard}, {parts}{policy}: {total}{of} a device."
+        chosen = f"{_division(best)}shard {best.shard}, {parts}{policy}"
+        return f"Cheapest: {chosen}: {total}{of} a device."
     smallest = min(plan.configurations, key=lambda each: each.memory.total)
     memory = smallest.memory
     sizes = {
@@ -97,11 +107,24 @@ def verdict(plan: MemoryPlan) -> str:
     }
     largest = max(sizes, key=lambda name: sizes[name])
     return (
-        f"Nothing fits: the smallest, shard {smallest.shard} with {_microbatches(smallest)}, "
+        f"Nothing fits: the smallest, {_division(smallest)}shard {smallest.shard} with "
+        f"{_microbatches(smallest)}, "
         f"needs {shown_bytes(memory.total)} a device, "
         f"{shown_bytes(plan.missing_bytes)} more than {shown_bytes(limit or 0)}. Most of it are "
         f"{largest}: {shown_bytes(sizes[largest])}. {_CURES[largest]}"
     )
+
+
+def _division(each: Configuration) -> str:
+    """Returns how the devices of a replica divide the model; "" if there is one."""
+    division = each.division
+    if division.pipeline_stages > 1:
+        runs = division.pipeline_virtual_stages
+        several = "" if runs == 1 else f" of {runs} runs of layers"
+        return f"{division.pipeline_stages} stages{several}, {division.pipeline_schedule}, "
+    if division.tensor_parallel > 1:
+        return f"matrices over {division.tensor_parallel} devices, "
+    return ""
 
 
 def _microbatches(each: Configuration) -> str:
@@ -109,10 +132,11 @@ def _microbatches(each: Configuration) -> str:
 
 
 _CURES = {
-    "parameters": "Use more replicas with --shard=3, or a smaller model.",
-    "slots": "Use more replicas with --shard=1 or more, or an optimizer with fewer or smaller "
-    "slots (tfscale.optimizers.with_state_dtype).",
-    "gradients": "Use more replicas with --shard=2 or more, or a smaller model.",
+    "parameters": "Use more replicas with --shard=3, more --pipeline_stages, or a smaller model.",
+    "slots": "Use more replicas with --shard=1 or more, more --pipeline_stages, or an optimizer "
+    "with fewer or smaller slots (tfscale.optimizers.with_state_dtype).",
+    "gradients": "Use more replicas with --shard=2 or more, more --pipeline_stages, or a smaller "
+    "model.",
     "activations": "Use --recompute, more --microbatches, --precision=mixed_bfloat16 or a smaller "
     "--global_batch_size.",
     "buffers": "Make the largest layer smaller, or divide it in two.",
@@ -122,24 +146,64 @@ _CURES = {
 def _table(plan: MemoryPlan) -> list[str]:
     rows: list[tuple[str, ...]] = [(" ", *_HEADER)]
     for each in plan.configurations:
-        memory = each.memory
         mark = "*" if each is plan.cheapest else " " if each.fits else "-"
-        sizes = (
-            *(memory.parameters, memory.slots, memory.gradients, memory.activations),
-            *(memory.buffers, memory.padding, memory.other + memory.batch, memory.total),
-        )
+        division = each.division
+        stages = str(division.pipeline_stages)
+        if division.pipeline_virtual_stages > 1:
+            stages += f" x {division.pipeline_virtual_stages}"
         rows.append(
             (
-                *(mark, str(each.shard), each.precision, each.recompute, str(each.microbatches)),
-                *(shown_bytes(size) for size in sizes),
-                *(memory.peak_at, shown_bytes(each.communicated_bytes)),
+                *(mark, stages, division.pipeline_schedule, str(division.tensor_parallel)),
+                *(str(each.shard), each.precision, each.recompute, str(each.microbatches)),
+                *_sizes(each.memory),
+                *(each.memory.peak_at, shown_bytes(each.communicated_bytes)),
+                f"{each.bubble:.0%}",
             )
         )
-    # A column with one value for all rows says nothing beyond its name in the verdict.
+    return _aligned(rows)
+
+
+def _by_device(plan: MemoryPlan) -> list[str]:
+    """Returns a table of the devices of a replica, for the configuration of the verdict."""
+    each = plan.cheapest or min(plan.configurations, key=lambda one: one.memory.total)
+    if len(each.devices) == 1:
+        return []
+    of_stages = each.division.pipeline_stages > 1
+    rows: list[tuple[str, ...]] = [("stage" if of_stages else "device", *_SIZES, "peak at")]
+    rows += [
+        (str(device), *_sizes(memory), memory.peak_at) for device, memory in enumerate(each.devices)
+    ]
+    lines = ["", "The devices of a replica:", *_aligned(rows)]
+    if of_stages:
+        kind = "stages" if each.division.pipeline_virtual_stages == 1 else "runs of layers"
+        lines.append(
+            f"After the first, {kind} begin at {', '.join(each.stages)}: balanced by estimated "
+            "costs, where Pipeline measures. Pass these names to Pipeline(stages=) for this plan."
+        )
+    return [*lines, ""]
+
+
+def _devices(plan: MemoryPlan) -> str:
+    counts = [len(each.devices) for each in plan.configurations]
+    if max(counts) == 1:
+        return f"{plan.replicas} device{'s' if plan.replicas > 1 else ''}"
+    several = str(counts[0]) if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
+    return f"{plan.replicas} replica{'s' if plan.replicas > 1 else ''} of {several} devices"
+
+
+def _sizes(memory: DeviceMemory) -> list[str]:
+    sizes = (
+        *(memory.parameters, memory.slots, memory.gradients, memory.activations),
+        *(memory.buffers, memory.padding, memory.other + memory.batch, memory.total),
+    )
+    return [shown_bytes(size) for size in sizes]
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
     shown = [
         i
         for i, name in enumerate(rows[0])
-        if name not in ("precision", "recompute") or len({row[i] for row in rows[1:]}) > 1
+        if name not in _IF_SEVERAL or len({row[i] for row in rows[1:]}) > 1
     ]
     widths = [max(len(row[i]) for row in rows) for i in shown]
     return [

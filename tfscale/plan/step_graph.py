@@ -15,7 +15,6 @@ from strategies.extension import ONLY_SHAPE, needed_operations
 from tfscale.plan.liveness import (
     ACTIVATION,
     GRADIENT,
-    MAY_REUSE,
     NOT_COUNTED,
     OWN,
     SHARES,
@@ -26,31 +25,17 @@ from tfscale.plan.liveness import (
 )
 from tfscale.plan.loops import MAKE_LISTS, bytes_kept, bytes_of_list
 from tfscale.plan.operation_costs import flops_of, seconds_for
+from tfscale.plan.operation_memory import (
+    CALLERS,
+    CONDITIONS,
+    IN_MEMORY_ANYWAY,
+    LOOPS,
+    MEMORY,
+    SHARERS,
+)
+from tfscale.plan.traced_devices import Unit, places_of, units_of
 
 FORWARD, BACKWARD, UPDATE = "forward", "backward", "update"
-
-_SHARING = """
-Identity IdentityN Reshape ExpandDims Squeeze StopGradient PreventGradient Snapshot CheckNumerics
-EnsureShape While StatelessWhile
-"""
-_REUSING = """
-Abs Add AddN AddV2 BiasAdd Cast Cos DivNoNan Elu EluGrad Erf Erfc Exp Expm1 LeakyRelu LeakyReluGrad
-Log Log1p LogSoftmax Maximum Minimum Mul MulNoNan Neg Pow RealDiv Reciprocal Relu Relu6 Relu6Grad
-ReluGrad Round Rsqrt RsqrtGrad SelectV2 Selu SeluGrad Sigmoid SigmoidGrad Sign Sin Softmax Softplus
-SoftplusGrad Softsign Sqrt SqrtGrad Square SquaredDifference Sub Tanh TanhGrad Xdivy Xlogy ZerosLike
-"""
-_CALLING = """
-Case If PartitionedCall StatefulPartitionedCall StatelessCase StatelessIf StatelessWhile While
-"""
-_MEMORY = {
-    **dict.fromkeys(_SHARING.split(), SHARES),
-    **dict.fromkeys(_REUSING.split(), MAY_REUSE),
-}
-_CALLERS = frozenset(_CALLING.split())
-_SHARERS = frozenset(_SHARING.split())
-_IN_MEMORY_ANYWAY = frozenset(("Const", "Placeholder", "ReadVariableOp", "VarHandleOp"))
-_CONDITIONS = frozenset(("Case", "If", "StatelessCase", "StatelessIf"))
-_LOOPS = frozenset(("While", "StatelessWhile"))
 
 
 @dataclass(frozen=True)
@@ -85,6 +70,7 @@ class StepGraph:
         gradients: In the order in which the optimizer takes them.
         reads: By number of a tensor, the parameter that it is the value of.
         only_shapes: Numbers of the operations that look at no value.
+        units: By operation, the unit of a pipeline that it is in, or None.
         flops: Floating-point operations of the matrix products and convolutions of a step.
         num_unknown: Tensors whose size is not known before the step runs, and which count as 0.
         num_loops: Loops that keep what is not known before the step runs, and which counts as 0.
@@ -99,6 +85,7 @@ class StepGraph:
     flops: int
     num_unknown: int
     num_loops: int
+    units: tuple[Unit | None, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -122,6 +109,7 @@ def step_graph(
     gradients: Sequence[tuple[Any, int]],
     parameters: Mapping[int, int],
     num_backward: int,
+    holders: Mapping[int, int] | None = None,
 ) -> StepGraph:
     """Returns what a traced step does.
 
@@ -131,6 +119,7 @@ def step_graph(
             parameters.
         parameters: Of each trainable variable, its number by the `id` of its handle.
         num_backward: Operations of `graph` that were made before the first gradient was applied.
+        holders: Where variables are, if replicas have several devices; see `places_of`.
     """
     reader = _Reader(graph, parameters)
     parts = [part for gradient, _ in gradients for part in tensors_of(gradient)]
@@ -140,8 +129,13 @@ def step_graph(
     phases = dict.fromkeys(made, UPDATE)
     phases |= dict.fromkeys(made[:num_backward], BACKWARD)  # with what is computed again in it
     phases |= dict.fromkeys(made[: min(begins, num_backward)], FORWARD)
+    places = places_of(graph, holders or {}, num_backward)
+    units = units_of(graph)
     return StepGraph(
-        operations=tuple(operations),
+        operations=tuple(
+            dataclasses.replace(each, device=places[op])
+            for each, op in zip(operations, reader.sources, strict=True)
+        ),
         tensors=tuple(reader.tensors),
         phases=tuple(phases[op] for op in reader.sources),
         gradients=tuple(
@@ -159,6 +153,7 @@ def step_graph(
         flops=reader.flops,
         num_unknown=reader.num_unknown,
         num_loops=reader.num_loops,
+        units=tuple(units.get(op) for op in reader.sources),
     )
 
 
@@ -223,7 +218,7 @@ class _Reader:
 
     def _translated(self, op: Any, gradients: Collection[Any]) -> list[Operation]:
         lineage = self._lineage_of(op)
-        lists = bytes_kept(op, _SHARERS) if op.type in _LOOPS else {}
+        lists = bytes_kept(op, SHARERS) if op.type in LOOPS else {}
         self.num_loops += lists is None
         for place, tensor in enumerate(op.outputs):
             self._lineage[tensor.ref()] = lineage
@@ -238,16 +233,16 @@ class _Reader:
         flops = flops_of(op)
         self.flops += flops
         makes_list = op.type in MAKE_LISTS and op.outputs[0].dtype == tf.variant
-        memory = OWN if makes_list else _MEMORY.get(op.type, OWN)
+        memory = OWN if makes_list else MEMORY.get(op.type, OWN)
         inputs = tuple(self.numbers[tensor.ref()] for tensor in op.inputs)
         outputs = tuple(self.numbers[tensor.ref()] for tensor in op.outputs)
         if op.type == "IdentityN":  # TensorFlow makes one operation of each output
             pairs = zip(inputs, outputs, strict=True)
             return [Operation((given,), (made,), SHARES) for given, made in pairs]
-        if op.type in _CONDITIONS:
+        if op.type in CONDITIONS:
             return self._largest_branch(op, inputs, outputs)
         touched = sum(self.tensors[number].bytes for number in (*inputs, *outputs))
-        is_free = memory == SHARES or op.type in _IN_MEMORY_ANYWAY
+        is_free = memory == SHARES or op.type in IN_MEMORY_ANYWAY
         seconds = 0.0 if is_free else seconds_for(touched, flops)
         scratch = self._scratch(op)
         if not lists:
@@ -379,13 +374,13 @@ def _kind(
 ) -> str:
     if tensor.ref() in gradients:
         return GRADIENT
-    if op.type in _IN_MEMORY_ANYWAY:
+    if op.type in IN_MEMORY_ANYWAY:
         return NOT_COUNTED
     return WEIGHT_COPY if lineage == (True, False) else ACTIVATION
 
 
 def _called(op: Any) -> Iterator[str]:
-    if op.type not in _CALLERS:  # reading the attributes takes long
+    if op.type not in CALLERS:  # reading the attributes takes long
         return
     for value in op.node_def.attr.values():
         if value.HasField("func"):

@@ -32,6 +32,7 @@ from strategies.keras_support.metrics.metric_reduction import metric_paths
 from strategies.keras_support.model.model_parts import all_layers
 from strategies.keras_support.pipeline.chunk_layer import entered
 from strategies.keras_support.pipeline.following_devices import following_inputs
+from strategies.keras_support.pipeline.noted_units import noted
 from strategies.keras_support.pipeline.pipelined_model import PipelinedModel
 from strategies.keras_support.pipeline.schedule import Unit
 from strategies.keras_support.pipeline.shared_weights import added_up, copies_on, owners
@@ -74,7 +75,8 @@ class PipelineStep(MicrobatchStep):
         with followed(whole) as lineage:
             run = _Run(self, whole, parts, divisors, lineage)
             for unit in self._pipeline.units:
-                run.take(unit)
+                with noted(unit):
+                    run.take(unit)
             run.note_times()
             (total,) = run.losses.result()
             whole.record_loss(total)

@@ -3,6 +3,9 @@
 tf.distribute counts replicas by their devices, and everything that counts replicas (input, weights
 of examples, metrics, seeds) relies on it. So a replica with several devices is known to it by its
 first, and the others are recorded here.
+
+A memory plan traces for devices that are not there: its graph names them, and variables stay where
+tf.distribute makes them.
 """
 
 from __future__ import annotations
@@ -16,6 +19,9 @@ import tensorflow as tf
 _DEVICES: weakref.WeakKeyDictionary[tf.distribute.Strategy, tuple[tuple[str, ...], ...]] = (
     weakref.WeakKeyDictionary()
 )
+
+PLANNED = "PLANNED"
+"""Type of devices that a graph only names."""
 
 
 def record_devices(strategy: tf.distribute.Strategy, more: Sequence[Sequence[str]]) -> None:
@@ -31,6 +37,27 @@ def record_devices(strategy: tf.distribute.Strategy, more: Sequence[Sequence[str
         (lead, *(f"{prefix}/device:{name}" for name in others))
         for lead, others in zip(first, more, strict=True)
     )
+
+
+def plan_devices(strategy: tf.distribute.Strategy, count: int) -> None:
+    """Gives the replica of a strategy more devices, which need not be there, to trace for them.
+
+    Args:
+        strategy: A strategy of one replica.
+        count: Devices of the replica, with its first. Positive.
+    """
+    record_devices(strategy, [[f"{PLANNED}:{place}" for place in range(1, count)]])
+
+
+def are_planned(devices: Sequence[str]) -> bool:
+    """Tells whether some of the devices are only named, so that nothing can be on them."""
+    return any(f"/device:{PLANNED}:" in device for device in devices)
+
+
+def planned_place(device: str) -> int:
+    """Returns the place of a planned device among those of its replica; 0 for any other."""
+    kind, _, place = device.rpartition("/device:")[2].partition(":")
+    return int(place) if kind == PLANNED else 0
 
 
 def devices_by_replica(strategy: Any) -> tuple[tuple[str, ...], ...]:

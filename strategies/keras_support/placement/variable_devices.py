@@ -15,6 +15,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from strategies.keras_support.placement.replica_devices import are_planned, devices_by_replica
+
 
 @dataclass(frozen=True)
 class _Places:
@@ -34,13 +36,16 @@ _MAKING = _Making()
 
 @contextlib.contextmanager
 def made_on(strategy: tf.distribute.Strategy, devices: Sequence[str]) -> Iterator[None]:
-    """Makes variables on given devices.
+    """Makes variables on given devices; where others of the strategy are only planned, as usual.
 
     Args:
         strategy: Of the variables, in whose scope they are made.
         devices: By replica of this process.
     """
     places = tuple(devices)
+    if are_planned([each for of_replica in devices_by_replica(strategy) for each in of_replica]):
+        yield
+        return
 
     def beside(next_creator: Any, **kwargs: Any) -> Any:
         if kwargs.get("colocate_with") is None:
@@ -72,18 +77,18 @@ def devices_of(variable: Any) -> tuple[str, ...]:
     parts = getattr(value, "parts", None)
     if parts is not None:  # sharded
         return tuple(part.device for part in parts if part is not None)
-    return tuple(value._devices)
+    return tuple(getattr(value, "_devices", (value.device,)))  # under one device it is plain
 
 
 def move(variable: Any, strategy: tf.distribute.Strategy, devices: Sequence[str]) -> None:
-    """Moves a Keras variable to other devices.
+    """Moves a Keras variable to other devices; not if they are only planned.
 
     Args:
         variable: Made under `strategy`.
         strategy: Of one process.
         devices: By replica.
     """
-    if devices_of(variable) == tuple(devices):
+    if are_planned(devices) or devices_of(variable) == tuple(devices):
         return
     if hasattr(variable._value, "parts"):  # sharded: stays divided as it is
         variable._value.move(devices)

@@ -50,7 +50,12 @@ class TracedStep:
 
 
 def traced_train_step(
-    model: Any, batch: Any, *, rows_vary: bool = False, for_xla: bool = True
+    model: Any,
+    batch: Any,
+    *,
+    rows_vary: bool = False,
+    for_xla: bool = True,
+    train_step: Callable[[Any], Any] | None = None,
 ) -> TracedStep:
     """Builds a model and traces the training step of one of its replicas.
 
@@ -62,13 +67,15 @@ def traced_train_step(
         number of rows. XLA knows the number of the batch that it compiles for.
         for_xla: Whether XLA is to compile it; else TensorFlow's executor is to run it. XLA knows no
             control edges, so what waits by one is in another order there.
+        train_step: Computes a replica batch; None is the model's own, or in its microbatches.
 
     Raises:
         ValueError: If the model cannot be trained under its strategy.
         Exception: Whatever the model raises while it is traced.
     """
     build(model, batch)
-    on_replica = on_replica_function(model, train_step_of(model), statistics=moving_statistics)
+    own = train_step or train_step_of(model)
+    on_replica = on_replica_function(model, own, statistics=moving_statistics)
 
     def step(data: Any) -> Any:
         if not rows_vary:

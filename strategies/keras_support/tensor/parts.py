@@ -110,14 +110,15 @@ def divide(layer: Any, variable: Any, cut: WeightCut, strategy: tf.distribute.St
         cut: How.
         strategy: Of the variable, with `cut.num_parts` devices in each replica.
     """
-    shape, whole = tuple(variable.shape), np.asarray(variable.numpy())
+    shape = tuple(variable.shape)
     parts = []
     for rank in range(cut.num_parts):
         devices = [each[rank] for each in devices_by_replica(strategy)]
         ending = f"_part{rank}of{cut.num_parts}"
         with tf.init_scope(), made_on(strategy, devices):
             part = keras.Variable(
-                cut.take(whole, rank),
+                _initial(variable, cut, rank),
+                shape=cut.shape_of(shape, rank),
                 dtype=variable.dtype,
                 trainable=variable.trainable,
                 autocast=variable._autocast,
@@ -133,6 +134,15 @@ def divide(layer: Any, variable: Any, cut: WeightCut, strategy: tf.distribute.St
     vars(layer).setdefault(_PARTS, []).append((variable, tuple(parts)))
     variable._value = PartsValue(parts, cut, shape, variable.name)
     own[place : place + 1] = parts
+
+
+def _initial(variable: Any, cut: WeightCut, rank: int) -> Any:
+    """Returns an initializer; a variable that is made only to be traced has no value to read."""
+
+    def part(*_: Any, **__: Any) -> tf.Tensor:
+        return cut.take(tf.convert_to_tensor(variable.value), rank)
+
+    return part
 
 
 def is_divided(layer: Any) -> bool:

@@ -38,6 +38,12 @@ class WeightCut:
         """Returns the size of a part along the axis."""
         return len(self._places[part])
 
+    def shape_of(self, shape: Sequence[int], part: int) -> tuple[int, ...]:
+        """Returns the shape of a part of a tensor of the given shape."""
+        sizes = list(shape)
+        sizes[self.axis] = self.size_of(part)
+        return tuple(sizes)
+
     def begin(self, part: int) -> int:
         """Returns the first place of a part. Only with one group."""
         return int(self._places[part][0])

@@ -9,11 +9,19 @@ import dataclasses
 import json
 import re
 import sys
+from typing import Any
+
+import keras
+import tensorflow as tf
 
 from tests.programs import run_program
 from tests.unit.tfscale.plan import measured_step, planned_models
 from tests.unit.tfscale.plan.measured_step import Case, Measured
 from tfscale.plan import DeviceMemory, memory_plan
+from tfscale.plan.model_parallel import Division
+from tfscale.plan.planned_model import PlannedModel
+from tfscale.plan.replicated_step import Replication
+from tfscale.plan.traced_model import TracedModel
 
 _BLOCKS = "block.*"
 CASES = {
@@ -61,12 +69,40 @@ CASES = {
     ),
     "MLP with an average of weights, 2 workers, shard 2": Case("averaging_mlp", workers=2, shard=2),
     "MLP with AdamW, 2 workers, shard 1": Case("decaying_mlp", workers=2, shard=1),
+    "transformer, 2 stages, gpipe, 8 microbatches": Case(
+        "transformer", stages=2, schedule="gpipe", microbatches=8
+    ),
+    "transformer, 2 stages, 1f1b, 8 microbatches": Case("transformer", stages=2, microbatches=8),
+    "transformer, 4 stages, 1f1b, 8 microbatches": Case("transformer", stages=4, microbatches=8),
+    "the same, 2 stages, blocks recomputed": Case(
+        "transformer", stages=2, microbatches=8, recompute=_BLOCKS
+    ),
+    "transformer, 2 replicas of 2 stages, 4 microbatches": Case(
+        "transformer", replicas=2, stages=2, microbatches=4
+    ),
+    "the same, shard 3": Case("transformer", replicas=2, stages=2, microbatches=4, shard=3),
+    "CNN, residual, 2 stages, gpipe, 4 microbatches": Case(
+        "residual_cnn", stages=2, schedule="gpipe", microbatches=4
+    ),
+    "CNN, residual, 2 stages, 1f1b, 4 microbatches": Case("residual_cnn", stages=2, microbatches=4),
+    "MLP, 3 stages, 1f1b, 8 microbatches": Case("mlp", stages=3, microbatches=8),
+    "MLP of 21 million weights, 2 stages, 1f1b, 4 microbatches": Case(
+        "wider_mlp", stages=2, microbatches=4
+    ),
+    "transformer, matrices over 2 devices": Case("transformer", tensor=2),
+    "transformer, matrices over 4 devices": Case("transformer", tensor=4),
+    "transformer of 19 million weights, matrices over 2 devices": Case(
+        "wide_transformer", tensor=2
+    ),
 }
-"""By name; replicas are logical CPUs of one process, workers processes of their own."""
+"""By name; replicas and their devices are logical CPUs of one process, workers processes of their
+own."""
 
 
-def planned(case: Case) -> DeviceMemory:
-    """Returns the plan of a case."""
+def planned(case: Case) -> tuple[DeviceMemory, Case, list[int]]:
+    """Returns the plan of a case, where its stages begin, and what each device stores."""
+    if case.devices > 1:
+        return _planned_together(case)
     build = getattr(planned_models, case.function)
     (only,) = memory_plan(
         build,
@@ -78,7 +114,29 @@ def planned(case: Case) -> DeviceMemory:
         microbatches=[case.microbatches],
         recompute=[case.recompute or "as_is"],
     ).configurations
-    return only.memory
+    return only.memory, case, [only.memory.parameters + only.memory.slots]
+
+
+def _planned_together(case: Case) -> tuple[DeviceMemory, Case, list[int]]:
+    """Plans for devices that share the memory of one process, as logical CPUs do."""
+    keras.utils.clear_session(free_memory=False)  # names begin at the same numbers
+    build = getattr(planned_models, case.function)
+
+    def spec(data: Any) -> Any:
+        return tf.nest.map_structure(lambda part: tf.TensorSpec(part.shape, part.dtype), data)
+
+    model = TracedModel(build, spec, devices=case.tensor, rules=planned_models.RULES)
+    whole = PlannedModel(model, case.stages > 1, model.operation_names())
+    if case.recompute:
+        model.recompute(case.recompute)
+    step = model.step(model.rows // case.replicas // case.microbatches)
+    how = Replication(case.replicas, 1, case.shard, case.microbatches)
+    schedule = case.schedule if case.stages > 1 else ""
+    division = Division(case.stages, schedule, 1, case.tensor)
+    apart = whole.on_devices(step, how, division)
+    (together,) = whole.on_devices(step, how, division, are_apart=False).devices
+    stored = [each.parameters + each.slots for each in apart.devices]
+    return together, dataclasses.replace(case, begins=apart.stages), stored
 
 
 def measured(case: Case) -> Measured:
@@ -87,9 +145,11 @@ def measured(case: Case) -> Measured:
     if case.workers > 1:
         launch = ["-m", "tfscale", "launch", f"--num_workers={case.workers}", "--grace_seconds=1"]
         command = [*launch, "--", sys.executable, *command]
-    printed = run_program(*command, timeout=300)
+    printed = run_program(*command, timeout=600)
     found = [Measured(**json.loads(each)) for each in re.findall(r'({"requested".*})', printed)]
     assert len(found) == case.workers, printed[-3000:]
+    if case.workers == 1:
+        return found[0]
     return Measured(
         max(each.requested for each in found),
         max(each.blocks for each in found),
@@ -103,12 +163,27 @@ def sizes(case: Case, memory: DeviceMemory) -> tuple[int, int]:
     return requested, requested + case.replicas * memory.padding
 
 
+def difference(case: Case, planned: list[int], found: Measured) -> int:
+    """Returns the bytes by which the variables on the fullest replica's devices are not as planned.
+
+    Args:
+        case: What was planned and measured.
+        planned: Bytes by device.
+        found: What was measured.
+    """
+    names = sorted(found.stored)
+    replicas = [names[i : i + case.devices] for i in range(0, len(names), case.devices)]
+    fullest = max(replicas, key=lambda own: sum(found.stored[name] for name in own))
+    pairs = zip(planned, fullest, strict=True)
+    return sum(abs(own - found.stored[name]) for own, name in pairs)
+
+
 def row(name: str) -> str:
     """Returns a row of the table: MiB, planned and measured."""
-    case = CASES[name]
-    memory, found = planned(case), measured(case)
+    memory, case, of_devices = planned(CASES[name])
+    found = measured(case)
     asked, blocks = sizes(case, memory)
-    stored = memory.parameters + memory.slots - max(found.stored.values())
+    stored = difference(case, of_devices, found)
     shown = [
         f"{planned / 2**20:.1f} / {seen / 2**20:.1f} ({planned / seen - 1:+.0%})"
         for planned, seen in ((asked, found.requested), (blocks, found.blocks))

@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -28,6 +29,10 @@ class Case:
         recompute: Layers, or "".
         shard: Stage.
         precision: A dtype policy.
+        stages: Of a pipeline, each on a logical CPU of its own.
+        schedule: Of a pipeline.
+        begins: Names of the layers at which its stages begin, but for the first.
+        tensor: Logical CPUs over which each replica divides its matrices by the default rules.
     """
 
     function: str
@@ -37,6 +42,15 @@ class Case:
     recompute: str = ""
     shard: int = 0
     precision: str = "float32"
+    stages: int = 1
+    schedule: str = "1f1b"
+    begins: Sequence[str] = ()
+    tensor: int = 1
+
+    @property
+    def devices(self) -> int:
+        """Of a replica."""
+        return self.stages * self.tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,15 +80,24 @@ def measured(case: Case) -> Measured:
     keras.config.set_dtype_policy(case.precision)
     with _strategy(case).scope():
         model, (x, y) = getattr(planned_models, case.function)()
+        model.jit_compile = False
+        if case.tensor > 1:
+            tfscale.parallel.tensor_parallel(model, planned_models.RULES)
     if case.recompute:
         tfscale.recompute(model, case.recompute)
+    if case.stages > 1:
+        tfscale.parallel.Pipeline(
+            model, list(case.begins), case.microbatches, schedule=case.schedule
+        )
     data = tf.data.Dataset.from_tensors((x, y)).repeat(3)
-    parts = tfscale.callbacks.Microbatches(case.microbatches)
-    model.fit(data, verbose=0, callbacks=[parts])
+    is_pipeline = case.stages > 1
+    parts = [] if is_pipeline else [tfscale.callbacks.Microbatches(case.microbatches)]
+    model.fit(data, verbose=0, callbacks=parts)
     gc.collect()
     with recorded_peak() as peak:
-        model.fit(data, verbose=0, callbacks=[parts])
-    return Measured(peak.requested, peak.blocks, _stored(model))
+        model.fit(data, verbose=0, callbacks=parts)
+    stored = bytes_on_devices([*model.weights, *model.optimizer.variables])
+    return Measured(peak.requested, peak.blocks, dict(stored))
 
 
 def _strategy(case: Case) -> Any:
@@ -82,21 +105,23 @@ def _strategy(case: Case) -> Any:
 
     if case.workers > 1:
         return strategies.multi_worker_mirrored_strategy(shard=case.shard, all_reduce="ring")
-    if case.replicas > 1:
-        return strategies.mirrored_strategy(num_replicas=case.replicas, shard=case.shard)
+    if case.replicas * case.devices > 1:
+        return strategies.mirrored_strategy(
+            num_replicas=case.replicas, shard=case.shard, devices_per_replica=case.devices
+        )
     return strategies.one_device_strategy("CPU:0")
 
 
-def _stored(model: Any) -> dict[str, int]:
-    """Returns the bytes of weights and slots by device, read from the variables of TensorFlow."""
+def bytes_on_devices(variables: Iterable[Any]) -> Counter[str]:
+    """Returns the bytes of Keras variables by device, read from the variables of TensorFlow."""
     sizes: Counter[str] = Counter()
-    for variable in [*model.weights, *model.optimizer.variables]:
+    for variable in variables:
         value = variable._value
         for own in getattr(value, "parts", getattr(value, "values", (value,))):
             if own is None:  # another worker's
                 continue
             sizes[own.device.rpartition("device:")[2]] += own.shape.num_elements() * own.dtype.size
-    return dict(sizes)
+    return sizes
 
 
 if __name__ == "__main__":

@@ -8,7 +8,14 @@ import keras
 import numpy as np
 from keras import layers
 
+from tfscale.parallel import TensorRule
+
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+RULES = [
+    TensorRule(".*/(up|query|key|value)", "column"),
+    TensorRule(".*/(down|attention_output)", "row"),
+]
+"""For the blocks of transformers."""
 Made = tuple[keras.Model, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]
 
 
@@ -35,8 +42,8 @@ class Block(layers.Layer):
         self.first = layers.LayerNormalization()
         self.attention = layers.MultiHeadAttention(heads, width // heads)
         self.second = layers.LayerNormalization()
-        self.up = layers.Dense(4 * width, activation="gelu")
-        self.down = layers.Dense(width)
+        self.up = layers.Dense(4 * width, activation="gelu", name="up")
+        self.down = layers.Dense(width, name="down")
 
     def build(self, shape: Any) -> None:
         self.first.build(shape)
@@ -147,6 +154,18 @@ def embedding() -> Made:
     model = keras.Model(tokens, layers.Dense(10)(layers.Dense(256, "relu")(x)))
     model.compile("adam", LOSS)
     return model, (np.ones((512, 32), "int32"), np.zeros(512, "int32"))
+
+
+def tied() -> Made:
+    """A table that the first stage looks up and the last multiplies with, and a layer twice."""
+    tokens = keras.Input((4,), dtype="int32")
+    embedding = layers.ReversibleEmbedding(300, 16, name="embedding")
+    shared = layers.Dense(16, "tanh", name="shared")
+    hidden = layers.Dense(16, "tanh", name="second")(shared(embedding(tokens)))
+    hidden = layers.Dense(16, "tanh", name="third")(hidden)
+    model = keras.Model(tokens, embedding(shared(hidden), reverse=True))
+    model.compile(keras.optimizers.Adam(global_clipnorm=1.0), LOSS, jit_compile=False)
+    return model, (np.ones((16, 4), "int32"), np.zeros((16, 4), "int32"))
 
 
 def averaging_mlp() -> Made:

@@ -8,6 +8,7 @@ import pytest
 
 from tfscale.plan.costs import Configuration, cheapest, communicated_bytes
 from tfscale.plan.device_memory import DeviceMemory
+from tfscale.plan.model_parallel import Division
 
 
 def configuration(
@@ -18,15 +19,21 @@ def configuration(
     shard: int = 0,
     total: int = 0,
     fits: bool = True,
+    stages: int = 1,
 ) -> Configuration:
+    division = Division(stages, "1f1b" if stages > 1 else "")
     memory = DeviceMemory(total, 0, 0, 0, 0, 0, 0, 0, "backward")
-    return Configuration(shard, "as_is", parts, "none", memory, sends, again, fits)
+    return Configuration(shard, "as_is", parts, "none", memory, sends, again, fits, division)
 
 
 @pytest.mark.parametrize(
     ("better", "worse"),
     [
-        pytest.param({"sends": 1, "again": 9, "parts": 9}, {"sends": 2}, id="communication first"),
+        pytest.param({"sends": 9, "parts": 9}, {"stages": 2}, id="devices first"),
+        pytest.param({"sends": 1, "again": 9, "parts": 9}, {"sends": 2}, id="then communication"),
+        pytest.param(
+            {"stages": 2, "parts": 4, "again": 9}, {"stages": 2, "parts": 2}, id="then waiting"
+        ),
         pytest.param({"again": 1, "parts": 9, "total": 9}, {"again": 2}, id="then recomputing"),
         pytest.param({"parts": 1, "total": 9}, {"parts": 2}, id="then microbatches"),
         pytest.param({"shard": 1, "total": 9}, {"shard": 2}, id="then what is divided"),
@@ -58,6 +65,11 @@ def test_what_does_not_fit_is_never_the_cheapest() -> None:
 def test_bytes_sent_by_each_of_four_replicas(shard: int, microbatches: int, expected: int) -> None:
     sent = communicated_bytes(60, 100, replicas=4, shard=shard, microbatches=microbatches)
     assert sent == expected * 3 // 4
+
+
+def test_a_pipeline_reduces_the_gradients_of_all_microbatches_at_once() -> None:
+    sent = communicated_bytes(60, 100, replicas=4, shard=3, microbatches=4, is_pipeline=True)
+    assert sent == (2 * 100 + 4 * 2 * 60) * 3 // 4
 
 
 def test_one_replica_sends_nothing() -> None:

@@ -159,8 +159,22 @@ def test_two_threads_have_two_operations_in_memory() -> None:
 def test_blocks_are_taken_and_given_back() -> None:
     blocks = Blocks()
     chain = [Operation((i - 1,) if i else (), (i,), scratch_bytes=300) for i in range(3)]
-    moments_of_threads(chain, [Tensor(256)] * 3, threads=1, blocks=blocks)
+    moments_of_threads(chain, [Tensor(256)] * 3, threads=1, blocks=[blocks])
     assert (blocks.used, blocks.peak) == (0, 2 * 256 + 512)
+
+
+def test_a_device_has_what_it_makes_until_the_last_reader_on_any_device() -> None:
+    tensors = [Tensor(8), Tensor(4), Tensor(2)]
+    operations = [
+        Operation((), (0,), seconds=1.0),
+        Operation((0,), (1,), travels=True, seconds=1.0, device=1),
+        Operation((1,), (2,), seconds=1.0, device=1),
+        Operation((), (), waits_for=(1,), seconds=1.0),
+        Operation((), (), waits_for=(2,), seconds=1.0),
+    ]
+    found = moments_of_threads(operations, tensors, threads=1)
+    totals = {moment.operation: (moment.device, moment.total) for moment in found}
+    assert totals == {0: (0, 8), 1: (1, 4), 2: (1, 6), 3: (0, 0), 4: (0, 0)}
 
 
 def test_an_operation_waits_for_those_that_it_is_told_to() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.tfscale.plan.comparison import CASES, measured, planned, sizes
+from tests.unit.tfscale.plan.comparison import CASES, difference, measured, planned, sizes
 
 pytestmark = pytest.mark.own_process
 
@@ -22,9 +22,9 @@ FURTHER_OFF = (
 
 
 def check(name: str) -> None:
-    case = CASES[name]
-    memory, found = planned(case), measured(case)
-    assert memory.parameters + memory.slots == max(found.stored.values())
+    memory, case, stored = planned(CASES[name])
+    found = measured(case)
+    assert difference(case, stored, found) == 0
     requested, blocks = sizes(case, memory)
     assert requested == pytest.approx(found.requested, rel=WITHIN)
     assert blocks == pytest.approx(found.blocks, rel=BLOCKS_WITHIN)

@@ -187,6 +187,39 @@ def test_the_cheapest_that_fits_is_chosen_and_what_is_missing_is_named() -> None
             {"replicas": 3}, r"multiple of the 3 replicas\. Received: .*=16\. Use 18\.", id="batch"
         ),
         pytest.param(
+            {"pipeline_stages": [2], "tensor_parallel": [2]},
+            r"`pipeline_stages` must be 1 with `tensor_parallel`",
+            id="both",
+        ),
+        pytest.param({"pipeline_stages": [3]}, r"`model` must have at least 3 parts", id="stages"),
+        pytest.param(
+            {"pipeline_schedule": ["gpipe"]}, r"`pipeline_stages` must be more than 1", id="order"
+        ),
+        pytest.param(
+            {"pipeline_stages": [2], "pipeline_virtual_stages": 2},
+            r"`virtual_stages` must be 1 unless `schedule` is 'interleaved'",
+            id="virtual stages",
+        ),
+        pytest.param(
+            {
+                **{"pipeline_stages": [2], "pipeline_schedule": ["interleaved"]},
+                **{"microbatches": [1]},
+            },
+            r"`microbatches` must be a multiple of 2, the number of stages",
+            id="interleaved",
+        ),
+        pytest.param(
+            {"pipeline_stages": [2], "workers": 2, "replicas": 2},
+            r"`workers` must be 1 with pipeline_stages",
+            id="workers",
+        ),
+        pytest.param(
+            {"tensor_parallel": [2], "shard": [1], "replicas": 2},
+            r"`shard` must be 0 with tensor_parallel",
+            id="shard",
+        ),
+        pytest.param({"tensor_parallel": [2]}, r"`rules` must match", id="rules"),
+        pytest.param(
             {"microbatches": [3]}, r"`microbatches` must divide the 16 examples", id="microbatches"
         ),
     ],

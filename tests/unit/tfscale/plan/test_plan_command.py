@@ -60,8 +60,10 @@ def test_json_has_every_size_in_bytes(capsys: pytest.CaptureFixture[str]) -> Non
     (only,) = found["configurations"]
     assert set(only) == {
         *("shard", "precision", "microbatches", "recompute", "memory"),
-        *("communicated_bytes", "recomputed_flops", "fits"),
+        *("communicated_bytes", "recomputed_flops", "fits", "bubble", "devices", "stages"),
+        *("pipeline_stages", "pipeline_schedule", "pipeline_virtual_stages", "tensor_parallel"),
     }
+    assert only["devices"] == [only["memory"]]
     memory = only["memory"]
     assert (memory["parameters"], memory["slots"]) == (328, 668)
     made = ("gradients", "activations", "buffers", "padding")
@@ -69,6 +71,20 @@ def test_json_has_every_size_in_bytes(capsys: pytest.CaptureFixture[str]) -> Non
     assert memory["total"] == sum(memory[name] for name in parts)
     (kernel, *_) = found["variables"]
     assert (kernel["shape"], kernel["bytes"], kernel["role"]) == ([8, 6], 192, "parameter")
+
+
+def test_schedules_are_compared_and_stages_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ("--pipeline_stages=2", "--pipeline_schedule=gpipe,1f1b", "--microbatches=4")
+    assert main(["plan", "planned_subject:build", *flags]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("82 trainable parameters on 1 replica of 2 devices")
+    assert [row[1:].split()[0] for row in lines[4:6]] == ["gpipe", "1f1b"]
+    stage = next(i for i, line in enumerate(lines) if line.split()[:1] == ["stage"])
+    # Dense(8 -> 6), and Dense(6 -> 4).
+    found = [line.split()[:3] for line in lines[stage + 1 : stage + 3]]
+    assert found == [["0", "216", "B"], ["1", "112", "B"]]
+    assert "begin at dense" in lines[stage + 3]
+    assert lines[-1].startswith("Cheapest: 2 stages, ")
 
 
 def test_nothing_fits_is_status_1(capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,6 +105,14 @@ def test_nothing_fits_is_status_1(capsys: pytest.CaptureFixture[str]) -> None:
         ),
         pytest.param(
             ["planned_subject:build", "--memory_per_device=16"], "with its unit", id="size"
+        ),
+        pytest.param(
+            ["planned_subject:build", "--pipeline_schedule=first"], "must be of gpipe", id="order"
+        ),
+        pytest.param(
+            ["planned_subject:build", "--tensor_parallel=2", "--tensor_rules=json:dumps"],
+            "must name a list of",
+            id="rules",
         ),
         pytest.param(["planned_subject:build", "--replicas=5"], "Use 20.", id="batch"),
         pytest.param(["planned_subject:build", "--microbatches=3"], "must divide", id="parts"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tfscale.plan.cuts import Parameter
+from tfscale.plan.growing_step import GrowingStep
 from tfscale.plan.liveness import (
     ACTIVATION,
     BUFFER,
@@ -16,7 +17,7 @@ from tfscale.plan.liveness import (
     Tensor,
     moments_of_threads,
 )
-from tfscale.plan.replicated_step import REDUCE, ReplicaStep, Replication, replica_step
+from tfscale.plan.replicated_step import REDUCE, Replication, replica_step
 from tfscale.plan.step_graph import BACKWARD, FORWARD, UPDATE, Gradient, StepGraph
 
 WEIGHT = 20 * 2**20
@@ -68,7 +69,7 @@ def parameters(weight: int = WEIGHT, layers: int = LAYERS) -> list[Parameter]:
     return [Parameter(weight, f"layer_{number}", is_joined=False) for number in range(layers)]
 
 
-def during(made: ReplicaStep, phase: str) -> list[Moment]:
+def during(made: GrowingStep, phase: str) -> list[Moment]:
     """Returns the moments at which operations of a phase begin."""
     live = moments_of_threads(made.operations, made.tensors, threads=1)
     return [moment for moment in live if made.phases[moment.operation] == phase]
