@@ -187,9 +187,9 @@ engines: .venv/.installed-test .venv-engines/.installed
 
 # What the tests of engines need besides: an environment of its own, so that .venv stays small.
 ENGINES = tests/engines/requirements.txt
-.venv-engines/.installed: .venv-engines/.made $(ENGINES)
+.venv-engines/.installed: .venv-engines/.made $(ENGINES) $(METADATA)
 	@echo ".venv-engines: installing $(ENGINES)"
-	@.venv-engines/bin/python $(PIP_INSTALL) --requirement $(ENGINES)
+	@.venv-engines/bin/python $(PIP_INSTALL) --requirement $(ENGINES) --editable ".[cpu]"
 	@touch "$@"
 
 lint: .venv/.installed-test

@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass, field
 
 from strategies.extension import ExitReason
+from tfscale.launch.engines.end_report import EndReport
 
 _BEGIN = "tfscale-worker-begin"
 _END = "tfscale-worker-end"
@@ -27,33 +28,14 @@ def begin_line(rank: int, start: str) -> str:
     return f"{_BEGIN} {start} {rank}\n"
 
 
-@dataclass(frozen=True)
-class EndReport:
-    """How a worker ended.
+def end_line(report: EndReport, start: str) -> str:
+    """Returns the line of a worker that has ended.
 
-    Attributes:
-        rank: Its rank, which is its index.
-        returncode: As in `subprocess`.
-        seconds: Seconds from its start to its end.
-        at: When it ended, in seconds of `time.time`.
-        was_stopped: Whether it had been asked to end.
-        reason: The exit reason that it wrote, or None.
+    Args:
+        report: How it ended.
+        start: Name of this start of the job, without spaces.
     """
-
-    rank: int
-    returncode: int
-    seconds: float
-    at: float
-    was_stopped: bool
-    reason: ExitReason | None
-
-    def line(self, start: str) -> str:
-        """Returns the line.
-
-        Args:
-            start: Name of this start of the job, without spaces.
-        """
-        return f"{_END} {start} {json.dumps(dataclasses.asdict(self))}\n"
+    return f"{_END} {start} {json.dumps(dataclasses.asdict(report))}\n"
 
 
 @dataclass

@@ -34,7 +34,8 @@ from strategies.extension import (
     read_exit_reason,
 )
 from tfscale.files.output_files import open_log
-from tfscale.launch.engines.mpi_report import EndReport, begin_line
+from tfscale.launch.engines.end_report import EndReport
+from tfscale.launch.engines.mpi_report import begin_line, end_line
 from tfscale.launch.events import Events, SignalReceived, signals_as_events
 from tfscale.launch.orphan_guard import OrphanGuard
 from tfscale.launch.output import OutputRelay, SharedOutput, say
@@ -69,7 +70,7 @@ def main() -> int:
         except (ValueError, OSError) as error:
             say(f"worker {rank} cannot be started on host {socket.gethostname()}: {error}")
             report = EndReport(rank, 2, 0.0, time.time(), was_stopped=False, reason=None)
-            _say(report.line(start))
+            _say(end_line(report, start))
             return 0
         guard = stack.enter_context(OrphanGuard())
         guard.add(worker.process.group)
@@ -83,7 +84,7 @@ def main() -> int:
             was_stopped=outcome.stop_signal is not None and outcome.first_failure is None,
             reason=read_exit_reason(worker.exit_reason_file),
         )
-        _say(report.line(start))
+        _say(end_line(report, start))
         return 0
 
 

@@ -14,6 +14,7 @@ ENGINES = {
     "kubernetes": "tfscale.launch.engines.kubernetes:Kubernetes",
     "slurm": "tfscale.launch.engines.slurm.engine:Slurm",
     "mpi": "tfscale.launch.engines.mpi:Mpi",
+    "ray": "tfscale.launch.engines.ray_jobs:Ray",
     "tpu_vm": "tfscale.launch.engines.tpu_vm:TpuVm",
 }
 """Module and class of each value of `--engine`, imported when it is used."""

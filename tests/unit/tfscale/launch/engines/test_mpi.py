@@ -9,11 +9,12 @@ import pytest
 
 from strategies.extension import ExitReason
 from tfscale.launch.engines import JobRequest
+from tfscale.launch.engines.end_report import EndReport
 from tfscale.launch.engines.engine_tools import EngineFailed
 from tfscale.launch.engines.job_record import new_record
 from tfscale.launch.engines.mpi import Mpi
 from tfscale.launch.engines.mpi_command import Implementation, implementation, mpi_command
-from tfscale.launch.engines.mpi_report import EndReport, Reports, begin_line
+from tfscale.launch.engines.mpi_report import Reports, begin_line, end_line
 
 MPIEXEC = str(Path(sys.executable).with_name("mpiexec"))  # of mpich, which the tests install
 # What the launchers print, shortened.
@@ -103,9 +104,8 @@ def test_reports_are_taken_out_of_the_output_also_behind_an_unfinished_line() ->
     reason = ExitReason("ValueError: x", is_own=True)
     end = EndReport(1, -9, 2.5, 1e9, was_stopped=False, reason=reason)
     reports = Reports("digits-1.0")
-    text = (
-        f"[worker 0] epoch\n[worker 0] half {end.line('digits-1.0')}{begin_line(3, 'digits-1.0')}"
-    )
+    begun = begin_line(3, "digits-1.0")
+    text = f"[worker 0] epoch\n[worker 0] half {end_line(end, 'digits-1.0')}{begun}"
     rest, ends = reports.take(text.encode())
     assert rest == b"[worker 0] epoch\n[worker 0] half "
     assert ends == [end]
@@ -114,5 +114,6 @@ def test_reports_are_taken_out_of_the_output_also_behind_an_unfinished_line() ->
 
 
 def test_reports_of_another_start_are_left_alone() -> None:
-    line = EndReport(0, 0, 1.0, 1e9, was_stopped=False, reason=None).line("digits-1.0").encode()
+    end = EndReport(0, 0, 1.0, 1e9, was_stopped=False, reason=None)
+    line = end_line(end, "digits-1.0").encode()
     assert Reports("digits-1.1").take(line) == (line, [])
