@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.programs import run_program
+from tests.programs import forked, run_program
 
 PROGRAM = Path(__file__).with_name("rates_used.py")
 STEPS = np.arange(24)
@@ -54,9 +54,10 @@ CLOSED_FORMS: dict[str, Callable[[int], float]] = {
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What was seen on 2 mirrored replicas, without a strategy, and by each of 2 workers."""
     folder = tmp_path_factory.mktemp("rates")
-    run_program(str(PROGRAM), "mirrored", str(folder / "alone"), timeout=DEADLINE_S)
+    run_program(*forked(str(PROGRAM), "mirrored", str(folder / "alone")), timeout=DEADLINE_S)
     launch = ["-m", "tfscale", "launch", "--num_workers=2", "--", sys.executable]
-    run_program(*launch, str(PROGRAM), "workers", str(folder / "worker"), timeout=DEADLINE_S)
+    program = forked(str(PROGRAM), "workers", str(folder / "worker"))
+    run_program(*launch, *program, timeout=DEADLINE_S)
     found: dict[str, Any] = json.loads((folder / "alone").read_text())
     for index in range(2):
         found[f"worker {index}"] = json.loads((folder / f"worker.{index}").read_text())["workers"]

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.programs import completed
+from tests.programs import completed, forked
 
 DEADLINE_SECONDS = 200
 
@@ -27,7 +27,7 @@ CURE = "build and compile it under `with strategy.scope():`."
 
 def announced(code: str, *command: str) -> list[str]:
     """Runs a program and returns the announcements of models outside, as printed."""
-    ended = completed(*command, "-c", PLAIN + code, timeout=DEADLINE_SECONDS)
+    ended = completed(*command, *forked("-c", PLAIN + code), timeout=DEADLINE_SECONDS)
     assert ended.returncode == 0, ended.stderr[-4000:]
     lines = (ended.stdout + ended.stderr).splitlines()
     return [line for line in lines if SAYS in line]
@@ -84,12 +84,14 @@ def test_each_of_several_workers_announces_it() -> None:
 
 def test_a_model_that_is_refused_is_not_announced() -> None:
     ended = completed(
-        "-c",
-        f"{PLAIN}strategy = strategies.mirrored_strategy(2)\n"
-        "model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])\n"
-        "with strategy.scope():\n"
-        "    model.compile('sgd', 'mse')\n"
-        "model.fit(x, y, verbose=0)",
+        *forked(
+            "-c",
+            f"{PLAIN}strategy = strategies.mirrored_strategy(2)\n"
+            "model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])\n"
+            "with strategy.scope():\n"
+            "    model.compile('sgd', 'mse')\n"
+            "model.fit(x, y, verbose=0)",
+        ),
         timeout=DEADLINE_SECONDS,
     )
     assert "must be made inside `strategy.scope()` like its parts" in ended.stderr
