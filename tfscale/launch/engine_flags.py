@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tfscale.cli.arguments import count, count_or_zero
 from tfscale.cli.sizes import parsed_bytes
-from tfscale.launch.elastic.flags import most_workers
+from tfscale.launch.elastic.flags import least_workers, most_workers
 from tfscale.launch.engines import ENGINES, JobRequest, default_name, engine_named
 
 _COLUMNS = 100
@@ -120,6 +120,7 @@ def request_of(arguments: argparse.Namespace) -> JobRequest:
         command=command,
         name=default_name(command) if arguments.job_name is None else arguments.job_name,
         num_workers=most_workers(arguments.num_workers),
+        least_workers=least_workers(arguments.num_workers),
         num_ps=arguments.num_ps,
         num_data_workers=arguments.num_data_workers,
         gpus_per_worker=arguments.gpus_per_worker,

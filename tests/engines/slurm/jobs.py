@@ -13,7 +13,7 @@ from typing import Any
 from tests.engines.slurm.cluster import SlurmCluster
 from tests.programs import ROOT
 
-PATIENCE = 300.0
+PATIENCE = 900.0
 
 
 class Jobs:

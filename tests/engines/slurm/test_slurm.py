@@ -111,12 +111,16 @@ def test_parameter_servers_and_their_chief_are_tasks_of_one_step(
 
 
 def test_a_job_that_fails_is_started_again_in_its_allocation_and_ends_with_its_cause(
-    jobs: Jobs,
+    jobs: Jobs, tmp_path: Path
 ) -> None:
     program = (
-        "import os, sys, time; rank = os.environ['SLURM_PROCID']\n"
-        "print('start', os.environ['TFSCALE_RESTART'], flush=True)\n"
-        "sys.exit(7) if rank == '1' else time.sleep(600)"
+        "import os, pathlib, sys, time\n"
+        "restart = os.environ['TFSCALE_RESTART']\n"
+        f"here = pathlib.Path({str(tmp_path)!r}, restart)\n"
+        "print('start', restart, flush=True)\n"
+        "if os.environ['SLURM_PROCID'] == '0': here.touch(); time.sleep(600)\n"
+        "while not here.exists(): time.sleep(0.1)\n"
+        "sys.exit(7)"
     )
     flags = ("--num_workers=2", "--option=ntasks_per_node=1", "--max_restarts=1")
     job = jobs.submit(*flags, "--", "python", "-c", program)

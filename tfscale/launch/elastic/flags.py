@@ -13,6 +13,8 @@ from tfscale.launch.engines import JobRequest
 
 _DEFAULT_MAX_RESTARTS = 3
 _OWN = ("workers_per_host", "host_address", "settle_seconds", "join_seconds")
+_ELASTIC_ENGINES = ("slurm",)
+"""They need no rendezvous: the scheduler knows which hosts a job has."""
 _OTHERS = ("hosts", "num_ps", "num_data_workers")
 
 DESCRIPTION = """\
@@ -102,6 +104,11 @@ def most_workers(given: int | WorkerRange | None) -> int:
     return given.most if isinstance(given, WorkerRange) else given or 1
 
 
+def least_workers(given: int | WorkerRange | None) -> int | None:
+    """Returns the least workers that a job may have, or None if their number is fixed."""
+    return given.least if isinstance(given, WorkerRange) else None
+
+
 def refuse_unfit_flags(arguments: argparse.Namespace) -> None:
     """Checks that flags which need --rendezvous have it, and that it stands with no other way.
 
@@ -111,7 +118,14 @@ def refuse_unfit_flags(arguments: argparse.Namespace) -> None:
     if arguments.rendezvous is None:
         given = [f"--{name}" for name in _OWN if getattr(arguments, name) is not None]
         given += ["--skip_memory_check"] * arguments.skip_memory_check
-        if isinstance(arguments.num_workers, WorkerRange):
+        is_range = isinstance(arguments.num_workers, WorkerRange)
+        if is_range and arguments.engine not in ("local", *_ELASTIC_ENGINES):
+            raise ValueError(
+                f"`--num_workers` must be one number with --engine={arguments.engine}. Received: "
+                f"--num_workers={arguments.num_workers}. A number that may change needs "
+                "--engine=slurm, or --rendezvous=HOST:PORT on hosts of your own."
+            )
+        if is_range and arguments.engine not in _ELASTIC_ENGINES:
             given.insert(0, f"--num_workers={arguments.num_workers}")
         if given:
             raise ValueError(

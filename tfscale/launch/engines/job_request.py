@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
@@ -19,7 +19,8 @@ class JobRequest:
         command: Program and arguments. No shell is involved.
         name: Name of the job for people: lowercase letters, digits and hyphens, at most 40
             characters, a letter first. Kubernetes allows no others.
-        num_workers: Workers. Positive.
+        num_workers: Workers; the most of them if their number may change. Positive.
+        least_workers: The least if their number may change. None: it is fixed.
         num_ps: Parameter servers; with them the job has a chief too. At least 0.
         num_data_workers: Processes that compute the input of the workers. At least 0.
         gpus_per_worker: GPUs of each worker. None leaves it to the engine.
@@ -42,6 +43,8 @@ class JobRequest:
     command: tuple[str, ...]
     name: str
     num_workers: int
+    _: KW_ONLY
+    least_workers: int | None = None
     num_ps: int = 0
     num_data_workers: int = 0
     gpus_per_worker: int | None = None

@@ -249,6 +249,11 @@ def test_a_stopped_rendezvous_ends_the_others_by_name(launch: Launch, python: Py
     ("arguments", "message"),
     [
         (["--num_workers=2:4"], "--num_workers=2:4 needs --rendezvous=HOST:PORT."),
+        (
+            ["--engine=kubernetes", "--num_workers=2:4"],
+            "`--num_workers` must be one number with --engine=kubernetes. Received: "
+            "--num_workers=2:4.",
+        ),
         (["--num_workers=2", "--join_seconds=9"], "--join_seconds needs --rendezvous=HOST:PORT."),
         (["--rendezvous=a:1"], "--rendezvous needs --num_workers=MIN:MAX"),
         (["--rendezvous=a", "--num_workers=2:4"], "`rendezvous` must be host:port"),

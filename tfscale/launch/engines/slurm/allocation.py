@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
 from tfscale.launch.engines.engine_tools import EngineFailed, run_tool
 
@@ -66,12 +67,26 @@ class Allocation:
                     *(f"--nodes={count}", f"--ntasks={count}", "--ntasks-per-node=1"),
                     *("--cpus-per-task=1", f"--nodelist={self.hosts}", "true"),
                 ),
-                cure=_CURE,
+                cure="",
                 seconds=_PROBE_SECONDS,
             )
         except EngineFailed as error:
-            return str(error)
+            return str(error).rstrip(". ")
         return ""
+
+    def answering_hosts(self) -> list[str]:
+        """Returns the hosts that the job still has, without those that do not answer.
+
+        Raises:
+            EngineFailed: If Slurm does not answer.
+        """
+        command = ("squeue", "--noheader", f"--jobs={self.job}", "--format=%N")
+        now = replace(self, hosts=run_tool(command, cure=_CURE).strip())
+        names = now.names()
+        alone = [replace(self, hosts=name) for name in names]
+        with ThreadPoolExecutor(max_workers=16) as pool:
+            silent = list(pool.map(Allocation.silent_hosts, alone))
+        return [name for name, why in zip(names, silent, strict=True) if not why]
 
     def requeue(self) -> None:
         """Ends this batch job and puts it into the queue again.

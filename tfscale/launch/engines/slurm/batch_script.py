@@ -73,8 +73,7 @@ def _sbatch(request: JobRequest, job: JobRecord) -> list[str]:
         "--no-requeue" if request.options.get("requeue") == "no" else "--requeue",
         # To the tasks; with B: it would reach the batch shell only.
         f"--signal=TERM@{max(1, math.ceil(request.grace_seconds))}",
-        f"--ntasks={len(request.tasks)}",
-        *resources(request),
+        *(_fixed_size(request) if request.least_workers is None else _changing_size(request)),
     ]
     if request.memory is not None:
         # Slurm knows memory of a host, a CPU or a GPU, and not of a task.
@@ -83,7 +82,36 @@ def _sbatch(request: JobRequest, job: JobRecord) -> list[str]:
     if request.time_limit is not None:
         minutes, seconds = divmod(math.ceil(request.time_limit), 60)
         flags.append(f"--time={minutes}:{seconds:02}")
-    return [*flags, *sbatch_flags(request.options)]
+    return [*flags, *sbatch_flags(_but_for_size(request))]
+
+
+def workers_per_host(request: JobRequest) -> int:
+    """Returns how many workers each host of a job has whose number of workers may change."""
+    return int(request.options.get("ntasks_per_node", "1"))
+
+
+def _fixed_size(request: JobRequest) -> list[str]:
+    return [f"--ntasks={len(request.tasks)}", *resources(request)]
+
+
+def _changing_size(request: JobRequest) -> list[str]:
+    """Returns flags for as many hosts as Slurm can give, and what each of them needs.
+
+    A number of tasks, also one for each host, would be that for the least hosts, and Slurm 22.05
+    then gives no more. So the tasks are known to the step only.
+    """
+    each, least = workers_per_host(request), request.least_workers or 0
+    hosts = f"--nodes={least // each}-{request.num_workers // each}"
+    gpus = [f"--gpus-per-node={each * request.gpus_per_worker}"] if request.gpus_per_worker else []
+    cpus = [flag for flag in resources(request) if flag.startswith("--cpus-per-task")]
+    mincpus = f"--mincpus={each * (request.cpus_per_worker or 1)}"
+    return [hosts, mincpus, *cpus, *gpus, "--no-kill"]
+
+
+def _but_for_size(request: JobRequest) -> Mapping[str, str]:
+    if request.least_workers is None:
+        return request.options
+    return {name: text for name, text in request.options.items() if name != "ntasks_per_node"}
 
 
 def _variables(request: JobRequest) -> Mapping[str, str]:
@@ -99,7 +127,7 @@ def _supervise(request: JobRequest, job: JobRecord) -> str:
         # Not the cluster's WaitTime: the chief may write a model long after the others have ended.
         "--wait=0",
         *resources(request),
-        *srun_flags(request.options),
+        *srun_flags(_but_for_size(request)),
     ]
     restarts = [] if request.max_restarts is None else [f"--max_restarts={request.max_restarts}"]
     python = request.options.get("python", sys.executable)
@@ -107,6 +135,14 @@ def _supervise(request: JobRequest, job: JobRecord) -> str:
         shlex.join([python, "-m", "tfscale.launch.engines.slurm.supervise"]),
         *(f"--job_id={job.id}", *_quoted("folder", job.folder), *_quoted("log_dir", job.log_dir)),
         *(f"--num_workers={request.num_workers}", f"--num_ps={request.num_ps}"),
+        *(
+            []
+            if request.least_workers is None
+            else [
+                f"--least_workers={request.least_workers}",
+                f"--workers_per_host={workers_per_host(request)}",
+            ]
+        ),
         *(*restarts, f"--early_seconds={request.early_seconds:g}"),
         *(["--no_requeue"] if request.options.get("requeue") == "no" else []),
         *(f"--srun={flag}" for flag in srun),

@@ -17,7 +17,11 @@ from tfscale.launch.engines.in_background import task_logs
 from tfscale.launch.engines.job_record import JobRecord
 from tfscale.launch.engines.job_request import JobRequest
 from tfscale.launch.engines.slurm.answers import Fields, jobs_of, status_of
-from tfscale.launch.engines.slurm.batch_script import batch_log, batch_script
+from tfscale.launch.engines.slurm.batch_script import (
+    batch_log,
+    batch_script,
+    workers_per_host,
+)
 from tfscale.launch.engines.slurm.options import OPTIONS, array_members, checked
 from tfscale.launch.engines.slurm.supervise import STOP_FILE
 
@@ -143,7 +147,9 @@ def _refuse(request: JobRequest) -> None:
             f"--env {own[0]}={request.environment[own[0]]}. Leave it out."
         )
     options = checked(request.options)
-    if {"nodes", "ntasks_per_node"} <= options.keys():
+    if request.least_workers is not None:
+        _refuse_elastic(request)
+    elif {"nodes", "ntasks_per_node"} <= options.keys():
         product = int(options["nodes"]) * int(options["ntasks_per_node"])
         if product != len(request.tasks):
             raise ValueError(
@@ -151,6 +157,22 @@ def _refuse(request: JobRequest) -> None:
                 f"{len(request.tasks)}. Received: --option nodes={options['nodes']} --option "
                 f"ntasks_per_node={options['ntasks_per_node']}. Leave one of them out."
             )
+
+
+def _refuse_elastic(request: JobRequest) -> None:
+    received = f"Received: --num_workers={request.least_workers}:{request.num_workers}"
+    for name, value in (("num_ps", request.num_ps), ("option nodes", request.options.get("nodes"))):
+        if value:
+            raise ValueError(
+                f"`--{name}` must be left out if the number of workers may change. {received} "
+                f"--{name}={value}. Leave it out, or give one number of workers."
+            )
+    each = workers_per_host(request)
+    if (request.least_workers or 0) % each or request.num_workers % each:
+        raise ValueError(
+            "`--num_workers` must be multiples of the workers on each host, because hosts come and "
+            f"go. {received} --option ntasks_per_node={each}. Choose another number of one of them."
+        )
 
 
 def _jobs(job: JobRecord) -> list[Fields]:

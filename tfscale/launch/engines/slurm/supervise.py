@@ -10,6 +10,9 @@
 | one fails, a host does not answer | the job is requeued |
 | end after `tfscale jobs stop` | the job ends |
 
+With --least_workers a job that has lost a host starts all workers again on those that answer, if
+they are enough, and is requeued only if not. Requeued, it may get as many as it asked for.
+
 If Slurm ends the batch job itself, it decides: it requeues a preempted job, and one whose host it
 found lost. The record of all starts is in the job's folder, so that nothing is forgotten.
 """
@@ -62,6 +65,9 @@ class Plan:
     early_seconds: float
     requeue: bool
     srun: tuple[str, ...]
+    # Of a job whose number of workers may change; None if it is fixed.
+    least_workers: int | None = None
+    workers_per_host: int = 1
 
     @property
     def policy(self) -> RestartPolicy:
@@ -70,6 +76,15 @@ class Plan:
         After a preemption there is: the scheduler preempts jobs for its own reasons.
         """
         return RestartPolicy(self.max_restarts or 0, early_seconds=self.early_seconds)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a start runs: its hosts, its tasks, and the flags of srun for both."""
+
+    hosts: str
+    tasks: tuple[str, ...]
+    flags: tuple[str, ...]
 
 
 class Supervisor:
@@ -99,11 +114,12 @@ class Supervisor:
         signal.signal(signal.SIGTERM, lambda *_: self._is_ended_by_slurm.set())
         self._log_dir.mkdir(parents=True, exist_ok=True)
         while True:
-            restart = self._starts.begin(self._allocation.hosts)
-            _say(f"start {restart} on {self._allocation.hosts}.")
+            place = self._place()
+            restart = self._starts.begin(place.hosts)
+            _say(f"start {restart} on {place.hosts}.")
             began = time.monotonic()
-            step_status = self._run_step(restart)
-            end = self._end_of(restart, step_status, time.monotonic() - began)
+            step_status = self._run_step(restart, place)
+            end = self._end_of(restart, place, step_status, time.monotonic() - began)
             self._starts.end(end)
             _say(f"{end.said}.")
             if self._is_ended_by_slurm.is_set():
@@ -115,25 +131,48 @@ class Supervisor:
             decision = self._plan.policy.decide(self._starts.failures)
             if isinstance(decision, NoRestart):
                 return self._finished(end, decision.reason)
-            if end.kind in (PREEMPTED, HOST_LOST):
+            if end.kind == PREEMPTED or (end.kind == HOST_LOST and not self._has_enough_hosts()):
                 return self._requeued(end)
             if not self._waited(decision):
                 return end.status
 
-    def _run_step(self, restart: int) -> int:
+    def _place(self) -> Place:
+        """Returns where the next start runs. If the size may change, on all hosts that answer."""
+        plan = self._plan
+        if plan.least_workers is None:
+            return Place(self._allocation.hosts, plan.tasks, (f"--ntasks={len(plan.tasks)}",))
+        names = self._allocation.answering_hosts()
+        tasks = plan.tasks[: len(names) * plan.workers_per_host]
+        flags = (
+            *(f"--nodes={len(names)}", f"--ntasks={len(tasks)}"),
+            *(f"--ntasks-per-node={plan.workers_per_host}", f"--nodelist={','.join(names)}"),
+        )
+        return Place(",".join(names), tasks, flags)
+
+    def _has_enough_hosts(self) -> bool:
+        plan = self._plan
+        if plan.least_workers is None:
+            return False
+        count = len(self._allocation.answering_hosts()) * plan.workers_per_host
+        if count < plan.least_workers:
+            _say(f"{count} workers have hosts that answer, and {plan.least_workers} are needed.")
+            return False
+        return True
+
+    def _run_step(self, restart: int, place: Place) -> int:
         plan = self._plan
         program = (
             *(sys.executable, "-m", "tfscale.launch.engines.slurm.worker_task"),
             *(f"--log_dir={self._log_dir}", f"--restart={restart}", f"--num_ps={plan.num_ps}"),
             *("--", *plan.command),
         )
-        flags = (*plan.srun, f"--ntasks={len(plan.tasks)}")
+        flags = (*plan.srun, *place.flags)
         variables = {JOB_VARIABLE: self._id, RESTART_VARIABLE: str(restart)}
         # Only with the job's time limit as its deadline: a training takes as long as it takes.
         return start_step(flags, program, variables).wait()
 
-    def _end_of(self, restart: int, step_status: int, seconds: float) -> StartEnd:
-        tasks = [self._task(index, name, restart) for index, name in enumerate(self._plan.tasks)]
+    def _end_of(self, restart: int, place: Place, step_status: int, seconds: float) -> StartEnd:
+        tasks = [self._task(index, name, restart) for index, name in enumerate(place.tasks)]
         counted = tasks[:1] if self._plan.num_ps else tasks
         codes = {task.returncode for task in counted}
         if codes == {0}:
@@ -146,9 +185,11 @@ class Supervisor:
             return StartEnd(PREEMPTED, "preempted, all saved", PREEMPTED_STATUS, failure)
         if self._is_stopped():
             return StartEnd(STOPPED, "stopped", 128 + signal.SIGTERM)
-        return self._failure(tasks, step_status, seconds)
+        return self._failure(tasks, place, step_status, seconds)
 
-    def _failure(self, tasks: Sequence[Task], step_status: int, seconds: float) -> StartEnd:
+    def _failure(
+        self, tasks: Sequence[Task], place: Place, step_status: int, seconds: float
+    ) -> StartEnd:
         # A worker that was preempted is not at fault, also if it ended first.
         judged = [
             dataclasses.replace(task, returncode=0) if task.returncode == PREEMPTED_STATUS else task
@@ -163,9 +204,9 @@ class Supervisor:
             failure = WorkerFailure(0, step_status or 1, seconds, task="srun", why=why)
         if self._is_ended_by_slurm.is_set():
             return StartEnd(FAILED, f"Slurm ends this job; {failure}", failure.status)
-        silent = self._allocation.silent_hosts()
+        silent = dataclasses.replace(self._allocation, hosts=place.hosts).silent_hosts()
         if silent:
-            said = f"{failure}. A host does not answer: {silent.rstrip('.')}"
+            said = f"{failure}. Not all of {place.hosts} answer: {silent}"
             lost = WorkerFailure(0, PREEMPTED_STATUS, seconds)  # free, as a preemption is
             return StartEnd(HOST_LOST, said, failure.status, lost)
         return StartEnd(FAILED, str(failure), failure.status, failure)
@@ -232,6 +273,8 @@ def _plan(arguments: list[str] | None) -> Plan:
     parser.add_argument("--log_dir", type=Path, required=True)
     parser.add_argument("--num_workers", type=int, required=True)
     parser.add_argument("--num_ps", type=int, default=0)
+    parser.add_argument("--least_workers", type=int)
+    parser.add_argument("--workers_per_host", type=int, default=1)
     parser.add_argument("--max_restarts", type=int)
     parser.add_argument("--early_seconds", type=float, required=True)
     parser.add_argument("--no_requeue", action="store_true")
@@ -251,6 +294,8 @@ def _plan(arguments: list[str] | None) -> Plan:
         early_seconds=given.early_seconds,
         requeue=not given.no_requeue,
         srun=tuple(given.srun),
+        least_workers=given.least_workers,
+        workers_per_host=given.workers_per_host,
     )
 
 

@@ -175,3 +175,36 @@ def test_the_members_of_a_job_array(text: str, members: tuple[int, ...]) -> None
 @pytest.mark.parametrize(("printed", "number"), [("4711\n", "4711"), ("4711;cluster\n", "4711")])
 def test_the_number_of_the_job_is_what_sbatch_prints(printed: str, number: str) -> None:
     assert Slurm({}).engine_id(printed) == number
+
+
+def test_a_job_of_changing_size_takes_the_hosts_that_it_gets(tmp_path: Path) -> None:
+    options = {"ntasks_per_node": "2", "distribution": "cyclic"}
+    needs: dict[str, Any] = {"cpus_per_worker": 3, "gpus_per_worker": 1, "options": options}
+    script = submission(tmp_path, num_workers=8, least_workers=4, **needs).files["job.sbatch"]
+    lines = re.findall(r"^#SBATCH (.*)$", script, re.MULTILINE)
+    assert {"--nodes=2-4", "--mincpus=6", "--cpus-per-task=3", "--no-kill"} < set(lines)
+    assert "--gpus-per-node=2" in lines
+    # With a number of tasks Slurm gives the least hosts only.
+    assert not [line for line in lines if line.startswith(("--ntasks", "--gpus-per-task"))]
+    assert "--least_workers=4" in script
+    assert "--workers_per_host=2" in script
+    assert "--srun=--distribution=cyclic" in script
+    assert "--srun=--ntasks-per-node" not in script  # The batch job knows how many hosts are left.
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"num_ps": 1}, r"`--num_ps` must be left out .*: --num_workers=2:4 --num_ps=1\."),
+        ({"options": {"nodes": "2"}}, r"`--option nodes` must be left out .* --option nodes=2\."),
+        (
+            {"num_workers": 5, "options": {"ntasks_per_node": "2"}},
+            r"`--num_workers` must be multiples .*=2:5 --option ntasks_per_node=2\. Choose",
+        ),
+    ],
+)
+def test_what_a_job_of_changing_size_cannot_have_is_refused(
+    tmp_path: Path, asked: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        submission(tmp_path, **{"least_workers": 2, **asked})

@@ -51,10 +51,12 @@ match sys.argv[1:]:
         os.kill(os.getppid(), signal.SIGTERM)
 """
 
+SQUEUE = "#!{python}\nprint('n1')\n"
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
+    for name, text in (("srun", SRUN), ("scontrol", SCONTROL), ("squeue", SQUEUE)):
         program = tmp_path / name
         program.write_text(text.format(python=sys.executable, folder=tmp_path))
         program.chmod(0o755)
@@ -147,6 +149,17 @@ def test_one_preempted_worker_beside_a_failed_one_is_a_failure(folder: Path) -> 
 def test_a_lost_host_requeues_the_job_without_a_restart(folder: Path) -> None:
     (folder / "silent").touch()
     supervised(folder, "raise SystemExit(1)")
+    assert (folder / "requeued").read_text() == "7 "
+    assert starts_of(folder) == ["host lost"]
+
+
+@pytest.mark.thorough
+def test_a_job_of_changing_size_is_requeued_if_too_few_hosts_are_left(folder: Path) -> None:
+    program = f"open('{folder}/silent', 'w'); raise SystemExit(1)"
+    flags = ("--least_workers=2", "--workers_per_host=2")
+    _, said = supervised(folder, program, *flags)
+    assert "start 0 on n1." in said
+    assert "0 workers have hosts that answer, and 2 are needed." in said
     assert (folder / "requeued").read_text() == "7 "
     assert starts_of(folder) == ["host lost"]
 
