@@ -3,13 +3,13 @@
 python -m tests.benchmarks.pipeline_overlap
 python -m tests.benchmarks.pipeline_overlap --only=sleeps,work --json
 
-On a machine that does nothing else. Linux only. Each measurement has a process of its own.
+On a machine that does nothing else. Each measurement has a process of its own.
 
 sleeps  the layers of 4 stages sleep, 20 ms forward and 40 ms backward, on a thread for each
 work    2 stages of matrix products, each operation on one thread. The time of a pass is that of
         the same microbatches one after another on one device with one thread. The table also says
         by how much two such processes slow each other down, which no pipeline gets around.
-memory  how far the resident memory of a process rises in steps of 8 and 32 microbatches
+memory  what a process asks TensorFlow's allocator for, at most, in steps of 8 and 32 microbatches
 
 A time is the median of the steps after the first two. The bound of a schedule is its makespan if
 passes take exactly their time and nothing else takes any.
@@ -124,9 +124,7 @@ def _seconds_in(printed: str) -> float:
 
 
 def _mebibytes(schedule: str, microbatches: int) -> int:
-    large_blocks = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # are given back when they are freed
-    case = (schedule, str(microbatches))
-    printed = run_program("-m", MEMORY, *case, timeout=CHILD_SECONDS, **large_blocks)
+    printed = run_program("-m", MEMORY, schedule, str(microbatches), timeout=CHILD_SECONDS)
     return int(printed.splitlines()[0])
 
 

@@ -67,9 +67,10 @@ def write_whole(path: AnyPath, text: str) -> None:
         with whole_files(path) as (file,):
             file.write(text.encode("utf-8", "backslashreplace"))
     except OSError as error:
+        cure = "Make its folder" if isinstance(error, FileNotFoundError) else "Make room there"
         raise OSError(
-            f"{os.fspath(path)} could not be written: {reason(error)}. Make room there, or name "
-            "another place."
+            f"{os.fspath(path)} could not be written: {reason(error)}. {cure}, or name another "
+            "place."
         ) from error
 
 

@@ -30,6 +30,7 @@ from strategies.extension import (
     truth,
     whole_number,
 )
+from tfscale.files.output_files import write_whole
 from tfscale.parallel.layer_costs import measured_costs
 from tfscale.parallel.pipeline_picture import svg_picture, text_picture
 from tfscale.parallel.stage_cuts import balanced_cut, check_schedule, named_cut
@@ -208,7 +209,10 @@ class Pipeline:
         """Writes an SVG of the newest step as measured, or as planned if steps are not timed.
 
         Args:
-            path: Of the file, which is replaced.
+            path: Of the file, which is replaced, in a folder that exists.
+
+        Raises:
+            OSError: If it cannot be written. A file that was there is unchanged.
         """
         title = self.title
         if self._pipeline.times is not None and self._pipeline.times.numpy().any():
@@ -217,7 +221,7 @@ class Pipeline:
         else:
             ideal = timeline(self._orders(), _forward_half)
             begins, ends = ideal.begins, ideal.ends
-        Path(path).write_text(svg_picture(self._orders(), begins, ends, title), "utf-8")
+        write_whole(path, svg_picture(self._orders(), begins, ends, title))
 
     @property
     def title(self) -> str:

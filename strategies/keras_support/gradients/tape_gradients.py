@@ -148,7 +148,7 @@ def reduced_gradient(gradient: Any) -> Any:
 def _refuse_between_replicas(sources: Any) -> None:
     """Checks that variables of replicas are not differentiated outside of a replica."""
     strategy = tf.distribute.get_strategy()
-    if not is_owned(strategy) or strategy.num_replicas_in_sync == 1 or is_asynchronous(strategy):
+    if not is_owned(strategy) or is_asynchronous(strategy):
         return
     for source in tf.nest.flatten(sources):
         value = source._value if isinstance(source, keras.Variable) else source

@@ -141,7 +141,7 @@ def test_a_missing_folder_gives_status_2(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("output", "words"),
     [
-        ("no/a.html", "No such file or directory. Make room there, or name another place."),
+        ("no/a.html", "No such file or directory. Make its folder, or name another place."),
         ("folder", "it is a folder, not a file."),
         ("link", "it is a link to {}/run/summary.json; name the target, or remove the link."),
         ("dangling", "it is a link to {}/nothing; name the target, or remove the link."),

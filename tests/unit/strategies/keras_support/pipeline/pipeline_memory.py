@@ -1,22 +1,15 @@
-"""Prints how far this process's memory rises in steps of a pipeline, in MiB. Linux only.
+"""Prints what this process asks TensorFlow's allocator for in steps of a pipeline, in MiB, at most.
 
 python -m tests.unit.strategies.keras_support.pipeline.pipeline_memory SCHEDULE MICROBATCHES
 
-A microbatch has always the same size; so with the number of microbatches the batch grows.
+A microbatch has always the same size; so with the number of microbatches the batch grows. The bytes
+are those asked for, not the resident memory of the process, which differs from run to run.
 """
 
 from __future__ import annotations
 
+import os
 import sys
-from pathlib import Path
-
-import keras
-import tensorflow as tf
-
-import strategies
-from tests.memory import resident_bytes
-from tests.unit.strategies.keras_support.step.microbatch_memory import peak
-from tfscale.parallel import Pipeline
 
 ROWS, WIDTH, LAYERS = 2048, 256, 8
 ACTIVATIONS = ROWS * WIDTH * LAYERS * 4 / 2**20
@@ -25,6 +18,13 @@ ACTIVATIONS = ROWS * WIDTH * LAYERS * 4 / 2**20
 
 def main(schedule: str, microbatches: int) -> None:
     """Trains on a few rows, to trace the step, and measures four steps of many rows."""
+    import keras
+    import tensorflow as tf
+
+    import strategies
+    from tests.unit.tfscale.plan.allocator_trace import recorded_peak
+    from tfscale.parallel import Pipeline
+
     strategy = strategies.mirrored_strategy(1, devices_per_replica=2)
     with strategy.scope():
         dense = [keras.layers.Dense(WIDTH, "tanh", name=f"d{i}") for i in range(LAYERS)]
@@ -39,11 +39,12 @@ def main(schedule: str, microbatches: int) -> None:
         model.fit(tf.data.Dataset.range(4).map(batch), verbose=0)
 
     fit(rows=64)
-    before = resident_bytes()
-    Path("/proc/self/clear_refs").write_text("5", "ascii")  # the peak begins again
-    fit(ROWS * microbatches)
-    print(round((peak() - before) / 2**20), flush=True)
+    with recorded_peak() as peak:
+        fit(ROWS * microbatches)
+    print(round(peak.requested / 2**20), flush=True)
 
 
 if __name__ == "__main__":
+    # This allocator records what it does; the usual one does not.
+    os.environ["TF_CPU_ALLOCATOR_USE_BFC"] = "true"
     main(sys.argv[1], int(sys.argv[2]))

@@ -150,6 +150,17 @@ def test_times_are_measured_and_shown(two: tf.distribute.Strategy, tmp_path: Pat
     assert [(p.stage, p.kind) for p in stages.passes].count((1, "backward")) == 4
     pipeline.picture(tmp_path / "pipeline.svg")
     assert (tmp_path / "pipeline.svg").read_text("utf-8").count("<rect ") == 16
+    with pytest.raises(OSError, match=r"no/a\.svg could not be written.* Make its folder, or name"):
+        pipeline.picture(tmp_path / "no" / "a.svg")
+
+
+def test_a_loop_outside_of_a_step_is_refused_with_the_cure(two: tf.distribute.Strategy) -> None:
+    model = line(two)
+    Pipeline(model, ["b"], 2)
+    with two.scope(), tf.GradientTape() as tape:
+        loss = tf.reduce_mean(model(np.ones((2, 2))))
+        with pytest.raises(ValueError, match=r"must be called on the replicas.*train_step.*fit"):
+            tape.gradient(loss, model.trainable_variables)
 
 
 def test_each_device_begins_a_unit_when_the_one_before_is_done(two: tf.distribute.Strategy) -> None:
