@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.programs import lines_of, started
+from tests.programs import forked, lines_of, started
 from tests.workers.job import DEADLINE_SECONDS
 
 WATCH_SECONDS = 12
@@ -65,7 +65,7 @@ def begun(
         deadline: Of the Watchdog, in seconds.
     """
     program = ["-m", "tests.workers.watched", str(folder), case, str(culprit), str(deadline)]
-    return started(*launch, *program)
+    return started(*launch, *forked(*program))
 
 
 def ended(

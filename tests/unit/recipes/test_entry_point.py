@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import ROOT, own_environment
+from tests.programs import ROOT, forked, own_environment
 from tests.unit.recipes.conftest import Run, is_start_up
 
 PROGRAM = "tests.unit.recipes.failing_program"
@@ -122,7 +122,7 @@ def test_secrets_are_not_repeated_in_an_error(run_recipe: Callable[..., Run]) ->
 def test_an_output_that_cannot_be_written_gives_one_line_and_status_1(flags: list[str]) -> None:
     with open("/dev/full", "wb") as full:  # noqa: PTH123
         done = subprocess.run(
-            [sys.executable, "-m", PROGRAM, *flags],
+            [sys.executable, *forked("-m", PROGRAM, *flags)],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
@@ -143,7 +143,7 @@ def test_ctrl_c_during_training_gives_one_line_and_writes_nothing(
     model_dir = tmp_path / "model"
     flags = [f"--data_dir={data_dir}", f"--model_dir={model_dir}", "--train_epochs=100000"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "recipes.image_classification", *flags],
+        [sys.executable, *forked("-m", "recipes.image_classification", *flags)],
         cwd=ROOT,
         env=own_environment(),
         stdout=subprocess.PIPE,

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from tests.programs import forked
+
 SHARE = str(max(1, len(os.sched_getaffinity(0)) // 2)) if hasattr(os, "sched_getaffinity") else ""
 THREADS = "tf.config.threading.get_intra_op_parallelism_threads()"
 
@@ -42,7 +44,7 @@ strategies.{build}
 print("threads:", {THREADS})
 """
     done = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, *forked("-c", program)],
         env={**os.environ, "CUDA_VISIBLE_DEVICES": "", **variables},
         capture_output=True,
         text=True,

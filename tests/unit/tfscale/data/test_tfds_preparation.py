@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import tests.unit.tfscale.data.squares_dataset_builder  # noqa: F401  (registers "squares")
+from tests.programs import forked
 from tfscale.data import tfds
 from tfscale.data.tfds_preparation import prepare
 from tfscale.data.work_lock import WorkLock
@@ -27,7 +28,7 @@ class Task:
     def __init__(self, data_dir: Path) -> None:
         self.lines: queue.Queue[str] = queue.Queue()
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "prepare_squares.py"), str(data_dir)],
+            [sys.executable, *forked(str(HERE / "prepare_squares.py"), str(data_dir))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
