@@ -14,16 +14,15 @@ import pytest
 from tests.programs import ROOT, own_environment
 
 PROGRAM = """
-import os, sys, time
-import numpy as np
-import tensorflow as tf
-from tfscale.data import indexed
-from tests.unit.tfscale.data import datasets
+import sys
+from tests.unit.tfscale.data import datasets  # all that a reading process needs
 
 class Mine(datasets.Rows):
     pass
 
 def main():
+    import tensorflow as tf
+    from tfscale.data import indexed
     KIND = sys.argv[1]
     what = datasets.Does("hang") if KIND in ("interrupted", "killed") else Mine()
     source = indexed(what, read_workers=2)
