@@ -69,10 +69,14 @@ class Report(keras.callbacks.Callback):
     checkpoint, which Ray copies to its `storage_path`.
 
     Args:
-        checkpoint: The `Checkpoint` of the same `fit`. None reports metrics only.
+        checkpoint: The `Checkpoint` of the same `fit`, with `asynchronous=False`: Ray copies its
+            folder, into which nothing may be written at that time. None reports metrics only.
+
+    Raises:
+        ValueError: If `checkpoint` is something else.
 
     Example:
-        checkpoint = tfscale.callbacks.Checkpoint("/shared/run")
+        checkpoint = tfscale.callbacks.Checkpoint("/shared/run", asynchronous=False)
         model.fit(train, epochs=9, callbacks=[checkpoint, tfscale.ray_train.Report(checkpoint)])
     """
 
@@ -85,6 +89,12 @@ class Report(keras.callbacks.Callback):
                 "`checkpoint` must be a tfscale.callbacks.Checkpoint, or None. Received: "
                 f"checkpoint={checkpoint!r}. Pass the one that is in the callbacks of the same fit."
             )
+        if checkpoint is not None and checkpoint.asynchronous:
+            raise ValueError(
+                "`checkpoint` must not write in the background: Ray copies its folder at the end "
+                "of each epoch. Received: a Checkpoint with asynchronous=True. Pass "
+                "asynchronous=False to it."
+            )
         self._checkpoint = checkpoint
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
@@ -92,7 +102,6 @@ class Report(keras.callbacks.Callback):
         metrics = {name: float(value) for name, value in (logs or {}).items()}
         attached = None
         if self._checkpoint is not None and ray.train.get_context().get_world_rank() == 0:
-            # A checkpoint that is still being written is not whole yet, and the one before it is.
             attached = ray.train.Checkpoint.from_directory(str(self._checkpoint.directory.path))
         ray.train.report({**metrics, "epoch": epoch}, checkpoint=attached)
 

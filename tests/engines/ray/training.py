@@ -55,7 +55,7 @@ def train(folder: Path, what: str, strategy: Any, more: Any = lambda checkpoint:
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dense(1)])
         model.compile(keras.optimizers.SGD(0.05, momentum=0.9), "mse")
     data = tfscale.data.input_pipeline((x, y), strategy, global_batch_size=12, seed=1)
-    checkpoint = tfscale.callbacks.Checkpoint(folder / "checkpoints")
+    checkpoint = tfscale.callbacks.Checkpoint(folder / "checkpoints", asynchronous=False)
     callbacks = [Disturbance(folder, what, is_chief), checkpoint, *more(checkpoint)]
     model.fit(data, epochs=EPOCHS, verbose=0, callbacks=callbacks)
     if is_chief:
