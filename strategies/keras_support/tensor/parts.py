@@ -138,8 +138,12 @@ def divide(layer: Any, variable: Any, cut: WeightCut, strategy: tf.distribute.St
 
 def _initial(variable: Any, cut: WeightCut, rank: int) -> Any:
     """Returns an initializer; a variable that is made only to be traced has no value to read."""
+    with tf.init_scope():
+        has_value = bool(variable._value.is_initialized())
 
-    def part(*_: Any, **__: Any) -> tf.Tensor:
+    def part(shape: Any, **_: Any) -> tf.Tensor:
+        if not has_value:
+            return tf.zeros(shape, variable.dtype)
         return cut.take(tf.convert_to_tensor(variable.value), rank)
 
     return part

@@ -19,8 +19,6 @@ FURTHER_OFF = (
     "MLP of 21 million weights, 2 replicas, shard 3",
     "MLP of 21 million weights, 2 workers",  # between 14 and 16 %
 )
-NOT_COMPARED = tuple(name for name, case in CASES.items() if case.devices > 1)
-"""Replicas of several devices: to be measured on a machine that does nothing else."""
 
 
 def check(name: str) -> None:
@@ -37,8 +35,6 @@ def test_an_mlp_takes_what_was_planned() -> None:
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize(
-    "name", [each for each in CASES if each not in ("MLP", *FURTHER_OFF, *NOT_COMPARED)]
-)
+@pytest.mark.parametrize("name", [each for each in CASES if each not in ("MLP", *FURTHER_OFF)])
 def test_a_training_takes_what_was_planned(name: str) -> None:
     check(name)

@@ -124,6 +124,19 @@ def test_runs_of_layers_are_stored_where_the_pipeline_has_them(build: Callable[[
     check_pipeline(build, 4, "gpipe")
 
 
+def partly_made() -> Any:
+    """A matrix that is too large to be made for a plan, of which each part is small enough."""
+    model = keras.Sequential(
+        [
+            keras.Input((8,)),
+            layers.Dense(256, name="wide"),
+            layers.Dense(128, name="dense_48"),
+            layers.Dense(4, name="dense_40"),
+        ]
+    )
+    return compiled(model, "adam")
+
+
 RULES = [TensorRule(".*dense_(48|32)", "column"), TensorRule(".*dense_(40|24)", "row")]
 
 
@@ -131,6 +144,7 @@ RULES = [TensorRule(".*dense_(48|32)", "column"), TensorRule(".*dense_(40|24)", 
     ("build", "rules"),
     [
         pytest.param(sequential, RULES, id="sequential"),
+        pytest.param(partly_made, RULES, id="parts that are made"),
         pytest.param(language, TRANSFORMER, id="language", marks=pytest.mark.thorough),
     ],
 )
