@@ -13,9 +13,9 @@ ENGINES = {
     "local": "tfscale.launch.engines.local:Local",
     "kubernetes": "tfscale.launch.engines.kubernetes:Kubernetes",
     "slurm": "tfscale.launch.engines.slurm.engine:Slurm",
-    "mpi": "tfscale.launch.engines.mpi:Mpi",
-    "ray": "tfscale.launch.engines.ray_jobs:Ray",
-    "tpu_vm": "tfscale.launch.engines.tpu_vm:TpuVm",
+    "mpi": "tfscale.launch.engines.mpi.engine:Mpi",
+    "ray": "tfscale.launch.engines.ray.engine:Ray",
+    "tpu_vm": "tfscale.launch.engines.tpu_vm.engine:TpuVm",
 }
 """Module and class of each value of `--engine`, imported when it is used."""
 

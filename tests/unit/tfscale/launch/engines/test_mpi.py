@@ -12,9 +12,9 @@ from tfscale.launch.engines import JobRequest
 from tfscale.launch.engines.end_report import EndReport
 from tfscale.launch.engines.engine_tools import EngineFailed
 from tfscale.launch.engines.job_record import new_record
-from tfscale.launch.engines.mpi import Mpi
-from tfscale.launch.engines.mpi_command import Implementation, implementation, mpi_command
-from tfscale.launch.engines.mpi_report import Reports, begin_line, end_line
+from tfscale.launch.engines.mpi.command import Implementation, implementation, mpi_command
+from tfscale.launch.engines.mpi.engine import Mpi
+from tfscale.launch.engines.mpi.report import Reports, begin_line, end_line
 
 MPIEXEC = str(Path(sys.executable).with_name("mpiexec"))  # of mpich, which the tests install
 # What the launchers print, shortened.

@@ -10,7 +10,7 @@ import pytest
 from tfscale.launch.engines import JobRequest, State
 from tfscale.launch.engines.engine_tools import EngineFailed
 from tfscale.launch.engines.job_record import new_record
-from tfscale.launch.engines.ray_jobs import Ray, status_of
+from tfscale.launch.engines.ray.engine import Ray, status_of
 
 
 def submitted(**given: object) -> tuple[str, ...]:
@@ -30,7 +30,7 @@ def described(command: tuple[str, ...]) -> dict[str, object]:
 def test_a_job_is_submitted_under_its_id_with_the_whole_command() -> None:
     command = submitted(options={"address": "http://head:8265"}, folder=Path("/work"))
     assert command[:4] == ("ray", "job", "submit", "--address=http://head:8265")
-    assert command[-4:] == ("--", "python", "-m", "tfscale.launch.engines.ray_driver")
+    assert command[-4:] == ("--", "python", "-m", "tfscale.launch.engines.ray.driver")
     job = described(command)
     assert job["command"] == ["python", "t.py", "a b"]
     assert f"--submission-id={job['job_id']}" in command

@@ -13,7 +13,7 @@ import pytest
 
 from tfscale.launch.engines import JobRecord, JobRequest, State, submit
 from tfscale.launch.engines.job_record import new_record
-from tfscale.launch.engines.tpu_vm import TpuVm
+from tfscale.launch.engines.tpu_vm.engine import TpuVm
 
 OPTIONS = {"tpu": "my-tpu", "zone": "us-west4-a"}
 SECONDS = 60.0
@@ -92,7 +92,7 @@ def test_a_preempted_process_runs_again_and_failures_up_to_the_limit(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = "import os, sys; sys.exit([42, 5, 0][int(os.environ['TFSCALE_RESTART'])])"
-    monkeypatch.setattr("tfscale.launch.engines.tpu_vm_scripts.RESTART_SECONDS", 0)
+    monkeypatch.setattr("tfscale.launch.engines.tpu_vm.scripts.RESTART_SECONDS", 0)
     job = submitted(home, request(*python(code), max_restarts=1))
     assert ended(job) is State.SUCCEEDED
     job = submitted(home, request(*python(code), max_restarts=0))

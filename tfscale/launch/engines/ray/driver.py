@@ -1,8 +1,8 @@
 """Program: the driver of a job on Ray. It starts the workers, and restarts them after a failure.
 
-    python -m tfscale.launch.engines.ray_driver      # TFSCALE_RAY_JOB says what to run
+    python -m tfscale.launch.engines.ray.driver      # TFSCALE_RAY_JOB says what to run
 
-`ray job submit` runs it on the cluster; see ray_jobs.py. The loss of a node ends the actors on it,
+`ray job submit` runs it on the cluster; see engine.py. The loss of a node ends the actors on it,
 which counts as the failure of their workers. The next start waits until there is room again.
 """
 
@@ -26,8 +26,8 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from strategies.extension import start_seconds_from_environment
 from tfscale.launch.attempts import ended_after, run_with_restarts
 from tfscale.launch.engines.end_report import EndReport
-from tfscale.launch.engines.ray_jobs import JOB_FILE_VARIABLE, STACKS_FILE, STOP_FILE
-from tfscale.launch.engines.ray_worker import RayWorker
+from tfscale.launch.engines.ray.engine import JOB_FILE_VARIABLE, STACKS_FILE, STOP_FILE
+from tfscale.launch.engines.ray.worker import RayWorker
 from tfscale.launch.events import Events, SignalReceived, signals_as_events
 from tfscale.launch.outcome import (
     JUDGE_SECONDS,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from strategies.extension import start_seconds_from_environment
 from tfscale.launch.engines.end_report import EndReport
 from tfscale.launch.engines.job_request import JobRequest
-from tfscale.launch.engines.mpi_report import Reports
+from tfscale.launch.engines.mpi.report import Reports
 from tfscale.launch.events import (
     Event,
     Events,

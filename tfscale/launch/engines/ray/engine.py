@@ -2,7 +2,7 @@
 
     tfscale launch --engine=ray --num_workers=4 --option address=http://head:8265 -- python train.py
 
-Only the program `ray` is used here. On the cluster ray_driver.py runs, as a job that Ray lists; it
+Only the program `ray` is used here. On the cluster driver.py runs, as a job that Ray lists; it
 starts the workers and restarts them after the loss of one, or of a node.
 """
 
@@ -26,7 +26,7 @@ JOB_FILE_VARIABLE = "TFSCALE_RAY_JOB"
 """The variable of the driver with what it is to run, as JSON."""
 STOP_FILE = "stop"
 STACKS_FILE = "stacks"
-_DRIVER = "tfscale.launch.engines.ray_driver"
+_DRIVER = "tfscale.launch.engines.ray.driver"
 _CURE = "`--option address=http://HEAD:8265` names the cluster; `ray job list` shows its jobs."
 _STATES = {
     "PENDING": State.PENDING,

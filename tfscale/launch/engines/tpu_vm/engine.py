@@ -17,7 +17,7 @@ from tfscale.launch.engines.engine import JobStatus, State, Submission
 from tfscale.launch.engines.engine_tools import EngineFailed, run_tool
 from tfscale.launch.engines.job_record import JobRecord
 from tfscale.launch.engines.job_request import JobRequest
-from tfscale.launch.engines.tpu_vm_scripts import (
+from tfscale.launch.engines.tpu_vm.scripts import (
     log_script,
     stack_script,
     start_script,

@@ -1,6 +1,6 @@
 """Program: one worker of a job, which `mpiexec` starts.
 
-    mpiexec -n 2 python -m tfscale.launch.engines.mpi_worker --job_id=digits-7f -- python train.py
+    mpiexec -n 2 python -m tfscale.launch.engines.mpi.worker --job_id=digits-7f -- python train.py
 
 It gives the worker what every engine gives (TF_CONFIG, logs, a file for its error), and ends it as
 every engine does: SIGTERM, then SIGKILL. It is asked to by SIGUSR1, which mpiexec passes on: at
@@ -35,7 +35,7 @@ from strategies.extension import (
 )
 from tfscale.files.output_files import open_log
 from tfscale.launch.engines.end_report import EndReport
-from tfscale.launch.engines.mpi_report import begin_line, end_line
+from tfscale.launch.engines.mpi.report import begin_line, end_line
 from tfscale.launch.events import Events, SignalReceived, signals_as_events
 from tfscale.launch.orphan_guard import OrphanGuard
 from tfscale.launch.output import OutputRelay, SharedOutput, say

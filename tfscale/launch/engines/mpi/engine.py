@@ -27,20 +27,20 @@ from tfscale.launch.engines.engine_tools import EngineFailed, run_tool
 from tfscale.launch.engines.in_background import InBackground
 from tfscale.launch.engines.job_record import JobRecord
 from tfscale.launch.engines.job_request import JobRequest
-from tfscale.launch.engines.mpi_command import (
+from tfscale.launch.engines.mpi.command import (
     Implementation,
     implementation,
     mpi_command,
     once_per_host,
 )
-from tfscale.launch.engines.mpi_starts import MpiStart, OutputOfWorkers
+from tfscale.launch.engines.mpi.starts import MpiStart, OutputOfWorkers
 from tfscale.launch.events import Events, signals_as_events
 from tfscale.launch.outcome import Outcome
 from tfscale.launch.output import SharedOutput
 from tfscale.launch.ports import ReservedPort, reserve_port
 from tfscale.launch.restarts import RestartPolicy
 
-_WORKER = "tfscale.launch.engines.mpi_worker"
+_WORKER = "tfscale.launch.engines.mpi.worker"
 _STACKS = "tfscale.launch.engines.stack_request"
 _INSTALL = "Install one (Debian: apt install mpich, or openmpi-bin), or name it: launcher=PATH."
 _PORTS = integers(1024, below=65_536)

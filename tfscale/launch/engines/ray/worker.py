@@ -38,7 +38,7 @@ class RayWorker:
 
     Args:
         rank: The index of the worker.
-        job: What the driver was given; see ray_jobs.py.
+        job: What the driver was given; see engine.py.
         restart: Number of earlier starts of the job.
     """
 
