@@ -87,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
     parser.usage = "tfscale launch --num_workers=N [FLAG ...] -- COMMAND [ARGUMENT ...]"
     parser.description = _DESCRIPTION
-    parser.epilog = f"{options_text()}{_EPILOG}"
+    parser.epilog = f"{options_text()}\n{_EPILOG}"
     parser.add_argument(
         "--num_workers",
         type=elastic.count_or_range,
