@@ -79,6 +79,8 @@ class _Call:
         self._flat = tf.nest.flatten(self._structure, expand_composites=True)
         self._places = [i for i, each in enumerate(self._flat) if _is_given(each)]
         self._given = [self._flat[i] for i in self._places]
+        # Before the first pass: Keras's attention takes the masks off the tensors that it is given.
+        self._masks = [get_keras_mask(each) for each in self._given]
         outer = current_pass()
         self._first = FirstPass(outer if isinstance(outer, SecondPass) else None)
         self._calling = _Calling()
@@ -122,8 +124,9 @@ class _Call:
         with tf.GradientTape() as tape:
             with tf.control_dependencies([] if is_xla else waited):
                 inputs = [after(each) for each in self._given]
-                for each, given in zip(inputs, self._given, strict=True):
-                    _copy_mask(given, each)
+                for each, mask in zip(inputs, self._masks, strict=True):
+                    if mask is not None:
+                        set_keras_mask(each, mask)
                 differentiable = [each for each in inputs if each.dtype.is_floating]
                 tape.watch([*differentiable, *weights])
                 outputs = self._repeated(inputs, after)

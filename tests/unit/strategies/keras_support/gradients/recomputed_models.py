@@ -97,6 +97,16 @@ def small(rate: float) -> tuple[Any, Any, Any]:
     return model, IMAGES, TARGETS
 
 
+def attended(rate: float) -> tuple[Any, Any, Any]:
+    """Returns a compiled model of attention, which takes the masks off the tensors it is given."""
+    inputs = keras.Input([5], dtype="int32")
+    x = layers.Embedding(11, 4, mask_zero=True)(inputs)
+    x = layers.MultiHeadAttention(2, 2, dropout=rate, name="block_0")(x, x)
+    model = keras.Model(inputs, layers.Dense(1)(layers.Flatten()(x)))
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    return model, TOKENS, TARGETS
+
+
 def masked(rate: float) -> tuple[Any, Any, Any]:
     """Returns a compiled model whose recomputed layer gets its mask from Keras.
 
@@ -116,4 +126,5 @@ MODELS = {
     "convolutions": convolutions,
     "small": small,
     "masked": masked,
+    "attended": attended,
 }

@@ -41,6 +41,7 @@ def trained(name: str, strategy: Any, layers: Any, rate: float = 0.0, epochs: in
     ("name", "replicas"),
     [
         ("small", 2),
+        ("attended", 2),
         *(
             pytest.param(name, replicas, marks=pytest.mark.thorough)
             for name in ("transformer", "convolutions")
