@@ -114,9 +114,13 @@ def test_the_second_pass_computes_in_the_dtype_of_the_first(
     keras.config.set_floatx("float32")
     keras.config.set_dtype_policy("mixed_bfloat16")
     results = []
-    for layers in ((), BLOCKS):
-        keras.utils.set_random_seed(5)
-        results.append(trained("transformer", by_replicas[2], layers, rate=0.3, epochs=3))
+    try:
+        for layers in ((), BLOCKS):
+            keras.utils.set_random_seed(5)
+            results.append(trained("transformer", by_replicas[2], layers, rate=0.3, epochs=3))
+    finally:  # the other tests of this module are in float64
+        keras.config.set_dtype_policy("float64")
+        keras.config.set_floatx("float64")
     for key in results[0]:
         np.testing.assert_array_equal(results[1][key], results[0][key], err_msg=key)
 
