@@ -8,8 +8,8 @@ in one line on standard error. A command is a module with `SUMMARY`, `add_argume
 `run(arguments) -> int`. A command that runs a program after `--` sets `TAKES_COMMAND = True` and
 finds the program in `arguments.command`. A command whose arguments may be partly left out, or be
 in a file, has a function `expanded(arguments)` that puts them in; at the end it may also put `--`
-and a program. Modules import TensorFlow, Keras and NumPy only inside
-`run`, so that `tfscale --help` is fast.
+and a program. One whose epilog takes imports has a function `epilog()`. Modules import TensorFlow,
+Keras and NumPy only inside `run`, so that `tfscale --help` is fast.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import argparse
 import importlib
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -54,12 +54,24 @@ exit status: 0 success, 1 the check or the run failed, 2 wrong usage.
 
 
 class _Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` whose errors are one line."""
+    """An `ArgumentParser` whose errors are one line.
+
+    Attributes:
+        write_epilog: Returns the epilog, where that takes imports; called for the help only.
+    """
+
+    write_epilog: Callable[[], str] | None = None
 
     def error(self, message: str) -> NoReturn:
         sentence = message if message.endswith(".") else f"{message}."
         complain(self.prog, f"{sentence} See `{self.prog} --help`.")
         self.exit(2)
+
+    def format_help(self) -> str:
+        """Returns the help."""
+        if self.write_epilog is not None:
+            self.epilog = self.write_epilog()
+        return super().format_help()
 
     def print_help(self, file: Any = None) -> None:
         """Prints the help. Unlike argparse's method, this reports an unwritable standard output."""
@@ -118,11 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(own: list[str]) -> int:
-    # Split here: argparse differs between Python 3.11 and 3.13 in what it does with `--`.
-    behind: list[str] | None = None
-    if "--" in own:
-        position = own.index("--")
-        own, behind = own[:position], own[position + 1 :]
+    own, behind = _split(own)
 
     parser = _Parser(
         prog="tfscale",
@@ -142,9 +150,8 @@ def _run(own: list[str]) -> int:
             own = [own[0], *modules[names[0]].expanded(own[1:])]
         except ValueError as error:
             parsers[names[0]].error(str(error))
-        if "--" in own:  # of a file; the program of the command line has precedence
-            position = own.index("--")
-            own, behind = own[:position], behind or own[position + 1 :]
+        own, of_file = _split(own)
+        behind = behind or of_file
 
     arguments, unknown = parser.parse_known_args(own)
     if arguments.name is None:
@@ -163,8 +170,19 @@ def _run(own: list[str]) -> int:
     return status
 
 
-def _add_command(commands: Any, name: str, module: ModuleType) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
+def _split(arguments: list[str]) -> tuple[list[str], list[str] | None]:
+    """Returns the arguments before `--`, and those behind it; None without it.
+
+    argparse itself differs between Python 3.11 and 3.13 in what it does with `--`.
+    """
+    if "--" not in arguments:
+        return arguments, None
+    position = arguments.index("--")
+    return arguments[:position], arguments[position + 1 :]
+
+
+def _add_command(commands: Any, name: str, module: ModuleType) -> _Parser:
+    parser: _Parser = commands.add_parser(
         name,
         help=module.SUMMARY,
         description=module.SUMMARY,
@@ -172,6 +190,7 @@ def _add_command(commands: Any, name: str, module: ModuleType) -> argparse.Argum
         allow_abbrev=False,
     )
     module.add_arguments(parser)
+    parser.write_epilog = getattr(module, "epilog", None)
     return parser
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
+from typing import TypeVar
 
 from strategies.extension import (
     COUNT,
@@ -14,6 +15,9 @@ from strategies.extension import (
     Number,
     NumberRule,
 )
+from tfscale.cli.sizes import parsed_bytes
+
+Value = TypeVar("Value")
 
 
 def add_json_flag(parser: argparse.ArgumentParser) -> None:
@@ -53,14 +57,17 @@ def number_type(rule: NumberRule[Number]) -> Callable[[str], Number]:
         >>> number_type(integers(at_least=2))("7")
         7
     """
+    return _argument_type(rule.parse)
 
-    def parse(text: str) -> Number:
+
+def _argument_type(parse: Callable[[str], Value]) -> Callable[[str], Value]:
+    def parsed(text: str) -> Value:
         try:
-            return rule.parse(text)
+            return parse(text)
         except ValueError as error:  # argparse shows the text of its own error only
             raise argparse.ArgumentTypeError(str(error)) from error
 
-    return parse
+    return parsed
 
 
 count = number_type(COUNT)
@@ -71,3 +78,5 @@ seconds = number_type(SECONDS)
 """Takes a positive, finite number of seconds."""
 seconds_or_zero = number_type(SECONDS_OR_ZERO)
 """Takes a finite number of seconds, at least 0."""
+size = _argument_type(parsed_bytes)
+"""Takes a size with its unit, such as 16GiB, in bytes."""

@@ -31,7 +31,7 @@ def all_reduce_ms(cluster: strategies.Cluster) -> float:
     """Returns the median of the milliseconds of 20 all-reduces; every worker calls this.
 
     Args:
-        cluster: The cluster, whose port nobody listens on now.
+        cluster: The cluster. Nothing may listen on its ports now.
 
     Raises:
         NoAllReduce: If the workers do not start, or one fails.

@@ -12,6 +12,7 @@ from typing import Any
 
 from tfscale.cli.arguments import add_json_flag, count_or_zero, seconds
 from tfscale.cli.errors import complain
+from tfscale.files.output_files import write_whole
 from tfscale.launch.engines import (
     EngineFailed,
     JobRecord,
@@ -111,7 +112,7 @@ def status_of(job: JobRecord) -> JobStatus:
         return JobStatus(**{**values, "state": State(values["state"])})
     status = engine_named(job.engine).status(job)
     if status.state.is_over and status.state is not State.UNKNOWN:
-        ended.write_text(json.dumps(_status_values(status)), "utf-8")
+        write_whole(ended, json.dumps(_status_values(status)) + "\n")
     return status
 
 
@@ -173,21 +174,21 @@ def _logs(arguments: argparse.Namespace) -> int:
 
 
 def _stacks(arguments: argparse.Namespace) -> int:
-    from tfscale.jobs.log_reading import new_lines, write_lines
+    from tfscale.jobs.log_reading import lines_from_now, write_lines
 
     job = find_record(arguments.id, jobs_folder())
     engine = engine_named(job.engine)
-    with new_lines(engine.logs(job)) as read:
-        said = engine.ask_for_stacks(job)
-        complain("tfscale jobs", f"{said}; their stacks are in the logs of {job.id}")
-        deadline = time.monotonic() + _STACK_SECONDS
-        quiet_at = None
-        while time.monotonic() < min(deadline, quiet_at or deadline):
-            for task, lines in read().items():
-                if lines:
-                    write_lines(task, lines)
-                    quiet_at = time.monotonic() + _QUIET_SECONDS
-            time.sleep(0.05)
+    read = lines_from_now(engine.logs(job))
+    said = engine.ask_for_stacks(job)
+    complain("tfscale jobs", f"{said}; their stacks are in the logs of {job.id}")
+    deadline = time.monotonic() + _STACK_SECONDS
+    quiet_at = None
+    while time.monotonic() < min(deadline, quiet_at or deadline):
+        for task, lines in read().items():
+            if lines:
+                write_lines(task, lines)
+                quiet_at = time.monotonic() + _QUIET_SECONDS
+        time.sleep(0.05)
     return 0
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -56,7 +56,7 @@ def print_logs(sources: Mapping[str, Source], last: int | None) -> None:
     """
     for task, source in sources.items():
         lines = _all_lines(source)
-        _write(task, lines if last is None else lines[max(0, len(lines) - last) :])
+        write_lines(task, lines if last is None else lines[max(0, len(lines) - last) :])
 
 
 def follow_logs(
@@ -83,7 +83,7 @@ def follow_logs(
                     readers.append(threading.Thread(target=_pass_on, args=(task, program)))
                     readers[-1].start()
             for task, tail in tails.items():
-                _write(task, tail.lines(is_last=over))
+                write_lines(task, tail.lines(is_last=over))
             if over:
                 return
             time.sleep(_POLL_SECONDS)
@@ -94,20 +94,14 @@ def follow_logs(
             reader.join()
 
 
-@contextlib.contextmanager
-def new_lines(sources: Mapping[str, Source]) -> Iterator[Callable[[], dict[str, list[bytes]]]]:
-    """Gives a function that returns by task what files got since the beginning of the block."""
+def lines_from_now(sources: Mapping[str, Source]) -> Callable[[], dict[str, list[bytes]]]:
+    """Returns a function that returns by task the lines that files got since its last call."""
     tails = {
         task: FileTail(source, source.stat().st_size if source.exists() else 0)
         for task, source in sources.items()
         if isinstance(source, Path)
     }
-    yield lambda: {task: tail.lines(is_last=True) for task, tail in tails.items()}
-
-
-def write_lines(task: str, lines: list[bytes]) -> None:
-    """Prints lines with the name of their task."""
-    _write(task, lines)
+    return lambda: {task: tail.lines(is_last=True) for task, tail in tails.items()}
 
 
 def _all_lines(source: Source) -> list[bytes]:
@@ -120,10 +114,11 @@ def _all_lines(source: Source) -> list[bytes]:
 def _pass_on(task: str, program: subprocess.Popen[bytes]) -> None:
     assert program.stdout is not None
     for line in program.stdout:
-        _write(task, [line.rstrip(b"\n")])
+        write_lines(task, [line.rstrip(b"\n")])
 
 
-def _write(task: str, lines: list[bytes]) -> None:
+def write_lines(task: str, lines: list[bytes]) -> None:
+    """Prints lines with the name of their task."""
     prefix = f"[{task.replace('-', ' ', 1).replace('_', ' ')}] ".encode()
     stream: BinaryIO = sys.stdout.buffer
     stream.write(b"".join(prefix + line + b"\n" for line in lines))

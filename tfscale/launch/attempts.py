@@ -49,7 +49,7 @@ def run_with_restarts(
                     f"{outcome}. Restart in {restart.wait_seconds:g} s{uncounted}; "
                     f"{restart.used} of {policy.max_restarts} restarts used"
                 )
-                stop_signal = _signal_within(restart.wait_seconds, events)
+                stop_signal = signal_until(time.monotonic() + restart.wait_seconds, events)
                 if stop_signal is not None:
                     return Outcome(
                         stop_signal=stop_signal, all_saved=restart.free, restarts=restarts
@@ -81,8 +81,16 @@ def ended_after(seconds: float | None, events: Events) -> Iterator[None]:
         timer.cancel()
 
 
-def _signal_within(seconds: float, events: Events) -> int | None:
-    deadline = time.monotonic() + seconds
+def signal_until(deadline: float, events: Events) -> int | None:
+    """Waits for a signal to the launcher. Other events are dropped.
+
+    Args:
+        deadline: End of the wait, on the clock of `time.monotonic`.
+        events: The job's queue.
+
+    Returns:
+        The signal's number, or None at the deadline.
+    """
     while (event := next_event(events, deadline)) is not None:
         if isinstance(event, SignalReceived):
             return event.number

@@ -83,11 +83,15 @@ def expanded(arguments: list[str]) -> list[str]:
     return with_job_file(arguments)
 
 
+def epilog() -> str:
+    """Returns the end of the help, which lists the settings of every engine."""
+    return f"{options_text()}\n{_EPILOG}"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
     parser.usage = "tfscale launch --num_workers=N [FLAG ...] -- COMMAND [ARGUMENT ...]"
     parser.description = _DESCRIPTION
-    parser.epilog = f"{options_text()}\n{_EPILOG}"
     parser.add_argument(
         "--num_workers",
         type=elastic.count_or_range,

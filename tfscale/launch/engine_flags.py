@@ -7,8 +7,7 @@ import re
 import textwrap
 from pathlib import Path
 
-from tfscale.cli.arguments import count, count_or_zero
-from tfscale.cli.sizes import parsed_bytes
+from tfscale.cli.arguments import count, count_or_zero, size
 from tfscale.launch.elastic.flags import least_workers, most_workers
 from tfscale.launch.engines import ENGINES, JobRequest, default_name, engine_named
 
@@ -45,7 +44,7 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--memory",
-        type=_size,
+        type=size,
         metavar="SIZE",
         help="memory of each worker with its unit, such as 32GiB (default: that of the engine)",
     )
@@ -152,13 +151,6 @@ def duration(text: str) -> float:
             "Example: 12h."
         )
     return seconds
-
-
-def _size(text: str) -> int:
-    try:
-        return parsed_bytes(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _pairs(flag: str, texts: list[str]) -> dict[str, str]:

@@ -8,10 +8,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from strategies.extension import integers
-from tfscale.cli.arguments import add_json_flag, add_model_argument, count, number_type
+from tfscale.cli.arguments import add_json_flag, add_model_argument, count, number_type, size
 from tfscale.cli.errors import complain
 from tfscale.cli.progress import progress
-from tfscale.cli.sizes import parsed_bytes
 
 Value = TypeVar("Value")
 
@@ -74,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--memory_per_device",
-        type=_size,
+        type=size,
         metavar="SIZE",
         help="memory of a device, such as 16GiB or 80GB (default: no limit)",
     )
@@ -187,13 +186,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(as_text(arguments.target, plan), flush=True)
     return 0 if plan.cheapest is not None else 1
-
-
-def _size(text: str) -> int:
-    try:
-        return parsed_bytes(text)
-    except ValueError as error:  # argparse shows the text of its own error only
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _precision(text: str) -> str:

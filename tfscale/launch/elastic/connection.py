@@ -9,6 +9,7 @@ import threading
 import time
 from types import TracebackType
 
+from tfscale.launch.attempts import signal_until
 from tfscale.launch.elastic.messages import (
     FROM_RENDEZVOUS,
     LONGEST_MESSAGE,
@@ -18,13 +19,7 @@ from tfscale.launch.elastic.messages import (
     encoded,
 )
 from tfscale.launch.elastic.rendezvous_server import HEARTBEAT_SECONDS, SILENT_SECONDS
-from tfscale.launch.events import (
-    ConnectionLost,
-    Events,
-    MessageArrived,
-    SignalReceived,
-    next_event,
-)
+from tfscale.launch.events import ConnectionLost, Events, MessageArrived
 from tfscale.launch.output import say
 
 _AGAIN_SECONDS = 1.0
@@ -95,9 +90,7 @@ class Connection:
             self.send(Alive())
 
 
-def connected_socket(
-    host: str, port: int, seconds: float, events: Events
-) -> socket.socket | SignalReceived:
+def connected_socket(host: str, port: int, seconds: float, events: Events) -> socket.socket | int:
     """Connects, with repeated attempts, and says once why that fails.
 
     Args:
@@ -107,7 +100,7 @@ def connected_socket(
         events: A signal in it ends the wait. Other events are dropped.
 
     Returns:
-        The socket, or the signal that ended the wait.
+        The socket, or the number of the signal that ended the wait.
 
     Raises:
         RendezvousLost: If nothing answers until the deadline.
@@ -131,10 +124,9 @@ def connected_socket(
                 f"nothing answers at the rendezvous {_address(host)}:{port} yet ({reason}); "
                 f"trying for {seconds:g} s"
             )
-        again = min(deadline, time.monotonic() + _AGAIN_SECONDS)
-        while (event := next_event(events, again)) is not None:
-            if isinstance(event, SignalReceived):
-                return event
+        stop_signal = signal_until(min(deadline, time.monotonic() + _AGAIN_SECONDS), events)
+        if stop_signal is not None:
+            return stop_signal
 
 
 def own_address(connected: socket.socket, host: str) -> str:

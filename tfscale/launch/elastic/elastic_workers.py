@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import secrets
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import BinaryIO
 
-from strategies.extension import number, whole_number
-from tfscale.launch.attempt import Job
-from tfscale.launch.attempts import ended_after
+from strategies.extension import whole_number
 from tfscale.launch.elastic.connection import (
     Connection,
     connected_socket,
@@ -31,16 +26,8 @@ from tfscale.launch.elastic.rendezvous_server import (
     RendezvousServer,
     own_listener,
 )
-from tfscale.launch.events import (
-    Events,
-    SignalReceived,
-    signals_as_events,
-)
-from tfscale.launch.local_workers import check_job, writable_folder
-from tfscale.launch.orphan_guard import OrphanGuard
-from tfscale.launch.output import SharedOutput
+from tfscale.launch.host_job import check_job, host_job
 from tfscale.launch.restarts import RestartPolicy
-from tfscale.launch.shares import Shares
 
 # After SIGKILL a worker has half a minute to disappear (worker_process), and its output to end.
 _KILLED_SECONDS = 45.0
@@ -133,43 +120,30 @@ def launch_elastic_workers(
     check_job(command, rendezvous.workers_per_host, grace_seconds, start_seconds)
     whole_number("max_restarts", max_restarts, at_least=0, cure="Pass 0 to restart after none.")
     policy = RestartPolicy(max_restarts, early_seconds)
-    each = rendezvous.workers_per_host
-    shares = Shares.of_host(each, gpus_per_worker, cpus_per_worker)
-    if time_limit is not None:
-        cure = "Omit it for no limit."
-        number("time_limit", time_limit, "positive and finite", lambda limit: limit > 0, cure=cure)
-    log_folder = None if log_dir is None else writable_folder(log_dir)
-    events: Events = queue.SimpleQueue()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(signals_as_events(events))
-        if time_limit is not None:
-            stack.enter_context(ended_after(time_limit, events))
-        job = Job(
-            name="",
-            command=command,
-            num_workers=each,
-            num_ps=0,
-            num_data_workers=0,
-            policy=policy,
-            hosts=None,
-            grace_seconds=grace_seconds,
-            start_seconds=start_seconds,
-            log_dir=log_folder,
-            exit_reason_dir=log_folder
-            or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tfscale-"))),
-            shares=shares,
-            environment=dict(environment or {}),
-            output=SharedOutput(output),
-            events=events,
-            guard=stack.enter_context(OrphanGuard()),
+        job = stack.enter_context(
+            host_job(
+                command,
+                name="",  # the rendezvous says it
+                num_workers=rendezvous.workers_per_host,
+                policy=policy,
+                gpus_per_worker=gpus_per_worker,
+                cpus_per_worker=cpus_per_worker,
+                time_limit=time_limit,
+                grace_seconds=grace_seconds,
+                start_seconds=start_seconds,
+                log_dir=log_dir,
+                environment=environment,
+                output=output,
+            )
         )
         listener = own_listener(rendezvous.host, rendezvous.port)
         token = secrets.token_hex(16)
         connected = connected_socket(
-            rendezvous.host, rendezvous.port, rendezvous.join_seconds, events
+            rendezvous.host, rendezvous.port, rendezvous.join_seconds, job.events
         )
-        if isinstance(connected, SignalReceived):
-            return stopped(connected.number)
+        if isinstance(connected, int):
+            return stopped(connected)
         hello = Hello(
             protocol=PROTOCOL,
             job_name=rendezvous.job_name,
@@ -193,7 +167,7 @@ def launch_elastic_workers(
             )
             name = job_id or secrets.token_hex(8)
             stack.enter_context(RendezvousServer(listener, rules, hello, name))
-        connection = stack.enter_context(Connection(connected, events))
+        connection = stack.enter_context(Connection(connected, job.events))
         connection.send(hello)
         ports = stack.enter_context(contextlib.ExitStack())
         return Launcher(job, rendezvous, connection, ports, listener is not None).run()

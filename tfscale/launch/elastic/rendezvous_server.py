@@ -58,7 +58,7 @@ def own_listener(host: str, port: int) -> socket.socket | None:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        return None  # whoever connects says so
+        return None  # the launcher that then fails to connect says so
     for family, _, _, _, address in found:
         # Debian gives a host's own name the address 127.0.1.1, under which no other host finds it.
         everywhere = ipaddress.ip_address(address[0]).is_loopback and not _is_loopback(host)

@@ -44,7 +44,7 @@ def main() -> int:
             stderr=log,
             start_new_session=True,
         )
-    # Its file first: whoever reads the id may ask for its state at once.
+    # Its file first: a program that reads the id may ask for the job's state at once.
     deadline = time.monotonic() + _START_SECONDS
     while not (folder / PROCESS_FILE).exists():
         if process.poll() is not None or time.monotonic() > deadline:
