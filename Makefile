@@ -1,4 +1,4 @@
-# make train | seeds | quick | test | thorough | engines | lint | matrix | parity | defects | faults | soak | bench |
+# make train | seeds | quick | test | thorough | engines | export | lint | matrix | parity | defects | faults | soak | bench |
 # bench-gpu | language-model-scaling | peers | asynchronous | preflight | browser-test | docs | docs-test | clean. Needs only Python 3.11-3.13 and make.
 # PYTHON=/path/to/python chooses the interpreter. All paths below are relative, so that a checkout
 # whose path contains a space works.
@@ -121,7 +121,7 @@ endef
 # Several editable installs of one checkout write the same tfscale.egg-info.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help train seeds language-model-scaling quick test thorough engines lint matrix parity defects faults soak bench bench-gpu peers asynchronous preflight browser-test docs docs-test clean same-python gpu-driver keras-history newest $(LANES:%=matrix-%)
+.PHONY: help train seeds language-model-scaling quick test thorough engines export lint matrix parity defects faults soak bench bench-gpu peers asynchronous preflight browser-test docs docs-test clean same-python gpu-driver keras-history newest $(LANES:%=matrix-%)
 
 help:
 	@echo "make train   trains the image recipe on the bundled digits, on 2 replicas"
@@ -130,6 +130,7 @@ help:
 	@echo "make test    runs the tests"
 	@echo "make thorough runs the long tests, which 'make test' leaves out"
 	@echo "make engines runs whole jobs of several launchers and schedulers, on this host"
+	@echo "make export  runs files of 'tfscale export' in LiteRT, ONNX Runtime and OpenVINO"
 	@echo "make lint    ruff check, ruff format --check, mypy --strict"
 	@echo "make matrix  runs the tests under each TensorFlow-Keras pair of: $(MATRIX)"
 	@echo "make matrix-nightly, matrix-rc  run them under unreleased versions of Keras, of TensorFlow"
@@ -189,7 +190,17 @@ engines: .venv/.installed-test .venv-engines/.installed
 ENGINES = tests/engines/requirements.txt
 .venv-engines/.installed: .venv-engines/.made $(ENGINES) $(METADATA)
 	@echo ".venv-engines: installing $(ENGINES)"
-	@.venv-engines/bin/python $(PIP_INSTALL) --requirement $(ENGINES) --editable ".[cpu]"
+	@.venv-engines/bin/python $(PIP_INSTALL) --requirement $(ENGINES) --editable ".[cpu,recipes]"
+	@touch "$@"
+
+export: .venv-export/.installed
+	@echo "export: python -m pytest -q -p no:xdist -m 'not engines' tests/unit/tfscale/shrink/exporting tests/unit/tfscale/shrink/quantization/test_integer_file.py"
+	@.venv-export/bin/python -m pytest -q -p no:xdist -m "not engines" tests/unit/tfscale/shrink/exporting tests/unit/tfscale/shrink/quantization/test_integer_file.py
+
+# Converters and runtimes in an environment of their own, so that .venv stays small.
+.venv-export/.installed: .venv-export/.made $(METADATA)
+	@echo ".venv-export: installing tfscale[cpu,export,test] (3 GB of disk)"
+	@.venv-export/bin/python $(PIP_INSTALL) --editable ".[cpu,export,test]"
 	@touch "$@"
 
 lint: .venv/.installed-test
@@ -270,8 +281,9 @@ preflight: .venv/.installed-test
 
 browser-test: .venv/.installed-browser
 	@.venv/bin/python -m pytest -q -p no:xdist \
-	    tests/unit/tfscale/report/test_report_browser.py tests/unit/tfscale/bench/test_bench_browser.py \
-	    tests/docs/test_site_browser.py
+	    tests/unit/tfscale/report/test_report_browser.py tests/unit/tfscale/report/test_tips_browser.py \
+	    tests/unit/tfscale/report/test_runs_browser.py tests/unit/tfscale/explain/test_explain_browser.py \
+	    tests/unit/tfscale/bench/test_bench_browser.py tests/docs/test_site_browser.py
 
 .venv/.installed-browser: .venv/.installed-docs tests/unit/tfscale/report/report_browser.py
 	@echo ".venv: installing Chromium for the tests"
@@ -287,7 +299,7 @@ docs-test: .venv/.installed-test
 	@.venv/bin/python -m tests.docs
 
 clean:
-	rm -rf .venv .venv-engines .venv-gpu .venv-matrix .venv-peers build dist site tfscale.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-engines .venv-export .venv-gpu .venv-matrix .venv-peers build dist site tfscale.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An environment keeps its interpreter: to ask for another one is an error.

@@ -32,11 +32,13 @@ _OWN_PACKAGES = ("strategies", "tfscale", "recipes", "__main__")
 
 
 def define(synopsis: str) -> None:
-    """Defines the flags of every program.
+    """Defines the flags of every program, once: a recipe that runs another one has its own.
 
     Args:
         synopsis: What the program is for and how it is started, for `--help`.
     """
+    if "traceback" in flags.FLAGS:
+        return
     app.define_help_flags()
     # absl's --help shows only the flags of the main module, and exits with 1.
     flags.DEFINE_flag(_Help(synopsis))

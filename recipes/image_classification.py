@@ -12,7 +12,8 @@ The digits (1,797 images of 8x8) come with the recipe. TFDS downloads other sets
 such as mnist and cifar10 (not yet tested: needs access to their server), or
 finds them prepared in --data_dir. A --data_dir with a folder of images for each
 class, or with such folders train and test, is a set too. Training uses the split
-"train"; the split "test" is used once, at the end.
+"train" (without the rows of --validation); the split "test" is used once, at the
+end.
 
 A run writes to --model_dir: model.keras (for predicting, loads in plain Keras),
 report.html (open it in a browser), run.json and summary.json (for programs) and
@@ -35,13 +36,23 @@ from absl import flags
 
 import strategies
 import tfscale
-from recipes import checkpoint_flag, common_flags, entry_point, flag_sections, number_flags, results
-from recipes.images import run_report
+from recipes import (
+    checkpoint_flag,
+    common_flags,
+    entry_point,
+    flag_sections,
+    found_batch_flag,
+    found_rate_flag,
+    number_flags,
+    results,
+)
+from recipes.images import run_report, validation
 from recipes.images.build import (
     flagged_image_set,
     flagged_model,
-    model_and_data,  # noqa: F401  (what `tfscale preflight` looks at)
+    model_and_data,
     pipelines,
+    validation_pipeline,
 )
 from recipes.images.predictions import predict_split
 from recipes.images.training_log import TrainingLog, tensorboard_log
@@ -105,6 +116,9 @@ def define_flags() -> None:
             "for sgd.",
             floats("in [0, 1]", "0.9", lambda momentum: 0 <= momentum <= 1),
         )
+        found_rate_flag.define()
+        found_batch_flag.define()
+        validation.define()
     common_flags.define()
     with flag_sections.section("results"):
         flags.DEFINE_bool(
@@ -122,7 +136,13 @@ def define_flags() -> None:
     entry_point.define(__doc__)
 
 
-def fit(model: keras.Model, train: Pipeline, num_steps: int, callbacks: list[Any]) -> None:
+def fit(
+    model: keras.Model,
+    train: Pipeline,
+    num_steps: int,
+    callbacks: list[Any],
+    held_out: Pipeline | None = None,
+) -> None:
     """Trains for whole epochs, and for a shorter last one if `num_steps` is not a multiple.
 
     Args:
@@ -130,28 +150,51 @@ def fit(model: keras.Model, train: Pipeline, num_steps: int, callbacks: list[Any
         train: The training input.
         num_steps: Optimizer updates. Positive.
         callbacks: Keras's callbacks.
+        held_out: What is evaluated after each epoch; None for nothing.
     """
     verbose = 2 if strategies.is_chief(train.strategy) else 0
     epochs, rest = divmod(num_steps, train.steps_per_epoch)
     if epochs:
-        model.fit(train, epochs=epochs, verbose=verbose, callbacks=callbacks)
+        model.fit(
+            train,
+            epochs=epochs,
+            validation_data=held_out,
+            verbose=verbose,
+            callbacks=callbacks,
+        )
     if rest:
         model.fit(
             train.at(epochs),
             initial_epoch=epochs,
             epochs=epochs + 1,
             steps_per_epoch=rest,
+            validation_data=held_out,
             verbose=verbose,
             callbacks=callbacks,
         )
+
+
+def model_and_data_of_size(batch_size: int) -> tuple[keras.Model, Pipeline]:
+    """Builds model and training input in a process that tries a batch size."""
+    found_batch_flag.parse(define_flags, batch_size)
+    return model_and_data()
 
 
 def main(_: Sequence[str]) -> None:
     """Trains and evaluates according to the flags, and writes the results."""
     started = time.monotonic()
     image_set = flagged_image_set()
+    found_batch = None
+    if FLAGS.find_batch_size is not None:
+        image_set.prepare(shows_progress=False)
+        found_batch = found_batch_flag.find(
+            "recipes.image_classification:model_and_data_of_size",
+            largest=image_set.num_examples("train") - validation.held_out(image_set),
+        )
     strategy = common_flags.strategy()
     is_chief = strategies.is_chief(strategy)
+    if is_chief and found_batch is not None:
+        print(found_batch, flush=True)
     tfscale.set_precision(FLAGS.precision, strategy)
     model_dir = FLAGS.model_dir or f"runs/{image_set.name}"
     if is_chief:
@@ -162,19 +205,22 @@ def main(_: Sequence[str]) -> None:
 
     image_set.prepare(shows_progress=is_chief)
     train, test = pipelines(image_set, strategy)
+    held_out = validation_pipeline(image_set, strategy)
     num_steps = common_flags.train_steps(train.steps_per_epoch)
+    found_rate_flag.find(lambda: flagged_model(image_set, num_steps), train)
     log = TrainingLog(common_flags.schedule(num_steps))
     checkpoint = checkpoint_flag.callback(
         model_dir, steps_per_epoch=train.steps_per_epoch, num_steps=num_steps
     )
     callbacks.append(tfscale.callbacks.Microbatches(FLAGS.microbatches))
+    callbacks.append(tfscale.callbacks.ReportTrial())
     callbacks += [log] if checkpoint is None else [log, checkpoint]
     # Not earlier: a task that waits for another one to prepare the set draws random numbers.
     keras.utils.set_random_seed(FLAGS.seed)
     with strategy.scope():
         model = flagged_model(image_set, num_steps)
     training_started = time.monotonic()
-    fit(model, train, num_steps, callbacks)
+    fit(model, train, num_steps, callbacks, held_out)
     training_seconds = time.monotonic() - training_started
     loss, accuracy = model.evaluate(test, verbose=0)
     classes = image_set.num_classes if image_set.num_classes <= run_report.MOST_CLASSES else None

@@ -121,7 +121,8 @@ def main(_: Sequence[str]) -> None:
     checkpoint = checkpoint_flag.callback(
         model_dir, steps_per_epoch=train.steps_per_epoch, num_steps=num_steps
     )
-    callbacks = [log] if checkpoint is None else [log, checkpoint]
+    callbacks = [log, tfscale.callbacks.ReportTrial()]
+    callbacks += [] if checkpoint is None else [checkpoint]
     keras.utils.set_random_seed(FLAGS.seed)
     with strategy.scope():
         model = flagged_model(ratings, num_steps)

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from tfscale.files import reason, require_writable, whole_files
 from tfscale.report import REPORT_FILE, RUN_FILE, RunRecord, render, to_json
+from tfscale.sweep import report_trial
 
 MODEL_FILE = "model.keras"
 SUMMARY_FILE = "summary.json"
@@ -85,6 +86,8 @@ def write(
 ) -> None:
     """Writes all files of a run in one step: readers never see a part of them.
 
+    The results are reported to `tfscale sweep` too, if this run is a trial of it.
+
     Args:
         folder: A folder that `make_writable` has checked.
         model: The trained model, saved as one `.keras` file; None if there is no single model.
@@ -119,6 +122,7 @@ def write(
             f"The results could not be written to {folder}: {_reason(error)}. Make room there and "
             "in the folder of temporary files, and train again."
         ) from error
+    report_trial(record.results)
 
 
 def _reason(error: OSError | tf.errors.OpError) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         whole_number,
     )
     from strategies.batch_parts import Shared, named_parts, spec_with_rows, static_rows
+    from strategies.cluster.cluster import host_and_port
     from strategies.cluster.environments import (
         DATA_WORKER_VARIABLE,
         DATA_WORKERS_VARIABLE,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from strategies.cluster.server_probe import TaskProbe
     from strategies.coordination.heartbeats import HeartbeatBoard
     from strategies.coordination.preemption_consensus import PreemptionNotice
-    from strategies.coordination.rendezvous import exchange
+    from strategies.coordination.rendezvous import exchange, worker_index
     from strategies.deadline import Deadline
     from strategies.devices import all_on
     from strategies.global_batches import (
@@ -74,13 +75,21 @@ if TYPE_CHECKING:
     from strategies.keras_support.defects.table import FIXES
     from strategies.keras_support.gradients.gradient_watch import VERDICTS, GradientWatch, Trouble
     from strategies.keras_support.gradients.tape_gradients import local_gradients
+    from strategies.keras_support.gradients.update_norms import UpdateNorms
+    from strategies.keras_support.gradients.update_rules import written_by_rules
+    from strategies.keras_support.gradients.weight_clusters import WeightClusters
+    from strategies.keras_support.gradients.weight_masks import MaskRule, WeightMasks
     from strategies.keras_support.input.resume import FitInput, end_resumption
     from strategies.keras_support.installation import (
         changes_by_need,
         support,
         support_shared_parts,
     )
-    from strategies.keras_support.local_sgd import LocalTraining, trains_on_one_replica
+    from strategies.keras_support.local_sgd import (
+        LocalTraining,
+        trace_step_again,
+        trains_on_one_replica,
+    )
     from strategies.keras_support.metrics.metric_combination import combined_by
     from strategies.keras_support.model.model_parts import (
         all_layers,
@@ -91,6 +100,8 @@ if TYPE_CHECKING:
         names_dtype,
         optimized_variables,
         own_state,
+        own_weights,
+        schedule_of,
     )
     from strategies.keras_support.model.outside_scope import refuse_model_outside
     from strategies.keras_support.model.recomputed_layers import (
@@ -122,6 +133,7 @@ if TYPE_CHECKING:
         inputs_of,
         nodes_in_order,
         places_to_cut,
+        through_graph,
     )
     from strategies.keras_support.pipeline.noted_units import noted_units
     from strategies.keras_support.pipeline.pipelined_model import pipeline_of, train_as_pipeline
@@ -145,6 +157,7 @@ if TYPE_CHECKING:
     from strategies.keras_support.sharding.sharded_value import is_sharded
     from strategies.keras_support.sharding.stages import stage_of
     from strategies.keras_support.sharding.whole_values import whole_value
+    from strategies.keras_support.state.random_state import RandomState
     from strategies.keras_support.state.variables import floats_read_as
     from strategies.keras_support.step.microbatch_count import (
         fit_in_microbatches,
@@ -204,13 +217,7 @@ if TYPE_CHECKING:
 _NAMES = {
     # Checked arguments, and lines that one worker prints for all.
     "strategies.arguments": (
-        "function",
-        "number",
-        "one_of",
-        "sequence",
-        "strategy_of",
-        "text",
-        "truth",
+        *("function", "number", "one_of", "sequence", "strategy_of", "text", "truth"),
         "whole_number",
     ),
     "strategies.number_rules": (
@@ -220,6 +227,7 @@ _NAMES = {
     "strategies.announcement": ("announce",),
     "strategies.deadline": ("Deadline",),
     # The cluster, the environment it is read from, and how a worker ended.
+    "strategies.cluster.cluster": ("host_and_port",),
     "strategies.cluster.environments": (
         *("DATA_WORKERS_VARIABLE", "DATA_WORKER_VARIABLE", "DEFAULT_START_SECONDS"),
         *("EXIT_REASON_VARIABLE", "JOB_VARIABLE", "RESTART_VARIABLE", "START_SECONDS_VARIABLE"),
@@ -232,7 +240,7 @@ _NAMES = {
     # Messages between workers.
     "strategies.coordination.heartbeats": ("HeartbeatBoard",),
     "strategies.coordination.preemption_consensus": ("PreemptionNotice",),
-    "strategies.coordination.rendezvous": ("exchange",),
+    "strategies.coordination.rendezvous": ("exchange", "worker_index"),
     "strategies.keras_support.workers.state_agreement": ("broadcast_state",),
     # Progress of this worker and of the others.
     "strategies.progress": (
@@ -261,14 +269,8 @@ _NAMES = {
     # Batches, and the position of `fit` in its input.
     "strategies.batch_parts": ("Shared", "named_parts", "spec_with_rows", "static_rows"),
     "strategies.global_batches": (
-        "EvenReplicaBatch",
-        "GlobalBatches",
-        "PaddedReplicaBatch",
-        "ReplicaBatch",
-        "counted_replica_batches",
-        "own_rows",
-        "replica_batches",
-        "replica_batch_bounds",
+        *("EvenReplicaBatch", "GlobalBatches", "PaddedReplicaBatch", "ReplicaBatch"),
+        *("counted_replica_batches", "own_rows", "replica_batches", "replica_batch_bounds"),
     ),
     "strategies.keras_support.input.resume": ("FitInput", "end_resumption"),
     # Inside a training step.
@@ -282,19 +284,19 @@ _NAMES = {
     "strategies.keras_support.context.step_context": ("current_step",),
     "strategies.keras_support.gradients.gradient_watch": ("VERDICTS", "GradientWatch", "Trouble"),
     "strategies.keras_support.gradients.tape_gradients": ("local_gradients",),
+    "strategies.keras_support.gradients.update_norms": ("UpdateNorms",),
+    "strategies.keras_support.gradients.update_rules": ("written_by_rules",),
+    "strategies.keras_support.gradients.weight_clusters": ("WeightClusters",),
+    "strategies.keras_support.gradients.weight_masks": ("MaskRule", "WeightMasks"),
     "strategies.keras_support.metrics.metric_combination": ("combined_by",),
-    "strategies.keras_support.local_sgd": ("LocalTraining", "trains_on_one_replica"),
+    "strategies.keras_support.local_sgd": (
+        *("LocalTraining", "trace_step_again", "trains_on_one_replica"),
+    ),
     "strategies.keras_support.asynchronous.executions": ("wait_until_idle",),
     # A model's parts, and its variables on each replica.
     "strategies.keras_support.model.model_parts": (
-        "all_layers",
-        "compile_arguments",
-        "copy_trainable",
-        "direct_layers",
-        "loss_in",
-        "names_dtype",
-        "optimized_variables",
-        "own_state",
+        *("all_layers", "compile_arguments", "copy_trainable", "direct_layers", "loss_in"),
+        *("names_dtype", "optimized_variables", "own_state", "own_weights", "schedule_of"),
     ),
     "strategies.keras_support.model.recomputed_layers": (
         "recomputation_of",
@@ -308,6 +310,7 @@ _NAMES = {
         "is_per_replica",
         "replica_values",
     ),
+    "strategies.keras_support.state.random_state": ("RandomState",),
     "strategies.keras_support.state.variables": ("floats_read_as",),
     "strategies.keras_support.sharding.backward_gathers": ("ONLY_SHAPE",),
     "strategies.keras_support.sharding.cuts": ("cuts_for",),
@@ -321,6 +324,7 @@ _NAMES = {
         "inputs_of",
         "nodes_in_order",
         "places_to_cut",
+        "through_graph",
     ),
     "strategies.keras_support.pipeline.noted_units": ("noted_units",),
     "strategies.keras_support.pipeline.pipelined_model": ("pipeline_of", "train_as_pipeline"),

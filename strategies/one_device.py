@@ -41,7 +41,7 @@ def one_device_strategy(device: str | None = None) -> tf.distribute.OneDeviceStr
         if len(known) == 1
         else "as named"
         if device is not None
-        else "the first GPU"
+        else f"the first {canonical.partition(':')[0]}"
     )
     announce(f"one replica on {canonical} ({reason}).")
     return support(tf.distribute.OneDeviceStrategy(canonical))

@@ -16,12 +16,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-PHASES = ("trace", "input", "step", "collective", "callbacks", "evaluate", "predict", "save")
+PHASES = (
+    *("trace", "input", "step", "collective", "callbacks", "evaluate", "predict", "save"),
+    "restore",
+)
 """Phases of a worker. "collective" is waiting for other workers, in the all-reduce of a step or at
 a rendezvous between steps; "callbacks" is all Python between steps; "trace" is the first execution
 of the training or evaluation step, until its input is read."""
 
-_EXECUTING = ("step", "evaluate", "predict")
+_ASIDE = ("evaluate", "predict")
+_EXECUTING = ("step", *_ASIDE)
 
 
 class Marks(NamedTuple):
@@ -32,15 +36,25 @@ class Marks(NamedTuple):
         collective: Seconds spent in collectives in graphs; negative while in one. Marks without
             times leave both at zero, or negative.
         batches: Batches read.
+        examples: Examples of this worker that were read; 0 for marks without times.
     """
 
     input: float
     collective: float
     batches: int
+    examples: int = 0
 
 
 class Clock(Protocol):
-    """The marks of executions; see `keras_support.patching.step_clock`."""
+    """The marks of executions; see `keras_support.patching.step_clock`.
+
+    Attributes:
+        is_timed: Whether seconds are measured, or only the current phase.
+    """
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether seconds are measured."""
 
     def read(self) -> Marks:
         """Returns the current marks; called from any thread."""
@@ -51,6 +65,8 @@ class Clock(Protocol):
 
 class NoMarks:
     """The clock of graphs without marks."""
+
+    is_timed = False
 
     def read(self) -> Marks:
         """Returns no marks."""
@@ -94,6 +110,7 @@ class Progress:
     Attributes:
         thread: Identity of the training thread.
         changes: Grows with every sign of progress that Python sees.
+        is_shared: Whether several callbacks read its seconds, see `timed_progress`.
     """
 
     def __init__(
@@ -103,6 +120,7 @@ class Progress:
         self._call = call
         self.thread = threading.get_ident()
         self.changes = 0
+        self.is_shared = False
         self._clock = clock
         self._epoch = 0
         self._phases = ["callbacks"]
@@ -112,6 +130,7 @@ class Progress:
         self._accounted = clock.read()
         self._finished: set[str] = set()
         self._batches = 0
+        self._examples = 0
         self._begun = (0, self._all_batches())
         self._aside: int | None = None
         self._is_numbered = False
@@ -153,9 +172,38 @@ class Progress:
 
     def seconds(self) -> dict[str, float]:
         """Returns the seconds of each phase so far, without those inside another."""
-        self._account("step")
+        self._account(next((p for p in self._phases if p in _ASIDE), "step"))
         self._turn()
         return dict(self._seconds)
+
+    def seconds_until_now(self) -> dict[str, float]:
+        """Returns what `seconds` would, with what the current phase has taken so far.
+
+        Any thread may call it. Nothing is recorded, so `examples` does not change.
+        """
+        marks, phases, found = self._clock.read(), list(self._phases), dict(self._seconds)
+        found[phases[-1]] += time.monotonic() - self._since
+        # A mark below zero is a phase that is running: its seconds minus when it began.
+        reading, waiting = (each + time.time() * (each < 0) for each in marks[:2])
+        marks = marks._replace(input=reading, collective=waiting)
+        self._divide(found, marks, next((each for each in phases if each in _ASIDE), "step"))
+        return found
+
+    def examples(self) -> int:
+        """Returns the examples that this worker had read when `seconds` was called last.
+
+        Those of evaluations and predictions count too. They are counted from when the clock began.
+        """
+        return self._examples + self._accounted.examples
+
+    def note_examples(self, examples: int) -> None:
+        """Counts examples of this worker that Python has read."""
+        self._examples += examples
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether the clock of its graphs measures seconds."""
+        return self._clock.is_timed
 
     def take_seconds(self) -> dict[str, float]:
         """Returns the seconds of each phase since the last call, without those inside another."""
@@ -165,7 +213,7 @@ class Progress:
     @contextlib.contextmanager
     def during(self, phase: str) -> Iterator[None]:
         """Marks the block as a phase; see `phase`."""
-        is_aside = phase in ("evaluate", "predict") and self._aside is None
+        is_aside = phase in _ASIDE and self._aside is None
         if is_aside:
             self._account("step")
             self._aside = self._all_batches()
@@ -201,14 +249,15 @@ class Progress:
 
     def _account(self, around: str) -> None:
         """Moves the seconds that graphs spent in their phases out of the surrounding phase."""
-        marks, before = self._clock.read(), self._accounted
-        for phase, seconds in (
-            ("input", marks.input - before.input),
-            ("collective", marks.collective - before.collective),
-        ):
-            self._seconds[phase] += seconds
-            self._seconds[around] -= seconds
+        marks = self._clock.read()
+        self._divide(self._seconds, marks, around)
         self._accounted = marks
+
+    def _divide(self, found: dict[str, float], marks: Marks, around: str) -> None:
+        for phase in ("input", "collective"):
+            seconds = getattr(marks, phase) - getattr(self._accounted, phase)
+            found[phase] += seconds
+            found[around] -= seconds
 
 
 _watched: Progress | None = None
@@ -274,10 +323,19 @@ def timed_progress(clock: Clock) -> Progress:
         clock: The marks of the model's graphs, which measure seconds.
     """
     global _watched
-    if followed_by_default():
+    if followed_by_default() and not (_watched is not None and _watched.is_shared):
         _watched = Progress(clock, _ended)
+        _watched.is_shared = True
     assert _watched is not None
     return _watched
+
+
+def timed() -> Progress | None:
+    """Returns what records the current `fit` with seconds, for its training thread, or None."""
+    progress = _watched
+    if progress is None or not progress.is_timed or progress.thread != threading.get_ident():
+        return None
+    return progress
 
 
 def _ended(error: BaseException | None) -> None:

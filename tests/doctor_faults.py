@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import resource
 import shutil
 import socket
@@ -119,11 +118,15 @@ def tf_config(addresses: list[str], index: int) -> dict[str, str]:
     }
 
 
+def peers_flags(seconds: float) -> tuple[str, ...]:
+    return ("--only=cluster", "--peers", f"--peers_seconds={seconds:g}")
+
+
 def two_workers(*flags: str, seconds: float = PEERS_SECONDS) -> list[Doctor]:
     """Returns the doctors of two workers of this host."""
     addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
-    peers = ("--only=cluster", "--peers", f"--peers_seconds={seconds:g}", *flags)
-    return [Doctor(peers, variables=tf_config(addresses, index)) for index in range(2)]
+    every = (*peers_flags(seconds), *flags)
+    return [Doctor(every, variables=tf_config(addresses, index)) for index in range(2)]
 
 
 def metadata_folder(folder: Path, name: str, version: str, *requires: str) -> Path:
@@ -222,18 +225,14 @@ def shifted_clock(folder: Path, seconds: int) -> dict[str, str]:
     return {"LD_PRELOAD": str(library)}
 
 
-def namespace_workers(made: Cable) -> list[Doctor]:
+def namespace_workers(made: Cable, seconds: float = PEERS_SECONDS) -> list[Doctor]:
     """Returns the doctors of two workers at the two ends of a cable."""
     addresses = [f"{host}:20001" for host in ADDRESSES]
     return [
         Doctor(
-            ("--only=cluster", "--peers", f"--peers_seconds={PEERS_SECONDS:g}"),
+            peers_flags(seconds),
             before=tuple(made.command(index, [])),
             variables=tf_config(addresses, index),
         )
         for index in range(2)
     ]
-
-
-def is_root() -> bool:
-    return os.geteuid() == 0

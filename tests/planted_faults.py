@@ -22,9 +22,9 @@ from tests.doctor_faults import (
     control_group,
     free_ports,
     in_mount,
-    is_root,
     metadata_folder,
     namespace_workers,
+    peers_flags,
     shifted_clock,
     tf_config,
     two_workers,
@@ -49,15 +49,13 @@ class Fault(NamedTuple):
 
 FAULTS: list[Fault] = []
 
+Planting = Callable[[Path], Iterator[list[Doctor]]]
 
-def fault(
-    name: str, *words: str, is_thorough: bool = False
-) -> Callable[[Callable[[Path], Iterator[list[Doctor]]]], Callable[[Path], Iterator[list[Doctor]]]]:
+
+def fault(name: str, *words: str, is_thorough: bool = False) -> Callable[[Planting], Planting]:
     """Adds a row to the table."""
 
-    def add(
-        plant: Callable[[Path], Iterator[list[Doctor]]],
-    ) -> Callable[[Path], Iterator[list[Doctor]]]:
+    def add(plant: Planting) -> Planting:
         FAULTS.append(Fault(name, contextlib.contextmanager(plant), words, is_thorough))
         return plant
 
@@ -121,7 +119,7 @@ def missing_task(folder: Path) -> Iterator[list[Doctor]]:
 
 @fault("a name that does not exist", "worker 1 at no-such-host.invalid:20001", "Correct the name")
 def unknown_name(folder: Path) -> Iterator[list[Doctor]]:
-    flags = ("--only=cluster", "--peers", f"--peers_seconds={FAILING_SECONDS:g}")
+    flags = peers_flags(FAILING_SECONDS)
     addresses = [f"127.0.0.1:{free_ports(1)[0]}", "no-such-host.invalid:20001"]
     yield [Doctor(flags, variables=tf_config(addresses, 0))]
 
@@ -139,7 +137,7 @@ def another_program(folder: Path) -> Iterator[list[Doctor]]:
     try:
         assert other.stdout is not None
         addresses = [f"127.0.0.1:{free_ports(1)[0]}", f"127.0.0.1:{int(other.stdout.readline())}"]
-        flags = ("--only=cluster", "--peers", f"--peers_seconds={FAILING_SECONDS:g}")
+        flags = peers_flags(FAILING_SECONDS)
         yield [Doctor(flags, variables=tf_config(addresses, 0))]
     finally:
         other.kill()
@@ -149,7 +147,7 @@ def another_program(folder: Path) -> Iterator[list[Doctor]]:
 @fault("tasks of two clusters", "worker 1 at", "another task answers", "the same cluster")
 def two_clusters(folder: Path) -> Iterator[list[Doctor]]:
     first, second, third = (f"127.0.0.1:{port}" for port in free_ports(3))
-    flags = ("--only=cluster", "--peers", f"--peers_seconds={PEERS_SECONDS:g}")
+    flags = peers_flags(PEERS_SECONDS)
     yield [
         Doctor(flags, variables=tf_config([first, second], 0)),
         Doctor(flags, variables=tf_config([third, second], 1)),
@@ -161,9 +159,7 @@ def no_route(folder: Path) -> Iterator[list[Doctor]]:
     with cable() as made:
         route = ["ip", "route", "add", "unreachable", "10.77.0.2/32"]
         subprocess.run(made.command(0, route), check=True, timeout=60)
-        first, _ = namespace_workers(made)
-        flags = ("--only=cluster", "--peers", f"--peers_seconds={FAILING_SECONDS:g}")
-        yield [dataclasses.replace(first, flags=flags)]
+        yield namespace_workers(made, FAILING_SECONDS)[:1]
 
 
 @fault("a clock that is wrong", "The clock of worker 1", "90.", "ahead of", "NTP")
@@ -197,6 +193,17 @@ def full_disk(folder: Path) -> Iterator[list[Doctor]]:
     fill = f"head -c 2M /dev/zero > {folder}/full 2> /dev/null"
     before = in_mount(folder, "size=1m", fill)
     yield [Doctor(("--only=storage", f"--dirs={folder}"), before=before)]
+
+
+@fault(
+    "temporary files on a full disk",
+    "(temporary files) cannot be written: No space left on device",
+    "TMPDIR chooses this folder",
+)
+def full_temporary_folder(folder: Path) -> Iterator[list[Doctor]]:
+    fill = f"head -c 2M /dev/zero > {folder}/full 2> /dev/null"
+    before = in_mount(folder, "size=1m", fill)
+    yield [Doctor(("--only=storage",), before=before, variables={"TMPDIR": str(folder)})]
 
 
 @fault("no inodes", "cannot be written: No space left on device", "No inodes are left")
@@ -242,7 +249,7 @@ def few_open_files(folder: Path) -> Iterator[list[Doctor]]:
 
 @fault("a folder of another user", "cannot be written: Permission denied", "Change its owner")
 def foreign_folder(folder: Path) -> Iterator[list[Doctor]]:
-    if is_root():
+    if os.geteuid() == 0:
         raise Unavailable("root may write everywhere")
     folder.chmod(0o500)
     yield [Doctor(("--only=storage", f"--dirs={folder}"))]

@@ -12,10 +12,9 @@ import json
 import os
 import select
 import subprocess
-import sys
 from pathlib import Path
 
-from tests.programs import ROOT, own_environment
+from tests.programs import ROOT, started_server
 
 
 class Prefork:
@@ -76,15 +75,7 @@ class Prefork:
             self._server = None
 
     def _started(self) -> subprocess.Popen[str]:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "tests.prefork_server", *self._imported],
-            cwd=ROOT,
-            env=own_environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        server = started_server("tests.prefork_server", *self._imported)
         assert self._answer(server, 240) == "ready"
         return server
 

@@ -36,16 +36,7 @@ def _fork_server() -> str:
 def _started_fork_server() -> str:
     """Starts `tests/fork_server.py` and returns its socket; it ends with this process."""
     path = str(Path(tempfile.mkdtemp(prefix="forks-")) / "socket")
-    server = subprocess.Popen(
-        [sys.executable, "-m", "tests.fork_server", path],
-        cwd=ROOT,
-        env=own_environment(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert server.stdin is not None
+    server = started_server("tests.fork_server", path)
     assert server.stdout is not None
     atexit.register(server.communicate)  # its standard input ends, and so does it
     assert server.stdout.readline() == "ready\n"
@@ -118,6 +109,19 @@ def started(*command: str, **variables: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def started_server(module: str, *arguments: str) -> subprocess.Popen[str]:
+    """Starts `python -m MODULE ARGUMENTS...` in a new session, with pipes to it and from it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        cwd=ROOT,
+        env=own_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )

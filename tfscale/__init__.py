@@ -30,16 +30,36 @@ if TYPE_CHECKING:
         ratio_over_replicas,
         sum_over_replicas,
     )
-    from tfscale import callbacks, data, launch, metrics, optimizers, parallel, plan, schedules
+    from tfscale import (
+        callbacks,
+        data,
+        explain,
+        launch,
+        metrics,
+        monitor,
+        optimizers,
+        parallel,
+        plan,
+        schedules,
+        shrink,
+        sweep,
+    )
     from tfscale.broadcasting import broadcast, broadcast_value
+    from tfscale.find.batch_size import FoundBatchSize, find_batch_size
+    from tfscale.find.found_rate import FoundRate
+    from tfscale.find.learning_rate import find_learning_rate
     from tfscale.precision import set_precision
     from tfscale.preparation import prepare
     from tfscale.recomputation import recompute
 
 _LAZY = {
+    "FoundBatchSize": "tfscale.find.batch_size",
+    "FoundRate": "tfscale.find.found_rate",
     "all_gather": "strategies.extension",
     "broadcast": "tfscale.broadcasting",
     "broadcast_value": "tfscale.broadcasting",
+    "find_batch_size": "tfscale.find.batch_size",
+    "find_learning_rate": "tfscale.find.learning_rate",
     "local_gradients": "strategies.extension",
     "mean_over_replicas": "strategies.extension",
     "prepare": "tfscale.preparation",
@@ -51,24 +71,34 @@ _LAZY = {
 _LAZY_MODULES = {
     "callbacks": "tfscale.callbacks",
     "data": "tfscale.data",
+    "explain": "tfscale.explain",
     "launch": "tfscale.launch",
     "metrics": "tfscale.metrics",
+    "monitor": "tfscale.monitor",
     "optimizers": "tfscale.optimizers",
     "parallel": "tfscale.parallel",
     "plan": "tfscale.plan",
     "schedules": "tfscale.schedules",
+    "shrink": "tfscale.shrink",
+    "sweep": "tfscale.sweep",
 }
 
 __all__ = [
+    "FoundBatchSize",
+    "FoundRate",
     "all_gather",
     "broadcast",
     "broadcast_value",
     "callbacks",
     "data",
+    "explain",
+    "find_batch_size",
+    "find_learning_rate",
     "launch",
     "local_gradients",
     "mean_over_replicas",
     "metrics",
+    "monitor",
     "optimizers",
     "parallel",
     "plan",
@@ -77,7 +107,9 @@ __all__ = [
     "recompute",
     "schedules",
     "set_precision",
+    "shrink",
     "sum_over_replicas",
+    "sweep",
 ]
 
 

@@ -31,7 +31,12 @@ COMMANDS = {
     "plan": "tfscale.plan.command",
     "preflight": "tfscale.preflight.command",
     "report": "tfscale.report.command",
+    "profile": "tfscale.profile.command",
+    "find": "tfscale.find.command",
+    "sweep": "tfscale.sweep.command",
     "verify": "tfscale.verify.command",
+    "explain": "tfscale.explain.command",
+    "export": "tfscale.shrink.exporting.command",
     "bench": "tfscale.bench.command",
     "data": "tfscale.data_tools.command",
 }
@@ -42,10 +47,15 @@ examples:
   tfscale data index 'train-*.tfrecord'                give TFRecord files random access
   tfscale doctor                                       check versions, devices and the cluster
   tfscale launch --num_workers=2 -- python train.py    run two workers of one job on this host
+  tfscale explain runs/digits rows.npz                 show which pixels a class comes from
+  tfscale export runs/digits --format=litert           write a file for LiteRT and compare it
+  tfscale find mine:build --batch_size=64              find the learning rate of your model
   tfscale jobs list                                    show the jobs that were submitted
   tfscale plan mine:build --replicas=8                 compute the memory of each device
   tfscale preflight mine:build --target=v5e:2x2        find what a TPU would reject; needs no TPU
+  tfscale profile mine:build --replicas=2              record training steps for Perfetto
   tfscale report runs/digits                           write one HTML page about a run
+  tfscale sweep --help                                 find the best flags of a training command
   tfscale verify mine:build --num_replicas=2           compare your model with one device
   tfscale launch --help                                show the flags of a command
 
@@ -116,6 +126,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="surrogateescape")  # print paths that are not UTF-8 unchanged
     try:
         status = _run(own)
+    except KeyboardInterrupt:  # also while a command is imported
+        status = 130  # 128 + SIGINT, as a shell shows it.
     except SystemExit:
         if not finish_output(program):
             sys.exit(2)
@@ -163,10 +175,7 @@ def _run(own: list[str]) -> int:
         arguments.command, behind = behind, None
     if unknown or behind is not None:
         chosen.error(f"unknown arguments: {' '.join([*unknown, *(behind or [])])}")
-    try:
-        status: int = module.run(arguments)
-    except KeyboardInterrupt:
-        return 130  # 128 + SIGINT, as a shell shows it.
+    status: int = module.run(arguments)
     return status
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 from absl import flags
@@ -11,6 +13,7 @@ from recipes import common_flags
 from recipes.images.augmentation import augmentation
 from recipes.images.model import compiled_model, smooth_labels, to_float
 from recipes.images.sets import AnyImageSet, find_image_set
+from recipes.images.validation import held_out, train_rows
 from tfscale.data import Pipeline
 
 FLAGS = flags.FLAGS
@@ -27,24 +30,38 @@ def pipelines(
     """Builds the training input and the test input that the flags describe."""
     smoothing, classes = FLAGS.label_smoothing, image_set.num_classes
     train = tfscale.data.input_pipeline(
-        image_set.read("train"),
+        train_rows(image_set)[0],
         strategy,
         global_batch_size=FLAGS.global_batch_size,
         seed=FLAGS.seed,
         preprocess=smooth_labels(classes, smoothing) if smoothing else to_float,
         augment=augmentation(image_set.image_shape, strength=FLAGS.augmentation, flips=FLAGS.flips),
     )
-    replicas = strategy.num_replicas_in_sync
-    whole_batches = image_set.num_examples("test") // replicas * replicas
-    test = tfscale.data.input_pipeline(
-        image_set.read("test"),
-        strategy,
-        # The result does not depend on it, and a test split may be smaller than a training batch.
-        global_batch_size=min(FLAGS.global_batch_size, whole_batches),
-        shuffle=False,
-        preprocess=smooth_labels(classes, 0.0) if smoothing else to_float,
-    )
+    test = _evaluated(image_set.read("test"), image_set.num_examples("test"), image_set, strategy)
     return train, test
+
+
+def validation_pipeline(
+    image_set: AnyImageSet, strategy: tf.distribute.Strategy
+) -> Pipeline | None:
+    """Builds the input of the rows that --validation holds out; None if it holds out none."""
+    rows = train_rows(image_set)[1]
+    return None if rows is None else _evaluated(rows, held_out(image_set), image_set, strategy)
+
+
+def _evaluated(
+    rows: Any, count: int, image_set: AnyImageSet, strategy: tf.distribute.Strategy
+) -> Pipeline:
+    replicas = strategy.num_replicas_in_sync
+    is_smooth = FLAGS.label_smoothing > 0
+    return tfscale.data.input_pipeline(
+        rows,
+        strategy,
+        # The result does not depend on it, and a split may be smaller than a training batch.
+        global_batch_size=min(FLAGS.global_batch_size, count // replicas * replicas),
+        shuffle=False,
+        preprocess=smooth_labels(image_set.num_classes, 0.0) if is_smooth else to_float,
+    )
 
 
 def flagged_model(image_set: AnyImageSet, num_steps: int) -> keras.Model:

@@ -16,11 +16,12 @@ import tfscale
 from recipes import common_flags
 from recipes.images.training_log import TrainingLog
 from recipes.language.build import Corpus, flagged_model, pipelines
-from recipes.language.flops import flops_per_token, measured_peak
+from recipes.language.flops import flops_per_token
 from recipes.language.rounds import Rounds
 from recipes.language.sizes import ModelSize
 from recipes.language.stages import flagged_pipeline
 from recipes.language.throughput import Throughput
+from tfscale.monitor import measured_peak
 from tfscale.report import Stages
 
 FLAGS = flags.FLAGS
@@ -91,7 +92,7 @@ def train(
         epochs=FLAGS.train_steps // steps_of_a_round,
         validation_data=validation,
         verbose=2 if strategies.is_chief(strategy) else 0,
-        callbacks=[log, throughput, parts, *callbacks],
+        callbacks=[log, throughput, parts, tfscale.callbacks.ReportTrial(), *callbacks],
     )
     training_seconds = time.monotonic() - began
     peaks.append(FLAGS.peak_flops or measured_peak(strategy))

@@ -83,11 +83,21 @@ def flagged_model(ratings: Ratings, num_steps: int) -> keras.Model:
         num_shards=FLAGS.num_shards,
         seed=FLAGS.seed,
     )
+    compile_flagged(model, num_steps)
+    return model
+
+
+def compile_flagged(model: keras.Model, num_steps: int) -> None:
+    """Compiles a model as the flags describe. Call it in the strategy's scope.
+
+    Args:
+        model: From users and items to logits.
+        num_steps: Optimizer updates of the whole training. Positive.
+    """
     optimizer = tfscale.optimizers.optimizer_by_name(
         FLAGS.optimizer, common_flags.schedule(num_steps), clip_norm=FLAGS.gradient_clip_norm
     )
     model.compile(optimizer, keras.losses.BinaryCrossentropy(from_logits=True))
-    return model
 
 
 def model_and_data() -> tuple[keras.Model, Pipeline]:

@@ -57,3 +57,23 @@ def all_scores(model: keras.Model) -> np.ndarray:
         for name in ("users", "items", "biases")
     )
     return np.asarray(users @ items.T + biases.T)
+
+
+def with_plain_tables(model: keras.Model) -> keras.Model:
+    """Returns a model with the same outputs, whose tables are those of `keras.layers.Embedding`.
+
+    Args:
+        model: A model from `two_towers`.
+    """
+
+    def plain(layer: keras.layers.Layer) -> keras.layers.Layer:
+        if not isinstance(layer, ShardedEmbedding):
+            return type(layer).from_config(layer.get_config())
+        rows, size = np.asarray(layer.embeddings).shape
+        return keras.layers.Embedding(rows, size, name=layer.name)
+
+    copy = keras.models.clone_model(model, clone_function=plain)
+    for layer in model.layers:
+        if isinstance(layer, ShardedEmbedding):
+            copy.get_layer(layer.name).set_weights([np.asarray(layer.embeddings)])
+    return copy

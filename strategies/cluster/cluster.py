@@ -236,6 +236,17 @@ class Cluster:
             )
 
 
+def host_and_port(address: str) -> tuple[str, int]:
+    """Splits "host:port"; an IPv6 host loses its brackets.
+
+    Example:
+        >>> host_and_port("[fd00::1]:2222")
+        ('fd00::1', 2222)
+    """
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 def require_cluster(value: Any) -> Cluster:
     """Returns the cluster that was passed as `cluster`.
 

@@ -11,6 +11,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+from strategies.cluster.cluster import host_and_port
+
 ANSWER_SECONDS = 2.0
 SILENT_SECONDS = 6.0
 """A task that has not answered its probes for this long is silent."""
@@ -25,9 +27,8 @@ def answers(address: str, seconds: float = ANSWER_SECONDS) -> bool:
         address: "host:port".
         seconds: How long it may take to connect, and then to answer.
     """
-    host, _, port = address.rpartition(":")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=seconds) as connection:
+        with socket.create_connection(host_and_port(address), timeout=seconds) as connection:
             connection.sendall(_PREFACE)
             return bool(connection.recv(9))
     except OSError:  # refused, no route, unknown name, timeout

@@ -10,7 +10,7 @@ from typing import NoReturn
 import tensorflow as tf
 
 from strategies.announcement import announce
-from strategies.cluster.cluster import Cluster
+from strategies.cluster.cluster import Cluster, host_and_port
 from strategies.deadline import Deadline
 
 PROBE_SECONDS = 1.0
@@ -74,9 +74,8 @@ def _wait_for_end(address: str) -> None:
 
 def _listens(address: str) -> bool | None:
     """Returns whether something listens at "host:port"; None if its host does not answer."""
-    host, _, port = address.rpartition(":")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS):
+        with socket.create_connection(host_and_port(address), timeout=PROBE_SECONDS):
             return True
     except ConnectionRefusedError:
         return False

@@ -1,9 +1,9 @@
 """Local SGD: replicas train independently for a round, then their parameters are averaged.
 
-Within a round a replica's gradient, slots and BatchNorm statistics are its own, and nothing is
-communicated. At its end everything that the steps wrote becomes the mean over the replicas,
-weighted by the examples each has seen in the round. So a step of an optimizer that is linear in its
-gradients (SGD, with momentum too), followed by such a mean, is the synchronous step:
+Within a round a replica's gradient, slots, BatchNorm statistics and what other layers keep are its
+own, and nothing is communicated. At its end everything that the steps wrote becomes the mean over
+the replicas, weighted by the examples each has seen in the round. So a step of an optimizer that is
+linear in its gradients (SGD, with momentum too), followed by such a mean, is the synchronous step:
 
     sum_r (n_r / n) (w - a g_r) = w - a sum_r (n_r / n) g_r
 
@@ -24,7 +24,8 @@ import keras
 import tensorflow as tf
 
 from strategies.keras_support.gradients.gradient_reduce import reduce_gradients
-from strategies.keras_support.gradients.local_steps import stepping_locally
+from strategies.keras_support.gradients.local_steps import LocalRound, stepping_locally
+from strategies.keras_support.gradients.update_rules import rules_of
 from strategies.keras_support.model.model_parts import all_layers
 from strategies.keras_support.model.outside_scope import refuse_model_outside
 from strategies.keras_support.patching.needs import Need, require
@@ -45,6 +46,15 @@ def trains_on_one_replica(model: Any) -> bool:
         return True
     refuse_model_outside(model, "LocalUpdates", factory="strategies.mirrored_strategy()")
     return False
+
+
+def trace_step_again(model: Any) -> None:
+    """Lets the next step be traced again, because rules of its optimizer have changed.
+
+    Local training makes its own function when it begins, and traces it at the first step.
+    """
+    if not isinstance(model.train_function, LocalTraining):
+        model.make_train_function(force=True)
 
 
 class LocalTraining:
@@ -68,12 +78,13 @@ class LocalTraining:
         self._every = every
         self._strategy = model.distribute_strategy
         with self._strategy.scope():
-            self._examples = tf.Variable(
+            examples = tf.Variable(
                 tf.constant(0, tf.int64),
                 trainable=False,
                 synchronization=tf.VariableSynchronization.ON_READ,
                 aggregation=tf.VariableAggregation.SUM,
             )
+        self._round = LocalRound(examples)
         # A function that was traced before reduces gradients.
         model.make_train_function(force=True)
         self._train = model.train_function
@@ -102,7 +113,7 @@ class LocalTraining:
         self._is_expected = False
         count = getattr(iterator, "count", None) or self._model.steps_per_execution
         try:
-            with stepping_locally(self._model.optimizer, self._examples):
+            with stepping_locally(self._model.optimizer, self._round):
                 logs = self._train(iterator)
         except StopIteration:
             self.average()
@@ -125,6 +136,8 @@ class LocalTraining:
         if self._mean is None:
             self._mean = self._mean_function()
         self._mean()
+        for rule in rules_of(self._model.optimizer):
+            rule.after_round()
 
     def end(self) -> None:
         """Averages for the last time and lets the model reduce gradients again."""
@@ -133,11 +146,15 @@ class LocalTraining:
             self._model.train_function = None
 
     def _mean_function(self) -> Any:
-        model, examples = self._model, self._examples
+        model, examples = self._model, self._round.examples
+        statistics = moving_statistics(model)
+        noted = {id(v) for v in statistics}
         variables = [
             *model.trainable_variables,
             *_slots(model.optimizer),
-            *moving_statistics(model),
+            *statistics,
+            *(v for key, v in self._round.assigned.items() if key not in noted),
+            *(variable for rule in rules_of(model.optimizer) for variable in rule.averaged),
         ]
 
         def on_replica() -> Any:

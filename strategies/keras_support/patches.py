@@ -51,6 +51,7 @@ from strategies.keras_support.state.variables import (
     converted_by,
     made_for_all_replicas,
 )
+from strategies.keras_support.step.added_columns import added_by_row, called_by_row
 from strategies.keras_support.step.loss_weighting import (
     added_rows_summed,
     loss_weighted_over_replicas,
@@ -195,7 +196,16 @@ MOMENTS = Patch(
     Need.SYNCHRONIZED_BATCH_NORM,
     is_synchronized,
 )
-
+ADD = Patch(
+    "keras.ops:add",
+    frozenset({"204e3c956789", "ee4aa0d98895", "()ce45b3c2b56c"}),  # 3.14 and 3.15, 3.16
+    added_by_row,
+)
+ADD_IN_GRAPH = Patch(
+    "keras.src.ops.numpy:Add.call",
+    frozenset({"1b71afc6ba22", "cc1636de9bde", "()7b2b09884ca3"}),  # 3.14 and 3.15, 3.16
+    called_by_row,
+)
 REMAT = Patch(
     "keras:remat", frozenset({"e672828c948d", "()da1c722bd473"}), recomputed, Need.RECOMPUTATION
 )

@@ -136,3 +136,21 @@ def recomputed_penalty(run: Run) -> Findings:
         model.compile(keras.optimizers.SGD(0.1), "mse")
     model.fit(X, Y, batch_size=8, epochs=3, shuffle=False, verbose=0)
     return trained(model)
+
+
+class WithMaximum(layers.Layer):
+    """Adds to each row its largest number."""
+
+    def call(self, x: Any) -> Any:
+        return keras.ops.add(x, keras.ops.max(x, axis=-1, keepdims=True))
+
+
+@row("S35", "`ops.add` of a number for each row, with as many rows on a replica as columns")
+def column_added(run: Run) -> Findings:
+    with run.strategy.scope():
+        model = keras.Sequential(
+            [keras.Input((3,)), layers.Dense(4), WithMaximum(), layers.Dense(2)]
+        )
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+    model.fit(X, Y, batch_size=8, epochs=3, shuffle=False, verbose=0)
+    return trained(model)

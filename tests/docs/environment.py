@@ -15,7 +15,7 @@ METADATA = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 _DEADLINE = 900.0
 
 
-def fresh_environment(folder: Path, extras: str = "cpu,data,recipes") -> Path:
+def fresh_environment(folder: Path, extras: str = "cpu,data,recipes,sweep") -> Path:
     """Makes an environment with the wheel of this checkout; returns the folder of its programs.
 
     Args:

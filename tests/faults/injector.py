@@ -79,6 +79,29 @@ class Injector(keras.callbacks.Callback):
         return [_Large(self._asked)] if self._kind == injections.LARGE_TENSOR else []
 
 
+class Slow(keras.layers.Layer):
+    """Returns its inputs; in training, this takes time in the graph.
+
+    Args:
+        seconds: Of each step.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Takes any tensor."""
+        if not training:
+            return inputs
+        slept = tf.numpy_function(self._sleep, [inputs], inputs.dtype)  # after its inputs
+        return tf.ensure_shape(slept, inputs.shape)
+
+    def _sleep(self, values: np.ndarray) -> np.ndarray:
+        time.sleep(self._seconds)
+        return values
+
+
 class _Large(keras.layers.Layer):
     """Returns its inputs; after the signal, in training, it first makes too large a tensor."""
 

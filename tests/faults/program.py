@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from tests.faults.lines import BEGIN_LINE, END_LINE, START_LINE, TOGETHER_LINE
+from tests.faults.lines import BEGIN_LINE, END_LINE, OVER_LINE, START_LINE, TOGETHER_LINE
 
 if __name__ == "__main__":
     print(BEGIN_LINE, flush=True)
@@ -29,7 +29,7 @@ import tfscale
 import tfscale.callbacks
 import tfscale.data
 from strategies.cluster.environments import RESTART_VARIABLE
-from tests.faults.injector import Injector
+from tests.faults.injector import Injector, Slow
 from tests.faults.interruption import SAVES, Interruption
 from tests.faults.killing import Killer, kill_in_save
 from tests.faults.recording import Notes, RowsSeen, write_state
@@ -70,15 +70,22 @@ def main(training: Training) -> None:
             kill_in_save(interruption)
     if training.watchdog_seconds is not None:
         callbacks.append(tfscale.callbacks.Watchdog(deadline_seconds=training.watchdog_seconds))
+    if training.is_monitored:
+        # Before the notes, which say that `fit` begins.
+        callbacks.insert(0, tfscale.callbacks.Monitor(training.monitor, flops=False))
     train = _data(strategy, ROWS, injector)
     started = time.perf_counter()
-    model.fit(
-        train,
-        validation_data=_data(strategy, VALIDATION_ROWS),
-        epochs=training.epochs,
-        verbose=0,
-        callbacks=callbacks,
-    )
+    try:
+        model.fit(
+            train,
+            validation_data=_data(strategy, VALIDATION_ROWS),
+            epochs=training.epochs,
+            verbose=0,
+            callbacks=callbacks,
+        )
+    finally:
+        error = sys.exc_info()[0]
+        print(f"{OVER_LINE}{error.__name__ if error else 'it ended'}", flush=True)
     seconds = time.perf_counter() - started
     write_state(model, training.note("state", worker))
     step = 1000 * notes.step_seconds()
@@ -102,6 +109,7 @@ def _model(
                 keras.Input((COLUMNS + 1,), dtype="float64"),
                 RowsSeen(training.note("rows", worker)),
                 *injector.layers(),
+                *([Slow(training.step_seconds)] if training.step_seconds else []),
                 keras.layers.Dense(8, activation="tanh"),
                 keras.layers.Dropout(training.dropout, seed=3),
                 keras.layers.BatchNormalization(synchronized=True),

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tests.faults.lines import MEMORY_LINE, RESUMED_LINE, STEP_LINE
+from tests.faults.lines import EPOCHS_LINE, MEMORY_LINE, RESUMED_LINE, STEP_LINE
 from tests.faults.training import Training
 from tests.memory import resident_bytes, trim
 from tfscale.callbacks import Checkpoint
@@ -73,6 +73,11 @@ class Notes(keras.callbacks.Callback):
         self._batches = self._checkpoint.position.batches
         self._training.note("from", self._worker).write_text(str(self._batches), "utf-8")
         print(f"{RESUMED_LINE}{self._batches}", flush=True)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Says that the first epoch of this start begins."""
+        if not self._ends:
+            print(EPOCHS_LINE, flush=True)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Counts."""

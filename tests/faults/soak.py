@@ -2,7 +2,8 @@
 
 python -m tests.faults.soak --minutes=30 --every=60 --seed=1
 
-Reports how much of the time was effective, and how much memory each worker gained per step.
+Reports how much of the time was effective, how much memory each worker gained per step, and what
+Monitor recorded beside what is known from outside.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import tempfile
 import time
 from pathlib import Path
 
+import tfscale
 from tests.faults import resume
 from tests.faults.effective import growth, time_spent
 from tests.faults.job import INJECT, KILL, STOP, TERMINATE, Job, launcher
+from tests.faults.known_times import Deaths, compared, known_times
 from tests.faults.lines import RESTART_LINE, STEP_LINE
 from tests.faults.scene import Scene
 from tests.faults.timeline import lost
@@ -68,15 +71,20 @@ def main() -> int:
         disturbed = Path(folder) / "disturbed"
         disturbed.mkdir()
         scene = Scene(disturbed, control)
-        training = dataclasses.replace(scene.training, pace_seconds=PACE_SECONDS)
+        training = dataclasses.replace(
+            scene.training, pace_seconds=0.0, step_seconds=PACE_SECONDS, is_monitored=True
+        )
         draw = random.Random(arguments.seed)
         flags = ("--num_workers=2", "--max_restarts=100000", f"--start_seconds={START_SECONDS}")
         begin = time.monotonic()
         with scene.job(launcher(training, *flags)) as job:
+            deaths = Deaths(job)
             count = _disturb(job, draw, seconds, arguments.every)
             status = job.wait(2 * seconds + FINISH_SECONDS)
             restarts = sum(bool(re.search(RESTART_LINE, line.text)) for line in job.lines)
             report = scene.report([job], time.monotonic(), status, 0, training, restarts=None)
+        if not report.trouble:
+            trouble += _time_trouble(job, deaths.end(), training)
     trouble += report.trouble
     says = "; ".join(trouble) or "the same bits as the undisturbed run, nothing left over"
     _say(str(time_spent(job.lines, 0, begin, job.lines[-1].at)))
@@ -95,6 +103,22 @@ def _memory_trouble(logs: list[str]) -> list[str]:
         _say(f"worker {worker} gained {gained:.2f} KB of memory with every step")
         if not gained <= MOST_KILOBYTES:
             trouble.append(f"worker {worker} gained {gained:.2f} KB a step, over {MOST_KILOBYTES}")
+    return trouble
+
+
+def _time_trouble(job: Job, deaths: dict[int, float], training: Training) -> list[str]:
+    """Reports where the time went, as Monitor recorded it; returns what is wrong with it."""
+    good = tfscale.monitor.goodput(training.monitor)
+    trouble = []
+    for worker, kinds in good.workers.items():
+        known = known_times(job.lines, deaths, worker)
+        rows, wrong = compared(kinds, known)
+        for row in rows:
+            _say(f"worker {worker}: {row}")
+        trouble += [f"worker {worker}: {each}" for each in wrong]
+    for row in str(good).splitlines():
+        _say(row)
+    _say(f"effective training time by Monitor {good.ratio:.1%}")
     return trouble
 
 

@@ -22,12 +22,14 @@ from tests.faults.interruption import (
     drawn,
 )
 from tests.faults.job import Line
+from tests.faults.known_times import compared, known_times
 from tests.faults.notes import distance, rows_noted
 from tests.faults.resume import Chain
 from tests.faults.table import BEGIN, END, FAULTS, fault_line, updated
 from tests.faults.timeline import lost, names, noticed, recovered
 from tests.faults.training import ONE_DEVICE, WORKERS, Training
 from tests.programs import started
+from tfscale.monitor.time_kinds import KINDS
 
 OUTPUT = [
     (0.0, "[worker 0] faults: resumed at 0"),
@@ -50,6 +52,33 @@ def test_the_lines_show_who_noticed_and_what_was_lost() -> None:
     assert lost(LINES) == 5
     assert recovered(LINES, 2.0) == 7.5
     assert recovered(LINES[:-2], 2.0) is None
+
+
+def test_the_time_of_a_killed_job_is_known_from_its_lines() -> None:
+    texts = [
+        (0.0, "faults: python runs"),
+        (4.0, "faults: process 7 {}"),
+        (5.0, "faults: resumed at 0"),
+        (6.0, "faults: epochs begin"),
+        (9.0, "faults: step 1"),  # with its compilation
+        (10.0, "faults: step 2"),
+        (11.0, "faults: step 3"),
+        # Killed at 11.75.
+        (13.0, "faults: python runs"),  # and killed before its `fit`
+        (20.0, "faults: python runs"),
+        (21.0, "faults: process 8 {}"),
+        (21.0, "faults: resumed at 2"),
+        (22.0, "faults: epochs begin"),
+        (24.0, "faults: step 3"),
+        (24.5, "faults: fit is over: it ended"),
+    ]
+    lines = [Line(at, f"[worker 1] {text}") for at, text in texts]
+    known = known_times([*LINES[:1], *lines], {7: 11.75}, 1)
+    assert known == {"start": 8, "steps": 4 + 2.5, "lost work": 1 + 0.75, "stopped": 8.25}
+    kinds = dict.fromkeys(KINDS, 0.0) | {"start": 7.5, "restore": 0.5, "step": 3.0, "compile": 3.5}
+    rows, trouble = compared({**kinds, "lost_work": 1.75, "stopped": 7.0}, known)
+    assert len(rows) == 4
+    assert trouble == ["7.0 s of stopped recorded, 8.2 s known"]
 
 
 def test_a_waiting_worker_notices_and_names_without_a_watchdog() -> None:

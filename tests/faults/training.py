@@ -33,6 +33,8 @@ class Training:
         dropout: Rate. Replicas draw different numbers, so it is 0 if topologies are compared.
         deterministic: Whether op determinism is on.
         pace_seconds: Pause after each step, which gives faults time to happen.
+        step_seconds: What the graph of each step takes more, in training.
+        is_monitored: Whether a Monitor writes into `monitor` of the folder.
         watchdog_seconds: Deadline of a Watchdog, or None for none.
         injected: What SIGUSR1 makes a worker do, one of `injections`.
         interruption: Text of an `Interruption` that the process does to itself, or "".
@@ -49,6 +51,8 @@ class Training:
     dropout: float = 0.3
     deterministic: bool = True
     pace_seconds: float = 0.0
+    step_seconds: float = 0.0
+    is_monitored: bool = False
     watchdog_seconds: float | None = None
     injected: str = EXCEPTION
     interruption: str = ""
@@ -70,6 +74,11 @@ class Training:
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
         return Path(self.disk or self.folder) / "checkpoints"
+
+    @property
+    def monitor(self) -> Path:
+        """The folder of Monitor."""
+        return Path(self.folder) / "monitor"
 
     def note(self, what: str, worker: int) -> Path:
         """Returns the file in which a worker of this attempt notes something."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.programs import ROOT, own_environment
+from tests.programs import ROOT, forked, own_environment
 
 START_SECONDS = 180.0
 """To import TensorFlow and start a cluster, on a busy machine."""
@@ -68,8 +68,8 @@ class Task:
 
     def command(self, cases: Path, folder: Path) -> list[str]:
         """Returns the command line of the child process."""
-        runner = [sys.executable, "-m", "tests.parity.runner", str(cases), str(folder)]
-        runner.append(f"--strategy={self.strategy}")
+        runner = [*forked("-m", "tests.parity.runner", str(cases), str(folder))]
+        runner = [sys.executable, *runner, f"--strategy={self.strategy}"]
         runner += ["--permuted"] if self.permuted else []
         runner += ["--stock"] if self.stock else []
         runner += [f"--disable={self.disable}"] if self.disable else []

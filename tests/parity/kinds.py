@@ -85,6 +85,7 @@ NEW: dict[str, Kind] = {
     "quantizer": Kind("layers"),
     "annealed": Kind("layers"),
     "spectral_norm": Kind("layers"),
+    "row_maximum": Kind("layers"),
     "teacher": Kind("layers"),
     "clipped_gradients": Kind("gradients"),
     "adaptive_clipping": Kind("gradients"),

@@ -43,6 +43,7 @@ SHOWN_BY: dict[str, tuple[str, ...]] = {
     "S27": ("scalar_beside data=dataset on=mirrored2", "shared_beside data=dataset on=mirrored2"),
     "S28": ("own_metrics on=mirrored2",),
     "S33": ("quantizer on=mirrored2",),
+    "S35": ("row_maximum batch=8 on=mirrored2",),
     "C19": ("no_weights data=dataset on=mirrored2", "no_input data=dataset on=mirrored2"),
     "C22": ("own_accumulation on=mirrored2", "every_other_step on=mirrored2"),
     "C16": ("closed_vocabulary data=dataset rows=7 batch=1 on=mirrored2",),

@@ -132,7 +132,13 @@ STATE = (
         "`GradientWatch.detach`; weak",
     ),
     State(
-        f"{KERAS_SUPPORT}.gradients.local_steps:_EXAMPLES",
+        f"{KERAS_SUPPORT}.gradients.update_rules:_RULES",
+        "by innermost optimizer, the rules that hold after its updates",
+        "`attach_rule` (Prune)",
+        "`detach_rule`; weak",
+    ),
+    State(
+        f"{KERAS_SUPPORT}.gradients.local_steps:_ROUNDS",
         "by optimizer that steps locally now, the examples of its round",
         "local training, around one execution",
         "at the end of the execution; weak",

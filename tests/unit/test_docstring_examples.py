@@ -16,7 +16,7 @@ import pytest
 
 import strategies
 import tfscale
-from tests.programs import ROOT, completed
+from tests.programs import ROOT, completed, forked
 
 PACKAGES = ("strategies", "tfscale", "recipes")
 # They need a cluster or a TPU.
@@ -59,7 +59,7 @@ def is_skipped(example: doctest.Example) -> bool:
 @pytest.fixture(scope="module")
 def results() -> dict[str, dict[str, Any]]:
     """What became of the examples of each module, run in one process."""
-    done = completed("-m", "tests.unit.docstring_examples", *TEXTS, timeout=400)
+    done = completed(*forked("-m", "tests.unit.docstring_examples", *TEXTS), timeout=400)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     assert done.returncode == 0, f"ended after {lines[-1:]}: {done.stderr[-4000:]}"
     return {result["module"]: result for result in map(json.loads, lines)}

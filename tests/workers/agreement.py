@@ -2,6 +2,7 @@
 
     python -m tests.workers.agreement FOLDER all
     python -m tests.workers.agreement FOLDER recomputed
+    python -m tests.workers.agreement FOLDER rounded
 
 Without a cluster it trains on one device with stock Keras, for comparison.
 """
@@ -18,7 +19,10 @@ import tensorflow as tf
 import strategies
 from tests.workers import (
     callback_files,
+    explained,
+    found_rates,
     rendezvous_cases,
+    shrunk,
     shuffling,
     side_effects,
     stopping,
@@ -26,7 +30,11 @@ from tests.workers import (
 )
 from tests.workers.job import Found, leave
 
-APART = {"recomputed": whole_batch.recomputed}
+APART = {
+    "explained": explained.explained,
+    "recomputed": whole_batch.recomputed,
+    "rounded": shrunk.rounded,
+}
 """Cases that have a job of their own."""
 
 
@@ -55,7 +63,16 @@ def main() -> None:
         leave(folder, case, index, APART[case](strategy, folder, index))
         return
     found: Found = {}
-    modules = (rendezvous_cases, stopping, shuffling, callback_files, side_effects, whole_batch)
+    modules = (
+        rendezvous_cases,
+        stopping,
+        shuffling,
+        callback_files,
+        side_effects,
+        whole_batch,
+        shrunk,
+        found_rates,
+    )
     for function in (function for module in modules for function in module.CASES):
         print(f"{function.__name__}()", flush=True)
         keras.utils.clear_session()

@@ -21,6 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tfscale.files.room import resident_memory
+
 
 class Turns:
     """The turns of one process.
@@ -161,11 +163,8 @@ def processor_seconds() -> float:
 
 def resident_bytes() -> int:
     """Returns the resident memory of this process in bytes, or the peak where there is no /proc."""
-    try:
-        pages = Path("/proc/self/statm").read_text("ascii").split()[1]
-    except OSError:
-        return peak_bytes()
-    return int(pages) * resource.getpagesize()
+    found = resident_memory()
+    return peak_bytes() if found is None else found
 
 
 def peak_bytes() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any, NoReturn
 
 import keras
@@ -111,6 +112,7 @@ class Checkpoint(keras.callbacks.Callback):
         directory: The `CheckpointDirectory`.
         position: The current `Position` of the training.
         resumed_from: The `Position` that this `fit` resumed from, or None.
+        restore_seconds: How long this `fit` has looked for a checkpoint and restored it.
 
     Args:
         directory: The run's folder: local, or with a scheme that TensorFlow supports (`gs://`).
@@ -172,6 +174,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.asynchronous = truth("asynchronous", asynchronous)
         self.position = Position(0, 0, 0)
         self.resumed_from: Position | None = None
+        self.restore_seconds = 0.0
         self.directory = CheckpointDirectory(target_path("directory", directory, is_saved_to=True))
         self._memory = SnapshotMemory()
         self._writer = BackgroundWriter(self.directory.path)
@@ -198,6 +201,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._input = FitInput(self.model)
         self._input.refuse_unseekable()
         self._order = known_order(self._input, is_needed=self.every != "epoch")
+        began = time.monotonic()
         self._writer.wait()
         self._content = content = newest_for_all(
             self.directory, self.model.distribute_strategy, callbacks, self._acquire_lease
@@ -212,6 +216,7 @@ class Checkpoint(keras.callbacks.Callback):
             self._rate = ResumedRate(self.model)
             restore(self.model, content.tensors)
             self._rate.restored()
+        self.restore_seconds = time.monotonic() - began
 
     def _acquire_lease(self) -> None:
         self._lease = SharedLease(self.directory.path)
@@ -257,7 +262,8 @@ class Checkpoint(keras.callbacks.Callback):
         learning rate.
         """
         if self._content is not None:
-            restore(self.model, self._content.tensors)
+            with phase("restore"):
+                restore(self.model, self._content.tensors)
             self._content = None
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:

@@ -14,11 +14,12 @@ class LocalUpdates(keras.callbacks.Callback):
 
     Communication is reduced to one all-reduce per `every` steps. Each replica updates its own copy
     of the model from the gradient of its replica batch. Then all copies are set to the mean of the
-    trainable variables, of the optimizer's slots (momentum, moments) and of BatchNorm's moving
-    statistics, weighted by the examples of each replica in the round. `every=1` with SGD, with or
-    without momentum or decoupled weight decay, equals synchronous training. With clipping or Adam,
-    which are not linear in the gradient, it is close to it. On a single replica this callback has
-    no effect.
+    trainable variables, of the optimizer's slots (momentum, moments), of BatchNorm's moving
+    statistics and of what other layers assign from their batch, such as the range of a
+    `FakeQuantize`, weighted by the examples of each replica in the round. `every=1` with SGD, with
+    or without momentum or decoupled weight decay, equals synchronous training. With clipping or
+    Adam, which are not linear in the gradient, it is close to it. On a single replica this callback
+    has no effect.
 
     The end of an epoch ends a round early, so validation, checkpoints and the trained model always
     use averaged parameters. Within an epoch, parameters are averaged only after multiples of

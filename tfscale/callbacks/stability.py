@@ -20,6 +20,7 @@ from strategies.extension import (
     one_of,
     refuse_model_outside,
     whole_number,
+    written_by_rules,
 )
 from tfscale.checkpoints import schema
 from tfscale.schedules import Adjustable, adjustable_schedules
@@ -40,6 +41,11 @@ class KeptState:
     def __init__(self, model: Any, steps: int) -> None:
         self.steps = steps
         self._model = model
+        self._variables = [
+            *model.variables,
+            *model.optimizer.variables,
+            *written_by_rules(model.optimizer),  # the masks of Prune
+        ]
         self._arrays = [[copy.numpy() for copy in copies] for copies in self._copies(is_read=True)]
 
     def restore(self, rate_factor: float) -> None:
@@ -65,7 +71,7 @@ class KeptState:
         """Returns every variable's copies on the replicas; to read, only one of equal copies."""
         strategy = self._model.distribute_strategy
         found = []
-        for variable in (*self._model.variables, *self._model.optimizer.variables):
+        for variable in self._variables:
             value = variable.value
             copies = list(strategy.experimental_local_results(value))
             are_alike = value.synchronization != tf.VariableSynchronization.ON_READ

@@ -37,12 +37,12 @@ class Watchdog(keras.callbacks.Callback):
 
     Every worker reports once a second its epoch, step and phase: "input", "step", "collective"
     (waiting for other workers), "callbacks" (all Python code between steps), "evaluate", "predict",
-    "save" or "trace" (the first execution). If a worker makes no progress for 7 s (or twice the
-    longest pause so far), or stops reporting, all workers print its name and the Python stacks of
-    its threads. They name the worker that is behind, not those that wait for it. After the deadline
-    the job ends with the same message: TensorFlow is stopped first, which ends the other workers'
-    waits. A process that still runs 5 s later exits with status 1. While every worker makes
-    progress, nothing is ended.
+    "save", "restore" or "trace" (the first execution). If a worker makes no progress for 7 s (or
+    twice the longest pause so far), or stops reporting, all workers print its name and the Python
+    stacks of its threads. They name the worker that is behind, not those that wait for it. After
+    the deadline the job ends with the same message: TensorFlow is stopped first, which ends the
+    other workers' waits. A process that still runs 5 s later exits with status 1. While every
+    worker makes progress, nothing is ended.
 
     Progress is reading a batch, for training or evaluation, and every change of phase; while
     TensorFlow traces the first execution, another line of Python. So the deadline must be longer

@@ -1,6 +1,8 @@
 """The state of callbacks in a checkpoint.
 
-A callback returns its state as JSON values from `state()`, and restores it in `restore(state)`.
+A callback returns its state as JSON values from `state()`, and restores it in `restore(state)`. One
+that also has arrays, such as the masks of Prune, returns them by name from `state_arrays()`; they
+become tensors of the checkpoint, and `restore_arrays(arrays)` gets them after `restore`.
 Keras's EarlyStopping, ReduceLROnPlateau and ModelCheckpoint have neither method; their state is a
 few attributes. The weights that EarlyStopping(restore_best_weights=True) keeps are arrays, and
 become tensors of the checkpoint.
@@ -54,6 +56,8 @@ def callback_states(callbacks: list[Any]) -> tuple[dict[str, Any], dict[str, Val
     for key, callback in callback_keys(callbacks).items():
         if not _plain(callback):
             states[key] = callback.state()
+            arrays = callback.state_arrays() if _has_arrays(callback) else {}
+            tensors.update({f"{CALLBACKS}{key}/{n}": Values(array) for n, array in arrays.items()})
             continue
         states[key] = {name: _plain_number(getattr(callback, name)) for name in _plain(callback)}
         for i, array in enumerate(getattr(callback, BEST_WEIGHTS, None) or ()):
@@ -102,6 +106,9 @@ def restore_callbacks(
             continue
         if not _plain(callback):
             callback.restore(states[key])
+            if _has_arrays(callback):
+                kept_arrays = _arrays(f"{CALLBACKS}{key}/", tensors)
+                callback.restore_arrays({n: values.array for n, values in kept_arrays.items()})
             continue
         for name, value in _plain_state(callback, key, states[key]).items():
             setattr(callback, name, value)
@@ -133,7 +140,7 @@ def _plain_state(callback: Any, key: str, state: Any) -> dict[str, Any]:
 def _best_weights(callback: Any, key: str, tensors: Mapping[str, Values]) -> list[Any]:
     """Returns the weights that an EarlyStopping has kept, or an empty list."""
     prefix = f"{CALLBACKS}{key}/{BEST_WEIGHTS}/"
-    kept = {name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)}
+    kept = _arrays(prefix, tensors)
     if not kept:
         return []
     if not isinstance(callback, keras.callbacks.EarlyStopping):
@@ -142,6 +149,19 @@ def _best_weights(callback: Any, key: str, tensors: Mapping[str, Values]) -> lis
     if kept.keys() != set(numbers):
         raise schema.malformed(prefix, "numbered from 0", sorted(kept))
     return [kept[i].array for i in numbers]
+
+
+def _arrays(prefix: str, tensors: Mapping[str, Values]) -> dict[str, Values]:
+    """Returns the tensors whose keys begin with a prefix, by what follows it."""
+    return {
+        name.removeprefix(prefix): values
+        for name, values in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def _has_arrays(callback: Any) -> bool:
+    return hasattr(callback, "state_arrays") and hasattr(callback, "restore_arrays")
 
 
 def _plain(callback: Any) -> tuple[str, ...]:

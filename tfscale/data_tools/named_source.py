@@ -6,9 +6,10 @@ import argparse
 import glob
 import importlib.util
 import re
-import sys
 from pathlib import Path
 from typing import Any
+
+from tfscale.cli.modules import search_current_folder
 
 SYNTAX = """\
 SOURCE is one of
@@ -108,9 +109,7 @@ def _ending(source: str) -> str | None:
 def _is_importable(module: str) -> bool:
     if not all(part.isidentifier() for part in module.split(".")):
         return False
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    search_current_folder()
     try:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):

@@ -5,16 +5,17 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import strategies
-from strategies.extension import Deadline, cluster_from_environment
+from strategies.extension import cluster_from_environment, host_and_port
 from tfscale.doctor.finding import Finding, problem, remark
 from tfscale.doctor.port_holder import holder_of
+from tfscale.doctor.threads import each_within
 from tfscale.files.control_groups import text_of
+from tfscale.files.output_files import reason
 
 NAME_SECONDS = 5.0
 
@@ -68,12 +69,6 @@ def tasks_of(cluster: strategies.Cluster) -> dict[str, str]:
     }
 
 
-def host_and_port(address: str) -> tuple[str, int]:
-    """Splits "host:port"; an IPv6 host loses its brackets."""
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
 def resolved(hosts: Iterable[str], seconds: float = NAME_SECONDS) -> dict[str, list[str] | str]:
     """Looks up names, all at the same time.
 
@@ -94,12 +89,7 @@ def resolved(hosts: Iterable[str], seconds: float = NAME_SECONDS) -> dict[str, l
             found[host] = str(error)
 
     distinct = list(dict.fromkeys(hosts))
-    threads = [threading.Thread(target=look_up, args=(h,), daemon=True) for h in distinct]
-    for thread in threads:
-        thread.start()
-    deadline = Deadline(seconds)
-    for thread in threads:
-        thread.join(deadline.left())
+    each_within(seconds, look_up, distinct)
     return {host: found.get(host, f"no answer within {seconds:g} s") for host in distinct}
 
 
@@ -227,7 +217,7 @@ def port_finding(task: str, port: int, error: OSError, root: Path = Path("/")) -
     low = f"Choose a port of {_FIRST_FREE_PORT} or more."
     return problem(
         "cluster",
-        f"{task} cannot listen on port {port}: {error.strerror or error}.",
+        f"{task} cannot listen on port {port}: {reason(error)}.",
         low if port < _FIRST_FREE_PORT else "Choose another port.",
     )
 

@@ -16,7 +16,11 @@ from tfscale.doctor.finding import EXAMINATIONS
 
 SUMMARY = "check versions, devices, this host and the cluster, and list faults with their cures"
 
-_THRESHOLDS = ("min_matmul_gflops", "min_disk_mb_per_s", "max_all_reduce_ms")
+_THRESHOLDS = {  # of `health_findings.Thresholds`: metavar and help
+    "min_matmul_gflops": ("G", "the least speed of each device, in 10^9 operations a second"),
+    "min_disk_mb_per_s": ("MB", "the least speed of writing and reading, in 10^6 bytes/s"),
+    "max_all_reduce_ms": ("MS", "the longest all-reduce of 1 MiB, in milliseconds"),
+}
 _DESCRIPTION = """\
 Examines, and says what to do about each fault:
 
@@ -66,14 +70,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--only",
         type=_some_of,
-        default=EXAMINATIONS,
+        action="extend",
+        default=[],
         metavar="NAME,...",
         help=f"examinations to make (default: all): {', '.join(EXAMINATIONS)}",
     )
     parser.add_argument(
         "--dirs",
         type=_folders,
-        default=(),
+        action="extend",
+        default=[],
         metavar="DIR,...",
         help="folders the job writes to; that of temporary files and the current one are always "
         "examined",
@@ -105,11 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compute for a few seconds; in a cluster this implies --peers",
     )
     positive = number_type(POSITIVE)
-    for name, unit, text in (
-        ("min_matmul_gflops", "G", "the least speed of each device, in 10^9 operations a second"),
-        ("min_disk_mb_per_s", "MB", "the least speed of writing and reading, in 10^6 bytes/s"),
-        ("max_all_reduce_ms", "MS", "the longest all-reduce of 1 MiB, in milliseconds"),
-    ):
+    for name, (unit, text) in _THRESHOLDS.items():
         health.add_argument(f"--{name}", type=positive, metavar=unit, help=text)
 
 
@@ -128,7 +130,7 @@ def run(arguments: argparse.Namespace) -> int:
     # Keeps TensorFlow's start-up messages out of the report.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     task = Task(
-        examinations=arguments.only,
+        examinations=arguments.only or EXAMINATIONS,
         folders=arguments.dirs,
         shared_dir=arguments.shared_dir,
         peers=arguments.peers,
@@ -162,8 +164,9 @@ def _some_of(text: str) -> tuple[str, ...]:
 
 
 def _folders(text: str) -> tuple[Path, ...]:
-    if "" in text.split(","):
+    names = text.split(",")
+    if "" in names:
         raise argparse.ArgumentTypeError(
             f"must be folders with commas between them. Received: {text!r}. Example: /scratch,/data"
         )
-    return tuple(Path(name) for name in text.split(","))
+    return tuple(map(Path, names))

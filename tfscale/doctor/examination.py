@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import strategies
+from strategies.extension import host_and_port
 from tfscale.doctor.accelerators import accelerator_facts, examine_accelerators
 from tfscale.doctor.cluster_configuration import (
     cluster_facts,
     examine_cluster,
-    host_and_port,
     read_cluster,
     resolved,
     tasks_of,
 )
-from tfscale.doctor.finding import EXAMINATIONS, ORDER, Finding, problem
+from tfscale.doctor.finding import EXAMINATIONS, ORDER, Finding
 from tfscale.doctor.host import examine_host, host_facts
 from tfscale.doctor.releases import examine_releases, installed_releases, tested_releases
-from tfscale.doctor.storage import examine_folder, examine_locks
+from tfscale.doctor.storage import Kind, examine_folder, examine_locks, temporary_folder
 from tfscale.doctor.wheels import examine_wheels, installed_versions
 from tfscale.files.secret_masking import masked_text
 
@@ -51,9 +50,7 @@ def examine(
     host = _host(findings) if "host" in examinations else None
     found_cluster, of_cluster = read_cluster() if cluster is None else cluster
     if "cluster" in examinations:
-        findings += of_cluster
-        if found_cluster is not None:
-            findings += _of_cluster(found_cluster)
+        findings += cluster_findings(found_cluster, of_cluster)
     storage: list[dict[str, Any]] = []
     if "storage" in examinations:
         storage = _storage(folders, shared_dir, findings)
@@ -89,6 +86,21 @@ def examine(
         "findings": [],
     }
     return with_findings(report, findings)
+
+
+def cluster_findings(
+    cluster: strategies.Cluster | None, of_reading: Sequence[Finding]
+) -> list[Finding]:
+    """Looks up the names of a cluster, and judges it.
+
+    Args:
+        cluster: What `read_cluster` returned.
+        of_reading: The findings that it returned.
+    """
+    if cluster is None:
+        return [*of_reading]
+    names = resolved(host_and_port(address)[0] for address in tasks_of(cluster).values())
+    return [*of_reading, *examine_cluster(cluster, names, environ=os.environ)]
 
 
 def with_findings(report: Mapping[str, Any], findings: Iterable[Finding]) -> dict[str, Any]:
@@ -129,36 +141,21 @@ def _host(findings: list[Finding]) -> dict[str, Any]:
     return facts
 
 
-def _of_cluster(cluster: strategies.Cluster) -> list[Finding]:
-    names = resolved(host_and_port(address)[0] for address in tasks_of(cluster).values())
-    return examine_cluster(cluster, names, environ=os.environ)
-
-
 def _storage(
     folders: Sequence[Path], shared_dir: Path | None, findings: list[Finding]
 ) -> list[dict[str, Any]]:
     rows = []
-    for folder in dict.fromkeys([*folders, *([shared_dir] if shared_dir is not None else [])]):
-        row, found = examine_folder(folder)
+
+    def look(folder: Path, kind: Kind) -> list[Finding]:
+        row, found = examine_folder(folder, kind)
         rows.append(row)
-        findings += found
+        findings.extend(found)
+        return found
+
+    for folder in dict.fromkeys([*folders, *([shared_dir] if shared_dir is not None else [])]):
+        found = look(folder, "named")
         if folder == shared_dir and not any(finding.is_problem for finding in found):
             findings += examine_locks(folder)
-    try:
-        temporary = Path(tempfile.gettempdir())
-    except FileNotFoundError:
-        findings.append(
-            problem(
-                "storage",
-                "No folder for temporary files can be written.",
-                "Set TMPDIR to a folder with room.",
-            )
-        )
-    else:
-        row, found = examine_folder(temporary, "temporary")
-        rows.append(row)
-        findings += found
-    row, found = examine_folder(Path.cwd(), "current")
-    rows.append(row)
-    findings += found
+    look(temporary_folder(), "temporary")
+    look(Path.cwd(), "current")
     return rows

@@ -12,13 +12,23 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from strategies.extension import Deadline
+from tfscale.files.room import free_disk
 
 MATMUL = "matmul_gflops"
 MEMORY = "memory_gb_per_s"
 DISK_WRITE, DISK_READ = "disk_write_mb_per_s", "disk_read_mb_per_s"
 ALL_REDUCE = "all_reduce_ms"
+UNITS = {
+    MATMUL: ("matmul", "GFLOP/s"),
+    MEMORY: ("copying memory", "GB/s"),
+    DISK_WRITE: ("writing to disk", "MB/s"),
+    DISK_READ: ("reading from disk", "MB/s"),
+    ALL_REDUCE: ("all-reduce of 1 MiB", "ms"),
+}
+"""What each figure is called in reports, and its unit, in the order of the report."""
 
 _PART_SECONDS = 0.7
 _DISK_SECONDS = 2.0
@@ -48,22 +58,7 @@ def matmul_gflops(say: Callable[[str], None]) -> dict[str, float]:
     for device in gpus or tf.config.list_logical_devices("CPU")[:1]:
         name = device.name.removeprefix("/device:")
         say(f"matmul on {name}")
-        width = _WIDTHS.get(device.device_type, 1024)
-        with tf.device(device.name):
-            matrix = tf.fill([width, width], 1.0 / width)
-
-            @tf.function(autograph=False)
-            def chain(matrix: tf.Tensor) -> tf.Tensor:
-                # Its trace is copied to the host, which waits for the device.
-                return tf.linalg.trace(tf.matmul(matrix, tf.matmul(matrix, matrix)))
-
-            float(chain(matrix))
-            calls, begin = 0, time.perf_counter()
-            while time.perf_counter() - begin < _PART_SECONDS:
-                float(chain(matrix))
-                calls += 1
-            seconds = time.perf_counter() - begin
-        found[name] = 2 * 2 * width**3 * calls / seconds / 1e9
+        found[name] = _gflops_of(device)
     return found
 
 
@@ -73,11 +68,7 @@ def memory_gb_per_s() -> float:
 
     source = np.ones(_COPY_BYTES, np.uint8)
     target = np.zeros_like(source)
-    copies, begin = 0, time.perf_counter()
-    while time.perf_counter() - begin < _PART_SECONDS:
-        np.copyto(target, source)
-        copies += 1
-    return 2 * _COPY_BYTES * copies / (time.perf_counter() - begin) / 1e9
+    return 2 * _COPY_BYTES * _calls_per_second(lambda: np.copyto(target, source)) / 1e9
 
 
 def disk_mb_per_s(folder: Path) -> tuple[float, float]:
@@ -99,8 +90,7 @@ def disk_mb_per_s(folder: Path) -> tuple[float, float]:
     block = os.urandom(_BLOCK_BYTES)  # some disks compress
     most = _DISK_BYTES
     if hasattr(os, "statvfs"):
-        room = os.statvfs(folder)
-        most = min(most, room.f_bavail * room.f_frsize // _KEEP_FREE)
+        most = min(most, free_disk(folder) // _KEEP_FREE)
     try:
         deadline = Deadline(_DISK_SECONDS)
         written = 0
@@ -120,3 +110,27 @@ def disk_mb_per_s(folder: Path) -> tuple[float, float]:
     finally:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
+
+
+def _gflops_of(device: Any) -> float:
+    import tensorflow as tf
+
+    width = _WIDTHS.get(device.device_type, 1024)
+    with tf.device(device.name):
+        matrix = tf.fill([width, width], 1.0 / width)
+
+        @tf.function(autograph=False)
+        def chain(matrix: tf.Tensor) -> tf.Tensor:
+            # Its trace is copied to the host, which waits for the device.
+            return tf.linalg.trace(tf.matmul(matrix, tf.matmul(matrix, matrix)))
+
+        float(chain(matrix))
+        return 2 * 2 * width**3 * _calls_per_second(lambda: float(chain(matrix))) / 1e9
+
+
+def _calls_per_second(act: Callable[[], object]) -> float:
+    calls, begin = 0, time.perf_counter()
+    while (spent := time.perf_counter() - begin) < _PART_SECONDS:
+        act()
+        calls += 1
+    return calls / spent

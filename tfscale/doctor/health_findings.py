@@ -9,17 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from tfscale.doctor.finding import Finding, problem
-from tfscale.doctor.health import ALL_REDUCE, DISK_READ, DISK_WRITE, MATMUL, MEMORY
+from tfscale.doctor.health import ALL_REDUCE, DISK_READ, DISK_WRITE, MATMUL, MEMORY, UNITS
 
 SLOW = 0.5
 """A worker below this part of the median of all workers is a problem."""
 
-_UNITS = {
-    MATMUL: ("matmul", "GFLOP/s"),
-    MEMORY: ("copying memory", "GB/s"),
-    DISK_WRITE: ("writing to disk", "MB/s"),
-    DISK_READ: ("reading from disk", "MB/s"),
-}
 _CURES = {
     MATMUL: "Look for other programs, a quota of processors, or a device that is hot (nvidia-smi).",
     MEMORY: "Look for other programs, or swapping.",
@@ -76,22 +70,42 @@ def examine_health(
     return findings
 
 
-def compare_workers(figures: Mapping[str, Any], task: str) -> list[Finding]:
+def compare_workers(
+    figures: Mapping[str, Any], task: str, machines: Mapping[str, str]
+) -> list[Finding]:
     """Finds workers that are slower than the others.
+
+    Workers of one machine share its memory and disk, so only the first of them is compared.
 
     Args:
         figures: The figures of each worker by its name, some of which came from other processes.
         task: The task of this process.
+        machines: The machine of each worker by its name, as far as it is known.
     """
-    return list(_slow(figures, task))
+    return list(_slow(figures, task, set(first_of_each(machines))))
 
 
-def _slow(figures: Mapping[str, Any], task: str) -> Iterator[Finding]:
-    for name, (what, unit) in _UNITS.items():
+def first_of_each(machines: Mapping[str, str]) -> list[str]:
+    """Returns the first worker of each machine.
+
+    Example:
+        >>> first_of_each({"worker 0": "a", "worker 1": "a", "worker 2": "b"})
+        ['worker 0', 'worker 2']
+    """
+    first: dict[str, str] = {}
+    for worker, machine in machines.items():
+        first.setdefault(machine, worker)
+    return list(first.values())
+
+
+def _slow(figures: Mapping[str, Any], task: str, first: set[str]) -> Iterator[Finding]:
+    for name, cure in _CURES.items():
+        what, unit = UNITS[name]
         known = {
             worker: float(found[name])
             for worker, found in figures.items()
             if isinstance(found, dict) and _is_number(found.get(name))
+            if name == MATMUL or worker in first
         }
         if len(known) < 2:
             continue
@@ -103,12 +117,12 @@ def _slow(figures: Mapping[str, Any], task: str) -> Iterator[Finding]:
                     "health",
                     f"{worker}{here} is slow: {what} at {found:.3g} {unit}, and the median of "
                     f"{len(known)} workers is {middle:.3g}.",
-                    _CURES[name],
+                    cure,
                 )
 
 
 def _below(name: str, where: str, found: float, flag: str, least: float) -> Finding:
-    what, unit = _UNITS[name]
+    what, unit = UNITS[name]
     return problem(
         "health", f"{where}{what} at {found:.3g} {unit}; --{flag}={least:g}.", _CURES[name]
     )

@@ -133,11 +133,13 @@ def _of_memory(facts: Mapping[str, Any]) -> list[Finding]:
     findings = []
     free, limit = facts["memory"]["free_bytes"], facts["memory"]["limit_bytes"]
     if free is not None and free < LEAST_MEMORY:
-        of_group = "" if limit is None else f" (the limit of this control group: {_size(limit)})"
+        of_group = (
+            "" if limit is None else f" (the limit of this control group: {megabytes(limit)})"
+        )
         findings.append(
             problem(
                 "host",
-                f"Only {_size(free)} of memory is free{of_group}; TensorFlow alone needs about "
+                f"Only {megabytes(free)} of memory is free{of_group}; TensorFlow alone needs about "
                 "0.5 GB.",
                 "End other programs, or ask the scheduler for more memory.",
             )
@@ -182,7 +184,7 @@ def _of_limits(limits: Mapping[str, int | None], infiniband: list[str]) -> list[
         findings.append(
             problem(
                 "host",
-                f"This process may lock {_size(locked)} of memory (ulimit -l), but "
+                f"This process may lock {megabytes(locked)} of memory (ulimit -l), but "
                 f"{', '.join(infiniband)} (InfiniBand) registers buffers in locked memory.",
                 "Set memlock to unlimited in /etc/security/limits.conf, or for the daemon that "
                 "starts jobs (slurmd, containerd).",
@@ -193,8 +195,8 @@ def _of_limits(limits: Mapping[str, int | None], infiniband: list[str]) -> list[
         findings.append(
             remark(
                 "host",
-                f"The address space is limited to {_size(space)} (ulimit -v); TensorFlow reserves "
-                "much more than it uses.",
+                f"The address space is limited to {megabytes(space)} (ulimit -v); TensorFlow "
+                "reserves much more than it uses.",
                 "Run ulimit -v unlimited, and limit memory by a control group instead.",
             )
         )
@@ -229,7 +231,3 @@ def _killed_for_memory(root: Path) -> int:
         if found:
             return int(found[1])  # of the process's own group, the first
     return 0
-
-
-def _size(size: int) -> str:
-    return megabytes(size)

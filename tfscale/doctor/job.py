@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import strategies
+from strategies.extension import host_and_port
 from tfscale.doctor import health
 from tfscale.doctor.all_reduce import NoAllReduce, all_reduce_ms
 from tfscale.doctor.cluster_configuration import (
-    host_and_port,
     own_task,
     port_finding,
     read_cluster,
     tasks_of,
 )
-from tfscale.doctor.examination import examine, with_findings
+from tfscale.doctor.examination import cluster_findings, examine, with_findings
 from tfscale.doctor.finding import Finding, problem, remark
-from tfscale.doctor.health_findings import Thresholds, compare_workers, examine_health
+from tfscale.doctor.health_findings import (
+    Thresholds,
+    compare_workers,
+    examine_health,
+    first_of_each,
+)
 from tfscale.doctor.peers.findings import compared_versions, examine_peers
 from tfscale.doctor.peers.meeting import Meeting
 from tfscale.doctor.releases import installed_releases
+from tfscale.doctor.storage import temporary_folder
+from tfscale.files.output_files import reason
 
 
 @dataclass(frozen=True)
@@ -60,15 +66,15 @@ def examine_task(
     cluster, of_cluster = read_cluster()
     # Before this process listens at the address of its task itself.
     together = task.peers or task.thresholds is not None
-    first = {"cluster"} if together else {"cluster"}.intersection(task.examinations)
-    report = examine(first, cluster=(cluster, of_cluster))
     found: list[Finding] = []
+    if together or "cluster" in task.examinations:
+        found += cluster_findings(cluster, of_cluster)
     if cluster is None or not together:
         if task.peers and not of_cluster:
             found.append(_NO_CLUSTER)
-        report = _rest(report, task, cluster)
+        report = _rest(task, cluster)
         if task.thresholds is not None:
-            report["health"] = _measured(task, say)
+            report["health"] = _measured(task, say, is_first=True)
             found += _of_health(report["health"], task.thresholds)
         report = with_findings(report, found)
         show(report)
@@ -77,7 +83,7 @@ def examine_task(
     with Meeting(
         cluster, seconds=task.seconds, versions=versions, shared_dir=task.shared_dir
     ) as meeting:
-        return _together(task, cluster, meeting, versions, report, say, show)
+        return _together(task, cluster, meeting, versions, found, say, show)
 
 
 _NO_CLUSTER = problem(
@@ -92,7 +98,7 @@ def _together(
     cluster: strategies.Cluster,
     meeting: Meeting,
     versions: dict[str, str],
-    report: dict[str, Any],
+    of_cluster: list[Finding],
     say: Callable[[str], None],
     show: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
@@ -100,11 +106,12 @@ def _together(
     others = len(addresses) - (meeting.task in addresses)
     say(f"{meeting.task}: looking for {others} other tasks, for at most {task.seconds:g} s")
     meeting.connect()
-    report = _rest(report, task, cluster)
+    report = with_findings(_rest(task, cluster), of_cluster)
     measured = None
     if task.thresholds is not None:
         meeting.gather("health")  # all measure at the same time, so that figures compare
-        measured = _measured(task, say)
+        first = first_of_each(meeting.machines)
+        measured = _measured(task, say, is_first=meeting.task in first)
     meeting.publish(None if measured is None else measured["figures"])
     table = meeting.collect()
     folder = None if task.shared_dir is None else str(task.shared_dir)
@@ -128,7 +135,7 @@ def _together(
     }
     if measured is not None and task.thresholds is not None:
         measured["tasks"] = {n: facts and facts["figures"] for n, facts in table.items()}
-        found += compare_workers(measured["tasks"], meeting.task)
+        found += compare_workers(measured["tasks"], meeting.task, meeting.machines)
         if _may_reduce(cluster):
             found += _all_reduce(cluster, meeting, measured, say)
         found += _of_health(measured, task.thresholds)
@@ -147,27 +154,27 @@ def _newly_taken(report: dict[str, Any], task: str, address: str, error: OSError
     return [] if finding.found in known else [finding]
 
 
-def _rest(report: dict[str, Any], task: Task, cluster: strategies.Cluster | None) -> dict[str, Any]:
-    """Returns the report of the cluster with the other examinations added."""
+def _rest(task: Task, cluster: strategies.Cluster | None) -> dict[str, Any]:
+    """Returns the report without the findings of the cluster, which come from `examine_task`."""
     others = [each for each in task.examinations if each != "cluster"]
     rest = examine(others, folders=task.folders, shared_dir=task.shared_dir, cluster=(cluster, []))
-    rest["examinations"] = list(task.examinations)
-    rest["findings"] = [*report["findings"], *rest["findings"]]
-    return with_findings(rest, ())
+    return {**rest, "examinations": list(task.examinations)}
 
 
-def _measured(task: Task, say: Callable[[str], None]) -> dict[str, Any]:
+def _measured(task: Task, say: Callable[[str], None], *, is_first: bool) -> dict[str, Any]:
+    """Measures devices and, in the first task of a machine, its memory and disk."""
     devices = health.matmul_gflops(say)
-    say("copies in memory")
-    memory = health.memory_gb_per_s()
-    folder = task.shared_dir or next(iter(task.folders), None) or Path(tempfile.gettempdir())
-    say(f"writing to and reading from {folder}")
-    figures = {health.MATMUL: min(devices.values()), health.MEMORY: memory}
+    folder = task.shared_dir or next(iter(task.folders), None) or temporary_folder()
+    figures = {health.MATMUL: min(devices.values())}
     error = ""
-    try:
-        figures[health.DISK_WRITE], figures[health.DISK_READ] = health.disk_mb_per_s(folder)
-    except OSError as found:
-        error = found.strerror or str(found)
+    if is_first:
+        say("copies in memory")
+        figures[health.MEMORY] = health.memory_gb_per_s()
+        say(f"writing to and reading from {folder}")
+        try:
+            figures[health.DISK_WRITE], figures[health.DISK_READ] = health.disk_mb_per_s(folder)
+        except OSError as found:
+            error = reason(found)
     return {
         "figures": figures,
         "devices": devices,

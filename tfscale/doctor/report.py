@@ -7,16 +7,11 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from tfscale.doctor.health import MATMUL, UNITS
 from tfscale.files.room import megabytes
 
 _NARROWEST, _WIDEST = 40, 100
 _MOST_COLUMNS = 8
-_FIGURES = (
-    ("memory_gb_per_s", "copying memory", "GB/s"),
-    ("disk_write_mb_per_s", "writing to disk", "MB/s"),
-    ("disk_read_mb_per_s", "reading from disk", "MB/s"),
-    ("all_reduce_ms", "all-reduce of 1 MiB", "ms"),
-)
 
 
 def as_text(report: dict[str, Any], *, width: int | None = None) -> str:
@@ -161,8 +156,8 @@ def _health(health: dict[str, Any] | None) -> Iterator[tuple[str, ...]]:
     figures = health["figures"]
     for device, speed in health["devices"].items():
         yield f"matmul, {device}", f"{speed:,.0f} GFLOP/s"
-    for name, label, unit in _FIGURES:
-        if name in figures:
+    for name, (label, unit) in UNITS.items():
+        if name != MATMUL and name in figures:
             yield label, f"{figures[name]:,.3g} {unit}"
 
 

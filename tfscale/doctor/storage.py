@@ -9,15 +9,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import threading
+import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from tfscale.doctor.finding import Finding, problem, remark
-from tfscale.files.room import is_in_memory, megabytes
+from tfscale.doctor.threads import within
+from tfscale.files.output_files import reason
+from tfscale.files.room import file_system_of, is_in_memory, megabytes
 
 LEAST_ROOM, GOOD_ROOM = 100 * 10**6, 2 * 10**9
 LEAST_INODES = 1000
@@ -35,14 +37,16 @@ _CURES = {
     errno.ENOTDIR: "Name a folder.",
     errno.ESTALE: "Mount the file system again: the server's folder was replaced.",
 }
+_OF_THE_KERNEL = frozenset(
+    ("bpf", "cgroup", "cgroup2", "debugfs", "devpts", "proc", "securityfs", "sysfs", "tracefs")
+)
 _OTHER_CURE = "Check the file system (dmesg, mount), or choose another folder."
-_LOCK_CURE = (
+LOCK_CURE = (
     "Mount it with locks (NFS: without nolock and local_lock; Lustre: with flock), or keep caches "
     "and packed records on a local disk."
 )
 
 Kind = Literal["named", "temporary", "current"]
-_Result = TypeVar("_Result")
 
 
 def examine_folder(
@@ -74,11 +78,15 @@ def examine_folder(
         ]
     except OSError as error:
         finding = remark if kind == "current" else problem
-        cure = _CURES.get(error.errno or 0, _OTHER_CURE)
+        why, cure = reason(error), _CURES.get(error.errno or 0, _OTHER_CURE)
+        if (system := file_system_of(folder, root)) in _OF_THE_KERNEL:
+            why = f"it is of {system}, in which the kernel shows its own data"
+            cure = "Choose a folder on a disk."
         if error.errno == errno.ENOSPC and _lacks_inodes(folder):
             cure = "No inodes are left: delete files, however small, or choose another folder."
-        reason = error.strerror or str(error)
-        return seen, [finding("storage", f"{folder}{name} cannot be written: {reason}.", cure)]
+        if kind == "temporary":
+            cure += " TMPDIR chooses this folder."
+        return seen, [finding("storage", f"{folder}{name} cannot be written: {why}.", cure)]
     seen |= {
         "free_bytes": free,
         "free_inodes": inodes,
@@ -102,6 +110,18 @@ def examine_folder(
     return seen, findings
 
 
+def temporary_folder() -> Path:
+    """Returns the folder that programs try first for temporary files.
+
+    That of `tempfile.gettempdir` is another one if this one cannot be written, and a program in C
+    does not look for another.
+    """
+    for name in ("TMPDIR", "TEMP", "TMP"):  # in the order of `tempfile`
+        if os.environ.get(name):
+            return Path(os.environ[name]).absolute()
+    return Path("/tmp") if os.name == "posix" else Path(tempfile.gettempdir())
+
+
 def examine_locks(folder: Path, *, seconds: float = PROBE_SECONDS) -> list[Finding]:
     """Examines what a folder that tasks share must be able to do: lock and rename files.
 
@@ -122,35 +142,8 @@ def examine_locks(folder: Path, *, seconds: float = PROBE_SECONDS) -> list[Findi
             )
         ]
     except OSError as error:
-        reason = error.strerror or str(error)
         cure = _CURES.get(error.errno or 0, _OTHER_CURE)
-        return [problem("storage", f"Files in {folder} cannot be renamed: {reason}.", cure)]
-
-
-def within(seconds: float, act: Callable[[], _Result]) -> _Result:
-    """Returns what a call returns, or raises TimeoutError; the thread of the call stays behind.
-
-    Args:
-        seconds: Deadline.
-        act: The call. An OSError that it raises is raised here.
-    """
-    done: list[_Result] = []
-    failed: list[OSError] = []
-
-    def work() -> None:
-        try:
-            done.append(act())
-        except OSError as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=work, name="tfscale doctor", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if failed:
-        raise failed[0]
-    if not done:
-        raise TimeoutError
-    return done[0]
+        return [problem("storage", f"Files in {folder} cannot be renamed: {reason(error)}.", cure)]
 
 
 def try_lock(descriptor: int, kind: Literal["fcntl", "flock"]) -> bool:
@@ -215,9 +208,8 @@ def _lock_and_rename(folder: Path) -> Iterator[Finding]:
                 try:
                     try_lock(file.fileno(), kind)
                 except OSError as error:
-                    reason = error.strerror or str(error)
-                    found = f"{folder} has no {kind} locks: {reason}."
-                    yield problem("storage", found, _LOCK_CURE)
+                    found = f"{folder} has no {kind} locks: {reason(error)}."
+                    yield problem("storage", found, LOCK_CURE)
         ahead = first.stat().st_mtime - written
         if abs(ahead) > LARGEST_FILE_CLOCK_SECONDS:
             yield problem(

@@ -5,12 +5,13 @@ Judged by their metadata alone: nothing is imported.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
+from typing import TypeAlias
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from tfscale.doctor.finding import Finding, problem
@@ -28,6 +29,9 @@ _ONE_OF_EACH = (TENSORFLOWS, KERAS, ("nvidia-nccl-cu12", "nvidia-nccl-cu13"))
 _SAME_MODULE = {"keras": KERAS}
 _CUDA_EXTRA = "and-cuda"
 
+_Found: TypeAlias = tuple[str, str, metadata.Distribution]
+"""A distribution with its normalised name and its version before it."""
+
 
 def examine_wheels(path: Iterable[str] | None = None) -> list[Finding]:
     """Returns what is wrong with the installed wheels of TensorFlow, Keras and CUDA.
@@ -39,13 +43,14 @@ def examine_wheels(path: Iterable[str] | None = None) -> list[Finding]:
     versions = installed_versions(found)
     requirements = {
         name: list(distribution.requires or ())
-        for name, distribution in reversed(found)  # of two with one name the first wins
+        for name, _, distribution in reversed(found)  # of two with one name the first wins
+        if name in TENSORFLOWS or name in KERAS
     }
     return [*_clashes(versions), *_doubled(found), *_unmet(versions, requirements)]
 
 
 def installed_versions(
-    found: Iterable[tuple[str, metadata.Distribution]] | None = None,
+    found: Iterable[_Found] | None = None,
 ) -> dict[str, str]:
     """Returns the version of each installed distribution by its normalised name.
 
@@ -53,18 +58,18 @@ def installed_versions(
         found: Distributions, the first of which wins. None means those of `sys.path`.
     """
     versions: dict[str, str] = {}
-    for name, distribution in _distributions(None) if found is None else found:
-        versions.setdefault(name, distribution.version)
+    for name, version, _ in _distributions(None) if found is None else found:
+        versions.setdefault(name, version)
     return versions
 
 
-def _distributions(path: Iterable[str] | None) -> Iterator[tuple[str, metadata.Distribution]]:
+def _distributions(path: Iterable[str] | None) -> Iterator[_Found]:
     every = metadata.distributions() if path is None else metadata.distributions(path=list(path))
     for distribution in every:
         # An interrupted installation leaves a folder without a name or version in it.
-        name = distribution.metadata["Name"] if distribution.metadata else None
-        if name and distribution.metadata["Version"]:
-            yield re.sub(r"[-_.]+", "-", name).lower(), distribution
+        described = distribution.metadata  # read and parsed at each access
+        if described and described["Name"] and described["Version"]:
+            yield canonicalize_name(described["Name"]), described["Version"], distribution
 
 
 def _clashes(versions: Mapping[str, str]) -> Iterator[Finding]:
@@ -78,12 +83,12 @@ def _clashes(versions: Mapping[str, str]) -> Iterator[Finding]:
             )
 
 
-def _doubled(found: Iterable[tuple[str, metadata.Distribution]]) -> Iterator[Finding]:
+def _doubled(found: Iterable[_Found]) -> Iterator[Finding]:
     """Finds what an interrupted upgrade leaves: one distribution twice in one folder."""
     seen: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for name, distribution in found:
+    for name, version, distribution in found:
         if name in TENSORFLOWS or name in KERAS or name.startswith("nvidia-"):
-            seen[name, str(distribution.locate_file(""))].add(distribution.version)
+            seen[name, str(distribution.locate_file(""))].add(version)
     for (name, folder), versions in seen.items():
         if len(versions) > 1:
             yield problem(
@@ -105,14 +110,15 @@ def _unmet(
                 needed = Requirement(text)
             except InvalidRequirement:
                 continue
-            name = re.sub(r"[-_.]+", "-", needed.name).lower()
-            always = needed.marker is None or needed.marker.evaluate({"extra": ""})
-            for_cuda = not always and needed.marker is not None and _is_for_cuda(needed)
+            always = _applies(needed, extra="")
+            if not always and not _applies(needed, extra=_CUDA_EXTRA):
+                continue
+            name: str = canonicalize_name(needed.name)
             name = next((each for each in _SAME_MODULE.get(name, ()) if each in versions), name)
             # Wheels of CUDA may be missing: on a host without GPUs, or with CUDA of the system.
             if name not in versions and not always:
                 continue
-            if not (always or for_cuda) or _is_met(needed, versions.get(name)):
+            if _is_met(needed, versions.get(name)):
                 continue
             is_or_not = f"{versions[name]} is" if name in versions else "no version is"
             yield problem(
@@ -123,8 +129,8 @@ def _unmet(
             )
 
 
-def _is_for_cuda(needed: Requirement) -> bool:
-    return needed.marker is not None and needed.marker.evaluate({"extra": _CUDA_EXTRA})
+def _applies(needed: Requirement, extra: str) -> bool:
+    return needed.marker is None or needed.marker.evaluate({"extra": extra})
 
 
 def _is_met(needed: Requirement, version: str | None) -> bool:

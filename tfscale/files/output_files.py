@@ -67,11 +67,7 @@ def write_whole(path: AnyPath, text: str) -> None:
         with whole_files(path) as (file,):
             file.write(text.encode("utf-8", "backslashreplace"))
     except OSError as error:
-        cure = "Make its folder" if isinstance(error, FileNotFoundError) else "Make room there"
-        raise OSError(
-            f"{os.fspath(path)} could not be written: {reason(error)}. {cure}, or name another "
-            "place."
-        ) from error
+        raise not_written(path, error) from error
 
 
 @contextlib.contextmanager
@@ -148,6 +144,14 @@ def reason(error: BaseException) -> str:
     """Returns why something could not be written, as the system or TensorFlow puts it."""
     text = error.strerror if isinstance(error, OSError) else getattr(error, "message", None)
     return str(text or error)
+
+
+def not_written(path: AnyPath, error: OSError) -> OSError:
+    """Returns the error of a path that cannot be written, with its cure."""
+    cure = "Make its folder" if isinstance(error, FileNotFoundError) else "Make room there"
+    return OSError(
+        f"{os.fspath(path)} could not be written: {reason(error)}. {cure}, or name another place."
+    )
 
 
 class _CheckOnly(Exception):

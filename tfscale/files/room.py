@@ -1,4 +1,4 @@
-"""How much memory and disk is free for a cache or for copies of files.
+"""How much memory and disk is free for a cache or for copies of files, and what a process has.
 
 Memory is that of the system and of every control group (a container) that the process is in; what
 the kernel uses to cache files counts as free.
@@ -35,6 +35,16 @@ def free_disk(folder: Path) -> int:
 
 def is_in_memory(folder: Path, root: Path = Path("/")) -> bool:
     """Whether the files of a folder are in memory, such as those in /dev/shm."""
+    return file_system_of(folder, root) in _IN_MEMORY
+
+
+def file_system_of(folder: Path, root: Path = Path("/")) -> str:
+    """Returns the kind of the file system of a folder, such as "ext4", or "" if it is unknown.
+
+    Args:
+        folder: The folder.
+        root: Folder with `proc`.
+    """
     best, kind = "", ""
     path = os.path.realpath(folder)
     for line in text_of(root / "proc/self/mounts").splitlines():
@@ -42,7 +52,7 @@ def is_in_memory(folder: Path, root: Path = Path("/")) -> bool:
         is_above = path == point or path.startswith(point.rstrip("/") + "/")
         if is_above and len(point) >= len(best):
             best, kind = point, found_kind
-    return kind in _IN_MEMORY
+    return kind
 
 
 def megabytes(size: float) -> str:
@@ -57,6 +67,20 @@ def megabytes(size: float) -> str:
     if size >= 1e6:
         return f"{size / 1e6:.1f} MB"
     return f"{int(size):,} bytes"
+
+
+def resident_memory(pid: int | None = None) -> int | None:
+    """Returns the bytes of the host that a process has now, or None where that is not known.
+
+    Args:
+        pid: The process; None for this one.
+
+    Example:
+        >>> resident_memory() != 0
+        True
+    """
+    fields = text_of(Path("/proc", "self" if pid is None else str(pid), "statm")).split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if fields else None
 
 
 def _free_of_system(root: Path) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import shlex
@@ -107,18 +108,20 @@ def status_of(job: JobRecord) -> JobStatus:
         EngineFailed: If the engine does not answer.
     """
     ended = job.folder / "ended.json"
-    if ended.exists():
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # none yet, or damaged
         values = json.loads(ended.read_text("utf-8"))
         return JobStatus(**{**values, "state": State(values["state"])})
     status = engine_named(job.engine).status(job)
     if status.state.is_over and status.state is not State.UNKNOWN:
-        write_whole(ended, json.dumps(_status_values(status)) + "\n")
+        with contextlib.suppress(OSError):  # the answer is right on a full disk, too
+            write_whole(ended, json.dumps(_status_values(status)) + "\n")
     return status
 
 
 def _list(arguments: argparse.Namespace) -> int:
     rows = []
-    for job in all_records(jobs_folder()):
+    damaged: list[NoSuchJob] = []
+    for job in all_records(jobs_folder(), damaged.append):
         try:
             status = status_of(job)
         except EngineFailed as error:
@@ -130,7 +133,9 @@ def _list(arguments: argparse.Namespace) -> int:
         _print_table(rows)
     else:
         print(f"no jobs in {jobs_folder()}", file=sys.stderr)
-    return 0
+    for each in damaged:
+        complain("tfscale jobs", each)
+    return 1 if damaged else 0
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -177,6 +182,9 @@ def _stacks(arguments: argparse.Namespace) -> int:
     from tfscale.jobs.log_reading import lines_from_now, write_lines
 
     job = find_record(arguments.id, jobs_folder())
+    status = status_of(job)
+    if status.state.is_over and status.state is not State.UNKNOWN:
+        raise EngineFailed(f"{job.id} is over: {status.state.value}. {status.detail}")
     engine = engine_named(job.engine)
     read = lines_from_now(engine.logs(job))
     said = engine.ask_for_stacks(job)

@@ -10,33 +10,31 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from strategies import Cluster
 from strategies.extension import (
     DATA_WORKER_VARIABLE,
     DATA_WORKERS_VARIABLE,
     DEFAULT_START_SECONDS,
-    EXIT_REASON_VARIABLE,
     JOB_VARIABLE,
     LARGEST_COUNT,
-    RESTART_VARIABLE,
     START_SECONDS_VARIABLE,
 )
-from tfscale.files.output_files import open_log
+from tfscale.launch.attempts import TimeLimit
 from tfscale.launch.chief_supervision import ChiefSupervision
 from tfscale.launch.data_worker_supervision import DataWorkerSupervision
 from tfscale.launch.events import Events
 from tfscale.launch.hosts import Hosts, await_names
 from tfscale.launch.orphan_guard import OrphanGuard
 from tfscale.launch.outcome import Outcome
-from tfscale.launch.output import OutputRelay, SharedOutput
+from tfscale.launch.output import SharedOutput
 from tfscale.launch.ports import ReservedPort, reserve_port
 from tfscale.launch.process_management import ProcessManagementServer
 from tfscale.launch.restarts import RestartPolicy
 from tfscale.launch.shares import Shares
 from tfscale.launch.supervision import SupervisedWorker, Supervision, task_name
-from tfscale.launch.worker_process import WorkerProcess
+from tfscale.launch.task_files import exit_reason_file, log_file
+from tfscale.launch.task_start import started_task, task_variables
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,7 @@ class Job:
     environment: Mapping[str, str]
     output: SharedOutput
     events: Events
+    limit: TimeLimit
     guard: OrphanGuard
 
     @property
@@ -237,49 +236,40 @@ def started_worker(
     task = task or task_name(cluster)
     name, _, index = task.rpartition(" ") if " " in task else (task, "", "0")
     file_name = f"{name.replace(' ', '_')}-{index}"
-    with contextlib.ExitStack() as stack:
-        log: BinaryIO | None = None
-        if job.log_dir is not None:
-            job.log_dir.mkdir(parents=True, exist_ok=True)
-            # Append, so that a scheduler that runs the same command again keeps earlier logs.
-            path = job.log_dir / f"{file_name}.attempt-{restart}.log"
-            log = stack.enter_context(open_log(path))
-        read_end, write_end = os.pipe()
-        try:
-            exit_reason_file = job.exit_reason_dir / f"{file_name}.attempt-{restart}.error.json"
-            exit_reason_file.unlink(missing_ok=True)  # left by an earlier process of this task
-            environment = {
-                **_environment(job, cluster, restart, exit_reason_file),
-                **(added or {}),
-            }
-            first = job.hosts.first_worker(job.num_workers) if job.hosts else first
-            environment |= job.shares.environment(name, int(index) - first)
-            if mpi is not None:
-                environment = mpi.environment(environment, cluster.task_index)
-            process = WorkerProcess(process_index, job.command, environment, write_end, job.events)
-        except BaseException:
-            os.close(read_end)
-            raise
-        finally:
-            os.close(write_end)
-        job.guard.add(process.group)
-        stack.pop_all()  # The relay closes the log.
-        relay = OutputRelay(process_index, task, read_end, job.output, job.events, log)
-    return SupervisedWorker(process, relay, cluster, exit_reason_file, task)
+    reason = exit_reason_file(job.exit_reason_dir, file_name, restart)
+    first = job.hosts.first_worker(job.num_workers) if job.hosts else first
+    environment = {
+        **_environment(job, cluster, restart, reason),
+        **(added or {}),
+        **job.shares.environment(name, int(index) - first),
+    }
+    if mpi is not None:
+        environment = mpi.environment(environment, cluster.task_index)
+    log: Path | None = None
+    if job.log_dir is not None:
+        job.log_dir.mkdir(parents=True, exist_ok=True)
+        log = log_file(job.log_dir, file_name, restart)
+    worker = started_task(
+        task,
+        cluster,
+        job.command,
+        environment,
+        process_index=process_index,
+        exit_reason_file=reason,
+        log=log,
+        output=job.output,
+        events=job.events,
+    )
+    job.guard.add(worker.process.group)
+    return worker
 
 
-def _environment(
-    job: Job, cluster: Cluster, restart: int, exit_reason_file: Path
-) -> Mapping[str, str]:
+def _environment(job: Job, cluster: Cluster, restart: int, exit_reason: Path) -> Mapping[str, str]:
     environment = {
         **os.environ,
         **job.environment,
-        "TF_CONFIG": cluster.to_tf_config(),
         JOB_VARIABLE: job.name,
-        RESTART_VARIABLE: str(restart),
-        EXIT_REASON_VARIABLE: str(exit_reason_file),
-        # Otherwise the last kilobytes that a killed worker has printed would be lost.
-        "PYTHONUNBUFFERED": "1",
+        **task_variables(cluster, restart, exit_reason),
     }
     if job.start_seconds is not None:
         environment[START_SECONDS_VARIABLE] = str(job.start_seconds)

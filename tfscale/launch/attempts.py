@@ -56,27 +56,49 @@ def run_with_restarts(
                     )
 
 
+@dataclasses.dataclass
+class TimeLimit:
+    """The time that a job may take.
+
+    Attributes:
+        seconds: The time. None: no limit.
+        is_over: Whether it has passed, and the job is ended because of it.
+    """
+
+    seconds: float | None
+    is_over: bool = False
+
+    def told(self, outcome: Outcome) -> Outcome:
+        """Returns the outcome, which names the limit if it has ended the job."""
+        if outcome.stop_signal is None or not self.is_over:
+            return outcome
+        why = f"the time limit of {self.seconds:g} s is over"
+        return dataclasses.replace(outcome, stopped_by=why)
+
+
 @contextlib.contextmanager
-def ended_after(seconds: float | None, events: Events) -> Iterator[None]:
+def ended_after(seconds: float | None, events: Events) -> Iterator[TimeLimit]:
     """Makes the launcher end the job, as at SIGTERM, once its time is over.
 
     Args:
         seconds: The time. None: no limit.
         events: The job's queue.
     """
+    limit = TimeLimit(seconds)
     if seconds is None:
-        yield
+        yield limit
         return
 
     def end() -> None:
         say(f"the time limit of {seconds:g} s is over; the workers get SIGTERM")
+        limit.is_over = True
         events.put(SignalReceived(signal.SIGTERM))
 
     timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
     try:
-        yield
+        yield limit
     finally:
         timer.cancel()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from tfscale.cli.arguments import count_or_zero, seconds, seconds_or_zero
 from tfscale.launch.elastic import flags as elastic
@@ -80,7 +81,14 @@ _EARLY_SECONDS = 20.0
 
 def expanded(arguments: list[str]) -> list[str]:
     """Puts the flags of --config before those of the command line."""
-    return with_job_file(arguments)
+    return with_job_file(arguments, _defaults)
+
+
+def _defaults() -> dict[str, Any]:
+    """Returns the flags with their values if they are left out; False for those without a value."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return vars(parser.parse_args([]))
 
 
 def epilog() -> str:

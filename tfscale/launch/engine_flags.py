@@ -112,6 +112,14 @@ def request_of(arguments: argparse.Namespace) -> JobRequest:
         ValueError: If a flag is malformed.
     """
     command = tuple(arguments.command)
+    if not command[0]:
+        raise ValueError(
+            "`command` must begin with a program. Received: ''. Example: -- python train.py"
+        )
+    if arguments.log_dir == "":
+        raise ValueError(
+            "`--log_dir` must be a folder. Received: ''. Leave it out, or write `.` for this one."
+        )
     environment = _pairs("env", arguments.env)
     if arguments.start_seconds is not None:
         environment["TFSCALE_START_SECONDS"] = str(arguments.start_seconds)

@@ -32,6 +32,17 @@ def pickler() -> Any:
     return cloudpickle
 
 
+def _pickled(result: object) -> bytes:
+    try:
+        return bytes(pickler().dumps(result))
+    except Exception as error:  # of any object that is part of it
+        raise ValueError(
+            "`function` must return what can be pickled. Received: a result of type "
+            f"{type(result).__name__} ({type(error).__name__}: {error}). Return numbers, arrays, "
+            "dictionaries of them, or the path of what was saved."
+        ) from error
+
+
 def main() -> None:
     """Calls the function; errors end the process as in any program."""
     folder = Path(sys.argv[1])
@@ -41,7 +52,7 @@ def main() -> None:
         result = function(*arguments)
         if worker == 0:
             part = folder / f"{RESULT_FILE}.part"
-            part.write_bytes(pickler().dumps(result))
+            part.write_bytes(_pickled(result))
             part.replace(folder / RESULT_FILE)
     except Exception:
         (folder / traceback_file(worker)).write_text(traceback.format_exc(), "utf-8")

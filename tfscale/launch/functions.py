@@ -71,6 +71,16 @@ def launch_function(
         >>> tfscale.launch.launch_function(pow, (2, 10), num_workers=1)
         1024
     """
+    if not callable(function):
+        raise ValueError(
+            f"`function` must be a function. Received: function={function!r}. Example: "
+            "launch_function(train, (epochs,), num_workers=2)"
+        )
+    if not isinstance(arguments, (tuple, list)):
+        raise ValueError(
+            f"`arguments` must be a tuple or a list. Received: arguments={arguments!r}. Example "
+            "for one argument: (3,)"
+        )
     with tempfile.TemporaryDirectory(prefix="tfscale-") as name:
         folder = Path(name)
         folder.joinpath(CALL_FILE).write_bytes(_pickled(function, arguments))

@@ -66,6 +66,7 @@ def host_job(
         # guard is left after the workers, so that it kills them if anything below raises.
         stack.enter_context(signals_as_events(events))
         shared_output = SharedOutput(output)
+        limit = stack.enter_context(ended_after(time_limit, events))
         job = Job(
             name=name,
             command=command,
@@ -83,9 +84,9 @@ def host_job(
             environment=dict(environment or {}),
             output=shared_output,
             events=events,
+            limit=limit,
             guard=stack.enter_context(OrphanGuard()),
         )
-        stack.enter_context(ended_after(time_limit, events))
         yield job
 
 

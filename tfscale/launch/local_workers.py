@@ -139,6 +139,44 @@ def launch_local_workers(
         b'[worker 0] hello\n'
     """
     check_job(command, num_workers, grace_seconds, start_seconds)
+    check_tasks(num_workers, num_ps, num_data_workers, hosts)
+    several = hosts is not None and len(hosts.addresses) > 1
+    first_wait = _FIRST_WAIT_SECONDS_OF_HOSTS if several else _FIRST_WAIT_SECONDS
+    policy = RestartPolicy(max_restarts, early_seconds, first_wait)
+    with (
+        host_job(
+            command,
+            name=job_id or secrets.token_hex(8),
+            num_workers=num_workers,
+            num_ps=num_ps,
+            num_data_workers=num_data_workers,
+            hosts=hosts,
+            policy=policy,
+            gpus_per_worker=gpus_per_worker,
+            cpus_per_worker=cpus_per_worker,
+            time_limit=time_limit,
+            grace_seconds=grace_seconds,
+            start_seconds=start_seconds,
+            log_dir=log_dir,
+            environment=environment,
+            output=output,
+        ) as job,
+        contextlib.ExitStack() as ports_of_job,
+    ):
+        outcome = run_with_restarts(
+            lambda restart: run_attempt(job, restart, ports_of_job), policy, job.events
+        )
+        return job.limit.told(outcome)
+
+
+def check_tasks(num_workers: int, num_ps: int, num_data_workers: int, hosts: Hosts | None) -> None:
+    """Refuses tasks that do not go together on this host.
+
+    The arguments are those of `launch_local_workers`; `num_workers` has been checked.
+
+    Raises:
+        ValueError: If one is out of range, or does not go with another.
+    """
     num_ps = whole_number("num_ps", num_ps, at_least=0, cure="Give 0 for synchronous training.")
     if num_ps and hosts:
         raise ValueError(
@@ -165,29 +203,3 @@ def launch_local_workers(
         )
     if hosts is not None:
         hosts.worker_addresses(num_workers)  # Raises if the ports of two hosts overlap.
-    several = hosts is not None and len(hosts.addresses) > 1
-    first_wait = _FIRST_WAIT_SECONDS_OF_HOSTS if several else _FIRST_WAIT_SECONDS
-    policy = RestartPolicy(max_restarts, early_seconds, first_wait)
-    with (
-        host_job(
-            command,
-            name=job_id or secrets.token_hex(8),
-            num_workers=num_workers,
-            num_ps=num_ps,
-            num_data_workers=num_data_workers,
-            hosts=hosts,
-            policy=policy,
-            gpus_per_worker=gpus_per_worker,
-            cpus_per_worker=cpus_per_worker,
-            time_limit=time_limit,
-            grace_seconds=grace_seconds,
-            start_seconds=start_seconds,
-            log_dir=log_dir,
-            environment=environment,
-            output=output,
-        ) as job,
-        contextlib.ExitStack() as ports_of_job,
-    ):
-        return run_with_restarts(
-            lambda restart: run_attempt(job, restart, ports_of_job), policy, job.events
-        )

@@ -100,6 +100,7 @@ class Outcome:
             42, or had been preempted and not yet restarted.
         restarts: Number of restarts, including free ones.
         not_restarted: Why there was no further restart, if restarts were requested.
+        stopped_by: What `stop_signal` stands for, if no one has sent it.
     """
 
     first_failure: WorkerFailure | None = None
@@ -109,6 +110,7 @@ class Outcome:
     all_saved: bool = False
     restarts: int = 0
     not_restarted: str | None = None
+    stopped_by: str = ""
 
     @property
     def status(self) -> int:
@@ -131,7 +133,8 @@ class Outcome:
         elif self.output_error is not None:
             sentence = f"output cannot be written ({self.output_error}); the whole job was ended"
         elif self.stop_signal is not None:
-            sentence = f"{signal_name(self.stop_signal)} received; the whole job was ended"
+            cause = self.stopped_by or f"{signal_name(self.stop_signal)} received"
+            sentence = f"{cause}; the whole job was ended"
             if self.all_saved:
                 sentence += ", all saved before"
         else:

@@ -11,6 +11,7 @@ from tfscale.cli.errors import complain
 from tfscale.launch.elastic.flags import refuse_unfit_flags, run_elastic
 from tfscale.launch.engine_flags import request_of
 from tfscale.launch.engines import Engine, EngineFailed, JobRequest, engine_named, jobs_folder
+from tfscale.launch.engines.engine import Submission
 from tfscale.launch.engines.in_background import InBackground
 from tfscale.launch.engines.job_record import new_record
 from tfscale.launch.engines.submitting import submit
@@ -28,16 +29,13 @@ def run_job(arguments: argparse.Namespace) -> int:
         The exit status of the command.
     """
     try:
-        request = _checked_request(arguments)
-        engine = engine_named(arguments.engine, vars(arguments))
-        _refuse_unknown_options(engine, request)
-        if isinstance(engine, InBackground) and not (arguments.detach or arguments.dry_run):
+        if arguments.dry_run:
+            print(submission_of(arguments))
+            return 0
+        request, engine = _checked(arguments)
+        if isinstance(engine, InBackground) and not arguments.detach:
             engine.check(request)
             return _run_here(engine, arguments, request)
-        if arguments.dry_run:
-            job = new_record(request, engine.name, jobs_folder())
-            print(engine.submission(request, job))
-            return 0
         job = submit(engine, request, jobs_folder())
     except (FileNotFoundError, NotImplementedError, ValueError) as error:
         complain(_PROGRAM, error)
@@ -56,6 +54,24 @@ def run_job(arguments: argparse.Namespace) -> int:
         f"tfscale jobs logs {job.id} --follow. Stop it: tfscale jobs stop {job.id}.",
     )
     return 0
+
+
+def submission_of(arguments: argparse.Namespace) -> Submission:
+    """Returns what the flags of `tfscale launch` would submit. Nothing is written or run.
+
+    Raises:
+        ValueError: If a flag is wrong, or the engine cannot do what it asks for.
+        FileNotFoundError: If a program that the engine starts is missing.
+    """
+    request, engine = _checked(arguments)
+    return engine.submission(request, new_record(request, engine.name, jobs_folder()))
+
+
+def _checked(arguments: argparse.Namespace) -> tuple[JobRequest, Engine]:
+    request = _checked_request(arguments)
+    engine = engine_named(arguments.engine, vars(arguments))
+    _refuse_unknown_options(engine, request)
+    return request, engine
 
 
 def _run_here(engine: InBackground, arguments: argparse.Namespace, request: JobRequest) -> int:

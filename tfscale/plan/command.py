@@ -1,45 +1,59 @@
-"""`tfscale plan`: the memory that training a model takes on each device."""
+"""`tfscale plan`: the memory, the speed or the whole job, before the devices are there."""
 
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Callable
-from typing import TypeVar
+import importlib
 
-from strategies.extension import integers
-from tfscale.cli.arguments import add_json_flag, add_model_argument, count, number_type, size
+from tfscale.cli.arguments import add_json_flag, add_model_argument, count
 from tfscale.cli.errors import complain
-from tfscale.cli.progress import progress
 
-Value = TypeVar("Value")
+SUMMARY = "plan memory, speed or the whole job of training your model, before you have the devices"
 
-SUMMARY = "plan the memory of each device for training your model, before you have the devices"
+KINDS = {
+    "memory": "tfscale.plan.memory.command",
+    "speed": "tfscale.plan.speed.command",
+    "job": "tfscale.plan.simulation.command",
+}
+"""Modules with the flags of one kind of plan: `add_arguments(parser)`, `run(arguments) -> int`, and
+`DEFAULTS`, the values of those flags that are left out. `SHARED` are flags of other kinds that it
+takes too, if there are any."""
 
-SCHEDULES = ("gpipe", "1f1b", "interleaved")
-PRECISIONS = ("as_is", "float64", "float32", "mixed_bfloat16", "mixed_float16")
 _DESCRIPTION = """\
-Computes how much memory each device needs to train your model: parameters, optimizer slots,
-gradients, activations, and buffers of what travels between replicas. No device is needed, and the
-model may be larger than this host: large variables get a shape and no memory. Parameters and slots
-are exact. Activations are found by tracing a step of one replica, as TensorFlow's CPU executor
-would run it; workspaces of kernels come on top.
+--what=memory computes how much memory each device needs to train your model: parameters, optimizer
+slots, gradients, activations, and buffers of what travels between replicas. No device is needed,
+and the model may be larger than this host: large variables get a shape and no memory. Parameters
+and slots are exact. Activations are found by tracing a step of one replica, as TensorFlow's CPU
+executor would run it; workspaces of kernels come on top. Without --shard, --microbatches and
+--recompute all combinations are computed, and the cheapest that fits is marked. With
+--pipeline_stages or --tensor_parallel each replica has several devices, and a row is the one that
+needs most.
 
-Without --shard, --microbatches and --recompute all combinations are computed, and the cheapest that
-fits is marked. With --pipeline_stages or --tensor_parallel each replica has several devices, and a
-row is the one that needs most.
+--what=speed measures short steps of one replica and of two, and under tfscale launch the all-reduce
+between workers. It predicts time, efficiency and cost of a step on 1 to 4,096 workers for each
+strategy, names the bottleneck, and marks what is extrapolated.
+
+--what=job predicts the same and simulates each whole job, with stragglers, saves, failures and
+restarts. It chooses the best one under a deadline, a budget or an energy limit, and writes the
+command of tfscale launch that runs it on each engine. With --memory_per_device it must fit, too.
 
 FUNCTION takes no arguments and returns (model, data): a compiled model, and arrays (x, y), a
-batched tf.data.Dataset, a keras.utils.PyDataset or a Pipeline. Of the data only shapes and dtypes
-count.
+batched tf.data.Dataset, a keras.utils.PyDataset or a Pipeline. For memory only shapes and dtypes of
+the data count.
 """
 _EPILOG = """\
 examples:
   tfscale plan mine:build --replicas=8 --memory_per_device=16GiB
   tfscale plan mine:build --replicas=8 --shard=1 --microbatches=4 --global_batch_size=256 --json
   tfscale plan mine:build --replicas=2 --pipeline_stages=1,2,4 --memory_per_device=16GiB
+  tfscale plan mine:build --what=speed --write_measured=here.json
+  tfscale launch --num_workers=2 -- tfscale plan mine:build --what=speed --write_measured=two.json
+  tfscale plan mine:build --what=speed --measured=two.json --examples=60000 --cost_per_hour=2.5
+  tfscale plan mine:build --what=job --measured=two.json --examples=60000 --epochs=90 --mtbf=30d \\
+      --deadline=12h --cost_per_hour=2.5 --engine=slurm --option=slurm.partition=gpu
 
-exit status: 0 a combination fits, 1 none fits, 2 wrong usage.
+exit status: 0 a combination or a job fits, or steps are predicted; 1 none fits, or a step cannot be
+measured; 2 wrong usage.
 """
 
 
@@ -49,163 +63,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     add_model_argument(parser)
     parser.add_argument(
-        "--replicas",
-        type=count,
-        default=1,
-        metavar="N",
-        help="number of devices; with several devices for each replica, number of such groups "
-        "(default: 1)",
+        "--what", choices=tuple(KINDS), default="memory", help="what to plan (default: memory)"
     )
     parser.add_argument(
         "--workers",
         type=count,
-        default=1,
         metavar="N",
-        help="number of processes that the devices are divided among: several send gradients in "
-        "packs of 16 MiB, one all of them at once (default: 1)",
+        help="number of processes. Memory: that the devices are divided among; several send "
+        "gradients in packs of 16 MiB, one all of them at once (default: 1). Speed: the only "
+        "number to predict (default: several from 1 to 4096)",
     )
     parser.add_argument(
         "--global_batch_size",
         type=count,
         metavar="N",
-        help="examples of a step over all replicas (default: the batch size of your data, or 32 if "
-        "they are arrays)",
+        help="examples of a step over all replicas (default: for memory the batch size of your "
+        "data, or 32 if they are arrays; for speed that of each replica)",
     )
-    parser.add_argument(
-        "--memory_per_device",
-        type=size,
-        metavar="SIZE",
-        help="memory of a device, such as 16GiB or 80GB (default: no limit)",
-    )
-    parser.add_argument(
-        "--shard",
-        type=_several(number_type(integers(0, below=4))),
-        metavar="STAGES",
-        help="what replicas divide, as numbers separated by commas: 0 nothing, 1 the optimizer's "
-        "slots, 2 and gradients, 3 and parameters (default: all of them)",
-    )
-    parser.add_argument(
-        "--precision",
-        type=_several(_precision),
-        default=("as_is",),
-        metavar="NAMES",
-        help=f"dtype policies to set before FUNCTION is called, separated by commas: "
-        f"{', '.join(PRECISIONS)} (default: as_is)",
-    )
-    parser.add_argument(
-        "--microbatches",
-        type=_several(count),
-        metavar="COUNTS",
-        help="parts of a replica batch, computed one after another, as numbers separated by commas "
-        "(default: 1, 2, 4, 8 and 16, as far as they divide it)",
-    )
-    parser.add_argument(
-        "--recompute",
-        type=_several(str),
-        metavar="LAYERS",
-        help="layers that compute their activations again in the backward pass, separated by "
-        "commas: as_is, those that the model was built with; blocks, the layers directly in the "
-        "model that contain layers; or a regular expression of names (default: as_is and blocks)",
-    )
-    parser.add_argument(
-        "--pipeline_stages",
-        type=_several(count),
-        default=(1,),
-        metavar="COUNTS",
-        help="devices of a replica, of which each computes some of the layers for one microbatch "
-        "after another, as numbers separated by commas (default: 1)",
-    )
-    parser.add_argument(
-        "--pipeline_schedule",
-        type=_several(_schedule),
-        metavar="NAMES",
-        help=f"in which order stages compute, separated by commas: {', '.join(SCHEDULES)} "
-        "(default: 1f1b)",
-    )
-    parser.add_argument(
-        "--pipeline_virtual_stages",
-        type=count,
-        default=1,
-        metavar="N",
-        help="runs of layers on each device, with --pipeline_schedule=interleaved (default: 1)",
-    )
-    parser.add_argument(
-        "--tensor_parallel",
-        type=_several(count),
-        default=(1,),
-        metavar="COUNTS",
-        help="devices of a replica, of which each computes with parts of the matrices, as numbers "
-        "separated by commas; not together with stages (default: 1)",
-    )
-    parser.add_argument(
-        "--tensor_rules",
-        metavar="MODULE:NAME",
-        help="a list of tfscale.parallel.TensorRule, which says how matrices are divided "
-        "(default: rules for the model of the language recipe)",
-    )
+    for module in KINDS.values():
+        importlib.import_module(module).add_arguments(parser)
     add_json_flag(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Computes and prints the plan. Returns the exit status."""
-    # Imported here, because these import TensorFlow and the help does not need it.
-    from tfscale.parallel import TRANSFORMER
-    from tfscale.plan.planning import Untraceable, memory_plan
-    from tfscale.plan.report import as_json, as_text
-    from tfscale.verify.parallel_model import rules_of
-    from tfscale.verify.user_model import UserModel, WrongUsage
-
-    rules = arguments.tensor_rules
-    try:
-        with progress("tfscale plan") as say:
-            plan = memory_plan(
-                UserModel(arguments.target).build,
-                replicas=arguments.replicas,
-                workers=arguments.workers,
-                global_batch_size=arguments.global_batch_size,
-                memory_per_device=arguments.memory_per_device,
-                shard=arguments.shard,
-                precision=arguments.precision,
-                microbatches=arguments.microbatches,
-                recompute=arguments.recompute,
-                pipeline_stages=arguments.pipeline_stages,
-                pipeline_schedule=arguments.pipeline_schedule,
-                pipeline_virtual_stages=arguments.pipeline_virtual_stages,
-                tensor_parallel=arguments.tensor_parallel,
-                tensor_rules=TRANSFORMER if rules is None else rules_of(rules),
-                say=say,
-            )
-    except (WrongUsage, ValueError) as error:
-        complain("tfscale plan", error)
-        return 2
-    except Untraceable as error:
-        complain("tfscale plan", error)
-        return 1
-    if arguments.json:
-        print(json.dumps(as_json(arguments.target, plan)), flush=True)
-    else:
-        print(as_text(arguments.target, plan), flush=True)
-    return 0 if plan.cheapest is not None else 1
-
-
-def _precision(text: str) -> str:
-    return _one_of(text, PRECISIONS)
-
-
-def _schedule(text: str) -> str:
-    return _one_of(text, SCHEDULES)
-
-
-def _one_of(text: str, names: tuple[str, ...]) -> str:
-    if text not in names:
-        raise argparse.ArgumentTypeError(
-            f"must be of {', '.join(names)}. Received: {text!r}. Example: {names[-1]}."
-        )
-    return text
-
-
-def _several(one: Callable[[str], Value]) -> Callable[[str], tuple[Value, ...]]:
-    def parse(text: str) -> tuple[Value, ...]:
-        return tuple(dict.fromkeys(one(part) for part in text.split(",")))
-
-    return parse
+    modules = {kind: importlib.import_module(name) for kind, name in KINDS.items()}
+    chosen = modules[arguments.what]
+    accepted: dict[str, object] = {**chosen.DEFAULTS, **getattr(chosen, "SHARED", {})}
+    for kind, module in modules.items():
+        for flag in module.DEFAULTS:
+            value = getattr(arguments, flag)
+            if flag not in accepted and value is not None:
+                complain(
+                    "tfscale plan",
+                    f"`--{flag}` must come with --what={kind}. Received: --{flag}={value} and "
+                    f"--what={arguments.what}. Leave it out.",
+                )
+                return 2
+    for flag, default in accepted.items():
+        if getattr(arguments, flag) is None:
+            setattr(arguments, flag, default)
+    status: int = chosen.run(arguments)
+    return status

@@ -1,4 +1,4 @@
-"""Private symbols that `tfscale preflight` and `tfscale plan` use; see `private_symbol`.
+"""Private symbols that preflight, planning and monitoring use; see `private_symbol`.
 
 They train nothing, so a change refuses no strategy; `tfscale doctor` reports it.
 """
@@ -31,21 +31,26 @@ PREFLIGHT_SYMBOLS = (
         "tensorflow.python.framework.ops:Graph._get_function",
         ("0d1f15453392",),
         Need.REPORTS,
-        (*_OPERATIONS, "tfscale.plan.step_graph", "tfscale.plan.loops"),
+        (
+            *_OPERATIONS,
+            "tfscale.plan.memory.step_graph",
+            "tfscale.plan.memory.loops",
+            "tfscale.monitor",
+        ),
         "the graph of a branch or a loop",
     ),
     PrivateSymbol(
         "keras:Optimizer._trainable_variables",
         ("6076d8d857b0",),
         Need.REPORTS,
-        ("tfscale.plan.traced_model",),
+        ("tfscale.plan.memory.traced_model",),
         "the weights of gradients that are applied without them",
     ),
     PrivateSymbol(
         "tensorflow.python.ops.resource_variable_ops:UninitializedVariable",
         ("a3f668fd0c99",),
         Need.REPORTS,
-        ("tfscale.plan.unallocated",),
+        ("tfscale.plan.memory.unallocated",),
         "makes variables that have a shape and no memory",
     ),
     PrivateSymbol(

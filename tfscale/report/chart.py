@@ -5,8 +5,9 @@ This file computes what is drawn; `templates/chart.html` writes the markup.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -22,7 +23,6 @@ SIZE = 1000  # Of the SVG's own coordinates, in both directions.
 NUM_COLOURS, NUM_DASHES = 8, 4  # As in `templates/style.css`: 32 series differ.
 
 _MOST_DOTS = 40
-_MOST_HOVERS = 200
 _MOST_GAPS_NAMED = 4
 
 Point = tuple[int, float]
@@ -38,6 +38,8 @@ class Line:
         style: CSS classes of its colour and dashes.
         path: Data of an SVG path through its points; empty without a finite value.
         dots: Data of a path that draws each point as a dot; empty where points are dense.
+        points: What is drawn, for a tip with the values.
+        is_named: Whether the legend has it.
     """
 
     name: str
@@ -45,6 +47,8 @@ class Line:
     style: str
     path: str
     dots: str
+    points: Sequence[tuple[float, float]] = ()
+    is_named: bool = True
 
 
 @dataclass(frozen=True)
@@ -69,27 +73,28 @@ def line_chart(curve: Curve, *, identifier: str) -> Markup:
         A `<figure>`.
     """
     points = {name: _points(curve, name) for name in curve.series}
-    drawable = [y for series in points.values() for _, y in series if _is_drawable(y)]
+    drawable = [y for series in points.values() for _, y in series if is_drawable(y)]
     last = curve.first + curve.every * (max(map(len, curve.series.values()), default=1) - 1)
     x_axis = count_axis(curve.first, max(last, curve.first))
     y_axis = value_axis(drawable, curve.scale)
     unit = ", ".join(part for part in (curve.unit, "log scale" if y_axis.is_log else "") if part)
+    lines = [
+        draw_line(name, series, x_axis, y_axis, style=line_style(number))
+        for number, (name, series) in enumerate(points.items())
+    ]
     return fill(
         "chart.html",
         curve=curve,
         identifier=identifier,
         size=SIZE,
         title=f"{curve.title} ({unit})" if unit else curve.title,
-        lines=[
-            _line(name, series, x_axis, y_axis, number)
-            for number, (name, series) in enumerate(points.items())
-        ],
+        lines=lines,
         x_axis=x_axis,
         y_axis=y_axis,
         grid=grid(x_axis, y_axis),
         gaps=list(_gap_bands(curve, points, x_axis)),
-        hovers=list(_hovers(curve, points, x_axis)),
-        description=_description(curve, points),
+        data=tip_data(curve.x_name, x_axis, y_axis, lines),
+        description=describe(curve.x_name, points),
         remarks=list(_remarks(curve, points)),
     )
 
@@ -100,14 +105,40 @@ def _points(curve: Curve, name: str) -> list[Point]:
     return [(curve.first + i * curve.every, y) for i, y in values if y is not None]
 
 
-def _is_drawable(value: float) -> bool:
+def is_drawable(value: float) -> bool:
+    """Returns whether an axis can have this value."""
     return math.isfinite(value) and abs(value) < LARGEST
 
 
-def _line(name: str, points: Sequence[Point], x_axis: Axis, y_axis: Axis, number: int) -> Line:
-    values = [y if _is_drawable(y) else math.nan for _, y in points]
+def line_style(number: int) -> str:
+    """Returns CSS classes of the line with this number: 32 of them differ."""
+    return f"line c{number % NUM_COLOURS} d{(number + number // NUM_COLOURS) % NUM_DASHES}"
+
+
+def draw_line(
+    name: str,
+    points: Sequence[tuple[float, float]],
+    x_axis: Axis,
+    y_axis: Axis,
+    *,
+    style: str,
+    most_bins: int = MOST_BINS,
+    is_named: bool = True,
+) -> Line:
+    """Draws a series.
+
+    Args:
+        name: Of the series.
+        points: x and y, in the order of x. NaN and infinity interrupt the line.
+        x_axis: With all x.
+        y_axis: With all y that can be drawn.
+        style: CSS classes.
+        most_bins: The lowest and the highest of each are drawn, if there are more points.
+        is_named: Whether the legend has it.
+    """
+    values = [y if is_drawable(y) else math.nan for _, y in points]
     path, dots, before = [], [], None
-    kept = thinned(values, most_bins=MOST_BINS)
+    kept = thinned(values, most_bins=most_bins)
     for position, (index, value) in enumerate(kept):
         if math.isnan(value):
             before = None
@@ -125,10 +156,37 @@ def _line(name: str, points: Sequence[Point], x_axis: Axis, y_axis: Axis, number
     return Line(
         name=numbers.name(name),
         last=numbers.number(points[-1][1]) if points else "no value",
-        style=f"line c{number % NUM_COLOURS} d{(number + number // NUM_COLOURS) % NUM_DASHES}",
+        style=style,
         path="".join(path),
         dots="".join(dots),
+        points=[points[index] for index, _ in kept],
+        is_named=is_named,
     )
+
+
+def tip_data(x_name: str, x_axis: Axis, y_axis: Axis, lines: Iterable[Line]) -> str:
+    """Returns what `templates/chart.js` reads values from, as JSON."""
+    return json.dumps(
+        {
+            "x": x_name,
+            "xs": (x_axis.low, x_axis.high, x_axis.is_log),
+            "ys": (y_axis.low, y_axis.high, y_axis.is_log),
+            "lines": [
+                {
+                    "name": line.name,
+                    "x": [x for x, _ in line.points],
+                    "y": [_nine_digits(y) for _, y in line.points],
+                }
+                for line in lines
+            ],
+        },
+        separators=(",", ":"),
+    )
+
+
+def _nine_digits(value: float) -> float | str:
+    """Returns what tells every float32 from the next one; JSON has no name for NaN."""
+    return float(f"{value:.9g}") if math.isfinite(value) else str(value)
 
 
 def grid(x_axis: Axis, y_axis: Axis) -> str:
@@ -138,20 +196,6 @@ def grid(x_axis: Axis, y_axis: Axis) -> str:
     return "".join([*across, *up])
 
 
-def _hovers(
-    curve: Curve, points: dict[str, list[Point]], x_axis: Axis
-) -> Iterator[tuple[_Band, str]]:
-    """Yields columns that show their values when the mouse rests on them, and the text."""
-    values: dict[int, list[str]] = {}
-    for name, series in points.items():
-        for x, y in series:
-            text = f"{numbers.name(name)} {numbers.number(y)}"
-            values.setdefault(x, []).append(text)
-    for x in sorted(values) if len(values) <= _MOST_HOVERS else ():
-        band = _band(x - curve.every / 2, x + curve.every / 2, x_axis)
-        yield band, f"{curve.x_name} {x:,}: {', '.join(values[x])}"
-
-
 def _band(start: float, end: float, x_axis: Axis) -> _Band:
     left = SIZE * max(0.0, x_axis.place(start))
     width = SIZE * min(1.0, x_axis.place(end)) - left
@@ -159,7 +203,7 @@ def _band(start: float, end: float, x_axis: Axis) -> _Band:
 
 
 def _gap_bands(curve: Curve, points: dict[str, list[Point]], x_axis: Axis) -> Iterator[_Band]:
-    gaps = sorted({x for series in points.values() for x, y in series if not _is_drawable(y)})
+    gaps = sorted({x for series in points.values() for x, y in series if not is_drawable(y)})
     length = max(map(len, points.values()), default=0)
     joined = curve.every * bin_width(length, most_bins=MOST_BINS)
     for start, end in _runs(gaps, joined):
@@ -179,7 +223,7 @@ def _runs(xs: Iterable[int], apart: int) -> list[tuple[int, int]]:
 
 def _remarks(curve: Curve, points: dict[str, list[Point]]) -> Iterable[str]:
     for name, series in points.items():
-        runs = _runs((x for x, y in series if not _is_drawable(y)), curve.every)
+        runs = _runs((x for x, y in series if not is_drawable(y)), curve.every)
         if not runs:
             continue
         named = [f"{a:,}" if a == b else f"{a:,} to {b:,}" for a, b in runs[:_MOST_GAPS_NAMED]]
@@ -192,17 +236,18 @@ def _remarks(curve: Curve, points: dict[str, list[Point]]) -> Iterable[str]:
         yield f"{length:,} values: the chart shows the lowest and the highest of each {width}."
 
 
-def _description(curve: Curve, points: dict[str, list[Point]]) -> str:
+def describe(x_name: str, points: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+    """Returns the range of each series, for a screen reader."""
     sentences = []
     for name, series in points.items():
-        finite = [(y, x) for x, y in series if _is_drawable(y)]
+        finite = [(y, x) for x, y in series if is_drawable(y)]
         if not finite:
             sentences.append(f"{numbers.name(name)}: no finite value.")
             continue
         low, high = min(finite), max(finite, key=lambda pair: pair[0])
         sentences.append(
             f"{numbers.name(name)}: lowest {numbers.number(low[0])} at "
-            f"{curve.x_name} {low[1]:,}, highest {numbers.number(high[0])} at {high[1]:,}, "
+            f"{x_name} {low[1]:,}, highest {numbers.number(high[0])} at {high[1]:,}, "
             f"last {numbers.number(series[-1][1])}."
         )
     return " ".join(sentences)

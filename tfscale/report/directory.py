@@ -47,18 +47,14 @@ def read_directory(folder: Path) -> RunRecord:
             f"`RUN_DIR` must be a folder. Received: RUN_DIR={str(folder)!r}. Give the folder that "
             "a run wrote to, the recipes' --model_dir."
         )
-    if (folder / RUN_FILE).exists():
+    present = record_files(folder)
+    if RUN_FILE in present:
         return read_run(folder / RUN_FILE)
-    present = [
-        name
-        for name in (SUMMARY_FILE, *HISTORY_FILES, PREDICTIONS_FILE)
-        if (folder / name).exists()
-    ]
     if not present:
         wanted = ", ".join((RUN_FILE, SUMMARY_FILE, *HISTORY_FILES, PREDICTIONS_FILE))
         raise ValueError(
-            f"`RUN_DIR` must contain one of {wanted}. Received: RUN_DIR={str(folder)!r}. Train "
-            "again, or give another folder."
+            f"`RUN_DIR` must contain one of {wanted}, or files of Monitor. Received: "
+            f"RUN_DIR={str(folder)!r}. Train again, or give another folder."
         )
     summary = _object(folder / SUMMARY_FILE) if SUMMARY_FILE in present else {}
     try:
@@ -68,6 +64,12 @@ def read_directory(folder: Path) -> RunRecord:
             f"`RUN_DIR` must contain files as a run writes them. Received: {', '.join(present)} in "
             f"{str(folder)!r} ({type(error).__name__}: {error}). Train again."
         ) from error
+
+
+def record_files(folder: Path) -> list[str]:
+    """Returns the names of the files that a record can be read from."""
+    names = (RUN_FILE, SUMMARY_FILE, *HISTORY_FILES, PREDICTIONS_FILE)
+    return [name for name in names if (folder / name).exists()]
 
 
 def _record(folder: Path, present: list[str], summary: dict[str, Any]) -> RunRecord:

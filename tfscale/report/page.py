@@ -1,4 +1,4 @@
-"""A run as one HTML page that needs nothing else: no network, no script, no second file.
+"""A run as one HTML page that needs nothing else: no network and no second file.
 
     write_report(run, Path("runs/digits/report.html"))
 
@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,10 @@ from tfscale.report import numbers
 from tfscale.report.chart import line_chart
 from tfscale.report.confusion import confusion_table
 from tfscale.report.markup import fill
+from tfscale.report.monitor_page import monitor_part
+from tfscale.report.monitored import Monitored
 from tfscale.report.record import Curve, RunRecord, Timing
+from tfscale.report.runs import names
 from tfscale.report.stages import stages_picture
 
 REPORT_FILE = "report.html"
@@ -25,11 +28,12 @@ _DOCTYPE = b"<!doctype html>"
 _MOST_EPOCHS_LISTED = 500
 
 
-def render(run: RunRecord) -> str:
+def render(run: RunRecord, monitors: Sequence[Monitored] = ()) -> str:
     r"""Returns the page of a run.
 
     Args:
         run: The run. The page has no section for a field that is empty.
+        monitors: What `tfscale.callbacks.Monitor` left.
 
     Returns:
         HTML5, to be stored as UTF-8. The same run gives the same text.
@@ -39,6 +43,7 @@ def render(run: RunRecord) -> str:
         True
     """
     curves = [*_history_curves(run), *run.curves]
+    folders = names([each.folder.resolve() for each in monitors])
     return fill(
         "page.html",
         title=run.title,
@@ -48,6 +53,14 @@ def render(run: RunRecord) -> str:
         charts=[line_chart(curve, identifier=f"chart-{n}") for n, curve in enumerate(curves)],
         epochs=_epochs(run),
         stages=stages_picture(run.stages) if run.stages else "",
+        monitors=[
+            monitor_part(
+                each,
+                title=f"Time in {folders[number]}" if len(monitors) > 1 else "Time",
+                identifier=f"monitor-{number}",
+            )
+            for number, each in enumerate(monitors)
+        ],
         confusion=confusion_table(run.confusion) if run.confusion else "",
         tables={
             "Timing": _timing(run.timing),

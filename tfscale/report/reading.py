@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import stat
 from pathlib import Path
 from typing import Any
 
+from tfscale.files.plain_files import read_plain
 from tfscale.report import values
 
 
@@ -21,15 +20,7 @@ def read_text(path: Path) -> str:
         OSError: If it cannot be read.
         ValueError: If it is not a plain file, or not UTF-8.
     """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise ValueError(
-            f"`{path.name}` must be a file. Received: something else, such as a folder or a FIFO. "
-            "Remove it, or train again."
-        )
-    with os.fdopen(descriptor, "rb") as file:
-        content = file.read()
+    content = read_plain(path)
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from tfscale.report import numbers
-from tfscale.report.chart import NUM_COLOURS, NUM_DASHES, SIZE, Line, grid
+from tfscale.report.chart import SIZE, Line, grid, line_style, tip_data
 from tfscale.report.markup import fill
 from tfscale.report.record import Scale
 from tfscale.report.ticks import value_axis
@@ -76,12 +76,14 @@ def scatter_chart(plot: Plot, series: Sequence[Series], *, identifier: str) -> M
         return Line(
             name=each.name,
             last=numbers.number(each.points[-1][1]) if each.points else "no value",
-            style=f"line c{number % NUM_COLOURS} d{(number + number // NUM_COLOURS) % NUM_DASHES}",
+            style=line_style(number),
             path="".join(f"{'L' if i else 'M'}{place(p)}" for i, p in enumerate(each.curve)),
             # A line of no length with round ends: a dot that stays round when stretched.
             dots="".join(f"M{place(point)}h0" for point in each.points),
+            points=sorted(each.points),
         )
 
+    lines = [line(number, each) for number, each in enumerate(series)]
     unit = ", ".join(part for part in (plot.unit, "log scale" if y_axis.is_log else "") if part)
     return fill(
         "chart.html",
@@ -89,12 +91,12 @@ def scatter_chart(plot: Plot, series: Sequence[Series], *, identifier: str) -> M
         identifier=identifier,
         size=SIZE,
         title=f"{plot.title} ({unit})" if unit else plot.title,
-        lines=[line(number, each) for number, each in enumerate(series)],
+        lines=lines,
         x_axis=x_axis,
         y_axis=y_axis,
         grid=grid(x_axis, y_axis),
         gaps=[],
-        hovers=[],
+        data=tip_data(plot.x_name, x_axis, y_axis, lines),
         description=" ".join(_description(plot, each) for each in series),
         remarks=["Dots are measured; lines are the fitted law."] if _has_curve(series) else [],
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import re
-import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from tfscale.cli.modules import search_current_folder
 
 # AutoGraph puts the lines that called a function, with their sources, before the error.
 _AUTOGRAPH_FRAME = re.compile(r'^ +File "(.*)", line (\d+), in .*\n.*\n', re.MULTILINE)
@@ -74,9 +75,7 @@ class UserModel:
 
 
 def _import(name: str) -> ModuleType:
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    folder = search_current_folder()
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -10,6 +10,8 @@ from strategies.keras_support.defects.fix import (
     Fix,
 )
 from strategies.keras_support.patches import (
+    ADD,
+    ADD_IN_GRAPH,
     ADDITIONAL_LOSS,
     APPLY,
     ASSIGN,
@@ -229,6 +231,13 @@ SILENT = (
         (REMAT,),
         (f"{KERAS}21207", f"{TENSORFLOW}30265"),
         "Keras's recomputation on TensorFlow repeats what the first pass drew, read and added",
+    ),
+    Fix(
+        "S35",
+        "a number for each row is added by columns on a replica with as many rows as columns",
+        (ADD, ADD_IN_GRAPH),
+        ("https://github.com/keras-team/keras/pull/20386",),
+        "Keras 3.16, which looks at the axis of a bias, is the oldest supported release",
     ),
     Fix(
         "S26",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import tensorflow as tf
@@ -17,8 +18,38 @@ from strategies.keras_support.context.step_context import StepContext, current_s
 from strategies.keras_support.gradients.gradient_reduce import Gradient
 from strategies.keras_support.gradients.gradient_watch import watch_of
 
-# Optimizers that step locally now, and each replica's examples of the round.
-_EXAMPLES: weakref.WeakKeyDictionary[Any, tf.Variable] = weakref.WeakKeyDictionary()
+
+@dataclass
+class LocalRound:
+    """What the replicas have to join at the end of a round.
+
+    Attributes:
+        examples: int64, one a replica; the examples of each step are added to it.
+        assigned: By id, the numbers that layers assign. Those of an earlier step of the round
+            differ by replica, so what is computed from them does too.
+    """
+
+    examples: tf.Variable
+    assigned: dict[int, Any] = field(default_factory=dict)
+
+    def note(self, variable: Any) -> None:
+        """Notes that a layer assigns a variable.
+
+        Raises:
+            ValueError: If the replicas' parts of it are added up.
+        """
+        if variable.aggregation == "sum":
+            raise ValueError(
+                "`model` must not add up examples in its layers with LocalUpdates, which takes "
+                f"means. Received: {variable.path!r} with aggregation='sum'. Leave LocalUpdates "
+                "out."
+            )
+        if tf.as_dtype(variable.dtype).is_floating:  # integers come from equal ones, as seeds do
+            self.assigned[id(variable)] = variable
+
+
+# Optimizers that step locally now.
+_ROUNDS: weakref.WeakKeyDictionary[Any, LocalRound] = weakref.WeakKeyDictionary()
 
 
 def gradients_of_local_step(optimizer: Any, gradients: list[Gradient | None]) -> Any:
@@ -30,22 +61,30 @@ def gradients_of_local_step(optimizer: Any, gradients: list[Gradient | None]) ->
         ValueError: If a watch would judge the replicas' steps one by one.
     """
     step = current_step()
-    if step is None or optimizer not in _EXAMPLES:
+    if step is None or optimizer not in _ROUNDS:
         return None
     if watch_of(optimizer) is not None:
         raise ValueError(
             "`callbacks` must not combine LocalUpdates with a callback that skips steps, because "
             "each replica would skip other steps. Received: both. Use one of the two."
         )
-    _EXAMPLES[optimizer].assign_add(tf.cast(step.examples, tf.int64))
-    step.state.drop_owed()  # they too wait for the end of the round
+    own = _ROUNDS[optimizer]
+    own.examples.assign_add(tf.cast(step.examples, tf.int64))
+    step.state.drop_owed()  # what layers assigned waits for the end of the round too
+    for variable in step.state.assigned.values():
+        own.note(variable)
     return [_of_examples(gradient, step) for gradient in gradients]
 
 
 def steps_locally(layers: Sequence[Any]) -> bool:
     """Tells whether the model, the first of `layers`, steps without the other replicas."""
     optimizer = getattr(layers[0], "optimizer", None) if layers else None
-    return optimizer is not None and optimizer in _EXAMPLES
+    return optimizer is not None and updates_locally(optimizer)
+
+
+def updates_locally(optimizer: Any) -> bool:
+    """Tells whether `optimizer` applies each replica's own gradients now."""
+    return optimizer in _ROUNDS
 
 
 def _of_examples(gradient: Gradient | None, step: StepContext) -> Gradient | None:
@@ -58,15 +97,15 @@ def _of_examples(gradient: Gradient | None, step: StepContext) -> Gradient | Non
 
 
 @contextlib.contextmanager
-def stepping_locally(optimizer: Any, examples: tf.Variable) -> Iterator[None]:
+def stepping_locally(optimizer: Any, own: LocalRound) -> Iterator[None]:
     """Lets each replica apply its own gradients with `optimizer`.
 
     Args:
         optimizer: The model's.
-        examples: int64, one a replica; the examples of each step are added to it.
+        own: Receives what the replicas have to join.
     """
-    _EXAMPLES[optimizer] = examples
+    _ROUNDS[optimizer] = own
     try:
         yield
     finally:
-        del _EXAMPLES[optimizer]
+        del _ROUNDS[optimizer]

@@ -33,6 +33,7 @@ from strategies.keras_support.gradients.gradient_reduce import Gradient, dense_g
 from strategies.keras_support.gradients.gradient_watch import Before, GradientWatch, watch_of
 from strategies.keras_support.gradients.gradients_to_apply import gradients_to_apply
 from strategies.keras_support.gradients.local_steps import gradients_of_local_step
+from strategies.keras_support.gradients.update_rules import ruled, rules_of, written_by_rules
 from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
 from strategies.keras_support.sharding.scattering import ShardedGradient
 from strategies.keras_support.sharding.stages import divisions
@@ -51,6 +52,7 @@ _REPLICA = _Replica()
 
 def reduced_before_apply(apply: Any) -> Any:
     """Wraps an optimizer class's `apply`; nested optimizers (loss scaling) reduce only once."""
+    apply = ruled(apply)
 
     @functools.wraps(apply)
     def reduced_apply(
@@ -95,6 +97,7 @@ def reduced_before_apply(apply: Any) -> Any:
         elif replica.num_replicas_in_sync > 1:
             grads, loss = gradients_to_apply(self, list(grads), loss)
         variables = [*self.variables, *(trainable_variables or self._trainable_variables)]
+        variables += written_by_rules(self)
         if watch is not None:
             variables += watch.written(_before(watch))
         with contextlib.ExitStack() as locally:
@@ -115,6 +118,12 @@ def _applied_in_parts(
     if watch is not None:
         raise ValueError(
             "`shard` must be 0 with the callback Stability, which judges whole gradients. "
+            f"Received: the optimizer {optimizer.name!r}, whose slots are sharded. Leave one of "
+            "them out."
+        )
+    if rules_of(optimizer):
+        raise ValueError(
+            "`shard` must be 0 with a callback that prunes, clusters or measures whole weights. "
             f"Received: the optimizer {optimizer.name!r}, whose slots are sharded. Leave one of "
             "them out."
         )

@@ -125,8 +125,7 @@ class _Call:
             with tf.control_dependencies([] if is_xla else waited):
                 inputs = [after(each) for each in self._given]
                 for each, mask in zip(inputs, self._masks, strict=True):
-                    if mask is not None:
-                        set_keras_mask(each, mask)
+                    _set_mask(each, mask)
                 differentiable = [each for each in inputs if each.dtype.is_floating]
                 tape.watch([*differentiable, *weights])
                 outputs = self._repeated(inputs, after)
@@ -300,11 +299,10 @@ def _with_tensors(structure: Any, tensors: Sequence[tf.Tensor]) -> Any:
     for place, each in enumerate(flat):
         if _is_given(each):
             flat[place] = next(left)
-            _copy_mask(each, flat[place])
+            _set_mask(flat[place], get_keras_mask(each))
     return tf.nest.pack_sequence_as(structure, flat, expand_composites=True)
 
 
-def _copy_mask(source: Any, target: Any) -> None:
-    mask = get_keras_mask(source)
+def _set_mask(tensor: Any, mask: Any) -> None:
     if mask is not None:
-        set_keras_mask(target, mask)
+        set_keras_mask(tensor, mask)

@@ -16,14 +16,26 @@ from typing import Any
 
 import tensorflow as tf
 
-from strategies.batch_parts import equal_rows, refuse_empty, refuse_unequal_rows, static_rows
+from strategies.batch_parts import (
+    equal_rows,
+    num_rows,
+    refuse_empty,
+    refuse_unequal_rows,
+    static_rows,
+)
 from strategies.coordination.rendezvous import worker_index
 from strategies.devices import all_on
-from strategies.global_batches import GlobalBatch, cut_for_replicas
+from strategies.global_batches import (
+    EvenReplicaBatch,
+    GlobalBatch,
+    ReplicaBatch,
+    cut_for_replicas,
+    replica_batch_bounds,
+)
 from strategies.keras_support.input.execution_size import ExecutionSize
 from strategies.keras_support.patching.ownership import is_asynchronous, is_multi_worker
 from strategies.keras_support.patching.step_clock import StepClock
-from strategies.progress import phase
+from strategies.progress import phase, timed
 
 
 def distribute_replica_batches(
@@ -82,7 +94,10 @@ def next_replica_batches(
         tf.errors.OutOfRangeError: In a graph, where there are no more.
     """
     if clock is not None:
-        return clock.around_input(lambda: next_replica_batches(strategy, stream))
+        return clock.around_input(
+            lambda: next_replica_batches(strategy, stream),
+            lambda batches: examples_of_worker(strategy, batches),
+        )
     if not isinstance(stream, tf.data.Iterator):
         return next(stream)
     if isinstance(stream.element_spec, GlobalBatch):
@@ -107,6 +122,38 @@ def replica_batches_of_global(strategy: tf.distribute.Strategy, batch: GlobalBat
         return _with_replicas(strategy, [batch.data])
     first = worker_index(strategy) * count
     return _with_replicas(strategy, cut_for_replicas(batch, first, count, total))
+
+
+def examples_of_worker(strategy: tf.distribute.Strategy, batch: Any) -> Any:
+    """Returns how many examples of a step this worker has, a scalar.
+
+    Args:
+        strategy: The strategy that the batch was read for.
+        batch: What `next_batch` returned.
+    """
+    count, total = len(strategy.extended.worker_devices), strategy.num_replicas_in_sync
+    if isinstance(batch, GlobalBatch):
+        first = worker_index(strategy) * count
+        rows = num_rows(batch.data)
+        begin, _ = replica_batch_bounds(rows, first, total)
+        _, end = replica_batch_bounds(rows, first + count - 1, total)
+        return end - begin
+    if isinstance(batch, ReplicaBatch):
+        return sum(
+            tf.cast(n, tf.int64) for n in strategy.experimental_local_results(batch.examples)
+        )
+    data = batch.data if isinstance(batch, EvenReplicaBatch) else batch
+    return sum(num_rows(_of_replica(strategy, data, replica)) for replica in range(count))
+
+
+def _of_replica(strategy: tf.distribute.Strategy, batch: Any, replica: int) -> Any:
+    """Returns the batch of one of this worker's replicas."""
+
+    def own(part: Any) -> Any:
+        is_distributed = isinstance(part, tf.distribute.DistributedValues)
+        return strategy.experimental_local_results(part)[replica] if is_distributed else part
+
+    return tf.nest.map_structure(own, batch)
 
 
 def as_global_batch(strategy: tf.distribute.Strategy, batch: Any) -> GlobalBatch:
@@ -184,7 +231,11 @@ class Execution:
         if self._left is not None:
             self._left -= 1
         with phase("input"):
-            return InputBatch(next_batch(self.strategy, self.stream))
+            content = next_batch(self.strategy, self.stream)
+        progress = timed()
+        if progress is not None:
+            progress.note_examples(int(examples_of_worker(self.strategy, content)))
+        return InputBatch(content)
 
 
 def content_of(strategy: tf.distribute.Strategy, batch: Any) -> Any:

@@ -23,6 +23,9 @@ class ResumableInput(Protocol):
     def order(self) -> str:
         """Returns what the order of the batches follows from."""
 
+    def replica_spec(self) -> Any:
+        """Returns the structure of `tf.TypeSpec` of one replica's batch."""
+
     def begin_at(self, step: int, batches: int) -> None:
         """Skips `step` steps of the first epoch, `batches` in all."""
 
@@ -60,6 +63,10 @@ class FitInput:
             ValueError: If it is not reproducible: a shuffle without a seed.
         """
         return self._iterator.order()
+
+    def replica_spec(self) -> Any:
+        """Returns the structure of `tf.TypeSpec` of one replica's batch."""
+        return self._iterator.replica_spec()
 
     def begin_at(self, epoch: int, step: int, batches: int) -> None:
         """Lets `fit` begin in `epoch` with step `step`, and the input with batch `batches`.

@@ -50,11 +50,12 @@ def copy_trainable(source: Any, target: Any) -> None:
     The public setter also sets every inner layer, and so overwrites their flags.
     """
     target._trainable = source._trainable
-    for original, twin in zip(_own_weights(source), _own_weights(target), strict=True):
+    for original, twin in zip(own_weights(source), own_weights(target), strict=True):
         twin.trainable = original.trainable
 
 
-def _own_weights(layer: Any) -> list[Any]:
+def own_weights(layer: Any) -> list[Any]:
+    """Returns the weights that `layer` itself keeps, trainable ones first."""
     return [*layer._trainable_variables, *layer._non_trainable_variables]
 
 
@@ -88,3 +89,14 @@ def loss_in(loss: Any, policy: keras.DTypePolicy) -> Any:
     changed._dtype_policy = policy
     changed._dtype = policy.compute_dtype
     return changed
+
+
+def schedule_of(optimizer: Any) -> Any:
+    """Returns the schedule or the function of an optimizer's learning rate, or None for a number.
+
+    Raises:
+        RuntimeError: If this Keras keeps it in another way.
+    """
+    require_recognised(KERAS_SYMBOLS, Need.FINDERS)
+    rate = getattr(optimizer, "inner_optimizer", optimizer)._learning_rate
+    return rate if callable(rate) and not isinstance(rate, keras.Variable) else None

@@ -50,12 +50,14 @@ class Need(enum.Enum):
     CSV_LOGGER = "CSVLogger with several workers"
     TENSORBOARD = "TensorBoard with several workers"
     LOCAL_UPDATES = "LocalUpdates"
+    PRUNING = "Prune"
     MICROBATCHES = "microbatches"
     SHARDING = "shard=1, 2 or 3"
     PIPELINES = "pipelines"
     TENSOR_PARALLEL = "tensor_parallel"
     COPIES = "copies of a model"
     """tfscale.prepare and resharding copy models."""
+    FINDERS = "find_learning_rate"
     REPORTS = "reports"
     """Used by tools that train nothing. `tfscale doctor` names the change; nothing is refused."""
 
@@ -80,12 +82,14 @@ _CHECKED = {
     Need.CSV_LOGGER,
     Need.TENSORBOARD,
     Need.LOCAL_UPDATES,
+    Need.PRUNING,
     Need.MICROBATCHES,
     Need.STATE_DTYPE,
     Need.SHARDING,
     Need.PIPELINES,
     Need.TENSOR_PARALLEL,
     Need.COPIES,
+    Need.FINDERS,
     Need.REPORTS,
 }
 _OF_SEVERAL_TASKS = {

@@ -6,6 +6,7 @@ The sources of Keras 3.14, 3.15 and 3.16 are accepted. One fingerprint is that o
 from __future__ import annotations
 
 from strategies.keras_support.patching.needs import Need
+from strategies.keras_support.patching.private_finders import FINDER_SYMBOLS
 from strategies.keras_support.patching.private_pipeline import PIPELINE_SYMBOLS
 from strategies.keras_support.patching.private_sharding import SHARDING_SYMBOLS
 from strategies.keras_support.patching.private_symbol import used
@@ -31,6 +32,7 @@ _CLASS_WEIGHT = "keras.src.trainers.data_adapters.tf_dataset_adapter:make_class_
 KERAS_SYMBOLS = (
     *SHARDING_SYMBOLS,
     *PIPELINE_SYMBOLS,
+    *FINDER_SYMBOLS,
     *TENSOR_SYMBOLS,
     *used(
         Need.TRAINING,
@@ -332,6 +334,15 @@ KERAS_SYMBOLS = (
         "the variables that an optimizer updates",
         {
             f"{_OPTIMIZER}._trainable_variables": "6076d8d857b0",
+        },
+    ),
+    *used(
+        Need.PRUNING,
+        "keras_support.gradients",
+        "the moving averages of weights, which are pruned with them, and the steps so far",
+        {
+            f"{_OPTIMIZER}._model_variables_moving_average": "e69cee93dbc7",
+            f"{_OPTIMIZER}._iterations": "9c90b09bd505",
         },
     ),
     *used(

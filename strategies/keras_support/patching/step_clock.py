@@ -40,22 +40,29 @@ class StepClock:
         self.is_timed = is_timed
         # Not a tf.Variable, because a strategy's scope would make a copy for each replica.
         with tf.init_scope(), tf.device("CPU:0"):
-            self._sums = ResourceVariable(tf.zeros([3], tf.float64), trainable=False)
+            self._sums = ResourceVariable(tf.zeros([4], tf.float64), trainable=False)
 
     def read(self) -> Marks:
         """Returns the marks as they are now; may be called from any thread."""
         with tf.init_scope():
-            reading, waiting, batches = self._sums.numpy().tolist()
-        return Marks(reading, waiting, int(batches))
+            reading, waiting, batches, examples = self._sums.numpy().tolist()
+        return Marks(reading, waiting, int(batches), int(examples))
 
     def reset(self) -> None:
         """Ends every phase and forgets its seconds; batches are still counted."""
         with tf.init_scope():
-            self._sums.assign(self._sums * [0.0, 0.0, 1.0])
+            self._sums.assign(self._sums * [0.0, 0.0, 1.0, 1.0])
 
-    def around_input(self, read: Callable[[], _Result]) -> _Result:
-        """Runs `read`, which takes the replica batches of a step, between two marks."""
-        return self._around(_INPUT, read, after=())
+    def around_input(
+        self, read: Callable[[], _Result], examples: Callable[[_Result], Any] | None = None
+    ) -> _Result:
+        """Runs `read`, which takes the replica batches of a step, between two marks.
+
+        Args:
+            read: Returns the replica batches.
+            examples: Returns how many examples of this worker they have, a scalar.
+        """
+        return self._around(_INPUT, read, after=(), examples=examples)
 
     def around_collective(self, reduce: Callable[[], _Result], after: Any) -> _Result:
         """Runs `reduce`, in which replicas wait for each other, between two marks.
@@ -66,24 +73,38 @@ class StepClock:
         """
         return self._around(_COLLECTIVE, reduce, after)
 
-    def _around(self, place: int, run: Callable[[], _Result], after: Any) -> _Result:
-        one = [float(place == _INPUT), float(place == _COLLECTIVE), 0.0]
+    def _around(
+        self,
+        place: int,
+        run: Callable[[], _Result],
+        after: Any,
+        examples: Callable[[_Result], Any] | None = None,
+    ) -> _Result:
+        one = [float(place == _INPUT), float(place == _COLLECTIVE), 0.0, 0.0]
         # tf.function itself keeps the writes of one variable in their order.
         self._add(after, [-part for part in one], [0.0, 0.0, 0.0])
         result = run()
-        self._add(result, one, [0.0, 0.0, float(place == _INPUT)])
+        read = examples(result) if examples is not None and self.is_timed else None
+        self._add(result, one, [0.0, 0.0, float(place == _INPUT)], read)
         return result
 
-    def _add(self, after: Any, now: list[float], more: list[float]) -> None:
+    def _add(self, after: Any, now: list[float], more: list[float], examples: Any = None) -> None:
         parts = [part for part in _tensors(after) if not isinstance(part, tf.Variable)]
         with tf.control_dependencies(parts), tf.device(self._sums.device):
             if self.is_timed:
                 moment = _now() * tf.constant(now, tf.float64)
-                if any(more):
-                    moment += tf.constant(more, tf.float64)
+                if examples is not None:
+                    moment += tf.stack([*map(_scalar, more), _scalar(examples)])
+                elif any(more):
+                    moment += tf.constant([*more, 0.0], tf.float64)
             else:
-                moment = tf.constant([a + b for a, b in zip(now, more, strict=True)], tf.float64)
+                sums = [a + b for a, b in zip(now, [*more, 0.0], strict=True)]
+                moment = tf.constant(sums, tf.float64)
             self._sums.assign_add(moment, read_value=False)
+
+
+def _scalar(value: Any) -> tf.Tensor:
+    return tf.cast(value, tf.float64)
 
 
 def _now() -> tf.Tensor:

@@ -14,7 +14,7 @@ where the order cannot be cut.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +85,26 @@ def nodes_in_order(graph: Any) -> list[Any]:
         for node in by_depth[depth]
         if node.operation and not node.is_input
     ]
+
+
+def through_graph(graph: Any, inputs: Sequence[Any], call: Callable[..., Any]) -> list[Any]:
+    """Returns what a model's graph computes if each call of an operation is replaced.
+
+    Args:
+        graph: From `graph_of`.
+        inputs: In the order of the graph's inputs: tensors, or symbolic ones to build a new model.
+        call: Called as `call(node, *arguments, **named)`, in the order of `nodes_in_order`; returns
+            the node's outputs.
+
+    Returns:
+        The outputs, in the order of the graph's.
+    """
+    known = {id(t): value for t, value in zip(graph.inputs, inputs, strict=True)}
+    for node in nodes_in_order(graph):
+        arguments, named = node.arguments.fill_in(known)
+        outputs = keras.tree.flatten(call(node, *arguments, **named))
+        known |= {id(t): value for t, value in zip(node.outputs, outputs, strict=True)}
+    return [known[id(t)] for t in graph.outputs]
 
 
 def places_to_cut(nodes: Sequence[Any]) -> dict[int, str]:

@@ -46,11 +46,13 @@ class StepState:
             replicas.
         known: Ids of variables that are known to be moved by each replica's own examples.
         is_assigning: Whether a variable of Keras is being assigned.
+        assigned: By the id of a variable: those that layers have assigned, from whatever it was.
     """
 
     before: dict[int, tuple[Any, tf.Tensor]] = field(default_factory=dict)
     known: frozenset[int] = frozenset()
     is_assigning: bool = False
+    assigned: dict[int, Any] = field(default_factory=dict)
     _sources: dict[int, Source] = field(default_factory=dict)
     _sums: dict[int, tuple[Any, Any]] = field(default_factory=dict)
     _extremes: dict[int, str] = field(default_factory=dict)
@@ -63,6 +65,7 @@ class StepState:
     def note(self, variable: Any, value: Any, lineage: Lineage) -> None:
         """Called before `value` is assigned to `variable`."""
         key = id(variable)
+        self.assigned[key] = variable
         is_known = key in self.known
         source = Source.DATA if is_known else lineage.of(value)
         if key not in self.before and source & OWN and _in_main_graph(value):
@@ -75,6 +78,8 @@ class StepState:
                 self._sums[key] = _split(value, lineage)
             elif not is_known and form in ("max", "min"):
                 self._extremes[key] = form
+        elif key in self.before and key not in self._owed and _in_main_graph(value):
+            self.before[key] = (variable, tf.identity(value))
         handle = local_handle(variable)
         if handle and self._sources.get(handle, Source.SHARED) != source:
             self._sources[handle] = source

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ import pytest
 from tests.engines.mpi.conftest import SECONDS, Start, environment, finished, worker
 from tests.faults.cables import ADDRESSES, Cable, missing
 from tests.programs import ROOT
+from tests.waiting import until
 
 pytestmark = pytest.mark.engines
 
@@ -61,10 +61,11 @@ def test_nothing_runs_on_after_the_launcher_was_killed(start: Start, tmp_path: P
     job = start("--num_workers=2", f"--log_dir={tmp_path}", *worker("saving"))
     workers = _until_ready(tmp_path, 2)
     job.kill()
-    deadline = time.monotonic() + SECONDS
-    while any(Path(f"/proc/{pid}").exists() for pid in workers):
-        assert time.monotonic() < deadline, workers
-        time.sleep(0.05)
+    until(
+        lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers),
+        SECONDS,
+        lambda: workers,
+    )
 
 
 def test_two_jobs_at_once_have_different_ports(start: Start) -> None:
@@ -149,16 +150,45 @@ def test_a_worker_can_use_the_mpi_library_of_its_launcher(start: Start, launcher
     assert lines == ["[worker 0] 0 6", "[worker 1] 1 6", "[worker 2] 2 6"]
 
 
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        pytest.param("MPI.Finalize(); time.sleep(rank)", 0, id="finalized long before its end"),
+        pytest.param("rank == 1 and os._exit(3); time.sleep(60)", 3, id="not finalized"),
+    ],
+)
+def test_the_end_of_a_worker_with_an_mpi_library_ends_no_other_without_its_grace(
+    start: Start, launcher: str, end: str, status: int
+) -> None:
+    if Path(launcher).parent != Path(sys.executable).parent:
+        pytest.skip("the MPI library of this environment is MPICH of PyPI")
+    code = (
+        "import os, signal, time\n"
+        "from mpi4py import MPI\n"
+        "def save(*_): time.sleep(1); print('saved', flush=True); os._exit(42)\n"
+        "signal.signal(signal.SIGTERM, save)\n"
+        "rank = MPI.COMM_WORLD.rank\n"
+        f"MPI.COMM_WORLD.Barrier(); {end}\n"
+        "print('done', flush=True)\n"
+    )
+    job = start("--num_workers=3", "--", sys.executable, "-c", code)
+    found, lines, errors = finished(job)
+    assert found == status, errors
+    if status:
+        assert lines == ["[worker 0] saved", "[worker 2] saved"]
+        assert "worker 1 failed first: exit status 3" in errors
+    else:
+        assert lines == ["[worker 0] done", "[worker 1] done", "[worker 2] done"]
+    assert "TERMINATED" not in errors  # mpiexec's own words, of what was not its business
+
+
 def test_a_job_in_the_background_is_watched_and_stopped(start: Start, tmp_path: Path) -> None:
     job_id, _ = start("--num_workers=2", "--detach", *worker("saving")).communicate()
     folder = tmp_path / "jobs" / job_id.strip()
     _until_ready(folder / "logs", 2)
     assert "running" in _jobs(tmp_path, "status", job_id.strip())
     _jobs(tmp_path, "stop", job_id.strip())
-    deadline = time.monotonic() + SECONDS
-    while not (folder / "exit.json").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until((folder / "exit.json").exists, SECONDS, lambda: "no exit.json")
     assert json.loads((folder / "exit.json").read_text())["status"] == 42
     assert "saved" in (folder / "logs" / "worker-1.attempt-0.log").read_text()
 
@@ -190,14 +220,15 @@ def test_digits_reach_the_accuracy_of_two_replicas_of_one_process(
 
 def _until_ready(log_dir: Path, count: int) -> list[int]:
     """Returns the process ids of the workers, once all have started."""
-    deadline = time.monotonic() + SECONDS
-    while True:
-        logs = [path.read_text() for path in sorted(log_dir.glob("worker-*.log"))]
-        found = [int(match[1]) for log in logs if (match := re.search(r"ready (\d+)\n", log))]
-        if len(found) == count:
-            return found
-        assert time.monotonic() < deadline, logs
-        time.sleep(0.05)
+
+    def logs() -> list[str]:
+        return [path.read_text() for path in sorted(log_dir.glob("worker-*.log"))]
+
+    def ready() -> list[int]:
+        found = [int(match[1]) for log in logs() if (match := re.search(r"ready (\d+)\n", log))]
+        return found if len(found) == count else []
+
+    return until(ready, SECONDS, logs)
 
 
 def _jobs(jobs: Path, *arguments: str) -> str:

@@ -16,10 +16,12 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
+
+from tests.waiting import until
+from tfscale.launch.ports import reserve_port
 
 PROGRAMS = ("slurmctld", "slurmd", "srun", "sbatch", "scontrol", "munged", "ip", "unshare", "bash")
 _PREFIX = "tfs"
@@ -188,8 +190,10 @@ class SlurmCluster:
         for node in self.nodes:
             space, cable = self._space(node), self._cable(node)
             _ip("netns", "add", space)
-            self._stack.callback(_ip, "netns", "del", space)  # with the cable
+            self._stack.callback(_ip, "netns", "del", space)
             _ip("link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", space)
+            # By itself it would go some time after its namespace; the next cluster has its name.
+            self._stack.callback(_ip, "link", "del", cable)
             _ip("link", "set", cable, "master", self._bridge, "up")
             inside = ("netns", "exec", space, "ip")
             _ip(*inside, "addr", "add", f"{self.address(node)}/24", "dev", "eth0")
@@ -209,11 +213,13 @@ class SlurmCluster:
             f"NodeName={node} NodeAddr={self.address(node)} CPUs={self._cpus} RealMemory=4000"
             for node in self.nodes
         ]
+        with reserve_port() as reserved:
+            port = reserved.number  # slurmctld takes it
         conf = _CONF.format(
             controller=controller,
             network=self._network,
             folder=self.folder,
-            port=_free_port(),
+            port=port,
             reserved=f"MpiParams=ports={self._ports}" if self._ports else "",
             nodes="\n".join(lines),
         )
@@ -283,12 +289,8 @@ def _end(daemon: subprocess.Popen[bytes]) -> None:
     daemon.wait(_DOWN_SECONDS)
 
 
-def _await(what: str, is_there: object) -> None:
-    assert callable(is_there)
-    deadline = time.monotonic() + _UP_SECONDS
-    while not is_there():
-        assert time.monotonic() < deadline, f"not there within {_UP_SECONDS:g} s: {what}"
-        time.sleep(0.1)
+def _await(what: str, is_there: Callable[[], bool]) -> None:
+    until(is_there, _UP_SECONDS, lambda: f"not there within {_UP_SECONDS:g} s: {what}", every=0.1)
 
 
 def _ip(*arguments: str) -> str:
@@ -300,12 +302,6 @@ def _ip(*arguments: str) -> str:
 def _free_network() -> str:
     taken = _ip("-4", "addr")
     return next(net for k in range(64, 255) if f" {(net := f'10.88.{k}')}." not in taken)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
 
 
 def _remove_leftovers() -> None:

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tests.engines.slurm.cluster import SlurmCluster
 from tests.programs import ROOT
+from tests.waiting import until
 
 PATIENCE = 900.0
+TRAINING = ("python", "-m", "tests.engines.slurm.training")
+
+
+def weights(folder: Path) -> list[np.ndarray]:
+    """Returns the weights that a training has left in its folder."""
+    with np.load(folder / "weights.npz") as found:
+        return [found[name] for name in found.files]
 
 
 class Jobs:
@@ -35,6 +45,8 @@ class Jobs:
             cwd=self.folder,
             env={
                 **self._slurm.environment,
+                # As after `activate`: the commands of the jobs begin with "python".
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
                 "TFSCALE_JOBS_DIR": str(self.folder / "jobs"),
                 "TF_CPP_MIN_LOG_LEVEL": "3",
                 "CUDA_VISIBLE_DEVICES": "-1",
@@ -89,11 +101,7 @@ class Jobs:
 
     def until(self, is_so: Callable[[], Any], what: str, job: str) -> Any:
         """Waits until something is true, and returns it."""
-        deadline = time.monotonic() + PATIENCE
-        while not (found := is_so()):
-            assert time.monotonic() < deadline, f"waited for {what}: {self.output(job)}"
-            time.sleep(0.2)
-        return found
+        return until(is_so, PATIENCE, lambda: f"waited for {what}: {self.output(job)}", every=0.2)
 
     def output(self, job: str) -> str:
         """Returns all that a job has printed, for a failed test."""

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 from tests.engines.slurm.cluster import SlurmCluster, why_not
-from tests.engines.slurm.jobs import Jobs
+from tests.engines.slurm.jobs import TRAINING, Jobs, weights
 from tests.programs import run_program
 
 pytestmark = [
     pytest.mark.engines,
     pytest.mark.skipif(bool(why_not()), reason=f"no Slurm here: {why_not()}"),
 ]
-TRAINING = ("python", "-m", "tests.engines.slurm.training")
 
 
 @pytest.fixture
@@ -24,11 +23,6 @@ def slurm(tmp_path: Path) -> Iterator[SlurmCluster]:
     (tmp_path / "slurm").mkdir()
     with SlurmCluster(tmp_path / "slurm", ("n2", "n10", "n11")) as cluster:
         yield cluster
-
-
-def weights(folder: Path) -> list[np.ndarray]:
-    with np.load(folder / "weights.npz") as found:
-        return [found[name] for name in found.files]
 
 
 def test_a_lost_host_leaves_a_smaller_job_with_the_undisturbed_result(

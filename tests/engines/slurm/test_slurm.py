@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.engines.slurm.cluster import SlurmCluster, why_not
-from tests.engines.slurm.jobs import Jobs
+from tests.engines.slurm.jobs import TRAINING, Jobs, weights
 from tests.programs import run_program
 
 pytestmark = [
@@ -19,7 +19,6 @@ pytestmark = [
     pytest.mark.skipif(bool(why_not()), reason=f"no Slurm here: {why_not()}"),
 ]
 MEETING = ("python", "-m", "tests.engines.slurm.meeting")
-TRAINING = ("python", "-m", "tests.engines.slurm.training")
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +39,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[np.ndarray]:
     folder = tmp_path_factory.mktemp("undisturbed")
     run_program("-m", "tests.engines.slurm.training", str(folder), "--one_device", timeout=300)
     return weights(folder)
-
-
-def weights(folder: Path) -> list[np.ndarray]:
-    with np.load(folder / "weights.npz") as found:
-        return [found[name] for name in found.files]
 
 
 def same(found: list[np.ndarray], expected: list[np.ndarray]) -> None:
@@ -184,9 +178,9 @@ def test_a_job_array_is_a_job_for_each_member(jobs: Jobs) -> None:
     assert found["exit_status"] == 9
     assert "3 members: 2 succeeded, 1 failed. Member 2: Worker" in found["detail"]
     for member in range(3):
-        for worker in (0, 1):
-            log = f"array-{member}/worker-{worker}.attempt-0.log"
-            assert jobs.log(job, log) == f"{job}-array-{member} {member}\n"
+        logs = {jobs.log(job, f"array-{member}/worker-{worker}.attempt-0.log") for worker in (0, 1)}
+        # The first worker of member 2 that fails may end the other before it prints.
+        assert logs - ({""} if member == 2 else set()) == {f"{job}-array-{member} {member}\n"}
     printed = jobs.tfscale("jobs", "logs", job).stdout
     assert f"[array 1/worker-1] {job}-array-1 1" in printed
 

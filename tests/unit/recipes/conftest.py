@@ -18,7 +18,7 @@ import recipes.images.sets  # noqa: F401  (registers the name "digits")
 import tests.unit.recipes.stripes_dataset_builder  # noqa: F401  (registers the name "stripes")
 from tests.once import made_once
 from tests.prefork import Prefork
-from tests.programs import completed
+from tests.programs import completed, forked
 from tfscale.data import tfds, tfds_preparation
 
 _DEADLINE = 180.0
@@ -90,7 +90,7 @@ def _prepare(folder: Path) -> None:
 
 
 def launch_two_workers(flags: list[str]) -> list[str]:
-    recipe = [sys.executable, "-m", "recipes.image_classification", *flags]
+    recipe = [sys.executable, *forked("-m", "recipes.image_classification", *flags)]
     done = completed("-m", "tfscale", "launch", "--num_workers=2", "--", *recipe, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines()

@@ -17,6 +17,9 @@ FLAGS = {
         "label_smoothing": "0.0",
         "weight_decay": None,
         "momentum": None,
+        "find_learning_rate": None,
+        "find_batch_size": None,
+        "validation": "0.0",
     },
     "where to train": {
         "distribution_strategy": "auto",

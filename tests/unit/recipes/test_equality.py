@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.programs import own_environment, run_program
+from tests.programs import forked, own_environment, run_program
 from tests.unit.recipes.conftest import Run, distance, is_start_up, launch_two_workers, weights
 from tfscale.data import tfds
 
@@ -87,7 +87,7 @@ def control(data_dir: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     """Weights after 20 steps of stock Keras on one device, by the order of rows in a batch."""
     folder = tmp_path_factory.mktemp("control")
     program = "tests.unit.recipes.rounding_control"
-    run_program("-m", program, data_dir, "72", str(folder), timeout=240)
+    run_program(*forked("-m", program, data_dir, "72", str(folder)), timeout=240)
     return {path.name: weights(path) for path in folder.iterdir()}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import ROOT, completed
+from tests.programs import ROOT, completed, forked
 from tests.unit.recipes.conftest import Run
 
 FOLDER = ROOT / "recipes" / "examples"
@@ -100,7 +100,7 @@ def workers_print_the_line_of_one_device(output: str) -> None:
     program = source("two_workers").replace(
         "strategies.multi_worker_mirrored_strategy()", "strategies.one_device_strategy()"
     )
-    done = completed("-c", program, timeout=120)
+    done = completed(*forked("-c", program), timeout=120)
     (expected,) = done.stdout.splitlines()
     printed = sorted(line for line in output.splitlines() if "] loss " in line)
     assert printed == [f"[worker 0] {expected}", f"[worker 1] {expected}"]

@@ -5,10 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import keras
+import pytest
 
 from tests.unit.recipes.conftest import Run
 
 
+@pytest.mark.thorough
 def test_other_image_sets_of_tfds_train_like_the_digits(
     run_recipe: Callable[..., Run], data_dir: str, tmp_path: Path
 ) -> None:
@@ -34,6 +36,7 @@ def test_other_image_sets_of_tfds_train_like_the_digits(
     assert model.output_shape == (None, 5)
 
 
+@pytest.mark.thorough
 def test_the_model_is_saved_even_if_predictions_cannot_be_written(
     run_recipe: Callable[..., Run], data_dir: str, tmp_path: Path
 ) -> None:
@@ -86,3 +89,78 @@ def test_a_run_that_cannot_be_resumed_is_refused_with_the_flag(
     run = run_recipe(*flags, "--checkpoint_every=9", "--train_steps=2", "--global_batch_size=40")
     assert run.status == 2
     assert "`--checkpoint_every` must be none if --train_steps" in run.complaints[0]
+
+
+@pytest.mark.thorough
+def test_a_found_rate_trains_as_the_same_rate_by_flag(
+    run_recipe: Callable[..., Run], data_dir: str, tmp_path: Path
+) -> None:
+    flags = ["--dataset=stripes/stripes", f"--data_dir={data_dir}", "--global_batch_size=20"]
+    flags += ["--distribution_strategy=mirrored", "--num_replicas=2", "--train_steps=4"]
+    found = run_recipe(*flags, f"--model_dir={tmp_path / 'found'}", "--find_learning_rate")
+    assert found.status == 0, found.stderr
+    (line,) = [each for each in found.stdout.splitlines() if each.startswith("training with ")]
+    rate = line.removeprefix("training with ")
+    given = run_recipe(*flags, f"--model_dir={tmp_path / 'given'}", rate)
+    losses = [
+        json.loads((tmp_path / name / "summary.json").read_text("utf-8"))["history"]["loss"]
+        for name in ("found", "given")
+    ]
+    assert losses[0] == losses[1], given.stderr
+
+
+def test_a_rate_is_either_given_or_found(
+    run_recipe: Callable[..., Run], data_dir: str, tmp_path: Path
+) -> None:
+    flags = ["--dataset=stripes/stripes", f"--data_dir={data_dir}", f"--model_dir={tmp_path}"]
+    run = run_recipe(*flags, "--find_learning_rate", "--learning_rate=0.1")
+    assert run.status == 2
+    assert "`--learning_rate` must be left out with --find_learning_rate" in run.complaints[0]
+
+
+@pytest.mark.thorough
+def test_a_found_batch_size_trains_as_the_same_size_by_flag(
+    run_recipe: Callable[..., Run], data_dir: str, tmp_path: Path
+) -> None:
+    flags = [
+        "--dataset=stripes/stripes",
+        f"--data_dir={data_dir}",
+        "--train_steps=3",
+        "--validation=0.8",
+    ]
+    flags += ["--distribution_strategy=mirrored", "--num_replicas=2"]
+    folder = f"--model_dir={tmp_path / 'found'}"
+    found = run_recipe(*flags, folder, "--find_batch_size=largest", seconds=600)
+    assert found.status == 0, found.stderr
+    (line,) = [each for each in found.stdout.splitlines() if each.startswith("training with ")]
+    size = line.removeprefix("training with ")
+    assert f"largest that fits: {int(size.partition('=')[2]):,}" in found.stdout
+    given = run_recipe(*flags, f"--model_dir={tmp_path / 'given'}", size)
+    losses = [
+        json.loads((tmp_path / name / "summary.json").read_text("utf-8"))["history"]["loss"]
+        for name in ("found", "given")
+    ]
+    assert losses[0] == losses[1], given.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "`--distribution_strategy` must be given with --find_batch_size"),
+        (["--global_batch_size=8"], "`--global_batch_size` must be left out with"),
+        (["--microbatches=2"], "`--microbatches` must be left out with --find_batch_size"),
+        (["--shard=1"], "`--shard` must be left out with --find_batch_size"),
+    ],
+)
+def test_a_batch_size_is_found_for_steps_that_can_be_tried(
+    run_recipe: Callable[..., Run],
+    data_dir: str,
+    tmp_path: Path,
+    flags: list[str],
+    message: str,
+) -> None:
+    all_flags = ["--dataset=stripes/stripes", f"--data_dir={data_dir}", f"--model_dir={tmp_path}"]
+    all_flags += [*flags, "--find_batch_size=fastest"]
+    run = run_recipe(*all_flags, *(["--distribution_strategy=mirrored"] if flags else []))
+    assert run.status == 2
+    assert message in run.complaints[0]

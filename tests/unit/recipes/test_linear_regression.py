@@ -25,6 +25,8 @@ PLACES = {
 }
 SIZE = ["--num_rows=960", "--num_features=6", "--train_epochs=20", "--seed=3"]
 NAMES = ["gradient_descent", "sgd", "adam", "averaged"]
+# Three replicas only show that averaging every step is SGD.
+TRAINED = {"one_device": NAMES, "mirrored 2": NAMES, "mirrored 3": ["sgd", "averaged"]}
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +42,7 @@ def summaries(
         folder = tmp_path_factory.mktemp("run")
         every = 1 if place == "mirrored 3" else 4
         flags = [*where, *SIZE, f"--average_every={every}", f"--model_dir={folder}"]
+        flags.append(f"--optimizers={','.join(TRAINED[place])}")
         run = run_recipe(*flags, module=MODULE)
         assert run.status == 0, run.stderr
         assert run.complaints == []
@@ -72,7 +75,7 @@ def test_every_optimizer_reaches_the_solution_within_its_tolerance(
     least = np.mean((inputs @ wanted - targets) ** 2)
     summary = summaries[place]
     np.testing.assert_allclose(summary["least_squares"]["coefficients"], wanted, rtol=1e-11)
-    assert list(summary["optimizers"]) == NAMES
+    assert list(summary["optimizers"]) == TRAINED[place]
     for name, record in summary["optimizers"].items():
         found = np.array(record["coefficients"])
         distance = np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
@@ -97,13 +100,14 @@ def test_gradient_descent_takes_exactly_the_steps_of_the_whole_matrix(
     for _ in range(20):
         gradient = 2 * inputs.T @ (inputs @ weights - targets) / 960
         weights = weights - 2 / (curvatures[0] + curvatures[-1]) * gradient
-    for place in PLACES:
+    for place in ("one_device", "mirrored 2"):
         found = summaries[place]["optimizers"]["gradient_descent"]["coefficients"]
         np.testing.assert_allclose(found, weights, rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam"])
-@pytest.mark.parametrize("place", ["mirrored 2", "mirrored 3"])
+@pytest.mark.parametrize(
+    ("place", "name"), [("mirrored 2", "sgd"), ("mirrored 2", "adam"), ("mirrored 3", "sgd")]
+)
 def test_synchronous_steps_match_single_device_results(
     summaries: dict[str, Any], place: str, name: str
 ) -> None:

@@ -81,6 +81,7 @@ def read(path: Path) -> dict[str, list[float]]:
     return {name: [float(row[name]) for row in rows] for name in rows[0]}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "place",
     MARKED[1:],

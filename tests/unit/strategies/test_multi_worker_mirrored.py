@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import strategies
+from tests.programs import forked
 
 ROOT = Path(strategies.__file__).resolve().parents[1]
 PAIR = strategies.Cluster({"worker": ("localhost:2", "localhost:3")}, "worker", 0)
@@ -87,7 +88,7 @@ def lone_worker(addresses: list[str], task_index: int) -> subprocess.Popen[str]:
     # The import of TensorFlow is not part of the deadline, so it is timed separately.
     code = f"import tensorflow, time; print(time.time(), flush=True); {START.format(3)}"
     return subprocess.Popen(
-        [sys.executable, "-c", code],
+        [sys.executable, *forked("-c", code)],
         cwd=ROOT,
         env={**os.environ, "TF_CONFIG": tf_config, "TF_CPP_MIN_LOG_LEVEL": "3"},
         stdout=subprocess.PIPE,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
 
 import strategies
+from tests.programs import forked
 
 pytestmark = pytest.mark.own_process
 
@@ -37,6 +41,18 @@ def test_the_choice_is_announced_on_standard_error(capfd: pytest.CaptureFixture[
     output, errors = capfd.readouterr()
     assert output == ""
     assert errors.startswith("tfscale: one replica on CPU:0")
+
+
+def test_the_first_of_several_cpus_is_called_so() -> None:
+    code = (
+        "import strategies\n"
+        "strategies.mirrored_strategy(num_replicas=2)  # makes two logical CPUs\n"
+        "strategies.one_device_strategy()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, *forked("-c", code)], capture_output=True, text=True, check=True
+    )
+    assert "one replica on CPU:0 (the first CPU)." in ended.stderr
 
 
 def test_an_empty_batch_behaves_as_in_stock_keras() -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import os
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,13 +12,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import strategies
 import tfscale
 from strategies.keras_support.asynchronous.executions import Staleness, executions_of
 from strategies.keras_support.asynchronous.input import EPOCHS_APART, worker_stream
 from strategies.keras_support.input.epoch_iterator import ReplicaEpochIterator
 from strategies.keras_support.input.pipeline_adapter import GlobalBatchesAdapter
 from tests.callback_orders import OF_USER, callbacks_called
+from tests.unit.strategies.servers_in_process import with_servers
 
 pytestmark = pytest.mark.own_process
 
@@ -29,25 +26,10 @@ X = np.arange(40.0).reshape(20, 2)
 Y = X.sum(1, keepdims=True)
 Strategy: TypeAlias = tf.distribute.Strategy
 
-# At exit TensorFlow would wait for the servers, which never end.
-SERVERS: list[tf.distribute.Server] = []
-
 
 @pytest.fixture(scope="module")
 def strategy() -> Strategy:
-    with socket.socket() as a, socket.socket() as b, socket.socket() as c, socket.socket() as d:
-        for each in (a, b, c, d):
-            each.bind(("127.0.0.1", 0))
-        chief, *tasks = (f"127.0.0.1:{each.getsockname()[1]}" for each in (a, b, c, d))
-    jobs = {"chief": (chief,), "worker": tuple(tasks[:2]), "ps": tuple(tasks[2:])}
-    os.environ["GRPC_FAIL_FAST"] = "use_caller"
-    # Workers in one process share its threads, and wait for each other if there are few.
-    config = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=8)
-    spec = tf.train.ClusterSpec({job: list(hosts) for job, hosts in jobs.items()})
-    for job, index in (("worker", 0), ("worker", 1), ("ps", 0)):
-        SERVERS.append(tf.distribute.Server(spec, job, index, protocol="grpc", config=config))
-    atexit.register(os._exit, 0)
-    return strategies.parameter_server_strategy(strategies.Cluster(jobs, "chief", 0))
+    return with_servers()
 
 
 def compiled(strategy: Strategy, **arguments: Any) -> keras.Model:

@@ -13,7 +13,7 @@ import pytest
 
 import strategies
 import tfscale
-from tfscale import callbacks, checkpoints, launch, optimizers, parallel, schedules
+from tfscale import callbacks, checkpoints, launch, optimizers, parallel, plan, schedules, shrink
 
 NAN, INF = math.nan, math.inf
 
@@ -51,6 +51,8 @@ KINDS: dict[str, set[str]] = {
     "sequence": {"[]", "[1]", "array"},
     "path": {"'60'"},
     "thing": set(),
+    "table": {"{}"},
+    "sequence of names": {"[]"},
 }
 
 
@@ -190,6 +192,21 @@ CASES = {
         parallel.resharded, {"model": "thing", "num_shards": COUNT},
         model=keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]), num_shards=2,
     ),
+    "CubicSparsity": public(
+        shrink.CubicSparsity,
+        {"final": "part", "begin": FROM_0, "end": COUNT, "every": COUNT},
+        final=0.5, end=200,
+    ),
+    "ConstantSparsity": public(
+        shrink.ConstantSparsity, {"final": "part", "begin": COUNT}, final=0.5, begin=2
+    ),
+    "OneShot": public(shrink.OneShot, {"final": "part"}, final=0.5),
+    "Prune": public(
+        shrink.Prune,
+        {"schedule": "thing", "pattern": "name", "scope": "name or None", "score": "name",
+         "targets": "table or None", "keep": "sequence of names"},
+        schedule=shrink.OneShot(0.5),
+    ),
     "input_pipeline": public(
         tfscale.data.input_pipeline,
         {"source": "array", "strategy": "thing", "global_batch_size": COUNT, "shuffle": "boolean",
@@ -197,6 +214,79 @@ CASES = {
          "augment": "callable or None", "shuffle_window": COUNT},
         source=(np.zeros((8, 1)), np.zeros(8)),
         strategy=strategies.one_device_strategy("CPU:0"), global_batch_size=2,
+    ),
+    "checkpoint_interval": public(
+        plan.checkpoint_interval,
+        {"save_seconds": "positive", "failure_seconds": "positive", "workers": COUNT},
+        save_seconds=0.2, failure_seconds=2.0,
+    ),
+    "expected_run_seconds": public(
+        plan.expected_run_seconds,
+        {"train_seconds": "positive", "interval_seconds": "positive", "save_seconds": "from 0",
+         "failure_seconds": "positive", "restart_seconds": "from 0", "workers": COUNT},
+        train_seconds=9.0, interval_seconds=1.0, save_seconds=0.2, failure_seconds=2.0,
+    ),
+    "Saves": public(
+        plan.Saves,
+        {"seconds": "from 0", "taken_seconds": "from 0 or None", "every": f"{COUNT} or None"},
+        seconds=9.0,
+    ),
+    "Failures": public(
+        plan.Failures,
+        {"seconds": "positive", "shape": "positive", "detection_seconds": "from 0",
+         "wait_seconds": "from 0", "start_seconds": "from 0", "restore_seconds": "from 0 or None",
+         "replace_seconds": "from 0", "spares": FROM_0, "least_workers": f"{COUNT} or None"},
+        seconds=9.0,
+    ),
+    "Stragglers": public(
+        plan.Stragglers,
+        {"spread": "from 0", "shape": "name", "slow_share": "from 0 to 1",
+         "slow_factor": "above 1"},
+    ),
+    "TrainingJob": public(
+        plan.TrainingJob,
+        {"steps": COUNT, "step_seconds": "positive", "workers": COUNT,
+         "communication_seconds": "from 0", "input_seconds": "from 0",
+         "steps_between_averages": COUNT, "parameter_servers": FROM_0, "saves": "thing",
+         "failures": "thing or None", "stragglers": "thing"},
+        steps=2, step_seconds=9.0,
+    ),
+    "SpeedSettings": public(
+        plan.SpeedSettings,
+        {"rows": f"{COUNT} or None", "global_batch_size": f"{COUNT} or None", "replicas": COUNT,
+         "every": COUNT, "servers": COUNT, "stages": COUNT, "microbatches": COUNT},
+    ),
+    "training_cost": public(
+        plan.training_cost,
+        {"examples": COUNT, "cost_per_hour": "from 0 or None", "servers": COUNT},
+        predicted=plan.StepPrediction(
+            "ring", 2, 2, 20, 0.5, 0.5, 0.5, {}, 1.0, 40.0, "compute", False, ""
+        ),
+        examples=100,
+    ),
+    "simulate_job": public(
+        plan.simulate_job, {"job": "thing", "repeats": COUNT, "seed": FROM_0},
+        job=plan.TrainingJob(steps=2, step_seconds=9.0),
+    ),
+    "Limits": public(
+        plan.Limits,
+        {"deadline_seconds": "positive or None", "budget": "positive or None",
+         "energy_kwh": "positive or None", "cost_per_hour": "positive", "watts": "positive"},
+        budget=1.0, energy_kwh=1.0, cost_per_hour=1.0, watts=1.0,
+    ),
+    "Circumstances": public(
+        plan.Circumstances,
+        {"examples": COUNT, "steps_between_averages": COUNT, "parameter_servers": COUNT,
+         "saves": "thing", "failures": "thing or None", "stragglers": "thing", "limits": "thing",
+         "repeats": COUNT, "seed": FROM_0},
+        examples=2,
+    ),
+    "interval_curve": public(
+        plan.interval_curve,
+        {"job": "thing", "everys": "thing or None", "repeats": COUNT, "seed": FROM_0},
+        job=plan.TrainingJob(
+            steps=10_000, step_seconds=1.0, saves=plan.Saves(5.0), failures=plan.Failures(1000.0)
+        ),
     ),
     "set_precision": public(tfscale.set_precision, {"precision": "name"}),
     "prepare": public(

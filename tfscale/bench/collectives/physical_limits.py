@@ -17,7 +17,7 @@ import time
 
 import numpy as np
 
-from strategies.extension import cluster_from_environment
+from strategies.extension import cluster_from_environment, host_and_port
 from tfscale.bench.collectives.reduction import Rank, Reduce, reduce_in_turns
 
 _CONNECT_SECONDS = 60.0
@@ -43,9 +43,9 @@ class Loopback:
         assert cluster is not None, "started without `tfscale launch`"
         addresses = cluster.jobs[cluster.task_type]
         own, following = cluster.task_index, (cluster.task_index + 1) % len(addresses)
-        with socket.create_server(_pair(addresses[own])) as listener:
+        with socket.create_server(host_and_port(addresses[own])) as listener:
             listener.settimeout(_CONNECT_SECONDS)
-            self._next = _connected(_pair(addresses[following]))
+            self._next = _connected(host_and_port(addresses[following]))
             self._previous, _ = listener.accept()
         for each in (self._next, self._previous):
             each.setblocking(False)
@@ -78,11 +78,6 @@ class Loopback:
                 select.select(
                     [self._previous] if received else [], [self._next] if sent else [], []
                 )
-
-
-def _pair(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
 
 
 def _connected(address: tuple[str, int]) -> socket.socket:

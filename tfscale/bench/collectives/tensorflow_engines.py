@@ -38,9 +38,14 @@ STRATEGIES: Mapping[str, Callable[[], tf.distribute.Strategy]] = {
 }
 
 
-def new_reduce(strategy: tf.distribute.Strategy, size: int) -> Reduce:
-    """Returns the function that adds up tensors of a size, once its sum has been checked."""
-    calls = calls_of(size)
+def new_reduce(strategy: tf.distribute.Strategy, size: int, calls: int) -> Reduce:
+    """Returns the function that adds up tensors of a size, once its sum has been checked.
+
+    Args:
+        strategy: Of all ranks.
+        size: Bytes of a tensor. A positive multiple of 4.
+        calls: All-reduces of a turn: what the function must be called with. Positive.
+    """
 
     def chained(value: tf.Tensor, count: int) -> tf.Tensor:
         replica = tf.distribute.get_replica_context()
@@ -89,7 +94,9 @@ def main(engines: Mapping[str, Callable[[], tf.distribute.Strategy]]) -> int:
         tf.config.threading.set_inter_op_parallelism_threads(rank.threads)
         try:
             strategy = engines[rank.engine]()
-            reduce_in_turns(rank.reduction, turns, lambda size: new_reduce(strategy, size))
+            reduce_in_turns(
+                rank.reduction, turns, lambda size: new_reduce(strategy, size, calls_of(size))
+            )
         except Exception as error:
             turns.fail("failed", in_one_line(error))
             raise

@@ -23,6 +23,7 @@ from tfscale.data.cache.row_format import RowFormat
 from tfscale.data.cache.stored_rows import MemorySink, Sink, StoredRows
 from tfscale.data.composition.mixtures import Mixture
 from tfscale.data.composition.requirements import batch_spec, one_order, random_access
+from tfscale.data.python_calls import call_python
 from tfscale.data.sources import ArraySource, RandomAccessSource
 from tfscale.files.room import SHARE, free_disk, free_memory, is_in_memory, megabytes
 
@@ -144,12 +145,10 @@ class CachedSource(RandomAccessSource):
         self.size = rows.size
         self._format, self._rows = row_format, rows
 
-    # AutoGraph would translate the Python that runs at every batch, and make it slower.
-    @tf.autograph.experimental.do_not_convert
     def take(self, indices: tf.Tensor) -> Any:
         """Returns the examples at `indices`, int64 [n], as the source does."""
-        tensors = tf.numpy_function(self._read, [indices], self._format.dtypes, stateful=False)
-        return self._format.batch(tf.nest.flatten(tensors), indices.shape[0])
+        tensors = call_python(self._read, [indices], self._format.dtypes)
+        return self._format.batch(tensors, indices.shape[0])
 
     def _read(self, indices: np.ndarray) -> list[np.ndarray]:
         return self._format.arrays(self._rows.read(indices))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfscale.data.python_calls import call_python
 from tfscale.data.sources.random_access import RandomAccessSource
 
 # TensorFlow copies an array into its own memory, through a temporary second copy.
@@ -146,8 +147,7 @@ def _take_in_place(arrays: list[np.ndarray], indices: tf.Tensor) -> list[tf.Tens
             for array, dtype in zip(arrays, dtypes, strict=True)
         ]
 
-    rows = tf.numpy_function(take, [indices], [tf.as_dtype(d) for d in dtypes], stateful=False)
-    rows = tf.nest.flatten(rows)  # Outside a graph a single result comes without its list.
+    rows = call_python(take, [indices], [tf.as_dtype(d) for d in dtypes])
     for part, array in zip(rows, arrays, strict=True):
         part.set_shape([indices.shape[0], *array.shape[1:]])
     return list(rows)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfscale.data.python_calls import call_python
 from tfscale.data.sources.image_decoding import ENDINGS, ImageDecoding, endings_of
 from tfscale.data.sources.reading import ReadSource
 
@@ -161,12 +162,9 @@ class ImageFolder(ReadSource):
         return image, label
 
     def _blamed(self, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        images, labels = tf.numpy_function(
-            self._raise_first_error, [indices], [tf.uint8, tf.int64], stateful=False
-        )
+        images, labels = call_python(self._raise_first_error, [indices], [tf.uint8, tf.int64])
         return tf.ensure_shape(images, [indices.shape[0], *self.image_shape]), labels
 
-    @tf.autograph.experimental.do_not_convert
     def _raise_first_error(self, indices: np.ndarray) -> Any:
         # If no file fails this time, the file was completed meanwhile, or memory was short.
         images = [self.decoded(index) for index in indices]

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
+from tfscale.data.python_calls import call_python
 from tfscale.data.sources.random_access import RandomAccessSource
 
 Decode = Callable[[Any], Any]
@@ -201,7 +202,7 @@ def read_in_graph(read: Callable[[np.ndarray], Any], element_spec: Any, indices:
     out_types = []
     for dtype, is_ragged in zip(dtypes, ragged, strict=True):
         out_types += [dtype, tf.int64] if is_ragged else [dtype]
-    found = iter(tf.nest.flatten(tf.numpy_function(values, [indices], out_types, stateful=False)))
+    found = iter(call_python(values, [indices], out_types))
     parts = []
     for spec, is_ragged in zip(specs, ragged, strict=True):
         part = next(found)

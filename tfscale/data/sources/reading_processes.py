@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from tfscale.data.python_calls import stop_at_end
 from tfscale.data.sources import examples
 from tfscale.data.sources.examples import receive, send
 
@@ -57,7 +58,7 @@ class ReadingProcesses:
         self._start_failure: str | None = None
         # TensorFlow keeps every function that it has traced, and so this object: this is for the
         # end of the interpreter.
-        weakref.finalize(self, _end, self._processes)
+        stop_at_end(weakref.finalize(self, _end, self._processes))
         self._pickled(_Nowhere())
 
     def read(self, indices: np.ndarray) -> list[list[Any]]:

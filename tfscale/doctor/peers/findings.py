@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tfscale.doctor.finding import Finding, problem, remark
+from tfscale.doctor.storage import LOCK_CURE
 from tfscale.doctor.wheels import KERAS, TENSORFLOWS
 
 LARGEST_CLOCK_DIFFERENCE = 1.0
@@ -192,8 +193,7 @@ def _of_shared(folder: str, peer: str, shared: Mapping[str, Any]) -> Iterator[Fi
         yield problem(
             "peers",
             f"{folder} does not keep {kind} locks between tasks: {peer} {found}.",
-            "Mount it with locks (NFS: without nolock and local_lock; Lustre: with flock), or "
-            "keep caches and packed records on a local disk.",
+            LOCK_CURE,
         )
     if shared["torn_reads"]:
         yield problem(

@@ -16,17 +16,18 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import strategies
-from strategies.extension import Deadline
-from tfscale.doctor.cluster_configuration import host_and_port, own_task, tasks_of
+from strategies.extension import Deadline, host_and_port
+from tfscale.doctor.cluster_configuration import own_task, tasks_of
 from tfscale.doctor.peers.protocol import Conversation, Listener, NotADoctor
-from tfscale.doctor.peers.row import ATTEMPT_SECONDS, learn
+from tfscale.doctor.peers.row import ATTEMPT_SECONDS, learn, own_machine
 from tfscale.doctor.peers.shared_folder import answer_about
+from tfscale.doctor.threads import each_within
 
 _PAUSE_SECONDS = 0.1
 
@@ -66,6 +67,7 @@ class Meeting:
             "task": self.task,
             "jobs": {job: list(addresses) for job, addresses in cluster.jobs.items()},
             "host": socket.gethostname(),
+            "machine": own_machine(),
             "versions": dict(versions),
             "has_shared_dir": shared_dir is not None,
         }
@@ -98,6 +100,13 @@ class Meeting:
             and len(self._table) == len(self._addresses) + 1
         )
 
+    @property
+    def machines(self) -> dict[str, str]:
+        """The machine of every task that was reached, and of this one, in the cluster's order."""
+        known = {peer: self.row[peer]["machine"] for peer in self._reached()}
+        known[self.task] = own_machine()
+        return {task: known[task] for task in (*self._order, self.task) if task in known}
+
     def resume(self) -> None:
         """Listens at this task's address, if it has one."""
         if self._own_address is not None and self._listener is None:
@@ -129,7 +138,7 @@ class Meeting:
                 self.row[peer] = learned
 
         # A look-up of a name has no deadline of its own.
-        self._each(work, self._addresses, self._seconds + 4 * ATTEMPT_SECONDS)
+        each_within(self._seconds + 4 * ATTEMPT_SECONDS, work, self._addresses)
         with self._changed:
             for peer in self._addresses:
                 failed = {"reached": False, "failure": "silent", "error": "no answer in time"}
@@ -163,7 +172,7 @@ class Meeting:
                     pass
                 time.sleep(_PAUSE_SECONDS)
 
-        self._each(work, self._reached(), 2 * self._seconds + ATTEMPT_SECONDS)
+        each_within(2 * self._seconds + ATTEMPT_SECONDS, work, self._reached())
         own = {"row": self.row, "figures": self._facts.get("figures")}
         named = {**{peer: found.get(peer) for peer in self._addresses}, self.task: own}
         self._table = {task: named[task] for task in (*self._order, self.task) if task in named}
@@ -201,7 +210,7 @@ class Meeting:
                     pass
                 time.sleep(_PAUSE_SECONDS)
 
-        self._each(work, self._reached(), self._seconds + ATTEMPT_SECONDS)
+        each_within(self._seconds + ATTEMPT_SECONDS, work, self._reached())
         with self._changed:
             return self._changed.wait_for(
                 lambda: expected <= self._arrived.get(point, set()),
@@ -214,18 +223,6 @@ class Meeting:
     def _ask(self, peer: str, question: Mapping[str, Any]) -> dict[str, Any]:
         with Conversation(self._addresses[peer], ATTEMPT_SECONDS) as conversation:
             return conversation.ask(question)
-
-    def _each(self, work: Callable[[str], None], peers: Any, seconds: float) -> None:
-        """Calls `work` with each peer in a thread of its own, until a deadline."""
-        deadline = Deadline(seconds)
-        threads = [
-            threading.Thread(target=work, args=(peer,), name="tfscale doctor", daemon=True)
-            for peer in list(peers)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(deadline.left())
 
     def _answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
         received = time.time()

@@ -19,7 +19,8 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
-from tfscale.doctor.cluster_configuration import host_and_port, listening_socket
+from strategies.extension import host_and_port
+from tfscale.doctor.cluster_configuration import listening_socket
 
 VERSION = 1
 LONGEST_LINE = 1 << 20

@@ -12,6 +12,7 @@ from typing import Any
 from strategies.extension import Deadline
 from tfscale.doctor.peers.protocol import Conversation, NotADoctor
 from tfscale.doctor.peers.shared_folder import SEE_SECONDS, compare_folder
+from tfscale.files.output_files import reason
 
 ATTEMPT_SECONDS = 3.0
 _PAUSE_SECONDS = 0.25
@@ -23,6 +24,14 @@ _REFUSED = (errno.ECONNREFUSED, errno.ECONNRESET)
 
 class WrongPeer(Exception):
     """A doctor answers, but not the one of this task in this cluster."""
+
+
+def own_machine() -> str:
+    """Returns what tasks of one machine share, in containers too: the id of its start on Linux."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except (OSError, ValueError):
+        return socket.gethostname()
 
 
 def learn(
@@ -53,14 +62,14 @@ def learn(
             seconds = max(0.5, deadline.left(at_most=ATTEMPT_SECONDS))
             return _compared(peer, address, hello, seconds, shared_dir)
         except socket.gaierror as error:
-            failure, text = "name", error.strerror or str(error)
+            failure, text = "name", reason(error)
         except NotADoctor as error:
             failure, text = "another program", str(error)
         except WrongPeer as error:  # waiting does not help
             return {"reached": False, "failure": "another task", "error": str(error)}
         except (OSError, UnicodeError, KeyError, ValueError, TypeError) as error:
             failure = "refused" if getattr(error, "errno", None) in _REFUSED else "silent"
-            text = str(getattr(error, "strerror", None) or error)
+            text = reason(error)
         if deadline.is_over():
             return {"reached": False, "failure": failure, "error": text}
         wait(deadline.left(at_most=_PAUSE_SECONDS))
@@ -103,6 +112,7 @@ def _compared(
         learned = {
             "reached": True,
             "host": str(other.get("host")),
+            "machine": str(other.get("machine")),
             "address": conversation.ends[1],
             "versions": dict(versions) if isinstance(versions, dict) else {},
             "has_shared_dir": bool(other.get("has_shared_dir")),

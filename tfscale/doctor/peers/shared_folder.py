@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from strategies.extension import Deadline
 from tfscale.doctor.storage import try_lock
+from tfscale.files.output_files import reason
 
 SEE_SECONDS = 10.0
 """How long a file of one task may take until another one sees it."""
@@ -48,7 +49,7 @@ def compare_folder(folder: Path, ask: Ask) -> dict[str, Any]:
     try:
         return _compared(path, ask)
     except OSError as error:
-        return {"seen": False, "error": error.strerror or str(error)}
+        return {"seen": False, "error": reason(error)}
     finally:
         for each in (path, path.with_suffix(".part")):
             with contextlib.suppress(OSError):
@@ -67,7 +68,7 @@ def _compared(path: Path, ask: Ask) -> dict[str, Any]:
             try:
                 try_lock(file.fileno(), kind)
             except OSError as error:
-                locks[kind] = error.strerror or str(error)
+                locks[kind] = reason(error)
                 continue
             locks[kind] = str(ask({"ask": "lock", "file": path.name, "kind": kind}).get("lock"))
     return {
@@ -125,7 +126,7 @@ def answer_about(folder: Path | None, question: Mapping[str, Any]) -> dict[str, 
         if question.get("ask") == "read":
             return {"torn_reads": _read_repeatedly(path)}
     except OSError as error:
-        return {"error": error.strerror or str(error)}
+        return {"error": reason(error)}
     raise ValueError("not a question about a folder")
 
 
@@ -144,7 +145,7 @@ def _locked(path: Path, kind: Literal["fcntl", "flock"]) -> str:
     try:
         return "ignored" if try_lock(descriptor, kind) else "kept"
     except OSError as error:
-        return error.strerror or str(error)
+        return reason(error)
     finally:
         os.close(descriptor)
 

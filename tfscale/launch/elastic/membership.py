@@ -33,6 +33,7 @@ from tfscale.launch.outcome import JUDGE_SECONDS, PREEMPTED_STATUS, WorkerFailur
 from tfscale.launch.restarts import NoRestart, Restart, RestartPolicy
 
 _SAY_SECONDS = 1.0
+_CANNOT_START = "The job cannot start: run this command on more hosts, or let MIN be smaller"
 """Launchers that are there offer to start workers within this time, so it says nothing before."""
 
 
@@ -246,7 +247,7 @@ class Membership:
         has_settled = now >= self._changed + rules.settle_seconds or is_late
         wanting = self._lack_of_workers(chosen) or self._lack_of_memory(chosen)
         if wanting and is_late:
-            self._finish(1, f"after {rules.join_seconds:g} s {wanting}. The job cannot start")
+            self._finish(1, f"after {rules.join_seconds:g} s {wanting}. {_CANNOT_START}")
         elif wanting:
             said = f"{wanting}. Waiting for more, for at most {rules.join_seconds:g} s"
             if said != self._said and now >= self._formed_from + _SAY_SECONDS:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tfscale.files.control_groups import text_of
+
 
 class Peaks:
     """The largest peak of a worker at each number of workers.
@@ -75,16 +77,8 @@ def peak_of_processes(first: int, proc: Path = Path("/proc")) -> int | None:
     while waiting:
         folder = proc / str(waiting.pop())
         for children in folder.glob("task/*/children"):  # of every thread, those that it started
-            waiting += [int(child) for child in _text(children).split()]
-        for line in _text(folder / "status").splitlines():
+            waiting += [int(child) for child in text_of(children).split()]
+        for line in text_of(folder / "status").splitlines():
             if line.startswith("VmHWM:"):  # the largest resident set so far
                 total = (total or 0) + int(line.split()[1]) * 1024
     return total
-
-
-def _text(file: Path) -> str:
-    """Returns what a file of /proc says, or "" if its process or thread has ended."""
-    try:
-        return file.read_text("ascii", "replace")
-    except OSError:
-        return ""

@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from strategies.extension import JOB_VARIABLE
+from strategies.extension import JOB_VARIABLE, Deadline
 from tfscale.files.output_files import write_whole
 from tfscale.launch.engines.in_background import (
     EXIT_FILE,
@@ -45,9 +45,9 @@ def main() -> int:
             start_new_session=True,
         )
     # Its file first: a program that reads the id may ask for the job's state at once.
-    deadline = time.monotonic() + _START_SECONDS
+    deadline = Deadline(_START_SECONDS)
     while not (folder / PROCESS_FILE).exists():
-        if process.poll() is not None or time.monotonic() > deadline:
+        if process.poll() is not None or deadline.is_over():
             print((folder / LAUNCHER_LOG).read_text(errors="replace"), file=sys.stderr)
             return 1
         time.sleep(0.02)

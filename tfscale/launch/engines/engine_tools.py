@@ -7,7 +7,10 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tfscale.cli.errors import complain
+
 TOOL_SECONDS = 60.0
+NOTICE_SECONDS = 5.0
 _LONGEST_TEXT = 600
 
 
@@ -39,24 +42,41 @@ def run_tool(
     """
     shown = shlex.join(command[:3]) + (" ..." if len(command) > 3 else "")
     try:
-        done = subprocess.run(
+        tool = subprocess.Popen(
             command,
             cwd=folder,
             env=environ,
-            input=text,
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            timeout=seconds,
-            check=False,
         )
     except FileNotFoundError as error:
         raise EngineFailed(f"{command[0]!r} is not on PATH. {cure}") from error
     except OSError as error:
         raise EngineFailed(f"`{shown}` cannot be run: {error.strerror}. {cure}") from error
-    except subprocess.TimeoutExpired as error:
-        raise EngineFailed(f"`{shown}` has not answered within {seconds:g} s. {cure}") from error
-    if done.returncode:
-        said = " ".join((done.stderr.strip() or done.stdout.strip()).split())[-_LONGEST_TEXT:]
-        raise EngineFailed(f"`{shown}` failed with status {done.returncode}: {said}. {cure}")
-    return done.stdout
+    with tool:
+        try:
+            output, errors = _answer(tool, text, shown, seconds)
+        except BaseException as error:
+            tool.kill()
+            if isinstance(error, subprocess.TimeoutExpired):
+                late = f"`{shown}` has not answered within {seconds:g} s. {cure}"
+                raise EngineFailed(late) from error
+            raise
+    if tool.returncode:
+        said = " ".join((errors.strip() or output.strip()).split())[-_LONGEST_TEXT:]
+        raise EngineFailed(f"`{shown}` failed with status {tool.returncode}: {said}. {cure}")
+    return output
+
+
+def _answer(tool: subprocess.Popen[str], text: str, shown: str, seconds: float) -> tuple[str, str]:
+    """Waits for what a program prints, and says so after a while."""
+    notice = min(NOTICE_SECONDS, seconds)
+    try:
+        return tool.communicate(text, timeout=notice)
+    except subprocess.TimeoutExpired:
+        if seconds > notice:
+            complain("tfscale", f"waits for `{shown}`, at most {seconds:g} s.")
+        return tool.communicate(timeout=seconds - notice)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import socket
 import sys
@@ -25,6 +24,7 @@ from tfscale.launch.engines.engine_tools import EngineFailed
 from tfscale.launch.engines.job_record import JobRecord
 from tfscale.launch.engines.job_request import JobRequest
 from tfscale.launch.outcome import PREEMPTED_STATUS, signal_name
+from tfscale.launch.task_files import task_logs
 
 RUN_FILE = "run.json"
 PROCESS_FILE = "process.json"
@@ -32,6 +32,15 @@ EXIT_FILE = "exit.json"
 LAUNCHER_LOG = "launcher.log"
 _PROGRAM = "tfscale.launch.engines.background_process"
 _UNITS = {"memory": "B", "time_limit": "s"}
+_NOT_PASSED_ON = ("name", "version", "config", "command")
+"""What argparse adds; and `config`, because what the file says is in the other flags."""
+
+
+_KINDS: Mapping[str, Mapping[str, type]] = {
+    EXIT_FILE: {"status": int, "said": str},
+    PROCESS_FILE: {"pid": int, "host": str, "start": str},
+}
+_DAMAGED = "`ps` shows whether the job runs; remove its folder once it is over."
 
 
 class InBackground:
@@ -79,9 +88,12 @@ class InBackground:
         if ended:
             return _of_exit(int(ended["status"]), str(ended["said"]))
         process = _values(job.folder / PROCESS_FILE)
-        if process and process["host"] != socket.gethostname():
+        if not process:
+            said = f"{job.folder / PROCESS_FILE} is missing, which names its process."
+            return JobStatus(State.UNKNOWN, said)
+        if process["host"] != socket.gethostname():
             return JobStatus(State.UNKNOWN, f"It was started on host {process['host']}; ask there.")
-        if process and start_of(int(process["pid"])) == process["start"]:
+        if start_of(int(process["pid"])) == process["start"]:
             return JobStatus(State.RUNNING, f"Process {process['pid']} of this host.")
         said = f"Its launcher has ended without a status, killed or by a crash: {LAUNCHER_LOG}."
         return JobStatus(State.FAILED, said)
@@ -115,26 +127,14 @@ def _as_arguments(flags: Mapping[str, Any]) -> list[str]:
     """Returns parsed flags as a command line, without `command` and what argparse adds."""
     arguments = []
     for name, value in flags.items():
-        if value in (None, False) or name in ("name", "version", "config", "command"):
-            continue  # `config`: what the file says is in the others
+        if value is None or value is False or name in _NOT_PASSED_ON:
+            continue
         if value is True:
             arguments.append(f"--{name}")
             continue
         for each in value if isinstance(value, list) else [value]:
             arguments.append(f"--{name}={each}{_UNITS.get(name, '')}")
     return arguments
-
-
-def task_logs(log_dir: Path) -> dict[str, Path | tuple[str, ...]]:
-    """Returns the log files in a folder by task, such as "worker-0" and "worker-0.attempt-1".
-
-    The first start of a task has the task's name alone.
-    """
-    found: dict[str, Path | tuple[str, ...]] = {}
-    for path in sorted(log_dir.glob("*.attempt-*.log"), key=_place):
-        task, _, attempt = path.name.removesuffix(".log").rpartition(".attempt-")
-        found[task if attempt == "0" else f"{task}.attempt-{attempt}"] = path
-    return found
 
 
 def start_of(pid: int) -> str:
@@ -157,11 +157,6 @@ def start_of(pid: int) -> str:
     return "running"
 
 
-def _place(path: Path) -> list[tuple[int, str]]:
-    parts = re.split(r"([0-9]+)", path.name)  # worker-2 before worker-10
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
-
-
 def _of_exit(status: int, said: str) -> JobStatus:
     if status == 0:
         return JobStatus(State.SUCCEEDED, said, status)
@@ -174,9 +169,20 @@ def _of_exit(status: int, said: str) -> JobStatus:
 
 
 def _values(path: Path) -> dict[str, Any]:
+    """Returns what a file of the job says; nothing if there is none.
+
+    Raises:
+        EngineFailed: If it is damaged.
+    """
     try:
         found = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return {}
-    assert isinstance(found, dict)
+    except (OSError, ValueError) as error:
+        raise EngineFailed(f"{path} cannot be read: {error}. {_DAMAGED}") from error
+    kinds = _KINDS[path.name]
+    if not isinstance(found, dict) or not all(
+        isinstance(found.get(name), kind) for name, kind in kinds.items()
+    ):
+        raise EngineFailed(f"{path} is damaged: {str(found)[:60]!r}. {_DAMAGED}")
     return found

@@ -16,7 +16,7 @@ import datetime
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -142,9 +142,19 @@ def find_record(identifier: str, jobs: Path) -> JobRecord:
     )
 
 
-def all_records(jobs: Path) -> list[JobRecord]:
-    """Returns all records, the newest last."""
-    records = [_read(path.parent) for path in jobs.glob(f"*/{_FILE}")]
+def all_records(jobs: Path, damaged: Callable[[NoSuchJob], object]) -> list[JobRecord]:
+    """Returns all records, the newest last.
+
+    Args:
+        jobs: The folder of all jobs.
+        damaged: Is called with the error of each record that cannot be read.
+    """
+    records = []
+    for path in jobs.glob(f"*/{_FILE}"):
+        try:
+            records.append(_read(path.parent))
+        except NoSuchJob as error:
+            damaged(error)
     return sorted(records, key=lambda job: (job.submitted, job.id))
 
 

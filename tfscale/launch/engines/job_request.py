@@ -81,10 +81,29 @@ class JobRequest:
             >>> JobRequest(("true",), "digits", num_workers=2, num_ps=1).tasks
             ('chief', 'worker-0', 'worker-1', 'ps-0')
         """
-        counts = {"worker": self.num_workers, "ps": self.num_ps}
-        counts["data_worker"] = self.num_data_workers
-        chief = ("chief",) if self.num_ps else ()
-        return chief + tuple(f"{k}-{i}" for k, count in counts.items() for i in range(count))
+        return task_names(self.num_workers, self.num_ps, self.num_data_workers)
+
+
+def task_names(num_workers: int, num_ps: int, num_data_workers: int = 0) -> tuple[str, ...]:
+    """Returns the names of all processes of a job; see `JobRequest.tasks`."""
+    counts = {"worker": num_workers, "ps": num_ps, "data_worker": num_data_workers}
+    chief = ("chief",) if num_ps else ()
+    return chief + tuple(f"{k}-{i}" for k, count in counts.items() for i in range(count))
+
+
+def refuse_all_but_workers(request: JobRequest, engine: str) -> None:
+    """Refuses parameter servers and data workers, for an engine that starts workers only.
+
+    Raises:
+        ValueError: If there are any.
+    """
+    for flag in ("num_ps", "num_data_workers"):
+        value = getattr(request, flag)
+        if value:
+            raise ValueError(
+                f"`--{flag}` must be 0 with --engine={engine}, whose processes are all workers. "
+                f"Received: --{flag}={value}. Use --engine=local, slurm or kubernetes."
+            )
 
 
 def default_name(command: tuple[str, ...]) -> str:

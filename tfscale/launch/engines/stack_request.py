@@ -2,8 +2,10 @@
 
     python -m tfscale.launch.engines.stack_request JOB_ID
 
-A process belongs to the job if its environment has TFSCALE_JOB_ID=JOB_ID. Only one that handles
-SIGUSR2 gets it, because the signal would end any other. Prints `asked N of M`. Needs Linux's /proc.
+A process belongs to the job if its environment, or that of a process above it, has
+TFSCALE_JOB_ID=JOB_ID: workers of an elastic job have the id of the launcher with the rendezvous,
+and are below their own. Only a process that handles SIGUSR2 gets it, because the signal would end
+any other. Prints `asked N of M`. Needs Linux's /proc.
 """
 
 from __future__ import annotations
@@ -27,20 +29,41 @@ def ask(job: str, processes: Path = _PROCESSES) -> tuple[int, int]:
     Returns:
         How many were asked, and how many processes the job has on this host.
     """
+    asked = 0
+    members = _members(job, processes)
+    for process in members:
+        try:
+            status = (processes / str(process) / "status").read_text()
+            caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.M)
+            if caught and int(caught[1], 16) >> (signal.SIGUSR2 - 1) & 1:
+                os.kill(process, signal.SIGUSR2)
+                asked += 1
+        except OSError:  # it has ended
+            continue
+    return asked, len(members)
+
+
+def _members(job: str, processes: Path) -> list[int]:
+    """Returns the processes of a job and all below them."""
     variable = f"TFSCALE_JOB_ID={job}".encode()
-    asked = found = 0
+    parents: dict[int, int] = {}
+    found = set()
     for folder in processes.glob("[0-9]*"):
         try:
-            if variable not in (folder / "environ").read_bytes().split(b"\0"):
-                continue
-            found += 1
-            caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", (folder / "status").read_text(), re.M)
-            if caught and int(caught[1], 16) >> (signal.SIGUSR2 - 1) & 1:
-                os.kill(int(folder.name), signal.SIGUSR2)
-                asked += 1
-        except (OSError, ValueError):  # it has ended, or belongs to another user
+            parents[int(folder.name)] = int(
+                (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            )
+            if variable in (folder / "environ").read_bytes().split(b"\0"):
+                found.add(int(folder.name))
+        except OSError:  # it has ended, or belongs to another user
             continue
-    return asked, found
+
+    def is_below(process: int) -> bool:
+        while process and process not in found:
+            process = parents.get(process, 0)
+        return bool(process)
+
+    return [process for process in sorted(parents) if is_below(process)]
 
 
 def main() -> int:

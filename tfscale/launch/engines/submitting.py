@@ -6,10 +6,10 @@ import contextlib
 import shutil
 from pathlib import Path
 
-from tfscale.files.output_files import write_whole
+from tfscale.files.output_files import reason, write_whole
 from tfscale.launch.engines.engine import Engine, Submission
 from tfscale.launch.engines.engine_tools import EngineFailed, run_tool
-from tfscale.launch.engines.job_record import JobRecord, new_record
+from tfscale.launch.engines.job_record import JOBS_VARIABLE, JobRecord, new_record
 from tfscale.launch.engines.job_request import JobRequest
 
 
@@ -26,15 +26,22 @@ def submit(engine: Engine, request: JobRequest, jobs: Path) -> JobRecord:
 
     Raises:
         ValueError: If the engine cannot do what is asked.
-        EngineFailed: If it does not take the job. Nothing of the job is left.
-        OSError: If its folder or its logs cannot be written.
+        EngineFailed: If it does not take the job, or there can be no folder for the job or its
+            logs. Nothing of the job is left.
+        OSError: If its files cannot be written.
     """
     job = new_record(request, engine.name, jobs)
     submission = engine.submission(request, job)
-    job.folder.mkdir(parents=True)
+    try:
+        job.folder.mkdir(parents=True)
+    except OSError as error:
+        raise EngineFailed(
+            f"`{JOBS_VARIABLE}` must be a folder that can be written. Received: {jobs} "
+            f"({reason(error)}). Choose another one."
+        ) from error
     try:
         if submission.writes_logs_here:
-            job.log_dir.mkdir(parents=True, exist_ok=True)
+            _make_log_dir(job)
         for name, text in submission.files.items():
             write_whole(job.folder / name, text)
         job.save()  # before the engine may start it
@@ -45,6 +52,16 @@ def submit(engine: Engine, request: JobRequest, jobs: Path) -> JobRecord:
         shutil.rmtree(job.folder, ignore_errors=True)
         raise
     return job
+
+
+def _make_log_dir(job: JobRecord) -> None:
+    try:
+        job.log_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EngineFailed(
+            f"`--log_dir` must be a folder that can be written. Received: {job.log_dir} "
+            f"({reason(error)}). Choose another one."
+        ) from error
 
 
 def _run(submission: Submission, job: JobRecord) -> str:

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from recipes.language.flops import flops_per_token, measured_peak
+from recipes.language.flops import flops_per_token
 from recipes.language.model import language_model
 from recipes.language.sizes import SIZES, ModelSize
 from strategies import one_device_strategy
+from tfscale.monitor import measured_peak
 
 
 def test_operations_of_a_token_are_those_counted_by_hand() -> None:

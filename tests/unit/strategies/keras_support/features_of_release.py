@@ -115,6 +115,9 @@ def main(state: str) -> None:
             model(), callbacks=[callbacks.ModelCheckpoint(str(folder / "model.keras"))]
         ),
         "local updates": lambda: fit(model(), callbacks=[tfscale.callbacks.LocalUpdates(2)]),
+        "pruning": lambda: fit(
+            model(), callbacks=[tfscale.shrink.Prune(tfscale.shrink.OneShot(0.5))]
+        ),
         "microbatches": lambda: fit(model(), callbacks=[tfscale.callbacks.Microbatches(2)]),
         "slots in bfloat16": lambda: fit(model(stores_slots=True)),
         "recomputation": recompute,

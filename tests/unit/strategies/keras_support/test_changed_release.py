@@ -20,7 +20,7 @@ from strategies.keras_support.patching.private_keras import KERAS_SYMBOLS
 from strategies.keras_support.patching.private_symbol import PrivateSymbol
 from strategies.keras_support.patching.private_tensorflow import TENSORFLOW_SYMBOLS
 from tests.changed_release import UNKNOWN, symbols
-from tests.programs import completed
+from tests.programs import completed, forked
 
 SYMBOLS = (*KERAS_SYMBOLS, *TENSORFLOW_SYMBOLS)
 DEADLINE_SECONDS = 300
@@ -39,6 +39,7 @@ REFUSED = {
     "clear_session": Need.CLEAR_SESSION,
     "backup": Need.BACKUP,
     "local updates": Need.LOCAL_UPDATES,
+    "pruning": Need.PRUNING,
     "microbatches": Need.MICROBATCHES,
     "slots in bfloat16": Need.STATE_DTYPE,
     "recomputation": Need.RECOMPUTATION,
@@ -57,7 +58,7 @@ WORKS = (
 
 
 def report(state: str) -> dict[str, Any]:
-    done = completed("-m", PROGRAM, state, timeout=DEADLINE_SECONDS)
+    done = completed(*forked("-m", PROGRAM, state), timeout=DEADLINE_SECONDS)
     assert done.returncode == 0, done.stderr[-4000:]
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -102,9 +103,9 @@ WITH_WORKERS = {
     Need.TENSORBOARD,
 }
 """See `tests/workers/test_changed_release.py`."""
-UNTRIED = {Need.COPIES, Need.PIPELINES, Need.REPORTS, Need.TENSOR_PARALLEL}
-"""PIPELINES and TENSOR_PARALLEL need several devices for each replica. COPIES is refused where a
-model is copied, before any strategy: see `test_preparation`.
+UNTRIED = {Need.COPIES, Need.FINDERS, Need.PIPELINES, Need.REPORTS, Need.TENSOR_PARALLEL}
+"""PIPELINES and TENSOR_PARALLEL need several devices for each replica. COPIES and FINDERS are
+refused before any strategy: see `test_preparation` and `test_random_state`.
 """
 
 

@@ -280,6 +280,24 @@ def test_synchronized_statistics_are_refused(two: tf.distribute.Strategy) -> Non
         fitted(model, LocalUpdates(2))
 
 
+def test_a_layer_that_adds_up_examples_is_refused(two: tf.distribute.Strategy) -> None:
+    class Counting(keras.layers.Layer):
+        def build(self, shape: Any) -> None:
+            self.seen = self.add_weight(
+                shape=(), initializer="zeros", trainable=False, aggregation="sum", name="seen"
+            )
+
+        def call(self, x: Any) -> Any:
+            self.seen.assign(self.seen + keras.ops.cast(keras.ops.shape(x)[0], self.seen.dtype))
+            return x
+
+    with two.scope():
+        model = keras.Sequential([keras.Input((3,)), Counting(), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match=r"must not add up examples.*seen.*aggregation='sum'"):
+        fitted(model, LocalUpdates(2))
+
+
 def test_a_strategy_that_is_not_ours_is_refused(two: tf.distribute.Strategy) -> None:
     theirs = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     with pytest.raises(ValueError, match=r"to use LocalUpdates.*with strategy.scope"):

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,14 +24,6 @@ OUTCOMES = {"step": OUTCOME, "scaling": outcome_of(made_up_rows())}
 BAR_WIDTHS = """
 [...document.querySelectorAll(".bar:not(.thin)")].map(bar => bar.getBoundingClientRect().width)
 """
-
-
-@pytest.fixture(scope="module")
-def page() -> Iterator[report_browser.Page]:
-    program = report_browser.find()
-    assert program is not None
-    with report_browser.browser(program) as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("name", list(OUTCOMES))

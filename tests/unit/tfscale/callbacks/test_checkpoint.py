@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from strategies.keras_support.patching import ownership
-from tests.programs import run_program
+from tests.programs import forked, run_program
 from tfscale.callbacks import Checkpoint
 
 PROGRAM = Path(__file__).with_name("checkpoint_training.py")
@@ -40,7 +40,8 @@ class Jobs:
         )
 
     def run(self, *launch: str) -> str:
-        printed = run_program(*launch, str(PROGRAM), json.dumps(self.waiting), timeout=DEADLINE_S)
+        program = forked(str(PROGRAM), json.dumps(self.waiting))
+        printed = run_program(*launch, *program, timeout=DEADLINE_S)
         self.waiting = []
         return printed
 

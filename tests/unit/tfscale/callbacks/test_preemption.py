@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.programs import run_program
+from tests.programs import forked, run_program
 
 PROGRAM = Path(__file__).with_name("preempted_training.py")
 DEADLINE_S = 400
@@ -58,7 +58,7 @@ class Found:
             resumed = {key: value for key, value in options.items() if key not in ("at", "seconds")}
             plan.append({"name": f"{name}, resumed", "folder": name, **resumed})
         self.printed = run_program(
-            *launch, str(PROGRAM), str(folder), json.dumps(plan), timeout=DEADLINE_S
+            *launch, *forked(str(PROGRAM), str(folder), json.dumps(plan)), timeout=DEADLINE_S
         )
 
     def __call__(self, name: str, worker: int = 0) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from strategies.keras_support.patching import ownership
-from tests.programs import run_program
+from tests.programs import forked, run_program
 from tfscale.callbacks import Stability
 from tfscale.callbacks.stability import adjustable_rates
 
@@ -35,11 +35,10 @@ EVENTS = {
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What came of each case, by kind of strategy; and what the two workers printed."""
     folder = tmp_path_factory.mktemp("stability")
-    run_program(str(PROGRAM), "mirrored", str(folder / "alone"), timeout=DEADLINE_S)
+    run_program(*forked(str(PROGRAM), "mirrored", str(folder / "alone")), timeout=DEADLINE_S)
     launch = ["-m", "tfscale", "launch", "--num_workers=2", "--", sys.executable]
-    printed = run_program(
-        *launch, str(PROGRAM), "workers", str(folder / "worker"), timeout=DEADLINE_S
-    )
+    program = forked(str(PROGRAM), "workers", str(folder / "worker"))
+    printed = run_program(*launch, *program, timeout=DEADLINE_S)
     found: dict[str, Any] = json.loads((folder / "alone").read_text())
     for index in range(2):
         found[f"worker {index}"] = json.loads((folder / f"worker.{index}").read_text())

@@ -1,7 +1,7 @@
 """What pipelines yield under one strategy, as JSON: run by test_pipeline.py in other processes.
 
-Usage: python pipeline_cases.py KIND OUTPUT, where KIND is "mirrored" for 1, 2 and 3 replicas, or
-"workers" for one of several workers started by `tfscale launch`.
+Usage: python pipeline_cases.py KIND OUTPUT [REPLICAS ...], where KIND is "mirrored" for those
+numbers of replicas, or "workers" for one of several workers started by `tfscale launch`.
 """
 
 from __future__ import annotations
@@ -141,10 +141,10 @@ def read(strategy: tf.distribute.Strategy, worker: int, replicas: int) -> dict[s
     return found
 
 
-def main(kind: str, output: str) -> None:
-    """Writes what one process reads, a file for each layout."""
+def main(kind: str, output: str, *numbers: str) -> None:
+    """Writes what one process reads, a file for each layout; the most replicas come first."""
     if kind == "mirrored":
-        for replicas in (3, 2, 1):  # The most first: the CPU is cut once.
+        for replicas in map(int, numbers):
             found = read(strategies.mirrored_strategy(replicas), 0, replicas)
             Path(f"{output}.{replicas}").write_text(json.dumps(found))
         return

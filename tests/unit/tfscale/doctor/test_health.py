@@ -51,7 +51,20 @@ def test_figures_are_compared_with_what_a_job_needs(
 )
 def test_a_worker_below_half_of_the_median_is_named(speeds: list[Any], slow: list[str]) -> None:
     figures = {f"worker {index}": {MATMUL: speed} for index, speed in enumerate(speeds)}
-    findings = compare_workers({**figures, "worker 9": None}, "worker 0")
+    machines = {name: name for name in figures}
+    findings = compare_workers({**figures, "worker 9": None}, "worker 0", machines)
+    assert [each.found.partition(" is slow")[0] for each in findings] == slow
+
+
+@pytest.mark.parametrize(
+    ("machines", "slow"), [("aab", []), ("abc", ["worker 1"]), ("abb", ["worker 1"])]
+)
+def test_tasks_of_one_machine_share_its_disk_and_are_not_compared(
+    machines: str, slow: list[str]
+) -> None:
+    figures = {f"worker {i}": {DISK_WRITE: speed} for i, speed in enumerate((477.0, 100.0, 470.0))}
+    of_tasks = dict(zip(figures, machines, strict=True))
+    findings = compare_workers(figures, "worker 0", of_tasks)
     assert [each.found.partition(" is slow")[0] for each in findings] == slow
 
 
@@ -98,3 +111,4 @@ def test_workers_time_an_all_reduce_together(tmp_path: Path) -> None:
         assert "--max_all_reduce_ms=1e-06" in problem
         assert set(report["health"]["tasks"]) == {"worker 0", "worker 1"}
         assert all(found[MATMUL] > 0 for found in report["health"]["tasks"].values())
+        assert [DISK_WRITE in each for each in report["health"]["tasks"].values()] == [True, False]

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import pytest
 
-from tfscale.doctor.storage import examine_folder, examine_locks, within
+from tests.doctor_faults import Doctor, reports
+from tfscale.doctor.storage import examine_folder, examine_locks
 
 
 def test_a_folder_with_room_has_no_findings(tmp_path: Path) -> None:
@@ -32,11 +32,22 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     assert (finding.is_problem, finding.cure) == (True, "Name a folder.")
 
 
-def test_a_call_that_does_not_end_is_left_behind_at_its_deadline() -> None:
-    ended = threading.Event()
-    with pytest.raises(TimeoutError):
-        within(0.05, ended.wait)
-    ended.set()
-    assert within(60.0, lambda: 7) == 7
-    with pytest.raises(FileNotFoundError):
-        within(60.0, Path("/no/such/file").read_text)
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc")
+@pytest.mark.parametrize("folder", ["/proc", "/proc/runs"])
+def test_a_folder_of_the_kernel_holds_no_files(folder: str) -> None:
+    _, (finding,) = examine_folder(Path(folder))
+    assert finding.found.startswith(f"{folder} cannot be written: it is of proc, in which")
+    assert finding.cure == "Choose a folder on a disk."
+
+
+def test_flags_given_twice_are_joined_and_a_missing_tmpdir_is_named(tmp_path: Path) -> None:
+    one, two, missing = tmp_path / "one", tmp_path / "two", tmp_path / "missing"
+    one.mkdir()
+    two.mkdir()
+    flags = ("--only=cluster", "--only=storage", f"--dirs={one}", f"--dirs={two}")
+    ((status, report),) = reports([Doctor(flags, variables={"TMPDIR": str(missing)})])
+    assert report["examinations"] == ["cluster", "storage"]
+    assert [row["folder"] for row in report["storage"][:3]] == [str(one), str(two), str(missing)]
+    (problem,) = report["problems"]
+    assert status == 1
+    assert problem.startswith(f"{missing} (temporary files) cannot be written: No such file")

@@ -74,6 +74,76 @@ def test_a_job_is_listed_watched_and_stopped(tfscale: Tfscale, tmp_path: Path) -
     assert "is over: stopped" in tfscale("jobs", "stop", job).stderr
 
 
+@pytest.mark.parametrize("text", ["", "[]", '{"sta', '{"pid": "x", "host": "", "start": ""}'])
+def test_a_damaged_record_hides_no_other_job_and_decides_nothing(
+    tfscale: Tfscale, tmp_path: Path, text: str
+) -> None:
+    python = [sys.executable, "-S", "-c", "import signal; signal.pause()"]
+    good, bad = (submitted(tfscale, "--num_workers=1", "--", *python) for _ in range(2))
+    for name in ("process.json", "ended.json"):
+        path = tmp_path / "jobs" / bad / name
+        kept = path.read_text() if path.exists() else None
+        path.write_text(text)
+        rows = {row["id"]: row for row in json.loads(tfscale("jobs", "list", "--json").stdout)}
+        assert rows[good]["state"] == "running"
+        assert rows[bad]["state"] == ("unknown" if name == "process.json" else "running")
+        path.unlink() if kept is None else path.write_text(kept)
+    (tmp_path / "jobs" / bad / "process.json").rename(tmp_path / "process.json")
+    assert values(tfscale, bad)["state"] == "unknown"
+    (tmp_path / "process.json").rename(tmp_path / "jobs" / bad / "process.json")
+    assert values(tfscale, bad)["state"] == "running"
+    assert tfscale("jobs", "stop", bad).returncode == 0
+    (tmp_path / "jobs" / bad / "job.json").write_text(text)
+    listed = tfscale("jobs", "list", "--json")
+    assert [row["id"] for row in json.loads(listed.stdout)] == [good]
+    assert listed.returncode == 1
+    assert f"{bad}/job.json is not a record of a job" in listed.stderr
+    assert tfscale("jobs", "stop", good).returncode == 0
+
+
+def test_the_end_is_told_where_it_cannot_be_kept(tfscale: Tfscale, tmp_path: Path) -> None:
+    job = submitted(tfscale, "--num_workers=1", "--", "sh", "-c", "exit 3")
+    until((tmp_path / "jobs" / job / "exit.json").exists)
+    (tmp_path / "jobs" / job / "ended.json").mkdir()  # as a full disk, it takes no file
+    assert tfscale("jobs", "wait", job).returncode == 3
+
+
+@pytest.mark.parametrize("where", ["--detach", "--dry_run"])
+def test_what_the_foreground_refuses_is_not_submitted(tfscale: Tfscale, where: str) -> None:
+    for flags, program, problem in (
+        ((), "no-such-program", "`command` must begin with a program that can be executed"),
+        (("--cpus_per_worker=100000",), "true", "`cpus_per_worker` must be"),
+        (("--num_ps=1", "--num_data_workers=1"), "true", "`num_data_workers` must be 0"),
+    ):
+        done = tfscale("launch", where, "--num_workers=1", *flags, "--", program)
+        assert done.returncode == 2, done.stdout
+        assert problem in done.stderr
+
+
+def test_a_folder_that_cannot_be_made_is_named(tfscale: Tfscale, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    given = ("launch", "--detach", "--num_workers=1", f"--log_dir={tmp_path}/file/logs", "--")
+    done = tfscale(*given, "true")
+    assert done.returncode == 1
+    assert f"`--log_dir` must be a folder that can be written. Received: {tmp_path}" in done.stderr
+    (tmp_path / "jobs").rmdir()
+    (tmp_path / "jobs").touch()
+    done = tfscale("launch", "--detach", "--num_workers=1", "--", "true")
+    assert f"`TFSCALE_JOBS_DIR` must be a folder that can be written. Received: {tmp_path}" in (
+        done.stderr
+    )
+
+
+def test_a_flag_of_zero_reaches_the_background(tfscale: Tfscale) -> None:
+    given = [
+        *("--gpus_per_worker=0", "--max_restarts=0", "--early_seconds=0.0", "--grace_seconds=0.0"),
+        *("--num_ps=0", "--num_data_workers=0", "--hosts=127.0.0.1:23400", "--host_index=0"),
+    ]
+    shown = tfscale("launch", "--dry_run", *given, "--", "true")
+    assert shown.returncode == 0, shown.stderr
+    assert [flag for flag in given if f'"{flag}"' not in shown.stdout] == []
+
+
 def test_the_end_of_a_job_is_told(tfscale: Tfscale, tmp_path: Path) -> None:
     code = "import sys; print('a'); print('b'); sys.exit(int(sys.argv[1]))"
     python = [sys.executable, "-S", "-c", code]

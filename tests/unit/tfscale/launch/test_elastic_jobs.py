@@ -81,8 +81,8 @@ def test_a_job_continues_with_two_of_three_hosts_and_again_with_three(
     assert (index, restart, same) == (2, 1, job)
     assert hosts == ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
     assert told(second.read_lines(1)[0])[:3] == (1, 1, job)
-    second.process.kill()
     first.read_lines(1)
+    second.process.kill()
     statuses = []
     for launcher, place in ((first, 0), (third, 1)):
         status, output, errors = launcher.finish()
@@ -121,7 +121,7 @@ def test_too_few_hosts_end_the_wait_by_name(launch: Launch, python: Python) -> N
         1,
         "",
         "tfscale launch: after 1 s 1 of at least 2 workers are there (host 127.0.0.1). The job "
-        "cannot start.\n",
+        "cannot start: run this command on more hosts, or let MIN be smaller.\n",
     )
 
 

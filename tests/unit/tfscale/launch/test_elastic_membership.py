@@ -124,7 +124,8 @@ def test_too_few_hosts_end_the_wait_by_name() -> None:
     status, sentence = job.after(0.1).finish()
     assert status == 1
     assert sentence == (
-        "after 100 s 1 of at least 2 workers are there (host h0). The job cannot start"
+        "after 100 s 1 of at least 2 workers are there (host h0). The job cannot start: "
+        "run this command on more hosts, or let MIN be smaller"
     )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from pathlib import Path
+from typing import Any
 
 import nbclient
 import nbformat
@@ -38,6 +40,25 @@ def test_an_error_comes_with_its_traceback() -> None:
 def test_what_cannot_be_sent_is_refused() -> None:
     with pytest.raises(ValueError, match="`function` and `arguments` must be picklable"):
         launch_function(task, (threading.Lock(),), num_workers=1)
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "problem"),
+    [
+        (3, (), "`function` must be a function. Received: function=3"),
+        (task, 3, "`arguments` must be a tuple or a list. Received: arguments=3"),
+        (task, "ab", "`arguments` must be a tuple or a list. Received: arguments='ab'"),
+    ],
+)
+def test_what_is_no_call_is_refused(function: Any, arguments: Any, problem: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(problem)):
+        launch_function(function, arguments, num_workers=1)
+
+
+def test_a_result_that_cannot_be_sent_is_named() -> None:
+    problem = "`function` must return what can be pickled. Received: a result of type lock"
+    with pytest.raises(JobFailed, match=problem):
+        launch_function(threading.Lock, num_workers=1)
 
 
 CELL = """

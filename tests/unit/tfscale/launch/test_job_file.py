@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tfscale.launch.job_file import with_job_file
+from tfscale.launch.command import expanded
 
 JOB = """
 engine = "local"
@@ -36,7 +36,7 @@ def written(folder: Path, text: str = JOB) -> str:
 
 def test_flags_come_before_those_of_the_command_line(tmp_path: Path) -> None:
     config = written(tmp_path)
-    assert with_job_file([config, "--num_workers=3"]) == [
+    assert expanded([config, "--num_workers=3"]) == [
         "--engine=local",
         "--num_workers=2",
         "--detach",
@@ -51,9 +51,21 @@ def test_flags_come_before_those_of_the_command_line(tmp_path: Path) -> None:
     ]
 
 
+def test_a_list_of_a_repeated_flag_is_several_flags(tmp_path: Path) -> None:
+    config = written(tmp_path, 'env = ["A=1", "B=2"]\noption = ["x=1", "y=2"]')
+    flags = ["--env=A=1", "--env=B=2", "--option=x=1", "--option=y=2"]
+    assert expanded([config]) == [*flags, config]
+
+
+def test_a_second_file_is_refused(tmp_path: Path) -> None:
+    config = written(tmp_path)
+    with pytest.raises(ValueError, match=r"`--config` must be given once. Received: .*, other"):
+        expanded([config, "--config=other.toml"])
+
+
 def test_without_a_file_arguments_stay() -> None:
-    assert with_job_file(["--num_workers=3"]) == ["--num_workers=3"]
-    assert with_job_file(["--config"]) == ["--config"]
+    assert expanded(["--num_workers=3"]) == ["--num_workers=3"]
+    assert expanded(["--config"]) == ["--config"]
 
 
 @pytest.mark.parametrize(
@@ -64,14 +76,25 @@ def test_without_a_file_arguments_stay() -> None:
         ("command = 'python train.py'", "`command` must be a list of texts"),
         ("command = []", "`command` must be a list of texts"),
         ("hosts = [[1]]", r"`hosts` must be a text, a number, true or false. Received: \[1\]"),
+        ("config = 'other.toml'", "`config` must be left out of a job file"),
+        (
+            "num_worker = 2",
+            r"`num_worker` must be a flag .* in .*toml\. The nearest one is num_workers\.",
+        ),
+        ("num-workers = 2", r"The nearest one is num_workers\."),
+        ("zzz = 2", "`tfscale launch --help` lists them"),
+        ("slurm = 'gpu'", r"`slurm` must be a table .* Write a line \[slurm\]"),
+        ("environment = 'A=1'", "`environment` must be a table"),
+        ("detach = 'yes'", "`detach` must be true or false"),
+        ("num_workers = true", "`num_workers` must be a value"),
         ("[environment]\nA = [1]", "`A` must be a text, a number, true or false"),
     ],
 )
 def test_what_a_job_file_cannot_say_is_refused(tmp_path: Path, text: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
-        with_job_file([written(tmp_path, text)])
+        expanded([written(tmp_path, text)])
     with pytest.raises(ValueError, match=r"`--config` must name .*\(No such file"):
-        with_job_file([f"--config={tmp_path / 'none.toml'}"])
+        expanded([f"--config={tmp_path / 'none.toml'}"])
 
 
 def test_a_job_runs_as_its_file_says(
@@ -91,6 +114,7 @@ def test_a_wrong_flag_of_a_file_is_wrong_usage(launch: Callable[..., Any], tmp_p
     config = written(tmp_path, "num_worker = 2\ncommand = ['true']")
     status, _, errors = launch(config).finish()
     assert status == 2
-    assert errors.startswith("tfscale launch: unknown arguments: --num_worker=2.")
+    assert errors.startswith("tfscale launch: `num_worker` must be a flag of tfscale launch. Rec")
+    assert f"num_worker = 2 in {tmp_path / 'job.toml'}. The nearest one is num_workers." in errors
     status, _, errors = launch(written(tmp_path, "=")).finish()
     assert (status, errors.count("\n")) == (2, 1)

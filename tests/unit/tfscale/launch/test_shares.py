@@ -60,5 +60,6 @@ def test_a_job_ends_at_its_time_limit(capfd: pytest.CaptureFixture[str]) -> None
     assert outcome.status == 128 + 15
     assert output.getvalue().count(b"runs") == 2
     assert "the time limit of 1.5 s is over; the workers get SIGTERM." in capfd.readouterr().err
+    assert str(outcome).startswith("the time limit of 1.5 s is over; the whole job was ended")
     with pytest.raises(ValueError, match="`time_limit` must be positive and finite"):
         launch_local_workers(command, 1, time_limit=0)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.programs import completed
+from tests.programs import completed, forked
 
 PROGRAM = Path(__file__).with_name("lars_on_replicas.py")
 DEADLINE_S = 240
@@ -24,7 +24,7 @@ print(json.dumps([weight.tolist() for weight in model.get_weights()]))
 
 
 def run(*arguments: str) -> str:
-    result = completed(*arguments, timeout=DEADLINE_S)
+    result = completed(*forked(*arguments), timeout=DEADLINE_S)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 

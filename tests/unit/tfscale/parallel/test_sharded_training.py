@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.programs import run_program
+from tests.programs import forked, run_program
 
 PROGRAM = Path(__file__).with_name("sharded_training.py")
 Found = dict[str, Any]
@@ -19,7 +19,7 @@ Found = dict[str, Any]
 def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
     """All that is looked at here, from one program; Keras's tables come from one device."""
     folder = tmp_path_factory.mktemp("sharded")
-    run_program(str(PROGRAM), str(folder), timeout=240)
+    run_program(*forked(str(PROGRAM), str(folder)), timeout=240)
     return dict(json.loads((folder / "found.json").read_text("utf-8")))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.programs import completed, run_program
+from tests.programs import completed, forked, run_program
 
 PROGRAM = Path(__file__).with_name("prepared_training.py")
 DEADLINE_SECONDS = 300
@@ -19,7 +19,7 @@ MODELS = ("sequential", "functional", "nested", "subclassed")
 @pytest.fixture(scope="module")
 def mirrored() -> dict[str, Any]:
     """The cases on two mirrored replicas, all in one child process."""
-    done = completed(str(PROGRAM), timeout=DEADLINE_SECONDS)
+    done = completed(*forked(str(PROGRAM)), timeout=DEADLINE_SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -30,7 +30,8 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two workers found."""
     folder = tmp_path_factory.mktemp("workers")
     launch = ["-m", "tfscale", "launch", "--num_workers=2", "--grace_seconds=1", "--"]
-    run_program(*launch, sys.executable, str(PROGRAM), str(folder), timeout=DEADLINE_SECONDS)
+    program = forked(str(PROGRAM), str(folder))
+    run_program(*launch, sys.executable, *program, timeout=DEADLINE_SECONDS)
     return [json.loads((folder / f"{index}.json").read_text("utf-8")) for index in range(2)]
 
 

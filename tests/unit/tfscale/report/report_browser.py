@@ -33,6 +33,8 @@ ROOT = Path(__file__).resolve().parents[4]
 INSTALLED = ROOT / ".venv" / "browser"
 
 _DEADLINE = 60.0
+# A script that failed, what one printed, and what the browser says, such as a refused script.
+_ERRORS = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
 # The package's own names folders of the service it was made for.
 _FONTS = """\
 <?xml version="1.0"?>
@@ -96,10 +98,11 @@ class Page:
         self._to, self._from = to_browser, from_browser
         self._left, self._count, self._session = b"", 0, ""
         self.requests: list[str] = []
+        self.errors: list[str] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
-        for domain in ("Page", "Network"):
+        for domain in ("Page", "Network", "Runtime", "Log"):
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: Any) -> Any:
@@ -137,6 +140,25 @@ class Page:
             raise RuntimeError(f"{expression}: {done['exceptionDetails']}")
         return done["result"].get("value")
 
+    def point(self, selector: str, across: float, down: float, *, touch: bool = False) -> None:
+        """Moves the mouse over an element, or taps on it; places are parts of its size."""
+        x, y = self.evaluate(
+            f"(box => [box.x + box.width * {across!r}, box.y + box.height * {down!r}])"
+            "((e => (e.scrollIntoView({block: 'center'}), e.getBoundingClientRect()))"
+            f"(document.querySelector({json.dumps(selector)})))"
+        )
+        if touch:
+            here = [{"x": x, "y": y}]
+            self.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=here)
+            self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+        else:
+            self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
+    def press(self, key: str) -> None:
+        """Presses and releases a key, such as "ArrowLeft"."""
+        for kind in ("keyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key)
+
     def screenshot(self, selector: str = "html") -> bytes:
         """Returns the first element that a selector finds, as PNG; by default the whole page."""
         box = self.evaluate(
@@ -160,6 +182,8 @@ class Page:
         message: dict[str, Any] = json.loads(text)
         if message.get("method") == "Network.requestWillBeSent":
             self.requests.append(message["params"]["request"]["url"])
+        elif message.get("method") in _ERRORS:
+            self.errors.append(json.dumps(message["params"]))
         return message
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -46,14 +45,6 @@ OVERLAPS = """
   ).map(() => axis.textContent);
 })
 """
-
-
-@pytest.fixture(scope="module")
-def page() -> Iterator[report_browser.Page]:
-    program = report_browser.find()
-    assert program is not None
-    with report_browser.browser(program) as opened:
-        yield opened
 
 
 def colours(png: bytes) -> dict[tuple[int, int, int], int]:

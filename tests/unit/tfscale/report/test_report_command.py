@@ -138,6 +138,13 @@ def test_a_missing_folder_gives_status_2(capsys: pytest.CaptureFixture[str]) -> 
     )
 
 
+def test_an_empty_name_is_not_the_current_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["report", ""])
+    assert ended.value.code == 2
+    assert "must name a folder. Received: ''." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("output", "words"),
     [

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import base64
 import dataclasses
+import hashlib
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,6 +15,8 @@ from tfscale.report.page import render, write_report
 from tfscale.report.record import Confusion, RunRecord, Timing
 
 STYLE = (Path(page_module.__file__).parent / "templates" / "style.css").read_text("utf-8")
+SCRIPT = (Path(page_module.__file__).parent / "templates" / "chart.js").read_text("utf-8")
+HASH = f"sha256-{base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()}"
 HOSTILE = (
     """</style></title><script>alert(1)</script><img src="//evil.example/x" onerror='a()'>&"""
     """{{ 6 * 7 }}{% include "style.css" %}{# gone #}"""
@@ -50,7 +54,7 @@ class Structure(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
+        if not {"style", "script"} & set(self.open):
             self.text += re.sub(r"\s*\n\s*", "", data)
 
     def values(self, name: str) -> list[str]:
@@ -109,11 +113,19 @@ def test_nothing_on_the_page_is_loaded_from_anywhere(page: str) -> None:
     structure = Structure(page)
     loading = {"src", "srcset", "href", "xlink:href", "action", "data", "poster", "background"}
     assert [(k, v) for k, v in structure.attributes if k in loading or k.startswith("on")] == []
-    assert {"script", "link", "img", "iframe", "object", "base"} & set(structure.tags) == set()
+    assert {"link", "img", "iframe", "object", "base"} & set(structure.tags) == set()
     sheets = [STYLE, *structure.values("style")]
     assert [s for s in sheets if re.search(r"url\(|@import|image-set|://", s)] == []
     # The browser itself refuses whatever these checks miss.
-    assert "default-src 'none'; style-src 'unsafe-inline'" in structure.values("content")
+    assert f"default-src 'none'; style-src 'unsafe-inline'; script-src '{HASH}'" in (
+        structure.values("content")
+    )
+
+
+def test_the_only_script_is_that_of_the_charts(page: str) -> None:
+    assert Structure(page).tags.count("script") == 1
+    assert f'<script type="module">{SCRIPT}</script>' in page
+    assert re.search(r"fetch|XMLHttp|import|innerHTML|outerHTML|eval|://", SCRIPT) is None
 
 
 def test_what_a_user_wrote_is_shown_as_it_was_written() -> None:
@@ -121,7 +133,7 @@ def test_what_a_user_wrote_is_shown_as_it_was_written() -> None:
     # Title, heading, finished, command, chart titles and units, series, labels, notes ...
     assert structure.text.count("<script>alert(1)</script>") >= 15
     assert structure.text.count('{{ 6 * 7 }}{% include "style.css" %}{# gone #}') >= 15
-    assert "script" not in structure.tags
+    assert structure.tags.count("script") == 1  # that of the charts
 
 
 def test_the_numbers_of_a_run_are_on_its_page() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.programs import completed
+from tests.programs import completed, forked
 
 WRONG = {
     "no_model": r"must return a keras.Model first\. Received: a value of type int",
@@ -53,7 +53,7 @@ def found_at_length(tmp_path_factory: pytest.TempPathFactory) -> Found:
 
 def verified(folder: Path, cases: tuple[str, ...]) -> Found:
     program = "tests.unit.tfscale.verify.verify_cases"
-    done = completed("-m", program, str(folder), *cases, timeout=600)
+    done = completed(*forked("-m", program, str(folder), *cases), timeout=600)
     assert done.returncode == 0, done.stderr[-4000:]
     lines = [line for line in done.stdout.splitlines() if line.startswith("case ")]
     return dict(json.loads(line.removeprefix("case ")) for line in lines)

@@ -5,7 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from strategies.extension import JOB_VARIABLE, cluster_from_environment, data_workers
+from strategies.extension import (
+    DATA_WORKER_VARIABLE,
+    JOB_VARIABLE,
+    cluster_from_environment,
+    data_workers,
+)
 from tfscale.launch.engines.kubernetes.controllers import Document, Pod
 from tfscale.launch.engines.kubernetes.manifest_view import View
 
@@ -128,7 +133,7 @@ def cluster(view: View) -> Iterator[str]:
     clusters = []
     for pod in view.pods:
         environment = pod.environment()
-        if "TFSCALE_DATA_WORKER" in environment:
+        if DATA_WORKER_VARIABLE in environment:
             continue
         try:
             own = cluster_from_environment(environment)
@@ -169,7 +174,7 @@ def _data_workers(view: View, served: Mapping[str, Pod]) -> Iterator[str]:
             if host not in served or int(port) not in _ports(served[host]):
                 yield f"data worker {address} must be a pod with this containerPort"
         if found and found.index is not None and found.index != pod.index:
-            yield f"{pod.host} must have TFSCALE_DATA_WORKER={pod.index}, not {found.index}"
+            yield f"{pod.host} must have {DATA_WORKER_VARIABLE}={pod.index}, not {found.index}"
 
 
 def _ports(pod: Pod) -> list[int]:

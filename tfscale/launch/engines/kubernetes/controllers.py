@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tfscale.launch.engines.kubernetes.manifests import (
+    ANCESTOR_LABEL,
     IGNORED_FAILURES,
+    JOB_NAME_LABEL,
     JOB_SET_NAME_LABEL,
     RESTART_LABEL,
     TRAINER_ROLE,
@@ -27,8 +29,6 @@ from tfscale.launch.engines.kubernetes.pod_template import INDEX_LABEL
 from tfscale.launch.engines.kubernetes.roles import INDEX_VARIABLE
 
 REPLICATED_JOB_LABEL = "jobset.sigs.k8s.io/replicatedjob-name"
-JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
-_ANCESTOR = "trainer.kubeflow.org/trainjob-ancestor-step"
 
 Document = Mapping[str, Any]
 
@@ -189,7 +189,7 @@ def job_set_of(documents: Sequence[Document]) -> Document:
     trainer = job["spec"].get("trainer", {})
     for replicated in template["spec"]["replicatedJobs"]:
         labels = replicated["template"].get("metadata", {}).get("labels", {})
-        if labels.get(_ANCESTOR) != "trainer":
+        if labels.get(ANCESTOR_LABEL) != "trainer":
             continue
         replicated["replicas"] = 1
         spec = replicated["template"]["spec"]

@@ -15,8 +15,9 @@ from tfscale.launch.engines.engine_tools import EngineFailed, run_tool
 from tfscale.launch.engines.job_record import JobRecord
 from tfscale.launch.engines.job_request import JobRequest
 from tfscale.launch.engines.kubernetes.answers import job_status
-from tfscale.launch.engines.kubernetes.controllers import JOB_NAME_LABEL, REPLICATED_JOB_LABEL
+from tfscale.launch.engines.kubernetes.controllers import REPLICATED_JOB_LABEL
 from tfscale.launch.engines.kubernetes.manifests import (
+    JOB_NAME_LABEL,
     JOB_SET_NAME_LABEL,
     TRAINER_ROLE,
     manifest,
@@ -65,7 +66,13 @@ class Kubernetes:
 
     def engine_id(self, output: str) -> str:
         """Returns the name of the resource. See `Engine.engine_id`."""
-        return output.split()[-1] if output.split() else ""
+        name = output.split()[-1] if output.split() else ""
+        if "/" not in name:  # such as jobset.jobset.x-k8s.io/digits-7f3a1b
+            raise EngineFailed(
+                f"kubectl did not answer with the name of a resource: {output.strip()[-300:]!r}. "
+                "`kubectl get jobs` shows whether it made one."
+            )
+        return name
 
     def status(self, job: JobRecord) -> JobStatus:
         """Asks for the resource and its pods. See `Engine.status`."""
@@ -76,7 +83,8 @@ class Kubernetes:
             if (job.folder / _STOPPED).exists():
                 return JobStatus(State.STOPPED, "stopped, and removed from the cluster")
             return JobStatus(State.UNKNOWN, f"the cluster has no {name}")
-        listed = _asked(settings, "get", "pods", f"--selector={_selector(job)}", "--output=json")
+        selector = f"--selector={_selector(settings, job)}"
+        listed = _asked(settings, "get", "pods", selector, "--output=json")
         return job_status(_parsed(found), _parsed(listed).get("items", []))
 
     def logs(self, job: JobRecord) -> Mapping[str, Path | tuple[str, ...]]:
@@ -85,7 +93,7 @@ class Kubernetes:
         container = f"--container={_container(settings)}"
         commands: dict[str, Path | tuple[str, ...]] = {}
         for task in job.tasks:
-            selector = f"--selector={_selector(job, task)}"
+            selector = f"--selector={_selector(settings, job, task)}"
             # Without a deadline of a request: --follow reads until the pod ends.
             kubectl = (*_target(settings), "logs", selector, container, "--tail=-1")
             commands[task] = ("kubectl", *kubectl)
@@ -105,7 +113,7 @@ class Kubernetes:
         """Asks in each running pod. See `Engine.ask_for_stacks`."""
         settings = settings_of(job.options)
         running = "--field-selector=status.phase=Running"
-        selector = f"--selector={_selector(job)}"
+        selector = f"--selector={_selector(settings, job)}"
         pods = _asked(settings, "get", "pods", selector, running, "--output=name").split()
         if not pods:
             raise EngineFailed(f"no pod of {job.id} runs. `tfscale jobs status {job.id}` says why.")
@@ -213,9 +221,9 @@ def _container(settings: Settings) -> str:
     return TRAINER_ROLE if settings.kind == "trainjob" else CONTAINER
 
 
-def _selector(job: JobRecord, task: str = "") -> str:
+def _selector(settings: Settings, job: JobRecord, task: str = "") -> str:
     """Returns the labels of the pods of a job, or of one task."""
-    kind = settings_of(job.options).kind
+    kind = settings.kind
     label = JOB_NAME_LABEL if kind == "job" else JOB_SET_NAME_LABEL
     labels = {label: job.id}
     if task:

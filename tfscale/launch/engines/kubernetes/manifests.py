@@ -27,10 +27,11 @@ from tfscale.launch.engines.kubernetes.pod_template import (
 )
 from tfscale.launch.engines.kubernetes.roles import Role, cluster_variables, roles_of
 from tfscale.launch.engines.kubernetes.settings import Settings
+from tfscale.launch.outcome import PREEMPTED_STATUS
 
-PREEMPTED = 42
-"""The exit status of a worker that was preempted and has saved."""
 JOB_SET_NAME_LABEL = "jobset.sigs.k8s.io/jobset-name"
+JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
+ANCESTOR_LABEL = "trainer.kubeflow.org/trainjob-ancestor-step"
 RESTART_LABEL = "jobset.sigs.k8s.io/restart-attempt"
 IGNORED_FAILURES = "batch.kubernetes.io/job-index-ignored-failure-count"
 TRAINER_ROLE = "node"
@@ -143,7 +144,7 @@ def _failures(request: JobRequest, role: Role, container: str) -> Document:
 
 
 def _exit_codes(container: str) -> Document:
-    return {"containerName": container, "operator": "In", "values": [PREEMPTED]}
+    return {"containerName": container, "operator": "In", "values": [PREEMPTED_STATUS]}
 
 
 def _indexed_job(request: JobRequest, settings: Settings, name: str) -> list[Document]:
@@ -169,7 +170,7 @@ def _indexed_job(request: JobRequest, settings: Settings, name: str) -> list[Doc
     service = {
         "clusterIP": "None",
         "publishNotReadyAddresses": True,
-        "selector": {"batch.kubernetes.io/job-name": name},
+        "selector": {JOB_NAME_LABEL: name},
         "ports": [{"name": "tensorflow", "port": settings.port}],
     }
     return [
@@ -214,7 +215,7 @@ def _train_job(request: JobRequest, settings: Settings, name: str) -> list[Docum
         "name": TRAINER_ROLE,
         "replicas": 1,
         "template": {
-            "metadata": {"labels": {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"}},
+            "metadata": {"labels": {ANCESTOR_LABEL: "trainer"}},
             "spec": {
                 "completionMode": "Indexed",
                 **_failures(request, role, TRAINER_ROLE),

@@ -12,6 +12,7 @@ from strategies.extension import EXIT_REASON_VARIABLE, JOB_VARIABLE, RESTART_VAR
 from tfscale.launch.engines.job_request import JobRequest
 from tfscale.launch.engines.kubernetes.roles import INDEX_VARIABLE, Role
 from tfscale.launch.engines.kubernetes.settings import Settings
+from tfscale.launch.task_files import attempt_name
 
 CONTAINER = "main"
 INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
@@ -193,7 +194,7 @@ def escaped(text: str) -> str:
 
 def _attempt_file(log_dir: str, role: Role) -> str:
     task = role.task_name(f"$({INDEX_VARIABLE})")
-    return str(PurePosixPath(escaped(log_dir)) / f"{task}.attempt-$({RESTART_VARIABLE})")
+    return str(PurePosixPath(escaped(log_dir)) / attempt_name(task, f"$({RESTART_VARIABLE})"))
 
 
 def _volumes(

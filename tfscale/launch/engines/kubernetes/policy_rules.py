@@ -8,8 +8,9 @@ from typing import Any
 
 from strategies.extension import EXIT_REASON_VARIABLE, RESTART_VARIABLE
 from tfscale.launch.engines.kubernetes.manifest_view import View
-from tfscale.launch.engines.kubernetes.manifests import PREEMPTED, TRAINER_ROLE
+from tfscale.launch.engines.kubernetes.manifests import ANCESTOR_LABEL, TRAINER_ROLE
 from tfscale.launch.engines.kubernetes.pod_template import TERMINATION_LOG
+from tfscale.launch.outcome import PREEMPTED_STATUS
 
 
 def restart_count(view: View) -> Iterator[str]:
@@ -57,16 +58,16 @@ def preemption(view: View) -> Iterator[str]:
                 known = ", ".join(sorted(names))
                 yield f"podFailurePolicy of {role} must name one of its containers: {known}"
             if codes and rule["action"] == "Ignore" and not _is_preempted(rule):
-                yield f"podFailurePolicy of {role} must ignore status {PREEMPTED} only"
+                yield f"podFailurePolicy of {role} must ignore status {PREEMPTED_STATUS} only"
             if rule["action"] == "FailJob" and not _is_preempted(rule):
                 yield (
-                    f"podFailurePolicy of {role} must fail the Job for status {PREEMPTED} only: "
-                    "the JobSet restarts without counting after any of its failures"
+                    f"podFailurePolicy of {role} must fail the Job for status {PREEMPTED_STATUS} "
+                    "only: the JobSet restarts without counting after any of its failures"
                 )
         if policy is None or role not in view.training:
             continue
         if not any(rule["action"] == "FailJob" and _is_preempted(rule) for rule in rules):
-            yield f"{role} must fail by its podFailurePolicy with status {PREEMPTED}"
+            yield f"{role} must fail by its podFailurePolicy with status {PREEMPTED_STATUS}"
     if policy is not None:
         free = [
             r for r in policy.get("rules", []) if "PodFailurePolicy" in r["onJobFailureReasons"]
@@ -80,7 +81,7 @@ def preemption(view: View) -> Iterator[str]:
 
 def _is_preempted(rule: Mapping[str, Any]) -> bool:
     codes = rule.get("onExitCodes", {})
-    return bool(codes.get("operator") == "In" and codes.get("values") == [PREEMPTED])
+    return bool(codes.get("operator") == "In" and codes.get("values") == [PREEMPTED_STATUS])
 
 
 def restart_strategy(view: View) -> Iterator[str]:
@@ -150,12 +151,12 @@ def trainer(view: View) -> Iterator[str]:
     if "TrainJob" not in view.kinds:
         return
     jobs = view.spec["replicatedJobs"]
-    label = "trainer.kubeflow.org/trainjob-ancestor-step"
-    trainers = [j for j in jobs if j["template"].get("metadata", {}).get("labels", {}).get(label)]
+    labels = [job["template"].get("metadata", {}).get("labels", {}) for job in jobs]
+    trainers = [job for job, own in zip(jobs, labels, strict=True) if own.get(ANCESTOR_LABEL)]
     if [job["name"] for job in trainers] != [TRAINER_ROLE]:
         yield (
-            f"the runtime must have one replicated job {TRAINER_ROLE!r} with the label {label}, or "
-            "the Trainer sets neither numNodes nor the command"
+            f"the runtime must have one replicated job {TRAINER_ROLE!r} with the label "
+            f"{ANCESTOR_LABEL}, or the Trainer sets neither numNodes nor the command"
         )
         return
     containers = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from strategies.extension import DATA_WORKER_VARIABLE, DATA_WORKERS_VARIABLE
 from tfscale.launch.engines.job_request import JobRequest
 
 INDEX_VARIABLE = "JOB_COMPLETION_INDEX"
@@ -70,11 +71,11 @@ def cluster_variables(
     variables = {}
     if "data" in counts:
         pods = [hosts["data"].replace("{index}", str(i)) for i in range(counts["data"])]
-        variables["TFSCALE_DATA_WORKERS"] = ",".join(f"{pod}:{port + 1}" for pod in pods)
+        variables[DATA_WORKERS_VARIABLE] = ",".join(f"{pod}:{port + 1}" for pod in pods)
     if role.name == "data":
         # A cluster of its own: it runs the same program, which may build a strategy of workers.
         return variables | {
-            "TFSCALE_DATA_WORKER": f"$({INDEX_VARIABLE})",
+            DATA_WORKER_VARIABLE: f"$({INDEX_VARIABLE})",
             "TF_CONFIG": f'{{"cluster": {{"worker": ["localhost:{port}"]}}, '
             '"task": {"type": "worker", "index": 0}}',
             "CUDA_VISIBLE_DEVICES": "",

@@ -70,13 +70,14 @@ def mpi_command(
         ...     "mpiexec", Implementation.HYDRA, hosts, ["python"], folder="/work", environ={}
         ... )
         >>> " ".join(command)
-        'mpiexec -hosts a:2,b:2 -disable-auto-cleanup -n 4 -wdir /work python'
+        'mpiexec -hosts a:2,b:2 -n 4 -wdir /work python'
     """
     listed = ",".join(f"{host}:{count}" for host, count in hosts)
     total = str(sum(count for _, count in hosts))
     if kind is Implementation.HYDRA:
-        # Otherwise it kills all at once when one ends without MPI_Finalize, before they can say so.
-        options = ("-hosts", listed, "-disable-auto-cleanup", *added)
+        # Not -disable-auto-cleanup: it sends SIGUSR1 to the others whenever one ends, as the
+        # launcher of tfscale does to end them.
+        options = ("-hosts", listed, *added)
         return (launcher, *options, "-n", total, "-wdir", folder, *worker)
     # By default Open MPI binds each of two processes to one core, and more to a socket.
     placed = ("--host", listed, "--map-by", "slot", "--bind-to", "none", *added)

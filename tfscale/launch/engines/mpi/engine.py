@@ -16,7 +16,7 @@ import shlex
 import shutil
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from strategies.extension import JOB_VARIABLE, integers, parse_hosts
@@ -26,7 +26,7 @@ from tfscale.launch.engines.engine import Submission
 from tfscale.launch.engines.engine_tools import EngineFailed, run_tool
 from tfscale.launch.engines.in_background import InBackground
 from tfscale.launch.engines.job_record import JobRecord
-from tfscale.launch.engines.job_request import JobRequest
+from tfscale.launch.engines.job_request import JobRequest, refuse_all_but_workers
 from tfscale.launch.engines.mpi.command import (
     Implementation,
     implementation,
@@ -57,6 +57,10 @@ class Mpi(InBackground):
         "args": "more arguments for it, as in a shell: args='--mca btl tcp,self'",
         "base_port": "the first of the workers' ports on each host (default: free ones)",
     }
+
+    def check(self, request: JobRequest) -> None:
+        """Refuses what mpiexec cannot give. Other hosts may have more memory than this one."""
+        _refuse(request)
 
     def submission(self, request: JobRequest, job: JobRecord) -> Submission:
         """Returns the command of `mpiexec`, or what starts it in the background."""
@@ -92,10 +96,10 @@ class Mpi(InBackground):
                 port = plan.base_port or _free_ports(plan.most_workers)
                 command = plan.command(request, name, restart, port)
                 output.begin(f"{name}.{restart}")
-                return MpiStart(command, request, events, output).run()
+                return MpiStart(command, plan.kind, request, events, output).run()
 
-            stack.enter_context(ended_after(request.time_limit, events))
-            outcome = run_with_restarts(attempt, policy, events)
+            limit = stack.enter_context(ended_after(request.time_limit, events))
+            outcome = limit.told(run_with_restarts(attempt, policy, events))
         if outcome.status != 0:
             complain("tfscale launch", f"{outcome}.")
         return outcome.status
@@ -107,7 +111,7 @@ class Mpi(InBackground):
             return super().ask_for_stacks(job)
         launcher, kind = _launcher(job.options)
         program = (sys.executable, "-m", _STACKS, job.id)
-        added = shlex.split(job.options.get("args", ""))
+        added = _added(job.options)
         command = once_per_host(launcher, kind, hosts, program, added)
         answer = run_tool(command, cure="`py-spy dump --pid` on a host shows one process.")
         return "; ".join(line for line in answer.splitlines() if line.startswith("asked"))
@@ -141,7 +145,9 @@ class _Plan:
                 "Example: 23000."
             )
         launcher, kind = _launcher(request.options)
-        added = tuple(shlex.split(request.options.get("args", "")))
+        added = _added(request.options)
+        if kind is Implementation.OPEN_MPI:
+            _refuse_root(launcher, added)
         base_port = None if port is None else int(port)
         return cls(launcher, kind, _hosts(request), added, base_port)
 
@@ -181,17 +187,36 @@ class _Plan:
 
 
 def _refuse(request: JobRequest) -> None:
-    for flag in ("num_ps", "num_data_workers"):
-        if getattr(request, flag):
-            raise ValueError(
-                f"`--{flag}` must be 0 with --engine=mpi, whose processes are all workers. "
-                f"Received: --{flag}={getattr(request, flag)}. Use --engine=local, slurm or "
-                "kubernetes."
-            )
+    refuse_all_but_workers(request, Mpi.name)
     if request.memory is not None:
         raise ValueError(
             "`--memory` must be left out with --engine=mpi, which does not limit it. Received: "
             f"--memory={request.memory}. Use --engine=slurm or kubernetes."
+        )
+
+
+def _added(options: Mapping[str, str]) -> tuple[str, ...]:
+    """Returns the user's arguments for the launcher."""
+    text = options.get("args", "")
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise ValueError(
+            f"`--option args` must be words as in a shell. Received: args={text!r} ({error}). "
+            "Example: args='--mca btl tcp,self'."
+        ) from error
+
+
+def _refuse_root(launcher: str, added: Sequence[str]) -> None:
+    """Refuses to start Open MPI's mpirun as root, which ends at once with words of its own."""
+    confirmed = all(
+        any(os.environ.get(f"{name}_ALLOW_RUN_AS_ROOT{more}") for name in ("OMPI", "PRTE"))
+        for more in ("", "_CONFIRM")
+    )
+    if os.geteuid() == 0 and not confirmed and "--allow-run-as-root" not in added:
+        raise ValueError(
+            "`--engine=mpi` must not be run as root with Open MPI. Received: user root, launcher "
+            f"{launcher}. Use another user; in a container: --option args=--allow-run-as-root."
         )
 
 

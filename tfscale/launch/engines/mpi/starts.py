@@ -10,8 +10,9 @@ import time
 from collections.abc import Sequence
 
 from strategies.extension import start_seconds_from_environment
-from tfscale.launch.engines.end_report import EndReport
+from tfscale.launch.engines.end_report import reported_task
 from tfscale.launch.engines.job_request import JobRequest
+from tfscale.launch.engines.mpi.command import Implementation
 from tfscale.launch.engines.mpi.report import Reports
 from tfscale.launch.events import (
     Event,
@@ -44,6 +45,7 @@ class MpiStart:
 
     Args:
         command: The command line.
+        kind: Whose launcher it is.
         request: What the user asked for.
         events: The job's queue.
         output: Receives what mpiexec prints, which is the output of all workers.
@@ -52,10 +54,12 @@ class MpiStart:
     def __init__(
         self,
         command: Sequence[str],
+        kind: Implementation,
         request: JobRequest,
         events: Events,
         output: OutputOfWorkers,
     ) -> None:
+        self._kind = kind
         self._num_workers = request.num_workers
         self._grace_seconds = request.grace_seconds
         self._events = events
@@ -90,6 +94,7 @@ class MpiStart:
                 self._judge(is_late=time.monotonic() >= self._judge_at)
             if self._end_at is not None and time.monotonic() >= self._end_at:
                 self._end_mpiexec()
+            self._end_mpiexec_after_its_workers()
             self._process.advance(time.monotonic())
         self._relay.end()
         while self._output_is_open:
@@ -147,6 +152,14 @@ class MpiStart:
             os.kill(self._process.group, signal.SIGUSR1)
         self._end_at = time.monotonic() + self._grace_seconds + _MPIEXEC_SECONDS
 
+    def _end_mpiexec_after_its_workers(self) -> None:
+        """Ends Hydra's mpiexec if some worker has failed and all have ended: it stays for them."""
+        ends = self._output.reports.ends
+        is_over = len(ends) == self._num_workers and any(end.returncode for end in ends.values())
+        if is_over and self._kind is Implementation.HYDRA and not self._output.is_over:
+            self._output.is_over = True
+            self._end_mpiexec()
+
     def _end_mpiexec(self) -> None:
         self._end_at = None
         self._process.stop(signal.SIGTERM, time.monotonic() + _MPIEXEC_SECONDS)
@@ -177,14 +190,7 @@ class MpiStart:
 
     def _tasks(self) -> list[Task]:
         reports = self._output.reports.ends
-        return [_task(rank, reports.get(rank)) for rank in range(self._num_workers)]
-
-
-def _task(rank: int, report: EndReport | None) -> Task:
-    name = f"worker {rank}"
-    if report is None or report.was_stopped:  # it ran when the job failed
-        return Task(rank, name, 0.0, None, None, report.reason if report else None)
-    return Task(rank, name, report.at - report.seconds, report.returncode, report.at, report.reason)
+        return [reported_task(rank, reports.get(rank)) for rank in range(self._num_workers)]
 
 
 class OutputOfWorkers(SharedOutput):
@@ -198,6 +204,7 @@ class OutputOfWorkers(SharedOutput):
 
     Attributes:
         reports: The reports of this start.
+        is_over: Whether mpiexec is ended after all workers, so that its words do not count.
     """
 
     def __init__(self, output: SharedOutput, events: Events) -> None:
@@ -212,6 +219,7 @@ class OutputOfWorkers(SharedOutput):
             start: The name of the next one in its reports.
         """
         self.reports = Reports(start)
+        self.is_over = False
 
     def write(self, data: bytes) -> None:
         """Sorts whole lines."""
@@ -222,7 +230,7 @@ class OutputOfWorkers(SharedOutput):
         for line in data.splitlines(keepends=True):
             if line.startswith(b"[worker "):
                 of_workers.append(line)
-            elif line.strip():
+            elif line.strip() and not self.is_over:
                 with contextlib.suppress(OSError, ValueError):
                     sys.stderr.write(line.decode(errors="replace"))
         if of_workers:

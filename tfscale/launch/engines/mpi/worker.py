@@ -5,6 +5,10 @@
 It gives the worker what every engine gives (TF_CONFIG, logs, a file for its error), and ends it as
 every engine does: SIGTERM, then SIGKILL. It is asked to by SIGUSR1, which mpiexec passes on: at
 SIGTERM Open MPI leaves its processes one second. The worker inherits what its MPI library needs.
+
+Hydra, the launcher of MPICH, kills all processes when one closes its connection without
+MPI_Finalize. This program keeps the connection open, and stays after a worker that has failed until
+mpiexec is ended, so that the others have their grace period.
 """
 
 from __future__ import annotations
@@ -21,31 +25,22 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
 
 from strategies import Cluster
-from strategies.extension import (
-    EXIT_REASON_VARIABLE,
-    JOB_VARIABLE,
-    RESTART_VARIABLE,
-    cluster_from_mpi,
-    mpi_environment,
-    parse_hosts,
-    read_exit_reason,
-)
-from tfscale.files.output_files import open_log
-from tfscale.launch.engines.end_report import EndReport
+from strategies.extension import JOB_VARIABLE, cluster_from_mpi, mpi_environment, parse_hosts
+from tfscale.launch.engines.end_report import EndReport, end_of
 from tfscale.launch.engines.mpi.report import begin_line, end_line
 from tfscale.launch.events import Events, SignalReceived, signals_as_events
-from tfscale.launch.orphan_guard import OrphanGuard
-from tfscale.launch.output import OutputRelay, SharedOutput, say
+from tfscale.launch.output import SharedOutput, say
 from tfscale.launch.ports import ReservedPort
 from tfscale.launch.shares import Shares
-from tfscale.launch.supervision import SupervisedWorker, Supervision
-from tfscale.launch.worker_process import WorkerProcess
+from tfscale.launch.supervision import SupervisedWorker
+from tfscale.launch.task_files import exit_reason_file, log_file
+from tfscale.launch.task_start import started_task, task_variables
 
 _PARENT_SECONDS = 1.0
-_DESCRIPTORS = ("PMI_FD", "HYDI_CONTROL_FD")
+_CONNECTION = "PMI_FD"
+_DESCRIPTORS = (_CONNECTION, "HYDI_CONTROL_FD")
 """Variables of Hydra that name descriptors through which the MPI library talks to it."""
 
 
@@ -55,12 +50,12 @@ def main() -> int:
     Open MPI would leave the other workers a second, and MPICH would not end them.
     """
     arguments = _arguments()
+    parent = os.getppid()
     start = f"{arguments.job_id}.{arguments.restart}"
     events: Events = queue.SimpleQueue()
     with signals_as_events(events), contextlib.ExitStack() as stack:
         signal.signal(signal.SIGUSR1, lambda *_: events.put(SignalReceived(signal.SIGTERM)))
-        _watch_parent(events)
-        began = time.monotonic()
+        _watch_parent(parent, events)
         rank = 0
         try:
             cluster = _cluster(arguments)
@@ -68,24 +63,18 @@ def main() -> int:
             _say(begin_line(rank, start))
             worker = _started(arguments, cluster, events, stack)
         except (ValueError, OSError) as error:
-            say(f"worker {rank} cannot be started on host {socket.gethostname()}: {error}")
-            report = EndReport(rank, 2, 0.0, time.time(), was_stopped=False, reason=None)
+            why = str(error).removesuffix(".")
+            say(f"worker {rank} cannot be started on host {socket.gethostname()}: {why}")
+            report = EndReport(rank, 2, 0.0, time.time(), reason=None)
             _say(end_line(report, start))
             return 0
-        guard = stack.enter_context(OrphanGuard())
-        guard.add(worker.process.group)
-        outcome = Supervision([worker], events, arguments.grace_seconds, guard).run()
-        returncode = worker.process.returncode
-        report = EndReport(
-            rank=rank,
-            returncode=1 if returncode is None else returncode,
-            seconds=time.monotonic() - began,
-            at=time.time(),
-            was_stopped=outcome.stop_signal is not None and outcome.first_failure is None,
-            reason=read_exit_reason(worker.exit_reason_file),
-        )
+        report = end_of(worker, events, arguments.grace_seconds)
         _say(end_line(report, start))
-        return 0
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # it is for workers that still run
+    if report.returncode and _CONNECTION in os.environ:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_SECONDS)
+    return 0
 
 
 def _arguments() -> argparse.Namespace:
@@ -121,29 +110,33 @@ def _started(
             f"port {port} is not available ({error.strerror}). Run the job again, which takes "
             "other ports, or choose them with --option base_port=N"
         ) from error
-    name = f"worker-{cluster.task_index}.attempt-{arguments.restart}"
-    log: BinaryIO | None = None
-    folder = arguments.log_dir
+    index, folder = cluster.task_index, arguments.log_dir
+    name = f"worker-{index}"
+    log: Path | None = None
     if folder is None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tfscale-")))
     else:
         folder.mkdir(parents=True, exist_ok=True)
-        log = stack.enter_context(open_log(folder / f"{name}.log"))
-    exit_reason_file = folder / f"{name}.error.json"
-    exit_reason_file.unlink(missing_ok=True)
-    environment = _environment(arguments, cluster, exit_reason_file)
+        log = log_file(folder, name, arguments.restart)
+    reason = exit_reason_file(folder, name, arguments.restart)
+    environment = _environment(arguments, cluster, reason)
     reserved.release()
-    read_end, write_end = os.pipe()
-    inherited = [int(os.environ[name]) for name in _DESCRIPTORS if name in os.environ]
-    index = cluster.task_index
-    process = WorkerProcess(index, arguments.command, environment, write_end, events, inherited)
-    os.close(write_end)
-    relay = OutputRelay(index, f"worker {index}", read_end, SharedOutput(None), events, log)
-    return SupervisedWorker(process, relay, cluster, exit_reason_file, f"worker {index}")
+    return started_task(
+        f"worker {index}",
+        cluster,
+        arguments.command,
+        environment,
+        process_index=index,
+        exit_reason_file=reason,
+        log=log,
+        output=SharedOutput(None),
+        events=events,
+        inherited=[int(os.environ[name]) for name in _DESCRIPTORS if name in os.environ],
+    )
 
 
 def _environment(
-    arguments: argparse.Namespace, cluster: Cluster, exit_reason_file: Path
+    arguments: argparse.Namespace, cluster: Cluster, exit_reason: Path
 ) -> Mapping[str, str]:
     local_rank, local_size = cluster.task_index, cluster.num_workers
     if arguments.hosts:
@@ -158,17 +151,13 @@ def _environment(
         **os.environ,
         **dict(pair.split("=", 1) for pair in arguments.env),
         **shares.environment("worker", local_rank),
-        "TF_CONFIG": cluster.to_tf_config(),
         JOB_VARIABLE: arguments.job_id,
-        RESTART_VARIABLE: str(arguments.restart),
-        EXIT_REASON_VARIABLE: str(exit_reason_file),
-        "PYTHONUNBUFFERED": "1",
+        **task_variables(cluster, arguments.restart, exit_reason),
     }
 
 
-def _watch_parent(events: Events) -> None:
+def _watch_parent(parent: int, events: Events) -> None:
     """Ends the worker if mpiexec dies, which does not end what it started."""
-    parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:

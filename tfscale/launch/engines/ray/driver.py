@@ -23,9 +23,9 @@ import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from strategies.extension import start_seconds_from_environment
+from strategies.extension import Deadline, start_seconds_from_environment
 from tfscale.launch.attempts import ended_after, run_with_restarts
-from tfscale.launch.engines.end_report import EndReport
+from tfscale.launch.engines.end_report import EndReport, reported_task
 from tfscale.launch.engines.ray.engine import JOB_FILE_VARIABLE, STACKS_FILE, STOP_FILE
 from tfscale.launch.engines.ray.worker import RayWorker
 from tfscale.launch.events import Events, SignalReceived, signals_as_events
@@ -49,11 +49,12 @@ def main() -> int:
     job = json.loads(os.environ.pop(JOB_FILE_VARIABLE))
     events: Events = queue.SimpleQueue()
     policy = RestartPolicy(job["max_restarts"], job["early_seconds"])
-    with signals_as_events(events), ended_after(job["time_limit"], events):
+    with signals_as_events(events), ended_after(job["time_limit"], events) as limit:
         ray.init(address="auto", log_to_driver=True)
         outcome = run_with_restarts(
             lambda restart: _Start(job, restart, events).run(), policy, events
         )
+    outcome = limit.told(outcome)
     if outcome.status != 0:
         say(str(outcome))
     return outcome.status
@@ -98,8 +99,8 @@ class _Start:
             remove_placement_group(group)
 
     def _await_room(self, group: Any, seconds: float) -> bool:
-        deadline, ready = time.monotonic() + seconds, group.ready()
-        while time.monotonic() < deadline and self._signal is None:
+        deadline, ready = Deadline(seconds), group.ready()
+        while not deadline.is_over() and self._signal is None:
             if ray.wait([ready], timeout=_POLL_SECONDS)[0]:
                 return True
             self._look()
@@ -147,11 +148,11 @@ class _Start:
             return report
         except ray.exceptions.RayTaskError as error:
             say(f"worker {rank} could not be run: {error.cause or error}")
-            return EndReport(rank, 1, 0.0, time.time(), was_stopped=False, reason=None)
+            return EndReport(rank, 1, 0.0, time.time(), reason=None)
         except ray.exceptions.RayError:
             say(f"worker {rank} was lost with its actor or its node")
             passed = time.monotonic() - self._began
-            return EndReport(rank, _LOST, passed, time.time(), self._is_ending, None)
+            return EndReport(rank, _LOST, passed, time.time(), reason=None)
 
     def _look(self) -> None:
         """Takes signals, and requests in the job's folder."""
@@ -187,14 +188,8 @@ class _Start:
         return Outcome()
 
     def _tasks(self) -> list[Task]:
-        return [self._task(rank) for rank in range(self._job["num_workers"])]
-
-    def _task(self, rank: int) -> Task:
-        report = self._ends.get(rank)
-        if report is None or report.was_stopped:
-            return Task(rank, f"worker {rank}", 0.0, None, None, None)
-        began = report.at - report.seconds
-        return Task(rank, f"worker {rank}", began, report.returncode, report.at, report.reason)
+        ranks = range(self._job["num_workers"])
+        return [reported_task(rank, self._ends.get(rank)) for rank in ranks]
 
 
 if __name__ == "__main__":

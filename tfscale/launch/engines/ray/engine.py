@@ -13,14 +13,14 @@ import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from strategies.extension import Deadline
 from tfscale.launch.engines.engine import JobStatus, State, Submission
 from tfscale.launch.engines.engine_tools import EngineFailed, run_tool
-from tfscale.launch.engines.in_background import task_logs
 from tfscale.launch.engines.job_record import JobRecord
-from tfscale.launch.engines.job_request import JobRequest
+from tfscale.launch.engines.job_request import JobRequest, refuse_all_but_workers
 from tfscale.launch.outcome import PREEMPTED_STATUS
+from tfscale.launch.task_files import task_logs
 
 JOB_FILE_VARIABLE = "TFSCALE_RAY_JOB"
 """The variable of the driver with what it is to run, as JSON."""
@@ -99,8 +99,8 @@ class Ray:
     def stop(self, job: JobRecord) -> None:
         """Lets the driver end the workers, which have their grace, and then stops it."""
         (job.folder / STOP_FILE).touch()
-        deadline = time.monotonic() + job.grace_seconds + _DRIVER_SECONDS
-        while time.monotonic() < deadline:
+        deadline = Deadline(job.grace_seconds + _DRIVER_SECONDS)
+        while not deadline.is_over():
             if self.status(job).state.is_over:
                 return
             time.sleep(_POLL_SECONDS)
@@ -151,13 +151,7 @@ def _resources(request: JobRequest) -> dict[str, float]:
 
 
 def _refuse(request: JobRequest) -> None:
-    for flag in ("num_ps", "num_data_workers"):
-        value: Any = getattr(request, flag)
-        if value:
-            raise ValueError(
-                f"`--{flag}` must be 0 with --engine=ray, whose processes are all workers. "
-                f"Received: --{flag}={value}. Use --engine=local, slurm or kubernetes."
-            )
+    refuse_all_but_workers(request, Ray.name)
     placement = request.options.get("placement", "pack")
     if placement not in ("pack", "spread"):
         raise ValueError(

@@ -8,27 +8,19 @@ import queue
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from strategies import Cluster
-from strategies.extension import (
-    EXIT_REASON_VARIABLE,
-    JOB_VARIABLE,
-    RESTART_VARIABLE,
-    read_exit_reason,
-)
-from tfscale.files.output_files import open_log
-from tfscale.launch.engines.end_report import EndReport
+from strategies.extension import JOB_VARIABLE
+from tfscale.launch.engines.end_report import EndReport, end_of
 from tfscale.launch.engines.stack_request import ask
 from tfscale.launch.events import Events, SignalReceived
-from tfscale.launch.orphan_guard import OrphanGuard
-from tfscale.launch.output import OutputRelay, SharedOutput
+from tfscale.launch.output import SharedOutput
 from tfscale.launch.ports import reserve_port
-from tfscale.launch.supervision import SupervisedWorker, Supervision
-from tfscale.launch.worker_process import WorkerProcess
+from tfscale.launch.task_files import exit_reason_file, log_file
+from tfscale.launch.task_start import started_task, task_variables
 
 _NOT_FOR_WORKERS = ("TF_USE_LEGACY_KERAS", "TFSCALE_RAY_JOB")
 
@@ -62,45 +54,31 @@ class RayWorker:
         """
         job, rank = self._job, self._rank
         cluster = Cluster({"worker": addresses}, "worker", rank)
-        name = f"worker-{rank}.attempt-{self._restart}"
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._port)
             folder = _log_folder(job["log_dir"], stack)
-            exit_reason_file = folder / f"{name}.error.json"
-            exit_reason_file.unlink(missing_ok=True)
+            name = f"worker-{rank}"
+            reason = exit_reason_file(folder, name, self._restart)
             environment = {k: v for k, v in os.environ.items() if k not in _NOT_FOR_WORKERS}
             environment |= job["environment"]
-            environment |= {
-                "TF_CONFIG": cluster.to_tf_config(),
-                JOB_VARIABLE: job["job_id"],
-                RESTART_VARIABLE: str(self._restart),
-                EXIT_REASON_VARIABLE: str(exit_reason_file),
-                "PYTHONUNBUFFERED": "1",
-            }
-            log: BinaryIO = stack.enter_context(open_log(folder / f"{name}.log"))
+            environment |= {JOB_VARIABLE: job["job_id"]}
+            environment |= task_variables(cluster, self._restart, reason)
             if job["folder"] is not None:
                 os.chdir(job["folder"])
+            program, *arguments = job["command"]
             self._port.release()
-            guard = stack.enter_context(OrphanGuard())
-            read_end, write_end = os.pipe()
-            began = time.monotonic()
-            command = [sys.executable if word == "python" else word for word in job["command"][:1]]
-            command += job["command"][1:]
-            process = WorkerProcess(rank, command, environment, write_end, self._events)
-            os.close(write_end)
-            guard.add(process.group)
-            output = SharedOutput(None)
-            relay = OutputRelay(rank, f"worker {rank}", read_end, output, self._events, log)
-            worker = SupervisedWorker(process, relay, cluster, exit_reason_file, f"worker {rank}")
-            outcome = Supervision([worker], self._events, job["grace_seconds"], guard).run()
-            return EndReport(
-                rank=rank,
-                returncode=1 if process.returncode is None else process.returncode,
-                seconds=time.monotonic() - began,
-                at=time.time(),
-                was_stopped=outcome.stop_signal is not None and outcome.first_failure is None,
-                reason=read_exit_reason(exit_reason_file),
+            worker = started_task(
+                f"worker {rank}",
+                cluster,
+                [sys.executable if program == "python" else program, *arguments],
+                environment,
+                process_index=rank,
+                exit_reason_file=reason,
+                log=log_file(folder, name, self._restart),
+                output=SharedOutput(None),
+                events=self._events,
             )
+            return end_of(worker, self._events, job["grace_seconds"])
 
     def stop(self) -> None:
         """Ends the worker: SIGTERM, then SIGKILL after the grace period."""

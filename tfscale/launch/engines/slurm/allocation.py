@@ -65,7 +65,7 @@ class Allocation:
                 (
                     *("srun", "--overlap", "--kill-on-bad-exit=1", "--input=none"),
                     *(f"--nodes={count}", f"--ntasks={count}", "--ntasks-per-node=1"),
-                    *("--cpus-per-task=1", f"--nodelist={self.hosts}", "true"),
+                    *("--cpus-per-task=1", "--mem=0", f"--nodelist={self.hosts}", "true"),
                 ),
                 cure="",
                 seconds=_PROBE_SECONDS,

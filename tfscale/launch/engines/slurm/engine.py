@@ -10,10 +10,14 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from strategies.extension import EXIT_REASON_VARIABLE, JOB_VARIABLE, RESTART_VARIABLE
+from strategies.extension import (
+    EXIT_REASON_VARIABLE,
+    JOB_VARIABLE,
+    RESTART_VARIABLE,
+    Deadline,
+)
 from tfscale.launch.engines.engine import JobStatus, State, Submission
 from tfscale.launch.engines.engine_tools import EngineFailed, run_tool
-from tfscale.launch.engines.in_background import task_logs
 from tfscale.launch.engines.job_record import JobRecord
 from tfscale.launch.engines.job_request import JobRequest
 from tfscale.launch.engines.slurm.answers import Fields, jobs_of, status_of
@@ -24,6 +28,7 @@ from tfscale.launch.engines.slurm.batch_script import (
 )
 from tfscale.launch.engines.slurm.options import OPTIONS, array_members, checked
 from tfscale.launch.engines.slurm.supervise import STOP_FILE
+from tfscale.launch.task_files import task_logs
 
 SCRIPT = "job.sbatch"
 _CURE = "Is this a login node of the cluster, and is slurmctld up?"
@@ -55,7 +60,13 @@ class Slurm:
 
     def engine_id(self, output: str) -> str:
         """Returns Slurm's number of the job, from "4711" or "4711;cluster"."""
-        return output.strip().splitlines()[-1].partition(";")[0]
+        found = re.search(r"^([0-9]+)(;.*)?\Z", output.strip(), re.M)
+        if found is None:
+            raise EngineFailed(
+                f"sbatch did not answer with the number of a job: {output.strip()[-300:]!r}. "
+                "`squeue --me` shows whether it took the job."
+            )
+        return found[1]
 
     def status(self, job: JobRecord) -> JobStatus:
         """Asks Slurm, and reads what the batch job has recorded."""
@@ -80,9 +91,9 @@ class Slurm:
         if self.status(job).state is State.RUNNING:
             # To the tasks; the batch job records how they end.
             run_tool(("scancel", "--state=RUNNING", "--signal=TERM", job.engine_id), cure=_CURE)
-        deadline = time.monotonic() + job.grace_seconds
+        deadline = Deadline(job.grace_seconds)
         while not self.status(job).state.is_over:
-            if time.monotonic() > deadline:
+            if deadline.is_over():
                 run_tool(("scancel", job.engine_id), cure=_CURE)
                 return
             time.sleep(_POLL_SECONDS)
@@ -111,7 +122,14 @@ class Slurm:
         program = (python, "-m", "tfscale.launch.engines.stack_request", *arguments)
         count = each["NumNodes"].partition("-")[0]
         step = (
-            *("srun", f"--jobid={each['JobId']}", "--overlap", "--input=none", "--quiet"),
+            *(
+                "srun",
+                f"--jobid={each['JobId']}",
+                "--overlap",
+                "--mem=0",
+                "--input=none",
+                "--quiet",
+            ),
             *(f"--nodes={count}", f"--ntasks={count}", "--ntasks-per-node=1", "--cpus-per-task=1"),
         )
         # The program fails on a host where it asks none; others may still have been asked.

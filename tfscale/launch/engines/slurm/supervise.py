@@ -32,6 +32,7 @@ from pathlib import Path
 
 from strategies.extension import JOB_VARIABLE, RESTART_VARIABLE, read_exit_reason
 from tfscale.launch.engines.engine_tools import EngineFailed
+from tfscale.launch.engines.job_request import task_names
 from tfscale.launch.engines.slurm.allocation import Allocation, start_step
 from tfscale.launch.engines.slurm.starts import (
     FAILED,
@@ -42,9 +43,10 @@ from tfscale.launch.engines.slurm.starts import (
     StartEnd,
     Starts,
 )
-from tfscale.launch.engines.slurm.worker_task import end_file, exit_reason_file, read_end
+from tfscale.launch.engines.slurm.worker_task import end_file, read_end
 from tfscale.launch.outcome import PREEMPTED_STATUS, Task, WorkerFailure, at_fault
 from tfscale.launch.restarts import NoRestart, Restart, RestartPolicy
+from tfscale.launch.task_files import exit_reason_file
 
 STOP_FILE = "stop"
 """In the job's folder: its user wants it to end."""
@@ -146,6 +148,9 @@ class Supervisor:
         flags = (
             *(f"--nodes={len(names)}", f"--ntasks={len(tasks)}"),
             *(f"--ntasks-per-node={plan.workers_per_host}", f"--nodelist={','.join(names)}"),
+            # Slurm 22.05 goes on counting what a step had that ended with a lost host, so that the
+            # next step would wait for it.
+            *("--overlap", "--mem=0"),
         )
         return Place(",".join(names), tasks, flags)
 
@@ -281,14 +286,12 @@ def _plan(arguments: list[str] | None) -> Plan:
     parser.add_argument("--srun", action="append", default=[])
     parser.add_argument("command", nargs="+")
     given = parser.parse_args(arguments)
-    workers = [f"worker-{index}" for index in range(given.num_workers)]
-    servers = [f"ps-{index}" for index in range(given.num_ps)]
     return Plan(
         job_id=given.job_id,
         folder=given.folder,
         log_dir=given.log_dir,
         command=tuple(given.command),
-        tasks=tuple((["chief"] if servers else []) + workers + servers),
+        tasks=task_names(given.num_workers, given.num_ps),
         num_ps=given.num_ps,
         max_restarts=given.max_restarts,
         early_seconds=given.early_seconds,

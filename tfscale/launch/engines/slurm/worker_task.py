@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,13 +24,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from strategies import Cluster
-from strategies.extension import (
-    EXIT_REASON_VARIABLE,
-    RESTART_VARIABLE,
-    cluster_from_environment,
-)
+from strategies.extension import cluster_from_environment
 from tfscale.files.output_files import open_log, write_whole
 from tfscale.launch.outcome import PREEMPTED_STATUS
+from tfscale.launch.ports import reserve_port
+from tfscale.launch.task_files import attempt_name, exit_reason_file, log_file
+from tfscale.launch.task_start import task_variables
 
 _END_OF_STEP = 1
 """Ends the step; the supervisor reads how the chief ended in its file."""
@@ -68,17 +66,7 @@ def read_end(path: Path) -> TaskEnd | None:
 
 def end_file(log_dir: Path, task: str, restart: int) -> Path:
     """Returns the file in which a task says how it ended."""
-    return log_dir / f"{task}.attempt-{restart}.exit.json"
-
-
-def exit_reason_file(log_dir: Path, task: str, restart: int) -> Path:
-    """Returns the file in which a task says why it failed."""
-    return log_dir / f"{task}.attempt-{restart}.error.json"
-
-
-def log_file(log_dir: Path, task: str, restart: int) -> Path:
-    """Returns the file with the output of a task."""
-    return log_dir / f"{task}.attempt-{restart}.log"
+    return log_dir / f"{attempt_name(task, restart)}.exit.json"
 
 
 def with_parameter_servers(cluster: Cluster, num_ps: int) -> Cluster:
@@ -115,9 +103,8 @@ def own_cluster(environ: Mapping[str, str], num_ps: int) -> Cluster:
     step = {name: value for name, value in environ.items() if name != "TF_CONFIG"}
     cluster = cluster_from_environment(step)
     if cluster is None:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port = server.getsockname()[1]
-        cluster = Cluster({"worker": (f"127.0.0.1:{port}",)}, "worker", 0, source="Slurm")
+        with reserve_port() as port:
+            cluster = Cluster({"worker": (port.address,)}, "worker", 0, source="Slurm")
     return with_parameter_servers(cluster, num_ps)
 
 
@@ -134,10 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
     reason = exit_reason_file(given.log_dir, name, given.restart)
     environment = {
         **os.environ,
-        "TF_CONFIG": cluster.to_tf_config(),
-        "PYTHONUNBUFFERED": "1",
-        RESTART_VARIABLE: str(given.restart),
-        EXIT_REASON_VARIABLE: str(reason),
+        **task_variables(cluster, given.restart, reason),
     }
     if cluster.task_type == "ps":
         environment["CUDA_VISIBLE_DEVICES"] = ""  # The GPUs are for those that train.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from strategies.extension import EXIT_REASON_VARIABLE, JOB_VARIABLE, RESTART_VARIABLE
 from tfscale.launch.engines import stack_request
 from tfscale.launch.engines.job_record import JobRecord
 from tfscale.launch.engines.job_request import JobRequest
@@ -95,7 +96,7 @@ def _folder(job: JobRecord) -> str:
 
 
 def _run_script(request: JobRequest, job: JobRecord, folder: str) -> str:
-    exports = {**request.environment, "TFSCALE_JOB_ID": job.id, "PYTHONUNBUFFERED": "1"}
+    exports = {**request.environment, JOB_VARIABLE: job.id, "PYTHONUNBUFFERED": "1"}
     most = -1 if request.max_restarts is None else request.max_restarts
     lines = [
         f"folder={_folder(job)}",
@@ -105,7 +106,8 @@ def _run_script(request: JobRequest, job: JobRecord, folder: str) -> str:
         "restart=0 used=0",
         "while :; do",
         '    echo $restart > "$folder/restart"',
-        '    export TFSCALE_RESTART=$restart TFSCALE_EXIT_REASON="$folder/error.$restart.json"',
+        f"    export {RESTART_VARIABLE}=$restart",
+        f'    export {EXIT_REASON_VARIABLE}="$folder/error.$restart.json"',
         f"    setsid {shlex.join(request.command)} \\",
         '        > "$folder/worker.attempt-$restart.log" 2>&1 &',
         "    pid=$!",

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 import strategies
-from tests.programs import completed
+from tests.programs import completed, forked
 from tfscale.callbacks import Checkpoint, Stability, Watchdog
 from tfscale.data import Pipeline, input_pipeline
 
@@ -104,5 +104,5 @@ def test_a_program_without_any_strategy_learns_how_to_build_one() -> None:
         "x = np.ones([4, 3])\n"
         "model.fit(x, x[:, :1], callbacks=[tfscale.callbacks.Watchdog()], verbose=0)\n"
     )
-    ended = completed("-c", code, timeout=DEADLINE_SECONDS)
+    ended = completed(*forked("-c", code), timeout=DEADLINE_SECONDS)
     assert "under `with strategies.one_device_strategy().scope():`." in ended.stderr

@@ -22,7 +22,7 @@ def main(schedule: str, microbatches: int) -> None:
     import tensorflow as tf
 
     import strategies
-    from tests.unit.tfscale.plan.allocator_trace import recorded_peak
+    from tests.unit.tfscale.plan.memory.allocator_trace import recorded_peak
     from tfscale.parallel import Pipeline
 
     strategy = strategies.mirrored_strategy(1, devices_per_replica=2)

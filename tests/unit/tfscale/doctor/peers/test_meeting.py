@@ -8,7 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from strategies import Cluster
-from tests.doctor_faults import Doctor, free_ports, reports
+from tests.doctor_faults import Doctor, free_ports, peers_flags, reports
 from tfscale.doctor.peers.meeting import Meeting
 
 SECONDS = 60.0
@@ -64,8 +64,7 @@ def test_an_evaluator_outside_of_the_cluster_reaches_the_others() -> None:
     (port,) = free_ports(1)
     jobs = {"worker": [f"127.0.0.1:{port}"]}
     config = {"cluster": jobs, "task": {"type": "evaluator", "index": 0}}
-    flags = ("--only=cluster", "--peers", f"--peers_seconds={SECONDS:g}")
-    evaluator = Doctor(flags, variables={"TF_CONFIG": json.dumps(config)})
+    evaluator = Doctor(peers_flags(SECONDS), variables={"TF_CONFIG": json.dumps(config)})
     # A worker that knows of no evaluator would not wait for it; this one does.
     cluster = Cluster({"worker": (f"127.0.0.1:{port}",)}, "worker", 0)
     with Meeting(cluster, seconds=SECONDS, versions={}) as meeting:

@@ -47,7 +47,9 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     job.save()
     assert find_record(job.id, tmp_path) == job
     assert find_record(job.id[:5], tmp_path) == job
-    assert all_records(tmp_path) == [job]
+    damaged: list[NoSuchJob] = []
+    assert all_records(tmp_path, damaged.append) == [job]
+    assert damaged == []
 
 
 def test_an_id_that_means_no_job_or_two_is_an_error(tmp_path: Path) -> None:

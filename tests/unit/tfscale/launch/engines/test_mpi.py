@@ -102,7 +102,7 @@ def test_a_missing_launcher_is_named_with_the_cure() -> None:
 
 def test_reports_are_taken_out_of_the_output_also_behind_an_unfinished_line() -> None:
     reason = ExitReason("ValueError: x", is_own=True)
-    end = EndReport(1, -9, 2.5, 1e9, was_stopped=False, reason=reason)
+    end = EndReport(1, -9, 2.5, 1e9, reason=reason)
     reports = Reports("digits-1.0")
     begun = begin_line(3, "digits-1.0")
     text = f"[worker 0] epoch\n[worker 0] half {end_line(end, 'digits-1.0')}{begun}"
@@ -114,6 +114,6 @@ def test_reports_are_taken_out_of_the_output_also_behind_an_unfinished_line() ->
 
 
 def test_reports_of_another_start_are_left_alone() -> None:
-    end = EndReport(0, 0, 1.0, 1e9, was_stopped=False, reason=None)
+    end = EndReport(0, 0, 1.0, 1e9, reason=None)
     line = end_line(end, "digits-1.0").encode()
     assert Reports("digits-1.1").take(line) == (line, [])

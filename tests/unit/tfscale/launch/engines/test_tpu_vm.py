@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tfscale.launch.engines import JobRecord, JobRequest, State, submit
+from tests.waiting import until
+from tfscale.launch.engines import JobRecord, JobRequest, JobStatus, State, submit
 from tfscale.launch.engines.job_record import new_record
 from tfscale.launch.engines.tpu_vm.engine import TpuVm
 
@@ -58,11 +58,11 @@ def submitted(home: Path, asked: JobRequest) -> JobRecord:
 
 
 def ended(job: JobRecord) -> State:
-    deadline = time.monotonic() + SECONDS
-    while not (status := TpuVm().status(job)).state.is_over:
-        assert time.monotonic() < deadline, status
-        time.sleep(0.1)
-    return status.state
+    def status() -> JobStatus:
+        return TpuVm().status(job)
+
+    until(lambda: status().state.is_over, SECONDS, status, every=0.1)
+    return status().state
 
 
 def printed(job: JobRecord) -> str:
@@ -107,9 +107,7 @@ def test_stopping_sends_sigterm_and_then_sigkill(home: Path) -> None:
         "while True: time.sleep(9)\n"
     )
     job = submitted(home, request(*python(code), grace_seconds=0.4, max_restarts=5))
-    deadline = time.monotonic() + SECONDS
-    while "ready" not in printed(job):
-        assert time.monotonic() < deadline
+    until(lambda: "ready" in printed(job), SECONDS, lambda: printed(job))
     assert TpuVm().status(job).state is State.RUNNING
     TpuVm().stop(job)
     assert ended(job) is State.STOPPED
@@ -124,12 +122,9 @@ def test_stacks_are_asked_of_the_processes_that_handle_the_signal(home: Path) ->
         "while True: time.sleep(9)\n"
     )
     job = submitted(home, request(*python(code)))
-    deadline = time.monotonic() + SECONDS
-    while "ready" not in printed(job):
-        assert time.monotonic() < deadline
+    until(lambda: "ready" in printed(job), SECONDS, lambda: printed(job))
     assert TpuVm().ask_for_stacks(job).startswith("asked 1 of ")
-    while "line" not in printed(job):
-        assert time.monotonic() < deadline
+    until(lambda: "line" in printed(job), SECONDS, lambda: printed(job))
     TpuVm().stop(job)
 
 

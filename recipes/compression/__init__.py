@@ -1,0 +1,1 @@
+"""What `recipes.compress` does with the run of another recipe."""

@@ -1,0 +1,8 @@
+"""Lets modules marked `own_process` run in a separate process here too."""
+
+from tests.unit.strategies.conftest import (  # noqa: F401  (hooks of pytest)
+    pytest_configure,
+    pytest_runtest_protocol,
+    pytest_unconfigure,
+)
+from tests.unit.strategies.keras_support.conftest import in_double_precision  # noqa: F401

@@ -1,0 +1,45 @@
+"""On two workers, pruned, clustered and quantization-aware training is that of one device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.unit.tfscale.shrink.clustering import clustered_by_hand
+from tests.unit.tfscale.shrink.pruning.pruned_by_hand import ByHand
+from tests.workers.conftest import Cases
+from tests.workers.job import run_one_device, run_workers
+
+
+def test_two_workers_prune_as_numpy_does(both: Cases) -> None:
+    expected = ByHand(momentum=0.5, is_global=True, moves=True).train()
+    for worker in both("pruned"):
+        for mask, wanted in zip(worker["masks"], expected.masks.values(), strict=True):
+            assert mask == np.ravel(wanted).tolist()
+        for weight, wanted in zip(worker["weights"], expected.weights, strict=True):
+            np.testing.assert_allclose(weight, np.ravel(wanted), rtol=1e-9, atol=1e-12)
+
+
+def test_two_workers_cluster_as_numpy_does(both: Cases) -> None:
+    """At the end of `fit` the weights become their moving averages, as Keras does it."""
+    expected = clustered_by_hand.ByHand(momentum=0.5, average=0.75).averages
+    for worker in both("clustered"):
+        for name in ("weights", "averages"):
+            for found, wanted in zip(worker[name], expected, strict=True):
+                np.testing.assert_allclose(found, np.ravel(wanted), rtol=1e-9, atol=1e-12)
+        for found, kernel in zip(worker["values"], expected[::2], strict=True):
+            values = np.setdiff1d(np.unique(kernel), [0])
+            np.testing.assert_allclose(found, values, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.thorough
+def test_two_workers_train_for_eight_bits_as_one_device(tmp_path: Path) -> None:
+    workers = run_workers("agreement", tmp_path, "rounded")
+    expected = run_one_device("agreement", tmp_path, "rounded")
+    assert any("average" in name for name in expected)
+    for worker in workers:
+        assert worker.keys() == expected.keys()
+        for name, values in expected.items():
+            np.testing.assert_allclose(worker[name], values, 1e-9, 1e-12, err_msg=name)

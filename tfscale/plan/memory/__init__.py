@@ -1,0 +1,1 @@
+"""The memory of each device, planned without the devices."""

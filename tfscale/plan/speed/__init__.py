@@ -1,0 +1,1 @@
+"""The time of a step on many workers, predicted from a few short measurements."""
