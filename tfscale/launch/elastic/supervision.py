@@ -104,8 +104,8 @@ class ElasticSupervision(Supervision):
 
     def _stop_all(self, cause: Cause, signal_number: int, grace_seconds: float) -> None:
         is_first = self._cause is None
+        self._sample_memory()  # before the signal: a worker that has ended has no memory to read
         super()._stop_all(cause, signal_number, grace_seconds)
-        self._sample_memory()
         if is_first and isinstance(cause, WorkerFailure):
             tasks = map(self._task, self._workers.values())
             own = {task.worker for task in tasks if task.returncode and is_own(task)}
