@@ -14,6 +14,7 @@ from strategies.extension import (
     SECONDS_OR_ZERO,
     Number,
     NumberRule,
+    integers,
 )
 from tfscale.cli.sizes import parsed_bytes
 
@@ -32,6 +33,22 @@ def add_model_argument(parser: argparse.ArgumentParser) -> None:
         metavar="MODULE:FUNCTION",
         type=function_name,
         help="your model: build() in mine.py is mine:build; the current directory is importable",
+    )
+
+
+def add_seed_flag(parser: argparse.ArgumentParser, default: int | None = 0) -> None:
+    """Adds `--seed`, of what the user's function draws.
+
+    Args:
+        parser: The parser of a command that calls the user's function.
+        default: None for a command that sets 0 itself, when it knows that the flag applies.
+    """
+    parser.add_argument(
+        "--seed",
+        type=seed,
+        default=default,
+        metavar="N",
+        help="seed of Keras, NumPy and Python, set before FUNCTION is called (default: 0)",
     )
 
 
@@ -80,3 +97,5 @@ seconds_or_zero = number_type(SECONDS_OR_ZERO)
 """Takes a finite number of seconds, at least 0."""
 size = _argument_type(parsed_bytes)
 """Takes a size with its unit, such as 16GiB, in bytes."""
+seed = number_type(integers(0, below=2**32))
+"""Takes a seed that Keras, NumPy and Python accept."""

@@ -15,13 +15,14 @@ from tfscale.cli import POSITIVE, floats
 from tfscale.cli.arguments import add_json_flag, count, count_or_zero, number_type
 from tfscale.cli.errors import complain
 from tfscale.cli.progress import progress
-from tfscale.shrink.exporting.trained_model import (
-    MODEL_FILE,
+from tfscale.trained_model import (
+    LABEL,
+    add_import_flag,
+    add_trained_model_argument,
     given_rows,
     import_modules,
     label_names,
     model_file,
-    module_names,
 )
 
 SUMMARY = "show which values of its input a trained model's output comes from"
@@ -43,7 +44,6 @@ _ONLY = {  # The methods that take a flag.
     "repeats": (_PERMUTATION,),
     "seed": (_PERMUTATION,),
 }
-_LABEL = "y"
 _FINITE = floats("a finite number", "0.5", lambda value: True)
 _DESCRIPTION = """\
 Explains a Keras model on rows of your data and writes a page: heat maps over images, bars of the
@@ -65,12 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `tfscale explain`."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
-    parser.add_argument(
-        "model",
-        metavar="MODEL",
-        type=Path,
-        help=f"a .keras file, or the folder of a run with {MODEL_FILE} in it",
-    )
+    add_trained_model_argument(parser)
     parser.add_argument(
         "data",
         metavar="DATA",
@@ -184,14 +179,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--features", type=_names, default=[], metavar="NAMES", help="names of the columns"
     )
-    parser.add_argument(
-        "--import",
-        dest="modules",
-        type=module_names,
-        default=[],
-        metavar="MODULES",
-        help="modules that register layers of the model, with commas between them",
-    )
+    add_import_flag(parser)
     add_json_flag(parser)
 
 
@@ -295,7 +283,7 @@ def _explained(
     if true is None:
         raise ValueError(
             f"`DATA` must have true values for --method={_PERMUTATION}. Received: inputs only. Add "
-            f"an array {_LABEL!r} to the .npz file, or return (x, y)."
+            f"an array {LABEL!r} to the .npz file, or return (x, y)."
         )
     return permutation_importance(
         model, (inputs, true), columns=arguments.features, **options, **common
@@ -309,7 +297,7 @@ def _inputs(data: Any) -> tuple[Any, Any]:
         data, true = data
     if isinstance(data, Mapping):
         data = dict(data)
-        true = data.pop(_LABEL, true)
+        true = data.pop(LABEL, true)
         if len(data) == 1:  # a model of one input takes its array
             return next(iter(data.values())), true
     return data, true

@@ -8,9 +8,15 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from strategies.extension import cluster_from_environment, integers
+from strategies.extension import cluster_from_environment
 from tfscale.cli import POSITIVE
-from tfscale.cli.arguments import add_json_flag, add_model_argument, count, number_type
+from tfscale.cli.arguments import (
+    add_json_flag,
+    add_model_argument,
+    add_seed_flag,
+    count,
+    number_type,
+)
 from tfscale.cli.errors import complain
 from tfscale.cli.progress import progress
 
@@ -90,12 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="updates of the weights: for a rate at least 20 (default: 100), for a batch size at "
         "least 3 for each (default: 10)",
     )
-    parser.add_argument(
-        "--seed",
-        type=number_type(integers(0, below=2**32)),
-        metavar="N",
-        help="seed of Keras, NumPy and Python, set before FUNCTION is called (default: 0)",
-    )
+    add_seed_flag(parser, default=None)
     parser.add_argument(
         "--picture",
         type=Path,

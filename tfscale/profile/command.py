@@ -10,13 +10,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from strategies.extension import cluster_from_environment, integers
+from strategies.extension import cluster_from_environment
 from tfscale.cli.arguments import (
     add_json_flag,
     add_model_argument,
+    add_seed_flag,
     count,
     count_or_zero,
-    number_type,
 )
 from tfscale.cli.errors import complain
 from tfscale.cli.progress import progress
@@ -75,13 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="rows of a global batch if your data are arrays (default: 32)",
     )
-    parser.add_argument(
-        "--seed",
-        type=number_type(integers(0, below=2**32)),
-        default=0,
-        metavar="N",
-        help="seed of Keras, NumPy and Python, set before FUNCTION is called (default: 0)",
-    )
+    add_seed_flag(parser)
     parser.add_argument(
         "--output",
         type=Path,

@@ -8,8 +8,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from strategies.extension import integers
-from tfscale.cli.arguments import add_json_flag, count, number_type, seconds, seconds_or_zero
+from tfscale.cli.arguments import add_json_flag, count, seconds, seconds_or_zero, seed
 from tfscale.cli.errors import complain
 from tfscale.cli.progress import progress
 from tfscale.sweep.plan import DIRECTIONS, PRUNERS, SAMPLERS, Plan, grid_points
@@ -105,7 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--seed",
-        type=number_type(integers(0, below=2**32)),
+        type=seed,
         default=0,
         metavar="N",
         help="seed of the values that are tried (default: 0)",

@@ -9,13 +9,12 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from strategies.extension import integers
 from tfscale.cli.arguments import (
     add_json_flag,
     add_model_argument,
+    add_seed_flag,
     count,
     function_name,
-    number_type,
     seconds,
 )
 from tfscale.cli.errors import complain
@@ -119,13 +118,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="float64: make it Keras's default before FUNCTION is called; as_is: do not change it; "
         "auto: float64 if the model runs in it (default: auto)",
     )
-    parser.add_argument(
-        "--seed",
-        type=number_type(integers(0, below=2**32)),
-        default=0,
-        metavar="N",
-        help="seed of Keras, NumPy and Python, set before FUNCTION is called (default: 0)",
-    )
+    add_seed_flag(parser)
     parser.add_argument(
         "--timeout_seconds",
         type=seconds,

@@ -19,13 +19,13 @@ from tfscale.shrink.exporting.formats import (
     format_named,
     require_packages,
 )
-from tfscale.shrink.exporting.trained_model import (
-    MODEL_FILE,
+from tfscale.trained_model import (
+    add_import_flag,
+    add_trained_model_argument,
     given_rows,
     import_modules,
     label_names,
     model_file,
-    module_names,
 )
 
 SUMMARY = "write a trained model as files of other runtimes, and compare their outputs"
@@ -56,12 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `tfscale export`."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
-    parser.add_argument(
-        "model",
-        metavar="MODEL",
-        type=Path,
-        help=f"a .keras file, or the folder of a run with {MODEL_FILE} in it",
-    )
+    add_trained_model_argument(parser)
     parser.add_argument(
         "--format",
         type=_formats,
@@ -103,14 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="outside: files take the indices that StringLookup and IntegerLookup give, and the "
         "vocabularies are written beside them (default: inside)",
     )
-    parser.add_argument(
-        "--import",
-        dest="modules",
-        type=module_names,
-        default=[],
-        metavar="MODULES",
-        help="modules that register layers of the model, with commas between them",
-    )
+    add_import_flag(parser)
     parser.add_argument(
         "--tolerance",
         type=number_type(NOT_NEGATIVE),

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
 from tfscale.shrink.exporting.signature import input_names
+from tfscale.trained_model import LABEL
 
-LABEL = "y"
-"""The name of the classes in an `.npz` file."""
 DRAWN = 256
 """Rows that are drawn if the user gives none."""
 
@@ -105,25 +103,6 @@ def rows_of(model: keras.Model, data: Any, most: int) -> Rows:
         for name, each in zip(names, model.inputs, strict=True)
     }
     return Rows(inputs, None if classes is None else classes[:most])
-
-
-def read_rows(path: Path) -> Mapping[str, np.ndarray] | np.ndarray:
-    """Reads rows from an `.npz` file (arrays by input, and "y") or an `.npy` file (one input).
-
-    Raises:
-        ValueError: If the file is neither.
-    """
-    try:
-        found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(
-            f"`data` must be an .npz or .npy file of numbers or texts. Received: {str(path)!r} "
-            f"({error}). Write it with numpy.savez('rows.npz', name_of_input=array, y=classes)."
-        ) from error
-    if isinstance(found, np.ndarray):
-        return found
-    with found:
-        return dict(found)
 
 
 def _of_type(

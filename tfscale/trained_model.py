@@ -1,4 +1,4 @@
-"""A trained model and rows for it, as commands take them."""
+"""A trained model and rows for it, as the commands `export` and `explain` take them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,42 @@ import argparse
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfscale.cli.arguments import function_name
 from tfscale.cli.modules import search_current_folder
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+
 MODEL_FILE = "model.keras"
 """The model in the folder of a run."""
+LABEL = "y"
+"""The name of the true values in an `.npz` file."""
+
+
+def add_trained_model_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds `model`, a file or the folder of a run."""
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        type=Path,
+        help=f"a .keras file, or the folder of a run with {MODEL_FILE} in it",
+    )
+
+
+def add_import_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds `--import`, whose value `import_modules` takes as `arguments.modules`."""
+    parser.add_argument(
+        "--import",
+        dest="modules",
+        type=_module_names,
+        default=[],
+        metavar="MODULES",
+        help="modules that register layers of the model, with commas between them",
+    )
 
 
 def model_file(path: Path) -> Path:
@@ -57,12 +86,11 @@ def given_rows(argument: str, source: str) -> Any:
     Raises:
         ValueError: If it is none of these, or cannot be read.
     """
-    # Imported here, because they import TensorFlow and the help does not need it.
-    from tfscale.shrink.exporting.rows import read_rows
+    # Imported here, because it imports TensorFlow and the help does not need it.
     from tfscale.verify.user_model import UserModel, WrongUsage
 
     if source.endswith((".npz", ".npy")):
-        return read_rows(Path(source))
+        return _read_rows(Path(source))
     try:
         return UserModel(function_name(source)).call()
     except (argparse.ArgumentTypeError, WrongUsage) as error:
@@ -87,6 +115,21 @@ def import_modules(names: Sequence[str]) -> None:
             ) from error
 
 
-def module_names(text: str) -> list[str]:
-    """Splits the value of `--import`."""
+def _module_names(text: str) -> list[str]:
     return list(dict.fromkeys(name.strip() for name in text.split(",")))
+
+
+def _read_rows(path: Path) -> Mapping[str, np.ndarray] | np.ndarray:
+    import numpy as np
+
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(
+            f"`data` must be an .npz or .npy file of numbers or texts. Received: {str(path)!r} "
+            f"({error}). Write it with numpy.savez('rows.npz', name_of_input=array, y=classes)."
+        ) from error
+    if isinstance(found, np.ndarray):
+        return found
+    with found:
+        return dict(found)
