@@ -11,17 +11,22 @@ fail at once, and the interpreter goes on when none is left.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-_QUIET_SECONDS = 0.1
+_LOOK_SECONDS = 0.02
+_QUIET_LOOKS = 5
+_BUSY_SECONDS = 2.0
+"""Most time for threads that could run but do not, because others have the processors."""
 _DEADLINE_SECONDS = 10.0
 
 
@@ -53,14 +58,17 @@ class _Calls:
         self._stops.append(stop)
 
     def end(self) -> None:
-        """Waits until no call runs and none has begun for a moment."""
+        """Waits until no call runs and none has begun for a moment.
+
+        A thread that waits for Python's lock gets it in each of the sleeps, if the system runs it.
+        """
         self._is_ending = True
         for stop in self._stops:
             stop()
-        until = time.monotonic() + _DEADLINE_SECONDS
-        seen = 0  # nothing was ever called: there is nothing to wait for
-        while self._running or seen != self._begun:
-            if time.monotonic() > until:
+        began = time.monotonic()
+        quiet = 0 if self._begun else _QUIET_LOOKS  # nothing was ever called
+        while quiet < _QUIET_LOOKS:
+            if time.monotonic() - began > _DEADLINE_SECONDS:
                 print(
                     f"tfscale: the input has not stopped within {_DEADLINE_SECONDS:g} s after the "
                     "end of the program, which may wait for it. Find what its Python waits for.",
@@ -68,11 +76,25 @@ class _Calls:
                 )
                 return
             seen = self._begun
-            time.sleep(_QUIET_SECONDS)
+            time.sleep(_LOOK_SECONDS)
+            is_busy = time.monotonic() - began < _BUSY_SECONDS and _others_could_run()
+            is_quiet = not self._running and seen == self._begun and not is_busy
+            quiet = quiet + 1 if is_quiet else 0
 
     def forget(self) -> None:
         """In a forked process: the threads that were calling are not there."""
         self.__init__()  # type: ignore[misc]
+
+
+def _others_could_run() -> bool:
+    """Returns whether another thread runs or waits for a processor; False where it is not known."""
+    own = str(threading.get_native_id())
+    for path in Path("/proc/self/task").glob("*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            state = path.read_bytes().rpartition(b") ")[2][:1]
+            if state == b"R" and path.parent.name != own:
+                return True
+    return False
 
 
 _CALLS = _Calls()

@@ -16,7 +16,8 @@ place.
 
 A killed task leaves its claim behind. An owner rewrites its claim at intervals. A claim whose
 content has not changed for `silence_seconds`, by the monotonic clock of the task that watches it,
-is removed. Clocks, hosts and process numbers are not compared.
+is removed. Clocks, hosts and process numbers are not compared. The time between two looks counts
+at most half of that: a host that stood still has stopped the owner too, which gets time to rewrite.
 """
 
 from __future__ import annotations
@@ -70,8 +71,8 @@ class WorkLock:
         self._folder, _, self._name_prefix = self.prefix.rpartition("/")
         self._silence_seconds = silence_seconds
         self._own = f"{self._name_prefix}{uuid.uuid4().hex}"
-        # Claim name -> its content and the monotonic time at which it was first seen.
-        self._seen: dict[str, tuple[str, float]] = {}
+        # Claim name -> its content, seconds for which it was unchanged, and when it was last read.
+        self._seen: dict[str, tuple[str, float, float]] = {}
 
     def others(self) -> dict[str, str]:
         """Returns the path and owner of each live claim of other tasks. Removes dead claims.
@@ -86,11 +87,13 @@ class WorkLock:
             content = _read(path)
             if name == self._own or content is None:
                 continue
-            seen_content, since = self._seen.get(name, (None, now))
+            seen_content, silent, last = self._seen.get(name, (None, 0.0, now))
             if seen_content != content:
-                since = now
-                self._seen[name] = (content, since)
-            if now - since < self._silence_seconds:
+                silent = 0.0
+            else:
+                silent += min(now - last, self._silence_seconds / 2)
+            self._seen[name] = (content, silent, now)
+            if silent < self._silence_seconds:
                 living[path] = content.rpartition(",")[0]
             else:
                 _remove(path)

@@ -199,10 +199,12 @@ class _Process:
         poll = select.poll()
         poll.register(self._process.stdout, select.POLLIN | select.POLLHUP)
         until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
+        while True:  # looks once more at the end: this process may have stood still meanwhile
+            left = max(0.0, until - time.monotonic())
             if poll.poll(min(left, 1.0) * 1000):
                 return True
-        return False
+            if not left:
+                return False
 
     def _status(self) -> int | None:
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -1,6 +1,6 @@
 """Prepares the set "squares" in DATA_DIR, as one task of several. Run by test_tfds_preparation.
 
-python prepare_squares.py DATA_DIR
+python prepare_squares.py DATA_DIR SILENCE_SECONDS
 
 Says on stdout: "generating PID" in the middle of generation, when it waits for a line on stdin;
 "waiting" when it waits for another task; at the end the number of train examples.
@@ -29,5 +29,5 @@ work_lock.FIRST_NOTICE_SECONDS = 0.0
 work_lock.SECONDS_BETWEEN_NOTICES = 600.0
 squares_dataset_builder.wait_for_line = True
 builder = tfds.find_builder("squares/fixed", data_dir=sys.argv[1])
-prepare(builder, is_preparer=True, deadline_seconds=60.0, silence_seconds=1.5)
+prepare(builder, is_preparer=True, deadline_seconds=300.0, silence_seconds=float(sys.argv[2]))
 print(len(tfds.load_arrays(builder, "train")[1]), flush=True)

@@ -7,17 +7,14 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
 
 from tests.faults.disks import fill, missing, small_disk
-from tests.programs import own_environment
 from tests.unit.tfscale.data.packing import sets
+from tests.unit.tfscale.data.packing.own_signal import signalled
 from tests.unit.tfscale.records.packed_sets import packed_set, write_records
 from tfscale.__main__ import main
 from tfscale.data import shards
@@ -107,18 +104,13 @@ def test_killed_at_any_moment_it_continues_to_the_same_bytes(
     tmp_path: Path, compression: str | None
 ) -> None:
     write_records(tmp_path / "a", RECORDS * 300, "tfrecord", compression)
-    command = [sys.executable, "-m", "tfscale", "data", "convert", str(tmp_path / "a")]
-    sizes = ["--num_shards=30", "--jobs=1"]
+    command = ["data", "convert", str(tmp_path / "a"), str(tmp_path / "new")]
     whole = convert(tmp_path / "a", tmp_path / "whole", num_shards=30)
-    process = subprocess.Popen(
-        [*command, str(tmp_path / "new"), *sizes], env=own_environment(), stderr=subprocess.DEVNULL
-    )
-    while process.poll() is None and len(list(tmp_path.glob("new/examples-*.tfrecord"))) < 7:
-        time.sleep(0.002)
-    process.kill()
-    process.wait()
+    status, _ = signalled(signal.SIGKILL, "examples-00007", *command, "--num_shards=30", "--jobs=1")
+    assert status == -signal.SIGKILL
     assert not (tmp_path / "new" / "manifest.json").exists()
-    kept = {path: path.stat().st_ino for path in sorted(tmp_path.glob("new/*.tfrecord"))[:6]}
+    kept = {path: path.stat().st_ino for path in sorted(tmp_path.glob("new/examples-*.tfrecord"))}
+    assert len(kept) == 7
     assert convert(tmp_path / "a", tmp_path / "new", num_shards=30) == whole
     assert sets.contents(tmp_path / "new") == sets.contents(tmp_path / "whole")
     assert {path: path.stat().st_ino for path in kept} == kept
@@ -126,16 +118,11 @@ def test_killed_at_any_moment_it_continues_to_the_same_bytes(
 
 def test_ctrl_c_leaves_no_part_of_a_shard(tmp_path: Path) -> None:
     write_records(tmp_path / "a", RECORDS * 300, "tfrecord", None)
-    command = [sys.executable, "-m", "tfscale", "data", "convert", str(tmp_path / "a")]
-    process = subprocess.Popen(
-        [*command, str(tmp_path / "new"), "--num_shards=1000", "--jobs=2"],
-        env=own_environment(),
-        stderr=subprocess.DEVNULL,
+    command = ["data", "convert", str(tmp_path / "a"), str(tmp_path / "new")]
+    status, _ = signalled(
+        signal.SIGINT, "examples-00007", *command, "--num_shards=1000", "--jobs=2"
     )
-    while process.poll() is None and len(list(tmp_path.glob("new/examples-*.tfrecord"))) < 7:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
+    assert status == 130
     assert not (tmp_path / "new" / "manifest.json").exists()
     assert not list((tmp_path / "new").glob("*.partial"))
 

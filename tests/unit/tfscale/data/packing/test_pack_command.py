@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.programs import ROOT, own_environment
 from tests.unit.tfscale.data.packing import sets
+from tests.unit.tfscale.data.packing.own_signal import signalled
 from tfscale.__main__ import main
 from tfscale.data import shards
 from tfscale.records.manifest import read_manifest
@@ -191,18 +189,8 @@ def test_ctrl_c_ends_with_130_and_the_same_command_continues(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = ("packed_sources:slow", "set", "--num_shards=20", "--jobs=2")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tfscale", "data", "pack", *arguments],
-        env=own_environment(PYTHONPATH=str(ROOT)),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 60
-    while not list(Path("set").glob("*1.tfrecord")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
+    status, error = signalled(signal.SIGINT, "examples-00004", "data", "pack", *arguments)
+    assert status == 130
     assert "interrupted. The same command continues." in error
     assert not list(Path("set").glob(".*.partial"))
     kept = {path.name: path.stat().st_ino for path in Path("set").glob("*.tfrecord")}

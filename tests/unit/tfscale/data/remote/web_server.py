@@ -20,12 +20,14 @@ class Site:
         faults: What goes wrong with a file: "break", "short", "error", "slow", "changes", "silent"
             or "no size", and for how many requests.
         requests: How often each file was asked for, by method.
+        asked_again: Set by the request after a "silent" one, which is silent until then.
         address: Where the server is.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
     faults: dict[str, tuple[str, int]] = field(default_factory=dict)
     requests: Counter[str] = field(default_factory=Counter)
+    asked_again: threading.Event = field(default_factory=threading.Event)
     address: str = ""
 
     def url(self, name: str) -> str:
@@ -58,6 +60,8 @@ def serving() -> Iterator[Site]:
             name = self.path.lstrip("/").partition("?")[0]
             site.requests[f"{method} {name}"] += 1
             fault = site.fault(name, method)
+            if method == "GET" and site.requests[f"GET {name}"] > 1:
+                site.asked_again.set()
             content = site.files.get(name)
             if fault == "error" or content is None:
                 self.send_response(500 if fault else 404)
@@ -89,7 +93,7 @@ def serving() -> Iterator[Site]:
                 self.connection.shutdown(2)
                 return
             if fault == "silent":
-                time.sleep(1.5)
+                site.asked_again.wait(60)
             if fault == "slow":
                 for i in range(half, len(content), 10):
                     self.wfile.write(content[i : i + 10])
