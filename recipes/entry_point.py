@@ -8,7 +8,10 @@ Exit status: 0 success, 1 failure, 2 wrong usage, 130 interrupted by Ctrl-C.
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +31,7 @@ _FLAGFILE = """
       Take more flags from a file, one per line, at this position of the command
       line. If a flag is set twice, the last value counts.\
 """
+_AGAIN_SECONDS = 0.05
 _OWN_PACKAGES = ("strategies", "tfscale", "recipes", "__main__")
 
 
@@ -76,7 +80,18 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
                 raise
             _end(status, error)
 
+    sys.unraisablehook = _unraisable
     app.run(guarded, flags_parser=_parse)
+
+
+def _unraisable(dropped: sys.UnraisableHookArgs) -> None:
+    """Sends Ctrl-C again that came while Python deleted an object, where it drops every error."""
+    if not issubclass(dropped.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(dropped)
+        return
+    again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGINT))
+    again.daemon = True
+    again.start()
 
 
 class _Help(flags.BooleanFlag):

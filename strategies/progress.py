@@ -26,6 +26,8 @@ of the training or evaluation step, until its input is read."""
 
 _ASIDE = ("evaluate", "predict")
 _EXECUTING = ("step", *_ASIDE)
+_AT_ONCE_SECONDS, _MOST_READINGS = 2e-3, 5
+"""Another thread reads again if its reading took longer, at most so often."""
 
 
 class Marks(NamedTuple):
@@ -176,17 +178,27 @@ class Progress:
         self._turn()
         return dict(self._seconds)
 
+    @property
+    def moment(self) -> float:
+        """When `seconds` was called last, on the clock of `time.monotonic`."""
+        return self._since
+
     def seconds_until_now(self) -> dict[str, float]:
         """Returns what `seconds` would, with what the current phase has taken so far.
 
         Any thread may call it. Nothing is recorded, so `examples` does not change.
         """
-        marks, phases, found = self._clock.read(), list(self._phases), dict(self._seconds)
-        found[phases[-1]] += time.monotonic() - self._since
-        # A mark below zero is a phase that is running: its seconds minus when it began.
-        reading, waiting = (each + time.time() * (each < 0) for each in marks[:2])
-        marks = marks._replace(input=reading, collective=waiting)
-        self._divide(found, marks, next((each for each in phases if each in _ASIDE), "step"))
+        for _ in range(_MOST_READINGS):  # what it reads must be of one moment
+            began, before = time.monotonic(), (self.changes, self._accounted)
+            marks, phases, found = self._clock.read(), list(self._phases), dict(self._seconds)
+            found[phases[-1]] += time.monotonic() - self._since
+            # A mark below zero is a phase that is running: its seconds minus when it began.
+            reading, waiting = (each + time.time() * (each < 0) for each in marks[:2])
+            marks = marks._replace(input=reading, collective=waiting)
+            self._divide(found, marks, next((each for each in phases if each in _ASIDE), "step"))
+            is_at_once = time.monotonic() - began < _AT_ONCE_SECONDS
+            if is_at_once and before == (self.changes, self._accounted):
+                break
         return found
 
     def examples(self) -> int:
@@ -249,9 +261,9 @@ class Progress:
 
     def _account(self, around: str) -> None:
         """Moves the seconds that graphs spent in their phases out of the surrounding phase."""
-        marks = self._clock.read()
-        self._divide(self._seconds, marks, around)
-        self._accounted = marks
+        marks, found = self._clock.read(), dict(self._seconds)
+        self._divide(found, marks, around)
+        self._seconds, self._accounted = found, marks  # at once, for other threads
 
     def _divide(self, found: dict[str, float], marks: Marks, around: str) -> None:
         for phase in ("input", "collective"):

@@ -36,6 +36,7 @@ class Cable:
     Attributes:
         loss: Probability that a frame is lost; 1.0 is a cut.
         lost: The last frames that were lost.
+        frames: How many frames it was given, lost or not.
 
     Raises:
         OSError: If the system does not allow it.
@@ -44,6 +45,7 @@ class Cable:
     def __init__(self, seed: int = 0) -> None:
         self.loss = 0.0
         self.lost: deque[bytes] = deque(maxlen=_REMEMBERED)
+        self.frames = 0
         self._draw = random.Random(seed)
         # Names of devices have at most 15 characters, and several harnesses may run.
         self._names = [f"tff{os.getpid()}{end}{next(_COUNT) % 100}" for end in "ab"]
@@ -93,6 +95,7 @@ class Cable:
                     os.write(opposite[tap], frame)
                 else:
                     self.lost.append(frame)
+                self.frames += 1
 
     def _remove(self) -> None:
         for descriptor in (*self._taps, self._woken, self._wake):

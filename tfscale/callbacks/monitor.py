@@ -301,8 +301,8 @@ class Monitor(keras.callbacks.Callback):
         """Returns what the time since the newest line was spent on; called from any thread."""
         assert self._progress is not None
         since, position = self._since, self._position + self._steps
-        phases = self._progress.seconds_until_now()
-        now = _Mark(time.monotonic(), time.time(), self._steps, since.examples, phases)
+        phases, both = self._progress.seconds_until_now(), journal.both_clocks(time.monotonic())
+        now = _Mark(*both, self._steps, since.examples, phases)
         values = self._between(since, now, is_first=self.last is None)
         return {"since": since.moment, "position": position, **values}
 
@@ -373,9 +373,9 @@ class Monitor(keras.callbacks.Callback):
 
     def _mark(self) -> _Mark:
         assert self._progress is not None
-        phases = self._progress.seconds()
+        phases, both = self._progress.seconds(), journal.both_clocks(self._progress.moment)
         examples = self._progress.examples() - self._aside
-        return _Mark(time.monotonic(), time.time(), self._steps, examples, phases)
+        return _Mark(*both, self._steps, examples, phases)
 
 
 class _Mark(NamedTuple):

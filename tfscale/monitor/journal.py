@@ -18,6 +18,7 @@ from typing import Any
 VERSION = 1
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _STAT = Path("/proc/self/stat")
+_AT_ONCE_SECONDS, _MOST_READINGS = 1e-4, 10
 
 
 class Journal:
@@ -102,6 +103,21 @@ def clock() -> float:
     # Not on macOS and Windows. There the clock stands still while the host sleeps.
     kind = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if kind is None else time.clock_gettime(kind)
+
+
+def both_clocks(moment: float) -> tuple[float, float]:
+    """Returns a moment of `time.monotonic`, which has just been, and `time.time` at that moment.
+
+    The two clocks are read again if this thread stood still between them.
+    """
+    shortest, found = math.inf, 0.0
+    for _ in range(_MOST_READINGS):
+        began, wall, now = time.monotonic(), time.time(), time.monotonic()
+        if now - began < shortest:
+            shortest, found = now - began, wall - (now - moment)
+        if shortest < _AT_ONCE_SECONDS:
+            break
+    return moment, found
 
 
 def boot_id() -> str:

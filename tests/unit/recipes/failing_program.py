@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -16,6 +17,13 @@ from recipes.run_record import run_record
 from tfscale.report.json import to_json
 from tfscale.report.page import render
 from tfscale.report.record import Timing
+
+
+class Deleted:
+    """Gets Ctrl-C when it is deleted."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
 
 
 def main(_: Sequence[str]) -> None:
@@ -42,6 +50,10 @@ def main(_: Sequence[str]) -> None:
         return
     if how == "interrupt":
         signal.raise_signal(signal.SIGINT)
+    if how == "interrupt a deletion":
+        deleted = Deleted()
+        del deleted
+        time.sleep(60)
     print("fine")
 
 

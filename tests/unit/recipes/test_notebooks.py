@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import tempfile
+from collections.abc import Iterator
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from traitlets.config import Config
 
 from tests.programs import ROOT
 
@@ -18,7 +21,10 @@ def printed(name: str) -> str:
     """Runs a notebook, and returns all that its cells print to standard output."""
     notebook = nbformat.read(FOLDER / name, as_version=4)
     folder = {"metadata": {"path": str(ROOT)}}
-    NotebookClient(notebook, timeout=120, startup_timeout=120, resources=folder).execute()
+    # By files: ports that are chosen before the kernel binds them may be taken by then.
+    config = Config({"KernelManager": {"transport": "ipc"}})
+    options = {"timeout": 300, "startup_timeout": 300, "resources": folder, "config": config}
+    NotebookClient(notebook, **options).execute()
     return "".join(
         output["text"]
         for cell in notebook.cells
@@ -34,9 +40,12 @@ def difference(text: str) -> float:
 
 
 @pytest.fixture(autouse=True)
-def quiet_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
+def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
     monkeypatch.delenv("TF_CONFIG", raising=False)
+    with tempfile.TemporaryDirectory(prefix="jupyter-") as folder:  # names of sockets are short
+        monkeypatch.setenv("JUPYTER_RUNTIME_DIR", folder)
+        yield
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

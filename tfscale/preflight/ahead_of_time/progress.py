@@ -42,11 +42,14 @@ def run_with_progress(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
         )
         try:
-            while not deadline.is_over():
+            while True:  # looks once more at the end: this process may have stood still meanwhile
+                left = deadline.left(at_most=every)
                 try:
-                    return process.wait(deadline.left(at_most=every))
+                    return process.wait(left)
                 except subprocess.TimeoutExpired:
                     say(f"{doing}: {time.monotonic() - began:.0f} s")
+                if not left:
+                    break
         finally:
             process.kill()
             process.wait()

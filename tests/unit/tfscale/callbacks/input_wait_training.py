@@ -14,6 +14,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tests.undisturbed import Lateness
+
 ROWS = 4
 
 
@@ -38,6 +40,18 @@ def model(strategy: tf.distribute.Strategy, seconds: float, **compiled: Any) -> 
         built = keras.Sequential([keras.Input((1,)), Sleep(seconds), keras.layers.Dense(1)])
         built.compile("sgd", "mse", **compiled)
     return built
+
+
+def forgetting(lateness: Lateness) -> keras.callbacks.Callback:
+    """Returns a callback that forgets how late a process was in the first execution."""
+    is_first = [True]
+
+    def forget(batch: int, logs: Any = None) -> None:
+        if batch and is_first:
+            is_first.clear()
+            lateness.forget()
+
+    return keras.callbacks.LambdaCallback(on_train_batch_begin=forget)
 
 
 def batches(seconds: float | Callable[[], float], steps: int) -> tf.data.Dataset:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 from typing import Any
 
@@ -10,7 +12,8 @@ import numpy as np
 import pytest
 
 import strategies
-from tests.unit.tfscale.callbacks.input_wait_training import batches, model
+from tests.undisturbed import Lateness, undisturbed
+from tests.unit.tfscale.callbacks.input_wait_training import batches, forgetting, model
 from tfscale.callbacks import InputWait, Watchdog, input_wait
 
 INPUT, STEP = 0.1, 0.01
@@ -32,31 +35,53 @@ def trained(
     **compiled: Any,
 ) -> InputWait:
     """Returns the callback after one epoch."""
-    callback = InputWait(verbose=2)
-    model(strategy, computing, **compiled).fit(
-        batches(seconds, steps), callbacks=[callback], shuffle=False, verbose=0
-    )
-    return callback
+    return fitted(strategy, InputWait(verbose=2), seconds, computing, steps, **compiled)[0]
+
+
+def fitted(
+    strategy: strategies.Strategy,
+    callback: InputWait,
+    seconds: float,
+    computing: float,
+    steps: int = STEPS,
+    epochs: int = 1,
+    others: tuple[Any, ...] = (),
+    **compiled: Any,
+) -> tuple[InputWait, dict[str, Any], str]:
+    """Returns the callback, the history, and what was said on standard error."""
+
+    def measure(lateness: Lateness) -> tuple[InputWait, dict[str, Any], str]:
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said):
+            history = model(strategy, computing, **compiled).fit(
+                batches(seconds, steps),
+                epochs=epochs,
+                callbacks=[callback, *others, forgetting(lateness)],
+                shuffle=False,
+                verbose=0,
+            )
+        return callback, history.history, said.getvalue()
+
+    return undisturbed(measure)
 
 
 def test_input_that_takes_ten_times_a_step_waits_most_of_the_time(
-    one_device: strategies.Strategy, capsys: pytest.CaptureFixture[str]
+    one_device: strategies.Strategy,
 ) -> None:
-    found = trained(one_device, INPUT, STEP).waiting
+    callback, _, text = fitted(one_device, InputWait(verbose=2), INPUT, STEP)
+    found = callback.waiting
     assert found is not None
     assert found.is_input_bound
     assert LEAST < found.part < MOST
-    said = re.findall(r"tfscale: input-bound: (\d+)% of the time waits .*", capsys.readouterr().err)
+    said = re.findall(r"tfscale: input-bound: (\d+)% of the time waits .*", text)
     assert said == [f"{found.part:.0%}".rstrip("%")]
 
 
-def test_input_that_a_step_hides_is_compute_bound(
-    one_device: strategies.Strategy, capsys: pytest.CaptureFixture[str]
-) -> None:
-    found = trained(one_device, STEP / 4, 2 * STEP).waiting
-    assert found is not None
-    assert not found.is_input_bound
-    assert "tfscale: compute-bound: " in capsys.readouterr().err
+def test_input_that_a_step_hides_is_compute_bound(one_device: strategies.Strategy) -> None:
+    callback, _, said = fitted(one_device, InputWait(verbose=2), STEP / 4, 2 * STEP)
+    assert callback.waiting is not None
+    assert not callback.waiting.is_input_bound
+    assert "tfscale: compute-bound: " in said
 
 
 def test_steps_of_one_execution_are_counted_one_by_one(one_device: strategies.Strategy) -> None:
@@ -69,22 +94,17 @@ def test_steps_of_one_execution_are_counted_one_by_one(one_device: strategies.St
 
 
 def test_logs_have_the_part_of_each_epoch_and_the_line_comes_once(
-    one_device: strategies.Strategy, capsys: pytest.CaptureFixture[str]
+    one_device: strategies.Strategy,
 ) -> None:
-    callback = InputWait(in_logs=True)
-    history = model(one_device, STEP).fit(
-        batches(INPUT, 12), epochs=3, callbacks=[callback], shuffle=False, verbose=0
-    )
-    parts = history.history["input_wait"]
+    _, history, said = fitted(one_device, InputWait(in_logs=True), INPUT, STEP, 12, epochs=3)
+    parts = history["input_wait"]
     assert all(LEAST < part < MOST for part in parts), parts
-    assert capsys.readouterr().err.count("input-bound") == 1
+    assert said.count("input-bound") == 1
 
 
 def test_watchdog_in_the_same_list_keeps_its_seconds(one_device: strategies.Strategy) -> None:
     wait, watchdog = InputWait(), Watchdog()
-    model(one_device, STEP).fit(
-        batches(INPUT, 12), callbacks=[wait, watchdog], shuffle=False, verbose=0
-    )
+    fitted(one_device, wait, INPUT, STEP, 12, others=(watchdog,))
     seconds = watchdog.seconds[0]
     assert seconds["input"] > 8 * (INPUT - STEP)
     assert seconds["step"] > 8 * STEP
@@ -92,14 +112,9 @@ def test_watchdog_in_the_same_list_keeps_its_seconds(one_device: strategies.Stra
     assert wait.waiting.is_input_bound
 
 
-def test_verbose_1_is_silent_if_the_input_is_no_limit(
-    one_device: strategies.Strategy, capsys: pytest.CaptureFixture[str]
-) -> None:
-    callback = InputWait()
-    model(one_device, STEP).fit(
-        batches(STEP / 10, STEPS), callbacks=[callback], shuffle=False, verbose=0
-    )
-    assert "bound" not in capsys.readouterr().err
+def test_verbose_1_is_silent_if_the_input_is_no_limit(one_device: strategies.Strategy) -> None:
+    _, _, said = fitted(one_device, InputWait(), STEP / 10, STEP)
+    assert "bound" not in said
 
 
 def test_wait_that_a_busy_device_hides_does_not_count(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import time
@@ -16,7 +18,10 @@ import tensorflow as tf
 
 import strategies
 import tfscale
-from tests.unit.tfscale.callbacks.input_wait_training import batches, model
+from strategies.progress import Progress
+from tests.undisturbed import Lateness, undisturbed
+from tests.unit.tfscale.callbacks.input_wait_training import batches, forgetting, model
+from tests.waiting import until
 from tfscale.callbacks import Checkpoint, InputWait, Monitor, Watchdog
 from tfscale.monitor.journal import Journal
 
@@ -65,27 +70,34 @@ class Pause(keras.callbacks.Callback):
 def test_phases_are_those_of_the_training_and_add_up_to_wall_time(
     one_device: Any, tmp_path: Path
 ) -> None:
-    began = time.monotonic()
-    monitor = Monitor(tmp_path, every_seconds=0.1)
-    model(one_device, 0.02).fit(
-        batches(0.1, 10),
-        epochs=2,
-        validation_data=batches(0.05, 4),
-        callbacks=[monitor, Pause(), Checkpoint(tmp_path / "saved", asynchronous=False)],
-        shuffle=False,
-        verbose=0,
-    )
-    wall = time.monotonic() - began
-    found = steps(tmp_path)
+    def measure(lateness: Lateness) -> tuple[list[dict[str, Any]], float]:
+        began, folder = time.monotonic(), tmp_path / str(time.monotonic_ns())
+        model(one_device, 0.02).fit(
+            batches(0.1, 10),
+            epochs=2,
+            validation_data=batches(0.05, 4),
+            callbacks=[
+                Monitor(folder, every_seconds=0.1),
+                Pause(),
+                Checkpoint(folder / "saved", asynchronous=False),
+                forgetting(lateness),
+            ],
+            shuffle=False,
+            verbose=0,
+        )
+        return steps(folder), time.monotonic() - began
+
+    found, wall = undisturbed(measure)
     for line in found:
         assert sum(line["phases"].values()) == pytest.approx(line["seconds"], rel=WALL, abs=1e-3)
         assert min(line["phases"].values()) > -1e-3
     assert sum(line["steps"] for line in found) == 20
     total = {name: sum(line["phases"][name] for line in found) for name in found[0]["phases"]}
     assert sum(total.values()) < wall
-    # Steps of 0.02 s on batches of 0.1 s, and of 0.05 s in 4 of validation. Busy machines add.
+    # Steps of 0.02 s on batches of 0.1 s, and of 0.05 s in 4 of validation. A busy machine makes
+    # steps longer, which a batch that is read ahead then waits for.
     if not any("clock_was_set_by" in line for line in found):
-        assert total["input_wait"] > 2 * (9 * 0.07 + 3 * 0.03)
+        assert total["input_wait"] > 2 * 9 * 0.03
     assert total["compute"] > 2 * 9 * 0.02
     assert total["evaluation"] > 2 * 4 * 0.02
     assert total["callbacks"] > 2 * 0.2
@@ -105,6 +117,33 @@ def test_input_is_not_divided_from_steps_while_the_clock_is_set(
     for line in steps(tmp_path):
         assert line["clock_was_set_by"] == pytest.approx(line["seconds"], rel=0.05, abs=0.02)
         assert line["phases"]["input_wait"] == line["phases"]["communication"] == 0
+
+
+def test_a_machine_that_stands_still_between_two_readings_changes_no_figure(
+    one_device: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For 0.2 s after the seconds of the phases were read, and after one of two clocks was."""
+    seconds, wall = Progress.seconds, time.time
+    marks, readings = itertools.count(), itertools.count()
+
+    def read(self: Progress) -> dict[str, float]:
+        found = seconds(self)
+        if next(marks) % 3 == 0:
+            time.sleep(0.2)
+        return found
+
+    def late() -> float:
+        now = wall()
+        if next(readings) % 4 == 0:
+            time.sleep(0.2)
+        return now
+
+    monkeypatch.setattr(Progress, "seconds", read)
+    monkeypatch.setattr("tfscale.monitor.journal.time.time", late)
+    dense(one_device).fit(*rows(64), callbacks=[Monitor(tmp_path, every_seconds=0)], verbose=0)
+    for line in steps(tmp_path):
+        assert "clock_was_set_by" not in line, line
+        assert sum(line["phases"].values()) == pytest.approx(line["seconds"], abs=1e-6)
 
 
 def generated() -> tf.data.Dataset:
@@ -178,10 +217,18 @@ def test_a_measured_peak_is_said_to_be_measured(one_device: Any, tmp_path: Path)
 def test_other_callbacks_that_measure_share_the_clock(one_device: Any, tmp_path: Path) -> None:
     monitor, wait, watchdog = Monitor(tmp_path), InputWait(in_logs=True), Watchdog()
     for callbacks in ([monitor, wait], [wait, monitor], [watchdog, monitor, wait]):
-        history = model(one_device, 0.01).fit(
-            batches(0.1, 8), epochs=2, callbacks=callbacks, shuffle=False, verbose=0
-        )
-        assert all(0.4 < part < 0.99 for part in history.history["input_wait"])
+
+        def measure(lateness: Lateness, callbacks: list[Any] = callbacks) -> list[float]:
+            fitted = model(one_device, 0.01).fit(
+                batches(0.1, 8),
+                epochs=2,
+                callbacks=[*callbacks, forgetting(lateness)],
+                shuffle=False,
+                verbose=0,
+            )
+            return list(fitted.history["input_wait"])
+
+        assert all(0.4 < part < 0.99 for part in undisturbed(measure))
     assert watchdog.seconds[0]["input"] > 5 * 0.09
     for line in steps(tmp_path):
         assert sum(line["phases"].values()) == pytest.approx(line["seconds"], rel=WALL, abs=1e-3)
@@ -234,12 +281,22 @@ def test_a_fit_without_an_epoch_after_another_one_has_its_lines(
 
 
 class Fails(keras.callbacks.Callback):
-    """Raises after three steps, the last of which was followed by 0.3 s."""
+    """Raises after three steps, 0.3 s after the heartbeat had the last of them."""
+
+    def __init__(self, heartbeat: Path) -> None:
+        super().__init__()
+        self._heartbeat = heartbeat
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if batch == 2:
+            until(self._has_beaten, 60, lambda: self._heartbeat.read_text("utf-8"))
             time.sleep(0.3)
             raise OSError("on purpose")
+
+    def _has_beaten(self) -> bool:
+        with contextlib.suppress(ValueError):  # it is being written
+            return bool(json.loads(self._heartbeat.read_text("utf-8"))["position"] == 3)
+        return False
 
 
 def test_only_a_fit_that_does_not_end_by_itself_leaves_a_heartbeat(
@@ -249,7 +306,7 @@ def test_only_a_fit_that_does_not_end_by_itself_leaves_a_heartbeat(
     built = model(one_device, 0.05)
     ones = np.ones([4 * 8, 1], "float32")
     with pytest.raises(OSError, match="on purpose"):
-        built.fit(ones, ones, batch_size=4, callbacks=[Monitor(tmp_path), Fails()], verbose=0)
+        built.fit(ones, ones, batch_size=4, callbacks=[Monitor(tmp_path), Fails(left)], verbose=0)
     beat = json.loads(left.read_text("utf-8"))
     assert (beat["steps"], beat["position"]) == (2, 3)  # the first step has a line of its own
     # A step and a part of another: two steps of 0.05 s, and the pause.

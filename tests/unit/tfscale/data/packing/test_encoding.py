@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.tfscale.data.packing import sets
@@ -105,7 +105,13 @@ def sources(draw: st.DrawFn) -> Any:
 
 
 @given(source=sources())
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(
+    max_examples=40,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
 def test_what_is_packed_is_what_is_read_for_any_structure_and_type(source: Any) -> None:
     records, manifest = records_of(source)
     sets.assert_same(parsed(tf.constant(records), manifest), sets.all_of(source))
