@@ -41,6 +41,7 @@ DEFECTS = tests.defects --jobs=$(JOBS) $(if $(ROWS),--rows=$(ROWS))
 ONLY ?=
 MINUTES ?= 30
 EVERY ?= 60
+ENGINES_TESTS = tests.engines $(if $(ONLY),--only="$(ONLY)")
 FAULTS = tests.faults --jobs=$(JOBS) $(if $(ONLY),--only="$(ONLY)")
 SOAK = tests.faults.soak --minutes=$(MINUTES) --every=$(EVERY) --seed=$(SEED)
 
@@ -181,10 +182,12 @@ thorough: .venv/.installed-test
 	@echo "thorough: python -m pytest $(PYTEST_FLAGS) -m thorough"
 	@.venv/bin/python -m pytest $(PYTEST_FLAGS) -m thorough
 
-engines: .venv/.installed-test .venv-engines/.installed
-	@for script in tests/engines/*/install.sh; do sh "$$script" || exit $$?; done
-	@echo "engines: python -m pytest -q -m engines"
-	@.venv/bin/python -m pytest -q -m engines -o faulthandler_timeout=1200
+# make engines ONLY=slurm,ray. Without .venv-engines, the tests that need it are skipped.
+engines: .venv/.installed-test
+	@$(MAKE) --no-print-directory .venv-engines/.installed || \
+	    echo "engines: without .venv-engines" >&2
+	@echo "engines: python -m $(ENGINES_TESTS)"
+	@.venv/bin/python -m $(ENGINES_TESTS)
 
 # What the tests of engines need besides: an environment of its own, so that .venv stays small.
 ENGINES = tests/engines/requirements.txt

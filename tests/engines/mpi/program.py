@@ -12,7 +12,7 @@ import time
 
 CONFIG = json.loads(os.environ["TF_CONFIG"])
 WORKERS, INDEX = CONFIG["cluster"]["worker"], CONFIG["task"]["index"]
-SECONDS = 60
+SECONDS = 300
 
 
 def meet() -> None:

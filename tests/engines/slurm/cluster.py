@@ -25,8 +25,8 @@ from tfscale.launch.ports import reserve_port
 
 PROGRAMS = ("slurmctld", "slurmd", "srun", "sbatch", "scontrol", "munged", "ip", "unshare", "bash")
 _PREFIX = "tfs"
-_UP_SECONDS = 60.0
-_DOWN_SECONDS = 20.0
+_UP_SECONDS = 300.0
+_DOWN_SECONDS = 120.0
 
 _CONF = """\
 ClusterName=tfscale

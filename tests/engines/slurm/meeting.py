@@ -16,7 +16,7 @@ import threading
 import time
 from pathlib import Path
 
-SECONDS = 60.0
+SECONDS = 300.0
 
 
 def _place(address: str) -> tuple[str, int]:
