@@ -39,6 +39,8 @@ if TYPE_CHECKING:
         JobStart,
         cluster_from_environment,
         data_workers,
+        environment_of_one_process,
+        notice_seconds_from_environment,
         own_data_workers,
         own_job_starts,
         start_seconds_from_environment,
@@ -231,7 +233,8 @@ _NAMES = {
     "strategies.cluster.environments": (
         *("DATA_WORKERS_VARIABLE", "DATA_WORKER_VARIABLE", "DEFAULT_START_SECONDS"),
         *("EXIT_REASON_VARIABLE", "JOB_VARIABLE", "RESTART_VARIABLE", "START_SECONDS_VARIABLE"),
-        *("JobStart", "cluster_from_environment", "data_workers", "own_data_workers"),
+        *("JobStart", "cluster_from_environment", "data_workers"),
+        *("environment_of_one_process", "notice_seconds_from_environment", "own_data_workers"),
         *("own_job_starts", "start_seconds_from_environment"),
     ),
     "strategies.cluster.environments.mpi": ("cluster_from_mpi", "mpi_environment", "parse_hosts"),
@@ -244,12 +247,7 @@ _NAMES = {
     "strategies.keras_support.workers.state_agreement": ("broadcast_state",),
     # Progress of this worker and of the others.
     "strategies.progress": (
-        "Progress",
-        "at_end_of_fit",
-        "moved",
-        "phase",
-        "timed_progress",
-        "watch",
+        *("Progress", "at_end_of_fit", "moved", "phase", "timed_progress", "watch"),
     ),
     "strategies.keras_support.patching.step_clock": ("attach_clock",),
     "strategies.keras_support.asynchronous.reports": ("task_probe",),

@@ -14,15 +14,17 @@ Importing this package imports neither TensorFlow nor Keras and changes nothing.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
 from tfscale.shadowing import require_own_package
 
 require_own_package("strategies")
 require_own_package("recipes")
 
+# That of `typing`. Its import would take most of the time of this one, in which Ctrl-C still prints
+# a traceback of a command.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from strategies.extension import (
         all_gather,
         local_gradients,
@@ -114,6 +116,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    import importlib
+
     if name in (*_LAZY, *_LAZY_MODULES):
         from strategies import require_importable_wheels
 

@@ -13,8 +13,8 @@ package, can be checked too.
 from __future__ import annotations
 
 import importlib.util
+import os  # and not pathlib: each command imports this module first, and Ctrl-C may come at once
 import sys
-from pathlib import Path
 
 
 def require_own_package(name: str) -> None:
@@ -33,26 +33,26 @@ def require_own_package(name: str) -> None:
     Example:
         >>> require_own_package("strategies")
     """
-    own = Path(__file__).resolve().parents[1] / name
+    own = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), name)
     found = _location(name)
     if found == own:
         return
     if found is None:
         raise ImportError(
             f"`{name}` must be installed together with tfscale. Received: no package of that name; "
-            f"expected {str(own)!r}. Reinstall tfscale.",
+            f"expected {own!r}. Reinstall tfscale.",
             name=name,
         )
     raise ImportError(
-        f"`{name}` must be the package installed with tfscale. Received: {name}={str(found)!r}, "
-        f"which shadows {str(own)!r}. Rename it, run from another directory, or start Python with "
+        f"`{name}` must be the package installed with tfscale. Received: {name}={found!r}, "
+        f"which shadows {own!r}. Rename it, run from another directory, or start Python with "
         "`-P`, which keeps the script's directory off sys.path.",
         name=name,
-        path=str(found),
+        path=found,
     )
 
 
-def _location(name: str) -> Path | None:
+def _location(name: str) -> str | None:
     """Returns the folder of a package or the file of a module, without importing it."""
     if name in sys.modules:
         # Not find_spec: it raises for a module whose `__spec__` was removed by a test or a loader.
@@ -64,5 +64,5 @@ def _location(name: str) -> Path | None:
             return None
         folders, file = spec.submodule_search_locations, spec.origin
     if folders:
-        return Path(next(iter(folders))).resolve()
-    return Path(file).resolve() if file else None
+        return str(os.path.realpath(next(iter(folders))))
+    return os.path.realpath(file) if file else None

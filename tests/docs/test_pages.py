@@ -10,8 +10,8 @@ import pytest
 from strategies.keras_support.patches import PATCHES
 from tests.docs.blocks import ROOT, Block, blocks_of, pages, parsed
 from tests.docs.public import documented_commands, documented_names, public_names
-from tfscale.__main__ import COMMANDS
 from tfscale.bench.command import KINDS
+from tfscale.cli.program import COMMANDS
 from tfscale.data_tools.command import TOOLS
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from strategies.extension import Deadline
+from strategies.extension import Deadline, environment_of_one_process
 from tfscale.bench.peers.environment import (
     module_command,
     mpi_command,
@@ -275,7 +275,7 @@ def environment_of(own: Mapping[str, str]) -> dict[str, str]:
     """
     return {
         "TF_CPP_MIN_LOG_LEVEL": "3",
-        **{name: value for name, value in own.items() if name != "TF_CONFIG"},
+        **environment_of_one_process(own),
         "PYTHONUNBUFFERED": "1",
         # All variants run at once and share the GPUs, so none may take all of the GPU memory.
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",

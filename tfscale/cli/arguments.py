@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from strategies.extension import (
     COUNT,
@@ -24,6 +24,29 @@ Value = TypeVar("Value")
 def add_json_flag(parser: argparse.ArgumentParser) -> None:
     """Adds `--json`, for programs that parse the output of a command."""
     parser.add_argument("--json", action="store_true", help="print JSON on standard output")
+
+
+def add_switch(parser: Any, flag: str, help: str) -> None:
+    """Adds a flag that is on or off, and off by default, to a parser or a group. A later one wins.
+
+    `--flag` and `--flag=true` switch it on, `--flag=false` off: what a job file says can be taken
+    back on the command line.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> add_switch(parser, "--detach", "run in the background")
+        >>> parser.parse_args(["--detach", "--detach=false"]).detach
+        False
+    """
+    parser.add_argument(
+        flag, type=_on_or_off, nargs="?", const=True, default=False, metavar="true|false", help=help
+    )
+
+
+def _on_or_off(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"must be true or false. Received: {text!r}.")
+    return text == "true"
 
 
 def add_model_argument(parser: argparse.ArgumentParser) -> None:

@@ -54,9 +54,7 @@ def probe(request: Request, *, memory_limit: int, seconds: float) -> Probe:
         ValueError: If the user's function does not return what it should.
         ProbeFailed: If training raises an error that is not about memory.
     """
-    environment = {**os.environ}
-    environment.pop("TF_CONFIG", None)  # a process for itself, also inside of a job
-    with asked_process("tfscale.find.batch_probe", asdict(request), environment) as asked:
+    with asked_process("tfscale.find.batch_probe", asdict(request), os.environ) as asked:
         why, most = _watched(asked.process, memory_limit, seconds)
     if not why and asked.answer is None:
         why = _ended(asked)

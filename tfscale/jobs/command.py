@@ -25,6 +25,7 @@ from tfscale.launch.engines import (
     find_record,
     jobs_folder,
 )
+from tfscale.launch.engines.in_background import InBackground
 
 SUMMARY = "list, watch and stop the jobs that were submitted by tfscale launch"
 
@@ -186,7 +187,12 @@ def _stacks(arguments: argparse.Namespace) -> int:
     if status.state.is_over and status.state is not State.UNKNOWN:
         raise EngineFailed(f"{job.id} is over: {status.state.value}. {status.detail}")
     engine = engine_named(job.engine)
-    read = lines_from_now(engine.logs(job))
+    sources = dict(engine.logs(job))
+    if isinstance(engine, InBackground):
+        for other in engine.other_launchers(job):
+            logs = {name: at for name, at in engine.logs(other).items() if name != "launcher"}
+            sources |= logs  # of other workers: each index is on one host only
+    read = lines_from_now(sources)
     said = engine.ask_for_stacks(job)
     complain("tfscale jobs", f"{said}; their stacks are in the logs of {job.id}")
     deadline = time.monotonic() + _STACK_SECONDS

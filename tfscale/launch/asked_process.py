@@ -5,7 +5,8 @@
     asked.answer         # None if the process has written none
     asked.last_lines     # of its standard error
 
-It is killed with this process, which may be killed at any time, and at the end of the block.
+It is killed with this process, which may be killed at any time, and at the end of the block. If
+this process is a worker of a cluster, the new one is not, unless it is told to be that worker.
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from strategies.extension import EXIT_REASON_VARIABLE, environment_of_one_process
 from tfscale.launch import exec_tied
 
 _LAST_LINES = 3
+_OWN_REPORTS = (EXIT_REASON_VARIABLE, "TFSCALE_TRIAL")  # of a worker; of a trial of a sweep
+"""Files that this process writes about itself, which another one would overwrite."""
 
 
 @dataclass
@@ -44,15 +48,23 @@ class AskedProcess:
 
 @contextlib.contextmanager
 def asked_process(
-    module: str, request: Mapping[str, Any], environment: Mapping[str, str]
+    module: str,
+    request: Mapping[str, Any],
+    environment: Mapping[str, str],
+    *,
+    has_cluster: bool = False,
 ) -> Iterator[AskedProcess]:
     """Starts a module that takes two files: the request, and where it writes the answer.
 
     Args:
         module: It imports what this process imports, also from the current folder.
         request: JSON values by name.
-        environment: Of the process, but for PYTHONPATH.
+        environment: Of the process, but for PYTHONPATH, and without what makes a worker of it.
+        has_cluster: Whether it is this worker of the cluster, whose variables it then has.
     """
+    kept = dict(environment) if has_cluster else environment_of_one_process(environment)
+    for own in _OWN_REPORTS:
+        kept.pop(own, None)
     with tempfile.TemporaryDirectory(prefix="tfscale-") as folder:
         request_file, answer_file, errors = (
             Path(folder, name) for name in ("request.json", "answer.json", "stderr")
@@ -67,7 +79,7 @@ def asked_process(
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stream,
-                env={**environment, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env={**kept, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                 start_new_session=True,
             )
         asked = AskedProcess(process)

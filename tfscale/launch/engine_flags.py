@@ -7,7 +7,7 @@ import re
 import textwrap
 from pathlib import Path
 
-from tfscale.cli.arguments import count, count_or_zero, size
+from tfscale.cli.arguments import add_switch, count, count_or_zero, size
 from tfscale.launch.elastic.flags import least_workers, most_workers
 from tfscale.launch.engines import ENGINES, JobRequest, default_name, engine_named
 
@@ -27,7 +27,8 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--config",
         metavar="FILE",
-        help="a job file in TOML with any of these flags; the command line has precedence",
+        help="a job file in TOML with any of these flags; the command line has precedence: "
+        "--detach=false takes `detach = true` back",
     )
     group.add_argument(
         "--gpus_per_worker",
@@ -75,17 +76,13 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="a setting that only this engine has, such as partition=gpu; may be repeated",
     )
-    group.add_argument(
+    add_switch(
+        group,
         "--detach",
-        action="store_true",
-        help="run in the background of this host, and print an id for `tfscale jobs`; engines of "
+        "run in the background of this host, and print an id for `tfscale jobs`; engines of "
         "clusters always do",
     )
-    group.add_argument(
-        "--dry_run",
-        action="store_true",
-        help="print what would be submitted, and submit nothing",
-    )
+    add_switch(group, "--dry_run", "print what would be submitted, and submit nothing")
 
 
 def options_text() -> str:

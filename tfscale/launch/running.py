@@ -14,6 +14,7 @@ from tfscale.launch.engines import Engine, EngineFailed, JobRequest, engine_name
 from tfscale.launch.engines.engine import Submission
 from tfscale.launch.engines.in_background import InBackground
 from tfscale.launch.engines.job_record import new_record
+from tfscale.launch.engines.missing_programs import missing_programs
 from tfscale.launch.engines.submitting import submit
 from tfscale.launch.hosts import Hosts
 from tfscale.launch.local_workers import launch_local_workers
@@ -30,7 +31,10 @@ def run_job(arguments: argparse.Namespace) -> int:
     """
     try:
         if arguments.dry_run:
-            print(submission_of(arguments))
+            submission = submission_of(arguments)
+            print(submission)
+            for missing in missing_programs(submission.commands):
+                complain(_PROGRAM, f"printed only; to submit it here: {missing}")
             return 0
         request, engine = _checked(arguments)
         if isinstance(engine, InBackground) and not arguments.detach:

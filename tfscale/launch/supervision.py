@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -32,6 +32,7 @@ from tfscale.launch.outcome import (
     at_fault,
 )
 from tfscale.launch.output import OutputRelay, say
+from tfscale.launch.stopped_workers import StoppedWorkers
 from tfscale.launch.worker_process import WorkerProcess
 
 Cause: TypeAlias = WorkerFailure | SignalReceived | OutputFailed | MessageArrived | ConnectionLost
@@ -48,6 +49,7 @@ class SupervisedWorker:
         cluster: The cluster, with this worker's task.
         exit_reason_file: The file that it writes its exit reason to.
         task: Its name, such as "worker 0".
+        notice_seconds: How long it may be stopped before the launcher says so.
     """
 
     process: WorkerProcess
@@ -55,6 +57,7 @@ class SupervisedWorker:
     cluster: Cluster
     exit_reason_file: Path
     task: str
+    notice_seconds: float
 
 
 def task_name(cluster: Cluster) -> str:
@@ -71,6 +74,7 @@ class Supervision:
       `fault`.
     * If a worker succeeds, the processes left in its group are ended the same way. The others
       continue.
+    * A worker that has been stopped for long, as by SIGSTOP, is named, and nothing is ended.
     * A signal to the launcher is passed on, and SIGKILL follows after the grace period. A signal
       while the job is being ended kills at once.
 
@@ -98,15 +102,21 @@ class Supervision:
         self._judge_at: float | None = None  # Deadline of the decision which worker is at fault.
         self._outputs_open = set(self._workers)
         self._signal: int | None = None  # The first to the launcher, even if not the cause.
+        seconds = min(worker.notice_seconds for worker in workers)
+        self._stopped = StoppedWorkers(seconds, time.monotonic(), say)
 
     def run(self) -> Outcome:
         """Waits until every group has ended and all output has been passed on."""
         while running := [w for w in self._workers.values() if not w.process.ended]:
             now = time.monotonic()
             deadlines = [*(w.process.next_deadline(now) for w in running), self._own_deadline()]
+            if self._cause is None:  # what is ended is killed, stopped or not
+                deadlines.append(self._stopped.next_look)
             deadline = min((d for d in deadlines if d is not None), default=None)
             self._take(next_event(self._events, deadline))
             self._do_what_is_due(time.monotonic())
+            if self._cause is None:
+                self._stopped.look(time.monotonic(), self._alive())
             for worker in running:
                 worker.process.advance(time.monotonic())
                 if worker.process.ended:
@@ -119,6 +129,12 @@ class Supervision:
                 break
             self._take(event)
         return self._outcome()
+
+    def _alive(self) -> Iterator[tuple[str, int]]:
+        """Yields name and process id of each worker that has not ended."""
+        for worker in self._workers.values():
+            if worker.process.returncode is None:
+                yield worker.task, worker.process.group
 
     def _own_deadline(self) -> float | None:
         """When the supervision itself must act next, or None."""

@@ -8,7 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from strategies import Cluster
-from strategies.extension import EXIT_REASON_VARIABLE, RESTART_VARIABLE
+from strategies.extension import (
+    EXIT_REASON_VARIABLE,
+    RESTART_VARIABLE,
+    notice_seconds_from_environment,
+)
 from tfscale.files.output_files import open_log
 from tfscale.launch.events import Events
 from tfscale.launch.output import OutputRelay, SharedOutput
@@ -62,8 +66,10 @@ def started_task(
         inherited: Descriptors of this process that the task has too.
 
     Raises:
+        ValueError: If TFSCALE_NOTICE_SECONDS is not a positive number.
         OSError: If the system provides no file, pipe or process.
     """
+    notice_seconds = notice_seconds_from_environment(environment)
     exit_reason_file.unlink(missing_ok=True)
     with contextlib.ExitStack() as stack:
         # Appended, so that a scheduler that runs the same command again keeps earlier logs.
@@ -80,4 +86,4 @@ def started_task(
             os.close(write_end)
         stack.pop_all()  # The relay closes the log.
     relay = OutputRelay(process_index, task, read_end, output, events, log_stream)
-    return SupervisedWorker(process, relay, cluster, exit_reason_file, task)
+    return SupervisedWorker(process, relay, cluster, exit_reason_file, task, notice_seconds)

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from strategies.extension import Deadline
+from strategies.extension import Deadline, environment_of_one_process
 from tfscale.verify.messages import Candidate, Reference, Request
 
 if TYPE_CHECKING:  # children import these when called
@@ -71,12 +71,13 @@ class TrialProcess:
             "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"),
             # Two processes may share the GPUs, so none may take all of the GPU memory.
             "TF_FORCE_GPU_ALLOW_GROWTH": "true",
-            **({"TF_CONFIG": ""} if hides_cluster else {}),
         }
         context = multiprocessing.get_context("spawn")  # a fork would inherit threads
         self._connection, other = context.Pipe()
         self._process = context.Process(
-            target=serve, args=(other, request, str(log), environment), name=f"verify {name}"
+            target=serve,
+            args=(other, request, str(log), environment, hides_cluster),
+            name=f"verify {name}",
         )
         self._process.start()
         other.close()
@@ -132,14 +133,21 @@ class TrialProcess:
         return f"ended with status {status}"
 
 
-def serve(connection: Connection, request: Request, log: str, environment: dict[str, str]) -> None:
+def serve(
+    connection: Connection,
+    request: Request,
+    log: str,
+    environment: dict[str, str],
+    hides_cluster: bool,
+) -> None:
     """Answers calls until the connection closes. Printed output goes to `log`."""
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.environ.update(environment)
-    if "TF_CONFIG" in environment and not environment["TF_CONFIG"]:
-        del os.environ["TF_CONFIG"]  # one device must not see a cluster
+    if hides_cluster:  # one device must not see a cluster
+        for name in os.environ.keys() - environment_of_one_process(os.environ).keys():
+            del os.environ[name]
     worker = Worker(request, lambda text: connection.send(("said", text)))
     while True:
         try:

@@ -36,6 +36,7 @@ from strategies.cluster.environments.jobs import (
 )
 from strategies.cluster.environments.kubernetes import cluster_from_kubernetes
 from strategies.cluster.environments.mpi import cluster_from_mpi
+from strategies.cluster.environments.one_process import environment_of_one_process
 from strategies.cluster.environments.slurm import cluster_from_slurm
 from strategies.cluster.environments.tpu_vm import TpuEnvironment, tpu_environment
 
@@ -57,6 +58,7 @@ __all__ = [
     "cluster_from_slurm",
     "cluster_from_tf_config",
     "data_workers",
+    "environment_of_one_process",
     "job_starts",
     "notice_seconds_from_environment",
     "own_data_workers",

@@ -7,7 +7,7 @@ import os
 from typing import NamedTuple
 
 from strategies.extension import COUNT, JOB_VARIABLE
-from tfscale.cli.arguments import count, seconds, seconds_or_zero
+from tfscale.cli.arguments import add_switch, count, seconds, seconds_or_zero
 from tfscale.cli.errors import complain
 from tfscale.launch.engines import JobRequest
 
@@ -92,10 +92,10 @@ def add_elastic_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="seconds to wait for MIN workers, and for the rendezvous (default: 600)",
     )
-    group.add_argument(
+    add_switch(
+        group,
         "--skip_memory_check",
-        action="store_true",
-        help="start with fewer workers than before even if a host may have too little memory",
+        "start with fewer workers than before even if a host may have too little memory",
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tfscale.files.control_groups import text_of
+from tfscale.launch.process_tree import PROCESSES, process_tree
 
 
 class Peaks:
@@ -63,7 +64,7 @@ class Peaks:
         return round(bound)
 
 
-def peak_of_processes(first: int, proc: Path = Path("/proc")) -> int | None:
+def peak_of_processes(first: int, proc: Path = PROCESSES) -> int | None:
     """Returns the sum of the peaks of a process and of all below it, in bytes.
 
     Args:
@@ -73,12 +74,9 @@ def peak_of_processes(first: int, proc: Path = Path("/proc")) -> int | None:
     Returns:
         None if the system does not say, or the process has ended.
     """
-    total, waiting = None, [first]
-    while waiting:
-        folder = proc / str(waiting.pop())
-        for children in folder.glob("task/*/children"):  # of every thread, those that it started
-            waiting += [int(child) for child in text_of(children).split()]
-        for line in text_of(folder / "status").splitlines():
+    total = None
+    for process in process_tree(first, proc):
+        for line in text_of(proc / str(process) / "status").splitlines():
             if line.startswith("VmHWM:"):  # the largest resident set so far
                 total = (total or 0) + int(line.split()[1]) * 1024
     return total

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tfscale.cli.errors import complain
+from tfscale.launch.engines.missing_programs import cure_of
 
 TOOL_SECONDS = 60.0
 NOTICE_SECONDS = 5.0
@@ -31,7 +32,8 @@ def run_tool(
 
     Args:
         command: Program and arguments.
-        cure: What a user can do if it cannot be run; a sentence.
+        cure: What a user can do if it cannot be run; a sentence. For a program of an engine that is
+            missing, that of `missing_programs`.
         folder: Working directory. None: that of this process.
         text: Its standard input.
         environ: Its environment. None: that of this process.
@@ -53,7 +55,8 @@ def run_tool(
             errors="replace",
         )
     except FileNotFoundError as error:
-        raise EngineFailed(f"{command[0]!r} is not on PATH. {cure}") from error
+        missing = f"{command[0]!r} is not on PATH. {cure_of(command[0]) or cure}"
+        raise EngineFailed(missing) from error
     except OSError as error:
         raise EngineFailed(f"`{shown}` cannot be run: {error.strerror}. {cure}") from error
     with tool:

@@ -15,14 +15,15 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tfscale.launch.engines.engine import JobStatus, State, Submission
 from tfscale.launch.engines.engine_tools import EngineFailed
-from tfscale.launch.engines.job_record import JobRecord
+from tfscale.launch.engines.job_record import JobRecord, all_records
 from tfscale.launch.engines.job_request import JobRequest
+from tfscale.launch.engines.workers_elsewhere import workers_elsewhere
 from tfscale.launch.outcome import PREEMPTED_STATUS, signal_name
 from tfscale.launch.task_files import task_logs
 
@@ -111,16 +112,60 @@ class InBackground:
         os.kill(int(_values(job.folder / PROCESS_FILE)["pid"]), signal.SIGTERM)
 
     def ask_for_stacks(self, job: JobRecord) -> str:
-        """Sends SIGUSR2 to the workers that handle it."""
-        from tfscale.launch.engines.stack_request import ask  # here: it is a program too
+        """Sends SIGUSR2 to the workers that handle it, those of other launchers here too."""
+        from tfscale.launch.engines.stack_request import ask, members_of  # here: a program too
 
-        asked, found = ask(job.id)
+        running = [job, *self.other_launchers(job)]
+        launchers = [_values(each.folder / PROCESS_FILE).get("pid") for each in running]
+        members = members_of(job.id, [pid for pid in launchers if pid is not None])
+        asked = ask(members)
         if not asked:
             raise EngineFailed(
-                f"none of the {found} processes of {job.id} on this host can be asked: a program "
-                "answers once it has built a strategy of tfscale. `py-spy dump --pid` shows others."
+                f"none of the {len(members)} processes of {job.id} on this host can be asked: a "
+                "program answers once it has built a strategy of tfscale. `py-spy dump --pid` "
+                f"shows others.{_not_here(members)}"
             )
-        return f"asked {asked} processes of this host"
+        also = ", ".join(each.id for each in running[1:])
+        return (
+            f"asked {asked} processes of this host{f', also of {also}' if also else ''}"
+            f"{_not_here(members)}"
+        )
+
+    def other_launchers(self, job: JobRecord) -> list[JobRecord]:
+        """Returns the records of the other launchers of an elastic job that run on this host.
+
+        Launchers of one job have the same rendezvous.
+        """
+        meeting = _rendezvous_of(job)
+        if meeting is None:
+            return []
+        return [
+            other
+            for other in all_records(job.folder.parent, lambda _: None)
+            if other.engine == job.engine
+            and other.id != job.id
+            and _rendezvous_of(other) == meeting
+            and self.status(other).state is State.RUNNING
+        ]
+
+
+def _rendezvous_of(job: JobRecord) -> str | None:
+    """Returns the value of `--rendezvous` in the job's command line, or None."""
+    try:
+        words = json.loads((job.folder / RUN_FILE).read_text("utf-8"))["tfscale"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    flag = "--rendezvous="
+    return next((word[len(flag) :] for word in words if str(word).startswith(flag)), None)
+
+
+def _not_here(members: Sequence[int]) -> str:
+    """Returns a sentence about the workers of the job on other hosts, or ""."""
+    elsewhere = workers_elsewhere(members)
+    if not elsewhere:
+        return ""
+    listed = "; ".join(f"{', '.join(tasks)} on {host}" for host, tasks in elsewhere.items())
+    return f"; not reached: {listed}. Run `tfscale jobs stacks` on each of these hosts"
 
 
 def _as_arguments(flags: Mapping[str, Any]) -> list[str]:

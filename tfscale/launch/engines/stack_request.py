@@ -3,9 +3,10 @@
     python -m tfscale.launch.engines.stack_request JOB_ID
 
 A process belongs to the job if its environment, or that of a process above it, has
-TFSCALE_JOB_ID=JOB_ID: workers of an elastic job have the id of the launcher with the rendezvous,
-and are below their own. Only a process that handles SIGUSR2 gets it, because the signal would end
-any other. Prints `asked N of M`. Needs Linux's /proc.
+TFSCALE_JOB_ID=JOB_ID, or if a launcher of the job is above it. Workers of an elastic job have the
+id of the launcher with the rendezvous, so the ids below one launcher lead to the workers of the
+others. Only a process that handles SIGUSR2 gets it, because the signal would end any other. Prints
+`asked N of M`. Needs Linux's /proc, and no package: `--engine=tpu_vm` sends this file to the VM.
 """
 
 from __future__ import annotations
@@ -14,23 +15,24 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 _PROCESSES = Path("/proc")
+_JOB = b"TFSCALE_JOB_ID="
 
 
-def ask(job: str, processes: Path = _PROCESSES) -> tuple[int, int]:
-    """Sends SIGUSR2 to the processes of a job that handle it.
+def ask(members: Iterable[int], processes: Path = _PROCESSES) -> int:
+    """Sends SIGUSR2 to those of some processes that handle it.
 
     Args:
-        job: The job's id.
+        members: The processes.
         processes: Where the system shows its processes.
 
     Returns:
-        How many were asked, and how many processes the job has on this host.
+        How many were asked.
     """
     asked = 0
-    members = _members(job, processes)
     for process in members:
         try:
             status = (processes / str(process) / "status").read_text()
@@ -40,36 +42,49 @@ def ask(job: str, processes: Path = _PROCESSES) -> tuple[int, int]:
                 asked += 1
         except OSError:  # it has ended
             continue
-    return asked, len(members)
+    return asked
 
 
-def _members(job: str, processes: Path) -> list[int]:
-    """Returns the processes of a job and all below them."""
-    variable = f"TFSCALE_JOB_ID={job}".encode()
+def members_of(
+    job: str, launchers: Iterable[int] = (), processes: Path = _PROCESSES
+) -> tuple[int, ...]:
+    """Returns the processes of a job on this host.
+
+    Args:
+        job: The job's id.
+        launchers: Processes that have started workers of the job. They themselves may have the
+            variables of another job, in which they were started.
+        processes: Where the system shows its processes.
+    """
     parents: dict[int, int] = {}
-    found = set()
+    jobs: dict[int, bytes] = {}
     for folder in processes.glob("[0-9]*"):
         try:
-            parents[int(folder.name)] = int(
-                (folder / "stat").read_text().rpartition(")")[2].split()[1]
-            )
-            if variable in (folder / "environ").read_bytes().split(b"\0"):
-                found.add(int(folder.name))
+            stat = (folder / "stat").read_text()
+            parents[int(folder.name)] = int(stat.rpartition(")")[2].split()[1])
+            for variable in (folder / "environ").read_bytes().split(b"\0"):
+                if variable.startswith(_JOB):
+                    jobs[int(folder.name)] = variable[len(_JOB) :]
         except OSError:  # it has ended, or belongs to another user
             continue
 
-    def is_below(process: int) -> bool:
-        while process and process not in found:
+    def is_below(process: int, those: set[int]) -> bool:
+        while process and process not in those:
             process = parents.get(process, 0)
         return bool(process)
 
-    return [process for process in sorted(parents) if is_below(process)]
+    above = set(launchers)
+    started = {each for each in parents if each not in above and is_below(each, above)}
+    ids = {job.encode()} | {jobs[each] for each in started if each in jobs}
+    own = {each for each in jobs if jobs[each] in ids} | started
+    return tuple(each for each in sorted(parents) if is_below(each, own))
 
 
 def main() -> int:
     """Asks, and prints how many were asked. Returns 1 if none was."""
-    asked, found = ask(sys.argv[1])
-    print(f"asked {asked} of {found}")
+    members = members_of(sys.argv[1])
+    asked = ask(members)
+    print(f"asked {asked} of {len(members)}")
     return 0 if asked else 1
 
 

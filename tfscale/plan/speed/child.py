@@ -31,9 +31,7 @@ def measured_in_child(
     """
     environment = dict(os.environ)
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if not has_cluster:
-        environment.pop("TF_CONFIG", None)
-    with asked_process(module, request, environment) as asked:
+    with asked_process(module, request, environment, has_cluster=has_cluster) as asked:
         try:
             asked.process.wait(seconds)
         except subprocess.TimeoutExpired:

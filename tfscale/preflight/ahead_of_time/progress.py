@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from strategies.extension import Deadline
+from strategies.extension import Deadline, environment_of_one_process
+from tfscale.launch import exec_tied
 
 
 class TookTooLong(RuntimeError):
@@ -25,6 +29,8 @@ def run_with_progress(
 ) -> int:
     """Runs a program and returns its exit status; negative for the signal that killed it.
 
+    It ends with this process, and is a process for itself, also inside of a job.
+
     Args:
         command: The program and its arguments.
         log: The file that its output is appended to.
@@ -39,7 +45,13 @@ def run_with_progress(
     began = time.monotonic()
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            # Ends with this process, which may be killed at any time.
+            [sys.executable, "-I", "-S", exec_tied.__file__, str(os.getpid()), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment_of_one_process(os.environ),
+            start_new_session=True,
         )
         try:
             while True:  # looks once more at the end: this process may have stood still meanwhile
@@ -51,6 +63,7 @@ def run_with_progress(
                 if not left:
                     break
         finally:
-            process.kill()
-            process.wait()
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)  # and what it has started
+                process.wait()
     raise TookTooLong

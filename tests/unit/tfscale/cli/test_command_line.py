@@ -7,7 +7,7 @@ from importlib import metadata
 import pytest
 
 from tests.programs import completed
-from tfscale import __main__ as command_line
+from tfscale.cli import program
 
 
 def tfscale(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -42,16 +42,17 @@ def test_nothing_heavy_is_imported(arguments: list[str]) -> None:
 def test_only_the_chosen_command_is_imported() -> None:
     code = (
         "import sys\n"
-        "from tfscale.__main__ import COMMANDS, main\n"
+        "from tfscale.__main__ import main\n"
+        "from tfscale.cli.program import COMMANDS\n"
         "main(['launch', '--num_workers=1', '--', 'true'])\n"
         "print([name for name, module in COMMANDS.items() if module in sys.modules])"
     )
     assert child("-c", code).stdout == "['launch']\n"
 
 
-@pytest.mark.parametrize("name", sorted(command_line.COMMANDS))
+@pytest.mark.parametrize("name", sorted(program.COMMANDS))
 def test_the_help_of_every_command_has_a_summary_and_examples(name: str) -> None:
-    module = importlib.import_module(command_line.COMMANDS[name])
+    module = importlib.import_module(program.COMMANDS[name])
     assert module.SUMMARY in " ".join(tfscale("--help").stdout.split())
     assert not module.SUMMARY.split()[0].endswith("s"), "commands are in the imperative"
     done = tfscale(name, "--help")

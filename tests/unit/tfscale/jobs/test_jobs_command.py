@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.programs import completed
+from tfscale.launch.ports import reserve_port
 
 SLEEPER = (
     "import faulthandler, os, signal, time; faulthandler.register(signal.SIGUSR2); "
@@ -41,7 +42,7 @@ def submitted(tfscale: Tfscale, *arguments: str) -> str:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 180
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -72,6 +73,43 @@ def test_a_job_is_listed_watched_and_stopped(tfscale: Tfscale, tmp_path: Path) -
     assert values(tfscale, job)["exit_status"] == 143
     assert tfscale("jobs", "wait", job).returncode == 143
     assert "is over: stopped" in tfscale("jobs", "stop", job).stderr
+
+
+def test_stacks_are_those_of_all_launchers_of_an_elastic_job_on_this_host(
+    tfscale: Tfscale,
+) -> None:
+    with reserve_port() as port:
+        meeting = f"--rendezvous=127.0.0.1:{port.number}"
+    flags = ("--num_workers=2:3", meeting, "--settle_seconds=600")
+    python = [sys.executable, "-S", "-c", SLEEPER]
+    jobs = [
+        submitted(tfscale, *flags, f"--host_address=127.0.0.{host}", "--", *python)
+        for host in (1, 2)
+    ]
+    third = submitted(tfscale, *flags, "--host_address=127.0.0.3", "--", *python)
+    all_jobs = (*jobs, third)
+    until(lambda: all("runs in" in tfscale("jobs", "logs", job).stdout for job in all_jobs))
+    for job in jobs:
+        stacks = tfscale("jobs", "stacks", job)
+        assert stacks.returncode == 0, stacks.stderr
+        others = [other for other in all_jobs if other != job]
+        assert f"asked 3 processes of this host, also of {others[0]}, {others[1]};" in stacks.stderr
+        for worker in range(3):
+            assert f'[worker {worker}]   File "<string>", line 1 in <lambda>' in stacks.stdout
+    for job in jobs:
+        assert tfscale("jobs", "stop", job).returncode == 0
+    until(lambda: values(tfscale, third)["state"] != "running")
+
+
+def test_stacks_name_the_workers_of_other_hosts(tfscale: Tfscale) -> None:
+    with reserve_port() as one, reserve_port() as other:
+        hosts = f"--hosts=127.0.0.1:{one.number},127.0.0.2:{other.number}"
+    python = [sys.executable, "-S", "-c", SLEEPER]
+    job = submitted(tfscale, hosts, "--host_index=0", "--", *python)
+    until(lambda: "runs in" in tfscale("jobs", "logs", job).stdout)
+    said = tfscale("jobs", "stacks", job).stderr
+    assert "asked 1 processes of this host; not reached: worker 1 on 127.0.0.2. Run" in said
+    assert tfscale("jobs", "stop", job).returncode == 0
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"sta', '{"pid": "x", "host": "", "start": ""}'])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tfscale.launch.command import expanded
+from tfscale.launch.command import add_arguments, expanded
 
 JOB = """
 engine = "local"
@@ -108,6 +109,32 @@ def test_a_job_runs_as_its_file_says(
     own = ("--env=WHO=you", "--num_workers=2", "--", *python(code))
     status, output, _ = launch(config, *own).finish()
     assert (status, sorted(output.splitlines())) == (0, ["[worker 0] you []", "[worker 1] you []"])
+
+
+def test_every_switch_of_a_file_is_switched_off_by_a_flag(
+    launch: Callable[..., Any], python: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    switches = [name for name, value in vars(parser.parse_args([])).items() if value is False]
+    assert sorted(switches) == ["detach", "dry_run", "skip_memory_check"]
+    text = "\n".join(f"{name} = true" for name in switches)
+    config = written(tmp_path, f"num_workers = 1\n{text}")
+    off = [f"--{name}=false" for name in switches]
+    status, output, errors = launch(config, *off, "--", *python("print('ran')")).finish()
+    assert (status, output) == (0, "[worker 0] ran\n"), errors
+    # --skip_memory_check is refused without --rendezvous: it is on here.
+    two_off = [flag for flag in off if flag != "--skip_memory_check=false"]
+    assert launch(config, *two_off, "--", *python("print('ran')")).finish()[0] == 2
+
+
+def test_a_switch_is_true_or_false_and_the_last_one_counts() -> None:
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    add_arguments(parser)
+    assert parser.parse_args(["--detach=false", "--detach"]).detach is True
+    assert parser.parse_args(["--detach=true", "--detach=false"]).detach is False
+    with pytest.raises(argparse.ArgumentError, match=r"must be true or false\. Received: 'no'\."):
+        parser.parse_args(["--detach=no"])
 
 
 def test_a_wrong_flag_of_a_file_is_wrong_usage(launch: Callable[..., Any], tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from tfscale.launch.engines.engine_tools import EngineFailed, run_tool
 from tfscale.launch.engines.in_background import InBackground
 from tfscale.launch.engines.job_record import JobRecord
 from tfscale.launch.engines.job_request import JobRequest, refuse_all_but_workers
+from tfscale.launch.engines.missing_programs import cure_of
 from tfscale.launch.engines.mpi.command import (
     Implementation,
     implementation,
@@ -42,7 +43,6 @@ from tfscale.launch.restarts import RestartPolicy
 
 _WORKER = "tfscale.launch.engines.mpi.worker"
 _STACKS = "tfscale.launch.engines.stack_request"
-_INSTALL = "Install one (Debian: apt install mpich, or openmpi-bin), or name it: launcher=PATH."
 _PORTS = integers(1024, below=65_536)
 _THIS_HOST = "localhost"
 
@@ -63,8 +63,11 @@ class Mpi(InBackground):
         _refuse(request)
 
     def submission(self, request: JobRequest, job: JobRecord) -> Submission:
-        """Returns the command of `mpiexec`, or what starts it in the background."""
-        start = _Plan.of(request)
+        """Returns the command of `mpiexec`, or what starts it in the background.
+
+        The flags of MPICH and Open MPI differ. A dry run without a launcher has those of MPICH.
+        """
+        start = _Plan.of(request, needs_launcher=not self.flags.get("dry_run"))
         if self.flags.get("detach"):
             return super().submission(request, job)
         port = start.base_port or _free_ports(start.most_workers)
@@ -136,7 +139,7 @@ class _Plan:
     base_port: int | None
 
     @classmethod
-    def of(cls, request: JobRequest) -> _Plan:
+    def of(cls, request: JobRequest, needs_launcher: bool = True) -> _Plan:
         _refuse(request)
         port = request.options.get("base_port")
         if port is not None and _PORTS.value(port) is None:
@@ -144,7 +147,7 @@ class _Plan:
                 f"`--option base_port` must be {_PORTS.words}. Received: base_port={port!r}. "
                 "Example: 23000."
             )
-        launcher, kind = _launcher(request.options)
+        launcher, kind = _launcher(request.options, needs_launcher)
         added = _added(request.options)
         if kind is Implementation.OPEN_MPI:
             _refuse_root(launcher, added)
@@ -240,13 +243,17 @@ def _hosts(request: JobRequest) -> tuple[tuple[str, int], ...]:
     return tuple(used)
 
 
-def _launcher(options: Mapping[str, str]) -> tuple[str, Implementation]:
+def _launcher(options: Mapping[str, str], is_needed: bool = True) -> tuple[str, Implementation]:
+    """Returns the launcher, and whose it is; where it is missing but not needed, as MPICH's."""
     names = [options["launcher"]] if "launcher" in options else ["mpiexec", "mpirun"]
     found = next((path for path in map(shutil.which, names) if path), None)
+    cure = cure_of("mpiexec")
+    if found is None and not is_needed:
+        return names[0], Implementation.HYDRA
     if found is None:
-        raise EngineFailed(f"{' or '.join(names)} is not on PATH. {_INSTALL}")
+        raise EngineFailed(f"{' or '.join(names)} is not on PATH. {cure}")
     launcher = names[0] if "launcher" in options else found
-    return launcher, implementation(launcher, run_tool((found, "--version"), cure=_INSTALL))
+    return launcher, implementation(launcher, run_tool((found, "--version"), cure=cure))
 
 
 def _free_ports(count: int) -> int:

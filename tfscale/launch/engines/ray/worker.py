@@ -15,7 +15,7 @@ from typing import Any
 from strategies import Cluster
 from strategies.extension import JOB_VARIABLE
 from tfscale.launch.engines.end_report import EndReport, end_of
-from tfscale.launch.engines.stack_request import ask
+from tfscale.launch.engines.stack_request import ask, members_of
 from tfscale.launch.events import Events, SignalReceived
 from tfscale.launch.output import SharedOutput
 from tfscale.launch.ports import reserve_port
@@ -86,7 +86,7 @@ class RayWorker:
 
     def ask_for_stacks(self) -> int:
         """Asks the processes of the job on this node; returns how many were asked."""
-        return ask(self._job["job_id"])[0]
+        return ask(members_of(self._job["job_id"]))
 
 
 def _log_folder(log_dir: str, stack: contextlib.ExitStack) -> Path:
