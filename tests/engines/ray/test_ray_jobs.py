@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,9 +47,20 @@ class RayCluster:
             stdout=subprocess.PIPE,
             text=True,
         )
+        self.address = json.loads(self._line("{"))["address"]
+
+    def _line(self, beginning: str) -> str:
+        """Returns the next line of the cluster that begins so."""
         assert self._process.stdout is not None
-        line = next(line for line in self._process.stdout if line.startswith("{"))
-        self.address = json.loads(line)["address"]
+        late = threading.Timer(SECONDS, self._process.kill)
+        late.start()
+        try:
+            for line in self._process.stdout:
+                if line.startswith(beginning):
+                    return line
+        finally:
+            late.cancel()
+        raise RuntimeError(f"the Ray cluster has ended, or said nothing for {SECONDS:g} s")
 
     @property
     def environment(self) -> dict[str, str]:
@@ -65,10 +77,9 @@ class RayCluster:
     def lose_a_node(self) -> None:
         """Ends a node without warning, and adds another one."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._process.stdin.write("lose\n")
         self._process.stdin.flush()
-        assert "lost" in next(line for line in self._process.stdout if "lost" in line)
+        self._line("lost")
 
     def close(self) -> None:
         """Ends the cluster."""
