@@ -16,7 +16,7 @@ import pytest
 Found = TypeVar("Found")
 
 LATE_SECONDS = 0.05
-_ATTEMPTS = 8
+_ATTEMPTS = 5
 _TICK_SECONDS = 0.01
 
 

@@ -9,12 +9,12 @@ from tests.docs.blocks import parsed
 from tests.docs.runner import Outcome, run_page
 
 
-def run(text: str, seconds: float = 60.0) -> list[Outcome]:
+def run(text: str, seconds: float = 240.0) -> list[Outcome]:
     programs = Path(sys.executable).parent
     return run_page(parsed(text, "page.md"), programs, seconds=seconds)
 
 
-def errors(text: str, seconds: float = 60.0) -> list[str]:
+def errors(text: str, seconds: float = 240.0) -> list[str]:
     return [outcome.error for outcome in run(text, seconds) if outcome.error is not None]
 
 

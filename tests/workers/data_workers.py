@@ -8,6 +8,7 @@ with that of its own pipeline; or "trained": `fit` and `evaluate`, whose weights
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -22,6 +23,7 @@ import tensorflow as tf
 
 import strategies
 import tfscale
+from tests.waiting import until
 from tests.workers.job import leave
 
 EXAMPLES, BATCH = 50, 8
@@ -66,9 +68,16 @@ def disturb(folder: Path, kinds: list[str]) -> None:
     """Kills or stops the next data worker, in turn; `kinds` are names of signals left to send."""
     kind = kinds.pop(0)
     index = len(kinds) % 2
-    pid = int((folder / f"pid-{index}").read_text())
-    os.kill(pid, getattr(signal, kind))
+    until(lambda: _sent(folder / f"pid-{index}", getattr(signal, kind)), 120, lambda: kind)
     print(f"{kind} to data worker {index}", flush=True)
+
+
+def _sent(path: Path, kind: signal.Signals) -> bool:
+    """Sends a signal to a data worker, unless it is being restarted."""
+    with contextlib.suppress(OSError, ValueError):  # not there yet, half written, or killed before
+        os.kill(int(path.read_text()), kind)
+        return True
+    return False
 
 
 def killed(folder: Path, kinds: list[str], steps: int) -> None:

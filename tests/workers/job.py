@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.programs import forked, started
 
-DEADLINE_SECONDS = 240
+DEADLINE_SECONDS = 480
 """Of a whole job. It ends one that hangs; on an idle machine the longest takes 30 s."""
 SOON_SECONDS = 60
 """Most that a worker may go on after another one has failed. It does so within seconds, however
@@ -32,7 +32,7 @@ def leave(folder: Path, case: str, index: int, found: Found) -> None:
     path.with_suffix(".part").rename(path)
 
 
-def wait_for(path: Path, seconds: float = 120) -> None:
+def wait_for(path: Path, seconds: float = 240) -> None:
     """In a worker: waits until another process has made a file."""
     end = time.monotonic() + seconds
     while not path.exists():

@@ -13,7 +13,7 @@ import pytest
 from tests.programs import ROOT, own_environment
 from tests.workers.job import Found, launch, left
 
-DEADLINE_SECONDS = 240
+DEADLINE_SECONDS = 480
 MPIEXEC = Path(sys.executable).with_name("mpiexec")
 
 

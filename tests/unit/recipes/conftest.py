@@ -21,7 +21,7 @@ from tests.prefork import Prefork
 from tests.programs import completed, forked
 from tfscale.data import tfds, tfds_preparation
 
-_DEADLINE = 180.0
+_DEADLINE = 400.0
 # What every recipe imports.
 _IMPORTED = (
     "recipes.common_flags",
@@ -91,7 +91,7 @@ def _prepare(folder: Path) -> None:
 
 def launch_two_workers(flags: list[str]) -> list[str]:
     recipe = [sys.executable, *forked("-m", "recipes.image_classification", *flags)]
-    done = completed("-m", "tfscale", "launch", "--num_workers=2", "--", *recipe, timeout=240)
+    done = completed("-m", "tfscale", "launch", "--num_workers=2", "--", *recipe, timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines()
 

@@ -129,7 +129,7 @@ def test_an_output_that_cannot_be_written_gives_one_line_and_status_1(flags: lis
             text=True,
             cwd=ROOT,
             env=own_environment(PYTHONUNBUFFERED=""),
-            timeout=120,
+            timeout=300,
         )
     lines = [line for line in done.stderr.splitlines() if not is_start_up(line)]
     assert done.returncode == 1

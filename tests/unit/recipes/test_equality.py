@@ -123,7 +123,7 @@ def test_the_saved_model_predicts_the_same_in_keras_without_tfscale(
         env={k: v for k, v in own_environment().items() if k != "PYTHONPATH"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     plain = json.loads(done.stdout.splitlines()[-1])

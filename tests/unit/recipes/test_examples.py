@@ -39,7 +39,7 @@ def run(name: str, run_recipe: Callable[..., Run]) -> Run:
         return run_recipe(*flags, module=module)
     assert program == "tfscale"
     arguments = [sys.executable if part == "python" else part for part in arguments]
-    done = completed("-m", "tfscale", *arguments, timeout=180)
+    done = completed("-m", "tfscale", *arguments, timeout=300)
     return Run(done.returncode, done.stdout, done.stderr)
 
 
@@ -100,7 +100,7 @@ def workers_print_the_line_of_one_device(output: str) -> None:
     program = source("two_workers").replace(
         "strategies.multi_worker_mirrored_strategy()", "strategies.one_device_strategy()"
     )
-    done = completed(*forked("-c", program), timeout=120)
+    done = completed(*forked("-c", program), timeout=300)
     (expected,) = done.stdout.splitlines()
     printed = sorted(line for line in output.splitlines() if "] loss " in line)
     assert printed == [f"[worker 0] {expected}", f"[worker 1] {expected}"]

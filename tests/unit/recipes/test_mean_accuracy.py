@@ -20,7 +20,7 @@ def test_the_mean_decides(tmp_path: Path, at_least: str, status: int) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == status
     assert done.stdout.splitlines() == [

@@ -114,7 +114,7 @@ except OSError as error:
 
 @pytest.mark.parametrize("size", [200_000, 1_000_000])
 def test_a_full_disk_leaves_the_earlier_results_and_no_half_file(tmp_path: Path, size: int) -> None:
-    done = completed(*forked("-c", FULL_DISK, str(tmp_path), str(size)), timeout=120)
+    done = completed(*forked("-c", FULL_DISK, str(tmp_path), str(size)), timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"The results could not be written to {tmp_path}: ")
     assert sorted(path.name for path in tmp_path.iterdir()) == FILES

@@ -16,7 +16,7 @@ from tests.programs import forked, run_program
 from tfscale.callbacks import Checkpoint
 
 PROGRAM = Path(__file__).with_name("checkpoint_training.py")
-DEADLINE_S = 240
+DEADLINE_S = 480
 
 # Batches trained before the interruption, and where the newest checkpoint then stands: 5 batches an
 # epoch, one saved every 2 of all, the interrupted one not yet.

@@ -18,7 +18,7 @@ from tfscale.callbacks import Stability
 from tfscale.callbacks.stability import adjustable_rates
 
 PROGRAM = Path(__file__).with_name("stability_training.py")
-DEADLINE_S = 240
+DEADLINE_S = 480
 WORKERS = ["worker 0", "worker 1"]
 RATE = 0.05
 

@@ -23,7 +23,7 @@ from tfscale.records import content
 
 def slow(file, path, container, compression, *, keep):
     print("reading", flush=True)
-    time.sleep(60)
+    time.sleep(600)
     yield
 
 content._records = slow
@@ -286,7 +286,7 @@ def test_without_a_page_tensorflow_is_not_needed(folder: Path) -> None:
         "main(sys.argv[1:])\n"
         "print({'tensorflow', 'keras'} & set(sys.modules))"
     )
-    done = completed("-c", code, "data", "inspect", str(folder), timeout=60)
+    done = completed("-c", code, "data", "inspect", str(folder), timeout=300)
     assert done.stdout.splitlines()[-2:] == ["verified: 4 of 4 files intact", "set()"]
 
 
@@ -303,7 +303,7 @@ def test_without_the_package_of_the_container_the_cure_is_named(tmp_path: Path, 
         "utf-8",
     )
     command = [str(program), "data", "inspect", str(tmp_path / "set"), f"--jobs={jobs}"]
-    done = completed(*command, timeout=60)
+    done = completed(*command, timeout=300)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert "pip install 'tfscale[data]'" in done.stderr
 
@@ -322,6 +322,6 @@ def test_ctrl_c_ends_all_processes(folder: Path, jobs: str) -> None:
     assert process.stdout is not None
     process.stdout.readline()
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to every process
-    assert process.wait(30) == 130
+    assert process.wait(300) == 130
     assert set(process.stdout.read().split()) <= {"reading"}  # the end: no process is left
     process.stdout.close()

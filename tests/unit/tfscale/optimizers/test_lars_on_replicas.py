@@ -12,7 +12,7 @@ import pytest
 from tests.programs import completed, forked
 
 PROGRAM = Path(__file__).with_name("lars_on_replicas.py")
-DEADLINE_S = 240
+DEADLINE_S = 480
 STRANGER = """
 import sys
 sys.modules.update(dict.fromkeys(["tfscale", "strategies", "recipes"]))  # importing them fails

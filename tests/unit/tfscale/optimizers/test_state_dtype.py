@@ -147,7 +147,7 @@ def test_a_file_loads_in_plain_keras_with_slots_in_float32(tmp_path: Path) -> No
     model.compile(with_state_dtype(keras.optimizers.Adam(0.1)), "mse")
     model.fit(np.ones([4, 2]), np.ones([4, 1]), verbose=0)
     model.save(tmp_path / "model.keras")
-    done = completed(*forked("-c", PLAIN, str(tmp_path / "model.keras")), timeout=120)
+    done = completed(*forked("-c", PLAIN, str(tmp_path / "model.keras")), timeout=300)
     assert (done.returncode, done.stdout.split()[-1]) == (0, "False"), done.stderr
 
 

@@ -23,7 +23,7 @@ def slow(source, say):
     print(source, flush=True)
     if source.endswith("0"):
         return fast(source, say)
-    time.sleep(60)
+    time.sleep(600)
 
 fast, indexing.scanned = indexing.scanned, slow
 if __name__ == "__main__":
@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def index(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return completed("-m", "tfscale", "data", "index", *map(str, arguments), timeout=120)
+    return completed("-m", "tfscale", "data", "index", *map(str, arguments), timeout=300)
 
 
 def test_every_file_gets_its_index_and_a_line(folder: Path) -> None:
@@ -135,7 +135,7 @@ def test_without_the_package_for_checksums_the_cure_is_named(folder: Path) -> No
         "from tfscale.__main__ import main\n"
         "sys.exit(main(sys.argv[1:]))"
     )
-    done = completed("-c", code, "data", "index", str(folder / "a-0"), timeout=60)
+    done = completed("-c", code, "data", "index", str(folder / "a-0"), timeout=300)
     assert done.returncode == 2
     assert "pip install 'tfscale[data]'" in done.stderr
 
@@ -158,7 +158,7 @@ def test_ctrl_c_keeps_complete_indexes_and_leaves_nothing_else(folder: Path, job
     for _ in names:  # the first file is complete once the last is begun
         process.stdout.readline()
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to every process
-    assert process.wait(30) == 130
+    assert process.wait(300) == 130
     assert process.stdout.read() == ""  # the end of the output: no process is left
     process.stdout.close()
     written = {path.name for path in folder.iterdir()} - {"a-1", "a-2", "slow.py"}
@@ -166,12 +166,12 @@ def test_ctrl_c_keeps_complete_indexes_and_leaves_nothing_else(folder: Path, job
 
 
 def test_the_tools_are_listed_and_one_is_required() -> None:
-    done = completed("-m", "tfscale", "data", timeout=60)
+    done = completed("-m", "tfscale", "data", timeout=300)
     assert (done.returncode, done.stdout) == (2, "")
     assert "required: TOOL. See `tfscale data --help`." in done.stderr
     assert (
         "write the index of TFRecord files"
-        in completed("-m", "tfscale", "data", "--help", timeout=60).stdout
+        in completed("-m", "tfscale", "data", "--help", timeout=300).stdout
     )
 
 
@@ -182,5 +182,5 @@ def test_an_index_is_made_without_tensorflow(folder: Path) -> None:
         "main(sys.argv[1:])\n"
         "print({'tensorflow', 'keras'} & set(sys.modules))"
     )
-    done = completed("-c", code, "data", "index", str(folder / "a-0"), timeout=60)
+    done = completed("-c", code, "data", "index", str(folder / "a-0"), timeout=300)
     assert done.stdout.splitlines()[-1] == "set()"

@@ -207,7 +207,7 @@ def test_an_output_that_cannot_be_written_gives_one_line_and_status_2(
                 stderr=subprocess.PIPE,
                 text=True,
                 env=own_environment(PYTHONUNBUFFERED=unbuffered),
-                timeout=60,
+                timeout=300,
             )
         assert done.returncode == 2
         assert done.stderr.endswith(f": standard output could not be written: {reason}.\n")
@@ -219,7 +219,7 @@ def test_a_path_that_is_not_utf_8_is_read_written_and_printed_unchanged(tmp_path
     os.mkdir(run)  # noqa: PTH102  (bytes)
     write(Path(os.fsdecode(run)) / "summary.json", SUMMARY | {"flags": {}})
     done = subprocess.run(
-        [sys.executable, "-m", "tfscale", "report", run], capture_output=True, cwd=ROOT, timeout=60
+        [sys.executable, "-m", "tfscale", "report", run], capture_output=True, cwd=ROOT, timeout=300
     )
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout == b"report: " + run + b"/report.html\n"
@@ -243,7 +243,7 @@ print(json.dumps([heavy, found]))
 
 def test_the_environment_is_described_and_a_page_needs_no_tensorflow(tmp_path: Path) -> None:
     write(tmp_path / "summary.json", SUMMARY)
-    done = completed("-c", LOOK, str(tmp_path), timeout=120)
+    done = completed("-c", LOOK, str(tmp_path), timeout=300)
     assert done.returncode == 0, done.stderr
     heavy, found = json.loads(done.stdout.splitlines()[-1])
     assert heavy == []

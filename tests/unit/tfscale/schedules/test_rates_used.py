@@ -16,7 +16,7 @@ from tests.programs import forked, run_program
 
 PROGRAM = Path(__file__).with_name("rates_used.py")
 STEPS = np.arange(24)
-DEADLINE_S = 240
+DEADLINE_S = 480
 
 
 def cosine(step: int) -> float:

@@ -13,7 +13,7 @@ from tests.programs import completed, forked
 from tests.unit.tfscale.shrink.clustering.clustered_by_hand import VALUES, sparse_weights
 
 PROGRAM = Path(__file__).with_name("killed_training.py")
-DEADLINE_SECONDS = 240
+DEADLINE_SECONDS = 480
 
 
 def run(kind: str, folder: Path, kill_after: int, last: str) -> dict[str, Any]:

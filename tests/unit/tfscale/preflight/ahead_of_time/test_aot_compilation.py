@@ -41,7 +41,7 @@ class Setting:
         self.said: list[str] = []
 
     def compiler(
-        self, text: str, *, timeout_seconds: float = 60.0, target: str = "v5e:2x2"
+        self, text: str, *, timeout_seconds: float = 300.0, target: str = "v5e:2x2"
     ) -> ChipCompiler:
         self.program.write_text(text, "utf-8")
         return ChipCompiler(

@@ -57,7 +57,7 @@ def test_an_environment_is_made_with_a_python_of_its_own(tmp_path: Path, wheel: 
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=300,
     )
     assert printed.stdout == "installed\n"
     assert "225 MB" in said[0]
