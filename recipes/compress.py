@@ -14,7 +14,7 @@ one half of the test data, and measured with the other.
 The run may be of image_classification, language_model or recommendation. Its
 flags are taken from its folder; --flags changes some, such as the strategy.
 
-A chain that was killed goes on after its last finished stage when it is started
+A chain that was killed goes on after its last whole epoch when it is started
 again with the same flags. A run writes to --output: the smaller model
 (model.tflite or model.keras), trade_off.html with pictures, report.html,
 run.json and summary.json.

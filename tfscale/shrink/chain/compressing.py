@@ -132,9 +132,10 @@ def compress(
             `train`.
         file_format: Of the files that are measured: "litert" or "keras". None: "keras" if the chain
             quantizes with "int8" or "int4", else "litert".
-        stages_dir: A folder for the models after finished stages, on a disk that all workers see.
-            Called again with the same arguments after it was killed, `compress` goes on after the
-            last of them; at the end it removes them.
+        stages_dir: A folder for the models after finished stages and a checkpoint after each epoch,
+            on a disk that all workers see. Called again with the same arguments after it was
+            killed, `compress` goes on after the last whole epoch, and with a PyDataset after the
+            last finished stage; at the end it removes them.
         verbose: That of `fit`, on the chief.
 
     Returns:
@@ -215,7 +216,12 @@ class _Compression:
                 "inputs, the same on all workers."
             )
         self._finished = FinishedStages(
-            stages_dir, model=model, chain=chain, rate=self._rate, writes=self._is_chief
+            stages_dir,
+            model=model,
+            chain=chain,
+            rate=self._rate,
+            steps=self._data.steps,
+            writes=self._is_chief,
         )
         self._keep: list[str] = []
         self._costs: list[StageCost] = []
@@ -253,7 +259,8 @@ class _Compression:
             model = stages[name](model)
             self._measure(model, name, text, began)
             if name != self._chain.stages[-1]:
-                self._finished.add(name, model, self._costs[-1])
+                with self._strategy.scope():
+                    model = self._finished.add(name, model, self._costs[-1])
         self._finished.clear()
         return Compressed(model, self._chain, tuple(self._costs), self._file_format, self._content)
 
@@ -319,10 +326,11 @@ class _Compression:
         if epochs == 0:
             _change_once(model, callbacks)
             return
+        saves = self._finished.checkpoints(stage) if self._data.can_be_resumed else []
         model.fit(
             **self._data.arguments,
             epochs=epochs,
-            callbacks=[*callbacks],
+            callbacks=[*callbacks, *saves],
             verbose=self._verbose,
         )
 

@@ -1,4 +1,4 @@
-"""The finished stages of a chain on disk, so that a program that was killed goes on after them."""
+"""The stages of a chain on disk, so that a program that was killed goes on where it was."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from typing import Any
 import keras
 
 from strategies.extension import all_layers
+from tfscale.callbacks import Checkpoint
 from tfscale.files import whole_files
 from tfscale.preparation.custom_objects import custom_objects_in
-from tfscale.preparation.model_copy import value_of
-from tfscale.shrink.chain.chain import Chain
+from tfscale.preparation.model_copy import copy_under, value_of
+from tfscale.shrink.chain.chain import STAGES, Chain
 from tfscale.shrink.chain.costs import KERAS, StageCost, file_of_model
 
 _CHAIN_FILE = "chain.json"
@@ -26,13 +28,15 @@ class FinishedStages:
     """Models after stages, each with its cost, in a folder; without a folder there are none.
 
     Which stages are finished is read once, at the beginning: all workers find the same ones,
-    because none finishes a stage before all have begun.
+    because none finishes a stage before all have begun. Beside them is the checkpoint of the stage
+    that trains.
 
     Args:
         folder: The folder, or None.
         model: The model before all stages.
         chain: The chain.
         rate: The learning rate at the begin of a stage.
+        steps: Batches of an epoch.
         writes: Whether this process writes: the chief does.
 
     Raises:
@@ -46,6 +50,7 @@ class FinishedStages:
         model: keras.Model,
         chain: Chain,
         rate: float,
+        steps: int,
         writes: bool,
     ) -> None:
         self._folder = None if folder is None else Path(folder)
@@ -55,6 +60,7 @@ class FinishedStages:
             "chain": json.loads(json.dumps(dataclasses.asdict(chain))),
             "weights": _digest(model.variables),
             "learning_rate": rate,
+            "number_of_steps": steps,
         }
         self._costs = {} if self._folder is None else self._found(self._folder, chain.stages)
 
@@ -68,33 +74,59 @@ class FinishedStages:
         with keras.saving.custom_object_scope(self._custom_objects):
             return keras.models.load_model(self._folder / f"{name}.keras", compile=False)
 
-    def add(self, name: str, model: keras.Model, cost: StageCost) -> None:
-        """Writes the model after a stage, and its cost.
+    def checkpoints(self, name: str) -> list[keras.callbacks.Callback]:
+        """Returns what saves a stage after each epoch, and continues it from there.
+
+        Raises:
+            OSError: If the folder cannot be written.
+        """
+        if self._folder is None:
+            return []
+        if self._writes:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with whole_files(self._folder / _CHAIN_FILE) as (file,):
+                file.write(json.dumps(self._of).encode())
+        return [Checkpoint(self._folder / name, keep=2)]
+
+    def add(self, name: str, model: keras.Model, cost: StageCost) -> keras.Model:
+        """Writes the model after a stage, and its cost. Its checkpoints are removed.
+
+        Returns:
+            The model for the next stage. With a folder it is a copy whose variables have the paths
+            that a loaded one has, by which a checkpoint of the next stage finds them.
 
         Raises:
             OSError: If they cannot be written.
         """
-        if self._folder is None or not self._writes:
-            return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        contents = {
-            f"{name}.keras": file_of_model(model, KERAS),
-            f"{name}.json": json.dumps(dataclasses.asdict(cost)).encode(),
-            _CHAIN_FILE: json.dumps(self._of).encode(),
-        }
-        with whole_files(*(self._folder / each for each in contents)) as files:
-            for file, content in zip(files, contents.values(), strict=True):
-                file.write(content)
+        if self._folder is None:
+            return model
+        if self._writes:
+            self._write(self._folder, name, model, cost)
+        return copy_under(model.dtype_policy, model, [], self._custom_objects)[0]
 
     def clear(self) -> None:
-        """Removes what `add` has written."""
+        """Removes what was written."""
         if self._folder is None or not self._writes:
             return
+        for name in STAGES:
+            shutil.rmtree(self._folder / name, ignore_errors=True)
         for pattern in ("*.keras", "*.json"):
             for path in self._folder.glob(pattern):
                 path.unlink()
         if self._folder.is_dir() and not any(self._folder.iterdir()):
             self._folder.rmdir()
+
+    def _write(self, folder: Path, name: str, model: keras.Model, cost: StageCost) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        contents = {
+            f"{name}.keras": file_of_model(model, KERAS),
+            f"{name}.json": json.dumps(dataclasses.asdict(cost)).encode(),
+            _CHAIN_FILE: json.dumps(self._of).encode(),
+        }
+        with whole_files(*(folder / each for each in contents)) as files:
+            for file, content in zip(files, contents.values(), strict=True):
+                file.write(content)
+        shutil.rmtree(folder / name, ignore_errors=True)
 
     def _found(self, folder: Path, stages: Sequence[str]) -> dict[str, StageCost]:
         if not (folder / _CHAIN_FILE).is_file():

@@ -23,11 +23,13 @@ class TrainingData:
         arguments: Of `fit`.
         steps: Batches of an epoch.
         examples: Some inputs for calibration, as `quantization_aware` takes them.
+        can_be_resumed: Whether a `Checkpoint` can continue within a stage.
     """
 
     arguments: dict[str, Any]
     steps: int
     examples: Any
+    can_be_resumed: bool = True
 
 
 def training_data(
@@ -70,7 +72,8 @@ def training_data(
         own = train.local(0).take(max(1, batches))
         return TrainingData(arguments, steps_per_epoch or train.steps_per_epoch, own)
     if isinstance(train, keras.utils.PyDataset):
-        return TrainingData(arguments, steps_per_epoch or len(train), train[0][0])
+        steps = steps_per_epoch or len(train)
+        return TrainingData(arguments, steps, train[0][0], can_be_resumed=False)
     if isinstance(train, tf.data.Dataset):
         length = int(train.cardinality())
         if length < 1 and steps_per_epoch is None:

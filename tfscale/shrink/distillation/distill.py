@@ -15,6 +15,7 @@ from strategies.extension import all_layers, is_asynchronous, number, pipeline_o
 from tfscale.preparation.custom_objects import custom_objects_in
 from tfscale.preparation.model_copy import copy_under
 from tfscale.shrink.distillation.features import FeaturePair, projection, with_features
+from tfscale.shrink.distillation.inputs import check_inputs
 
 
 class Distill(keras.Model):
@@ -35,6 +36,7 @@ class Distill(keras.Model):
     Args:
         student: A functional or Sequential model with one output, made in the current scope.
         teachers: One such model or several, made anywhere, with the student's inputs and outputs.
+            A teacher may take integers as floats, and some of the inputs of a dictionary by name.
         temperature: T, which softens the probabilities. Positive and finite.
         weight: Of the teachers' term, in [0, 1]. With 1 the labels are not used, and `compile`
             needs no loss.
@@ -290,3 +292,4 @@ def _check_models(
                 f"True and {argument} {model.name!r}, which ends with "
                 f"{activation.__name__}. Pass from_logits=False."
             )
+    check_inputs(student, teachers)

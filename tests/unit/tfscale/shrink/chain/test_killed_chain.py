@@ -1,4 +1,4 @@
-"""A chain that was killed goes on after its last finished stage."""
+"""A chain that was killed, in any stage or between two, ends like one that was not."""
 
 from __future__ import annotations
 
@@ -12,43 +12,99 @@ import numpy as np
 import pytest
 
 from tests.programs import completed
+from tests.unit.tfscale.shrink.chain.killed_chain import EPOCHS
 
 PROGRAM = "tests.unit.tfscale.shrink.chain.killed_chain"
 
 
-def ran(folder: Path, kill: str) -> Any:
-    return completed("-m", PROGRAM, str(folder), kill, timeout=180)
+def ran(float_type: str, folder: Path, *kill: str) -> Any:
+    return completed("-m", PROGRAM, float_type, str(folder), *kill, timeout=240)
+
+
+def assert_ended_alike(folder: Path, other: Path) -> None:
+    with np.load(other / "result.npz") as wanted, np.load(folder / "result.npz") as found:
+        assert wanted.files == found.files
+        for name in wanted:
+            np.testing.assert_array_equal(found[name], wanted[name], err_msg=name)
+
+
+def after(epochs: int) -> str:
+    """The checkpoint after so many epochs of four steps."""
+    return f"step-{4 * epochs:012}"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    done = ran("float64", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
 @pytest.mark.thorough
-def test_a_killed_chain_goes_on_after_its_last_stage(tmp_path: Path) -> None:
-    one, other = tmp_path / "one", tmp_path / "other"
-    for folder in (one, other):
-        folder.mkdir()
-    undisturbed = ran(one, "no")
-    assert undisturbed.returncode == 0, undisturbed.stderr
-    killed = ran(other, "kill")
+def test_a_killed_chain_goes_on_after_its_last_stage(undisturbed: Path, tmp_path: Path) -> None:
+    killed = ran("float64", tmp_path, "prune.json")
     assert killed.returncode == -signal.SIGKILL
-    stages = other / "stages"
-    assert sorted(path.name for path in stages.iterdir()) == [
-        *("chain.json", "prune.json", "prune.keras"),
+    stages = tmp_path / "stages"
+    kept = [
+        "chain.json",
+        *(f"{s}.{end}" for s in ("channels", "prune") for end in ("json", "keras")),
     ]
+    assert sorted(path.name for path in stages.iterdir() if path.is_file()) == kept
     # Of another chain.
     chain = stages / "chain.json"
     stored = chain.read_text()
     chain.write_text(json.dumps({**json.loads(stored), "learning_rate": 0.5}))
-    refused = ran(other, "no")
+    refused = ran("float64", tmp_path)
     assert refused.returncode == 1
     assert re.search("`stages_dir` must be new.*of another learning rate", refused.stderr)
     # Cut off.
     chain.write_text(stored[:-9])
-    refused = ran(other, "no")
+    refused = ran("float64", tmp_path)
     assert re.search("`stages_dir` must have whole files", refused.stderr)
     chain.write_text(stored)
-    resumed = ran(other, "no")
+    resumed = ran("float64", tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     assert "50 % zeros ..." not in resumed.stderr
     assert "4 values ..." in resumed.stderr
-    with np.load(one / "result.npz") as wanted, np.load(other / "result.npz") as found:
-        for name in wanted:
-            np.testing.assert_array_equal(found[name], wanted[name])
+    assert_ended_alike(tmp_path, undisturbed)
+
+
+@pytest.mark.thorough
+def test_a_chain_that_is_killed_within_each_stage_goes_on_there(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    for resumes, stage in enumerate(("channels", "prune", "cluster")):
+        killed = ran("float64", tmp_path, f"{stage}/{after(20)}")
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert_resumed(killed.stderr, resumes)
+        names = {path.name for path in (tmp_path / "stages" / stage).glob("step-*")}
+        assert names
+        assert max(names) < after(EPOCHS), "killed after the stage, too late"
+    resumed = ran("float64", tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert_resumed(resumed.stderr, 3)
+    assert_ended_alike(tmp_path, undisturbed)
+
+
+def assert_resumed(text: str, resumes: int) -> None:
+    """Checks that the program went on in the stage in which it had been killed, if it had been."""
+    found = re.findall(r"resuming from .* after (\d+) of (\d+) epochs", text)
+    assert len(found) == min(1, resumes), text
+    for done, epochs in found:
+        assert 20 <= int(done) < int(epochs) == EPOCHS
+
+
+@pytest.mark.thorough
+def test_training_for_eight_bits_goes_on_within_its_stage(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        folder.mkdir()
+    undisturbed = ran("float32", one)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    killed = ran("float32", other, f"quantize/{after(20)}")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    resumed = ran("float32", other)
+    assert resumed.returncode == 0, resumed.stderr
+    assert_resumed(resumed.stderr, 1)
+    assert_ended_alike(other, one)
