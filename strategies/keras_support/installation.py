@@ -20,6 +20,7 @@ from strategies.keras_support.patching.private_keras import KERAS_SYMBOLS
 from strategies.keras_support.patching.private_symbol import changed_symbols
 from strategies.keras_support.patching.private_tensorflow import TENSORFLOW_SYMBOLS
 from strategies.keras_support.sharding.stages import shard_state
+from strategies.keras_support.state.broadcast_values import send_small_numbers
 from strategies.liveness.wait_notice import give_wait_notices
 
 
@@ -68,6 +69,7 @@ def support(strategy: tf.distribute.Strategy, shard: int = 0) -> tf.distribute.S
     write_exit_reason_at_end(*task)
     answer_stack_requests()
     if is_multi_worker(strategy):
+        send_small_numbers(strategy)
         atexit.register(tell_of_end, strategy)
         give_wait_notices(strategy)
     return strategy

@@ -31,6 +31,7 @@ from tests.workers import (
 from tests.workers.job import Found, leave
 
 APART = {
+    "adapted": shrunk.adapted,
     "explained": explained.explained,
     "recomputed": whole_batch.recomputed,
     "rounded": shrunk.rounded,

@@ -1,8 +1,9 @@
-"""Training that prunes, clusters and rounds; on two workers as in NumPy or on one device."""
+"""Training that prunes, clusters, rounds and adapts integers, for a job of two workers."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import tensorflow as tf
 from tests.unit.strategies.keras_support.beside_one_device import on_strategy
 from tests.unit.tfscale.shrink.clustering.clustered_by_hand import VALUES, slow, sparse_network
 from tests.unit.tfscale.shrink.pruning.pruned_by_hand import fitted, network, sgd
+from tests.unit.tfscale.shrink.quantization import adapted_training
 from tests.unit.tfscale.shrink.quantization.aware_training import trained
 from tests.workers.job import Found
 from tfscale.shrink import Cluster, CubicSparsity, Prune
@@ -64,4 +66,23 @@ def rounded(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found
     return {name: np.ravel(value).tolist() for name, value in shown.items()}
 
 
-CASES = (pruned, clustered)
+def adapted(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
+    """In float32; in the last batch one row is left, so one worker has none."""
+    found: Found = {}
+    for mode in ("int8", "int4"):
+        adapting = functools.partial(adapted_training.trained, mode=mode, batch_size=7)
+        shown = on_strategy(adapting, strategy)
+        found |= {f"{mode} {name}": np.ravel(value).tolist() for name, value in shown.items()}
+    return found
+
+
+def small_numbers(strategy: tf.distribute.Strategy, folder: Path, index: int) -> Found:
+    """The first values of variables, which the workers ask for with values of their own."""
+    with strategy.scope():
+        made = {name: keras.Variable(np.array([1, 100 + index]), dtype=name) for name in SMALL}
+    return {name: np.array(keras.ops.cast(v, "float64")).tolist() for name, v in made.items()}
+
+
+SMALL = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "bfloat16", "float16")
+
+CASES = (pruned, clustered, small_numbers)

@@ -34,6 +34,12 @@ def test_two_workers_cluster_as_numpy_does(both: Cases) -> None:
             np.testing.assert_allclose(found, values, rtol=1e-9, atol=1e-12)
 
 
+def test_variables_of_small_numbers_begin_with_the_values_of_the_chief(both: Cases) -> None:
+    for worker in both("small_numbers"):
+        assert len(worker) == 8
+        assert all(value == [1, 100] for value in worker.values())
+
+
 @pytest.mark.thorough
 def test_two_workers_train_for_eight_bits_as_one_device(tmp_path: Path) -> None:
     workers = run_workers("agreement", tmp_path, "rounded")
@@ -43,3 +49,13 @@ def test_two_workers_train_for_eight_bits_as_one_device(tmp_path: Path) -> None:
         assert worker.keys() == expected.keys()
         for name, values in expected.items():
             np.testing.assert_allclose(worker[name], values, 1e-9, 1e-12, err_msg=name)
+
+
+@pytest.mark.thorough
+def test_two_workers_train_adapters_on_integers_as_one_device(tmp_path: Path) -> None:
+    workers = run_workers("agreement", tmp_path, "adapted")
+    expected = run_one_device("agreement", tmp_path, "adapted")
+    for worker in workers:
+        assert worker.keys() == expected.keys()
+        for name, values in expected.items():
+            np.testing.assert_allclose(worker[name], values, 1e-5, 1e-6, err_msg=name)

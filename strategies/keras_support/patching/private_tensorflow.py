@@ -10,13 +10,13 @@ from strategies.keras_support.patching.private_symbol import used
 
 _STRATEGY_EXTENDED_V2 = "tensorflow.python.distribute.distribute_lib:StrategyExtendedV2"
 _MIRRORED_EXTENDED = "tensorflow.python.distribute.mirrored_strategy:MirroredExtended"
-_COLLECTIVE_EXTENDED = (
-    "tensorflow.python.distribute.collective_all_reduce_strategy:CollectiveAllReduceExtended"
-)
+_COLLECTIVE = "tensorflow.python.distribute.collective_all_reduce_strategy"
+_COLLECTIVE_EXTENDED = f"{_COLLECTIVE}:CollectiveAllReduceExtended"
+_COLLECTIVE_STRATEGY = f"{_COLLECTIVE}:CollectiveAllReduceStrategy"
 _DISTRIBUTED_VARIABLE = "tensorflow.python.distribute.values:DistributedVariable"
-_PARAMETER_SERVER_EXTENDED = (
-    "tensorflow.python.distribute.parameter_server_strategy_v2:ParameterServerStrategyV2Extended"
-)
+_PARAMETER_SERVER = "tensorflow.python.distribute.parameter_server_strategy_v2"
+_PARAMETER_SERVER_EXTENDED = f"{_PARAMETER_SERVER}:ParameterServerStrategyV2Extended"
+_PARAMETER_SERVER_STRATEGY = f"{_PARAMETER_SERVER}:ParameterServerStrategyV2"
 _CONTEXT = "tensorflow.python.eager.context:Context"
 _DATASET_V2 = "tensorflow.python.data.ops.dataset_ops:DatasetV2"
 _FUNCTION = "tensorflow.python.eager.polymorphic_function.polymorphic_function:Function"
@@ -24,21 +24,12 @@ _AGGREGATING_VARIABLE = "tensorflow.python.distribute.ps_values:AggregatingVaria
 _BASE_RESOURCE_VARIABLE = "tensorflow.python.ops.resource_variable_ops:BaseResourceVariable"
 _RESOURCE_VARIABLE = "tensorflow.python.ops.resource_variable_ops:ResourceVariable"
 _MIRRORED_STRATEGY = "tensorflow.python.distribute.mirrored_strategy:MirroredStrategy"
-_COLLECTIVE_STRATEGY = (
-    "tensorflow.python.distribute.collective_all_reduce_strategy:CollectiveAllReduceStrategy"
-)
 _COLLECTIVE_KEYS = "tensorflow.python.distribute.cross_device_utils:CollectiveKeys"
 _COLLECTIVE_ALL_REDUCE = "tensorflow.python.distribute.cross_device_ops:CollectiveAllReduce"
-_PARAMETER_SERVER_STRATEGY = (
-    "tensorflow.python.distribute.parameter_server_strategy_v2:ParameterServerStrategyV2"
-)
 _PARAMETER_SERVER_EXTENDED_V1 = (
     "tensorflow.python.distribute.parameter_server_strategy:ParameterServerStrategyExtended"
 )
-_CLUSTER_COORDINATOR = (
-    "tensorflow.python.distribute.coordinator.cluster_coordinator:ClusterCoordinator"
-)
-_CLUSTER = "tensorflow.python.distribute.coordinator.cluster_coordinator:Cluster"
+_COORDINATOR = "tensorflow.python.distribute.coordinator.cluster_coordinator"
 _DISTRIBUTE_LIB = "tensorflow.python.distribute.distribute_lib"
 _VALUES = "tensorflow.python.distribute.values"
 _EAGER_CONTEXT = "tensorflow.python.eager.context"
@@ -140,6 +131,14 @@ TENSORFLOW_SYMBOLS = (
         {
             f"{_STRATEGY_EXTENDED_V2}._create_variable": "29a552535f38",
             f"{_MIRRORED_EXTENDED}._create_variable": "e371b86f5ef6",
+        },
+    ),
+    *used(
+        Need.WORKERS,
+        "keras_support.state",
+        "sends the first values of small numbers between workers in a wider type",
+        {
+            f"{_COLLECTIVE_EXTENDED}._get_variable_creator_initial_value": "4e806287b96c",
         },
     ),
     *used(
@@ -367,8 +366,8 @@ TENSORFLOW_SYMBOLS = (
         "keras_support.asynchronous",
         "hands out an execution that says when it ends",
         {
-            f"{_CLUSTER_COORDINATOR}._cluster": "ddaf662ea588",
-            f"{_CLUSTER}.schedule": "82f19a276906",
+            f"{_COORDINATOR}:ClusterCoordinator._cluster": "ddaf662ea588",
+            f"{_COORDINATOR}:Cluster.schedule": "82f19a276906",
         },
     ),
     *used(

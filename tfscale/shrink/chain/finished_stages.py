@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from strategies.extension import all_layers
 from tfscale.callbacks import Checkpoint
 from tfscale.files import whole_files
 from tfscale.preparation.custom_objects import custom_objects_in
-from tfscale.preparation.model_copy import copy_under, value_of
+from tfscale.preparation.model_copy import copy_under, state_of, value_of
 from tfscale.shrink.chain.chain import STAGES, Chain
 from tfscale.shrink.chain.costs import KERAS, StageCost, file_of_model
 
@@ -62,6 +63,7 @@ class FinishedStages:
             "learning_rate": rate,
             "number_of_steps": steps,
         }
+        self._random: dict[str, Any] = {}
         self._costs = {} if self._folder is None else self._found(self._folder, chain.stages)
 
     def cost(self, name: str) -> StageCost | None:
@@ -72,7 +74,11 @@ class FinishedStages:
         """Loads the model after a finished stage, in the current scope."""
         assert self._folder is not None
         with keras.saving.custom_object_scope(self._custom_objects):
-            return keras.models.load_model(self._folder / f"{name}.keras", compile=False)
+            model = keras.models.load_model(self._folder / f"{name}.keras", compile=False)
+        # A file has the seeds of layers, but not how far they are.
+        for variable, value in zip(_random_state(model), self._random[name], strict=True):
+            variable.assign(np.asarray(value, variable.dtype))
+        return model
 
     def checkpoints(self, name: str) -> list[keras.callbacks.Callback]:
         """Returns what saves a stage after each epoch, and continues it from there.
@@ -120,7 +126,12 @@ class FinishedStages:
         folder.mkdir(parents=True, exist_ok=True)
         contents = {
             f"{name}.keras": file_of_model(model, KERAS),
-            f"{name}.json": json.dumps(dataclasses.asdict(cost)).encode(),
+            f"{name}.json": json.dumps(
+                {
+                    "cost": dataclasses.asdict(cost),
+                    "random": [value_of(each).tolist() for each in _random_state(model)],
+                }
+            ).encode(),
             _CHAIN_FILE: json.dumps(self._of).encode(),
         }
         with whole_files(*(folder / each for each in contents)) as files:
@@ -133,12 +144,14 @@ class FinishedStages:
             return {}
         try:
             stored = json.loads((folder / _CHAIN_FILE).read_text("utf-8"))
-            costs = {
-                name: StageCost(**json.loads((folder / f"{name}.json").read_text("utf-8")))
+            found = {
+                name: json.loads((folder / f"{name}.json").read_text("utf-8"))
                 for name in stages
                 if (folder / f"{name}.json").is_file() and (folder / f"{name}.keras").is_file()
             }
-        except (OSError, ValueError, TypeError) as error:
+            costs = {name: StageCost(**each["cost"]) for name, each in found.items()}
+            self._random = {name: each["random"] for name, each in found.items()}
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise ValueError(
                 f"`stages_dir` must have whole files of finished stages. Received: {folder}, of "
                 f"which one cannot be read ({error}). Remove the folder to begin from the start."
@@ -151,6 +164,11 @@ class FinishedStages:
                 "folder, or remove this one."
             )
         return costs
+
+
+def _random_state(model: keras.Model) -> list[Any]:
+    """Returns the variables of random layers, in the order that a copy has too."""
+    return state_of(model)[len(model.weights) :]
 
 
 def _digest(variables: Sequence[Any]) -> str:

@@ -13,8 +13,8 @@ _INTEGER, _FLOAT = "integer", "float"
 def check_inputs(student: keras.Model, teachers: Sequence[keras.Model]) -> None:
     """Checks that each teacher can be given the inputs of the student.
 
-    An axis of either may be of any size. Keras itself adds or removes a last axis of 1, makes floats
-    of integers, and finds the inputs of a list by their names in a dictionary.
+    An axis of either may be of any size. Keras itself adds or removes a last axis of 1, makes
+    floats of integers, and finds the inputs of a list by their names in a dictionary.
 
     Args:
         student: A functional or Sequential model.

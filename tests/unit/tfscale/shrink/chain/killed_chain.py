@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -23,7 +24,7 @@ import strategies
 import tfscale
 from tfscale.shrink import Chain, compress
 
-CHAINS = {
+CHAINS: dict[str, dict[str, Any]] = {
     "float64": {"channels": 0.25, "sparsity": 0.5, "clusters": 4},
     "float32": {"sparsity": 0.5, "quantize": "aware"},
 }
