@@ -104,7 +104,7 @@ def disk_mb_per_s(folder: Path) -> tuple[float, float]:
         deadline = Deadline(_DISK_SECONDS)
         read = 0
         with path.open("rb", buffering=0) as file:
-            while not deadline.is_over() and (part := file.read(_BLOCK_BYTES)):
+            while not (read and deadline.is_over()) and (part := file.read(_BLOCK_BYTES)):
                 read += len(part)
         return write / 1e6, read / deadline.spent() / 1e6
     finally:
@@ -130,7 +130,7 @@ def _gflops_of(device: Any) -> float:
 
 def _calls_per_second(act: Callable[[], object]) -> float:
     calls, begin = 0, time.perf_counter()
-    while (spent := time.perf_counter() - begin) < _PART_SECONDS:
+    while not calls or time.perf_counter() - begin < _PART_SECONDS:
         act()
         calls += 1
-    return calls / spent
+    return calls / (time.perf_counter() - begin)

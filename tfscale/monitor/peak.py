@@ -44,7 +44,7 @@ def measured_peak(strategy: tf.distribute.Strategy) -> float:
 
         multiply().numpy()
         fastest, ends = float("inf"), time.monotonic() + _SECONDS
-        while time.monotonic() < ends:
+        while fastest == float("inf") or time.monotonic() < ends:
             began = time.perf_counter()
             multiply().numpy()
             fastest = min(fastest, time.perf_counter() - began)

@@ -150,11 +150,11 @@ def _input_rate(data: Any) -> float | None:
     else:
         return None
     rows = num_rows(as_arrays(next(batches)))  # the first one fills buffers
-    delivered, began = 0, time.perf_counter()
-    while (spent := time.perf_counter() - began) < _INPUT_SECONDS:
+    count, began = 0, time.perf_counter()
+    while not count or time.perf_counter() - began < _INPUT_SECONDS:
         next(batches)
-        delivered += rows
-    return delivered / spent
+        count += 1
+    return count * rows / (time.perf_counter() - began)
 
 
 if __name__ == "__main__":
