@@ -1,10 +1,12 @@
-"""What cutting channels saves: parameters, bytes of a file, and time of a prediction.
+"""What cutting channels saves: parameters, bytes of a file, and processor time of a prediction.
 
 python -m tests.benchmarks.cut_models --fraction=0.5
 
-The models have drawn weights: the figures say nothing of accuracy. Times are medians, in which the
-whole and the cut model take turns; a call is a traced `model(x)` on the devices that there are.
-Bytes are those of a .keras file without an optimizer.
+The models have drawn weights: the figures say nothing of accuracy. Beside each other are the masked
+model, whose channels are zeros, and the one that is cut. Times are medians of the processor time of
+a call on CPUs, all threads together, in which the two take turns: in Keras a traced `model(x)`, in
+LiteRT one thread. Bytes are those of a .keras file without an optimizer. Needs
+tfscale[cpu,export,recipes].
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.images.model import image_model
-from tfscale.shrink import cut, mask_channels
+from tfscale.shrink import cut, export, mask_channels
 
 
 def digits() -> keras.Model:
@@ -66,8 +68,8 @@ def main() -> None:
     parser.add_argument("--models", default=",".join(MODELS), help=f"of {', '.join(MODELS)}")
     parser.add_argument("--calls", type=int, default=30, help="of each model")
     arguments = parser.parse_args()
-    heads = ("model", "parameters", "file, MB", "ms a batch", "difference of outputs")
-    print(f"| {' | '.join(heads)} |", "|---|---|---|---|---|", sep="\n")
+    heads = ("model", "parameters", "file, MB", "Keras, ms", "LiteRT, ms", "difference of outputs")
+    print(f"| {' | '.join(heads)} |", "|---|---|---|---|---|---|", sep="\n")
     for name in arguments.models.split(","):
         make, rows = MODELS[name]
         print(row(name, make(), rows, arguments.fraction, arguments.calls), flush=True)
@@ -82,7 +84,8 @@ def row(name: str, model: keras.Model, rows: int, fraction: float, calls: int) -
     shape = (rows, *tensor.shape[1:])
     is_text = "int" in tensor.dtype
     x = tf.constant(draw.integers(0, 8192, shape) if is_text else draw.random(shape), tensor.dtype)
-    times, outputs = turns([model, smaller], x, calls)
+    times, outputs = turns([in_keras(each, x) for each in (model, smaller)], calls)
+    in_files, _ = turns([in_litert(each, x) for each in (model, smaller)], calls)
     difference = np.abs(outputs[0] - outputs[1]).max() / np.abs(outputs[0]).max()
     parameters = [model.count_params(), smaller.count_params()]
     sizes = [bytes_of(model) / 1e6, bytes_of(smaller) / 1e6]
@@ -90,22 +93,39 @@ def row(name: str, model: keras.Model, rows: int, fraction: float, calls: int) -
         f"{name}, batch of {rows}",
         f"{parameters[0]:,} to {parameters[1]:,} ({parameters[0] / parameters[1]:.2f}x)",
         f"{sizes[0]:.2f} to {sizes[1]:.2f} ({sizes[0] / sizes[1]:.2f}x)",
-        f"{times[0]:.2f} to {times[1]:.2f} ({times[0] / times[1]:.2f}x)",
+        *(f"{a:.2f} to {b:.2f} ({a / b:.2f}x)" for a, b in (times, in_files)),
         f"{difference:.0e} of the largest",
     )
     return f"| {' | '.join(cells)} |"
 
 
-def turns(models: list[keras.Model], x: tf.Tensor, calls: int) -> tuple[list[float], list[Any]]:
-    """Returns the median milliseconds of a call of each model, and its outputs."""
-    functions = [tf.function(lambda x, model=model: model(x, training=False)) for model in models]
-    outputs = [function(x).numpy() for function in functions]
-    measured: list[list[float]] = [[] for _ in models]
-    for _ in range(calls):
-        for function, times in zip(functions, measured, strict=True):
-            started = time.perf_counter()
-            function(x).numpy()
-            times.append(1000 * (time.perf_counter() - started))
+def in_keras(model: keras.Model, x: tf.Tensor) -> Callable[[], Any]:
+    """Returns a call of a model."""
+    function = tf.function(lambda x: model(x, training=False))
+    return lambda: function(x).numpy()
+
+
+def in_litert(model: keras.Model, x: tf.Tensor) -> Callable[[], Any]:
+    """Returns a call of its file."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.tflite"
+        exported = export(model, "litert", path, data=x.numpy())
+        run = Interpreter(model_content=path.read_bytes(), num_threads=1).get_signature_runner()
+    arguments = {exported.inputs[0]: x.numpy()}
+    return lambda: next(iter(run(**arguments).values()))
+
+
+def turns(calls: list[Callable[[], Any]], count: int) -> tuple[list[float], list[Any]]:
+    """Returns the median processor time of each call in milliseconds, and what it returns."""
+    outputs = [call() for call in calls]
+    measured: list[list[float]] = [[] for _ in calls]
+    for _ in range(count):
+        for call, times in zip(calls, measured, strict=True):
+            started = time.process_time()
+            call()
+            times.append(1000 * (time.process_time() - started))
     return [statistics.median(times) for times in measured], outputs
 
 

@@ -32,6 +32,7 @@ from tests.workers.job import Found, leave
 
 APART = {
     "adapted": shrunk.adapted,
+    "distilled": shrunk.distilled,
     "explained": explained.explained,
     "recomputed": whole_batch.recomputed,
     "rounded": shrunk.rounded,

@@ -1,4 +1,4 @@
-"""On two workers, pruned, clustered and quantization-aware training is that of one device."""
+"""On two workers, training that makes models smaller is that of one device."""
 
 from __future__ import annotations
 
@@ -41,10 +41,15 @@ def test_variables_of_small_numbers_begin_with_the_values_of_the_chief(both: Cas
 
 
 @pytest.mark.thorough
-def test_two_workers_train_for_eight_bits_as_one_device(tmp_path: Path) -> None:
-    workers = run_workers("agreement", tmp_path, "rounded")
-    expected = run_one_device("agreement", tmp_path, "rounded")
-    assert any("average" in name for name in expected)
+@pytest.mark.parametrize(
+    ("case", "of_interest"), [("rounded", "average"), ("distilled", "distillation_loss")]
+)
+def test_two_workers_round_and_distil_as_one_device(
+    case: str, of_interest: str, tmp_path: Path
+) -> None:
+    workers = run_workers("agreement", tmp_path, case)
+    expected = run_one_device("agreement", tmp_path, case)
+    assert any(of_interest in name for name in expected)
     for worker in workers:
         assert worker.keys() == expected.keys()
         for name, values in expected.items():
