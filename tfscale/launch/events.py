@@ -6,6 +6,7 @@ The queue is a `queue.SimpleQueue`, whose `put` is reentrant, so that a signal h
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import signal
 import threading
@@ -80,8 +81,15 @@ Event: TypeAlias = (
 Events: TypeAlias = "queue.SimpleQueue[Event]"
 
 
+_SLICE_SECONDS = 1.0
+
+
 def next_event(events: Events, deadline: float | None) -> Event | None:
     """Waits for the next event.
+
+    It waits in slices. The kernel gives a signal to any thread, for instance to the first one that
+    runs after a suspension, and Python handles it once the main thread runs: a wait without an end
+    would keep it until the next event.
 
     Args:
         events: The queue.
@@ -90,12 +98,12 @@ def next_event(events: Events, deadline: float | None) -> Event | None:
     Returns:
         The event, or None at the deadline.
     """
-    try:
-        if deadline is None:
-            return events.get()
-        return events.get(timeout=max(0.0, deadline - time.monotonic()))
-    except queue.Empty:
-        return None
+    while True:
+        left = math.inf if deadline is None else max(0.0, deadline - time.monotonic())
+        with contextlib.suppress(queue.Empty):
+            return events.get(timeout=min(left, _SLICE_SECONDS))
+        if left <= _SLICE_SECONDS:
+            return None
 
 
 @contextlib.contextmanager

@@ -19,9 +19,9 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 def main() -> None:
     """Ties this process to its parent and executes the command."""
-    # A launcher in the background ignores SIGINT but still forwards it, and an ignored signal stays
-    # ignored after exec. Python itself ignores the other two.
-    for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
+    # A launcher in the background of a shell ignores the first two, and forwards SIGINT all the
+    # same. An ignored signal stays ignored after exec. Python itself ignores the others.
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     parent, command = int(sys.argv[1]), sys.argv[2:]
     if sys.platform == "linux":

@@ -18,7 +18,7 @@ import pytest
 import tfscale.launch
 
 _ROOT = Path(tfscale.launch.__file__).parents[2]
-_DEADLINE = 30.0
+_DEADLINE = 120.0
 
 
 def python(code: str, *arguments: str) -> list[str]:
@@ -93,8 +93,12 @@ class Launcher:
 @pytest.fixture
 def launch() -> Iterator[Callable[..., Launcher]]:
     # Python installs its SIGINT handler only where SIGINT is not ignored, and a background job of
-    # a shell, as a CI may start the tests, has it ignored: children would have it so as well.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    # a shell, as a CI may start the tests, has it ignored, and one under nohup SIGHUP: children
+    # would have it so as well.
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+        signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    }
     launchers: list[Launcher] = []
 
     def start(*command: str, **popen: Any) -> Launcher:
@@ -102,7 +106,8 @@ def launch() -> Iterator[Callable[..., Launcher]]:
         return launchers[-1]
 
     yield start
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
     for launcher in launchers:
         with contextlib.suppress(ProcessLookupError):
             launcher.process.kill()

@@ -32,9 +32,9 @@ def test_status_and_reason_are_the_first_failures(launch: Launch, python: Python
     assert status == 7
     assert output == ""
     assert re.fullmatch(
-        r"tfscale launch: worker 1 failed first: exit status 7 after \d\.\d s; "
+        r"tfscale launch: worker 1 failed first: exit status 7 after \d+\.\d s; "
         r"ending the others within 10 s\.\n"
-        r"tfscale launch: worker 1 failed first: exit status 7 after \d\.\d s; "
+        r"tfscale launch: worker 1 failed first: exit status 7 after \d+\.\d s; "
         r"the whole job was ended\.\n",
         errors,
     )
@@ -86,7 +86,7 @@ def test_after_a_signal_the_grace_ends_in_sigkill(launch: Launch, python: Python
     started = time.monotonic()
     launcher.process.send_signal(signal.SIGTERM)
     assert launcher.finish()[0] == 143
-    assert 0.5 <= time.monotonic() - started < 10.0
+    assert time.monotonic() - started >= 0.5
 
 
 def test_a_second_ctrl_c_kills_at_once(
@@ -106,6 +106,19 @@ def test_a_second_ctrl_c_kills_at_once(
     assert launcher.finish()[0] == 130
     for pid in pids:
         until_gone(pid)
+
+
+def test_a_signal_to_a_suspended_launcher_is_handled_when_it_goes_on(
+    launch: Launch, python: Python
+) -> None:
+    # Any of its threads, of which each worker has two, may get the signal.
+    launcher = launch("--num_workers=6", "--", *python(REPORT_PID + "signal.pause()"))
+    launcher.read_pids(6)
+    launcher.process.send_signal(signal.SIGSTOP)
+    os.waitpid(launcher.process.pid, os.WUNTRACED)  # until all of them have stopped
+    launcher.process.send_signal(signal.SIGTERM)
+    launcher.process.send_signal(signal.SIGCONT)
+    assert launcher.finish()[0] == 143
 
 
 def test_nohup_survives_the_terminal(launch: Launch, python: Python) -> None:
@@ -176,7 +189,7 @@ def test_a_reader_that_goes_away_ends_the_job(
     (pid,) = launcher.read_pids(1)
     launcher.process.stdout.close()
     errors = launcher.process.stderr.read().decode()
-    assert launcher.process.wait(timeout=30.0) == 1
+    assert launcher.process.wait(timeout=120.0) == 1
     assert errors == (
         "tfscale launch: output cannot be written (Broken pipe); the whole job was ended.\n"
     )
@@ -204,7 +217,7 @@ def test_a_reader_that_does_not_read_does_not_stop_sigterm(
     (pid,) = launcher.read_pids(1)
     fifo.read_text()
     launcher.process.send_signal(signal.SIGTERM)
-    assert launcher.process.wait(timeout=30.0) == 143
+    assert launcher.process.wait(timeout=120.0) == 143
     until_gone(pid)
 
 
@@ -303,7 +316,7 @@ def test_windows_is_refused_in_a_sentence() -> None:
         env={**os.environ, "PYTHONPATH": str(Path(command.__file__).parents[2])},
         capture_output=True,
         text=True,
-        timeout=30.0,
+        timeout=120.0,
         check=False,
     )
     assert done.returncode == 2

@@ -47,10 +47,10 @@ def main(arguments: list[str]) -> int:
         )
         for number in _FORWARDED:
             signal.signal(number, lambda received, _: _forward(process.pid, received))
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         os.close(write_end)
         relay = threading.Thread(target=_relay, args=(read_end, log), daemon=True)
-        relay.start()
+        relay.start()  # it does not get the signals, which would not end the wait below
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         status = _status_of(process.pid)
         relay.join(_LAST_OUTPUT_SECONDS)
         return status if status >= 0 else 128 - status
@@ -73,7 +73,9 @@ def _relay(read_end: int, log: BinaryIO) -> None:
     """Copies output to standard output and to the log, until its writers have ended."""
     complained = False
     while chunk := os.read(read_end, _CHUNK):
-        os.write(sys.stdout.fileno(), chunk)
+        rest = memoryview(chunk)
+        while rest:  # a signal may end a write early
+            rest = rest[os.write(sys.stdout.fileno(), rest) :]
         try:
             log.write(chunk)
             log.flush()

@@ -32,13 +32,13 @@ def test_a_signal_reaches_the_command_which_can_still_print(tmp_path: Path) -> N
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGTERM)
     assert process.stdout.read() == "saved\n"
-    assert process.wait(30) == 42
+    assert process.wait(120) == 42
     assert (tmp_path / "new" / "log").read_text() == "ready\nsaved\n"
 
 
 @pytest.mark.thorough
 def test_what_the_command_left_running_does_not_hold_the_pod(tmp_path: Path) -> None:
-    script = "sleep 60 & echo done"
+    script = "sleep 600 & echo done"
     done = completed(*MODULE, str(tmp_path / "log"), "--", "sh", "-c", f"{script} >&1", timeout=50)
     assert done.returncode == 0
     assert (tmp_path / "log").read_text() == "done\n"
