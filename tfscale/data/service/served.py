@@ -182,6 +182,7 @@ def _serve(
         signal.signal(end_signal, lambda *_: ended.set())
     server = BatchServer(pipelines, descriptions, address, job)
     announce(f"data worker {index} serves {len(pipelines)} pipeline(s) at {address}.")
-    ended.wait()
+    while not ended.wait(1.0):  # a signal that another thread got is handled after a slice
+        pass
     server.stop()
     sys.exit(0)
