@@ -9,8 +9,10 @@ import json
 import shlex
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
+from strategies.extension import Deadline
 from tfscale.cli.arguments import add_json_flag, count_or_zero, seconds
 from tfscale.cli.errors import complain
 from tfscale.files.output_files import write_whole
@@ -49,7 +51,7 @@ exit status: 0 success, 1 the engine did not answer or the job could not be stop
 usage or no such job; of `wait` the status of the job.
 """
 _POLL_SECONDS = 0.5
-_STACK_SECONDS = 5.0
+_STACK_SECONDS = 10.0
 _QUIET_SECONDS = 0.7
 _STOP_SECONDS = 60.0
 """How long the end of a job may take beyond its grace."""
@@ -195,13 +197,16 @@ def _stacks(arguments: argparse.Namespace) -> int:
     read = lines_from_now(sources)
     said = engine.ask_for_stacks(job)
     complain("tfscale jobs", f"{said}; their stacks are in the logs of {job.id}")
-    deadline = time.monotonic() + _STACK_SECONDS
-    quiet_at = None
-    while time.monotonic() < min(deadline, quiet_at or deadline):
+    files = [name for name, source in sources.items() if isinstance(source, Path)]
+    silent = {name.partition(".")[0] for name in files} - {"launcher"}  # all starts of a task
+    deadline = Deadline(_STACK_SECONDS)
+    quiet = Deadline(_QUIET_SECONDS)
+    while files and not deadline.is_over() and (silent or not quiet.is_over()):
         for task, lines in read().items():
             if lines:
                 write_lines(task, lines)
-                quiet_at = time.monotonic() + _QUIET_SECONDS
+                silent.discard(task.partition(".")[0])
+                quiet = Deadline(_QUIET_SECONDS)
         time.sleep(0.05)
     return 0
 

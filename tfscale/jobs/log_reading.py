@@ -11,8 +11,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+from strategies.extension import Deadline
+
 Source = Path | tuple[str, ...]
 _POLL_SECONDS = 0.5
+_LAST_SECONDS = 10.0
 _LONGEST_LINE = 1 << 20
 
 
@@ -85,6 +88,9 @@ def follow_logs(
             for task, tail in tails.items():
                 write_lines(task, tail.lines(is_last=over))
             if over:
+                deadline = Deadline(_LAST_SECONDS)
+                for reader in readers:  # its program ends with the task, and may be late
+                    reader.join(deadline.left())
                 return
             time.sleep(_POLL_SECONDS)
     finally:

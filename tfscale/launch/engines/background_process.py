@@ -28,7 +28,9 @@ from tfscale.launch.engines.in_background import (
     start_of,
 )
 
-_START_SECONDS = 30.0
+_START_SECONDS = 50.0  # less than the deadline of a tool of an engine
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def main() -> int:
@@ -46,19 +48,40 @@ def main() -> int:
         )
     # Its file first: a program that reads the id may ask for the job's state at once.
     deadline = Deadline(_START_SECONDS)
-    while not (folder / PROCESS_FILE).exists():
-        if process.poll() is not None or deadline.is_over():
-            print((folder / LAUNCHER_LOG).read_text(errors="replace"), file=sys.stderr)
+    while True:
+        has_ended = process.poll() is not None  # before the look: a short job has a file, too
+        if (folder / PROCESS_FILE).exists():
+            print(process.pid)
+            return 0
+        if has_ended or deadline.is_over():
+            process.kill()
+            late = "" if has_ended else f"it has not started within {_START_SECONDS:g} s\n"
+            print(late + (folder / LAUNCHER_LOG).read_text(errors="replace"), file=sys.stderr)
             return 1
         time.sleep(0.02)
-    print(process.pid)
-    return 0
 
 
 def _run(folder: Path) -> int:
-    # Until the launcher handles signals itself, one ends this process in order.
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    status = 1
+    try:
+        try:
+            # Until the launcher handles signals itself, one ends this process in order. The first
+            # may come as soon as the file of this process is there.
+            for number in _SIGNALS:
+                signal.signal(number, lambda number, _: sys.exit(128 + number))
+            _launch(folder)
+        finally:  # nothing interrupts the record of the end
+            for number in _SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
+    finally:
+        ended = {"status": status, "said": _last_line(folder / LAUNCHER_LOG)}
+        write_whole(folder / EXIT_FILE, json.dumps(ended) + "\n")
+    return status
+
+
+def _launch(folder: Path) -> None:
     pid = os.getpid()
     place = {"pid": pid, "start": start_of(pid), "host": socket.gethostname()}
     write_whole(folder / PROCESS_FILE, json.dumps(place) + "\n")
@@ -70,15 +93,7 @@ def _run(folder: Path) -> int:
     os.dup2(nowhere, 1)
     os.close(nowhere)
     sys.argv = ["tfscale", *values["tfscale"]]
-    status = 1
-    try:
-        runpy.run_module("tfscale", run_name="__main__", alter_sys=True)
-    except SystemExit as error:
-        status = error.code if isinstance(error.code, int) else int(error.code is not None)
-    finally:
-        ended = {"status": status, "said": _last_line(folder / LAUNCHER_LOG)}
-        write_whole(folder / EXIT_FILE, json.dumps(ended) + "\n")
-    return status
+    runpy.run_module("tfscale", run_name="__main__", alter_sys=True)
 
 
 def _last_line(log: Path) -> str:

@@ -10,6 +10,7 @@ and at the end exit.json (its status).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -96,6 +97,8 @@ class InBackground:
             return JobStatus(State.UNKNOWN, f"It was started on host {process['host']}; ask there.")
         if start_of(int(process["pid"])) == process["start"]:
             return JobStatus(State.RUNNING, f"Process {process['pid']} of this host.")
+        if ended := _values(job.folder / EXIT_FILE):  # it has ended since the first look
+            return _of_exit(int(ended["status"]), str(ended["said"]))
         said = f"Its launcher has ended without a status, killed or by a crash: {LAUNCHER_LOG}."
         return JobStatus(State.FAILED, said)
 
@@ -105,11 +108,14 @@ class InBackground:
 
     def stop(self, job: JobRecord) -> None:
         """Sends SIGTERM to the launcher, which ends the workers."""
-        if self.status(job).state is not State.RUNNING:
+        state = self.status(job).state
+        if state is State.UNKNOWN:
             raise EngineFailed(
                 f"{job.id} does not run on this host. `tfscale jobs status` has more."
             )
-        os.kill(int(_values(job.folder / PROCESS_FILE)["pid"]), signal.SIGTERM)
+        if state is State.RUNNING:
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                os.kill(int(_values(job.folder / PROCESS_FILE)["pid"]), signal.SIGTERM)
 
     def ask_for_stacks(self, job: JobRecord) -> str:
         """Sends SIGUSR2 to the workers that handle it, those of other launchers here too."""
@@ -183,14 +189,14 @@ def _as_arguments(flags: Mapping[str, Any]) -> list[str]:
 
 
 def start_of(pid: int) -> str:
-    """Returns when a process started, as the system counts it; empty if there is none.
+    """Returns when a process started, as the system counts it; empty if it has ended.
 
     A process id alone may belong to a later process.
     """
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-        return stat.rpartition(")")[2].split()[19]
-    except FileNotFoundError:
+        state, *numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if state in "ZX" else numbers[18]  # it has ended, and its parent does not look
+    except (FileNotFoundError, ProcessLookupError):  # the second: it ended while it was read
         if sys.platform == "linux":
             return ""
     try:  # no /proc: an id is all there is

@@ -154,7 +154,8 @@ def all_records(jobs: Path, damaged: Callable[[NoSuchJob], object]) -> list[JobR
         try:
             records.append(_read(path.parent))
         except NoSuchJob as error:
-            damaged(error)
+            if path.exists():  # else its folder was removed since the list was made
+                damaged(error)
     return sorted(records, key=lambda job: (job.submitted, job.id))
 
 

@@ -7,20 +7,20 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import waiting
+from tests.ports import free_ports
 from tests.programs import completed
-from tfscale.launch.ports import reserve_port
 
 SLEEPER = (
     "import faulthandler, os, signal, time; faulthandler.register(signal.SIGUSR2); "
-    "print('runs in', os.getcwd(), os.environ['TFSCALE_JOB_ID'], flush=True); "
-    "waiting = lambda: time.sleep(60); waiting()"
+    "waiting = lambda: (print('runs in', os.getcwd(), os.environ['TFSCALE_JOB_ID'], flush=True), "
+    "time.sleep(3600)); waiting()"  # from its line on it is in that function
 )
 Tfscale = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -29,7 +29,7 @@ Tfscale = Callable[..., subprocess.CompletedProcess[str]]
 def tfscale(tmp_path: Path) -> Tfscale:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         variables = {"TFSCALE_JOBS_DIR": str(tmp_path / "jobs")}
-        return completed("-m", "tfscale", *arguments, timeout=60, **variables)
+        return completed("-m", "tfscale", *arguments, timeout=240, **variables)
 
     return run
 
@@ -42,10 +42,7 @@ def submitted(tfscale: Tfscale, *arguments: str) -> str:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 180
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    waiting.until(condition, 240.0, lambda: "not in time", every=0.1)
 
 
 def values(tfscale: Tfscale, job: str) -> dict[str, Any]:
@@ -78,8 +75,7 @@ def test_a_job_is_listed_watched_and_stopped(tfscale: Tfscale, tmp_path: Path) -
 def test_stacks_are_those_of_all_launchers_of_an_elastic_job_on_this_host(
     tfscale: Tfscale,
 ) -> None:
-    with reserve_port() as port:
-        meeting = f"--rendezvous=127.0.0.1:{port.number}"
+    meeting = f"--rendezvous=127.0.0.1:{free_ports(1)[0]}"
     flags = ("--num_workers=2:3", meeting, "--settle_seconds=600")
     python = [sys.executable, "-S", "-c", SLEEPER]
     jobs = [
@@ -102,8 +98,8 @@ def test_stacks_are_those_of_all_launchers_of_an_elastic_job_on_this_host(
 
 
 def test_stacks_name_the_workers_of_other_hosts(tfscale: Tfscale) -> None:
-    with reserve_port() as one, reserve_port() as other:
-        hosts = f"--hosts=127.0.0.1:{one.number},127.0.0.2:{other.number}"
+    one, other = free_ports(2)
+    hosts = f"--hosts=127.0.0.1:{one},127.0.0.2:{other}"
     python = [sys.executable, "-S", "-c", SLEEPER]
     job = submitted(tfscale, hosts, "--host_index=0", "--", *python)
     until(lambda: "runs in" in tfscale("jobs", "logs", job).stdout)
@@ -205,7 +201,7 @@ def test_a_launcher_that_was_killed_is_a_failure(tfscale: Tfscale, tmp_path: Pat
 
 
 def test_a_process_that_would_die_of_the_signal_is_not_asked(tfscale: Tfscale) -> None:
-    python = [sys.executable, "-S", "-c", "import time; print('x', flush=True); time.sleep(60)"]
+    python = [sys.executable, "-S", "-c", "import time; print('x', flush=True); time.sleep(3600)"]
     job = submitted(tfscale, "--num_workers=1", "--", *python)
     until(lambda: "x" in tfscale("jobs", "logs", job).stdout)
     stacks = tfscale("jobs", "stacks", job)

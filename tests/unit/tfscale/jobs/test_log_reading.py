@@ -26,7 +26,8 @@ def test_files_and_programs_are_followed_until_the_job_is_over(
     tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     (tmp_path / "0").write_bytes(b"a\n\xff\nno end")
-    program = (sys.executable, "-S", "-c", "import sys; print(sys.argv[1:])")
+    late = "import sys, time; time.sleep(1); print(sys.argv[1:])"  # the job is over before
+    program = (sys.executable, "-S", "-c", late)
     sources: dict[str, Source] = {"worker-0": tmp_path / "0"}
     rounds = iter([False, False, True])
 

@@ -47,9 +47,11 @@ def status_script(job: JobRecord) -> str:
     return "\n".join(
         [
             f"folder={_folder(job)}",
-            'if [ -e "$folder/exit" ]; then echo "tfscale: $(cat "$folder/exit")"',
-            'elif [ -e "$folder/pid" ] && kill -0 "$(cat "$folder/runner")" 2> /dev/null; then',
+            'if [ ! -e "$folder/exit" ] && [ -e "$folder/pid" ] &&',
+            '    kill -0 "$(cat "$folder/runner")" 2> /dev/null; then',
             '    echo "tfscale: running $(cat "$folder/restart")"',
+            # After the look at the process, which writes it before it ends.
+            'elif [ -e "$folder/exit" ]; then echo "tfscale: $(cat "$folder/exit")"',
             'else echo "tfscale: unknown"; fi',
         ]
     )
@@ -62,10 +64,16 @@ def stop_script(job: JobRecord) -> str:
         [
             f"folder={_folder(job)}",
             'touch "$folder/stopped"',
-            'pid="$(cat "$folder/pid")"',
-            'kill -TERM "-$pid" 2> /dev/null',
-            "polls=0",
-            f'while kill -0 "-$pid" 2> /dev/null && [ $polls -lt {polls} ]; do',
+            "polls=0 told=",
+            f"while [ $polls -lt {polls} ]; do",
+            '    pid="$(cat "$folder/pid")"',
+            # A start that has just begun: the process, which has no group of its own yet, gets it.
+            '    if [ "$pid" != "$told" ]; then',
+            '        kill -TERM "-$pid" 2> /dev/null || [ -e "$folder/exit" ] ||',
+            '            kill -TERM "$pid" 2> /dev/null',
+            "        told=$pid",
+            "    fi",
+            '    [ -e "$folder/exit" ] && ! kill -0 "-$pid" 2> /dev/null && break',
             f"    sleep {1 / _POLLS_PER_SECOND:g}; polls=$((polls + 1))",
             "done",
             'kill -KILL "-$pid" 2> /dev/null',
@@ -81,8 +89,10 @@ def log_script(job: JobRecord, follow: bool) -> str:
         job: The job.
         follow: Whether to go on printing.
     """
-    print_all = "tail -n +1 -F" if follow else "cat"
-    return f"{print_all} {_folder(job)}/worker.attempt-*.log"
+    folder = _folder(job)
+    # It ends with the runner, so that the last lines are printed and it is not waited for.
+    print_all = f'tail -n +1 -F --pid="$(cat {folder}/runner)"' if follow else "cat"
+    return f"{print_all} {folder}/worker.attempt-*.log"
 
 
 def stack_script(job: JobRecord) -> str:
@@ -121,6 +131,7 @@ def _run_script(request: JobRequest, job: JobRecord, folder: str) -> str:
         "    fi",
         "    restart=$((restart + 1))",
         f"    sleep {RESTART_SECONDS}",
+        '    [ -e "$folder/stopped" ] && break',
         "done",
         'word=ended; [ -e "$folder/stopped" ] && word=stopped',
         'echo "$word $status" > "$folder/exit.new"; mv "$folder/exit.new" "$folder/exit"',

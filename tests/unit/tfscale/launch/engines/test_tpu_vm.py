@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,12 +107,42 @@ def test_stopping_sends_sigterm_and_then_sigkill(home: Path) -> None:
         "print('ready', flush=True)\n"
         "while True: time.sleep(9)\n"
     )
-    job = submitted(home, request(*python(code), grace_seconds=0.4, max_restarts=5))
+    job = submitted(home, request(*python(code), grace_seconds=5.0, max_restarts=5))
     until(lambda: "ready" in printed(job), SECONDS, lambda: printed(job))
     assert TpuVm().status(job).state is State.RUNNING
     TpuVm().stop(job)
     assert ended(job) is State.STOPPED
     assert printed(job) == "ready\nterm\n"
+
+
+def test_a_job_that_is_stopped_between_two_starts_does_not_start_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tfscale.launch.engines.tpu_vm.scripts.RESTART_SECONDS", 2)
+    code = "import os, time; os.environ['TFSCALE_RESTART'] == '0' or time.sleep(600); 1 / 0"
+    job = submitted(home, request(*python(code), max_restarts=5))
+    until(lambda: "ZeroDivisionError" in printed(job), SECONDS, lambda: printed(job))
+    TpuVm().stop(job)
+    assert ended(job) is State.STOPPED
+
+
+def test_the_end_that_comes_while_the_state_is_asked_for_is_seen(home: Path) -> None:
+    job = new_record(request("true"), "tpu_vm", home / "jobs")
+    folder = home / ".tfscale" / "jobs" / job.id
+    folder.mkdir(parents=True)
+    (folder / "pid").write_text("999999999\n")  # of no process
+    (folder / "restart").write_text("0\n")
+    os.mkfifo(folder / "runner")  # whose reader writes the end before it knows the process
+
+    def end() -> None:
+        with (folder / "runner").open("w") as runner:
+            (folder / "exit").write_text("ended 3\n")
+            runner.write("999999999\n")
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    assert TpuVm().status(job).exit_status == 3
+    thread.join()
 
 
 def test_stacks_are_asked_of_the_processes_that_handle_the_signal(home: Path) -> None:
