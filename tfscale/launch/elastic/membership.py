@@ -33,6 +33,7 @@ from tfscale.launch.outcome import JUDGE_SECONDS, PREEMPTED_STATUS, WorkerFailur
 from tfscale.launch.restarts import NoRestart, Restart, RestartPolicy
 
 _SAY_SECONDS = 1.0
+_OFFER_SECONDS = 10.0  # less than the silence after which a launcher is lost
 _CANNOT_START = "The job cannot start: run this command on more hosts, or let MIN be smaller"
 """Launchers that are there offer to start workers within this time, so it says nothing before."""
 
@@ -243,8 +244,13 @@ class Membership:
         rules = self._rules
         ready = {n: m for n, m in self._members.items() if m.offer is not None}
         chosen = dict(list(ready.items())[: rules.max_hosts])
-        is_late = now >= self._formed_from + rules.join_seconds
-        has_settled = now >= self._changed + rules.settle_seconds or is_late
+        # One that is connected says in a moment what it offers; before, nothing is decided.
+        is_awaited = not self._members or any(
+            m.offer is None and not m.is_leaving for m in self._members.values()
+        )
+        patience = _OFFER_SECONDS if is_awaited else 0.0
+        is_late = now >= self._formed_from + rules.join_seconds + patience
+        has_settled = now >= self._changed + max(rules.settle_seconds, patience) or is_late
         wanting = self._lack_of_workers(chosen) or self._lack_of_memory(chosen)
         if wanting and is_late:
             self._finish(1, f"after {rules.join_seconds:g} s {wanting}. {_CANNOT_START}")

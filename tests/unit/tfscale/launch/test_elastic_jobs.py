@@ -7,14 +7,14 @@ import json
 import re
 import signal
 import socket
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from tests.ports import free_ports
+from tests.waiting import until
 from tfscale.launch.elastic.flags import count_or_range
-from tfscale.launch.ports import reserve_port
 
 Launch = Callable[..., Any]
 Python = Callable[..., list[str]]
@@ -36,9 +36,8 @@ class Meeting:
     """Starts launchers of one job, whose hosts are loopback addresses."""
 
     def __init__(self, launch: Launch, *flags: str) -> None:
-        with reserve_port() as port:
-            self.address = f"127.0.0.1:{port.number}"
-            self.port = port.number
+        (self.port,) = free_ports(1)
+        self.address = f"127.0.0.1:{self.port}"
         self._launch, self._flags = launch, flags
 
     def start(self, host: int, command: list[str], *flags: str) -> Any:
@@ -47,13 +46,11 @@ class Meeting:
         return self._launch(*usual, *self._flags, own, *flags, "--", *command)
 
     def until_it_answers(self) -> None:
-        deadline = time.monotonic() + 30.0
-        while time.monotonic() < deadline:
+        def answers() -> bool:
             with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.02)
-        pytest.fail("no launcher runs the rendezvous")
+                return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+        until(answers, 120.0, lambda: "no launcher runs the rendezvous", every=0.02)
 
 
 def told(line: str) -> tuple[int, int, str, list[str]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,7 @@ from tfscale.launch.elastic.messages import (
     decoded,
     encoded,
 )
+from tfscale.launch.elastic.rendezvous_server import HEARTBEAT_SECONDS
 
 Launch = Callable[..., Any]
 Python = Callable[..., list[str]]
@@ -45,15 +49,24 @@ HOLDS = (
 
 
 class Scripted:
-    """A rendezvous of this test."""
+    """A rendezvous of this test, which shows life all the time, as a launcher expects of it."""
 
     def __init__(self, server: socket.socket) -> None:
         self._accepted, _ = server.accept()
-        self._accepted.settimeout(30.0)
+        self._accepted.settimeout(120.0)
         self._lines = self._accepted.makefile("rb")
+        self._lock = threading.Lock()
+        threading.Thread(target=self._show_life, daemon=True).start()
 
     def say(self, message: Message) -> None:
-        self._accepted.sendall(encoded(message))
+        with self._lock:
+            self._accepted.sendall(encoded(message))
+
+    def _show_life(self) -> None:
+        with contextlib.suppress(OSError):  # the launcher has ended
+            while True:
+                self.say(Alive())
+                time.sleep(HEARTBEAT_SECONDS)
 
     def hear(self) -> Message:
         """The next message that is more than a sign of life."""
@@ -71,7 +84,7 @@ class Scripted:
 def server() -> Iterator[socket.socket]:
     # The launcher tries to run the rendezvous itself: the port is taken, so it connects.
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        listening.settimeout(30.0)
+        listening.settimeout(120.0)
         yield listening
 
 

@@ -107,6 +107,26 @@ def test_a_job_starts_with_fewer_hosts_when_no_other_has_joined_for_some_seconds
     assert job.after(0.1).starts() == {0: (0, 2, 0), 1: (0, 2, 1)}
 
 
+def test_a_host_that_is_connected_and_slow_to_offer_belongs_to_the_start() -> None:
+    job = running(0, 1, 2).after(60.0)
+    job.membership.fail(1, BAD, job.now)
+    assert job.end(STOPPED, 0, 1, 2).offer(0, 2).after(9.0).starts() == {}
+    assert job.offer(1).starts() == {0: (1, 3, 0), 1: (1, 3, 1), 2: (1, 3, 2)}
+
+
+def test_a_host_that_never_offers_is_waited_for_ten_seconds() -> None:
+    job = Job().join(0, 1)
+    job.membership.join(2, "h2", False)
+    assert job.after(9.9).starts() == {}
+    assert set(job.after(0.1).starts()) == {0, 1}
+
+
+def test_the_launcher_of_the_rendezvous_is_named_though_it_was_slow_to_join() -> None:
+    job = Job(join_seconds=1.0).after(5.0)
+    assert job.membership.phase is Phase.FORMING
+    assert "after 1 s 1 of at least 2 workers are there (host h0)" in job.join(0).finish()[1]
+
+
 def test_workers_of_a_host_are_numbered_in_a_row() -> None:
     job = Job(workers_per_host=2)
     for number in (0, 1, 2):
