@@ -150,6 +150,7 @@ class Contestant:
                 self._lines.append((line, line.makefile("r", encoding="utf-8")))
                 continue
             if self._has_lost_one():
+                self._accept_those_that_wait()
                 for line, messages in self._lines:  # one of them may have said why
                     line.settimeout(_POLL_SECONDS)
                     self._receive(messages)
@@ -159,6 +160,14 @@ class Contestant:
         for line, messages in self._lines:
             line.settimeout(max(_POLL_SECONDS, self._ready.left()))
             self.first_loss = float(self._receive(messages)["loss"])
+
+    def _accept_those_that_wait(self) -> None:
+        """Accepts the processes that have connected since the last look, and may have ended."""
+        self._listener.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                line, _ = self._listener.accept()
+                self._lines.append((line, line.makefile("r", encoding="utf-8")))
 
     def take_turn(self) -> Turn:
         """Runs one turn in all processes and returns the time that it took.

@@ -116,7 +116,7 @@ class _Runs:
             event = next_event(self._events, time.monotonic() + self._wait_seconds())
             if isinstance(event, SignalReceived):
                 self._stop_all(event.number)
-            elif isinstance(event, WorkerExited):
+            elif isinstance(event, WorkerExited) and event.worker in self._running:
                 self._running[event.worker].process.returncode = event.returncode
             for run in list(self._running.values()):
                 if self._signal is None:

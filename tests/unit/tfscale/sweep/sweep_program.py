@@ -1,9 +1,10 @@
 """Program: a trial with a closed form, without TensorFlow.
 
-    python sweep_program.py --x=0.5 --by=b [--end=END] [--folder=FOLDER]
+    python sweep_program.py --x=0.5 --by=b [--end=END] [--in=TRIAL]
 
 Reports (x - 0.3)^2 + 1 / step, and 1 more for --by=b, at the steps 1 to 5. END is what the program
-does in trials from the sixth on, after its first report: "hang" ignores SIGTERM and waits.
+does: "hang" ignores SIGTERM and waits in trials from the sixth on, after its first report; "wait"
+waits in TRIAL after the second report, until the folder of the sweep has a file "go".
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ def main(flags: dict[str, str]) -> None:
             with file.open("a") as reports:
                 reports.write(json.dumps({"step": step + 1, "loss": 1e6}) + "\n")
             time.sleep(600)
-        if end == "slow":
-            time.sleep(0.2)
+        if end == "wait" and step == 2 and file.parent.name == flags["in"]:
+            while not (file.parents[1] / "go").exists():
+                time.sleep(0.01)
 
 
 if __name__ == "__main__":

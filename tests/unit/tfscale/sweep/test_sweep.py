@@ -151,15 +151,15 @@ def test_three_failures_at_the_start_end_the_sweep(
 
 
 def test_a_killed_sweep_leaves_no_process_and_continues_its_trial(tmp_path: Path) -> None:
-    command = (sys.executable, "-I", "-S", PROGRAM, "--end=slow")
+    command = (sys.executable, "-I", "-S", PROGRAM, "--end=wait", "--in=trial-0001")
     arguments = sweep(tmp_path, "--trials=3", "--json", command=command)
     process = started("-m", "tfscale", *arguments)
     try:
         second = tmp_path / "trial-0001"
-        until(lambda: lines(second / "reports.jsonl") >= 2, 60, lambda: process.poll())
+        until(lambda: lines(second / "reports.jsonl") >= 2, 240, lambda: process.poll())
         process.kill()
-        process.communicate(timeout=60)
-        until(lambda: not is_running(second), 60, lambda: process.poll())
+        process.communicate(timeout=240)
+        until(lambda: not is_running(second), 240, lambda: process.poll())
     finally:
         process.kill()
     before = lines(second / "reports.jsonl")
@@ -167,7 +167,8 @@ def test_a_killed_sweep_leaves_no_process_and_continues_its_trial(tmp_path: Path
         file.write('{"step": 3, "lo')  # what a write that was cut off leaves
     with (tmp_path / "optuna.log").open("a") as file:
         file.write('{"op_code": 6, "work')
-    done = completed("-m", "tfscale", *arguments, timeout=120)
+    (tmp_path / "go").touch()
+    done = completed("-m", "tfscale", *arguments, timeout=400)
     assert done.returncode == 0, done.stderr
     assert tried(found(done.stdout)) == by_optuna(3, seed=0)
     assert "trial 1 of 3" in done.stderr
@@ -177,19 +178,22 @@ def test_a_killed_sweep_leaves_no_process_and_continues_its_trial(tmp_path: Path
 
 @pytest.mark.thorough
 def test_control_c_ends_trials_and_the_same_command_continues(tmp_path: Path) -> None:
-    command = (sys.executable, "-I", "-S", PROGRAM, "--end=slow")
+    command = (sys.executable, "-I", "-S", PROGRAM, "--end=wait", "--in=trial-0000")
     arguments = sweep(tmp_path, "--trials=1", "--json", command=command)
     process = started("-m", "tfscale", *arguments)
     try:
-        until(lambda: lines(tmp_path / "trial-0000/reports.jsonl") >= 1, 60, lambda: process.poll())
+        until(
+            lambda: lines(tmp_path / "trial-0000/reports.jsonl") >= 1, 240, lambda: process.poll()
+        )
         process.send_signal(signal.SIGINT)
-        printed, _ = process.communicate(timeout=60)
+        printed, _ = process.communicate(timeout=240)
     finally:
         process.kill()
     assert process.returncode == 130
     assert "The same command continues" in printed
     assert not is_running(tmp_path / "trial-0000")
-    done = completed("-m", "tfscale", *arguments, timeout=120)
+    (tmp_path / "go").touch()
+    done = completed("-m", "tfscale", *arguments, timeout=400)
     assert tried(found(done.stdout)) == by_optuna(1, seed=0)
 
 
@@ -207,7 +211,7 @@ def test_trials_at_once_have_different_cpus(
         "file.write_text(json.dumps({'loss': 0}) + '\\n')\n"
     )
     command = (sys.executable, "-I", "-S", "-c", source)
-    flags = ("--trials=2", "--jobs=2", "--trial_seconds=60", "--json")
+    flags = ("--trials=2", "--jobs=2", "--trial_seconds=600", "--json")
     assert main(sweep(tmp_path, *flags, command=command)) == 0
     assert [each["state"] for each in found(capsys.readouterr().out)["trials"]] == ["complete"] * 2
     first, second = (
