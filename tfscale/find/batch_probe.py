@@ -8,13 +8,13 @@ time, for its memory or its deadline; then there is no OUTCOME.
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tfscale.files.room import peak_memory
 from tfscale.launch.asked_process import files_of_request, write_answer
 
 _NOISE_BATCHES = 16
@@ -93,7 +93,7 @@ def main(request: Request) -> Outcome:
     on_devices = [tf.config.experimental.get_memory_info(each)["peak"] for each in gpus]
     return Outcome(
         seconds_per_step=seconds,
-        host_bytes=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        host_bytes=peak_memory(),
         device_bytes=max(on_devices, default=None),
         noise_scale=noise,
     )

@@ -61,10 +61,10 @@ def probe(request: Request, *, memory_limit: int, seconds: float) -> Probe:
     if why or asked.answer is None:
         return Probe(request.batch_size, fits=False, why=why, host_bytes=most)
     outcome = Outcome(**asked.answer)
-    return _of_outcome(request, outcome, most)
+    return _of_outcome(request, outcome, most, memory_limit)
 
 
-def _of_outcome(request: Request, outcome: Outcome, most: int | None) -> Probe:
+def _of_outcome(request: Request, outcome: Outcome, most: int | None, memory_limit: int) -> Probe:
     if outcome.error is not None:
         if outcome.is_usage:
             raise ValueError(outcome.error)
@@ -72,6 +72,9 @@ def _of_outcome(request: Request, outcome: Outcome, most: int | None) -> Probe:
     if outcome.exhausted is not None or outcome.seconds_per_step is None:
         why = f"a device has not enough memory: {outcome.exhausted}"
         return Probe(request.batch_size, fits=False, why=why, host_bytes=most)
+    if (outcome.host_bytes or 0) > memory_limit:  # between two looks of this process
+        why = _too_much(memory_limit)
+        return Probe(request.batch_size, fits=False, why=why, host_bytes=outcome.host_bytes)
     return Probe(
         request.batch_size,
         fits=True,
@@ -92,11 +95,15 @@ def _watched(
         if now is not None:
             most = max(most or 0, now)
             if now > memory_limit:
-                return f"it needs more than {memory_limit / 2**30:.2f} GiB of the host", most
+                return _too_much(memory_limit), most
         if time.monotonic() > ends:
             return f"it has not done its steps within {seconds:g} s", most
         time.sleep(_POLL_SECONDS)
     return "", most
+
+
+def _too_much(memory_limit: int) -> str:
+    return f"it needs more than {memory_limit / 2**30:.2f} GiB of the host"
 
 
 def _ended(asked: AskedProcess) -> str:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.programs import run_program
+from tfscale.files.room import peak_memory
+from tfscale.find.batch_probe import Outcome, Request
 from tfscale.find.batch_size import find_batch_size
 from tfscale.find.noise_scale import NoiseScale
-from tfscale.find.probing import ProbeFailed
+from tfscale.find.probing import ProbeFailed, _of_outcome
 
 MODELS = "tests.unit.tfscale.find.found_batches"
 
@@ -55,6 +59,22 @@ def test_a_process_that_needs_too_much_memory_is_killed() -> None:
     sizes = [each.batch_size for each in found.probes]
     assert min(s for s in sizes if s > found.largest) <= 1.25 * found.largest
     assert all((each.host_bytes or 0) <= limit for each in found.probes if each.fits)
+
+
+def test_memory_that_was_needed_between_two_looks_counts() -> None:
+    request = Request(f"{MODELS}:hungry", [], "one_device", None, 64, 3, has_noise=False)
+    for peak, fits in ((2 * 2**30, True), (2 * 2**30 + 1, False)):
+        outcome = Outcome(seconds_per_step=1.0, host_bytes=peak)
+        found = _of_outcome(request, outcome, most=2**30, memory_limit=2 * 2**30)
+        assert (found.fits, found.host_bytes) == (fits, peak)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_the_peak_of_a_process_is_not_that_of_the_one_that_has_started_it() -> None:
+    held = bytearray(300_000_000)
+    code = "from tfscale.files.room import peak_memory; print(peak_memory())"
+    assert 1_000_000 < int(run_program("-c", code, timeout=60)) < 200_000_000
+    assert (peak_memory() or 0) > len(held)
 
 
 @pytest.mark.thorough

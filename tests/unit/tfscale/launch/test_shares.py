@@ -53,12 +53,9 @@ def test_each_worker_runs_on_its_own_cpus() -> None:
 
 
 def test_a_job_ends_at_its_time_limit(capfd: pytest.CaptureFixture[str]) -> None:
-    code = "import signal; print('runs', flush=True); signal.pause()"
-    output = io.BytesIO()
-    command = [sys.executable, "-S", "-c", code]
-    outcome = launch_local_workers(command, 2, time_limit=1.5, output=output)
+    command = [sys.executable, "-S", "-c", "import signal; signal.pause()"]
+    outcome = launch_local_workers(command, 2, time_limit=1.5, output=io.BytesIO())
     assert outcome.status == 128 + 15
-    assert output.getvalue().count(b"runs") == 2
     assert "the time limit of 1.5 s is over; the workers get SIGTERM." in capfd.readouterr().err
     assert str(outcome).startswith("the time limit of 1.5 s is over; the whole job was ended")
     with pytest.raises(ValueError, match="`time_limit` must be positive and finite"):
