@@ -10,7 +10,6 @@ import contextlib
 import json
 import resource
 import shutil
-import socket
 import subprocess
 import sys
 import uuid
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.cables import ADDRESSES, Cable
+from tests.ports import free_ports
 from tests.programs import ROOT, own_environment
 
 SECONDS = 120.0
@@ -100,15 +100,6 @@ def _report(process: subprocess.Popen[str]) -> tuple[int, dict[str, Any]]:
 
 
 Plant = Callable[[Path], contextlib.AbstractContextManager[list[Doctor]]]
-
-
-def free_ports(count: int) -> list[int]:
-    """Returns different ports that are free."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def tf_config(addresses: list[str], index: int) -> dict[str, str]:

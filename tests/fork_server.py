@@ -33,17 +33,27 @@ _READ_SECONDS = 60.0
 def received(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """Returns a request and the client's three streams."""
     connection.settimeout(_READ_SECONDS)
-    data, files, _, _ = socket.recv_fds(connection, 8, 3)
-    while len(data) < 8:
-        data += connection.recv(8 - len(data))
-    size, data = int.from_bytes(data, "big"), b""
+    head, files, _, _ = socket.recv_fds(connection, 8, 3)
+    try:
+        head += exactly(connection, 8 - len(head))
+        data = exactly(connection, int.from_bytes(head, "big"))
+    except OSError:
+        for given in files:
+            os.close(given)
+        raise
+    connection.settimeout(None)
+    return json.loads(data), files
+
+
+def exactly(connection: socket.socket, size: int) -> bytes:
+    """Returns so many bytes; raises if a client that was killed has sent fewer."""
+    data = b""
     while len(data) < size:
         part = connection.recv(min(size - len(data), 1 << 20))
         if not part:
             raise ConnectionError("the client ended while it sent its request")
         data += part
-    connection.settimeout(None)
-    return json.loads(data), files
+    return data
 
 
 def serve(listener: socket.socket) -> dict[str, Any]:

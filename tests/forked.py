@@ -8,6 +8,7 @@ variables and folder, and gets its signals, SIGKILL too; this process ends as it
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -33,7 +34,8 @@ def main() -> None:
     connection.connect(sys.argv[1])
 
     def pass_on(number: int, _: Any) -> None:
-        connection.sendall(bytes([number]))
+        with contextlib.suppress(OSError):  # the program has ended, and its status is here
+            connection.sendall(bytes([number]))
 
     heard = [number for number in PASSED_ON if signal.getsignal(number) != signal.SIG_IGN]
     request = {
@@ -49,7 +51,10 @@ def main() -> None:
     for number in heard:
         signal.signal(number, pass_on)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, heard)
-    status = int(connection.recv(16) or -signal.SIGKILL)  # the server has ended
+    try:
+        status = int(connection.recv(16) or -signal.SIGKILL)
+    except ConnectionError:  # the server has ended
+        status = -signal.SIGKILL
     if status < 0:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if -status != signal.SIGKILL:

@@ -20,7 +20,6 @@ from tests.doctor_faults import (
     Unavailable,
     cable,
     control_group,
-    free_ports,
     in_mount,
     metadata_folder,
     namespace_workers,
@@ -29,6 +28,7 @@ from tests.doctor_faults import (
     tf_config,
     two_workers,
 )
+from tests.ports import free_ports
 
 
 class Fault(NamedTuple):

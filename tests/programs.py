@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-END_SECONDS = 60.0
+LEAST_SECONDS = 240.0
+"""The shortest deadline of a program: on a machine that does much else, Python itself is slow."""
+END_SECONDS = 120.0
 """How long a program may take to exit after its output has ended, or after SIGTERM."""
 
 
@@ -67,7 +69,7 @@ def completed(*command: str, timeout: float, **variables: str) -> subprocess.Com
 
     Args:
         *command: What follows the interpreter.
-        timeout: Deadline, in seconds.
+        timeout: Deadline, in seconds; `LEAST_SECONDS` if that is longer.
         **variables: Added to its environment.
     """
     return subprocess.run(
@@ -76,7 +78,7 @@ def completed(*command: str, timeout: float, **variables: str) -> subprocess.Com
         env=own_environment(**variables),
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=max(timeout, LEAST_SECONDS),
         check=False,
     )
 
@@ -86,7 +88,7 @@ def run_program(*command: str, timeout: float, **variables: str) -> str:
 
     Args:
         *command: What follows the interpreter.
-        timeout: Deadline, in seconds.
+        timeout: Deadline, as of `completed`.
         **variables: Added to its environment.
     """
     done = completed(*command, timeout=timeout, **variables)

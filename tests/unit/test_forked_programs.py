@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.programs import END_SECONDS, completed, forked, started
+from tests.waiting import until
 
 SAYS_WHERE = "import os, sys; print(sys.argv, os.environ['OF_TEST'], os.getcwd(), __name__)"
 PROGRAMS = {
@@ -30,7 +33,7 @@ PROGRAMS = {
 
 
 def ends(*command: str) -> tuple[int, str, str]:
-    done = completed(*command, timeout=60, OF_TEST="x = 1")
+    done = completed(*command, timeout=240, OF_TEST="x = 1")
     return done.returncode, done.stdout, done.stderr
 
 
@@ -115,13 +118,13 @@ def test_a_program_is_killed_with_the_process_that_stands_for_it() -> None:
 @pytest.mark.parametrize("is_ignored", [False, True])
 def test_ctrl_c_is_ignored_where_the_program_is_to_ignore_it(is_ignored: bool) -> None:
     code = (
-        "import time\n"
-        "try:\n    print('up', flush=True)\n    time.sleep(1)\n    print('slept')\n"
-        "except KeyboardInterrupt:\n    print('interrupted')"
+        "try:\n    print('up', flush=True)\n    input()\n    print('went on')\n"
+        "except KeyboardInterrupt:\n    print('interrupted', flush=True)"
     )
     handler = signal.SIG_IGN if is_ignored else signal.default_int_handler
     process = subprocess.Popen(
         [sys.executable, *forked("-c", code)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, handler),
@@ -129,5 +132,47 @@ def test_ctrl_c_is_ignored_where_the_program_is_to_ignore_it(is_ignored: bool) -
     assert process.stdout is not None
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=END_SECONDS)[0]
-    assert said == ("slept\n" if is_ignored else "interrupted\n")
+    if not is_ignored:
+        assert process.stdout.readline() == "interrupted\n"
+    rest = process.communicate("\n", timeout=END_SECONDS)[0]
+    assert rest == ("went on\n" if is_ignored else "")
+
+
+def test_a_client_that_is_killed_before_its_request_keeps_no_other_waiting() -> None:
+    command = forked("-c", "print('served')")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(command[3])
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(command[3])
+        socket.send_fds(client, [b"\0" * 7 + b"9"], [0, 1, 2])
+    assert ends(*command) == (0, "served\n", "")
+
+
+def test_a_signal_that_comes_after_the_end_changes_no_status(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+        server.listen()
+        program = Path(__file__).parents[1] / "forked.py"
+        command = [sys.executable, "-I", "-S", str(program), str(tmp_path / "socket"), "-c", ""]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        connection, _ = server.accept()
+        with connection:
+            head, files, _, _ = socket.recv_fds(connection, 8, 3)
+            for file in files:
+                os.close(file)
+            connection.recv(int.from_bytes(head, "big"), socket.MSG_WAITALL)
+            status = Path(f"/proc/{process.pid}/status")
+            until(lambda: _handles_sigterm(status.read_text()), 60, status.read_text)
+            process.send_signal(signal.SIGSTOP)
+            until(lambda: "State:\tT" in status.read_text(), 60, status.read_text)
+            connection.sendall(b"7")
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGCONT)
+        assert (process.communicate(timeout=60)[1], process.returncode) == (b"", 7)
+
+
+def _handles_sigterm(status: str) -> bool:
+    fields = dict(line.split(":\t", 1) for line in status.splitlines())
+    of_sigterm = 1 << (signal.SIGTERM - 1)
+    blocked, caught = (int(fields[name], 16) for name in ("SigBlk", "SigCgt"))
+    return bool(caught & of_sigterm) and not blocked & of_sigterm

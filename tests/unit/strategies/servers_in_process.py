@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import atexit
 import os
-import socket
 
 import tensorflow as tf
 
 import strategies
+from tests.ports import free_ports
 
 # At exit TensorFlow would wait for the servers, which never end.
 SERVERS: list[tf.distribute.Server] = []
@@ -16,10 +16,7 @@ SERVERS: list[tf.distribute.Server] = []
 
 def with_servers() -> tf.distribute.Strategy:
     """Starts the servers and returns the strategy; once in a process."""
-    with socket.socket() as a, socket.socket() as b, socket.socket() as c, socket.socket() as d:
-        for each in (a, b, c, d):
-            each.bind(("127.0.0.1", 0))
-        chief, *tasks = (f"127.0.0.1:{each.getsockname()[1]}" for each in (a, b, c, d))
+    chief, *tasks = (f"127.0.0.1:{port}" for port in free_ports(4))
     jobs = {"chief": (chief,), "worker": tuple(tasks[:2]), "ps": tuple(tasks[2:])}
     os.environ["GRPC_FAIL_FAST"] = "use_caller"
     # Workers in one process share its threads, and wait for each other if there are few.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import tensorflow as tf
 
 import strategies
 from strategies.automatic import STRATEGIES
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.own_process
 
@@ -87,12 +87,7 @@ def test_a_cluster_with_parameter_servers_is_used(
 
 
 def test_two_workers_of_tf_config_get_one_strategy_together() -> None:
-    reserved = [socket.socket() for _ in range(2)]
-    for one in reserved:
-        one.bind(("localhost", 0))
-    addresses = [f"localhost:{one.getsockname()[1]}" for one in reserved]
-    for one in reserved:
-        one.close()
+    addresses = [f"localhost:{port}" for port in free_ports(2)]
     workers = []
     for index in range(2):
         task = {"type": "worker", "index": index}
@@ -109,7 +104,7 @@ def test_two_workers_of_tf_config_get_one_strategy_together() -> None:
             )
         )
     try:
-        results = [worker.communicate(timeout=120) for worker in workers]
+        results = [worker.communicate(timeout=240) for worker in workers]
     finally:
         for worker in workers:
             worker.kill()

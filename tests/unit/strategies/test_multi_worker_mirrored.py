@@ -9,7 +9,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import strategies
+from tests.ports import free_ports
 from tests.programs import forked
 
 ROOT = Path(strategies.__file__).resolve().parents[1]
@@ -73,13 +73,7 @@ def test_nccl_is_refused_without_gpus() -> None:
 
 def free_addresses() -> list[str]:
     """Two addresses of this host where nothing listens."""
-    reserved = [socket.socket() for _ in range(2)]
-    for one in reserved:
-        one.bind(("localhost", 0))
-    addresses = [f"localhost:{one.getsockname()[1]}" for one in reserved]
-    for one in reserved:
-        one.close()
-    return addresses
+    return [f"localhost:{port}" for port in free_ports(2)]
 
 
 def lone_worker(addresses: list[str], task_index: int) -> subprocess.Popen[str]:
@@ -102,7 +96,7 @@ def test_a_peer_that_never_starts_ends_the_process_and_is_named() -> None:
     clusters = [free_addresses(), free_addresses()]
     workers = [lone_worker(addresses, index) for index, addresses in enumerate(clusters)]
     try:
-        results = [worker.communicate(timeout=30) for worker in workers]
+        results = [worker.communicate(timeout=240) for worker in workers]
         ended = time.time()
     finally:
         for worker in workers:
@@ -114,4 +108,4 @@ def test_a_peer_that_never_starts_ends_the_process_and_is_named() -> None:
         assert workers[index].returncode == -signal.SIGKILL, errors
         expected = rf"worker {index} waited 3 s .*Missing: worker {peer} \({address}: "
         assert re.search(expected, errors)
-        assert ended - float(output) < 20
+        assert ended - float(output) < 200  # by default it waits 300 s

@@ -16,6 +16,7 @@ import pytest
 
 import strategies
 from strategies.keras_support.patches import ASSIGN_ADD, ASSIGN_SUB
+from tests.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[3]
 JOBS = {"chief": ("a:1",), "worker": ("b:1", "c:1"), "ps": ("d:1",)}
@@ -64,9 +65,7 @@ def started(task: str, chief: str, seconds: float) -> subprocess.Popen[str]:
         chief: The chief's address, which a server is to wait for.
         seconds: How long it waits.
     """
-    with socket.socket() as own:
-        own.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{own.getsockname()[1]}"
+    address = f"127.0.0.1:{free_ports(1)[0]}"
     program = f"""
         import strategies
         jobs = {{"chief": [{chief!r}], "worker": ["127.0.0.1:1"], "ps": [{address!r}]}}
@@ -85,7 +84,7 @@ def started(task: str, chief: str, seconds: float) -> subprocess.Popen[str]:
 
 def output_of(process: subprocess.Popen[str]) -> str:
     try:
-        return process.communicate(timeout=120)[0]
+        return process.communicate(timeout=400)[0]
     finally:
         process.kill()
 
@@ -96,9 +95,9 @@ def ended() -> dict[str, Any]:
     with socket.create_server(("127.0.0.1", 0)) as chief, socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # and does not listen
         own = f"127.0.0.1:{unused.getsockname()[1]}"
-        orphan = started("ps", f"127.0.0.1:{chief.getsockname()[1]}", seconds=60)
+        orphan = started("ps", f"127.0.0.1:{chief.getsockname()[1]}", seconds=300)
         waiting = started("ps", own, seconds=1)
-        chief.settimeout(100)
+        chief.settimeout(240)
         chief.accept()  # it has seen the chief
     single = started("chief", own, seconds=1)
     left = time.monotonic()
@@ -116,7 +115,7 @@ def test_a_server_ends_well_when_its_chief_is_gone(ended: dict[str, Any]) -> Non
     assert "ps 0 ends: the chief at 127.0.0.1:" in output
     assert "went on" not in output
     assert status == 0
-    assert seconds < 20
+    assert seconds < 200
 
 
 def test_a_server_whose_chief_never_starts_gives_up(ended: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ import pytest
 from strategies.cluster import server_probe
 from strategies.cluster.server_probe import TaskProbe, answers
 from tests.programs import ROOT, own_environment
+from tests.waiting import until
 
 SERVER = (
     "import tensorflow as tf, sys\n"
@@ -46,18 +47,19 @@ def test_a_server_answers_unless_its_process_is_stopped_or_gone(
     process, address = server
     monkeypatch.setattr(server_probe, "SILENT_SECONDS", 0.5)
     probe = TaskProbe({"ps 0": address}, dict)
-    assert answers(address)
-    probe.look()
-    assert probe.silent() == {}
+
+    def is_alive() -> bool:
+        probe.look()
+        return answers(address) and not probe.silent()
+
+    until(is_alive, 120, probe.silent)
     os.kill(process.pid, signal.SIGSTOP)
     os.waitpid(process.pid, os.WUNTRACED)  # until all its threads have stopped
     assert not answers(address, 0.5)
     probe.look()
     assert list(probe.silent()) == ["ps 0"]
     os.kill(process.pid, signal.SIGCONT)
-    assert answers(address)
-    probe.look()
-    assert probe.silent() == {}
+    until(is_alive, 120, probe.silent)
     process.kill()
     process.wait(60)
     assert not answers(address, 0.5)

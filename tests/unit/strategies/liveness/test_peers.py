@@ -35,10 +35,10 @@ def beat(number: int) -> Heartbeat:
 
 def ages_after(peers: Peers, seconds: float) -> list[float]:
     end = time.monotonic() + seconds
-    while True:
+    is_over = False
+    while not is_over:
+        is_over = time.monotonic() >= end  # before the last look
         peers.look(beat(1))
-        if time.monotonic() >= end:
-            break
     return [seen.age for seen in peers.seen(beat(1))]
 
 

@@ -15,6 +15,8 @@ from tfscale.checkpoints.lease_holder import Holder
 from tfscale.checkpoints.lease_protocol import Periods
 
 QUICK = Periods(renew=0.05, stale=0.5, poll=0.02)
+LIVING = Periods(renew=0.05, stale=60.0, poll=0.02)
+"""For leases that are alive: a busy machine may let no thread run for seconds."""
 
 
 def elsewhere(host: str = "another", *jobs: JobStart) -> Holder:

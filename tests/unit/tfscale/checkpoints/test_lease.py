@@ -19,13 +19,22 @@ import pytest
 
 from strategies.cluster.environments import JobStart
 from tests.programs import ROOT, completed, own_environment
-from tests.unit.tfscale.checkpoints.leases import QUICK, elsewhere, held, lease_of, leases_in
+from tests.unit.tfscale.checkpoints.leases import (
+    LIVING,
+    QUICK,
+    elsewhere,
+    held,
+    lease_of,
+    leases_in,
+)
 from tfscale.checkpoints import storage_errors
 from tfscale.checkpoints.lease import LOCAL, Lease, SharedLease
 from tfscale.checkpoints.lease_files import LocalLeaseFiles
 from tfscale.checkpoints.lease_holder import Holder, Verdict, own_holder
 from tfscale.checkpoints.lease_protocol import FolderTaken, Periods, TakenOver
 
+AT_ONCE = LOCAL.stale / 2
+"""Seconds: a lease that is not taken at once is waited for until it is stale."""
 HOLD = (
     "import sys, time; from tfscale.checkpoints.lease import SharedLease; "
     "SharedLease(sys.argv[1]); print('holds', flush=True); time.sleep(600)"
@@ -50,7 +59,7 @@ def holding_process(folder: Path) -> Iterator[subprocess.Popen[str]]:
 def test_a_free_folder_is_taken_at_once_and_left_empty(tmp_path: Path) -> None:
     begin = time.monotonic()
     with held(tmp_path / "run", own_holder(), LOCAL):
-        assert time.monotonic() - begin < 0.1
+        assert time.monotonic() - begin < AT_ONCE
         (lease,) = leases_in(tmp_path / "run")
         assert (lease["state"], lease["holder"]["pid"]) == ("holding", os.getpid())
     assert list((tmp_path / "run").iterdir()) == []
@@ -62,7 +71,7 @@ def test_a_second_process_is_refused_at_once_and_reads_who_holds_the_folder(tmp_
         refused = rf"`directory` must be .*that no other.*process {process.pid} on host .*since 20"
         with pytest.raises(ValueError, match=refused):
             SharedLease(str(tmp_path))
-        assert time.monotonic() - begin < 1.0
+        assert time.monotonic() - begin < AT_ONCE
     assert len(leases_in(tmp_path)) == 1
 
 
@@ -78,7 +87,7 @@ def test_a_killed_process_of_this_host_is_replaced_at_once(
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         begin = time.monotonic()
         lease = SharedLease(str(tmp_path))
-        assert time.monotonic() - begin < 1.0
+        assert time.monotonic() - begin < AT_ONCE
     assert [found["holder"]["pid"] for found in leases_in(tmp_path)] == [os.getpid()]
     lease.release()
     assert leases_in(tmp_path) == []
@@ -111,10 +120,10 @@ def test_a_dead_job_of_another_host_is_replaced_when_it_was_silent_long_enough(
 
 
 def test_a_living_job_of_another_host_refuses_a_second_and_a_third(tmp_path: Path) -> None:
-    with held(tmp_path, elsewhere("first")) as lease:
+    with held(tmp_path, elsewhere("first"), LIVING) as lease:
         for other in ("second", "third"):
             with pytest.raises(FolderTaken, match=r"process 7 on host 'first' .* is using it"):
-                lease_of(tmp_path, elsewhere(other)).acquire()
+                lease_of(tmp_path, elsewhere(other), LIVING).acquire()
         lease.check()
     with held(tmp_path, elsewhere("second")):
         pass
@@ -128,8 +137,8 @@ def test_of_many_that_come_at_once_exactly_one_holds(tmp_path: Path, scheme: str
     together = threading.Barrier(6)
 
     def come(number: int) -> None:
-        lease = lease_of(place, elsewhere(f"host {number}"), dataclasses.replace(QUICK, stale=5.0))
-        together.wait(30)
+        lease = lease_of(place, elsewhere(f"host {number}"), LIVING)
+        together.wait(120)
         try:
             lease.acquire()
         except FolderTaken as error:
@@ -141,7 +150,7 @@ def test_of_many_that_come_at_once_exactly_one_holds(tmp_path: Path, scheme: str
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(240)
     holders = [outcome for outcome in outcomes if isinstance(outcome, Lease)]
     assert (len(holders), len(outcomes)) == (1, 6)
     holders[0].check()
@@ -157,7 +166,7 @@ def test_a_later_start_of_the_same_job_takes_over_at_once_and_an_earlier_one_doe
     earlier.acquire()
     begin = time.monotonic()
     with held(tmp_path, second, slow):
-        assert time.monotonic() - begin < 5.0
+        assert time.monotonic() - begin < AT_ONCE
         with pytest.raises(FolderTaken, match="Slurm job 77, start 1"):
             lease_of(tmp_path, first, slow).acquire()
         earlier._claimant.trusted_until = 0.0
@@ -167,8 +176,8 @@ def test_a_later_start_of_the_same_job_takes_over_at_once_and_an_earlier_one_doe
 
 def test_two_programs_of_one_start_of_a_job_are_two_jobs(tmp_path: Path) -> None:
     here, there = (elsewhere(f"host {i}", JobStart("Slurm", "77", 0)) for i in range(2))
-    with held(tmp_path, here), pytest.raises(FolderTaken):
-        lease_of(tmp_path, there).acquire()
+    with held(tmp_path, here, LIVING), pytest.raises(FolderTaken):
+        lease_of(tmp_path, there, LIVING).acquire()
 
 
 def test_a_process_number_of_another_namespace_says_nothing() -> None:
@@ -231,7 +240,7 @@ def test_an_outage_is_said_once_and_costs_no_lease(
     lease.acquire()
     files.fails = True
     said = ""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while "No space left" not in said and time.monotonic() < deadline:
         time.sleep(QUICK.renew)
         said += capfd.readouterr().err
@@ -263,7 +272,7 @@ def test_ctrl_c_while_it_waits_leaves_no_lease(tmp_path: Path) -> None:
         said = waiting.stderr.readline()
         assert re.match(rf"tfscale: waiting to see whether process {process.pid} on host", said)
         waiting.send_signal(signal.SIGINT)
-        assert "KeyboardInterrupt" in waiting.communicate(timeout=30)[1]
+        assert "KeyboardInterrupt" in waiting.communicate(timeout=120)[1]
     finally:
         waiting.kill()
         waiting.communicate()

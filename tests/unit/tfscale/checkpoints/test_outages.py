@@ -200,7 +200,7 @@ def test_an_object_store_that_fails_at_any_question_loses_nothing(tmp_path: Path
             stdout=subprocess.PIPE,
             text=True,
         )
-        watch = threading.Timer(120, asked.kill)
+        watch = threading.Timer(600, asked.kill)
         watch.start()
 
         def said(call: str, failing: str | None) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from strategies import Cluster
-from tests.doctor_faults import free_ports
+from tests.ports import free_ports
 from tfscale.doctor.cluster_configuration import examine_cluster, resolved
 from tfscale.doctor.port_holder import holder_of
 

@@ -83,7 +83,9 @@ def test_a_notebook_trains_on_two_workers(tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setenv(name, value)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
     resources = {"metadata": {"path": str(ROOT)}}
-    nbclient.NotebookClient(notebook, timeout=120, resources=resources).execute()
+    nbclient.NotebookClient(
+        notebook, timeout=600, startup_timeout=300, resources=resources
+    ).execute()
     printed = "".join(
         output.text for output in notebook.cells[0].outputs if output.output_type == "stream"
     )

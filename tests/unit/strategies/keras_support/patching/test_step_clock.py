@@ -16,6 +16,7 @@ from tensorflow.python.framework import config
 
 import strategies
 from strategies import progress
+from strategies.deadline import Deadline
 from strategies.keras_support.patching.step_clock import StepClock
 from strategies.progress import Marks, Place
 from tests.unit.strategies.keras_support.collectives import GraphWatch
@@ -97,7 +98,7 @@ class Gate:
         for number in range(STEPS):
             if number == 3:
                 self.is_reached.set()
-                assert self.is_open.wait(60)
+                assert self.is_open.wait(240)
             yield np.full([2, 3], number, np.float64)
 
     def dataset(self, is_counted: bool) -> Any:
@@ -110,15 +111,15 @@ class Gate:
 
 def seen_at(gate: Gate, first: int) -> list[Place]:
     """Waits until the training is at the gate; opens it, and returns the reported place."""
-    assert gate.is_reached.wait(60)
+    assert gate.is_reached.wait(240)
     watched, places = progress._watched, []
     assert watched is not None
-    end = threading.Event()
-    for _ in range(200):  # the batches before the gate are read ahead
+    deadline = Deadline(120.0)
+    while not deadline.is_over():  # the batches before the gate are read ahead
         places.append(watched.place())
         if places[-1].phase == "input" and places[-1].step == first:
             break
-        end.wait(0.05)
+        time.sleep(0.05)
     gate.is_open.set()
     return places
 

@@ -8,7 +8,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from strategies import Cluster
-from tests.doctor_faults import Doctor, free_ports, peers_flags, reports
+from tests.doctor_faults import Doctor, peers_flags, reports
+from tests.ports import free_ports
 from tfscale.doctor.peers.meeting import Meeting
 
 SECONDS = 60.0

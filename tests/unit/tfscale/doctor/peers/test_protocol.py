@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.doctor_faults import free_ports
+from tests.ports import free_ports
 from tfscale.doctor.peers.protocol import LONGEST_LINE, Conversation, Listener, NotADoctor
 
 SECONDS = 60.0

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from strategies.extension import Deadline
-from tests.doctor_faults import free_ports
+from tests.ports import free_ports
 from tfscale.doctor.peers.protocol import Listener
 from tfscale.doctor.peers.row import clock_of, learn
 from tfscale.doctor.peers.shared_folder import answer_about, compare_folder

@@ -14,13 +14,13 @@ SLEEPER = """
 import os, pathlib, time
 pathlib.Path(__file__).with_name("pid.part").write_text(str(os.getpid()))
 os.rename(pathlib.Path(__file__).with_name("pid.part"), pathlib.Path(__file__).with_name("pid"))
-time.sleep(120)
+time.sleep(600)
 """
 PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from tfscale.plan.speed.child import measured_in_child
-measured_in_child("sleeper", {}, seconds=120, has_cluster=False)
+measured_in_child("sleeper", {}, seconds=600, has_cluster=False)
 """
 
 
@@ -30,11 +30,11 @@ def test_a_killed_plan_leaves_no_measurement(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     process = started("-c", PROGRAM, str(tmp_path))
     try:
-        until(pid.exists, 60, lambda: process.poll())
+        until(pid.exists, 240, lambda: process.poll())
     finally:
         process.kill()
         process.communicate(timeout=60)
-    until(lambda: not is_running(int(pid.read_text())), 10, pid.read_text)
+    until(lambda: not is_running(int(pid.read_text())), 60, pid.read_text)
 
 
 def is_running(pid: int) -> bool:
