@@ -70,6 +70,7 @@ class MpiLauncher(ReplacedLauncher):
                 lambda own, ticket: np.int64(self._collectives.start(kind, own, int(ticket))),
                 [tensor, ticket],
                 tf.int64,
+                name=f"mpi_{kind}",  # by which tfscale.monitor counts its bytes
             )
             self._next_ticket.assign(following)
             # The wait depends on the start through the ticket that the start returns.

@@ -16,14 +16,13 @@ from strategies.extension import (
     announce,
     attach_clock,
     exchange,
-    is_asynchronous,
     is_multi_worker,
-    refuse_model_outside,
     timed_progress,
     truth,
     whole_number,
 )
 from tfscale.data.diagnosis.waiting import Waiting, Window, waiting_of
+from tfscale.synchronous_training import require_synchronous
 
 _FIRST_STEPS = 32
 """Steps after which the figures are looked at first; then after twice as many, and so on."""
@@ -87,12 +86,8 @@ class InputWait(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Begins to measure."""
         strategy = self.model.distribute_strategy
-        refuse_model_outside(self.model, "InputWait")
-        if is_asynchronous(strategy):
-            raise ValueError(
-                "`model` must be trained by synchronous workers to use InputWait. Received: "
-                f"{type(strategy).__name__}. Measure one worker's input: tfscale data bench."
-            )
+        cure = "Measure one worker's input: tfscale data bench."
+        require_synchronous(self.model, "InputWait", cure)
         self.waiting = None
         self._clock = attach_clock(self.model)
         self._progress: Progress | None = None

@@ -15,30 +15,27 @@ from strategies import is_chief
 from strategies.extension import (
     FitInput,
     Progress,
-    announce,
     at_end_of_fit,
     attach_clock,
     function,
-    is_asynchronous,
     number,
     own_job_starts,
     phase,
-    refuse_model_outside,
     sequence,
-    spec_with_rows,
     timed_progress,
     truth,
     worker_index,
 )
 from tfscale.monitor import journal
-from tfscale.monitor.flops import training_flops
-from tfscale.monitor.heartbeat import Heartbeat, take_heartbeat
 from tfscale.monitor.meters import Meters
 from tfscale.monitor.norms import LayerNorms
 from tfscale.monitor.peak import measured_peak
 from tfscale.monitor.phases import by_phase
 from tfscale.monitor.resources import Resources
+from tfscale.monitor.step_counts import step_counts
 from tfscale.monitor.trackers import Tracker, flat
+from tfscale.monitor.worker_record import WorkerRecord
+from tfscale.synchronous_training import require_synchronous
 
 _PROCESSOR_SECONDS = 200e-6
 """Of a step, on average, that recording may take."""
@@ -68,12 +65,15 @@ class Monitor(keras.callbacks.Callback):
         last: The newest line of this `fit`, as a dictionary; None before.
         flops_per_example: Operations of training on an example, see
             `tfscale.monitor.training_flops`; None before, or if they are not known.
+        collective_bytes_per_step: Bytes that this worker's replicas send each other and those of
+            other workers in a step, see `tfscale.monitor.training_collectives`; None as above.
         peak_flops: Operations a second that this worker's devices can do; None if not given.
 
     Args:
         folder: A local folder for the files, or None for no files.
         every_seconds: Seconds between two lines, at least. Not negative.
-        flops: Whether operations are counted. The step is traced once more for it.
+        flops: Whether operations and bytes of collectives are counted. The step is traced once
+            more for it.
         peak_flops: Operations a second that this worker's devices can do together, for the
             utilization; "measure" times a product of matrices for a second when training begins.
         norms: Whether lines contain the norm of the gradient, and by layer its norm, that of the
@@ -92,10 +92,12 @@ class Monitor(keras.callbacks.Callback):
 
     Raises:
         ValueError: If an argument is out of range. When training begins, if the model is not under
-            a tfscale strategy, or trains asynchronously, or two have one folder, or nothing
+            a tfscale strategy, or trains asynchronously, or another Monitor writes `folder`, in
+            this `fit` or in another process that still runs, or nothing
             measures `energy`, or `norms` cannot be measured: the model is not built, or replicas
             have only parts of weights (`shard`, a pipeline).
-        OSError: When training begins, or later, if the file cannot be written.
+        OSError: When training begins, if the files cannot be made. A disk that is full does not
+            end the training: it is said once, and lines wait until there is room.
 
     Example:
         >>> strategy = strategies.one_device_strategy()
@@ -147,8 +149,8 @@ class Monitor(keras.callbacks.Callback):
         self.carbon_intensity = self._of_energy("carbon_intensity", carbon_intensity, "g/kWh")
         self.last: dict[str, Any] | None = None
         self.flops_per_example: float | None = None
-        self._journal: journal.Journal | None = None
-        self._heartbeat: Heartbeat | None = None
+        self.collective_bytes_per_step: int | None = None
+        self._record_of_worker: WorkerRecord | None = None
         self._norms: LayerNorms | None = None
         self._callbacks: list[Any] = []
 
@@ -168,12 +170,7 @@ class Monitor(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Begins the file, and the clock."""
         strategy = self.model.distribute_strategy
-        refuse_model_outside(self.model, "Monitor")
-        if is_asynchronous(strategy):
-            raise ValueError(
-                "`model` must be trained by synchronous workers to use Monitor. Received: "
-                f"{type(strategy).__name__}. Use another strategy, or leave Monitor out."
-            )
+        require_synchronous(self.model, "Monitor")
         began = journal.clock()
         workers = strategy.num_replicas_in_sync // len(strategy.extended.worker_devices)
         if self._asked_peak == _MEASURE and self.peak_flops is None:
@@ -183,7 +180,7 @@ class Monitor(keras.callbacks.Callback):
             self._norms = LayerNorms(self.model)
             at_end_of_fit(self._norms.end)
         self._progress: Progress | None = None
-        self._heartbeat = None
+        self._record_of_worker = None
         self._spec = FitInput(self.model).replica_spec()
         self._steps = self._first_batch = self._aside = 0
         self._before_test = 0
@@ -204,13 +201,10 @@ class Monitor(keras.callbacks.Callback):
                 f"folder={str(self.folder)!r}. Give them folders of their own."
             )
         strategy = self.model.distribute_strategy
-        worker = worker_index(strategy)
-        self._journal = journal.Journal(self.folder, worker)
-        at_end_of_fit(self._journal.close)
-        self._journal.append(take_heartbeat(self.folder, worker))
-        starts = own_job_starts()
-        self._journal.write(
-            "begin",
+        worker, starts = worker_index(strategy), own_job_starts()
+        self._record_of_worker = WorkerRecord(
+            self.folder,
+            worker,
             {
                 "version": journal.VERSION,
                 "worker": worker,
@@ -234,10 +228,8 @@ class Monitor(keras.callbacks.Callback):
         if self._progress is None:
             self._progress = timed_progress(self._clock)
             self._since = self._mark()
-            if self.folder is not None:
-                worker = worker_index(self.model.distribute_strategy)
-                self._heartbeat = Heartbeat(self.folder, worker, self._so_far)
-                at_end_of_fit(self._heartbeat.end)
+            if self._record_of_worker is not None:
+                self._record_of_worker.begin_heartbeat(self._so_far)
         self._epoch = epoch
         self._epoch_began = self._mark()
 
@@ -250,7 +242,7 @@ class Monitor(keras.callbacks.Callback):
         self._steps += batch - self._first_batch + 1
         if self.last is None:
             self._first_steps = self._steps
-            self._count_flops()
+            self._count_step()
             self._record()
             self._epoch_began = self._since
         elif (
@@ -290,10 +282,8 @@ class Monitor(keras.callbacks.Callback):
         """Writes the last lines."""
         if self._progress is not None:
             self._record()
-        if self._journal is not None:
-            self._journal.write("end", {"position": self._position + self._steps})
-        if self._heartbeat is not None:
-            self._heartbeat.remove()
+        if self._record_of_worker is not None:
+            self._record_of_worker.end(self._position + self._steps)
         for track in self.trackers:
             getattr(track, "end", lambda: None)()
 
@@ -306,23 +296,18 @@ class Monitor(keras.callbacks.Callback):
         values = self._between(since, now, is_first=self.last is None)
         return {"since": since.moment, "position": position, **values}
 
-    def _count_flops(self) -> None:
-        """Counts the operations of an example, in the step of a full batch."""
+    def _count_step(self) -> None:
+        """Counts what the step of a full batch computes and sends."""
         examples = self._mark().examples - self._since.examples
         local = len(self.model.distribute_strategy.extended.worker_devices)
         rows = examples // (self._steps * local)
         if not self.flops or rows < 1:
             return
         with phase("trace"):
-            try:
-                found = training_flops(self.model, spec_with_rows(self._spec, rows))
-            except ValueError as error:
-                announce(f"Monitor does not count operations: {error}")
-                return
-        self.flops_per_example = found.total / rows
-        if found.unknown:
-            names = ", ".join(f"{count} {kind}" for kind, count in sorted(found.unknown.items()))
-            announce(f"Monitor counts these operations as 0, because their size is hidden: {names}")
+            counts = step_counts(self.model, self._spec, rows)
+        if counts is not None:
+            self.flops_per_example = counts.flops_per_example
+            self.collective_bytes_per_step = counts.collective_bytes
 
     def _record(self) -> None:
         spent = time.thread_time()
@@ -341,8 +326,8 @@ class Monitor(keras.callbacks.Callback):
         if self._norms is not None:
             values |= self._norms.record()
         self.last, self._since = values, now
-        if self._journal is not None:
-            self._journal.write("steps", values)
+        if self._record_of_worker is not None:
+            self._record_of_worker.steps(values)
         if self.trackers and is_chief(self.model.distribute_strategy):
             numbers = dict(flat(values))
             for track in self.trackers:
@@ -369,6 +354,8 @@ class Monitor(keras.callbacks.Callback):
             values["flops"] = round(self.flops_per_example * examples)
             if self.peak_flops is not None and seconds > 0:
                 values["utilization"] = values["flops"] / seconds / self.peak_flops
+        if self.collective_bytes_per_step is not None:
+            values["collective_bytes"] = self.collective_bytes_per_step * values["steps"]
         return values
 
     def _mark(self) -> _Mark:

@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tfscale.monitor.collectives import Collectives, training_collectives
     from tfscale.monitor.flops import Flops, training_flops
     from tfscale.monitor.joules import Energy, energy
     from tfscale.monitor.peak import measured_peak
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 # Lazy, because reading the files of a run needs no TensorFlow.
 _LAZY = {
+    "Collectives": "tfscale.monitor.collectives",
     "Energy": "tfscale.monitor.joules",
     "Flops": "tfscale.monitor.flops",
     "Goodput": "tfscale.monitor.time_kinds",
@@ -29,10 +31,12 @@ _LAZY = {
     "measured_peak": "tfscale.monitor.peak",
     "tensorboard": "tfscale.monitor.trackers",
     "wandb": "tfscale.monitor.trackers",
+    "training_collectives": "tfscale.monitor.collectives",
     "training_flops": "tfscale.monitor.flops",
 }
 
 __all__ = [
+    "Collectives",
     "Energy",
     "Flops",
     "Goodput",
@@ -41,6 +45,7 @@ __all__ = [
     "measured_peak",
     "mlflow",
     "tensorboard",
+    "training_collectives",
     "training_flops",
     "wandb",
 ]

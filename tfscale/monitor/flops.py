@@ -13,25 +13,18 @@ Source: Chowdhery et al. 2022, arXiv:2204.02311, appendix B.
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from strategies.extension import (
-    all_layers,
-    needed_operations,
-    recomputation_of,
-    refuse_model_outside,
-    restore_recomputation,
-    traced_train_step,
-    training_step_of,
-)
+from strategies.extension import needed_operations
+from tfscale.monitor.called_graphs import LOOPS, called_graphs, calls
 from tfscale.monitor.operation_flops import COUNTED, OPAQUE, flops_of
+from tfscale.monitor.step_graph import step_graph
 from tfscale.monitor.turns import turns_of
 
 _BOOKKEEPING = """
@@ -39,9 +32,6 @@ Arg Assert Const EmptyTensorList EnsureShape Identity IdentityN NoOp Placeholder
 ReadVariableOp Shape ShapeN Snapshot StopGradient VarHandleOp VariableShape
 """
 _IGNORED = frozenset(_BOOKKEEPING.split())
-_LOOPS = ("While", "StatelessWhile")
-_CONDITIONS = ("If", "StatelessIf", "Case", "StatelessCase")
-_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
 
 @dataclass(frozen=True)
@@ -89,45 +79,25 @@ def training_flops(model: keras.Model, batch: Any) -> Flops:
         >>> training_flops(model, batch).total  # 2 x 8 x 3 x 2, forward and for the kernel
         192
     """
-    refuse_model_outside(model, "training_flops")
-    spec = tf.nest.map_structure(_spec, batch)
-    for part in tf.nest.flatten(spec):
-        if isinstance(part, tf.TensorSpec) and not part.shape.is_fully_defined():
-            raise ValueError(
-                "`batch` must have known shapes to count the operations of its step. Received: "
-                f"{part}. Pass a batch, or tf.TensorSpec with the number of rows."
-            )
-    step = training_step_of(model)
-    with _computed_once(model):
-        graph = traced_train_step(model, spec, for_xla=False, train_step=step).graph
+    graph = step_graph(model, batch, "training_flops")
+    return flops_in(graph, model.distribute_strategy)
+
+
+def flops_in(graph: Any, strategy: tf.distribute.Strategy) -> Flops:
+    """Counts the operations of a traced step, which has all replicas of this process.
+
+    Args:
+        graph: Of the step.
+        strategy: The strategy it was traced under.
+    """
     count = _Count()
     count.add(graph, graph.outputs, 1)
-    replicas = len(model.distribute_strategy.extended.worker_devices)  # each is in the graph
+    replicas = len(strategy.extended.worker_devices)  # each is in the graph
     return Flops(
         {kind: number // replicas for kind, number in count.flops.items() if number},
         dict(count.not_counted),
         dict(count.unknown),
     )
-
-
-def _spec(part: Any) -> Any:
-    if part is None or isinstance(part, tf.TypeSpec):
-        return part
-    return tf.type_spec_from_value(tf.convert_to_tensor(part))
-
-
-@contextlib.contextmanager
-def _computed_once(model: Any) -> Iterator[None]:
-    """Lets no layer of a model compute its first pass again, as `recompute` has them do."""
-    modes = [(layer, recomputation_of(layer)) for layer in all_layers(model)]
-    modes = [(layer, mode) for layer, mode in modes if mode is not None]
-    for layer, _ in modes:
-        restore_recomputation(layer, None)
-    try:
-        yield
-    finally:
-        for layer, mode in modes:
-            restore_recomputation(layer, mode)
 
 
 class _Count:
@@ -149,7 +119,7 @@ class _Count:
         operations = needed_operations(graph, targets)
         used = _read_by(operations) | {tensor.ref() for tensor in targets}
         for op in operations:
-            if op.type in (*_LOOPS, *_CONDITIONS, *_CALLS):
+            if calls(op):
                 live = {place for place, made in enumerate(op.outputs) if made.ref() in used}
                 self._add_call(op, live, times)
             elif op.type in COUNTED and (found := flops_of(op)) is not None:
@@ -160,10 +130,10 @@ class _Count:
                 self.not_counted[op.type] += 1
 
     def _add_call(self, op: Any, live: set[int], times: int) -> None:
-        graphs = _called_graphs(op)
+        graphs = called_graphs(op)
         if None in graphs:
             self.unknown[op.type] += 1
-        elif op.type in _LOOPS:
+        elif op.type in LOOPS:
             condition, body = graphs
             self._add_loop(op, condition, body, live, times)
         else:  # of a condition the branch with most operations, which is the most that can run
@@ -199,20 +169,6 @@ def _counted(graph: Any, live: set[int]) -> _Count:
     count = _Count()
     count.add(graph, [tensor for place, tensor in enumerate(graph.outputs) if place in live], 1)
     return count
-
-
-def _called_graphs(op: Any) -> list[Any]:
-    """Returns the graphs that an operation runs, None for one that TensorFlow does not know."""
-    if op.type in _LOOPS:
-        functions = [op.get_attr("cond"), op.get_attr("body")]
-    elif op.type in _CALLS:
-        functions = [op.get_attr("f")]
-    elif op.type.endswith("Case"):
-        functions = op.get_attr("branches")
-    else:
-        functions = [op.get_attr("then_branch"), op.get_attr("else_branch")]
-    found = [op.graph._get_function(function.name) for function in functions]
-    return [None if function is None else function.graph for function in found]
 
 
 def _read_by(operations: Iterable[Any]) -> set[Any]:

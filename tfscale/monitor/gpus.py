@@ -19,6 +19,9 @@ _UUID = "GPU-"
 class Gpus:
     """Reads the GPUs that TensorFlow may use.
 
+    Attributes:
+        errors: Of the GPUs that the last `read` could not read, by their identity.
+
     Args:
         places: Their indices, as CUDA counts them in this process.
         visible: The environment variable CUDA_VISIBLE_DEVICES, or None.
@@ -46,7 +49,9 @@ class Gpus:
                 f"{error}. Mount libnvidia-ml.so.1 into the container, or leave `energy` out."
             ) from error
         self._counters = {uuid: self._counter(handle) for uuid, handle in self._gpus.items()}
-        self._moment = time.monotonic()
+        now = time.monotonic()
+        self._moments = dict.fromkeys(self._gpus, now)
+        self.errors: dict[str, str] = {}
 
     def _handle(self, name: str) -> Any:
         if name.startswith(_UUID):
@@ -61,21 +66,29 @@ class Gpus:
             return None
 
     def read(self) -> dict[str, dict[str, Any]]:
-        """Returns what each GPU took since the last call, by its identity."""
-        now, nvml, found = time.monotonic(), self._nvml, {}
+        """Returns what each GPU took since it was last read, by its identity."""
+        now, found = time.monotonic(), {}
+        self.errors = {}
         for uuid, handle in self._gpus.items():
-            watts = nvml.nvmlDeviceGetPowerUsage(handle) / 1000
-            before, counter = self._counters[uuid], self._counter(handle)
-            self._counters[uuid] = counter
-            if before is not None and counter is not None:
-                taken = {"joules": (counter - before) / 1000, "source": "nvml"}
+            try:
+                found[uuid] = self._taken(uuid, handle, now)
+            except self._nvml.NVMLError as error:
+                self.errors[uuid] = str(error)
             else:
-                seconds = now - self._moment
-                taken = {"joules": watts * seconds, "source": "estimate: nvml's newest power"}
-            percent = nvml.nvmlDeviceGetUtilizationRates(handle).gpu
-            found[uuid] = {**taken, "watts": watts, "utilization": percent / 100}
-        self._moment = now
+                self._moments[uuid] = now
         return found
+
+    def _taken(self, uuid: str, handle: Any, now: float) -> dict[str, Any]:
+        nvml, before = self._nvml, self._counters[uuid]
+        watts = nvml.nvmlDeviceGetPowerUsage(handle) / 1000
+        percent = nvml.nvmlDeviceGetUtilizationRates(handle).gpu
+        if before is not None:
+            self._counters[uuid] = counter = int(nvml.nvmlDeviceGetTotalEnergyConsumption(handle))
+            taken = {"joules": (counter - before) / 1000, "source": "nvml"}
+        else:
+            seconds = now - self._moments[uuid]
+            taken = {"joules": watts * seconds, "source": "estimate: nvml's newest power"}
+        return {**taken, "watts": watts, "utilization": percent / 100}
 
 
 def chosen(places: Sequence[int], visible: str | None) -> list[str]:

@@ -33,10 +33,11 @@ class Heartbeat:
     Args:
         folder: The folder of Monitor, which exists.
         worker: The worker's index.
-        values: Returns "steps" and "phases" of the time "since" the newest line, and "position".
+        values: Returns "steps" and "phases" of the time "since" the newest line, and "position";
+            and "unwritten" if lines could not be written, see `worker_record`.
 
     Raises:
-        OSError: If the file cannot be written.
+        OSError: If the file cannot be made.
     """
 
     def __init__(self, folder: Path, worker: int, values: Callable[[], dict[str, Any]]) -> None:
@@ -45,24 +46,25 @@ class Heartbeat:
         self._at_step: dict[str, Any] = {}
         self._is_over = threading.Event()
         self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        self._beat()
+        self._is_announced = False
+        self._try_to_beat()
         self._thread = threading.Thread(target=self._go_on, name="Monitor", daemon=True)
         self._thread.start()
 
     def _go_on(self) -> None:
-        while not self._is_over.wait(_SECONDS) and self._has_beaten():
-            pass
+        while not self._is_over.wait(_SECONDS):
+            self._try_to_beat()
 
-    def _has_beaten(self) -> bool:
+    def _try_to_beat(self) -> None:
         try:
             self._beat()
         except OSError as error:
-            announce(
-                f"Monitor no longer writes {self._path.name}: {error}. If this process does not "
-                "end by itself, what follows its newest line counts as stopped."
-            )
-            return False
-        return True
+            if not self._is_announced:
+                self._is_announced = True
+                announce(
+                    f"Monitor cannot write {self._path.name}: {error}. If this process does not "
+                    "end by itself, what follows its newest line counts as stopped."
+                )
 
     def _beat(self) -> None:
         now = self._values()
@@ -81,13 +83,15 @@ class Heartbeat:
             "phases": _rounded(before["phases"]),
             "step_phases": _rounded(step_phases),
         }
+        if unwritten := now.get("unwritten"):
+            line["unwritten"] = unwritten
         os.pwrite(self._file, f"{json.dumps(line):<{_SIZE - 1}}\n".encode(), 0)
 
     def end(self) -> None:
         """Writes for the last time; the file stays if `remove` was not called."""
         if not self._is_over.is_set():
             self._stop()
-            self._has_beaten()
+            self._try_to_beat()
             os.close(self._file)
 
     def remove(self) -> None:
@@ -107,15 +111,18 @@ def file_of(folder: Path, worker: int) -> Path:
     return folder / f"heartbeat-{worker}.json"
 
 
-def take_heartbeat(folder: Path, worker: int) -> str:
-    """Removes the heartbeat that an earlier process left; returns its line, or ""."""
-    path = file_of(folder, worker)
+def left_heartbeat(folder: Path, worker: int) -> str:
+    """Returns the line of the heartbeat that an earlier process left, or ""."""
     try:
-        text = read_plain(path).decode("utf-8", errors="replace").strip()
+        text = read_plain(file_of(folder, worker)).decode("utf-8", errors="replace").strip()
     except FileNotFoundError:
         return ""
-    path.unlink(missing_ok=True)
     return text if text.endswith("}") else ""  # a host that lost power may leave zeros
+
+
+def remove_heartbeat(folder: Path, worker: int) -> None:
+    """Removes the heartbeat that an earlier process left, when its line is in the file."""
+    file_of(folder, worker).unlink(missing_ok=True)
 
 
 def _rounded(phases: dict[str, float]) -> dict[str, float]:

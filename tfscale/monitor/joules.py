@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,12 +35,15 @@ class Energy:
         sources: Of each device, how it is known: "rapl", "nvml" or an "estimate: ..." and its rule.
         grams_co2e: Grams of carbon dioxide and its equivalents, at the `carbon_intensity` of
             Monitor; None if it was not given at every start.
+        unread: Of each device whose counter could not be read until the end of a `fit`: the seconds
+            there that do not count.
     """
 
     workers: Mapping[int, float]
     devices: Mapping[str, float]
     sources: Mapping[str, str]
     grams_co2e: float | None
+    unread: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def joules(self) -> float:
@@ -61,6 +64,8 @@ class Energy:
         ]
         for device, joules in self.devices.items():
             rows.append(f"{device:<20}{joules:>14,.1f} J, {self.sources[device]}")
+        for device, seconds in self.unread.items():
+            rows.append(f"{device:<20}{seconds:>14,.1f} s not counted: it could not be read")
         return "\n".join(rows)
 
 
@@ -101,8 +106,11 @@ def energy(folder: str | os.PathLike[str]) -> Energy:
     """
     readings: dict[tuple[str, str], list[_Reading]] = defaultdict(list)
     sources: dict[str, str] = {}
+    unread: dict[str, float] = defaultdict(float)
     for worker, fits in read_fits(Path(folder)).items():
         for fit in fits:
+            for device, seconds in _unread(worker, fit):
+                unread[device] += seconds
             for host, device, source, reading in _readings(worker, fit):
                 readings[host, device].append(reading)
                 sources[device] = source
@@ -120,22 +128,43 @@ def energy(folder: str | os.PathLike[str]) -> Energy:
         for worker, joules in of_worker.items():
             workers[worker] += joules
         grams = None if grams is None or of_grams is None else grams + of_grams
-    return Energy(dict(sorted(workers.items())), dict(sorted(devices.items())), sources, grams)
+    return Energy(
+        dict(sorted(workers.items())), dict(sorted(devices.items())), sources, grams, dict(unread)
+    )
 
 
 def _readings(worker: int, fit: Fit) -> Iterator[tuple[str, str, str, _Reading]]:
     """Yields the start of the host, the device, its source, and what was read of it."""
     host, boot = fit.begin.get("host") or "this host", fit.begin.get("boot")
-    intensity, before = fit.begin.get("carbon_intensity"), fit.begin["clock"]
+    intensity = fit.begin.get("carbon_intensity")
+    before: dict[str, float] = {}  # what could not be read is in the next reading of the device
     for window in fit.windows:
         for device, taken in window.get("energy", {}).items():
             joules, source = taken["joules"], taken["source"]
-            if device == PROCESSORS:
-                device = f"worker {worker} on {host}" if source == OF_PROCESS else host
+            name = _named(device, worker, host, is_of_process=source == OF_PROCESS)
             grams = None if intensity is None else intensity * joules / _JOULES_OF_KWH
-            reading = _Reading(before, window["clock"], worker, joules, grams)
-            yield boot or host, device, source, reading
-        before = window["clock"]
+            since = before.get(device, fit.begin["clock"])
+            yield (
+                boot or host,
+                name,
+                source,
+                _Reading(since, window["clock"], worker, joules, grams),
+            )
+        before.update(dict.fromkeys(window.get("energy", {}), window["clock"]))
+
+
+def _unread(worker: int, fit: Fit) -> Iterator[tuple[str, float]]:
+    """Yields the devices that could not be read when a `fit` ended, and for how long."""
+    host = fit.begin.get("host") or "this host"
+    for window in fit.windows[-1:]:
+        for device, seconds in window.get("energy_unread", {}).items():
+            yield _named(device, worker, host, is_of_process=False), seconds
+
+
+def _named(device: str, worker: int, host: str, *, is_of_process: bool) -> str:
+    if device != PROCESSORS:
+        return device
+    return f"worker {worker} on {host}" if is_of_process else host
 
 
 def _once(readings: Sequence[_Reading]) -> tuple[dict[int, float], float | None]:

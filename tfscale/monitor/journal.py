@@ -8,6 +8,7 @@ heartbeat (`heartbeat`), which the next one appends: {"event": "heartbeat", ...}
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -37,17 +38,14 @@ class Journal:
         self.path = file_of(folder, worker)
         self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         size = os.fstat(self._file).st_size
-        if size and os.pread(self._file, 1, size - 1) != b"\n":
-            os.write(self._file, b"\n")  # after a line that was cut off
+        self._is_cut = bool(size) and os.pread(self._file, 1, size - 1) != b"\n"
 
-    def write(self, event: str, values: dict[str, Any]) -> None:
-        """Writes a line, at once; NaN and infinity become null.
+    def write(self, line: dict[str, Any]) -> None:
+        """Writes a line of `stamped`, at once; NaN and infinity become null.
 
-        Args:
-            event: "begin", "steps" or "end".
-            values: JSON values by name.
+        Raises:
+            OSError: See `append`.
         """
-        line = {"event": event, "time": time.time(), "clock": clock(), **values}
         try:
             text = json.dumps(line, allow_nan=False)
         except ValueError:
@@ -55,27 +53,38 @@ class Journal:
         self.append(text)
 
     def append(self, line: str) -> None:
-        """Writes a line that is JSON already, unless it is empty.
+        """Writes a line that is JSON already.
 
         Raises:
-            OSError: If it cannot be written, such as on a full disk.
+            OSError: If it cannot be written, such as on a full disk. Then no part of it is there.
         """
-        content = f"{line}\n".encode() if line else b""
+        content = f"{chr(10) * self._is_cut}{line}\n".encode()
+        size = os.fstat(self._file).st_size
         try:
             while content:  # of a disk that is almost full a part is written
                 content = content[os.write(self._file, content) :]
-        except OSError as error:
-            raise OSError(
-                error.errno,
-                f"Monitor cannot write: {error.strerror}. Make room, or train without Monitor",
-                str(self.path),
-            ) from error
+        except OSError:
+            with contextlib.suppress(OSError):
+                if os.fstat(self._file).st_size > size:
+                    os.ftruncate(self._file, size)
+            raise
+        self._is_cut = False
 
     def close(self) -> None:
         """Ends writing."""
         if self._file >= 0:
             os.close(self._file)
         self._file = -1
+
+
+def stamped(event: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Returns a line with the time.
+
+    Args:
+        event: "begin", "steps" or "end".
+        values: JSON values by name.
+    """
+    return {"event": event, "time": time.time(), "clock": clock(), **values}
 
 
 def local_folder(folder: str | os.PathLike[str]) -> Path:

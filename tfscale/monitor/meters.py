@@ -30,6 +30,9 @@ class Meters:
 
     def __init__(self, processor_watts: float | None, root: Path = Path("/")) -> None:
         self._gpus = visible_gpus()
+        self._began = time.monotonic()
+        self._read_at: dict[str, float] = {}
+        self._announced: set[str] = set()
         self._processors: Callable[[], float]
         try:
             self._processors, self._source = Powercap(root).joules, "rapl"
@@ -46,12 +49,34 @@ class Meters:
                 announce(f"Monitor counts the energy of GPUs only: {error}.")
                 self._source = ""
 
-    def read(self) -> dict[str, dict[str, Any]]:
-        """Returns the joules since the last call and their source, by device."""
+    def read(self) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
+        """Returns the joules and their source, by device, and for how long a device is unread.
+
+        A counter that cannot be read does not end the training. It is said once, and read again
+        with each call: the first one that succeeds has the joules since it was last read.
+
+        Returns:
+            By device, the joules since it was last read, and their source; and of each device that
+            cannot be read the seconds since it was.
+        """
         found = {} if self._gpus is None else self._gpus.read()
+        errors = {} if self._gpus is None else dict(self._gpus.errors)
         if self._source:
-            found[PROCESSORS] = {"joules": self._processors(), "source": self._source}
-        return found
+            try:
+                found[PROCESSORS] = {"joules": self._processors(), "source": self._source}
+            except OSError as error:
+                errors[PROCESSORS] = str(error)
+        now = time.monotonic()
+        self._read_at.update(dict.fromkeys(found, now))
+        for device, error in errors.items():
+            if device not in self._announced:
+                announce(
+                    f"Monitor cannot read the energy of {device}: {error}. Training goes on. Until "
+                    "it can be read again, lines have no joules of it."
+                )
+        self._announced = set(errors)
+        began = self._began
+        return found, {device: now - self._read_at.get(device, began) for device in errors}
 
 
 class _Estimate:

@@ -64,10 +64,13 @@ class Powercap:
 
         A counter begins again at 0 after `max_energy_range_uj`, every quarter of an hour or later,
         so call it more often than that.
+
+        Raises:
+            OSError: If one cannot be read. The next call has these joules too.
         """
         found = 0
-        for zone in self._zones:
-            now = _number(zone.path / "energy_uj")
+        read = [_number(zone.path / "energy_uj") for zone in self._zones]
+        for zone, now in zip(self._zones, read, strict=True):
             found += now - zone.before + (zone.largest if now < zone.before else 0)
             zone.before = now
         return found / 1e6

@@ -32,7 +32,9 @@ class Resources:
             "network": {name: network[name] - before.get(name, 0) for name in network},
         }
         if self._meters is not None:
-            found["energy"] = self._meters.read()
+            found["energy"], unread = self._meters.read()
+            if unread:
+                found["energy_unread"] = unread
         return found
 
 

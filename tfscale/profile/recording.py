@@ -21,9 +21,7 @@ from strategies.extension import (
     at_end_of_fit,
     attach_clock,
     exchange,
-    is_asynchronous,
     is_multi_worker,
-    refuse_model_outside,
     timed_progress,
     truth,
     worker_index,
@@ -32,6 +30,7 @@ from tfscale.monitor.phases import by_phase
 from tfscale.profile.chrome_trace import Offset, Step, merged, read_trace, worker_trace, write_trace
 from tfscale.profile.clocks import clock_offsets
 from tfscale.profile.xspace import rows_of
+from tfscale.synchronous_training import require_synchronous
 
 TRACE_FILE = "trace.json.gz"
 
@@ -101,12 +100,7 @@ class Profile(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks that the folder can be used, and begins to count steps."""
         strategy = self.model.distribute_strategy
-        refuse_model_outside(self.model, "Profile")
-        if is_asynchronous(strategy):
-            raise ValueError(
-                "`model` must be trained by synchronous workers to use Profile. Received: "
-                f"{type(strategy).__name__}. Use another strategy, or leave Profile out."
-            )
+        require_synchronous(self.model, "Profile")
         self._worker = worker_index(strategy)
         self._others = is_multi_worker(strategy)
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,7 @@ from tfscale.report.monitor_rows import LAST, SUMMED, Rows, is_number, parsed_li
 
 _BEGIN = b'{"event": "begin"'
 _ENERGY = b'"energy": {"'
+_UNREAD = "energy_unread/"
 
 
 @dataclass
@@ -122,6 +123,8 @@ class _Reading:
             line |= {name: math.fsum(values[name][first:last]) for name in SUMMED}
             line["phases"] = {phase: line.pop(f"phases/{phase}") for phase in PHASES}
             line["energy"] = dict(self._energy(first, last))
+            if unread := self._unread(last - 1):
+                line["energy_unread"] = unread
             yield json.dumps(line).encode() + b"\n"
             first = last
 
@@ -131,6 +134,11 @@ class _Reading:
             known = [joules for joules in column if not math.isnan(joules)]
             if known:
                 yield device, {"joules": math.fsum(known), "source": source}
+
+    def _unread(self, place: int) -> dict[str, float]:
+        columns = self.columns.values.items()
+        found = {name[len(_UNREAD) :]: c[place] for name, c in columns if name.startswith(_UNREAD)}
+        return {device: seconds for device, seconds in found.items() if not math.isnan(seconds)}
 
     def other(self, text: bytes) -> None:
         """Takes a line of another event."""

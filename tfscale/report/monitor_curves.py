@@ -20,9 +20,11 @@ _MOST_CHARTS = 24
 _MOST_LAYERS = 32
 _NOT_CURVES = {
     *("time", "clock", "steps", "seconds", "examples", "position", "epoch", "monitor_seconds"),
-    *("flops", "clock_was_set_by"),
+    *("flops", "clock_was_set_by", "unwritten", "energy_unread"),
 }
 _FIRST = ("examples_per_second", "utilization", "host_memory", "device_memory")
+_COUNTED = ("network", "collective_bytes")
+"""Bytes since the line before, drawn by second."""
 _UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "bytes"))
 
 
@@ -53,7 +55,7 @@ def _groups(monitored: Monitored) -> list[tuple[str, list[str]]]:
         first, *_, last = [*name.split("/"), ""] if "/" not in name else name.split("/")
         if first in _NOT_CURVES or first == "phases":
             continue
-        if first == "network" and not any(any(each) for each in _columns(monitored, name)):
+        if first in _COUNTED and not any(any(each) for each in _columns(monitored, name)):
             continue  # nothing is sent on one host
         is_split = first in ("energy", "layers")  # by quantity, not only by device
         found.setdefault(f"{first}/{last}" if is_split else first, []).append(name)
@@ -117,7 +119,7 @@ def _chart(
 
 def _rates(first: str, quantity: str, columns: Columns, values: Sequence[float]) -> Sequence[float]:
     """Returns what is counted since the line before, by second."""
-    if quantity != "joules" and first != "network":
+    if quantity != "joules" and first not in _COUNTED:
         return values
     seconds = columns.of_kept("seconds")
     return [v / s if s > 0 else math.nan for v, s in zip(values, seconds, strict=True)]
@@ -135,10 +137,10 @@ def _unit(first: str, quantity: str, series: Sequence[Sequence[float]]) -> tuple
     """Returns a unit, and what values are divided by."""
     if quantity in ("joules", "watts"):
         return "W", 1.0
-    if "memory" in first or first == "network":
+    if "memory" in first or first in _COUNTED:
         largest = max((v for values in series for v in values if v == v), default=1.0)
         size, unit = next((s, u) for s, u in _UNITS if abs(largest) >= s or s == 1)
-        return (f"{unit}/s" if first == "network" else unit), float(size)
+        return (f"{unit}/s" if first in _COUNTED else unit), float(size)
     return "", 1.0
 
 

@@ -11,10 +11,12 @@ from typing import Any
 
 from markupsafe import Markup
 
+from tfscale.cli.sizes import shown_bytes
 from tfscale.monitor.phases import PHASES
 from tfscale.monitor.time_kinds import KINDS
 from tfscale.report import numbers
 from tfscale.report.areas import area_chart
+from tfscale.report.gaps import gaps
 from tfscale.report.markup import fill
 from tfscale.report.monitor_curves import curves
 from tfscale.report.monitored import Monitored, Restart, restarts
@@ -58,6 +60,7 @@ def monitor_part(monitored: Monitored, *, title: str, identifier: str) -> Markup
         title=title,
         tiles=_tiles(monitored),
         stragglers=[sentence(monitored, each) for each in slow[:_MOST_STRAGGLERS]],
+        gaps=gaps(monitored),
         kinds=stacked_bars(
             "Every second of the job", _stacks(kinds), styles=KIND_STYLES, remarks=_left_out(kinds)
         ),
@@ -89,6 +92,8 @@ def monitor_json(monitored: Monitored) -> dict[str, Any]:
         "energy_joules": None if monitored.energy is None else monitored.energy.joules,
         "grams_co2e": None if monitored.energy is None else monitored.energy.grams_co2e,
         "stragglers": [dataclasses.asdict(each) for each in stragglers(monitored.workers)],
+        "gaps": gaps(monitored),
+        "collective_bytes": collective_bytes(monitored),
         "restarts": [dataclasses.asdict(each) for each in restarts(monitored)],
     }
 
@@ -123,6 +128,17 @@ def utilization(monitored: Monitored) -> float | None:
             done += sum(part * seconds for part, seconds in known)
             whole += sum(seconds for _, seconds in known)
     return done / whole if whole > 0 else None
+
+
+def collective_bytes(monitored: Monitored) -> float | None:
+    """Returns the bytes of collectives that a step of all workers sends; None if not counted."""
+    sent = [
+        math.fsum(own for own in columns.values["collective_bytes"] if not math.isnan(own))
+        / math.fsum(columns.values["steps"])
+        for columns in monitored.workers.values()
+        if "collective_bytes" in columns.values
+    ]
+    return sum(sent) if sent and len(sent) == len(monitored.workers) else None
 
 
 def sentence(monitored: Monitored, slow: Straggler) -> str:
@@ -162,6 +178,8 @@ def _tiles(monitored: Monitored) -> dict[str, str]:
         tiles["examples per second"] = numbers.number(rate)
     if used is not None:
         tiles["utilization"] = numbers.percent(used)
+    if sent := collective_bytes(monitored):
+        tiles["sent in collectives a step"] = shown_bytes(round(sent))
     if taken is not None:
         tiles["energy"] = f"{numbers.number(taken.joules / 3600)} Wh"
         if taken.grams_co2e is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,14 @@ _LONGER = 1.1
 _WAITING = 0.05
 """A part counts if the worker's own work takes 1.1 times that of the others, and they wait for it
 for more than 5 % of its time."""
+_LOST = 0.01
+"""Of the time of the run: what the others waited in a stretch, at least, to be worth a sentence."""
+_TIMES, _TIMES_OF_LARGEST = 3.0, 2.0
+_FEWEST_ELSEWHERE, _SHORT = 5, 1 / 5
+"""A stretch stands out if the worker's own work exceeds that of the others by three times what any
+worker's does in stretches of this length elsewhere in the run (the root mean square); a stretch
+shorter than a fifth of the run, by twice the largest of them, because bursts of noise are short.
+If there are fewer than five, by three standard errors of the parts of the stretch itself."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,9 @@ class Cumulated:
 def stragglers(workers: Mapping[int, Columns]) -> list[Straggler]:
     """Returns the workers that others waited for, the longest wait first.
 
+    Only where they lost 1 % of the run's time or more, and the worker differs by more than workers
+    do all the time.
+
     Args:
         workers: The lines of each worker, by its index. Compiling, evaluation and checkpoints do
             not count.
@@ -92,10 +104,15 @@ def stragglers(workers: Mapping[int, Columns]) -> list[Straggler]:
         return []
     edges = [begin + (end - begin) * part / parts for part in range(parts + 1)]
     spent = {index: _spent(each, edges) for index, each in measured.items()}
+    more = {index: [_longer(spent, index, part) for part in range(parts)] for index in measured}
+    whole = statistics.mean(_whole(each) for each in spent.values())
     found = []
     for index in measured:
         slow = [_is_slow(spent, index, part) for part in range(parts)]
-        found += [_straggler(spent, index, edges, run) for run in _runs(slow)]
+        for run in _runs(slow):
+            each = _straggler(spent, index, edges, run)
+            if each.waited >= _LOST * whole and _stands_out(more, index, run):
+                found.append(each)
     return sorted(found, key=lambda straggler: -straggler.waited)
 
 
@@ -118,6 +135,36 @@ def _is_slow(spent: Mapping[int, Mapping[str, Sequence[float]]], worker: int, pa
     longer = statistics.median(_own(each, part) for each in others)
     waiting = statistics.mean(each["communication"][part] for each in others) - waited
     return own > _LONGER * longer and waiting > _WAITING * (own + waited)
+
+
+def _whole(spent: Mapping[str, Sequence[float]]) -> float:
+    return sum(sum(seconds) for seconds in spent.values())
+
+
+def _longer(spent: Mapping[int, Mapping[str, Sequence[float]]], worker: int, part: int) -> float:
+    """Returns by how much a worker's own work takes longer than the others', in seconds."""
+    others = [_own(each, part) for index, each in spent.items() if index != worker]
+    return _own(spent[worker], part) - statistics.median(others)
+
+
+def _stands_out(more: Mapping[int, Sequence[float]], worker: int, run: range) -> bool:
+    """Returns whether a stretch is more than what workers differ by all the time."""
+    size = len(run)
+    here = [more[worker][part] for part in run]
+    elsewhere = [
+        max(0.0, sum(own[first : first + size]))
+        for own in more.values()
+        for side in (range(run.start), range(run.stop, len(own)))
+        for first in range(side.start, side.stop - size + 1, size)
+    ]
+    if len(elsewhere) >= _FEWEST_ELSEWHERE:
+        noise = math.sqrt(statistics.mean(excess**2 for excess in elsewhere))
+        is_short = size < _SHORT * len(more[worker])
+        largest = max(elsewhere) if is_short else 0.0
+        return sum(here) > max(_TIMES * noise, _TIMES_OF_LARGEST * largest)
+    if size < 2:
+        return False
+    return statistics.mean(here) > _TIMES * statistics.stdev(here) / math.sqrt(size)
 
 
 def _runs(slow: Sequence[bool]) -> list[range]:

@@ -54,7 +54,7 @@ def test_a_host_without_a_counter_is_refused_or_estimated(tmp_path: Path) -> Non
     taken = Meters(1000, tmp_path)
     busy = sum(range(3_000_000))
     assert busy > 0
-    found = taken.read()["processors"]
+    found = taken.read()[0]["processors"]
     assert found["source"] == OF_PROCESS
     assert found["joules"] > 0
 
@@ -75,7 +75,44 @@ def test_a_counter_is_preferred_to_an_estimate(tmp_path: Path) -> None:
     counter = plant(tmp_path, "intel-rapl:0", "package-0", 0)
     taken = Meters(1000, tmp_path)
     counter.write_text("3000000")
-    assert taken.read() == {"processors": {"joules": 3, "source": "rapl"}}
+    assert taken.read() == ({"processors": {"joules": 3, "source": "rapl"}}, {})
+
+
+def test_a_counter_that_fails_is_said_once_and_read_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plant(tmp_path, "intel-rapl:0", "package-0", 0).write_text("2000000")
+    second = plant(tmp_path, "intel-rapl:1", "package-1", 0)
+    taken = Meters(None, tmp_path)
+    (tmp_path / "sys/class/powercap/intel-rapl:0/energy_uj").write_text("5000000")
+    second.unlink()
+    for _ in range(2):
+        found, unread = taken.read()
+        assert found == {}
+        assert unread["processors"] >= 0
+    second.write_text("1500000")
+    # All since it was read: 3 J of the first package are not lost.
+    assert taken.read() == ({"processors": {"joules": 4.5, "source": "rapl"}}, {})
+    said = capsys.readouterr().err
+    assert said.count("Monitor cannot read the energy of processors") == 1
+    assert "Training goes on" in said
+
+
+def test_what_was_unread_for_a_time_counts_from_when_it_was_read(tmp_path: Path) -> None:
+    at = {"host": "one.example", "carbon_intensity": 360.0}
+    unread = {**window(30.0, 1, 2), "energy": {}, "energy_unread": {"processors": 10.0}}
+    write(
+        tmp_path,
+        begin(1, 0.0, 10.0, 0, **at),
+        took(window(20.0, 1, 1), processors=(50, "rapl")),
+        unread,
+        took(window(40.0, 1, 3), processors=(100, "rapl")),
+        {**unread, "clock": 52.0, "energy_unread": {"processors": 12.0}},
+    )
+    taken = tfscale.monitor.energy(tmp_path)
+    assert taken.joules == pytest.approx(150)
+    assert taken.unread == {"one.example": 12.0}
+    assert "12.0 s not counted: it could not be read" in str(taken)
 
 
 def test_gpus_without_the_library_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,6 +163,26 @@ def test_gpus_have_joules_watts_and_utilization(monkeypatch: pytest.MonkeyPatch)
     assert both.read()["GPU-3"]["joules"] == pytest.approx(0.1)
 
 
+def test_a_gpu_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    counters = {"GPU-0": [1000, 3500, 3600], "GPU-1": [0, 9000]}
+    library: Any = fake_nvml(counters)
+    monkeypatch.setitem(sys.modules, "pynvml", library)
+    both = Gpus([0, 1], None)
+    power = library.nvmlDeviceGetPowerUsage
+
+    def fails(handle: str) -> int:
+        if handle == "GPU-1":
+            raise NoCounter("GPU is lost")
+        return int(power(handle))
+
+    library.nvmlDeviceGetPowerUsage = fails
+    assert list(both.read()) == ["GPU-0"]
+    assert both.errors == {"GPU-1": "GPU is lost"}
+    library.nvmlDeviceGetPowerUsage = power
+    assert both.read()["GPU-1"]["joules"] == 9.0  # also while it could not be read
+    assert both.errors == {}
+
+
 def test_a_part_of_a_gpu_is_refused() -> None:
     with pytest.raises(ValueError, match=r"`energy` needs whole GPUs.*MIG-1"):
         chosen([0], "MIG-1")
@@ -136,7 +193,7 @@ def test_gpus_are_measured_without_processors_and_it_is_said(
 ) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", fake_nvml({"GPU-0": [0, 1000]}))
     monkeypatch.setattr(meters, "visible_gpus", lambda: Gpus([0], None))
-    assert list(Meters(None, tmp_path).read()) == ["GPU-0"]
+    assert list(Meters(None, tmp_path).read()[0]) == ["GPU-0"]
     assert "Monitor counts the energy of GPUs only" in capsys.readouterr().err
 
 
