@@ -152,10 +152,10 @@ def _check(path: Path, number: int, line: Any) -> None:
     read = energy.values() if isinstance(energy, dict) else [None]
     if any(not isinstance(each, dict) or not _is_energy(each) for each in read):
         raise _malformed(path, number, f"energy={energy!r}")
-    for name, numbers in (("energy_unread", None), ("unwritten", ("lines",))):
+    for name, needed in (("energy_unread", None), ("unwritten", ("lines",))):
         found = line.get(name, {})
         counted = found if isinstance(found, dict) else {name: None}
-        for each in counted if numbers is None or not counted else numbers:
+        for each in counted if needed is None or not counted else needed:
             if type(counted.get(each)) not in (int, float):
                 raise _malformed(path, number, f"{name}={found!r}")
 

@@ -68,10 +68,10 @@ class Meters:
                 errors[PROCESSORS] = str(error)
         now = time.monotonic()
         self._read_at.update(dict.fromkeys(found, now))
-        for device, error in errors.items():
+        for device, words in errors.items():
             if device not in self._announced:
                 announce(
-                    f"Monitor cannot read the energy of {device}: {error}. Training goes on. Until "
+                    f"Monitor cannot read the energy of {device}: {words}. Training goes on. Until "
                     "it can be read again, lines have no joules of it."
                 )
         self._announced = set(errors)

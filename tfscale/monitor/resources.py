@@ -26,7 +26,7 @@ class Resources:
         """Returns memory now; bytes and joules since the last call, or since this began."""
         network, before = network_bytes(), self._network
         self._network = network
-        found = {
+        found: dict[str, Any] = {
             "host_memory": resident_memory(),
             "device_memory": device_memory(),
             "network": {name: network[name] - before.get(name, 0) for name in network},

@@ -19,6 +19,7 @@ from tfscale.plan.speed.table import figure
 
 _HOPELESS = 20.0  # times as long as without failures
 _NOT_OFFERED = ("compressed",)
+_OF_ONE_SIZE = ("parameter_servers", "local_updates", "mirrored")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Circumstances:
     Attributes:
         examples: Of the whole training, over all epochs. Positive.
         saves: How long a save takes; how often there is one is chosen for each.
-        failures: How often a worker fails; None: never.
+        failures: How often a worker fails; None: never. `least_workers` is left out for
+            "parameter_servers", "local_updates" and "mirrored", whose jobs do not change in size.
         stragglers: How the times of workers differ.
         steps_between_averages: Of "local_updates", as in the predictions. Positive.
         parameter_servers: Of "parameter_servers", as in the predictions. Positive.
@@ -64,6 +66,9 @@ class Circumstances:
     def job(self, step: StepPrediction) -> TrainingJob:
         """Returns the training with such steps."""
         is_asynchronous = step.strategy == "parameter_servers"
+        failures = self.failures
+        if failures is not None and step.strategy in _OF_ONE_SIZE:
+            failures = dataclasses.replace(failures, least_workers=None)
         return TrainingJob(
             steps=math.ceil(self.examples / step.global_batch_size),
             step_seconds=step.step_seconds,
@@ -75,7 +80,7 @@ class Circumstances:
             ),
             parameter_servers=self.parameter_servers if is_asynchronous else 0,
             saves=self.saves,
-            failures=self.failures,
+            failures=failures,
             stragglers=self.stragglers,
         )
 

@@ -12,6 +12,7 @@ from tfscale.cli import POSITIVE, floats, integers
 from tfscale.cli.arguments import count, count_or_zero, number_type, seconds_or_zero
 from tfscale.cli.errors import complain
 from tfscale.cli.progress import progress
+from tfscale.launch.elastic.flags import WorkerRange, count_or_range
 from tfscale.launch.engine_flags import duration
 from tfscale.launch.engines.registry import ENGINES
 from tfscale.plan.speed import command as speed
@@ -22,6 +23,7 @@ DEFAULTS: dict[str, Any] = {
     "watts": None,
     "energy_limit": None,
     "mtbf": None,
+    "num_workers": None,
     "save_seconds": None,
     "replace_seconds": 0.0,
     "spares": 0,
@@ -44,6 +46,7 @@ _NEEDED = (
     ("energy_limit", "watts"),
     ("replace_seconds", "mtbf"),
     ("spares", "mtbf"),
+    ("num_workers", "mtbf"),
     ("slow_share", "slow_factor"),
     ("slow_factor", "slow_share"),
 )
@@ -80,6 +83,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=duration,
         metavar="T",
         help="mean time between failures of one worker, such as 90d (default: none fails)",
+    )
+    flags.add_argument(
+        "--num_workers",
+        type=_range,
+        metavar="MIN:MAX",
+        help="the job starts with MAX workers, and continues with as few as MIN while hosts are "
+        "missing (default: it waits for them). Predicts MAX workers only",
     )
     flags.add_argument(
         "--save_seconds",
@@ -129,7 +139,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         choices=tuple(ENGINES),
         help="write the command of `tfscale launch` for this engine; may be repeated (default: "
-        "local and slurm)",
+        "local and slurm; slurm with --num_workers, because a local range needs --rendezvous)",
     )
     flags.add_argument(
         "--option",
@@ -162,6 +172,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "`--examples` must be given with --what=job. Received: nothing. Add the examples "
                 "of an epoch, and --epochs."
             )
+        _plan_range(arguments)
         options, program = _options(arguments.option), _program(arguments.program)
         found = speed.predicted(arguments)
         if found is None:  # another worker prints
@@ -175,7 +186,7 @@ def run(arguments: argparse.Namespace) -> int:
             write_whole(arguments.picture, svg_picture(arguments.target, plan))
         written = commands(
             plan,
-            engines=arguments.engine or ("local", "slurm"),
+            engines=arguments.engine or _engines(plan),
             program=program,
             gpus_per_worker=arguments.gpus_per_worker,
             options=options,
@@ -193,6 +204,35 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if plan.chosen is not None else 1
 
 
+def _range(text: str) -> WorkerRange:
+    found = count_or_range(text)
+    if not isinstance(found, WorkerRange):
+        raise argparse.ArgumentTypeError(
+            f"must be MIN:MAX. Received: {text!r}. Example: 2:4. A number that does not change is "
+            "--workers."
+        )
+    return found
+
+
+def _plan_range(arguments: argparse.Namespace) -> None:
+    """Has the largest number of workers predicted."""
+    given = arguments.num_workers
+    if given is None:
+        return
+    if arguments.workers not in (None, given.most):
+        raise ValueError(
+            f"`--workers` must be {given.most}, the most of --num_workers={given}, or be left out. "
+            f"Received: --workers={arguments.workers}. Leave it out."
+        )
+    arguments.workers = given.most
+
+
+def _engines(plan: Any) -> tuple[str, ...]:
+    """Returns the engines whose commands are written by default."""
+    is_elastic = plan.chosen is not None and plan.chosen.job.least_workers is not None
+    return ("slurm",) if is_elastic else ("local", "slurm")  # local ones need --rendezvous
+
+
 def _circumstances(arguments: argparse.Namespace, state_bytes: int) -> Any:
     from tfscale.plan.simulation.choosing import Circumstances
     from tfscale.plan.simulation.failures import Failures
@@ -208,6 +248,7 @@ def _circumstances(arguments: argparse.Namespace, state_bytes: int) -> Any:
             arguments.mtbf,
             replace_seconds=arguments.replace_seconds,
             spares=arguments.spares,
+            least_workers=arguments.num_workers and arguments.num_workers.least,
         )
     save = arguments.save_seconds
     return Circumstances(

@@ -141,8 +141,13 @@ class TrainingJob:
                 f"with step_seconds={self.step_seconds!r}. Pass seconds of one step."
             )
 
+    @property
+    def least_workers(self) -> int | None:
+        """With how many workers it continues while hosts are missing; None: it waits for all."""
+        return None if self.failures is None else self.failures.least_workers
+
     def _check_least_workers(self) -> None:
-        least = None if self.failures is None else self.failures.least_workers
+        least = self.least_workers
         if least is None:
             return
         if least > self.workers:

@@ -139,7 +139,9 @@ class PlannedJob:
     def name(self) -> str:
         """Strategy and size, for a sentence."""
         step = self.prediction
-        workers = f"{step.workers:,} worker{'' if step.workers == 1 else 's'}"
+        least = self.job.least_workers
+        range_of = "" if least is None else f"{least:,} to "
+        workers = f"{range_of}{step.workers:,} worker{'' if step.workers == 1 else 's'}"
         if step.replicas != step.workers:
             workers += f" with {step.replicas // step.workers} replicas each"
         return f"{step.strategy} on {workers}"

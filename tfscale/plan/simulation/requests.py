@@ -73,7 +73,8 @@ def launch_request(
         True
     """
     step, job = planned.prediction, planned.job
-    words = ["tfscale", "launch", f"--engine={engine}", f"--num_workers={step.workers}"]
+    least = "" if job.least_workers is None else f"{job.least_workers}:"
+    words = ["tfscale", "launch", f"--engine={engine}", f"--num_workers={least}{step.workers}"]
     if job.parameter_servers:
         words.append(f"--num_ps={job.parameter_servers}")
     if gpus_per_worker is not None:

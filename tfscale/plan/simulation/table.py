@@ -85,6 +85,7 @@ def _job(planned: PlannedJob) -> dict[str, Any]:
     if forecast is None:
         return values
     return values | {
+        "least_workers": planned.job.least_workers,
         "save_every": planned.job.every,
         "seconds": forecast.seconds,
         "low_seconds": forecast.low_seconds,
@@ -150,7 +151,8 @@ def _row(planned: PlannedJob, plan: JobPlan) -> tuple[str, ...]:
     step, forecast = planned.prediction, planned.forecast
     marks = "*" if planned is plan.chosen else " "
     marks += "~" if step.is_extrapolated else " "
-    workers = f"{step.workers:,}"
+    least = planned.job.least_workers
+    workers = f"{step.workers:,}" if least is None else f"{least:,}:{step.workers:,}"
     if step.replicas != step.workers:
         workers += f" x {step.replicas // step.workers}"
     first = (marks, step.strategy, workers, figure(1e3 * step.step_seconds))

@@ -33,8 +33,9 @@ def checkpoint_interval(*, save_seconds: float, failure_seconds: float, workers:
         Seconds, from the end of a save to the beginning of the next one.
 
     Raises:
-        ValueError: If an argument is out of range. With `save_seconds` of 2 M or more Daly's series
-            does not hold, and such a job hardly advances.
+        ValueError: If an argument is out of range, or the interval too long for a float. With
+            `save_seconds` of 2 M or more Daly's series does not hold, and such a job hardly
+            advances.
 
     Example:
         A save of a minute, 64 workers of which each fails once in half a year:
@@ -55,7 +56,14 @@ def checkpoint_interval(*, save_seconds: float, failure_seconds: float, workers:
             "save faster, or use fewer workers."
         )
     ratio = delta / (2 * mean)
-    return math.sqrt(2 * delta * mean) * (1 + math.sqrt(ratio) / 3 + ratio / 9) - delta
+    interval = math.sqrt(2 * delta * mean) * (1 + math.sqrt(ratio) / 3 + ratio / 9) - delta
+    if not math.isfinite(interval):
+        raise ValueError(
+            "`failure_seconds` and `save_seconds` must have an interval that a float can hold. "
+            f"Received: failure_seconds={failure_seconds!r} with save_seconds={save_seconds!r}. A "
+            "job whose workers fail so rarely needs no save but the last."
+        )
+    return interval
 
 
 def expected_run_seconds(
@@ -115,7 +123,13 @@ def expected_run_seconds(
             f"{interval_seconds!r} with save_seconds={save_seconds!r} and restart_seconds="
             f"{restart_seconds!r}. `checkpoint_interval` returns the best one."
         )
-    return mean * math.exp(restart / mean) * math.expm1((tau + delta) / mean) * work / tau
+    found = mean * math.exp(restart / mean) * math.expm1((tau + delta) / mean) * work / tau
+    if not math.isfinite(found):
+        raise ValueError(
+            "`train_seconds` must give a time that a float can hold. Received: train_seconds="
+            f"{train_seconds!r} with interval_seconds={interval_seconds!r}. Pass seconds."
+        )
+    return found
 
 
 def positive_seconds(name: str, value: float) -> float:

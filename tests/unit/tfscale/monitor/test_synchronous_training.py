@@ -18,7 +18,7 @@ def test_asynchronous_training_is_refused_with_the_cure(tmp_path: Path) -> None:
     with strategy.scope():
         model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
         model.compile("sgd", "mse")
-    cures = {
+    cures: dict[keras.callbacks.Callback, str] = {
         Monitor(): "Use another strategy, or leave Monitor out.",
         Profile(tmp_path): "Use another strategy, or leave Profile out.",
         InputWait(): "Measure one worker's input: tfscale data bench.",

@@ -60,6 +60,36 @@ def test_json_has_all_jobs_and_what_would_be_submitted(
     assert found["commands"]["local"]["words"][:2] == ["tfscale", "launch"]
 
 
+def test_a_job_that_may_shrink_is_simulated_and_written_as_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flags = ["--strategies=ring,local_updates", "--examples=864000000", "--mtbf=10d", "--json"]
+    flags += ["--replace_seconds=20000"]
+    seconds, written = {}, {}
+    for number in ("--num_workers=2:4", "--workers=4"):
+        assert main([*PLAN, *flags, number]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert {job["prediction"]["workers"] for job in found["jobs"]} == {4}
+        jobs = {job["prediction"]["strategy"]: job for job in found["jobs"]}
+        least = 2 if "2:4" in number else None
+        assert jobs["ring"]["least_workers"] == least
+        assert jobs["local_updates"]["least_workers"] is None
+        seconds[number] = jobs["ring"]["seconds"]
+        written[number] = found["commands"]
+    assert seconds["--num_workers=2:4"] < seconds["--workers=4"]  # it does not wait for hosts
+    assert set(written["--workers=4"]) == {"local", "slurm"}
+
+
+def test_the_command_has_the_range(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--strategies=ring", "--examples=864000", "--mtbf=10d", "--num_workers=2:4"]
+    assert main([*PLAN, *flags]) == 0
+    printed = capsys.readouterr().out
+    assert "ring on 2 to 4 workers" in printed
+    assert any(line.split()[1:3] == ["ring", "2:4"] for line in printed.splitlines())
+    assert "tfscale launch --engine=slurm --num_workers=2:4 " in printed
+    assert "--engine=local" not in printed
+
+
 def test_what_is_missing_is_said_with_status_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*PLAN, "--strategies=ring", "--examples=864000", "--deadline=60s"]) == 1
     lines = capsys.readouterr().out.splitlines()
@@ -85,6 +115,13 @@ def test_a_job_of_too_many_saves_is_not_simulated(capsys: pytest.CaptureFixture[
         (["--examples=9", "--replace_seconds=3"], "`--replace_seconds` must come with --mtbf"),
         (["--examples=9", "--straggler_spread=9"], "--straggler_spread: must be from 0 to 2"),
         (["--examples=9", "--slow_factor=9e9"], "--slow_factor: must be from 1 to 1000"),
+        (["--examples=9", "--num_workers=2:4"], "`--num_workers` must come with --mtbf"),
+        (["--examples=9", "--num_workers=4"], "--num_workers: must be MIN:MAX. Received: '4'"),
+        (["--examples=9", "--num_workers=4:2"], "--num_workers: must be N or MIN:MAX"),
+        (
+            ["--examples=9", "--mtbf=3d", "--num_workers=2:4", "--workers=2"],
+            "`--workers` must be 4, the most of --num_workers=2:4",
+        ),
         (["--examples=9", "--spares=3"], "`--spares` must come with --mtbf"),
         (["--examples=9", "--slow_share=0.1"], "`--slow_share` must come with --slow_factor"),
         (["--examples=9", "--slow_factor=3"], "`--slow_factor` must come with --slow_share"),

@@ -97,3 +97,14 @@ def test_an_interval_that_no_start_survives_is_refused() -> None:
         expected_run_seconds(
             train_seconds=1e6, interval_seconds=8e5, save_seconds=1.0, failure_seconds=1e3
         )
+
+
+def test_times_that_a_float_cannot_hold_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"`failure_seconds` and `save_seconds` must have an"):
+        checkpoint_interval(save_seconds=1e308, failure_seconds=1e308)
+    with pytest.raises(ValueError, match=r"`failure_seconds` and `save_seconds` must have an"):
+        checkpoint_interval(save_seconds=60.0, failure_seconds=1e308)
+    with pytest.raises(ValueError, match=r"`train_seconds` must give a time that a float can hold"):
+        expected_run_seconds(
+            train_seconds=1e308, interval_seconds=10.0, save_seconds=1.0, failure_seconds=20.0
+        )
