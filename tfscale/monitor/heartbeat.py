@@ -111,13 +111,13 @@ def file_of(folder: Path, worker: int) -> Path:
     return folder / f"heartbeat-{worker}.json"
 
 
-def left_heartbeat(folder: Path, worker: int) -> str:
-    """Returns the line of the heartbeat that an earlier process left, or ""."""
+def left_heartbeat(folder: Path, worker: int) -> dict[str, Any] | None:
+    """Returns the line of the heartbeat that an earlier process left, or None."""
     try:
-        text = read_plain(file_of(folder, worker)).decode("utf-8", errors="replace").strip()
-    except FileNotFoundError:
-        return ""
-    return text if text.endswith("}") else ""  # a host that lost power may leave zeros
+        found = json.loads(read_plain(file_of(folder, worker)))
+    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+        return None  # a host that lost power may leave zeros
+    return found if isinstance(found, dict) else None
 
 
 def remove_heartbeat(folder: Path, worker: int) -> None:

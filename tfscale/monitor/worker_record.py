@@ -12,7 +12,6 @@ needs no room.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,7 @@ class WorkerRecord:
         self._waiting: list[dict[str, Any]] = []
         self._error = ""
         left = left_heartbeat(folder, worker)
-        self._flush(*([json.loads(left)] if left else []), stamped("begin", begin))
+        self._flush(*([left] if left else []), stamped("begin", begin))
         if not self._waiting:
             remove_heartbeat(folder, worker)
 
@@ -64,7 +63,7 @@ class WorkerRecord:
 
         def with_unwritten() -> dict[str, Any]:
             values, steps = so_far(), self._unwritten_steps()
-            if steps is None:
+            if steps is None or "unwritten" not in steps:  # or is being written
                 return values
             own = steps["phases"]
             return {

@@ -13,7 +13,7 @@ from tfscale.monitor.meters import OF_PROCESS
 from tfscale.monitor.time_kinds import goodput
 from tfscale.report import monitor_rows
 from tfscale.report.monitor_columns import read_columns
-from tfscale.report.monitor_page import monitor_json
+from tfscale.report.monitor_page import monitor_json, monitor_part
 from tfscale.report.monitored import monitor_folders, read_monitor, restarts
 from tfscale.report.stragglers import stragglers
 
@@ -285,3 +285,30 @@ def test_less_than_a_hundredth_of_the_run_is_not_worth_a_sentence(tmp_path: Path
                 )
             job.close()
         assert len(stragglers(read_monitor(folder).workers)) == expected
+
+
+def test_gaps_and_bytes_of_collectives_are_on_the_page(tmp_path: Path) -> None:
+    for worker in range(2):
+        job = Job(tmp_path, worker, 2)
+        job.start(host="one.example")
+        job.steps(10, compute=1.0, collective_bytes=10 * 2**20)
+        late = {"unwritten": {"lines": 7, "error": "No space left on device"}} if worker else {}
+        job.steps(70, compute=7.0, collective_bytes=70 * 2**20, **late)
+        read = {"processors": {"joules": 5.0, "source": "rapl"}}
+        job.steps(10, compute=1.0, collective_bytes=10 * 2**20, energy=read)
+        unread = {"energy": {}, "energy_unread": {"processors": 2.0}} if worker else {}
+        job.steps(20, compute=2.0, collective_bytes=20 * 2**20, **unread)
+        job.end()
+        job.close()
+    monitored = read_monitor(tmp_path)
+    found = monitor_json(monitored)
+    assert found["collective_bytes"] == 2 * 2**20
+    late_lines, counter = found["gaps"]
+    assert "Worker 1 could not write from step 10 to step 80. One line has the sums of 7" in (
+        late_lines
+    )
+    assert counter.startswith("The energy of one.example could not be read in the last 2")
+    page = str(monitor_part(monitored, title="Monitor", identifier="m"))
+    assert "Gaps in the record" in page
+    assert "2.00 MiB" in page
+    assert found["energy_joules"] == energy(tmp_path).joules
