@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
+import select
 import subprocess
 import sys
 import threading
@@ -71,11 +73,14 @@ def test_a_process_that_was_killed_leaves_its_file_to_the_next_one(tmp_path: Pat
 
 def test_a_child_that_was_forked_holds_nothing(tmp_path: Path) -> None:
     claim = Claim(tmp_path, 0)
+    reads, writes = os.pipe()
     child = os.fork()
     if not child:
         claim.release()  # of its parent, so nothing happens
+        os.write(writes, b"released")
         time.sleep(600)
     try:
+        assert os.read(reads, 8) == b"released"
         assert (tmp_path / "running-0.json").exists()
         claim.release()
         process = holder(tmp_path)
@@ -92,6 +97,24 @@ def test_of_several_that_begin_at_once_one_has_the_file(tmp_path: Path) -> None:
     errors = [process.communicate("end\n", timeout=60)[1] for process in processes]
     assert sorted(said) == ["", "", "", "held\n"]
     assert sum("must be used by one run at a time" in error for error in errors) == 3
+
+
+def test_who_begins_waits_for_another_one_that_is_about_to_write(tmp_path: Path) -> None:
+    with (tmp_path / "monitor-0.jsonl").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        process = holder(tmp_path)
+        assert process.stdout is not None
+        readable, _, _ = select.select([process.stdout], [], [], 3.0)
+        assert not readable
+        ticks = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
+        pids = str(Path("/proc/self/ns/pid").readlink())
+        own = {"host": platform.node(), "boot": boot_id(), "pids": pids, "process": os.getpid()}
+        text = json.dumps({**own, "ticks": int(ticks), "since": 0.0})
+        (tmp_path / "running-0.json").write_text(text)
+        fcntl.flock(file, fcntl.LOCK_UN)
+    said, error = process.communicate("end\n", timeout=60)
+    assert said == ""
+    assert f"process {os.getpid()} on " in error
 
 
 @pytest.mark.parametrize("beats", [True, False])
