@@ -2,12 +2,14 @@
 
 Usage: python -m tests.fork_server SOCKET. It says "ready" when it listens, and ends, with all that
 it has forked, when its standard input ends. TensorFlow is imported, but not started, so that a fork
-is safe. See `tests.programs.forked`.
+is safe. It is frozen too, see `gc.freeze`: the garbage collector of a program looks at the objects
+of that program only. See `tests.programs.forked`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import os
@@ -172,6 +174,7 @@ def main() -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(sys.argv[1])
     listener.listen(64)
+    gc.freeze()
     print("ready", flush=True)
     run(serve(listener))
 

@@ -4,10 +4,14 @@ Its arguments are the modules to import first. It reads lines of JSON: `module`,
 `cwd`, `stdout`, `stderr`; forks, runs the module in the child as `python -m` does, and answers with
 the child's exit status. TensorFlow is imported, but not started, so that a fork is safe and every
 child builds its devices. See `tests/prefork.py`.
+
+What is imported is frozen, see `gc.freeze`: the garbage collector of a child looks at its own
+objects only.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -44,6 +48,7 @@ def main() -> None:
         importlib.import_module(module)
     # Python 3.12 warns of a fork while threads are alive, and NumPy has some.
     warnings.simplefilter("ignore", DeprecationWarning)
+    gc.freeze()
     print("ready", flush=True)
     for line in sys.stdin:
         pid = os.fork()

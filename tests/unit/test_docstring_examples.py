@@ -38,6 +38,8 @@ def texts_by_module() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
+            if ">>>" not in path.read_text("utf-8"):
+                continue
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
             if texts := [text for text in docstrings(path) if ">>>" in text]:
                 found[name] = texts

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import strategies.extension
+from tests.unit.source_trees import statements
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOORS = ("strategies", "tfscale", "recipes")  # From the ground up.
@@ -240,7 +241,7 @@ def imports_of(tree: ast.AST, names: Collection[str]) -> set[str]:
         return {next((name for name in modules if name in names), "")}
 
     found: set[str] = set()
-    for node in ast.walk(tree):
+    for node in statements(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 found |= module_of(alias.name)

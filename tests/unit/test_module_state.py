@@ -70,9 +70,10 @@ def _is_mutable(value: ast.expr, locals_here: set[str]) -> bool:
 def _changed_in_functions(top: ast.stmt) -> Iterator[str]:
     if not isinstance(top, (ast.FunctionDef, ast.ClassDef)):
         return
-    own = {n.id for n in ast.walk(top) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    own |= {n.arg for n in ast.walk(top) if isinstance(n, ast.arg)}
-    for node in ast.walk(top):
+    nodes = [*ast.walk(top)]
+    own = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    own |= {n.arg for n in nodes if isinstance(n, ast.arg)}
+    for node in nodes:
         if isinstance(node, ast.Global):
             yield from node.names
         changed: ast.expr | None = None

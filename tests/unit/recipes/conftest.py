@@ -22,13 +22,14 @@ from tests.programs import completed, forked
 from tfscale.data import tfds, tfds_preparation
 
 _DEADLINE = 400.0
-# What every recipe imports.
+# What every recipe imports, with TensorFlow.
 _IMPORTED = (
     "recipes.common_flags",
     "recipes.entry_point",
     "recipes.results",
     "recipes.images.sets",
     "tfscale.data.pipeline",
+    "tests.compared_symbols",
 )
 
 

@@ -38,8 +38,12 @@ def run(name: str, run_recipe: Callable[..., Run]) -> Run:
         _, module, *flags = arguments
         return run_recipe(*flags, module=module)
     assert program == "tfscale"
-    arguments = [sys.executable if part == "python" else part for part in arguments]
-    done = completed("-m", "tfscale", *arguments, timeout=300)
+    if "python" in arguments:  # behind a launcher, which has no need of TensorFlow
+        start = arguments.index("python")
+        arguments[start:] = [sys.executable, *forked(*arguments[start + 1 :])]
+        done = completed("-m", "tfscale", *arguments, timeout=300)
+    else:
+        done = completed(*forked("-m", "tfscale", *arguments), timeout=300)
     return Run(done.returncode, done.stdout, done.stderr)
 
 

@@ -5,7 +5,9 @@
 TensorFlow's logical CPUs are fixed once it has started, and fixes of Keras stay for the life of a
 process. So the tests of such a module run together in one child, which is pytest again, forked from
 a process that has imported TensorFlow; its reports come back as if they had run here. A module that
-never ends, or takes its process down, fails by name with what the child printed last.
+never ends, or takes its process down, fails by name with what the child printed last. The process
+has imported pytest's plugins and compared the symbols of Keras too, which would take each child a
+second and more.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import os
 import signal
 import tempfile
 import warnings
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +109,9 @@ def _run_once(
         path.touch()
         printed.touch()
         if _PREFORK not in config.stash:
-            config.stash[_PREFORK] = Prefork("tensorflow", "keras")
+            plugins = {point.module for point in metadata.entry_points(group="pytest11")}
+            imported = ("tensorflow", "keras", "tests.compared_symbols", "pytest", *sorted(plugins))
+            config.stash[_PREFORK] = Prefork(*imported)
         # `-m ""`: select there what was selected here, including `thorough` tests.
         try:
             status = config.stash[_PREFORK].run(

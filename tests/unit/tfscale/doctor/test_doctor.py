@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import tfscale
+from tests.programs import forked
 from tests.stock_keras import DISTRIBUTION
 from tfscale.doctor import examination
 
@@ -88,7 +89,7 @@ print(json.dumps(examine()))
 
 @pytest.fixture(scope="module")
 def looks() -> dict[str, tuple[int, str]]:
-    done = child("-c", LOOKS)
+    done = child(*forked("-c", LOOKS))
     assert done.returncode == 0, done.stderr
     names = (
         "text",
@@ -178,7 +179,7 @@ def test_json_lists_the_private_symbols_in_use(looks: dict[str, tuple[int, str]]
 
 
 def test_a_changed_private_symbol_is_a_problem_of_what_uses_it() -> None:
-    done = child("-c", CHANGED_PRIVATE_SYMBOL)
+    done = child(*forked("-c", CHANGED_PRIVATE_SYMBOL))
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     first, second = found["problems"]
