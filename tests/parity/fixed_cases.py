@@ -12,29 +12,31 @@ CONFIGURATIONS: dict[str, str] = {
     "values are clipped on two workers": (
         "mlp clip=clipvalue steps_per_execution=2 validation=arrays rows=41 batch=8 on=workers2"
     ),
+    "a pipeline yields uneven batches": (
+        "mlp clip=clipnorm loss_scaling=True data=pipeline rows=61 batch=12 on=mirrored3"
+    ),
+    "microbatches add up to the whole batch on two workers": (
+        "two_outputs microbatches=2 optimizer=adam rows=22 batch=7 on=workers2"
+    ),
+}
+
+# What the first seven show is in `make test` in short: workers train in other cases above, and the
+# others are in test_loss_weighting.py (a weighted mean), test_batch_norm.py (penalties around a
+# collective, synchronized statistics), test_tape_gradients.py (clipping in a custom step, a
+# penalty on a gradient) and tests/workers/test_whole_batch.py (statistics used in the same step).
+CONFIGURATIONS_AT_LENGTH: dict[str, str] = {
     "a weighted mean divides by all weights": (
         "mlp reduction=mean_with_sample_weight weights=sample rows=41 batch=8 on=mirrored2"
     ),
     "a penalty is counted per replica although a sum synchronizes the replicas before": (
         "add_loss reduction=sum rows=41 batch=8 on=mirrored3"
     ),
-    "a pipeline yields uneven batches": (
-        "mlp clip=clipnorm loss_scaling=True data=pipeline rows=61 batch=12 on=mirrored3"
-    ),
     "a custom step clips by the norm of the whole batch's gradient": (
         "clipped_gradients rows=22 batch=7 on=mirrored2"
-    ),
-    "microbatches add up to the whole batch on two workers": (
-        "two_outputs microbatches=2 optimizer=adam rows=22 batch=7 on=workers2"
     ),
     "a running mean that is used in the same step is equal on two workers": (
         "running_mean_at_once rows=22 batch=7 on=workers2"
     ),
-}
-
-# What the first three show is in `make test` in short: workers train in other cases above, and the
-# other two are in test_batch_norm.py and test_tape_gradients.py of keras_support.
-CONFIGURATIONS_AT_LENGTH: dict[str, str] = {
     "two workers train": "mlp rows=48 on=workers2",
     "synchronized statistics are those of the whole batch": (
         "cnn_batchnorm rows=41 batch=8 on=mirrored2"
@@ -148,7 +150,6 @@ ONCE = "generator_trains_each_example_once"
 SCENARIOS: dict[str, tuple[str, ...]] = {
     "mirrored2": (
         "freeze_and_recompile",
-        "dropout_differs_between_replicas",
         ONCE,
         OVERFLOW,
     ),
@@ -157,6 +158,7 @@ SCENARIOS: dict[str, tuple[str, ...]] = {
 SCENARIOS_AT_LENGTH: dict[str, tuple[str, ...]] = {
     "mirrored2": (
         "batch_methods",  # two workers do it in `make test`
+        "dropout_differs_between_replicas",  # as test_random_seeds.py shows in `make test`
         "initial_epoch",
         "validation_steps_and_frequency",
         "class_weight",

@@ -124,8 +124,15 @@ def test_a_step_reduces_an_unreduced_loss_as_on_one_device(
     assert_like_one_device(program, strategy)
 
 
-@pytest.mark.parametrize("loss", [Averaged, Weighted])
-@pytest.mark.parametrize("batch_size", [7, 2])
+@pytest.mark.parametrize(
+    ("batch_size", "loss"),
+    [
+        (7, Averaged),  # 3, 2 and 2 examples, and at last 1, 0 and 0
+        (2, Weighted),  # 1, 1 and 0
+        pytest.param(7, Weighted, marks=pytest.mark.thorough),
+        pytest.param(2, Averaged, marks=pytest.mark.thorough),
+    ],
+)
 def test_a_loss_class_around_an_unreduced_loss_counts_once(
     strategy: tf.distribute.Strategy, loss: Any, batch_size: int
 ) -> None:
@@ -140,7 +147,13 @@ def test_a_loss_class_around_an_unreduced_loss_counts_once(
 
 @pytest.mark.parametrize(
     ("column", "loss", "eagerly"),
-    [(True, "mse", False), (True, "mse", True), (False, None, False), (False, "mse", True)],
+    [
+        (True, "mse", False),
+        (False, None, False),
+        # Eager steps are those of a custom step, above.
+        pytest.param(True, "mse", True, marks=pytest.mark.thorough),
+        pytest.param(False, "mse", True, marks=pytest.mark.thorough),
+    ],
 )
 def test_a_vector_given_to_add_loss_is_summed_over_the_whole_batch(
     strategy: tf.distribute.Strategy, column: bool, loss: str | None, eagerly: bool
@@ -235,7 +248,7 @@ class Logged(keras.Sequential):
         return {"scalar": self.scalar.result()}
 
 
-@pytest.mark.parametrize("eagerly", [False, True])
+@pytest.mark.parametrize("eagerly", [False, pytest.param(True, marks=pytest.mark.thorough)])
 def test_a_batch_counts_once_in_a_mean_that_gets_a_scalar(
     strategy: tf.distribute.Strategy, eagerly: bool
 ) -> None:

@@ -7,6 +7,8 @@ they do not test a GPU.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -70,6 +72,12 @@ def trained(strategy: tf.distribute.Strategy, optimizer: str) -> tuple[keras.Mod
     return model, history.history
 
 
+@pytest.fixture(scope="module")
+def without_merging(not_merging: tf.distribute.Strategy) -> Callable[[str], Any]:
+    """Trains with an optimizer, once for all tests."""
+    return functools.cache(lambda optimizer: trained(not_merging, optimizer))
+
+
 @pytest.mark.parametrize(
     "optimizer",
     [
@@ -79,9 +87,9 @@ def trained(strategy: tf.distribute.Strategy, optimizer: str) -> tuple[keras.Mod
     ],
 )
 def test_replicas_without_merge_calls_match_one_device(
-    not_merging: tf.distribute.Strategy, optimizer: str
+    without_merging: Callable[[str], Any], optimizer: str
 ) -> None:
-    model, history = trained(not_merging, optimizer)
+    model, history = without_merging(optimizer)
     expected, expected_history = trained(tf.distribute.get_strategy(), optimizer)
     for own, theirs in zip(model.get_weights(), expected.get_weights(), strict=True):
         np.testing.assert_allclose(own, theirs, rtol=0, atol=1e-12)
@@ -91,18 +99,20 @@ def test_replicas_without_merge_calls_match_one_device(
 
 
 def test_replicas_without_merge_calls_have_the_same_bits(
-    not_merging: tf.distribute.Strategy,
+    not_merging: tf.distribute.Strategy, without_merging: Callable[[str], Any]
 ) -> None:
-    model, _ = trained(not_merging, "loss_scaling")
+    model, _ = without_merging("loss_scaling")
     for variable in [*model.weights, *model.optimizer.variables]:
         first, second = not_merging.experimental_local_results(variable._value)
         np.testing.assert_array_equal(first.numpy(), second.numpy(), err_msg=variable.path)
 
 
 def test_the_previous_mode_is_restored(
-    merging: tf.distribute.Strategy, not_merging: tf.distribute.Strategy
+    merging: tf.distribute.Strategy,
+    not_merging: tf.distribute.Strategy,
+    without_merging: Callable[[str], Any],
 ) -> None:
     trained(merging, "clipnorm")
-    trained(not_merging, "clipnorm")
+    without_merging("accumulation")
     assert merging.extended._use_merge_call()
     assert not not_merging.extended._use_merge_call()

@@ -87,8 +87,15 @@ class Reporting(keras.Model):
         return self.step(data, is_training=False)
 
 
-@pytest.mark.parametrize("execution", [1, 3])
-@pytest.mark.parametrize("is_eager", [False, True], ids=["graph", "eager"])
+@pytest.mark.parametrize(
+    ("is_eager", "execution"),
+    [
+        pytest.param(False, 3, id="graph-3"),
+        pytest.param(True, 1, id="eager-1"),
+        pytest.param(False, 1, id="graph-1", marks=pytest.mark.thorough),
+        pytest.param(True, 3, id="eager-3", marks=pytest.mark.thorough),
+    ],
+)
 def test_logs_are_the_results_of_the_whole_epoch_under_any_name(
     strategy: tf.distribute.Strategy, is_eager: bool, execution: int
 ) -> None:

@@ -202,8 +202,18 @@ def copies_of(strategy: tf.distribute.Strategy, model: Any) -> list[list[Any]]:
     ]
 
 
+AT_LENGTH = {"total", "smallest", "running_mean_twice", "centered_twice"}
+"""Others show the same: scaled totals, the largest, and counts and statistics that move twice."""
+
+
 @EAGER
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.thorough if name in AT_LENGTH else ())
+        for name in LAYERS
+    ],
+)
 def test_the_state_of_a_layer_matches_one_device(
     strategy: tf.distribute.Strategy, name: str, is_eager: bool
 ) -> None:
