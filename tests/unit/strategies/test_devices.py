@@ -21,7 +21,9 @@ THREADS = "tf.config.threading.get_intra_op_parallelism_threads()"
         pytest.param("", "mirrored_strategy(2)", {}, SHARE, id="two"),
         pytest.param("", "mirrored_strategy(64)", {}, "1", id="more-than-cores"),
         pytest.param("", "one_device_strategy()", {}, "0", id="one-device"),
-        pytest.param("", "mirrored_strategy(1)", {}, "0", id="one-replica"),
+        pytest.param(
+            "", "mirrored_strategy(1)", {}, "0", id="one-replica", marks=pytest.mark.thorough
+        ),
         pytest.param(
             "tf.config.threading.set_intra_op_parallelism_threads(5)",
             "mirrored_strategy(2)",

@@ -252,7 +252,10 @@ def test_a_changed_symbol_of_no_fix_is_a_problem_too(looks: dict[str, tuple[int,
     assert re.search(rf"\n  works +{len(found['features']) - 1} of {len(found['features'])} ", text)
 
 
-@pytest.mark.parametrize("backend", ["numpy", "jax", "nosuch"])
+@pytest.mark.parametrize(
+    "backend",
+    ["jax", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("numpy", "nosuch"))],
+)
 def test_another_backend_is_a_problem_with_its_cure(backend: str) -> None:
     # Whether the backend's own library is installed or not: the cure is the same.
     done = child("-m", "tfscale", "doctor", "--json", KERAS_BACKEND=backend)

@@ -188,8 +188,15 @@ def test_sparse_rows_between_dense_gradients(
     assert_reduced(strategy, gradients, counts(strategy) if is_weighted else None)
 
 
-@pytest.mark.parametrize("is_weighted", [True, False])
-@pytest.mark.parametrize("dtype", [np.float64, np.float16])
+@pytest.mark.parametrize(
+    ("dtype", "is_weighted"),
+    [
+        (np.float64, True),
+        (np.float16, False),
+        pytest.param(np.float64, False, marks=pytest.mark.thorough),
+        pytest.param(np.float16, True, marks=pytest.mark.thorough),
+    ],
+)
 def test_only_sparse_rows(strategy: tf.distribute.Strategy, dtype: Any, is_weighted: bool) -> None:
     gradients = [[rows] for rows in drawn_rows(strategy, dtype)]
     assert_reduced(strategy, gradients, counts(strategy) if is_weighted else None)
@@ -207,7 +214,7 @@ def test_without_examples_gradients_are_simply_summed(strategy: tf.distribute.St
     assert_reduced(strategy, drawn(strategy, *kinds), None)
 
 
-@pytest.mark.parametrize("nothing", [np.nan, np.inf, 0.0])
+@pytest.mark.parametrize("nothing", [np.nan, pytest.param(np.inf, marks=pytest.mark.thorough), 0.0])
 def test_gradients_of_a_replica_without_examples_do_not_count(
     strategy: tf.distribute.Strategy, nothing: float
 ) -> None:

@@ -109,18 +109,26 @@ def test_an_inf_on_either_replica_skips_the_step_and_halves_the_scale(
     assert copies(strategy, optimizer.iterations) == [1, 1]
 
 
-@pytest.mark.parametrize("steps_per_execution", [1, 2])
+REDUCED_ONCE = {
+    "plain": lambda: keras.optimizers.SGD(0.1),
+    "clipping": lambda: keras.optimizers.Adam(0.1, global_clipnorm=1.0),
+    "nested": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.1)),
+    "accumulating": lambda: keras.optimizers.SGD(0.1, gradient_accumulation_steps=2),
+}
+SHORT = (("plain", 1), ("clipping", 2), ("nested", 1), ("accumulating", 2))
+
+
 @pytest.mark.parametrize(
-    "optimizer",
+    ("optimizer", "steps_per_execution"),
     [
-        pytest.param(lambda: keras.optimizers.SGD(0.1), id="plain"),
-        pytest.param(lambda: keras.optimizers.Adam(0.1, global_clipnorm=1.0), id="clipping"),
         pytest.param(
-            lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.1)), id="nested"
-        ),
-        pytest.param(
-            lambda: keras.optimizers.SGD(0.1, gradient_accumulation_steps=2), id="accumulating"
-        ),
+            optimizer,
+            steps,
+            id=f"{name}-{steps}",
+            marks=() if (name, steps) in SHORT else pytest.mark.thorough,
+        )
+        for name, optimizer in REDUCED_ONCE.items()
+        for steps in (1, 2)
     ],
 )
 def test_a_training_step_reduces_once_on_each_replica(

@@ -32,7 +32,10 @@ def made(strategy: tf.distribute.Strategy) -> tuple[Any, Any]:
         return model, keras.optimizers.SGD(0.05)
 
 
-@pytest.mark.parametrize("batch_size", [4, 3, 1])
+@pytest.mark.parametrize(
+    "batch_size",
+    [pytest.param(4, marks=pytest.mark.thorough), 3, 1],  # 3 is uneven from the first
+)
 def test_a_model_compiled_outside_the_scope_matches_one_device(
     strategy: tf.distribute.Strategy, batch_size: int
 ) -> None:

@@ -241,7 +241,7 @@ def fitted(
     ("kind", "num_replicas", "num_examples", "batch_size"),
     [
         # batches of 5, 5, 1: in the last, all replicas but one have nothing to do
-        (OneOptimizer, 2, 11, 5),
+        pytest.param(OneOptimizer, 2, 11, 5, marks=pytest.mark.thorough),
         (OneOptimizer, 3, 11, 5),
         (OneOptimizer, 2, 1, 1),
         (TwoOptimizers, 3, 11, 5),
