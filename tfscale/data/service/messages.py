@@ -16,6 +16,7 @@ CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_metadata_size", 64 * 1024),
+    ("grpc.enable_http_proxy", 0),  # a proxy reaches neither this host nor the job's network
 )
 
 

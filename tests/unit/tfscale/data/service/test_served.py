@@ -143,6 +143,16 @@ def test_every_source_is_served(serve: Serve, tmp_path: Path) -> None:
         refuse_differences(expected, found, 2 * expected.steps_per_epoch + 2)
 
 
+def test_a_proxy_of_the_environment_is_not_asked(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("grpc_proxy", "http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    serve([pipeline()])
+    refuse_differences(pipeline(), served(pipeline()), 1)
+
+
 def test_the_batch_size_is_the_trainers(serve: Serve) -> None:
     serve([pipeline(global_batch_size=12)])
     own = pipeline(global_batch_size=5)
