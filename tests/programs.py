@@ -20,9 +20,12 @@ END_SECONDS = 120.0
 
 
 def own_environment(**added: str) -> dict[str, str]:
-    """Returns this process's variables without its cluster, plus the ones that are added."""
-    cluster = ("TF_CONFIG", "TFSCALE_RESTART")
-    inherited = {name: value for name, value in os.environ.items() if name not in cluster}
+    """Returns this process's variables without its cluster, plus the ones that are added.
+
+    The width of a terminal, which shells may export, would change the lines of a help page.
+    """
+    left_out = ("TF_CONFIG", "TFSCALE_RESTART", "COLUMNS")
+    inherited = {name: value for name, value in os.environ.items() if name not in left_out}
     return {**inherited, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT), **added}
 
 
