@@ -259,8 +259,9 @@ class _Compression:
             model = stages[name](model)
             self._measure(model, name, text, began)
             if name != self._chain.stages[-1]:
+                self._finished.add(name, model, self._costs[-1])
                 with self._strategy.scope():
-                    model = self._finished.add(name, model, self._costs[-1])
+                    model = self._finished.as_loaded(model)
         self._finished.clear()
         return Compressed(model, self._chain, tuple(self._costs), self._file_format, self._content)
 

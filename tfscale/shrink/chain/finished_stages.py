@@ -94,20 +94,25 @@ class FinishedStages:
                 file.write(json.dumps(self._of).encode())
         return [Checkpoint(self._folder / name, keep=2)]
 
-    def add(self, name: str, model: keras.Model, cost: StageCost) -> keras.Model:
+    def add(self, name: str, model: keras.Model, cost: StageCost) -> None:
         """Writes the model after a stage, and its cost. Its checkpoints are removed.
 
-        Returns:
-            The model for the next stage. With a folder it is a copy whose variables have the paths
-            that a loaded one has, by which a checkpoint of the next stage finds them.
+        The chief does it without the other workers: call it outside of the scope.
 
         Raises:
             OSError: If they cannot be written.
         """
+        if self._folder is not None and self._writes:
+            self._write(self._folder, name, model, cost)
+
+    def as_loaded(self, model: keras.Model) -> keras.Model:
+        """Returns the model for the next stage, made in the current scope, on all workers.
+
+        With a folder it is a copy whose variables have the paths that a loaded one has, by which a
+        checkpoint of the next stage finds them.
+        """
         if self._folder is None:
             return model
-        if self._writes:
-            self._write(self._folder, name, model, cost)
         return copy_under(model.dtype_policy, model, [], self._custom_objects)[0]
 
     def clear(self) -> None:

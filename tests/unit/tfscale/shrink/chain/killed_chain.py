@@ -3,7 +3,8 @@
     python killed_chain.py FLOAT FOLDER [PATTERN]
 
 FLOAT is float64, or float32, in which the last stage trains for 8 bits. PATTERN is one of files in
-FOLDER/stages. Writes the weights to FOLDER/result.npz.
+FOLDER/stages. Writes the weights to FOLDER/result.npz. Under `tfscale launch` it trains on all
+workers.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ def main() -> None:
     keras.config.set_floatx(float_type)
     keras.config.set_dtype_policy(float_type)
     tf.config.experimental.enable_op_determinism()
-    strategy = strategies.one_device_strategy()
+    workers = "TF_CONFIG" in os.environ
+    strategy = (
+        strategies.multi_worker_mirrored_strategy() if workers else strategies.one_device_strategy()
+    )
     keras.utils.set_random_seed(0)
     with strategy.scope():
         layers = [
@@ -67,6 +71,8 @@ def main() -> None:
         file_format="keras" if float_type == "float64" else "litert",
         stages_dir=folder / "stages",
     )
+    if not strategies.is_chief(strategy):
+        return
     assert not (folder / "stages").exists()
     weights = {str(k): weight for k, weight in enumerate(result.model.get_weights())}
     np.savez(folder / "result.npz", allow_pickle=False, **weights)

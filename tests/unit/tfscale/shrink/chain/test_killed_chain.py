@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -105,4 +106,25 @@ def test_training_for_eight_bits_goes_on_within_its_stage(tmp_path: Path) -> Non
     resumed = ran("float32", other)
     assert resumed.returncode == 0, resumed.stderr
     assert_resumed(resumed.stderr, 1)
+    assert_ended_alike(other, one)
+
+
+def ran_on_workers(folder: Path, *kill: str) -> Any:
+    launcher = ("-m", "tfscale", "launch", "--num_workers=2", "--grace_seconds=1", "--")
+    program = (sys.executable, "-m", PROGRAM, "float64", str(folder), *kill)
+    return completed(*launcher, *program, timeout=300)
+
+
+@pytest.mark.thorough
+def test_two_workers_go_on_within_a_stage(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        folder.mkdir()
+    undisturbed = ran_on_workers(one)
+    assert undisturbed.returncode == 0, undisturbed.stdout + undisturbed.stderr
+    killed = ran_on_workers(other, f"prune/{after(20)}")
+    assert killed.returncode != 0
+    resumed = ran_on_workers(other)
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert_resumed(resumed.stdout + resumed.stderr, 1)
     assert_ended_alike(other, one)
