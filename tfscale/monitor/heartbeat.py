@@ -92,18 +92,23 @@ class Heartbeat:
         if not self._is_over.is_set():
             self._stop()
             self._try_to_beat()
-            os.close(self._file)
+            self._close()
 
     def remove(self) -> None:
         """Ends it without a trace, because the worker's file has its end."""
         self._stop()
-        os.close(self._file)
+        self._close()
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
 
     def _stop(self) -> None:
         self._is_over.set()
         self._thread.join(_END_SECONDS)
+
+    def _close(self) -> None:
+        """Closes the file, unless the disk keeps the thread, which could then write to another."""
+        if not self._thread.is_alive():
+            os.close(self._file)
 
 
 def file_of(folder: Path, worker: int) -> Path:

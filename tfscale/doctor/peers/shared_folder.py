@@ -132,12 +132,14 @@ def answer_about(folder: Path | None, question: Mapping[str, Any]) -> dict[str, 
 
 def _see(path: Path) -> dict[str, Any]:
     deadline = Deadline(SEE_SECONDS)
-    while not deadline.is_over():
+    while True:  # looks once more at the end: this process may have stood still meanwhile
+        is_over = deadline.is_over()
         with contextlib.suppress(FileNotFoundError):
             if len(_content(path)) == _CONTENT_BYTES:
                 return {"seen": True, "delay_seconds": round(deadline.spent(), 3)}
+        if is_over:
+            return {"seen": False}
         time.sleep(_PAUSE_SECONDS)
-    return {"seen": False}
 
 
 def _locked(path: Path, kind: Literal["fcntl", "flock"]) -> str:
