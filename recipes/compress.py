@@ -3,12 +3,12 @@ r"""Makes the model of a finished run smaller, and says what each stage cost.
     python -m recipes.image_classification --dataset=digits --model_dir=runs/digits
     python -m recipes.compress --run=runs/digits --sparsity=0.8 --clusters=16 --quantize=aware
 
-    python -m recipes.compress --run=runs/digits --max_loss=0.01
+    python -m recipes.compress --run=runs/digits --max_accuracy_loss=0.01
 
 The stages are, in this order: --channels are cut out, weights are pruned to
 --sparsity, the numbers of a kernel share --clusters values, and --quantize makes
 8-bit integers of them. Each is trained for --stage_epochs, and keeps what came
-before. With --target_size or --max_loss the chain is searched: it is chosen with
+before. With --target_size or --max_accuracy_loss the chain is searched: it is chosen with
 one half of the test data, and measured with the other.
 
 The run may be of image_classification, language_model or recommendation. Its
@@ -128,7 +128,7 @@ def define_flags() -> None:
             "Search the mildest chain whose file has at most so many bytes by gzip.",
         )
         number_flags.define_float(
-            "max_loss",
+            "max_accuracy_loss",
             None,
             "Search the strongest chain that does not lose more: of accuracy 0.01 is a point, of "
             "bits per byte and the loss of clicks it is what they may rise by.",
@@ -147,7 +147,7 @@ def main(_: Sequence[str]) -> None:
         raise ValueError(
             "`--run` must be the --model_dir of a finished run. Received: none. See --help."
         )
-    is_search = FLAGS.target_size is not None or FLAGS.max_loss is not None
+    is_search = FLAGS.target_size is not None or FLAGS.max_accuracy_loss is not None
     chain = None if is_search else _flagged_chain()
     _refuse_unused(is_search=is_search)
     run = read_run_folder(FLAGS.run)
@@ -201,8 +201,9 @@ def _refuse_unused(*, is_search: bool) -> None:
     set_flags = [name for name in (*_CHAIN_FLAGS, "pattern") if FLAGS[name].present]
     if is_search and set_flags:
         raise ValueError(
-            f"`--{set_flags[0]}` must not be set with --target_size or --max_loss, which search "
-            f"it. Received: --{set_flags[0]}={FLAGS[set_flags[0]].value}. Leave one of them out."
+            f"`--{set_flags[0]}` must not be set with --target_size or "
+            "--max_accuracy_loss, which search it. Received: "
+            f"--{set_flags[0]}={FLAGS[set_flags[0]].value}. Leave one of them out."
         )
 
 
@@ -232,7 +233,7 @@ def _show_tried(task: Task, outcome: Outcome) -> None:
 
 
 def _limits() -> str:
-    limits = [f"--{n}={FLAGS[n].value}" for n in ("target_size", "max_loss")]
+    limits = [f"--{n}={FLAGS[n].value}" for n in ("target_size", "max_accuracy_loss")]
     return " and ".join(text for text in limits if not text.endswith("=None"))
 
 

@@ -50,9 +50,9 @@ def halves(test: Any, seed: int) -> list[Any]:
         ]
     if not isinstance(test.source, RandomAccessSource):
         raise ValueError(
-            "`--target_size` and `--max_loss` need test data with random access, which are divided "
-            f"into two halves. Received: a {type(test.source).__name__}. Give a chain by flags, "
-            "without a search."
+            "`--target_size` and `--max_accuracy_loss` need test data with random access, which "
+            f"are divided into two halves. Received: a {type(test.source).__name__}. Give a "
+            "chain by flags, without a search."
         )
     replicas = test.strategy.num_replicas_in_sync
     return [
@@ -70,8 +70,8 @@ def halves(test: Any, seed: int) -> list[Any]:
 def _divided(rows: int, seed: int, *, at_least: int) -> tuple[Any, Any]:
     if rows < 2 * at_least:
         raise ValueError(
-            "`--target_size` and `--max_loss` divide the test data into two halves. Received: "
-            f"{rows} rows. Give a chain by flags, without a search."
+            "`--target_size` and `--max_accuracy_loss` divide the test data into two halves. "
+            f"Received: {rows} rows. Give a chain by flags, without a search."
         )
     order = np.random.default_rng(seed).permutation(rows)
     return np.sort(order[: rows // 2]), np.sort(order[rows // 2 :])

@@ -76,7 +76,7 @@ def by_search(task: Task) -> Outcome:
         metric=task.metric,
         higher_is_better=task.higher_is_better,
         target_size=FLAGS.target_size,
-        max_loss=FLAGS.max_loss,
+        max_accuracy_loss=FLAGS.max_accuracy_loss,
     )
     before = after = None
     if found.best is not None:

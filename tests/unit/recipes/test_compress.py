@@ -152,8 +152,8 @@ def test_runs_of_other_recipes(
         (["--run=nowhere"], "A chain must have a stage at least"),
         (["--run=nowhere", "--sparsity=1.5"], "sparsity"),
         (
-            ["--run=nowhere", "--max_loss=0.1", "--clusters=4"],
-            "`--clusters` must not be set with --target_size or --max_loss",
+            ["--run=nowhere", "--max_accuracy_loss=0.1", "--clusters=4"],
+            "`--clusters` must not be set with --target_size or --max_accuracy_loss",
         ),
     ],
     ids=["none", "nowhere", "nothing", "range", "both"],

@@ -32,13 +32,14 @@ def search_chain(
     metric: str,
     higher_is_better: bool,
     target_size: int | None = None,
-    max_loss: float | None = None,
+    max_accuracy_loss: float | None = None,
 ) -> FoundChain:
     """Searches a ladder of chains, from the mildest to the strongest.
 
-    With `target_size`, the mildest chain whose file is small enough. With `max_loss`, the strongest
-    that does not lose more, by bisection. With both, the first, if it does not lose too much. Sizes
-    are estimated without training, so only a few chains are trained; what is returned is measured.
+    With `target_size`, the mildest chain whose file is small enough. With `max_accuracy_loss`, the
+    strongest that does not lose more, by bisection. With both, the first, if it does not lose too
+    much. Sizes are estimated without training, so only a few chains are trained; what is returned
+    is measured.
 
     Args:
         attempt: Compresses the model by a chain; see `compress`. It is also called with chains
@@ -48,8 +49,8 @@ def search_chain(
         metric: A name in `StageCost.metrics`, such as "accuracy".
         higher_is_better: Whether a larger metric is better.
         target_size: Bytes of the file compressed by gzip, at most.
-        max_loss: How much worse the metric may become, in its own unit: 0.01 for a point of
-            accuracy. Not negative.
+        max_accuracy_loss: How much worse the metric may become, in its own unit: 0.01 for a point
+            of accuracy. Not negative.
 
     Returns:
         The chain, and all that were trained.
@@ -62,25 +63,29 @@ def search_chain(
         >>> print(ladder[0], "...", ladder[-1], sep="; ")
         quantized (aware); ...; 75 % of channels cut, 90 % zeros, 8 values, quantized (aware)
     """
-    if target_size is None and max_loss is None:
+    if target_size is None and max_accuracy_loss is None:
         raise ValueError(
-            "`target_size` or `max_loss` must be given. Received: neither. Without a limit call "
-            "compress with one chain."
+            "`target_size` or `max_accuracy_loss` must be given. Received: neither. Without a "
+            "limit call compress with one chain."
         )
     if target_size is not None:
         whole_number("target_size", target_size)
-    if max_loss is not None:
-        number("max_loss", max_loss, "not negative", lambda loss: loss >= 0)
+    if max_accuracy_loss is not None:
+        number("max_accuracy_loss", max_accuracy_loss, "not negative", lambda loss: loss >= 0)
     ladder = sequence("ladder", ladder)
     if not ladder:
         raise ValueError("`ladder` must have a chain at least. Received: none.")
     search = _Search(attempt, metric, higher_is_better)
     if target_size is not None:
         best = search.small_enough(ladder, target_size)
-        is_too_bad = best is not None and max_loss is not None and search.lost[-1] > max_loss
+        is_too_bad = (
+            best is not None
+            and max_accuracy_loss is not None
+            and search.lost[-1] > max_accuracy_loss
+        )
         return search.found(None if is_too_bad else best)
-    assert max_loss is not None
-    return search.found(search.good_enough(ladder, max_loss))
+    assert max_accuracy_loss is not None
+    return search.found(search.good_enough(ladder, max_accuracy_loss))
 
 
 class _Search:
@@ -108,13 +113,13 @@ class _Search:
                 return result
         return None
 
-    def good_enough(self, ladder: Sequence[Chain], max_loss: float) -> Compressed | None:
+    def good_enough(self, ladder: Sequence[Chain], max_accuracy_loss: float) -> Compressed | None:
         """Returns the strongest chain that does not lose too much, by bisection, or None."""
         best, low, high = None, 0, len(ladder)
         while low < high:
             middle = (low + high) // 2
             result = self._trained(ladder[middle])
-            if self.lost[-1] <= max_loss:
+            if self.lost[-1] <= max_accuracy_loss:
                 best, low = result, middle + 1
             else:
                 high = middle

@@ -57,11 +57,13 @@ def test_the_mildest_chain_that_is_small_enough(
 
 
 @pytest.mark.parametrize(
-    ("max_loss", "expected"), [(0.0, 1), (0.011, 3), (0.031, 5), (1.0, 8), (0.004, 1)]
+    ("max_accuracy_loss", "expected"), [(0.0, 1), (0.011, 3), (0.031, 5), (1.0, 8), (0.004, 1)]
 )
-def test_the_strongest_chain_that_loses_little_enough(max_loss: float, expected: int) -> None:
+def test_the_strongest_chain_that_loses_little_enough(
+    max_accuracy_loss: float, expected: int
+) -> None:
     calls: list[tuple[int, bool]] = []
-    found = searched(calls, max_loss=max_loss)
+    found = searched(calls, max_accuracy_loss=max_accuracy_loss)
     assert found.best is not None
     assert found.best.chain == LADDER[expected]
     assert len(trained(calls)) <= 4  # of nine
@@ -70,10 +72,10 @@ def test_the_strongest_chain_that_loses_little_enough(max_loss: float, expected:
 
 def test_both_limits() -> None:
     calls: list[tuple[int, bool]] = []
-    found = searched(calls, target_size=1010, max_loss=0.02)
+    found = searched(calls, target_size=1010, max_accuracy_loss=0.02)
     assert found.best is not None
     assert found.best.chain == LADDER[3]
-    too_bad = searched([], target_size=1010, max_loss=0.005)
+    too_bad = searched([], target_size=1010, max_accuracy_loss=0.005)
     assert too_bad.best is None
     assert too_bad.lost == pytest.approx((0.01,))
 
@@ -89,9 +91,9 @@ def test_a_ladder_goes_down_and_ends_stronger_without_cuts() -> None:
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        ({}, "`target_size` or `max_loss` must be given"),
+        ({}, "`target_size` or `max_accuracy_loss` must be given"),
         ({"target_size": 0}, "`target_size` must be"),
-        ({"max_loss": -0.1}, "`max_loss` must be"),
+        ({"max_accuracy_loss": -0.1}, "`max_accuracy_loss` must be"),
     ],
 )
 def test_wrong_limits_are_refused(limits: dict[str, Any], message: str) -> None:
@@ -103,5 +105,5 @@ def test_wrong_limits_are_refused(limits: dict[str, Any], message: str) -> None:
             LADDER,
             metric="auc",
             higher_is_better=True,
-            max_loss=0.1,
+            max_accuracy_loss=0.1,
         )
