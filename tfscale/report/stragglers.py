@@ -26,7 +26,13 @@ _FEWEST_ELSEWHERE, _SHORT = 5, 1 / 5
 """A stretch stands out if the worker's own work exceeds that of the others by three times what any
 worker's does in stretches of this length elsewhere in the run (the root mean square); a stretch
 shorter than a fifth of the run, by twice the largest of them, because bursts of noise are short.
-If there are fewer than five, by three standard errors of the parts of the stretch itself."""
+If there are fewer than five, it is compared with single parts if it is short itself, and else its
+mean has to be three standard errors of its parts."""
+_FEW_PARTS = 6
+"""Fewer slow parts than these follow each other by chance."""
+_ALIKE = 1 / 2
+"""A worker that is slow again and again: those of its stretches that exceed half of its largest
+stand out together, if they are three times all that the median of the other workers exceeds."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +114,12 @@ def stragglers(workers: Mapping[int, Columns]) -> list[Straggler]:
     whole = statistics.mean(_whole(each) for each in spent.values())
     found = []
     for index in measured:
-        slow = [_is_slow(spent, index, part) for part in range(parts)]
-        for run in _runs(slow):
+        runs = _runs([_is_slow(spent, index, part) for part in range(parts)])
+        again = _slow_again(more, index, runs)
+        for run in runs:
             each = _straggler(spent, index, edges, run)
-            if each.waited >= _LOST * whole and _stands_out(more, index, run):
+            stands_out = run in again or _stands_out(more, index, run)
+            if stands_out and each.waited >= _LOST * whole:
                 found.append(each)
     return sorted(found, key=lambda straggler: -straggler.waited)
 
@@ -147,24 +155,49 @@ def _longer(spent: Mapping[int, Mapping[str, Sequence[float]]], worker: int, par
     return _own(spent[worker], part) - statistics.median(others)
 
 
+def _slow_again(
+    more: Mapping[int, Sequence[float]], worker: int, runs: Sequence[range]
+) -> Sequence[range]:
+    """Returns the stretches of a worker that stand out together, which none has to do alone."""
+    sums = [sum(more[worker][part] for part in run) for run in runs]
+    alike = [run for run, own in zip(runs, sums, strict=True) if own > _ALIKE * max(sums)]
+    together = sum(own for own in sums if own > _ALIKE * max(sums))
+    others = statistics.median(
+        sum(max(0.0, excess) for excess in own) for index, own in more.items() if index != worker
+    )
+    is_long = sum(map(len, alike)) >= _FEW_PARTS
+    return alike if is_long and together > _TIMES * others else []
+
+
 def _stands_out(more: Mapping[int, Sequence[float]], worker: int, run: range) -> bool:
     """Returns whether a stretch is more than what workers differ by all the time."""
     size = len(run)
     here = [more[worker][part] for part in run]
-    elsewhere = [
+    elsewhere = _elsewhere(more, run, size)
+    if len(elsewhere) >= _FEWEST_ELSEWHERE:
+        is_short = size < max(_FEW_PARTS, _SHORT * len(more[worker]))
+        largest = max(elsewhere) if is_short else 0.0
+        return sum(here) > max(_TIMES * _noise(elsewhere), _TIMES_OF_LARGEST * largest)
+    parts = _elsewhere(more, run, 1)
+    if size < _FEW_PARTS and len(parts) >= _FEWEST_ELSEWHERE:
+        return statistics.mean(here) > max(_TIMES * _noise(parts), _TIMES_OF_LARGEST * max(parts))
+    if size < 2:
+        return False
+    return statistics.mean(here) > _TIMES * statistics.stdev(here) / math.sqrt(size)
+
+
+def _elsewhere(more: Mapping[int, Sequence[float]], run: range, size: int) -> list[float]:
+    """Returns by how much workers exceed the others in stretches of a length outside of a run."""
+    return [
         max(0.0, sum(own[first : first + size]))
         for own in more.values()
         for side in (range(run.start), range(run.stop, len(own)))
         for first in range(side.start, side.stop - size + 1, size)
     ]
-    if len(elsewhere) >= _FEWEST_ELSEWHERE:
-        noise = math.sqrt(statistics.mean(excess**2 for excess in elsewhere))
-        is_short = size < _SHORT * len(more[worker])
-        largest = max(elsewhere) if is_short else 0.0
-        return sum(here) > max(_TIMES * noise, _TIMES_OF_LARGEST * largest)
-    if size < 2:
-        return False
-    return statistics.mean(here) > _TIMES * statistics.stdev(here) / math.sqrt(size)
+
+
+def _noise(elsewhere: Sequence[float]) -> float:
+    return math.sqrt(statistics.mean(excess**2 for excess in elsewhere))
 
 
 def _runs(slow: Sequence[bool]) -> list[range]:

@@ -270,6 +270,61 @@ def test_a_straggler_is_found_in_noise(tmp_path: Path, workers: int) -> None:
         assert found[0].last == pytest.approx(1600, abs=200)
 
 
+def planted(folder: Path, workers: int, lines: int, late: Any, *, noise: float = 0.02) -> Any:
+    """The stragglers that are found: of workers that work 1 s a line, some noise, and are late."""
+    draw = random.Random(0)
+    work = [
+        [1.0 + noise * draw.random() + late(worker, line) for line in range(lines)]
+        for worker in range(workers)
+    ]
+    for worker, own in enumerate(work):
+        job = Job(folder, worker, workers)
+        job.start()
+        for line in range(lines):
+            longest = max(each[line] for each in work)
+            job.steps(10, compute=own[line], communication=0.1 + longest - own[line])
+        job.close()
+    return stragglers(read_monitor(folder).workers)
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+@pytest.mark.parametrize(("lines", "turns", "runs"), [(120, 40, 2), (120, 16, 8), (240, 80, 3)])
+def test_a_worker_that_is_slow_again_and_again_is_found(
+    tmp_path: Path, workers: int, lines: int, turns: int, runs: int
+) -> None:
+    slow = planted(tmp_path, workers, lines, lambda w, line: w == 0 and line % turns < turns // 2)
+    assert {each.worker for each in slow} == {0}
+    assert len(slow) in (runs, runs + 1)
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_workers_that_are_slow_one_after_the_other_are_found(tmp_path: Path, workers: int) -> None:
+    slow = planted(tmp_path, workers, 120, lambda w, line: w == (0 if line < 40 else line // 80))
+    assert {each.worker for each in slow} == {0, 1}
+
+
+def test_two_slow_workers_of_four_and_ten_lines_are_found(tmp_path: Path) -> None:
+    for name, lines, late in (
+        ("both", 120, lambda w, line: w < 2),
+        ("one for a while", 120, lambda w, line: w == 0 or (w == 1 and 40 <= line < 80)),
+        ("short", 10, lambda w, line: w < 2),
+    ):
+        slow = planted(tmp_path / name, 4, lines, late)
+        assert {each.worker for each in slow} == {0, 1}, name
+    (found,) = planted(tmp_path / "half", 4, 10, lambda w, line: w == 0 and line >= 5)
+    assert found.worker == 0
+
+
+def test_noise_of_a_short_run_is_no_straggler(tmp_path: Path) -> None:
+    said = 0
+    for seed in range(20):
+        draw = random.Random(seed)
+        late = [[0.3 * draw.random() for _ in range(10)] for _ in range(4)]
+        folder = tmp_path / str(seed)
+        said += bool(planted(folder, 4, 10, lambda w, line, late=late: late[w][line]))
+    assert said <= 5  # of 20; with the rules of long runs alone 10
+
+
 def test_less_than_a_hundredth_of_the_run_is_not_worth_a_sentence(tmp_path: Path) -> None:
     for pause, expected in ((0.09, 0), (0.25, 1)):  # of 6 in 600 s: 0.9 %, and 2.4 %
         folder = tmp_path / str(pause)
