@@ -19,6 +19,7 @@ from strategies.keras_support.asynchronous.epoch import AsynchronousEpochIterato
 from strategies.keras_support.asynchronous.train_function import asynchronous_train_function
 from strategies.keras_support.input.current_fit import fit_awaits_input
 from strategies.keras_support.input.epoch_iterator import ReplicaEpochIterator
+from strategies.keras_support.local_sgd import LocalTraining
 from strategies.keras_support.model.checks import refuse_owned_parts
 from strategies.keras_support.patching.ownership import is_asynchronous, is_owned
 from strategies.keras_support.patching.patch import require_not_undone
@@ -78,7 +79,11 @@ def _made_for_strategy(
                 make_function(self, force=is_old)
             elif known is None or is_old or is_outdated(self, known):
                 require_not_undone()
-                setattr(self, attribute, build(self))
+                made = build(self)
+                if isinstance(known, LocalTraining):  # goes on, with a step that is traced again
+                    known.replace_step(made)
+                else:
+                    setattr(self, attribute, made)
             made = getattr(self, attribute)
             if made is not known:
                 made.divisions = divisions()

@@ -85,8 +85,9 @@ class LocalTraining:
                 aggregation=tf.VariableAggregation.SUM,
             )
         self._round = LocalRound(examples)
-        # A function that was traced before reduces gradients.
-        model.make_train_function(force=True)
+        # A function that was traced before reduces gradients, or belongs to a `fit` that failed.
+        model.train_function = None
+        model.make_train_function()
         self._train = model.train_function
         self._mean: Any = None
         self._steps = 0
@@ -94,6 +95,10 @@ class LocalTraining:
         self._epoch: int | None = None
         self._is_expected = False
         model.train_function = self
+
+    def replace_step(self, train: Any) -> None:
+        """Goes on with another train function of the model, such as one that is watched."""
+        self._train = train
 
     def begin_epoch(self, steps: int | None) -> None:
         """Begins an epoch of `steps` steps, or None if the number is not known."""

@@ -81,7 +81,7 @@ class Claim:
         """Returns who has claimed the file; None without anyone, or if that was cut off."""
         try:
             found = json.loads(read_plain(self._path))
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, RecursionError):
             return None
         is_whole = isinstance(found, dict) and self._own.keys() == found.keys()
         numbers = [found[name] for name in ("process", "since")] if is_whole else [None]

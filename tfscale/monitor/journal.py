@@ -9,6 +9,7 @@ heartbeat (`heartbeat`), which the next one appends: {"event": "heartbeat", ...}
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -57,9 +58,13 @@ class Journal:
 
         Raises:
             OSError: If it cannot be written, such as on a full disk. Then no part of it is there.
+            FileNotFoundError: If the file was removed.
         """
         content = f"{chr(10) * self._is_cut}{line}\n".encode()
-        size = os.fstat(self._file).st_size
+        status = os.fstat(self._file)
+        if status.st_nlink == 0 and not self.path.exists():
+            raise FileNotFoundError(errno.ENOENT, "The file was removed", str(self.path))
+        size = status.st_size
         try:
             while content:  # of a disk that is almost full a part is written
                 content = content[os.write(self._file, content) :]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from strategies.extension import announce, spec_with_rows
+from strategies.extension import LocalTraining, announce, spec_with_rows
 from tfscale.monitor.collectives import collectives_of
 from tfscale.monitor.flops import flops_in
 from tfscale.monitor.step_graph import step_graph
@@ -48,7 +48,9 @@ def step_counts(model: Any, spec: Any, rows: int) -> StepCounts | None:
             "Monitor counts these operations as 0, because their size is hidden: "
             f"{_listed(flops.unknown)}"
         )
-    if not moved.is_known:
+    # Their step reduces gradients when it is traced here, and not when a round takes it.
+    is_known = moved.is_known and not isinstance(model.train_function, LocalTraining)
+    if not is_known:
         reason = (
             f"their size depends on the data: {_listed(moved.unknown)}"
             if moved.unknown
@@ -56,7 +58,7 @@ def step_counts(model: Any, spec: Any, rows: int) -> StepCounts | None:
         )
         announce(f"Monitor does not count the bytes of collectives: {reason}")
     local = len(strategy.extended.worker_devices)
-    return StepCounts(flops.total / rows, moved.sent * local if moved.is_known else None)
+    return StepCounts(flops.total / rows, moved.sent * local if is_known else None)
 
 
 def _listed(found: Any) -> str:

@@ -48,7 +48,7 @@ class WorkerRecord:
         at_end_of_fit(self._journal.close)
         self._heartbeat: Heartbeat | None = None
         self._waiting: list[dict[str, Any]] = []
-        self._error = ""
+        self._error, self._is_removed = "", False
         left = left_heartbeat(folder, worker)
         self._flush(*([left] if left else []), stamped("begin", begin))
         if not self._waiting:
@@ -112,6 +112,8 @@ class WorkerRecord:
             self._heartbeat.remove()
 
     def _what_is_lost(self) -> str:
+        if self._is_removed:
+            return "What was written before is gone with the file."
         if any(line["event"] == "begin" for line in self._waiting):
             return "Nothing of this training is in it."
         if self._heartbeat is None or self._unwritten_steps() is None:
@@ -130,10 +132,16 @@ class WorkerRecord:
                 if line["event"] == "steps":
                     line.setdefault("unwritten", {"lines": 1, "error": _words(error)})
             if not self._error:
+                what = (
+                    "What it records from now on is lost."
+                    if isinstance(error, FileNotFoundError)
+                    else "Make room: until then lines wait, and become one with their sums."
+                )
                 announce(
                     f"Monitor cannot write {self._journal.path}: {_words(error)}. Training goes "
-                    "on. Make room: until then lines wait, and become one with their sums."
+                    f"on. {what}"
                 )
+            self._is_removed = isinstance(error, FileNotFoundError)
             self._error = _words(error)
             return
         if self._error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -12,7 +13,7 @@ import tensorflow as tf
 
 import strategies
 from tests.unit.strategies.keras_support.collectives import GraphWatch, collectives_in
-from tfscale.callbacks import LocalUpdates
+from tfscale.callbacks import LocalUpdates, Monitor
 
 pytestmark = pytest.mark.own_process
 
@@ -111,6 +112,16 @@ def test_replicas_step_separately_and_are_averaged_after_a_round(
     found = fitted(model, LocalUpdates(every))
     np.testing.assert_allclose(found, simulated(3, every, momentum), rtol=1e-12, atol=1e-15)
     assert np.abs(found - simulated(3, 1, momentum)).max() > 1e-4  # the test can tell
+
+
+def test_a_callback_that_traces_the_step_again_does_not_end_local_training(
+    three: tf.distribute.Strategy, tmp_path: Path
+) -> None:
+    monitor = Monitor(tmp_path)
+    model = linear(three)
+    found = fitted(model, LocalUpdates(3), monitor)
+    np.testing.assert_allclose(found, simulated(3, 3, 0.0), rtol=1e-12, atol=1e-15)
+    assert monitor.collective_bytes_per_step is None  # no step exchanges gradients
 
 
 @pytest.mark.parametrize(("replicas", "momentum"), [("two", 0.0), ("three", 0.875)])

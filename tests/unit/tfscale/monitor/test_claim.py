@@ -152,3 +152,13 @@ def test_a_number_that_another_process_has_now_is_no_sign_of_life(tmp_path: Path
     own = {"host": platform.node(), "boot": boot_id(), "pids": pids, "process": os.getppid()}
     (tmp_path / "running-0.json").write_text(json.dumps({**own, "ticks": 1, "since": 0.0}))
     Claim(tmp_path, 0).release()
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, "\\0", "[1]", '{"process": 1e999}'], ids=range(4)
+)
+def test_a_file_that_is_no_claim_is_replaced(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "running-0.json"
+    path.write_text(content)
+    Claim(tmp_path, 0).release()
+    assert not path.exists()

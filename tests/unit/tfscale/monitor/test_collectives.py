@@ -64,6 +64,17 @@ def test_what_replicas_copy_without_a_collective_is_not_known(three_replicas: An
     assert not found.is_known
 
 
+def test_steps_that_exchange_no_gradients_have_no_bytes(
+    three_replicas: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    x, y = np.ones([36, 3], "float32"), np.ones([36, 2], "float32")
+    monitor = Monitor()
+    callbacks = [tfscale.callbacks.LocalUpdates(2), monitor]
+    dense(three_replicas).fit(x, y, batch_size=12, callbacks=callbacks, verbose=0)
+    assert monitor.collective_bytes_per_step is None
+    assert "does not count the bytes of collectives" in capfd.readouterr().err
+
+
 def test_monitor_has_the_bytes_of_all_its_replicas_in_each_line(
     three_replicas: Any, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import resource
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -195,3 +196,26 @@ def test_lines_are_summed_by_what_they_count() -> None:
         "network": {"sent": 3},
         "loss_scale": 2.0,
     }
+
+
+class Removes(keras.callbacks.Callback):
+    """Removes a folder after the fourth step."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if batch == FULL:
+            shutil.rmtree(self._folder)
+
+
+def test_a_folder_that_is_removed_is_said(
+    one_device: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "monitor"
+    train(one_device, folder, Removes(folder))
+    said = capfd.readouterr().err
+    assert said.count("The file was removed. Training goes on. What it records") == 1
+    assert "What was written before is gone with the file." in said
+    assert "Make room" not in said

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from tfscale.report import monitor_rows
 from tfscale.report.monitor_columns import read_columns
 from tfscale.report.monitor_page import monitor_json, monitor_part
 from tfscale.report.monitored import monitor_folders, read_monitor, restarts
-from tfscale.report.stragglers import stragglers
+from tfscale.report.stragglers import Straggler, stragglers
 
 
 def test_the_short_copy_tells_the_same_time_as_all_lines(tmp_path: Path) -> None:
@@ -270,11 +271,13 @@ def test_a_straggler_is_found_in_noise(tmp_path: Path, workers: int) -> None:
         assert found[0].last == pytest.approx(1600, abs=200)
 
 
-def planted(folder: Path, workers: int, lines: int, late: Any, *, noise: float = 0.02) -> Any:
+def planted(
+    folder: Path, workers: int, lines: int, late: Callable[[int, int], float]
+) -> list[Straggler]:
     """The stragglers that are found: of workers that work 1 s a line, some noise, and are late."""
     draw = random.Random(0)
     work = [
-        [1.0 + noise * draw.random() + late(worker, line) for line in range(lines)]
+        [1.0 + 0.02 * draw.random() + late(worker, line) for line in range(lines)]
         for worker in range(workers)
     ]
     for worker, own in enumerate(work):
