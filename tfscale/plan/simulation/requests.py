@@ -140,10 +140,13 @@ def program_lines(planned: PlannedJob) -> list[str]:
     if step.strategy in factories:
         lines.append(f"strategy = strategies.{factories[step.strategy]}")
     lines.append(f"global_batch_size = {step.global_batch_size}")
-    callbacks = [f"tfscale.callbacks.Checkpoint(folder, every={job.every})"]
-    if job.steps_between_averages > 1:
-        callbacks.insert(0, f"tfscale.callbacks.LocalUpdates(every={job.steps_between_averages})")
-    return [*lines, f"callbacks = [{', '.join(callbacks)}]"]
+    if job.steps_between_averages == 1:
+        return [*lines, f"callbacks = [tfscale.callbacks.Checkpoint(folder, every={job.every})]"]
+    # Replicas differ within an epoch, so Checkpoint accepts the end of one only.
+    if job.every < job.steps:
+        lines.append(f"steps_per_epoch = {job.every}  # of fit, with data that repeats")
+    local = f"tfscale.callbacks.LocalUpdates(every={job.steps_between_averages})"
+    return [*lines, f"callbacks = [{local}, tfscale.callbacks.Checkpoint(folder)]"]
 
 
 def _restarts(planned: PlannedJob) -> int:

@@ -323,8 +323,11 @@ def test_noise_of_a_short_run_is_no_straggler(tmp_path: Path) -> None:
     for seed in range(20):
         draw = random.Random(seed)
         late = [[0.3 * draw.random() for _ in range(10)] for _ in range(4)]
-        folder = tmp_path / str(seed)
-        said += bool(planted(folder, 4, 10, lambda w, line, late=late: late[w][line]))
+
+        def of(worker: int, line: int, late: list[list[float]] = late) -> float:
+            return late[worker][line]
+
+        said += bool(planted(tmp_path / str(seed), 4, 10, of))
     assert said <= 5  # of 20; with the rules of long runs alone 10
 
 
