@@ -88,6 +88,7 @@ def small_numbers(strategy: tf.distribute.Strategy, folder: Path, index: int) ->
     """The first values of variables, which the workers ask for with values of their own."""
     with strategy.scope():
         made = {name: keras.Variable(np.array([1, 100 + index]), dtype=name) for name in SMALL}
+        made |= {f"tf.{name}": tf.Variable(tf.cast([1, 100 + index], name)) for name in SMALL}
     return {name: np.array(keras.ops.cast(v, "float64")).tolist() for name, v in made.items()}
 
 

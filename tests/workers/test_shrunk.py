@@ -36,7 +36,7 @@ def test_two_workers_cluster_as_numpy_does(both: Cases) -> None:
 
 def test_variables_of_small_numbers_begin_with_the_values_of_the_chief(both: Cases) -> None:
     for worker in both("small_numbers"):
-        assert len(worker) == 8
+        assert len(worker) == 16
         assert all(value == [1, 100] for value in worker.values())
 
 

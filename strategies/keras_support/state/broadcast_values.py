@@ -34,6 +34,9 @@ def send_small_numbers(strategy: tf.distribute.MultiWorkerMirroredStrategy) -> N
         replica_id: int, device: Any, primary_var: Any, **arguments: Any
     ) -> Callable[[], Any]:
         given = arguments.get("dtype")  # Keras always passes one
+        if given is None:
+            found = getattr(arguments["initial_value"], "dtype", None)  # of an array or a tensor
+            given = found if getattr(found, "name", None) in _SENT_AS else None
         dtype = None if given is None else tf.as_dtype(given)
         sent = None if dtype is None else _SENT_AS.get(dtype.name)
         if replica_id > 0 or sent is None:

@@ -26,6 +26,7 @@ from tfscale.launch.engines.job_record import JobRecord, all_records
 from tfscale.launch.engines.job_request import JobRequest
 from tfscale.launch.engines.workers_elsewhere import workers_elsewhere
 from tfscale.launch.outcome import PREEMPTED_STATUS, signal_name
+from tfscale.launch.process_tree import is_stopped
 from tfscale.launch.task_files import task_logs
 
 RUN_FILE = "run.json"
@@ -95,8 +96,11 @@ class InBackground:
             return JobStatus(State.UNKNOWN, said)
         if process["host"] != socket.gethostname():
             return JobStatus(State.UNKNOWN, f"It was started on host {process['host']}; ask there.")
-        if start_of(int(process["pid"])) == process["start"]:
-            return JobStatus(State.RUNNING, f"Process {process['pid']} of this host.")
+        pid = int(process["pid"])
+        if start_of(pid) == process["start"]:
+            waits = f" It is stopped (SIGSTOP); kill -CONT {pid} lets it go on."
+            said = f"Process {pid} of this host.{waits if is_stopped(pid) else ''}"
+            return JobStatus(State.RUNNING, said)
         if ended := _values(job.folder / EXIT_FILE):  # it has ended since the first look
             return _of_exit(int(ended["status"]), str(ended["said"]))
         said = f"Its launcher has ended without a status, killed or by a crash: {LAUNCHER_LOG}."
@@ -107,7 +111,10 @@ class InBackground:
         return {"launcher": job.folder / LAUNCHER_LOG} | task_logs(job.log_dir)
 
     def stop(self, job: JobRecord) -> None:
-        """Sends SIGTERM to the launcher, which ends the workers."""
+        """Sends SIGTERM to the launcher, which ends the workers.
+
+        One that is stopped handles no signal, so it gets SIGCONT too.
+        """
         state = self.status(job).state
         if state is State.UNKNOWN:
             raise EngineFailed(
@@ -115,7 +122,9 @@ class InBackground:
             )
         if state is State.RUNNING:
             with contextlib.suppress(ProcessLookupError):  # it has just ended
-                os.kill(int(_values(job.folder / PROCESS_FILE)["pid"]), signal.SIGTERM)
+                pid = int(_values(job.folder / PROCESS_FILE)["pid"])
+                os.kill(pid, signal.SIGTERM)
+                os.kill(pid, signal.SIGCONT)
 
     def ask_for_stacks(self, job: JobRecord) -> str:
         """Sends SIGUSR2 to the workers that handle it, those of other launchers here too."""

@@ -60,6 +60,7 @@ class FinishedStages:
         self._of = {
             "chain": json.loads(json.dumps(dataclasses.asdict(chain))),
             "weights": _digest(model.variables),
+            "architecture": "" if self._folder is None else _digest_of_layers(model),
             "learning_rate": rate,
             "number_of_steps": steps,
         }
@@ -73,11 +74,14 @@ class FinishedStages:
     def model(self, name: str) -> keras.Model:
         """Loads the model after a finished stage, in the current scope."""
         assert self._folder is not None
-        with keras.saving.custom_object_scope(self._custom_objects):
-            model = keras.models.load_model(self._folder / f"{name}.keras", compile=False)
-        # A file has the seeds of layers, but not how far they are.
-        for variable, value in zip(_random_state(model), self._random[name], strict=True):
-            variable.assign(np.asarray(value, variable.dtype))
+        try:
+            with keras.saving.custom_object_scope(self._custom_objects):
+                model = keras.models.load_model(self._folder / f"{name}.keras", compile=False)
+            # A file has the seeds of layers, but not how far they are.
+            for variable, value in zip(_random_state(model), self._random[name], strict=True):
+                variable.assign(np.asarray(value, variable.dtype))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise _unreadable(self._folder, error) from error
         return model
 
     def checkpoints(self, name: str) -> list[keras.callbacks.Callback]:
@@ -148,7 +152,7 @@ class FinishedStages:
         if not (folder / _CHAIN_FILE).is_file():
             return {}
         try:
-            stored = json.loads((folder / _CHAIN_FILE).read_text("utf-8"))
+            stored = dict(json.loads((folder / _CHAIN_FILE).read_text("utf-8")))
             found = {
                 name: json.loads((folder / f"{name}.json").read_text("utf-8"))
                 for name in stages
@@ -157,18 +161,21 @@ class FinishedStages:
             costs = {name: StageCost(**each["cost"]) for name, each in found.items()}
             self._random = {name: each["random"] for name, each in found.items()}
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise ValueError(
-                f"`stages_dir` must have whole files of finished stages. Received: {folder}, of "
-                f"which one cannot be read ({error}). Remove the folder to begin from the start."
-            ) from error
-        if stored != self._of:
-            other = next(key for key in self._of if stored.get(key) != self._of[key])
+            raise _unreadable(folder, error) from error
+        if other := next((key for key in self._of if stored.get(key) != self._of[key]), None):
             raise ValueError(
                 "`stages_dir` must be new, or that of the same chain of the same model. Received: "
                 f"{folder}, whose stages are of another {other.replace('_', ' ')}. Choose another "
                 "folder, or remove this one."
             )
         return costs
+
+
+def _unreadable(folder: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"`stages_dir` must have whole files of finished stages. Received: {folder}, of which one "
+        f"cannot be read ({error}). Remove the folder to begin from the start."
+    )
 
 
 def _random_state(model: keras.Model) -> list[Any]:
@@ -181,3 +188,30 @@ def _digest(variables: Sequence[Any]) -> str:
     for variable in variables:
         found.update(value_of(variable).tobytes())
     return found.hexdigest()
+
+
+def _digest_of_layers(model: keras.Model) -> str:
+    """Returns a digest of what the layers compute: equal weights may belong to another model.
+
+    It is that of the same program in another process, and of a model that is made once more in this
+    one: names, drawn seeds and addresses, which may differ then, are not in it.
+    """
+    found = hashlib.sha256()
+    for layer in all_layers(model):
+        if not isinstance(layer, keras.Model):
+            config = {**layer.get_config(), "name": ""}
+            text = json.dumps(_without_draws(config), sort_keys=True, default=_kind)
+            found.update(f"{type(layer).__name__}{text}".encode())
+    return found.hexdigest()
+
+
+def _without_draws(config: Any) -> Any:
+    """Returns a config without seeds, and without the names of layers in it, which are counted."""
+    if isinstance(config, dict):
+        dropped = {"seed", "name"} if "trainable" in config else {"seed"}
+        return {str(k): _without_draws(v) for k, v in config.items() if k not in dropped}
+    return [*map(_without_draws, config)] if isinstance(config, list | tuple) else config
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__

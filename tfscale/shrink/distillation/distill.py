@@ -279,7 +279,8 @@ def _check_models(
     models = [("student", student), *(("teacher", each) for each in teachers)]
     for argument, model in models:
         output = with_features(model, [], argument).outputs[0]
-        if tuple(output.shape) != tuple(student.outputs[0].shape):
+        # A Sequential model that was built by a call has the size of that batch.
+        if tuple(output.shape[1:]) != tuple(student.outputs[0].shape[1:]):
             raise ValueError(
                 f"`teachers` must give outputs of the student's shape, "
                 f"{tuple(student.outputs[0].shape)}. Received: {tuple(output.shape)} of "

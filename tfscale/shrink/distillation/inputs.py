@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 
-_INTEGER, _FLOAT = "integer", "float"
+_INTEGER, _FLOAT, _BOOL = "integer", "float", "bool"
+_EXACT = ((_INTEGER, _FLOAT), (_BOOL, _INTEGER), (_BOOL, _FLOAT))
+"""What Keras casts without loss."""
 
 
 def check_inputs(student: keras.Model, teachers: Sequence[keras.Model]) -> None:
@@ -24,10 +27,11 @@ def check_inputs(student: keras.Model, teachers: Sequence[keras.Model]) -> None:
         ValueError: If one has other inputs: another structure, rank, width or kind of numbers.
     """
     ours = _structure(student)
+    identifiers = _identifiers(student)
     for teacher in teachers:
         theirs = _structure(teacher)
         pairs = _pairs(ours, theirs)
-        if pairs is None or not all(_fits(*pair) for pair in pairs):
+        if pairs is None or not all(_fits(*pair, identifiers) for pair in pairs):
             raise ValueError(
                 "`teachers` must read the inputs of the student, of its shapes and types. "
                 f"Received: teacher {teacher.name!r} with {_text(theirs)}, student "
@@ -58,11 +62,26 @@ def _pairs(ours: Any, theirs: Any) -> list[tuple[Any, Any]] | None:
     return list(zip(keras.tree.flatten(ours), keras.tree.flatten(theirs), strict=True))
 
 
-def _fits(ours: Any, theirs: Any) -> bool:
+def _identifiers(student: Any) -> set[int]:
+    """Returns the ids of inputs that an embedding reads: integers, whatever type is declared.
+
+    Keras declares floats where none is named, as for a Sequential model that begins with one.
+    """
+    found = set()
+    for layer in student.layers:
+        if isinstance(layer, keras.layers.Embedding):
+            with contextlib.suppress(AttributeError, ValueError):  # it is called in several places
+                found.add(id(layer.input))
+    return found & {id(each) for each in student.inputs}
+
+
+def _fits(ours: Any, theirs: Any, identifiers: set[int]) -> bool:
     kinds = _kind(ours), _kind(theirs)
-    if kinds[0] != kinds[1] and kinds != (_INTEGER, _FLOAT):
+    if id(ours) in identifiers:
+        kinds = _INTEGER, kinds[1]
+    if kinds[0] != kinds[1] and kinds not in _EXACT:
         return False
-    mine, wanted = tuple(ours.shape), tuple(theirs.shape)
+    mine, wanted = tuple(ours.shape)[1:], tuple(theirs.shape)[1:]  # a batch is of any size
     if len(mine) == len(wanted) + 1 and mine[-1] == 1:
         mine = mine[:-1]
     elif len(mine) == len(wanted) - 1 and wanted[-1] == 1:

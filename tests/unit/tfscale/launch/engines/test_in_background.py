@@ -58,6 +58,18 @@ def test_a_signal_that_comes_before_the_job_begins_is_its_end(job: JobRecord) ->
     assert (status.state, status.exit_status) == (State.STOPPED, 143)
 
 
+def test_a_job_whose_launcher_is_stopped_says_so_and_can_be_ended(job: JobRecord) -> None:
+    process = subprocess.Popen(["sleep", "600"])
+    place = {"pid": process.pid, "start": start_of(process.pid), "host": socket.gethostname()}
+    (job.folder / "process.json").write_text(json.dumps(place))
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+    status = InBackground().status(job)
+    assert (status.state, "kill -CONT" in status.detail) == (State.RUNNING, True)
+    InBackground().stop(job)
+    assert process.wait(SECONDS) == -signal.SIGTERM
+
+
 def test_a_process_whose_parent_does_not_look_has_ended() -> None:
     process = subprocess.Popen(["sleep", "600"])
     assert start_of(process.pid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,10 +39,12 @@ class Rows:
         return rows.apply(tf.data.experimental.assert_cardinality(STEPS))
 
 
-def compressed(one: tf.distribute.Strategy, rows: Rows, **arguments: Any) -> Compressed:
+def compressed(
+    one: tf.distribute.Strategy, rows: Rows, activation: str = "tanh", **arguments: Any
+) -> Compressed:
     keras.utils.set_random_seed(1)
     with one.scope():
-        layers = [keras.Input((5,)), keras.layers.Dense(8, "tanh"), keras.layers.Dense(2)]
+        layers = [keras.Input((5,)), keras.layers.Dense(8, activation), keras.layers.Dense(2)]
         model = keras.Sequential(layers)
         model.compile(keras.optimizers.Adam(0.01), "mse")
     return compress(
@@ -54,6 +57,14 @@ def compressed(one: tf.distribute.Strategy, rows: Rows, **arguments: Any) -> Com
     )
 
 
+@contextlib.contextmanager
+def damaged(path: Path, text: str) -> Iterator[None]:
+    whole = path.read_text()
+    path.write_text(text)
+    yield
+    path.write_text(whole)
+
+
 def test_it_ends_like_a_chain_that_was_not_interrupted(
     one: tf.distribute.Strategy, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -62,6 +73,12 @@ def test_it_ends_like_a_chain_that_was_not_interrupted(
         compressed(one, Rows(fails_after=9), stages_dir=tmp_path)
     with pytest.raises(ValueError, match=r"`stages_dir` must be new.*another learning rate"):
         compressed(one, Rows(), stages_dir=tmp_path, learning_rate=0.5)
+    with pytest.raises(ValueError, match=r"`stages_dir` must be new.*another architecture"):
+        compressed(one, Rows(), "relu", stages_dir=tmp_path)  # of the same weights
+    for damage in ("[]", "null", '{"chain": 1}'):
+        refused = pytest.raises(ValueError, match="`stages_dir` must")
+        with damaged(tmp_path / "chain.json", damage), refused:
+            compressed(one, Rows(), stages_dir=tmp_path)
     again = Rows()
     found = compressed(one, again, stages_dir=tmp_path)
     assert "after 4 of 6 epochs" in capfd.readouterr().err

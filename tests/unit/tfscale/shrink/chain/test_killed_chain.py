@@ -62,6 +62,11 @@ def test_a_killed_chain_goes_on_after_its_last_stage(undisturbed: Path, tmp_path
     refused = ran("float64", tmp_path)
     assert re.search("`stages_dir` must have whole files", refused.stderr)
     chain.write_text(stored)
+    whole = (stages / "prune.keras").read_bytes()
+    (stages / "prune.keras").write_bytes(whole[:-9])
+    refused = ran("float64", tmp_path)
+    assert re.search("`stages_dir` must have whole files", refused.stderr)
+    (stages / "prune.keras").write_bytes(whole)
     resumed = ran("float64", tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     assert "50 % zeros ..." not in resumed.stderr

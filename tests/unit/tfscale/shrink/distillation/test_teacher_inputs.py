@@ -39,6 +39,14 @@ def single(*shape: int | None, **of_input: Any) -> keras.Model:
     return keras.Model(inputs, LAYERS.Dense(3)(x))
 
 
+def of_words(built_by: Any, **of_input: Any) -> keras.Model:
+    inputs = [keras.Input((5,), **of_input)] if of_input else []
+    last = [LAYERS.Flatten(), LAYERS.Dense(3)]
+    model = keras.Sequential([*inputs, LAYERS.Embedding(9, 4), *last])
+    built_by(model)
+    return model
+
+
 def log_softmax(logits: np.ndarray) -> np.ndarray:
     return np.asarray(logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True)))
 
@@ -79,6 +87,17 @@ def test_replicas_distil_several_inputs_as_one_device_does(two: tf.distribute.St
         pytest.param(lambda: single(None, 6), lambda: single(8, 6), id="any length"),
         pytest.param(lambda: single(6, dtype="uint8"), lambda: single(6), id="integers as floats"),
         pytest.param(lambda: reader("a", "b"), lambda: single(2), id="one of a dictionary"),
+        pytest.param(lambda: single(6, dtype="bool"), lambda: single(6), id="truth as floats"),
+        pytest.param(
+            lambda: of_words(lambda model: model.build((None, 5))),
+            lambda: of_words(lambda model: None, dtype="int32"),
+            id="integers that an embedding reads",
+        ),
+        pytest.param(
+            lambda: of_words(lambda model: model(np.ones([4, 5], "int32"))),
+            lambda: of_words(lambda model: model(np.ones([7, 5], "int32"))),
+            id="models that batches of other sizes built",
+        ),
     ],
 )
 def test_what_keras_makes_fit_is_accepted(student: Any, teacher: Any) -> None:
