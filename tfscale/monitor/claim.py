@@ -64,7 +64,10 @@ class Claim:
                     "own, or wait until that process has ended."
                 )
             try:
-                self._path.write_text(json.dumps(self._own), "utf-8")
+                # Without waiting for the reader of a FIFO.
+                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK
+                with os.fdopen(os.open(self._path, flags, 0o644), "w", encoding="utf-8") as file:
+                    json.dump(self._own, file)
             except OSError as error:
                 announce(
                     f"Monitor cannot write {self._path.name}: {error.strerror}. Start no other run "

@@ -122,7 +122,8 @@ def left_heartbeat(folder: Path, worker: int) -> dict[str, Any] | None:
         found = json.loads(read_plain(file_of(folder, worker)))
     except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError, RecursionError):
         return None  # a host that lost power may leave zeros
-    return found if isinstance(found, dict) else None
+    is_line = isinstance(found, dict) and found.get("event") == "heartbeat"
+    return found if is_line else None
 
 
 def remove_heartbeat(folder: Path, worker: int) -> None:

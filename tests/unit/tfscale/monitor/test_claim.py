@@ -17,6 +17,7 @@ import pytest
 
 from tests.programs import ROOT, own_environment
 from tfscale.monitor.claim import Claim
+from tfscale.monitor.heartbeat import left_heartbeat
 from tfscale.monitor.journal import boot_id
 
 HOLDER = """
@@ -162,3 +163,14 @@ def test_a_file_that_is_no_claim_is_replaced(tmp_path: Path, content: str) -> No
     path.write_text(content)
     Claim(tmp_path, 0).release()
     assert not path.exists()
+
+
+def test_a_fifo_is_not_waited_for(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "running-0.json")
+    Claim(tmp_path, 0).release()
+    assert "Monitor cannot write running-0.json" in capfd.readouterr().err
+
+
+def test_a_file_of_something_else_is_no_heartbeat(tmp_path: Path) -> None:
+    (tmp_path / "heartbeat-0.json").write_text('{"a": 1}')
+    assert left_heartbeat(tmp_path, 0) is None
