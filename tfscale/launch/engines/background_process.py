@@ -76,7 +76,10 @@ def _run(folder: Path) -> int:
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else int(error.code is not None)
     finally:
-        ended = {"status": status, "said": _last_line(folder / LAUNCHER_LOG)}
+        said = (
+            _last_line(folder / LAUNCHER_LOG) if status else ""
+        )  # else a notice, such as of a wait
+        ended = {"status": status, "said": said}
         write_whole(folder / EXIT_FILE, json.dumps(ended) + "\n")
     return status
 

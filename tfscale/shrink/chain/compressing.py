@@ -219,6 +219,7 @@ class _Compression:
             stages_dir,
             model=model,
             chain=chain,
+            compiled=self._compiled,
             rate=self._rate,
             steps=self._data.steps,
             writes=self._is_chief,

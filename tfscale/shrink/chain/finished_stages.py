@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,13 @@ class FinishedStages:
         folder: The folder, or None.
         model: The model before all stages.
         chain: The chain.
+        compiled: The arguments of `compile` by name, of which the loss and the optimizer count.
         rate: The learning rate at the begin of a stage.
         steps: Batches of an epoch.
         writes: Whether this process writes: the chief does.
 
     Raises:
-        ValueError: If the folder has stages of another chain, model or rate.
+        ValueError: If the folder has stages of another chain, model, loss, optimizer or rate.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class FinishedStages:
         *,
         model: keras.Model,
         chain: Chain,
+        compiled: Mapping[str, Any],
         rate: float,
         steps: int,
         writes: bool,
@@ -61,6 +64,7 @@ class FinishedStages:
             "chain": json.loads(json.dumps(dataclasses.asdict(chain))),
             "weights": _digest(model.variables),
             "architecture": "" if self._folder is None else _digest_of_layers(model),
+            "loss_or_optimizer": _digest_of_compiled(compiled),
             "learning_rate": rate,
             "number_of_steps": steps,
         }
@@ -203,6 +207,24 @@ def _digest_of_layers(model: keras.Model) -> str:
             text = json.dumps(_without_draws(config), sort_keys=True, default=_kind)
             found.update(f"{type(layer).__name__}{text}".encode())
     return found.hexdigest()
+
+
+def _digest_of_compiled(compiled: Mapping[str, Any]) -> str:
+    """Returns a digest of the loss and the optimizer that a model was compiled with."""
+    leaves = keras.tree.flatten([compiled.get(name) for name in ("loss", "optimizer")])
+    text = json.dumps(list(map(_told, leaves)), sort_keys=True, default=_kind)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _told(value: Any) -> Any:
+    """Returns a name, or the class and the config of an object, as far as it has one."""
+    if value is None or isinstance(value, str):
+        return value
+    config = None
+    if hasattr(value, "get_config"):
+        with contextlib.suppress(OSError, TypeError, ValueError, NotImplementedError):
+            config = _without_draws({**value.get_config(), "name": ""})
+    return [getattr(value, "__qualname__", type(value).__qualname__), config]
 
 
 def _without_draws(config: Any) -> Any:

@@ -40,13 +40,17 @@ class Rows:
 
 
 def compressed(
-    one: tf.distribute.Strategy, rows: Rows, activation: str = "tanh", **arguments: Any
+    one: tf.distribute.Strategy,
+    rows: Rows,
+    activation: str = "tanh",
+    loss: str = "mse",
+    **arguments: Any,
 ) -> Compressed:
     keras.utils.set_random_seed(1)
     with one.scope():
         layers = [keras.Input((5,)), keras.layers.Dense(8, activation), keras.layers.Dense(2)]
         model = keras.Sequential(layers)
-        model.compile(keras.optimizers.Adam(0.01), "mse")
+        model.compile(keras.optimizers.Adam(0.01), loss)
     return compress(
         model,
         Chain(sparsity=0.5, epochs=6),
@@ -75,6 +79,8 @@ def test_it_ends_like_a_chain_that_was_not_interrupted(
         compressed(one, Rows(), stages_dir=tmp_path, learning_rate=0.5)
     with pytest.raises(ValueError, match=r"`stages_dir` must be new.*another architecture"):
         compressed(one, Rows(), "relu", stages_dir=tmp_path)  # of the same weights
+    with pytest.raises(ValueError, match=r"`stages_dir` must be new.*another loss or optimizer"):
+        compressed(one, Rows(), loss="mae", stages_dir=tmp_path)
     for damage in ("[]", "null", '{"chain": 1}'):
         refused = pytest.raises(ValueError, match="`stages_dir` must")
         with damaged(tmp_path / "chain.json", damage), refused:
