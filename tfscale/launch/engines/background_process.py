@@ -76,9 +76,9 @@ def _run(folder: Path) -> int:
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else int(error.code is not None)
     finally:
-        said = (
-            _last_line(folder / LAUNCHER_LOG) if status else ""
-        )  # else a notice, such as of a wait
+        said = _last_line(folder / LAUNCHER_LOG)
+        if not status and "succeeded" not in said:
+            said = ""  # a notice, such as of a worker that was stopped for a while
         ended = {"status": status, "said": said}
         write_whole(folder / EXIT_FILE, json.dumps(ended) + "\n")
     return status

@@ -108,6 +108,29 @@ def test_stacks_name_the_workers_of_other_hosts(tfscale: Tfscale) -> None:
     assert tfscale("jobs", "stop", job).returncode == 0
 
 
+STOPPED = """
+import os, pathlib, signal, time
+log = pathlib.Path(os.environ["TFSCALE_JOBS_DIR"], os.environ["TFSCALE_JOB_ID"], "launcher.log")
+if os.fork() == 0:
+    while "no sign of life" not in log.read_text():
+        time.sleep(0.05)
+    os.kill(os.getppid(), signal.SIGCONT)
+    os._exit(0)
+os.kill(os.getpid(), signal.SIGSTOP)
+os.wait()
+"""
+
+
+def test_a_notice_is_not_the_reason_of_a_job_that_succeeded(
+    tfscale: Tfscale, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TFSCALE_NOTICE_SECONDS", "0.5")
+    job = submitted(tfscale, "--num_workers=1", "--", sys.executable, "-S", "-c", STOPPED)
+    done = tfscale("jobs", "wait", job)
+    assert done.returncode == 0
+    assert done.stderr.endswith(f"{job} has ended: succeeded.\n")
+
+
 DAMAGES = ("", "[]", '{"sta', '{"pid": "x", "host": "", "start": ""}')
 
 
