@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from typing import Any
 
 from tests.faults.cables import ADDRESSES, Cable
 from tests.ports import free_ports
-from tests.programs import ROOT, own_environment
+from tests.programs import ROOT, own_environment, prepared
 
 SECONDS = 120.0
 """Deadline of a doctor; a busy machine may take most of it."""
@@ -53,20 +52,18 @@ class Doctor:
         environ = own_environment(**self.variables)
         if "PYTHONPATH" in self.variables:  # metadata that hides that of this environment
             environ["PYTHONPATH"] = f"{self.variables['PYTHONPATH']}:{ROOT}"
-
-        def limit() -> None:
-            if self.open_files is not None:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (self.open_files, self.open_files))
-
+        command = [*self.before, sys.executable, "-m", "tfscale", "doctor", "--json", *self.flags]
+        if self.open_files is not None:
+            limits = (self.open_files, self.open_files)
+            command = prepared(f"resource.setrlimit(resource.RLIMIT_NOFILE, {limits})", *command)
         return subprocess.Popen(
-            [*self.before, sys.executable, "-m", "tfscale", "doctor", "--json", *self.flags],
+            command,
             cwd=ROOT,
             env=environ,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
             text=True,
-            preexec_fn=limit,
         )
 
 

@@ -67,6 +67,21 @@ def forked(*command: str) -> tuple[str, ...]:
     return ("-I", "-S", str(Path(__file__).with_name("forked.py")), _fork_server(), *command)
 
 
+def prepared(statement: str, *command: str) -> list[str]:
+    """Returns the command of a process that runs a statement of Python and then another program.
+
+    Not `preexec_fn`, for which Python forks: where a test has imported gRPC, its threads begin once
+    more in the child, whose descriptors are being closed, and abort it
+    (https://github.com/grpc/grpc/pull/43157).
+
+    Example:
+        >>> prepared("signal.signal(signal.SIGINT, signal.SIG_IGN)", "python", "train.py")[-2:]
+        ['python', 'train.py']
+    """
+    whole = f"import os, resource, signal, sys; {statement}; os.execvp(sys.argv[1], sys.argv[1:])"
+    return [sys.executable, "-S", "-c", whole, *command]
+
+
 def completed(*command: str, timeout: float, **variables: str) -> subprocess.CompletedProcess[str]:
     """Runs `python COMMAND...` and returns how it ended.
 

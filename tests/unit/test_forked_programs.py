@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import END_SECONDS, completed, forked, started
+from tests.programs import END_SECONDS, completed, forked, prepared, started
 from tests.waiting import until
 
 SAYS_WHERE = "import os, sys; print(sys.argv, os.environ['OF_TEST'], os.getcwd(), __name__)"
@@ -121,13 +121,16 @@ def test_ctrl_c_is_ignored_where_the_program_is_to_ignore_it(is_ignored: bool) -
         "try:\n    print('up', flush=True)\n    input()\n    print('went on')\n"
         "except KeyboardInterrupt:\n    print('interrupted', flush=True)"
     )
-    handler = signal.SIG_IGN if is_ignored else signal.default_int_handler
+    handler = "SIG_IGN" if is_ignored else "SIG_DFL"
     process = subprocess.Popen(
-        [sys.executable, *forked("-c", code)],
+        prepared(
+            f"signal.signal(signal.SIGINT, signal.{handler})",
+            sys.executable,
+            *forked("-c", code),
+        ),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, handler),
     )
     assert process.stdout is not None
     process.stdout.readline()

@@ -333,3 +333,15 @@ def test_patches_are_made_in_one_table_but_for_one_that_preflight_takes_back() -
         if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "Patch"
     }
     assert makers == {f"{KERAS_SUPPORT}.patches", "tfscale.preflight.findings"}
+
+
+def test_processes_are_started_without_python_code_between_fork_and_exec() -> None:
+    """See `tests.programs.prepared`; the output of a pod is copied by a program without gRPC."""
+    with_code = {
+        path.relative_to(ROOT).as_posix()
+        for folder in (*FLOORS, "tests")
+        for path in source_files(folder)
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.keyword) and node.arg == "preexec_fn"
+    }
+    assert with_code == {"tfscale/launch/engines/kubernetes/pod_output.py"}

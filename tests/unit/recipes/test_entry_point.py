@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import ROOT, forked, own_environment
+from tests.programs import ROOT, forked, own_environment, prepared
 from tests.unit.recipes.conftest import Run, is_start_up
 
 PROGRAM = "tests.unit.recipes.failing_program"
@@ -144,14 +144,17 @@ def test_ctrl_c_during_training_gives_one_line_and_writes_nothing(
     model_dir = tmp_path / "model"
     flags = [f"--data_dir={data_dir}", f"--model_dir={model_dir}", "--train_epochs=100000"]
     process = subprocess.Popen(
-        [sys.executable, *forked("-m", "recipes.image_classification", *flags)],
+        # Python installs its handler only where SIGINT is not ignored, as it is for background
+        # jobs of a shell.
+        prepared(
+            "signal.signal(signal.SIGINT, signal.SIG_DFL)",
+            sys.executable,
+            *forked("-m", "recipes.image_classification", *flags),
+        ),
         cwd=ROOT,
         env=own_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        # Python installs its handler only where SIGINT is not ignored, as it is for background
-        # jobs of a shell.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdout is not None
     try:

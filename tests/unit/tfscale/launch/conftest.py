@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import tfscale.launch
+from tests.programs import prepared
 
 _ROOT = Path(tfscale.launch.__file__).parents[2]
 _DEADLINE = 120.0
@@ -50,13 +51,14 @@ def wait_until_gone(pid: int) -> None:
 
 
 class Launcher:
-    """A `tfscale launch` that runs beside the test."""
+    """A `tfscale launch` that runs beside the test, `before` which a statement may be run."""
 
-    def __init__(self, command: list[str], **popen: Any) -> None:
+    def __init__(self, command: list[str], before: str = "", **popen: Any) -> None:
+        whole = [sys.executable, "-m", "tfscale", "launch", *command]
         # A buffered standard output, as users have it, whatever the tests themselves run with.
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tfscale", "launch", *command],
+            prepared(before, *whole) if before else whole,
             **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **popen},
             env={**environment, "PYTHONPATH": str(_ROOT)},
         )

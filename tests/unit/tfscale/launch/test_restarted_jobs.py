@@ -6,7 +6,6 @@ import io
 import json
 import os
 import re
-import resource
 import signal
 import subprocess
 import time
@@ -226,14 +225,10 @@ def test_a_full_disk_under_the_logs_ends_the_job(
     log = tmp_path / "worker-0.attempt-0.log"
     flags = ["--num_workers=1", "--max_restarts=9", f"--log_dir={tmp_path}"]
     code = "import signal; print('a line', flush=True); signal.pause()"
-    limit = (3, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
     # The limit on the size of a file stands in for a full disk.
-    launcher = launch(
-        *flags,
-        "--",
-        *python(code),
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
-    )
+    kind = "resource.RLIMIT_FSIZE"
+    small = f"resource.setrlimit({kind}, (3, resource.getrlimit({kind})[1]))"
+    launcher = launch(*flags, "--", *python(code), before=small)
     status, _, errors = launcher.finish()
     assert status == 1
     assert errors == (
