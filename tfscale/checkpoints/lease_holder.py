@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from strategies.extension import JobStart, own_job_starts
+from tfscale.files.process_stat import process_stat
 
 
 class Verdict(enum.Enum):
@@ -97,7 +98,7 @@ def own_holder() -> Holder:
         pid=pid,
         since=time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
         system=_own_system(),
-        process_start=(_stat_of(pid) or ("", ""))[1],
+        process_start=(process_stat(pid) or ("", ""))[1],
         jobs=own_job_starts(),
     )
 
@@ -118,19 +119,9 @@ def _verdict_of_process(pid: int, start: str) -> Verdict:
         return Verdict.DEAD
     except PermissionError:
         pass  # it belongs to another user; its entry in /proc may be hidden
-    found = _stat_of(pid)
+    found = process_stat(pid)
     if found is None:
         return Verdict.UNKNOWN
     state, started = found
     # A killed process is a zombie until its parent collects it.
     return Verdict.ALIVE if started == start and state not in "ZX" else Verdict.DEAD
-
-
-def _stat_of(pid: int) -> tuple[str, str] | None:
-    """Returns the state of a process and its start time in clock ticks after the boot."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text("ascii", errors="replace")
-    except OSError:
-        return None
-    fields = text.rpartition(")")[2].split()  # the name may contain spaces and brackets
-    return fields[0], fields[19]

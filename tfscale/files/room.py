@@ -83,17 +83,21 @@ def resident_memory(pid: int | None = None) -> int | None:
     return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if fields else None
 
 
-def peak_memory() -> int | None:
-    """Returns the most bytes of the host that this process has had, or None if it is not known.
+def peak_memory(pid: int | None = None, proc: Path = Path("/proc")) -> int | None:
+    """Returns the most bytes of the host that a process has had, or None if it is not known.
 
     `getrusage` counts what the process had before it executed its program, which it shared with the
     one that has started it.
+
+    Args:
+        pid: The process; None for this one.
+        proc: The folder of the system's processes.
 
     Example:
         >>> peak_memory() != 0
         True
     """
-    for line in text_of(Path("/proc/self/status")).splitlines():
+    for line in text_of(proc / ("self" if pid is None else str(pid)) / "status").splitlines():
         if line.startswith("VmHWM:"):  # the largest resident set so far
             return int(line.split()[1]) * 1024
     return None

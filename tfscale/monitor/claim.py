@@ -21,6 +21,7 @@ from typing import Any
 
 from strategies.extension import Deadline, announce
 from tfscale.files.plain_files import read_plain
+from tfscale.files.process_stat import process_stat
 from tfscale.monitor.heartbeat import file_of as heartbeat_of
 from tfscale.monitor.journal import boot_id, file_of
 
@@ -118,13 +119,8 @@ def _content(path: Path) -> bytes | None:
 
 def _ticks(process: int) -> int | None:
     """Returns when a process was started, in the kernel's ticks; None if it has ended."""
-    try:
-        text = Path(f"/proc/{process}/stat").read_text("ascii", errors="replace")
-        # After the name in parentheses, which may contain anything: fields 3 and 22 of proc(5).
-        fields = text.rpartition(")")[2].split()
-        return None if fields[0] in ("Z", "X") else int(fields[19])
-    except (OSError, ValueError, IndexError):
-        return None
+    state, ticks = process_stat(process) or ("X", "0")
+    return None if state in "ZX" else int(ticks)
 
 
 def _pid_namespace() -> str:

@@ -17,9 +17,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tfscale.files.process_stat import process_stat
+
 VERSION = 1
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_STAT = Path("/proc/self/stat")
 _AT_ONCE_SECONDS, _MOST_READINGS = 1e-4, 10
 
 
@@ -144,12 +145,8 @@ def boot_id() -> str:
 
 def process_began(now: float) -> float:
     """Returns when this process was started, on `clock`; `now` where that cannot be read."""
-    try:
-        # After the name in parentheses, which may contain anything, field 22 of proc(5).
-        fields = _STAT.read_text("ascii", errors="replace").rpartition(")")[2].split()
-        return min(now, int(fields[19]) / os.sysconf("SC_CLK_TCK"))
-    except (OSError, ValueError, IndexError):
-        return now
+    found = process_stat(os.getpid())
+    return now if found is None else min(now, int(found[1]) / os.sysconf("SC_CLK_TCK"))
 
 
 def _finite(value: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tfscale.files.control_groups import text_of
+from tfscale.files.room import peak_memory
 from tfscale.launch.process_tree import PROCESSES, process_tree
 
 
@@ -74,9 +74,6 @@ def peak_of_processes(first: int, proc: Path = PROCESSES) -> int | None:
     Returns:
         None if the system does not say, or the process has ended.
     """
-    total = None
-    for process in process_tree(first, proc):
-        for line in text_of(proc / str(process) / "status").splitlines():
-            if line.startswith("VmHWM:"):  # the largest resident set so far
-                total = (total or 0) + int(line.split()[1]) * 1024
-    return total
+    peaks = [peak_memory(process, proc) for process in process_tree(first, proc)]
+    known = [peak for peak in peaks if peak is not None]
+    return sum(known) if known else None
